@@ -1,0 +1,91 @@
+package check
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf8"
+
+	"proxmox-realm/internal/secret"
+)
+
+// MaxText is the length, in characters, to which foreign text is cut.
+const MaxText = 512
+
+// Cleaner makes text of a server fit for a message, a report or a log: control characters and
+// invalid UTF-8 out, at most [MaxText] characters, and every held secret replaced by [secret.Mask],
+// in the encodings in which a server may echo it. A nil Cleaner holds no secrets. It is safe for
+// concurrent use.
+type Cleaner struct {
+	mu    sync.RWMutex
+	forms []string // longest first, so that a secret which contains another is replaced as a whole
+}
+
+// NewCleaner returns a Cleaner that holds the secrets.
+func NewCleaner(secrets ...secret.Secret) *Cleaner {
+	c := &Cleaner{}
+	c.Hold(secrets...)
+	return c
+}
+
+// minSecret is the length below which a value is not searched for: replacing every "a" in a message
+// would say more about the secret than it hides.
+const minSecret = 4
+
+// Hold adds secrets to those that are replaced, among them ones met on the way, such as the client
+// key that Proxmox holds or a ticket.
+func (c *Cleaner) Hold(secrets ...secret.Secret) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range secrets {
+		for _, form := range encodings(s.Reveal()) {
+			if !slices.Contains(c.forms, form) {
+				c.forms = append(c.forms, form)
+			}
+		}
+	}
+	slices.SortFunc(c.forms, func(a, b string) int { return len(b) - len(a) })
+}
+
+func encodings(value string) []string {
+	if len(value) < minSecret {
+		return nil
+	}
+	quoted, _ := json.Marshal(value) // a string always marshals
+	raw := []byte(value)
+	return []string{
+		value, url.QueryEscape(value), url.PathEscape(value), strings.Trim(string(quoted), `"`),
+		base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
+	}
+}
+
+// Clean returns the text on one line, cleaned.
+func (c *Cleaner) Clean(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
+			return ' '
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r): // Cf: direction marks and other invisible formatting
+			return -1
+		}
+		return r
+	}, text)
+	// After the removal above, which would otherwise join the halves of a secret that a server had split.
+	if c != nil {
+		c.mu.RLock()
+		for _, form := range c.forms {
+			text = strings.ReplaceAll(text, form, secret.Mask)
+		}
+		c.mu.RUnlock()
+	}
+	text = strings.TrimSpace(text)
+	if utf8.RuneCountInString(text) > MaxText {
+		text = string([]rune(text)[:MaxText-1]) + "…"
+	}
+	return text
+}

@@ -1,0 +1,107 @@
+// Package fault is the one form in which errors reach a person or a script: a code for machines, a
+// message that says what is wrong, and a hint that says what mends it.
+//
+// Packages build faults where the knowledge is; they travel up as ordinary errors, wrapped with what
+// was being done; the command line alone decides how they look and which exit code they mean.
+package fault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code names a kind of failure. Codes are part of the JSON report: they are added, never renamed.
+type Code string
+
+// The codes, grouped by the exit code that the command line gives them.
+const (
+	// Exit code 1.
+	Internal Code = "internal"  // failed, with no code of its own
+	NotTaken Code = "not-taken" // Proxmox reported success, but the realm does not hold the value
+
+	// Exit code 12: refused, the plan needs a decision.
+	WrongType       Code = "wrong-type"       // a realm of that name exists and is not OpenID Connect
+	UsernameClaim   Code = "username-claim"   // the username claim of an existing realm cannot be changed
+	UnknownProperty Code = "unknown-property" // this Proxmox version does not know a property
+	BuiltinRealm    Code = "builtin-realm"    // pam and pve are Proxmox's own
+	RecoveryFile    Code = "recovery-file"    // an earlier replace did not end; its realm waits in a file
+
+	// Exit code 13: held.
+	Held Code = "held" // the gate kept the change back
+
+	// Exit code 64.
+	Usage Code = "usage"
+
+	// Exit code 69: Proxmox cannot be used now.
+	Unreachable        Code = "unreachable"         // no endpoint answers
+	UnknownCertificate Code = "unknown-certificate" // Proxmox's certificate is not trusted
+	ProxmoxFailed      Code = "proxmox-failed"      // Proxmox answers, but fails
+	NoQuorum           Code = "no-quorum"           // the cluster cannot write
+
+	// Exit code 75: try again.
+	Locked         Code = "locked"          // another run holds the lock
+	LockTimeout    Code = "lock-timeout"    // Proxmox's own lock timed out
+	Conflict       Code = "conflict"        // the configuration kept changing underneath
+	RateLimited    Code = "rate-limited"    // the issuer limits requests
+	ReplacePending Code = "replace-pending" // a DELETE was sent, and the realm is not gone yet
+
+	// Exit code 77.
+	BadCredentials   Code = "bad-credentials"   // Proxmox refuses the token, ticket or password
+	PermissionDenied Code = "permission-denied" // the credentials are fine, the privilege is missing
+
+	// Exit code 78.
+	Config Code = "config"
+
+	// Exit codes 130 and 143.
+	Interrupted Code = "interrupted" // SIGINT
+	Terminated  Code = "terminated"  // SIGTERM
+)
+
+// Error is a failure as it is shown. Message and Hint are lower case and have no full stop;
+// neither ever holds a secret or uncleaned text of a server.
+type Error struct {
+	Code    Code
+	Message string
+	Hint    string // what mends it: a command, a key, a pveum line; "" where nothing is known
+	Err     error  // the cause, for errors.Is and errors.As; its text is not shown
+}
+
+// New returns a fault without a hint.
+func New(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// WithHint returns a copy that carries the hint.
+func (e *Error) WithHint(format string, args ...any) *Error {
+	c := *e
+	c.Hint = fmt.Sprintf(format, args...)
+	return &c
+}
+
+// Because returns a copy that wraps the cause.
+func (e *Error) Because(err error) *Error {
+	c := *e
+	c.Err = err
+	return &c
+}
+
+// Error returns the message alone.
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is makes two faults of one code match, so that errors.Is(err, &fault.Error{Code: fault.Held}) asks for a kind.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error) //nolint:errorlint // Is compares the target itself, as its contract asks
+	return ok && t.Code == e.Code && t.Message == ""
+}
+
+// CodeOf returns the code of the first fault in err's tree, or [Internal] where there is none.
+func CodeOf(err error) Code {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return Internal
+}

@@ -1,0 +1,131 @@
+package realm
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"proxmox-realm/internal/secret"
+)
+
+// Type is the Proxmox realm type of OpenID Connect.
+const Type = "openid"
+
+// Current is a realm as Proxmox stores it. The zero value is a realm that does not exist.
+type Current struct {
+	Exists bool
+	Type   string // "openid"; another type where the name is taken
+	Digest string // of the whole file of realms: any realm's change alters it
+	Values Values // the properties of the table
+	// Raw is the answer's whole `data` object: unknown properties of newer versions as well, and the
+	// client key in clear, which is why it is a Secret.
+	Raw secret.Secret
+}
+
+// ParseCurrent reads the `data` of GET /access/domains/{realm}, leniently: booleans may be 1, "1" or true,
+// numbers may be strings, and unknown properties are kept in Raw.
+func ParseCurrent(data []byte) (Current, error) {
+	fields, err := parseObject(data)
+	if err != nil {
+		return Current{}, err
+	}
+	c := Current{Exists: true, Values: Values{}, Raw: secret.New(string(data))}
+	for name, field := range fields {
+		text, ok := scalar(field)
+		if !ok {
+			continue // null, or a structure that no version we know answers
+		}
+		d, known := Property(name).Definition()
+		switch {
+		case name == "type":
+			c.Type = text
+		case name == "digest":
+			c.Digest = text
+		case !known:
+		case d.Kind == KindKey:
+			c.Values[d.Property] = Key(secret.New(text))
+		case d.Kind == KindBool:
+			c.Values[d.Property] = Bool(truth(text))
+		default:
+			c.Values[d.Property] = Text(text)
+		}
+	}
+	if c.Type == "" {
+		return Current{}, fmt.Errorf("a realm without a type")
+	}
+	return c, nil
+}
+
+// carried returns the stored fields that a realm created in this one's place takes over, unknown ones
+// included, in the form in which the API takes them.
+func (c Current) carried() map[string]any {
+	fields, err := parseObject([]byte(c.Raw.Reveal()))
+	if err != nil {
+		return nil
+	}
+	out := map[string]any{}
+	for name, field := range fields {
+		if _, ok := scalar(field); !ok || name == "digest" || name == "type" {
+			continue
+		}
+		if v, known := c.Values[Property(name)]; known {
+			out[name] = v.parameter(Property(name))
+			continue
+		}
+		if b, isBool := field.(bool); isBool {
+			field = Bool(b).reveal()
+		}
+		out[name] = field
+	}
+	return out
+}
+
+// SameAs tells whether two stored realms are equal in every field but the digest, unknown fields included.
+func (c Current) SameAs(other Current) bool {
+	a, b := c.carried(), other.carried()
+	if c.Exists != other.Exists || c.Type != other.Type || len(a) != len(b) {
+		return false
+	}
+	for name, x := range a {
+		y, ok := b[name]
+		if !ok || fmt.Sprint(x) != fmt.Sprint(y) {
+			return false
+		}
+	}
+	return true
+}
+
+func parseObject(data []byte) (map[string]any, error) {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.UseNumber() // a number is carried over as it was written
+	var fields map[string]any
+	if err := decoder.Decode(&fields); err != nil {
+		return nil, fmt.Errorf("a realm that is not a JSON object: %w", err)
+	}
+	if fields == nil {
+		return nil, fmt.Errorf("a realm that is not a JSON object: null")
+	}
+	return fields, nil
+}
+
+func scalar(field any) (string, bool) {
+	switch v := field.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case bool:
+		return Bool(v).reveal(), true
+	}
+	return "", false
+}
+
+// truth reads a boolean as Proxmox does (PVE::JSONSchema::parse_boolean).
+func truth(text string) bool {
+	switch strings.ToLower(text) {
+	case "1", "on", "yes", "true":
+		return true
+	}
+	return false
+}

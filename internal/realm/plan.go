@@ -1,0 +1,335 @@
+package realm
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/fault"
+)
+
+// Action is what a plan does.
+type Action string
+
+// The actions. Delete is never planned from a Spec: it is the answer of the delete command alone.
+const (
+	None    Action = "none"
+	Create  Action = "create"
+	Update  Action = "update"
+	Replace Action = "replace" // delete and create: the only way to another username-claim
+	Refuse  Action = "refuse"
+	Delete  Action = "delete"
+)
+
+// Op is what a change does with a property.
+type Op string
+
+// The operations.
+const (
+	Set   Op = "set"
+	Unset Op = "unset"
+)
+
+// Change is one property that differs. Before and After are as Proxmox stores them, nil where the property
+// is absent; a client key is masked.
+type Change struct {
+	Property Property
+	Op       Op
+	Before   *string
+	After    *string
+}
+
+// Plan turns a stored realm into what a Spec asks for. Build one with [Diff].
+type Plan struct {
+	Realm   string
+	Action  Action
+	Changes []Change     // sorted by property
+	Refusal *fault.Error // why, and what to decide; set where Action is Refuse
+
+	want   Spec
+	before Current
+	after  Values
+}
+
+// Facts are what a plan may need to know beyond the realm itself. Asking for them costs requests, so they are
+// asked for where [Plan.Needs] says so, and Diff is called again.
+type Facts struct {
+	AllowReplace bool    // the caller agreed to delete and create the realm
+	Version      Version // of Proxmox; zero: unknown
+	Users        Users   // of the realm
+}
+
+// Users counts the users of a realm, as far as the credentials may see them.
+type Users struct {
+	Asked   bool
+	Visible bool
+	Count   int
+}
+
+// String returns "3 users", "1 user", "an unknown number of users (not visible to this token)".
+func (u Users) String() string {
+	switch {
+	case !u.Asked || !u.Visible:
+		return "an unknown number of users (not visible with these credentials)"
+	case u.Count == 1:
+		return "1 user"
+	}
+	return fmt.Sprintf("%d users", u.Count)
+}
+
+// Diff plans what makes the stored realm hold what the Spec asks for.
+//
+//	stored realm        Spec                                plan
+//	------------------  ----------------------------------  -------------------------------------
+//	any                 named pam or pve                    refuse
+//	absent              any                                 create, with the creation defaults
+//	of another type     any                                 refuse
+//	openid              same in every managed property      none
+//	openid              other username-claim                refuse; replace where Facts allow it
+//	openid              other values                        update
+//	any                 sets what this version lacks        refuse
+//
+// A property that the Spec neither sets nor unsets never appears in a change.
+func Diff(want Spec, have Current, facts Facts) Plan {
+	p := Plan{Realm: want.Name, want: want, before: have}
+	switch {
+	case Builtin(want.Name):
+		return p.refuse(fault.New(fault.BuiltinRealm, "realm %s is Proxmox's own", want.Name).
+			WithHint("choose another realm.name"))
+	case !have.Exists:
+		return p.create(want).refuseLacking(facts)
+	case have.Type != Type:
+		return p.refuse(fault.New(fault.WrongType, "realm %s exists and has the type %s, not %s", want.Name, have.Type, Type).
+			WithHint("choose another realm.name: a realm's type cannot be changed"))
+	}
+
+	p.after = maps.Clone(have.Values)
+	for _, prop := range want.Set.Properties() {
+		if !same(prop, want.Set, have.Values) {
+			p.change(Set, prop, want.Set[prop])
+		}
+	}
+	for _, prop := range want.Unset {
+		if _, stored := have.Values[prop]; stored && !same(prop, nil, have.Values) {
+			p.change(Unset, prop, Value{})
+		}
+	}
+	slices.SortFunc(p.Changes, func(a, b Change) int { return strings.Compare(string(a.Property), string(b.Property)) })
+
+	switch {
+	case len(p.Changes) == 0:
+		p.Action = None
+	case !p.Changed(UsernameClaim):
+		p.Action = Update
+	case facts.AllowReplace:
+		p.Action = Replace
+	default:
+		return p.refuse(p.refuseClaim(facts.Users))
+	}
+	return p.refuseLacking(facts)
+}
+
+func (p Plan) create(want Spec) Plan {
+	p.Action = Create
+	p.after = Values{}
+	values := CreationDefaults()
+	for _, prop := range want.Unset {
+		delete(values, prop)
+	}
+	maps.Copy(values, want.Set)
+	for _, prop := range values.Properties() {
+		p.change(Set, prop, values[prop])
+	}
+	return p
+}
+
+func (p *Plan) change(op Op, prop Property, to Value) {
+	c := Change{Property: prop, Op: op}
+	if from, ok := p.before.Values[prop]; ok {
+		c.Before = shown(from)
+	}
+	if op == Set {
+		c.After = shown(to)
+		p.after[prop] = to
+	} else {
+		delete(p.after, prop)
+	}
+	p.Changes = append(p.Changes, c)
+}
+
+func shown(v Value) *string {
+	s := v.String()
+	return &s
+}
+
+func (p Plan) refuse(why *fault.Error) Plan {
+	p.Action, p.Refusal = Refuse, why
+	return p
+}
+
+func (p Plan) refuseClaim(users Users) *fault.Error {
+	from, to := p.before.Values.canonical(UsernameClaim), p.after.canonical(UsernameClaim)
+	return fault.New(fault.UsernameClaim,
+		"the username-claim of realm %s is %s, and Proxmox cannot change it to %s: the realm would have to be deleted and created, and %s would be bound to another claim",
+		p.Realm, from, to, users).
+		WithHint("set up a second realm beside this one (realm.name), or set realm.username_claim to %s, or, where the rebinding is meant, run apply --replace", from)
+}
+
+// refuseLacking refuses a plan that sets what this Proxmox certainly does not know.
+func (p Plan) refuseLacking(facts Facts) Plan {
+	var lacking []Property
+	for _, c := range p.Changes {
+		if c.Op == Set && facts.Version.Lacks(c.Property) {
+			lacking = append(lacking, c.Property)
+		}
+	}
+	if len(lacking) == 0 {
+		return p
+	}
+	return p.refuse(LacksProperties(facts.Version, lacking))
+}
+
+// LacksProperties is the refusal of properties that a Proxmox does not know, by its version (zero: unknown) or
+// by its own answer to a write.
+func LacksProperties(v Version, lacking []Property) *fault.Error {
+	var names, keys []string
+	var since Version
+	for _, prop := range lacking {
+		names = append(names, string(prop))
+		if d, ok := prop.Definition(); ok {
+			keys = append(keys, "realm."+d.Key)
+			if since.Less(d.Since) {
+				since = d.Since
+			}
+		}
+	}
+	which := "this Proxmox VE"
+	if !v.IsZero() {
+		which = "Proxmox VE " + v.String()
+	}
+	err := fault.New(fault.UnknownProperty, "%s does not know %s", which, strings.Join(names, ", "))
+	if len(keys) == 0 {
+		return err.WithHint("upgrade Proxmox VE")
+	}
+	return err.WithHint("remove %s from the configuration, or upgrade to Proxmox VE %s or later", strings.Join(keys, ", "), since)
+}
+
+// Need is a fact that a plan lacks.
+type Need int
+
+// The needs.
+const (
+	NeedVersion Need = iota // it sets properties that not every supported version knows
+	NeedUsers               // it rebinds users, or refuses to
+)
+
+// Needs tells whether the plan would be a better one if [Facts] held this.
+func (p Plan) Needs(n Need, facts Facts) bool {
+	switch n {
+	case NeedVersion:
+		return facts.Version.IsZero() && slices.ContainsFunc(p.Changes, func(c Change) bool {
+			d, _ := c.Property.Definition()
+			return c.Op == Set && d.Since.Major > 7
+		})
+	case NeedUsers:
+		return !facts.Users.Asked && p.before.Exists && p.Changed(UsernameClaim)
+	}
+	return false
+}
+
+// Changed tells whether the plan changes the property.
+func (p Plan) Changed(prop Property) bool {
+	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Property == prop })
+}
+
+// Empty tells whether there is nothing to do.
+func (p Plan) Empty() bool { return p.Action == None }
+
+// Gated tells whether the plan may break logins that work: it replaces a realm, or changes a property of an
+// existing one that decides whether issuer and client accept a login.
+func (p Plan) Gated() bool {
+	return p.Action == Replace || p.Action == Update && slices.ContainsFunc(p.Changes, func(c Change) bool {
+		d, _ := c.Property.Definition()
+		return d.Gated
+	})
+}
+
+// Before returns the values that the plan was made from.
+func (p Plan) Before() Current { return p.before }
+
+// After returns the realm as it will be once the plan is carried out, without digest and raw answer.
+// For a refused plan it is what was asked for, as far as that is known.
+func (p Plan) After() Current {
+	if p.after == nil {
+		return p.before
+	}
+	return Current{Exists: true, Type: Type, Values: p.after}
+}
+
+// Params returns the parameters of the plan's one write: those of the POST for Create and for the second half of Replace,
+// those of the PUT, digest included, for Update. Other plans have none.
+func (p Plan) Params() Params {
+	fields := map[string]any{}
+	switch p.Action {
+	case Create:
+		for prop, v := range p.after {
+			fields[string(prop)] = v.parameter(prop)
+		}
+		fields["realm"], fields["type"] = p.Realm, Type
+	case Replace:
+		maps.Copy(fields, p.before.carried())
+		for _, c := range p.Changes {
+			delete(fields, string(c.Property))
+		}
+		for prop, v := range p.after {
+			fields[string(prop)] = v.parameter(prop)
+		}
+		fields["realm"], fields["type"] = p.Realm, Type
+	case Update:
+		var remove []string
+		for _, c := range p.Changes {
+			if c.Op == Unset {
+				remove = append(remove, string(c.Property))
+				continue
+			}
+			fields[string(c.Property)] = p.after[c.Property].parameter(c.Property)
+		}
+		if len(remove) > 0 {
+			fields["delete"] = strings.Join(remove, ",")
+		}
+		fields["digest"] = p.before.Digest
+	case None, Refuse, Delete:
+	}
+	return Params{fields: fields}
+}
+
+// RestoreParams returns the parameters of the POST that creates a realm as it was stored.
+func RestoreParams(name string, stored Current) Params {
+	fields := stored.carried()
+	if fields == nil {
+		fields = map[string]any{}
+	}
+	fields["realm"], fields["type"] = name, stored.Type
+	return Params{fields: fields}
+}
+
+// Params are the parameters of one write. They hold a client key in clear, so every rendering
+// shows the names alone.
+type Params struct{ fields map[string]any }
+
+// Reveal returns the parameters as the API takes them, secrets included.
+func (p Params) Reveal() map[string]any { return maps.Clone(p.fields) }
+
+// Names returns the parameters' names, sorted.
+func (p Params) Names() []string { return slices.Sorted(maps.Keys(p.fields)) }
+
+// String returns the names.
+func (p Params) String() string { return strings.Join(p.Names(), ",") }
+
+// Format implements [fmt.Formatter], so that no verb reaches the values.
+func (p Params) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (p Params) MarshalText() ([]byte, error) { return []byte(p.String()), nil }

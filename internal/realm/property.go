@@ -1,0 +1,198 @@
+// Package realm is the pure core: what one OpenID Connect realm of Proxmox VE should be ([Spec]), what
+// it is ([Current]), and what turns the one into the other ([Plan]). It alone knows the properties of
+// a realm, normalises and compares their values, and knows which Proxmox version has which.
+//
+// Nothing here does input or output, reads a clock or takes a context.
+package realm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Property is a property of a realm, spelled as the Proxmox API spells it.
+type Property string
+
+// The properties of an OpenID Connect realm (libpve-access-control, PVE/Auth/OpenId.pm and PVE/Auth/Plugin.pm).
+const (
+	ACRValues        Property = "acr-values"
+	Audiences        Property = "audiences"
+	Autocreate       Property = "autocreate"
+	ClientID         Property = "client-id"
+	ClientKey        Property = "client-key"
+	Comment          Property = "comment"
+	Default          Property = "default"
+	GroupsAutocreate Property = "groups-autocreate"
+	GroupsClaim      Property = "groups-claim"
+	GroupsOverwrite  Property = "groups-overwrite"
+	IssuerURL        Property = "issuer-url"
+	Prompt           Property = "prompt"
+	QueryUserinfo    Property = "query-userinfo"
+	Scopes           Property = "scopes"
+	UsernameClaim    Property = "username-claim"
+)
+
+// Kind says how the values of a property are written and compared.
+type Kind int
+
+// The kinds.
+const (
+	KindText Kind = iota // compared byte for byte
+	KindBool             // 0 or 1
+	KindSet              // words in any order
+	KindList             // words whose order is a preference
+	KindKey              // a secret
+)
+
+// Definition is one row of the property table.
+type Definition struct {
+	Property Property
+	Key      string // the configuration key below `realm`
+	Kind     Kind
+	Default  string // what Proxmox takes an absent property for; "" where that is "none"
+
+	Required   bool    // a realm cannot exist without it
+	CreateOnly bool    // fixed once the realm exists: a PUT refuses it
+	Gated      bool    // a change may break logins that work
+	Since      Version // first Proxmox VE version that knows it
+
+	max int // characters
+	// valid tells what is wrong with a value, completing "must …"; "" where nothing is.
+	valid func(value string) string
+}
+
+// definitions is the one table that maps configuration keys to properties, sorted by property.
+// Limits and defaults were observed on libpve-access-control 9.1.1.
+var definitions = []Definition{
+	{Property: ACRValues, Key: "acr_values", Kind: KindList, Gated: true, Since: Version{7, 1}, valid: uriWords},
+	{Property: Audiences, Key: "audiences", Kind: KindSet, Since: Version{9, 2}, valid: uriWords},
+	{Property: Autocreate, Key: "autocreate", Kind: KindBool, Default: "0", Since: Version{7, 0}},
+	{Property: ClientID, Key: "client_id", Kind: KindText, Required: true, Gated: true, Since: Version{7, 0}, max: 256},
+	{Property: ClientKey, Key: "client_key", Kind: KindKey, Gated: true, Since: Version{7, 0}, max: 256, valid: latin1},
+	{Property: Comment, Key: "comment", Kind: KindText, Since: Version{7, 0}, max: 4096},
+	{Property: Default, Key: "default", Kind: KindBool, Default: "0", Since: Version{7, 0}},
+	{Property: GroupsAutocreate, Key: "groups_autocreate", Kind: KindBool, Default: "0", Since: Version{8, 4}},
+	{Property: GroupsClaim, Key: "groups_claim", Kind: KindText, Since: Version{8, 4}, max: 256, valid: claimName},
+	{Property: GroupsOverwrite, Key: "groups_overwrite", Kind: KindBool, Default: "0", Since: Version{8, 4}},
+	{Property: IssuerURL, Key: "issuer_url", Kind: KindText, Required: true, Gated: true, Since: Version{7, 0}, max: 256},
+	{Property: Prompt, Key: "prompt", Kind: KindText, Gated: true, Since: Version{7, 1}, valid: oneWord},
+	{Property: QueryUserinfo, Key: "query_userinfo", Kind: KindBool, Default: "1", Since: Version{8, 4}},
+	{Property: Scopes, Key: "scopes", Kind: KindSet, Default: "email profile", Gated: true, Since: Version{7, 1}, valid: scopeTokens},
+	{Property: UsernameClaim, Key: "username_claim", Kind: KindText, Default: "sub", CreateOnly: true, Since: Version{7, 0}, valid: oneWord},
+}
+
+// Definitions returns the property table, sorted by property.
+func Definitions() []Definition { return slices.Clone(definitions) }
+
+// Definition returns the row of the table, and whether there is one.
+func (p Property) Definition() (Definition, bool) {
+	i, found := slices.BinarySearchFunc(definitions, p, func(d Definition, p Property) int {
+		return strings.Compare(string(d.Property), string(p))
+	})
+	if !found {
+		return Definition{}, false
+	}
+	return definitions[i], true
+}
+
+// ByKey returns the property that a configuration key below `realm` stands for.
+func ByKey(key string) (Definition, bool) {
+	if i := slices.IndexFunc(definitions, func(d Definition) bool { return d.Key == key }); i >= 0 {
+		return definitions[i], true
+	}
+	return Definition{}, false
+}
+
+// Validate tells what Proxmox would refuse, rewrite or swallow about a value: an error that says what it
+// must be, never quoting it.
+func (d Definition) Validate(v Value) error {
+	text := v.reveal()
+	switch {
+	case text == "":
+		return fmt.Errorf("must not be empty: to remove the property, name it in realm.unset")
+	case !utf8.ValidString(text):
+		return fmt.Errorf("must be valid UTF-8")
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return fmt.Errorf("must not contain control characters")
+	case strings.TrimSpace(text) != text:
+		return fmt.Errorf("must not begin or end with white space")
+	case d.max > 0 && utf8.RuneCountInString(text) > d.max:
+		return fmt.Errorf("must be at most %d characters long", d.max)
+	case d.Kind == KindBool && text != "0" && text != "1":
+		return fmt.Errorf("must be true or false")
+	}
+	if d.valid != nil {
+		if must := d.valid(text); must != "" {
+			return fmt.Errorf("must %s", must)
+		}
+	}
+	return nil
+}
+
+// ValidateName tells what is wrong with a realm's name (PVE::Auth::Plugin, pve_verify_realm and its
+// maxLength): 2 to 32 characters, a letter first, then letters, digits, '.', '_' and '-'. Proxmox itself
+// lets a trailing line feed through, which then breaks its file of realms.
+func ValidateName(name string) error {
+	const must = "must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'"
+	if len(name) < 2 || len(name) > 32 || !isLetter(rune(name[0])) {
+		return fmt.Errorf(must)
+	}
+	for _, r := range name {
+		if !isLetter(r) && !isDigit(r) && !strings.ContainsRune("._-", r) {
+			return fmt.Errorf(must)
+		}
+	}
+	return nil
+}
+
+// Builtin tells whether the name is one of Proxmox's own realms, which cannot be created or removed.
+func Builtin(name string) bool { return name == "pam" || name == "pve" }
+
+func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
+func isDigit(r rune) bool  { return r >= '0' && r <= '9' }
+
+func oneWord(value string) string {
+	if strings.ContainsFunc(value, unicode.IsSpace) {
+		return "not contain white space"
+	}
+	return ""
+}
+
+// uriWords: Proxmox refuses a space and the delimiters of RFC 3986 appendix C in acr-values and audiences.
+func uriWords(value string) string {
+	if strings.ContainsAny(value, " <>#\"") {
+		return "not contain spaces or any of < > # \""
+	}
+	return ""
+}
+
+// scopeTokens: RFC 6749 section 3.3, scope-token.
+func scopeTokens(value string) string {
+	for _, r := range value {
+		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
+			return "hold printable ASCII without quotation marks and backslashes"
+		}
+	}
+	return ""
+}
+
+func claimName(value string) string {
+	for _, r := range value {
+		if !isLetter(r) && !isDigit(r) && !strings.ContainsRune("._-", r) {
+			return "consist of letters, digits, '.', '_' and '-'"
+		}
+	}
+	return ""
+}
+
+func latin1(value string) string {
+	for _, r := range value {
+		if r > unicode.MaxLatin1 {
+			return "hold Latin-1 characters alone"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,116 @@
+package realm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/secret"
+)
+
+// Spec is what one realm should be. A property in neither Set nor Unset is not managed: it stays as it is.
+type Spec struct {
+	Name  string
+	Set   Values     // enforced
+	Unset []Property // removed
+}
+
+// CreationDefaults are sent when a realm is created and the Spec says nothing about them.
+// They manage nothing afterwards.
+func CreationDefaults() Values {
+	return Values{
+		UsernameClaim: Text("preferred_username"),
+		Scopes:        Words(Scopes, "openid", "profile", "email"),
+	}
+}
+
+// Validate joins everything that is wrong with a Spec.
+func (s Spec) Validate() error {
+	var errs []error
+	if err := ValidateName(s.Name); err != nil {
+		errs = append(errs, fmt.Errorf("realm.name: %w", err))
+	}
+	for _, p := range s.Set.Properties() {
+		d, ok := p.Definition()
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: not a property of an OpenID Connect realm", p))
+			continue
+		}
+		if err := d.Validate(s.Set[p]); err != nil {
+			errs = append(errs, fmt.Errorf("realm.%s: %w", d.Key, err))
+		}
+	}
+	for _, d := range definitions {
+		if _, ok := s.Set[d.Property]; d.Required && !ok {
+			errs = append(errs, fmt.Errorf("realm.%s: required", d.Key))
+		}
+	}
+	for _, p := range s.Unset {
+		errs = append(errs, s.validateUnset(p))
+	}
+	return errors.Join(errs...)
+}
+
+func (s Spec) validateUnset(p Property) error {
+	d, ok := p.Definition()
+	switch {
+	case !ok:
+		return fmt.Errorf("realm.unset: %s is not a property of an OpenID Connect realm", p)
+	case d.Required:
+		return fmt.Errorf("realm.unset: a realm cannot be without %s", p)
+	case d.CreateOnly:
+		return fmt.Errorf("realm.unset: removing %s would silently give every user another name", p)
+	}
+	if _, set := s.Set[p]; set {
+		return fmt.Errorf("realm.unset: %s is set as well", p)
+	}
+	return nil
+}
+
+// Login is what a login through a realm uses: the realm's values with Proxmox's defaults and aliases resolved.
+type Login struct {
+	Realm         string
+	IssuerURL     string
+	ClientID      string
+	ClientKey     secret.Secret // not set: a public client
+	Scopes        []string      // as they are requested: openid first, each once
+	Prompt        string
+	ACRValues     []string
+	Audiences     []string
+	UsernameClaim string
+	GroupsClaim   string // "": Proxmox does not read groups
+	Autocreate    bool
+	GroupsAutocreate,
+	GroupsOverwrite bool
+	QueryUserinfo bool
+}
+
+// Login resolves what logins through a realm of these values use.
+func (vs Values) Login(realm string) Login {
+	scopes := []string{"openid"}
+	for _, s := range split(vs.text(Scopes)) {
+		if !slices.Contains(scopes, s) {
+			scopes = append(scopes, s)
+		}
+	}
+	return Login{
+		Realm:            realm,
+		IssuerURL:        vs.text(IssuerURL),
+		ClientID:         vs.text(ClientID),
+		ClientKey:        vs[ClientKey].key,
+		Scopes:           scopes,
+		Prompt:           vs.text(Prompt),
+		ACRValues:        split(vs.text(ACRValues)),
+		Audiences:        split(vs.text(Audiences)),
+		UsernameClaim:    vs.canonical(UsernameClaim),
+		GroupsClaim:      vs.text(GroupsClaim),
+		Autocreate:       vs.bool(Autocreate),
+		GroupsAutocreate: vs.bool(GroupsAutocreate),
+		GroupsOverwrite:  vs.bool(GroupsOverwrite),
+		QueryUserinfo:    vs.bool(QueryUserinfo),
+	}
+}
+
+// ScopeParameter returns the scopes as an authorization request carries them (RFC 6749 section 3.3).
+func (l Login) ScopeParameter() string { return strings.Join(l.Scopes, " ") }

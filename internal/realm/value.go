@@ -1,0 +1,137 @@
+package realm
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/secret"
+)
+
+// Value is the value of one property in the form in which the API takes it. A client key renders
+// as [secret.Mask] wherever a Value is printed.
+type Value struct {
+	text string
+	key  secret.Secret
+}
+
+// Text is the value of a text property.
+func Text(s string) Value { return Value{text: s} }
+
+// Bool is the value of a boolean property: 0 or 1.
+func Bool(b bool) Value {
+	if b {
+		return Value{text: "1"}
+	}
+	return Value{text: "0"}
+}
+
+// Words is the value of a set or list property, joined in the way that Proxmox accepts for that
+// property: scopes by spaces, all others by commas.
+func Words(p Property, words ...string) Value {
+	if p == Scopes {
+		return Value{text: strings.Join(words, " ")}
+	}
+	return Value{text: strings.Join(words, ",")}
+}
+
+// Key is the value of client-key.
+func Key(s secret.Secret) Value { return Value{key: s} }
+
+// String returns the value, or [secret.Mask] for a client key.
+func (v Value) String() string {
+	if v.key.IsSet() {
+		return v.key.String()
+	}
+	return v.text
+}
+
+// Format implements [fmt.Formatter], so that no verb reaches past [Value.String].
+func (v Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// LogValue implements [slog.LogValuer].
+func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+func (v Value) reveal() string {
+	if v.key.IsSet() {
+		return v.key.Reveal()
+	}
+	return v.text
+}
+
+// Values holds properties that are set. An absent property is absent here.
+type Values map[Property]Value
+
+// Properties returns the names, sorted.
+func (vs Values) Properties() []Property { return slices.Sorted(maps.Keys(vs)) }
+
+// bool returns a boolean property, absent as Proxmox's default.
+func (vs Values) bool(p Property) bool { return vs.canonical(p) == "1" }
+
+// text returns a text property, absent as Proxmox's default.
+func (vs Values) text(p Property) string {
+	if v, ok := vs[p]; ok {
+		return v.reveal()
+	}
+	d, _ := p.Definition()
+	return d.Default
+}
+
+// canonical returns the form in which two values that Proxmox treats alike are equal strings.
+func (vs Values) canonical(p Property) string {
+	d, _ := p.Definition()
+	text := vs.text(p)
+	switch {
+	case p == UsernameClaim:
+		return canonicalClaim(text)
+	case p == Scopes:
+		words := slices.DeleteFunc(split(text), func(w string) bool { return w == "openid" }) // implied
+		slices.Sort(words)
+		return strings.Join(slices.Compact(words), " ")
+	case d.Kind == KindSet:
+		words := split(text)
+		slices.Sort(words)
+		return strings.Join(slices.Compact(words), " ")
+	case d.Kind == KindList:
+		return strings.Join(split(text), " ")
+	}
+	return text
+}
+
+// same tells whether Proxmox treats the property alike in both.
+func same(p Property, a, b Values) bool {
+	if p == ClientKey {
+		return a[p].key.Equal(b[p].key)
+	}
+	return a.canonical(p) == b.canonical(p)
+}
+
+// canonicalClaim resolves the two names that Proxmox keeps for claims (PVE::API2::OpenId).
+func canonicalClaim(claim string) string {
+	switch claim {
+	case "subject":
+		return "sub"
+	case "username":
+		return "preferred_username"
+	}
+	return claim
+}
+
+// split takes a list apart as Proxmox does (PVE::Tools::split_list): at commas, semicolons, NUL and white space.
+func split(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(",; \t\n\v\f\r\x00", r) })
+}
+
+// parameter returns the value in the form in which a write sends it.
+func (v Value) parameter(p Property) any {
+	if d, _ := p.Definition(); d.Kind == KindBool {
+		return map[bool]int{true: 1}[truth(v.text)]
+	}
+	return v.reveal()
+}

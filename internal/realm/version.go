@@ -1,0 +1,48 @@
+package realm
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Version is a Proxmox VE version. The zero value is an unknown one.
+type Version struct{ Major, Minor int }
+
+// ParseVersion reads the `version` or `release` of GET /version: "9.2.11", "8.4-1", "7.4-3", "9.2".
+func ParseVersion(text string) (Version, error) {
+	fields := strings.FieldsFunc(text, func(r rune) bool { return r == '.' || r == '-' || r == '~' || r == '+' })
+	if len(fields) < 2 {
+		return Version{}, fmt.Errorf("no version: %q", text)
+	}
+	major, err1 := strconv.ParseUint(fields[0], 10, 16)
+	minor, err2 := strconv.ParseUint(fields[1], 10, 16)
+	if err1 != nil || err2 != nil || major == 0 {
+		return Version{}, fmt.Errorf("no version: %q", text)
+	}
+	return Version{Major: int(major), Minor: int(minor)}, nil
+}
+
+// IsZero tells whether the version is unknown.
+func (v Version) IsZero() bool { return v == Version{} }
+
+// String returns "9.2", or "unknown".
+func (v Version) String() string {
+	if v.IsZero() {
+		return "unknown"
+	}
+	return fmt.Sprintf("%d.%d", v.Major, v.Minor)
+}
+
+// Less tells whether v is an earlier version than w.
+func (v Version) Less(w Version) bool {
+	return v.Major < w.Major || v.Major == w.Major && v.Minor < w.Minor
+}
+
+// Lacks tells whether a Proxmox of this version certainly does not know the property. Within one major
+// version the package that knows it can be installed beside an older release, so there the
+// node's own answer to the write is the proof, not its version.
+func (v Version) Lacks(p Property) bool {
+	d, ok := p.Definition()
+	return ok && !v.IsZero() && v.Major < d.Since.Major
+}

@@ -1,0 +1,38 @@
+package reconcile
+
+import (
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// Outcome is how a run ended for one target.
+type Outcome string
+
+// The outcomes, worst first.
+const (
+	Failed     Outcome = "failed"
+	Refused    Outcome = "refused"    // the plan needs a decision
+	Held       Outcome = "held"       // the gate kept the change back
+	Unverified Outcome = "unverified" // the realm is in place, but a check failed
+	Drift      Outcome = "drift"      // plan alone: apply would change something
+	Changed    Outcome = "changed"
+	Unchanged  Outcome = "unchanged"
+)
+
+// Outcomes returns every outcome, worst first.
+func Outcomes() []Outcome {
+	return []Outcome{Failed, Refused, Held, Unverified, Drift, Changed, Unchanged}
+}
+
+// Result is what became of one target. It is complete also where Err is set: it says how far the run came.
+type Result struct {
+	Outcome  Outcome
+	Action   realm.Action // of the plan; "" where none was made
+	Changes  []realm.Change
+	Checks   []check.Check
+	Warnings []string // what an administrator should know though nothing failed
+	Err      error    // usually a *fault.Error in its tree
+	Duration time.Duration
+}
