@@ -1,0 +1,63 @@
+# `make help` lists the targets. Go and make are all that must be there; .ci/need sees to the rest.
+
+GO        ?= go
+TOOL      := $(GO) tool -modfile=internal/tools/go.mod
+TAGS      := acceptance,ansible,browser,packaging,prometheus,systemd
+TESTFLAGS ?=
+BENCH     ?= .
+FUZZTIME  ?= 30s
+GOLDFLAGS ?=
+
+# The version comes from the commit, where this is a checkout that git will read.
+VCS := $(shell test -e .git && git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo true || echo false)
+
+export PATH := $(CURDIR)/bin:$(PATH):$(CURDIR)/.cache/tools/usr/bin
+# Under the race detector every process that exits with 0 would otherwise linger for a second.
+export GORACE ?= atexit_sleep_ms=0
+
+.DEFAULT_GOAL := build
+.PHONY: build demo test acceptance lint bench fuzz clean help
+
+build: ## build bin/proxmox-realm and bin/proxmox-realm-lab
+	@.ci/need roots
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags='$(GOLDFLAGS)' -o bin/ ./cmd/...
+
+demo: build ## watch the agent at work, against the lab
+	@bin/proxmox-realm-lab -- sh examples/demo.sh
+
+test: build ## run every test, after installing what the suites need
+	@race=$$(.ci/need race) && suites=$$(.ci/need suites) && \
+		set -x && $(GO) test $$race -tags="$$suites" $(TESTFLAGS) ./...
+	@env -u LAB_ENDPOINT $(MAKE) --no-print-directory acceptance
+
+acceptance: build ## run the acceptance suite: against the lab, or the API that LAB_* names
+	@[ -n "$$LAB_ENDPOINT" ] || set -- bin/proxmox-realm-lab --; \
+		set -x; "$$@" $(GO) test -tags=acceptance -count=1 -v $(TESTFLAGS) ./internal/acceptance/...
+
+lint: ## check formatting, vet, linters, go.mod and shell scripts
+	@.ci/need roots
+	@unformatted=$$($(TOOL) gofumpt -l .) && [ -z "$$unformatted" ] || \
+		{ printf 'gofumpt would change: %s\n' $$unformatted >&2; exit 1; }
+	$(GO) vet -tags=$(TAGS) ./...
+	$(TOOL) golangci-lint run ./...
+	$(GO) mod tidy -diff
+	@! command -v shellcheck >/dev/null || \
+		{ set -x; shellcheck .ci/need .ci/run $$(find examples deploy -name '*.sh' 2>/dev/null); }
+
+bench: ## run the benchmarks: time, memory and requests per run
+	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem $(TESTFLAGS) ./...
+
+fuzz: ## run each fuzz target for FUZZTIME, one after another
+	@listing=$$($(GO) test -list='^Fuzz' ./...) || { printf '%s\n' "$$listing"; exit 1; }; \
+		printf '%s\n' "$$listing" | \
+		awk '/^Fuzz/ { names = names " " $$1 } /^ok/ { split(names, n); for (i in n) print $$2, n[i]; names = "" }' | \
+		while read -r package target; do \
+			echo "$$package $$target"; \
+			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
+		done
+
+clean: ## remove what the other targets made
+	rm -rf bin dist .cache
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

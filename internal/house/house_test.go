@@ -1,0 +1,389 @@
+package house
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/build/constraint"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+const (
+	module = "proxmox-realm/"
+	root   = "../.."
+)
+
+// The layers, from the top; a package imports only from layers below its own. What a layer's packages may import
+// of each other stands in sideways.
+//
+// cmd -> cli -> {agent, ansible, login, authelia, report} -> fleet -> {reconcile, pve, issuer, config} -> {realm, check} -> {secret, fault}
+var layers = [][]string{
+	{"cmd/proxmox-realm"},
+	{"internal/cli"},
+	{"internal/agent", "internal/ansible", "internal/login", "internal/authelia", "internal/report"},
+	{"internal/fleet"},
+	{"internal/reconcile", "internal/pve", "internal/issuer", "internal/config"},
+	{"internal/realm", "internal/check"},
+	{"internal/secret", "internal/fault"},
+}
+
+// sideways lists the imports within one layer: every way of running shows its results through report.
+var sideways = map[string][]string{
+	"internal/agent":    {"internal/report"},
+	"internal/ansible":  {"internal/report"},
+	"internal/login":    {"internal/report"},
+	"internal/authelia": {"internal/report"},
+}
+
+// The lab stands beside the layers: a stand-in that shared the agent's code would share its mistakes.
+var lab = map[string][]string{
+	"cmd/proxmox-realm-lab":  {"internal/lab", "internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
+	"internal/lab":           {"internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
+	"internal/lab/authority": {},
+	"internal/lab/issuer":    {"internal/lab/authority"},
+	"internal/lab/pve":       {"internal/lab/authority"},
+}
+
+// testOnly lists the packages that hold tests and no other code.
+var testOnly = []string{"internal/acceptance", "internal/house", "deploy", "examples"}
+
+// stdOnly lists the packages that import no third-party library at all.
+var stdOnly = []string{"internal/secret", "internal/fault", "internal/realm", "internal/check"}
+
+// pure lists what internal/realm stays free of: no context, no clock, no input or output.
+var pure = []string{"context", "time", "os", "net", "net/http", "log"}
+
+// homes maps each third-party module to the packages that may import it. Tests and the lab use what they need;
+// where sealed, tests too reach the library through its home.
+var homes = []struct {
+	library string
+	in      []string
+	sealed  bool
+}{
+	{library: "github.com/spf13/viper", in: []string{"internal/config"}, sealed: true},
+	{library: "github.com/go-viper/mapstructure/v2", in: []string{"internal/config"}, sealed: true},
+	{library: "github.com/luthermonson/go-proxmox", in: []string{"internal/pve"}, sealed: true},
+	{library: "github.com/coreos/go-oidc/v3", in: []string{"internal/issuer"}},
+	{library: "github.com/go-jose/go-jose/v4", in: []string{"internal/issuer"}},
+	{library: "github.com/spf13/cobra", in: []string{"internal/cli"}, sealed: true},
+	{library: "github.com/spf13/pflag", in: []string{"internal/cli"}, sealed: true},
+	{library: "go.yaml.in/yaml/v3", in: []string{"internal/config", "internal/authelia"}},
+	{library: "github.com/gofrs/flock", in: []string{"internal/fleet"}},
+	{library: "github.com/prometheus/client_golang", in: []string{"internal/agent"}},
+	{library: "github.com/coreos/go-systemd/v22", in: []string{"internal/agent"}},
+	{library: "github.com/go-crypt/crypt", in: []string{"internal/authelia"}},
+	{library: "golang.org/x/crypto", in: []string{"internal/authelia"}},
+	{library: "golang.org/x/oauth2", in: []string{"internal/issuer"}},
+	{library: "golang.org/x/sync", in: []string{"internal/fleet"}},
+	{library: "golang.org/x/sys", in: []string{"internal/config", "internal/fleet"}},
+	{library: "golang.org/x/term", in: []string{"internal/cli"}},
+}
+
+// topLevel lists what may lie at the top of the repository, dot files aside.
+var topLevel = []string{
+	"cmd", "internal", "deploy", "examples",
+	"go.mod", "go.sum", "README.md", "LICENSE", "Makefile", "CHANGELOG.md",
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, known := mayImport(p.name)
+		if !known {
+			t.Errorf("%s: not in the house: give it a place in layers, lab or testOnly, or move its code to where it belongs", p.name)
+			continue
+		}
+		if slices.Contains(testOnly, p.name) && len(p.code) > 0 {
+			t.Errorf("%s: holds more than tests: it imports %s", p.name, strings.Join(p.code, ", "))
+		}
+		for _, imported := range p.code {
+			own, isOwn := strings.CutPrefix(imported, module)
+			if isOwn && !slices.Contains(allowed, own) {
+				t.Errorf("%s imports %s: allowed are %v", p.name, own, allowed)
+			}
+			if p.name == "internal/realm" && slices.Contains(pure, imported) {
+				t.Errorf("%s imports %s: it is pure", p.name, imported)
+			}
+		}
+	}
+}
+
+func TestLibrariesStayAtHome(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.name == "cmd/proxmox-realm-lab" || isLab(p.name) {
+			continue
+		}
+		for _, imported := range p.code {
+			if !isLibrary(imported) {
+				continue
+			}
+			in, _, known := home(imported)
+			switch {
+			case slices.Contains(stdOnly, p.name):
+				t.Errorf("%s imports %s: it uses the standard library only", p.name, imported)
+			case !known:
+				t.Errorf("%s imports %s: a library without a home: give it one in homes", p.name, imported)
+			case !slices.Contains(in, p.name):
+				t.Errorf("%s imports %s, which lives in %v", p.name, imported, in)
+			}
+		}
+		for _, imported := range p.tests {
+			if in, sealed, _ := home(imported); sealed && !slices.Contains(in, p.name) {
+				t.Errorf("the tests of %s import %s, which lives in %v", p.name, imported, in)
+			}
+		}
+	}
+}
+
+func TestTopLevel(t *testing.T) {
+	for _, path := range files(t) {
+		top, _, _ := strings.Cut(path, "/")
+		if !strings.HasPrefix(top, ".") && !slices.Contains(topLevel, top) {
+			t.Errorf("%s: only dot files and %v lie at the top", path, topLevel)
+		}
+	}
+}
+
+// The patterns are spelled so that they do not match themselves.
+var (
+	foreign = []rule{
+		{regexp.MustCompile(`(?m)(?:^|[^\w./-])/wor[k]/`), "a path of one machine"},
+		{regexp.MustCompile(`/tmp/bash_job[s]`), "a path of one machine"},
+		{regexp.MustCompile(`\.\./share[d]\b`), "a path outside the repository"},
+		{regexp.MustCompile(`\b(?:proxy|sum)\.golang\.or[g]\b|\bdeb\.debian\.or[g]\b|\bregistry\.npmjs\.or[g]\b`), "the host of a package registry"},
+		{regexp.MustCompile(`(?i)\bco-authored-b[y]\b|\bwritten b[y] an? (?:agent|assistant|model)\b|\b(?:agent|helper) sessio[n]s?\b`), "a word about who works on it"},
+	}
+	unfinished = []rule{
+		{regexp.MustCompile(`\b[tbf]\.Ski[p](?:f|Now)?\(`), "a test that can pass without having run"},
+		{regexp.MustCompile(`\b(?:TOD[O]|FIXM[E]|XX[X])\b`), "a mark of something left undone"},
+	}
+)
+
+// A rule is a pattern that no file may contain, and what it would be.
+type rule struct {
+	pattern *regexp.Regexp
+	what    string
+}
+
+func TestNothingForeign(t *testing.T) {
+	for path, text := range texts(t) {
+		report(t, path, text, foreign)
+	}
+}
+
+func TestNothingUnfinished(t *testing.T) {
+	seen := false
+	for path, text := range texts(t) {
+		if strings.HasSuffix(path, ".go") {
+			seen = true
+			report(t, path, text, unfinished)
+		}
+	}
+	if !seen {
+		t.Error("no Go file was looked at")
+	}
+}
+
+// TestSuitesAreKnown holds the build tags of tests against those that `make test` and the linters pass: a suite behind
+// another tag would never run.
+func TestSuitesAreKnown(t *testing.T) {
+	for path, text := range texts(t) {
+		if !strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "package ") {
+				break
+			}
+			expression, err := constraint.Parse(strings.TrimSpace(line))
+			if err != nil {
+				continue // an ordinary comment
+			}
+			expression.Eval(func(tag string) bool {
+				if !slices.Contains(suites, tag) && !slices.Contains(platforms, tag) {
+					t.Errorf("%s: build tag %s: known are %v", path, tag, suites)
+				}
+				return true
+			})
+		}
+	}
+	for _, path := range []string{"Makefile", ".golangci.yml"} {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, suite := range suites {
+			if !bytes.Contains(text, []byte(suite)) {
+				t.Errorf("%s does not name the build tag %s", path, suite)
+			}
+		}
+	}
+}
+
+// suites lists the build tags that tests stand behind; all but acceptance stand for tools that .ci/need sees to.
+var suites = []string{"acceptance", "ansible", "browser", "packaging", "prometheus", "systemd"}
+
+// platforms lists the tags that the go command sets by itself.
+var platforms = []string{"linux", "darwin", "windows", "unix", "race", "cgo"}
+
+func report(t *testing.T, path string, text []byte, rules []rule) {
+	t.Helper()
+	for _, r := range rules {
+		for _, at := range r.pattern.FindAllIndex(text, -1) {
+			line := 1 + bytes.Count(text[:at[0]], []byte("\n"))
+			t.Errorf("%s:%d: %q: %s", path, line, bytes.TrimSpace(text[at[0]:at[1]]), r.what)
+		}
+	}
+}
+
+// mayImport returns the packages of this module that a package's code may import, and whether it has a place at all.
+func mayImport(name string) (allowed []string, known bool) {
+	if slices.Contains(testOnly, name) {
+		return nil, true
+	}
+	if allowed, known = lab[name]; known {
+		return allowed, true
+	}
+	for i, layer := range layers {
+		if slices.Contains(layer, name) {
+			return slices.Concat(append([][]string{sideways[name]}, layers[i+1:]...)...), true
+		}
+	}
+	return nil, false
+}
+
+func isLab(name string) bool {
+	return name == "internal/lab" || strings.HasPrefix(name, "internal/lab/")
+}
+
+// isLibrary tells third-party packages from this module's and the standard library's, whose first element has no dot.
+func isLibrary(imported string) bool {
+	first, _, _ := strings.Cut(imported, "/")
+	return strings.Contains(first, ".")
+}
+
+func home(imported string) (in []string, sealed, known bool) {
+	for _, h := range homes {
+		if imported == h.library || strings.HasPrefix(imported, h.library+"/") {
+			return h.in, h.sealed, true
+		}
+	}
+	return nil, false, false
+}
+
+// A source is one package with the imports of its code and of its tests, on every platform that is released and
+// behind every build tag.
+type source struct {
+	name        string
+	code, tests []string
+}
+
+func packages(t *testing.T) []source {
+	t.Helper()
+	found := map[string]source{}
+	for _, goos := range []string{"linux", "darwin", "windows"} {
+		command := exec.CommandContext(t.Context(), "go", "list", "-e", "-json", "-tags="+strings.Join(suites, ","), "./...")
+		command.Dir = root
+		command.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
+		var complaints bytes.Buffer
+		command.Stderr = &complaints
+		output, err := command.Output()
+		if err != nil {
+			t.Fatalf("go list: %v\n%s", err, complaints.Bytes())
+		}
+		for decoder := json.NewDecoder(bytes.NewReader(output)); ; {
+			var p struct {
+				ImportPath                         string
+				Imports, TestImports, XTestImports []string
+			}
+			if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("go list: %v", err)
+			}
+			name := strings.TrimPrefix(p.ImportPath, module)
+			s := found[name]
+			s.name = name
+			s.code = union(s.code, p.Imports)
+			s.tests = union(s.tests, p.TestImports, p.XTestImports)
+			found[name] = s
+		}
+	}
+	if len(found) == 0 {
+		t.Fatal("go list found no package")
+	}
+	return slices.SortedFunc(maps.Values(found), func(a, b source) int { return strings.Compare(a.name, b.name) })
+}
+
+func union(lists ...[]string) []string {
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// files returns the paths of all tracked files, from the top of the repository; in an unpacked archive, where nothing
+// is tracked, all files.
+func files(t *testing.T) []string {
+	t.Helper()
+	// The tree is walked in any case: the test cache notices what a test opens, not what git or go read for it.
+	var walked []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		switch name := filepath.ToSlash(relative); {
+		case entry.IsDir() && slices.Contains([]string{".git", ".cache", "bin", "dist"}, name):
+			return filepath.SkipDir
+		case !entry.IsDir():
+			walked = append(walked, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The clone may belong to someone else, to whom git would otherwise not answer.
+	command := exec.CommandContext(t.Context(), "git", "-c", "safe.directory=*", "ls-files", "-z")
+	command.Dir = root
+	output, err := command.Output()
+	if err != nil || len(output) == 0 {
+		return walked
+	}
+	tracked := strings.Split(strings.TrimSuffix(string(output), "\x00"), "\x00")
+	return slices.DeleteFunc(tracked, func(path string) bool { return !slices.Contains(walked, path) }) // deleted, not committed
+}
+
+// texts returns the contents of all files that are text.
+func texts(t *testing.T) map[string][]byte {
+	t.Helper()
+	contents := map[string][]byte{}
+	for _, path := range files(t) {
+		full := filepath.Join(root, path)
+		if info, err := os.Lstat(full); err != nil {
+			t.Fatal(err)
+		} else if !info.Mode().IsRegular() {
+			continue
+		}
+		text, err := os.ReadFile(full)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if utf8.Valid(text) {
+			contents[path] = text
+		}
+	}
+	return contents
+}
