@@ -1,0 +1,80 @@
+package issuer
+
+import (
+	"net/http"
+	"time"
+)
+
+// Fault is a way for a path to misbehave. Only what is set happens, in this order.
+type Fault struct {
+	Times   int           // for so many requests only; 0 means until cleared
+	Delay   time.Duration // wait before anything else
+	Hang    bool          // never answer, until client or server goes away
+	Reset   bool          // close the connection without an answer
+	Status  int           // answer with this status, 200 where only Header or Body is set
+	Header  http.Header
+	Body    []byte
+	Handler http.HandlerFunc // answer with this instead: endless, truncated, compressed, whatever it takes
+}
+
+// takeFault returns the fault that a request to path meets. The caller holds the lock.
+func (s *Server) takeFault(path string) *Fault {
+	for _, key := range []string{path, ""} {
+		faults := s.faults[key]
+		if len(faults) == 0 {
+			continue
+		}
+		fault := faults[0]
+		if fault.Times > 0 {
+			if fault.Times--; fault.Times == 0 {
+				s.faults[key] = faults[1:]
+			}
+		}
+		return fault
+	}
+	return nil
+}
+
+// answer misbehaves, and reports whether the request has been dealt with.
+func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) bool {
+	if f.Delay > 0 {
+		timer := time.NewTimer(f.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.Context().Done():
+			return true
+		case <-closing:
+			return true
+		}
+	}
+	switch {
+	case f.Hang:
+		select {
+		case <-r.Context().Done():
+		case <-closing:
+		}
+		return true
+	case f.Reset:
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err == nil {
+			_ = conn.Close()
+		}
+		return true
+	case f.Handler != nil:
+		f.Handler(w, r)
+		return true
+	case f.Status == 0 && f.Header == nil && f.Body == nil:
+		return false
+	}
+	for name, values := range f.Header {
+		w.Header()[http.CanonicalHeaderKey(name)] = values
+	}
+	status := f.Status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(f.Body)
+	return true
+}

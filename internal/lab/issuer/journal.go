@@ -1,0 +1,74 @@
+package issuer
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+)
+
+// Request is one request as it came in. It holds no secrets: no client
+// secret, password, token, cookie, verifier, or code that this issuer gave.
+type Request struct {
+	Time      time.Time
+	Method    string
+	Path      string
+	Host      string
+	UserAgent string
+	ClientID  string
+	GrantType string
+	// Parameters are those of query and form that say what was asked:
+	// response_type, redirect_uri, scope, prompt, acr_values, display,
+	// code_challenge_method, and code where it is a made-up one.
+	Parameters url.Values
+	Status     int // what it was answered; 0 while it is not
+}
+
+// Failure is a client or a user who could not prove to be what they said.
+type Failure struct {
+	Time   time.Time
+	Path   string
+	Name   string // client id or user name, as given
+	Reason string
+}
+
+// record notes a request and returns its place in the list, with which its status is added later.
+func (s *Server) record(r *http.Request, path string) *Request {
+	entry := Request{Time: s.now(), Method: r.Method, Path: path, Host: r.Host, UserAgent: r.UserAgent(), Parameters: url.Values{}}
+	// A form that cannot be parsed is refused where it is needed.
+	_ = r.ParseForm()
+	entry.ClientID = r.Form.Get("client_id")
+	if id, _, ok := r.BasicAuth(); ok {
+		if decoded, err := url.QueryUnescape(id); err == nil {
+			entry.ClientID = decoded
+		}
+	}
+	entry.GrantType = r.Form.Get("grant_type")
+	for _, name := range []string{"response_type", "redirect_uri", "scope", "prompt", "acr_values", "display", "code_challenge_method"} {
+		if values := r.Form[name]; len(values) > 0 {
+			entry.Parameters[name] = slices.Clone(values)
+		}
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if code := r.Form.Get("code"); code != "" {
+		if _, given := s.codes[code]; !given && path == pathToken {
+			entry.Parameters.Set("code", code)
+		}
+	}
+	s.requests = append(s.requests, &entry)
+	return &entry
+}
+
+func (s *Server) recordStatus(entry *Request, status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entry.Status = status
+}
+
+func (s *Server) fail(path, name, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures = append(s.failures, Failure{Time: s.now(), Path: path, Name: name, Reason: reason})
+}

@@ -1,0 +1,501 @@
+// Package issuer is an OpenID provider on loopback that behaves outwardly as
+// Authelia 4.39 does: paths, status codes, error codes, redirects, rate limits.
+// What is OpenID Connect in it (tokens, codes, PKCE, userinfo) is done by
+// github.com/zitadel/oidc; the face that clients see is this package's.
+//
+// Tests turn its knobs while it runs: clients, keys, certificate, clock,
+// metadata and faults by path. It records what it was asked, never a secret.
+package issuer
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zitadel/oidc/v3/pkg/op"
+
+	"proxmox-realm/internal/lab/authority"
+)
+
+// Options says how an issuer starts. The zero value serves no clients, two
+// users (see DefaultUsers) and its own authority's certificate on a free port.
+type Options struct {
+	Listen      string           // host:port; default 127.0.0.1:0
+	Path        string           // path of the issuer below the host, "/auth" say; default none
+	Hosts       []string         // further host:port under which it answers; others get 400
+	Authority   *authority.CA    // who signs the certificate; default an authority of its own
+	Certificate *tls.Certificate // default: a valid one by Authority for loopback
+	Clients     []Client
+	Users       []User           // default DefaultUsers
+	Keys        []Key            // published and, the first, signing; default an RS256 and an ES256 key
+	Limits      []Limit          // failure rate limits; default none, AutheliaLimits for the real ones
+	Now         func() time.Time // the issuer's clock for limits, sessions and tokens; default time.Now
+}
+
+// Client is a registered client, with the names of Authelia's configuration.
+type Client struct {
+	ID            string
+	Name          string
+	Secret        string
+	AuthMethod    string // token_endpoint_auth_method: client_secret_basic (default), client_secret_post, none
+	RedirectURIs  []string
+	Scopes        []string // default openid, profile, email, groups
+	ResponseTypes []string // default code
+	GrantTypes    []string // default authorization_code
+	RequirePKCE   bool     // seen only by a real login, as at Authelia
+	ClaimsInToken bool     // a claims policy that puts the scopes' claims into the ID token
+}
+
+// User is somebody who can log in.
+type User struct {
+	Name     string // preferred_username
+	Password string
+	Display  string // name
+	Email    string
+	Groups   []string
+}
+
+// DefaultUsers returns john (groups admins and dev) and harry (groups dev), both with the
+// password "password".
+func DefaultUsers() []User {
+	return []User{
+		{Name: "john", Password: "password", Display: "John Doe", Email: "john.doe@example.test", Groups: []string{"admins", "dev"}},
+		{Name: "harry", Password: "password", Display: "Harry Potter", Email: "harry.potter@example.test", Groups: []string{"dev"}},
+	}
+}
+
+// Server is a running issuer. Its methods may be called while it serves.
+type Server struct {
+	base      string // https://host:port and the path
+	path      string
+	hosts     []string
+	authority *authority.CA
+	now       func() time.Time
+	http      *http.Server
+	closing   chan struct{}
+	stop      sync.Once
+	serving   sync.WaitGroup
+	engine    *op.LegacyServer
+	crypto    op.Crypto
+	routes    map[string]http.HandlerFunc
+
+	handshakes atomic.Int64
+
+	mu          sync.Mutex
+	certificate *tls.Certificate
+	issuer      string // override of the issuer's name
+	metadata    map[string]any
+	keys        []Key
+	signing     *Key
+	skew        time.Duration
+	clients     map[string]Client
+	users       map[string]User
+	sessions    map[string]session
+	flows       map[string]*flow    // authorization requests by id
+	codes       map[string]string   // flow id by code, used ones too
+	pushed      map[string]pushed   // parameters by request_uri
+	tokens      map[string]token    // access tokens by id
+	faults      map[string][]*Fault // by path
+	limits      limiter
+	requests    []*Request
+	failures    []Failure
+}
+
+// Start begins to serve. Close it when done.
+func Start(options Options) (*Server, error) {
+	listen := options.Listen
+	if listen == "" {
+		listen = "127.0.0.1:0"
+	}
+	ca := options.Authority
+	if ca == nil {
+		var err error
+		if ca, err = authority.New(); err != nil {
+			return nil, fmt.Errorf("make an authority: %w", err)
+		}
+	}
+	certificate := options.Certificate
+	if certificate == nil {
+		issued, err := ca.Issue(authority.Valid, "127.0.0.1", "::1", "localhost")
+		if err != nil {
+			return nil, fmt.Errorf("issue a certificate: %w", err)
+		}
+		certificate = &issued
+	}
+	keys := options.Keys
+	if keys == nil {
+		var err error
+		if keys, err = defaultKeys(); err != nil {
+			return nil, err
+		}
+	}
+
+	s := &Server{
+		path:        strings.TrimSuffix(options.Path, "/"),
+		authority:   ca,
+		now:         options.Now,
+		closing:     make(chan struct{}),
+		certificate: certificate,
+		metadata:    map[string]any{},
+		keys:        keys,
+		clients:     map[string]Client{},
+		users:       map[string]User{},
+		sessions:    map[string]session{},
+		flows:       map[string]*flow{},
+		codes:       map[string]string{},
+		pushed:      map[string]pushed{},
+		tokens:      map[string]token{},
+		faults:      map[string][]*Fault{},
+		limits:      limiter{limits: options.Limits},
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	for _, client := range options.Clients {
+		s.SetClient(client)
+	}
+	users := options.Users
+	if users == nil {
+		users = DefaultUsers()
+	}
+	for _, user := range users {
+		s.SetUser(user)
+	}
+
+	listener, err := net.Listen("tcp", listen)
+	if err != nil {
+		return nil, err
+	}
+	host := listener.Addr().String()
+	s.base = "https://" + host + s.path
+	s.hosts = append([]string{host}, options.Hosts...)
+	if err := s.startEngine(); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s.routes = s.handlers()
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: 30 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0), // clients that refuse a certificate are the normal case here
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.certificate, nil
+		},
+		VerifyConnection: func(tls.ConnectionState) error {
+			s.handshakes.Add(1)
+			return nil
+		},
+	}
+	s.serving.Go(func() {
+		_ = s.http.Serve(tls.NewListener(listener, config)) // always ErrServerClosed
+	})
+	return s, nil
+}
+
+// Close ends the server and waits for it, hanging requests included.
+func (s *Server) Close() error {
+	var err error
+	s.stop.Do(func() {
+		close(s.closing)
+		err = s.http.Close()
+		s.serving.Wait()
+	})
+	return err
+}
+
+// URL is where the issuer answers, without a trailing slash. It is the
+// issuer's name too, unless SetIssuer says otherwise.
+func (s *Server) URL() string { return s.base }
+
+// Authority is who signed the certificate that the issuer began with.
+func (s *Server) Authority() *authority.CA { return s.authority }
+
+// Client returns a registered client.
+func (s *Server) Client(id string) (Client, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	client, ok := s.clients[id]
+	return client, ok
+}
+
+// SetClient registers a client, or changes the one with its id.
+func (s *Server) SetClient(client Client) {
+	if client.AuthMethod == "" {
+		client.AuthMethod = methodBasic
+	}
+	if client.Scopes == nil {
+		client.Scopes = []string{"openid", "profile", "email", "groups"}
+	}
+	if client.ResponseTypes == nil {
+		client.ResponseTypes = []string{"code"}
+	}
+	if client.GrantTypes == nil {
+		client.GrantTypes = []string{"authorization_code"}
+	}
+	if client.Name == "" {
+		client.Name = client.ID
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients[client.ID] = client
+}
+
+// RemoveClient forgets a client.
+func (s *Server) RemoveClient(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.clients, id)
+}
+
+// SetUser adds a user, or changes the one with that name.
+func (s *Server) SetUser(user User) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users[user.Name] = user
+}
+
+// SetIssuer makes the issuer call itself something else, in the discovery
+// document, ID tokens and redirects: with a trailing slash or by another host,
+// say. Its endpoints stay where they are. Empty takes it back.
+func (s *Server) SetIssuer(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.issuer = name
+}
+
+// SetMetadata overrides one member of the discovery document; nil removes it,
+// and a json.RawMessage stands for itself.
+func (s *Server) SetMetadata(member string, value any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.metadata[member] = value
+}
+
+// ResetMetadata takes back what SetMetadata did.
+func (s *Server) ResetMetadata() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.metadata)
+}
+
+// SetKeys publishes other keys, none included; the first signs ID tokens.
+func (s *Server) SetKeys(keys ...Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys, s.signing = keys, nil
+}
+
+// SetSigningKey signs ID tokens with a key whether it is published or not.
+func (s *Server) SetSigningKey(key Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.signing = &key
+}
+
+// SetClockOffset shifts the Date header of every answer.
+func (s *Server) SetClockOffset(offset time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skew = offset
+}
+
+// SetCertificate presents another certificate to new connections.
+func (s *Server) SetCertificate(certificate tls.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.certificate = &certificate
+}
+
+// SetLimits changes the rate limits, and forgets what was counted.
+func (s *Server) SetLimits(limits ...Limit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits = limiter{limits: limits}
+}
+
+// Inject makes a path ("/jwks.json", say, or "" for all) misbehave, in front
+// of what was injected there before. Clear takes everything back.
+func (s *Server) Inject(path string, fault Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults[path] = append([]*Fault{&fault}, s.faults[path]...)
+}
+
+// Clear takes back what was injected.
+func (s *Server) Clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.faults)
+}
+
+// Requests returns what was asked, oldest first.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	requests := make([]Request, len(s.requests))
+	for i, request := range s.requests {
+		requests[i] = *request
+	}
+	return requests
+}
+
+// Failures returns the failed authentications of clients and users, oldest first.
+func (s *Server) Failures() []Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.failures)
+}
+
+// Handshakes counts the TLS handshakes in which the client got to see the certificate.
+func (s *Server) Handshakes() int { return int(s.handshakes.Load()) }
+
+// Reset forgets requests, failures and handshakes, and nothing else.
+func (s *Server) Reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests, s.failures = nil, nil
+	s.handshakes.Store(0)
+}
+
+// handlers maps the paths of Authelia 4.39 to what answers there.
+func (s *Server) handlers() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		pathDiscovery:     s.discovery,
+		pathKeys:          s.jwks,
+		pathAuthorization: s.authorization,
+		pathToken:         s.token,
+		pathIntrospection: s.introspection,
+		pathRevocation:    s.revocation,
+		pathUserinfo:      s.userinfo,
+		pathPushed:        s.pushedAuthorization,
+		pathLogin:         s.login,
+		pathConsent:       s.consent,
+		pathCompletion:    s.completion,
+	}
+}
+
+const (
+	pathDiscovery     = "/.well-known/openid-configuration"
+	pathKeys          = "/jwks.json"
+	pathAuthorization = "/api/oidc/authorization"
+	pathToken         = "/api/oidc/token"
+	pathIntrospection = "/api/oidc/introspection"
+	pathRevocation    = "/api/oidc/revocation"
+	pathUserinfo      = "/api/oidc/userinfo"
+	pathPushed        = "/api/oidc/pushed-authorization-request"
+	pathLogin         = "/"
+	pathConsent       = "/consent/openid/decision"
+	pathCompletion    = "/consent/completion"
+)
+
+// serve is what every request goes through: journal, host, faults, limits, route.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+	answer := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	path, below := strings.CutPrefix(r.URL.Path, s.path)
+	entry := s.record(r, path)
+	defer func() { s.recordStatus(entry, answer.status) }()
+
+	s.mu.Lock()
+	skew, fault := s.skew, s.takeFault(path)
+	s.mu.Unlock()
+	if skew != 0 {
+		w.Header().Set("Date", s.now().Add(skew).UTC().Format(http.TimeFormat))
+	}
+
+	switch {
+	case !slices.Contains(s.hosts, r.Host):
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		answer.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(answer, "400 Bad Request")
+		return
+	case fault != nil && fault.answer(answer, r, s.closing):
+		return
+	}
+
+	handler, known := s.routes[path]
+	if !below || !known {
+		s.portal(answer, http.StatusOK, page{Title: "Login"})
+		return
+	}
+	if wait := s.limited(path, r); wait > 0 {
+		s.tooMany(answer, wait)
+		return
+	}
+	ctx := op.ContextWithIssuer(r.Context(), s.name(r))
+	handler(answer, r.WithContext(ctx))
+	if answer.status >= http.StatusBadRequest {
+		s.countFailure(path, r)
+	}
+}
+
+// name is what the issuer calls itself towards this request: it follows the
+// Host header, as Authelia does.
+func (s *Server) name(r *http.Request) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.issuer != "" {
+		return s.issuer
+	}
+	return s.root(r)
+}
+
+// root is the URL below which the endpoints are.
+func (s *Server) root(r *http.Request) string {
+	return "https://" + r.Host + s.path
+}
+
+// statusWriter remembers the status.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// redirect answers without a body: http.Redirect would write a page.
+func redirect(w http.ResponseWriter, status int, location string) {
+	header := w.Header()
+	header.Set("Location", location)
+	header.Set("Cache-Control", "no-store")
+	header.Set("Pragma", "no-cache")
+	w.WriteHeader(status)
+}
+
+// withQuery adds parameters to a URL that may have some already.
+func withQuery(target string, parameters url.Values) string {
+	parsed, err := url.Parse(target)
+	if err != nil {
+		return target
+	}
+	query := parsed.Query()
+	maps.Copy(query, parameters)
+	parsed.RawQuery = query.Encode()
+	return parsed.String()
+}
+
+// identifier returns 128 random bits or more, as text.
+func identifier() string { return rand.Text() }

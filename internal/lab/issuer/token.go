@@ -1,0 +1,225 @@
+package issuer
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/zitadel/oidc/v3/pkg/oidc"
+	"github.com/zitadel/oidc/v3/pkg/op"
+)
+
+// The client authentication methods that clients can be registered for.
+const (
+	methodBasic = "client_secret_basic"
+	methodPost  = "client_secret_post"
+	methodNone  = "none"
+)
+
+// token is the token endpoint (RFC 6749, section 3.2), for authorization codes alone.
+func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+	if err := parseForm(r); err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	grant := r.PostForm.Get("grant_type")
+	if grant == "" {
+		errInvalidRequest.because("Request parameter 'grant_type' is missing").write(w)
+		return
+	}
+	client, err := s.authenticate(r)
+	if err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	if !slices.Contains(client.GrantTypes, grant) || grant != string(oidc.GrantTypeCode) {
+		errUnauthorizedClient.because("The OAuth 2.0 Client is not allowed to use authorization grant '%s'.", grant).write(w)
+		return
+	}
+
+	request := &oidc.AccessTokenRequest{
+		Code:         r.PostForm.Get("code"),
+		RedirectURI:  r.PostForm.Get("redirect_uri"),
+		CodeVerifier: r.PostForm.Get("code_verifier"),
+	}
+	// The library looks at the verifier of a confidential client only where there is one.
+	if flow, ok := s.flowByCode(request.Code); ok && flow.challenge != nil && request.CodeVerifier == "" {
+		errInvalidGrant.because("The PKCE code verifier must be at least 43 characters.").write(w)
+		return
+	}
+	response, err := s.engine.CodeExchange(r.Context(), &op.ClientRequest[oidc.AccessTokenRequest]{
+		Request: &op.Request[oidc.AccessTokenRequest]{Method: r.Method, URL: r.URL, Header: r.Header, Form: r.Form, PostForm: r.PostForm, Data: request},
+		Client:  registered{client},
+	})
+	if err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+	writeJSON(w, http.StatusOK, response.Data)
+}
+
+// introspection answers about tokens (RFC 7662). Whoever cannot authenticate
+// gets request_unauthorized; v4.39.20 takes Basic here from every client with a secret.
+func (s *Server) introspection(w http.ResponseWriter, r *http.Request) {
+	if err := parseForm(r); err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	id, secret, _, err := credentials(r)
+	client, known := s.Client(id)
+	if err != nil || !known || secret == "" || !sameSecret(client.Secret, secret) {
+		s.fail(pathIntrospection, id, "wrong id or secret")
+		errRequestUnauthorized.write(w)
+		return
+	}
+	text := r.PostForm.Get("token")
+	if text == "" {
+		errInvalidRequest.because("The POST body can not be empty.").write(w)
+		return
+	}
+	response, err := s.engine.Introspect(r.Context(), &op.Request[op.IntrospectionRequest]{
+		Method: r.Method, URL: r.URL, Header: r.Header, Form: r.Form, PostForm: r.PostForm,
+		Data: &op.IntrospectionRequest{
+			ClientCredentials:    &op.ClientCredentials{ClientID: id, ClientSecret: secret},
+			IntrospectionRequest: &oidc.IntrospectionRequest{Token: text},
+		},
+	})
+	if err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Pragma", "no-cache")
+	writeJSON(w, http.StatusOK, response.Data)
+}
+
+// revocation ends a token (RFC 7009); unknown ones are no error.
+func (s *Server) revocation(w http.ResponseWriter, r *http.Request) {
+	if err := parseForm(r); err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	client, err := s.authenticate(r)
+	if err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	_, err = s.engine.Revocation(r.Context(), &op.ClientRequest[oidc.RevocationRequest]{
+		Request: &op.Request[oidc.RevocationRequest]{Data: &oidc.RevocationRequest{Token: r.PostForm.Get("token"), TokenTypeHint: "access_token"}},
+		Client:  registered{client},
+	})
+	if err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// userinfo answers with the claims of an access token (OpenID Connect Core 1.0, section 5.3).
+func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || text == "" {
+		s.unauthorized(w)
+		return
+	}
+	response, err := s.engine.UserInfo(r.Context(), &op.Request[oidc.UserInfoRequest]{
+		Method: r.Method, URL: r.URL, Header: r.Header, Data: &oidc.UserInfoRequest{AccessToken: text},
+	})
+	if err != nil {
+		s.unauthorized(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, response.Data)
+}
+
+func (s *Server) unauthorized(w http.ResponseWriter) {
+	s.fail(pathUserinfo, "", "no valid access token")
+	w.Header().Set("WWW-Authenticate", `Bearer error="`+errRequestUnauthorized.code+`",error_description="`+errRequestUnauthorized.description+`"`)
+	errRequestUnauthorized.write(w)
+}
+
+// authenticate finds the client that a request comes from (RFC 6749, section 2.3),
+// by the one method that it is registered for.
+func (s *Server) authenticate(r *http.Request) (Client, error) {
+	id, secret, method, err := credentials(r)
+	if err != nil {
+		return Client{}, err
+	}
+	client, known := s.Client(id)
+	switch {
+	case !known:
+		s.fail(r.URL.Path, id, "unknown client")
+		return Client{}, errInvalidClient
+	case client.AuthMethod != method:
+		s.fail(r.URL.Path, id, "method "+method)
+		return Client{}, errInvalidClient.because("The request was determined to be using 'token_endpoint_auth_method' method '%s', however the OAuth 2.0 client registration does not allow this method.", method)
+	case method != methodNone && !sameSecret(client.Secret, secret):
+		s.fail(r.URL.Path, id, "wrong secret")
+		return Client{}, errInvalidClient
+	}
+	return client, nil
+}
+
+// credentials reads id and secret from header or body, and says by which method they came.
+func credentials(r *http.Request) (id, secret, method string, err error) {
+	if header := r.Header.Get("Authorization"); header != "" {
+		id, secret, err = basic(header)
+		return id, secret, methodBasic, err
+	}
+	id, secret = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
+	switch {
+	case id == "":
+		return "", "", "", errInvalidRequest.because("Client Credentials missing or malformed.")
+	case secret == "":
+		return id, "", methodNone, nil
+	}
+	return id, secret, methodPost, nil
+}
+
+// basic reads an Authorization header in which id and secret are form-encoded
+// before they are Base64 (RFC 6749, section 2.3.1): stricter than net/http's.
+func basic(header string) (id, secret string, err error) {
+	malformed := errInvalidRequest.because("The client credentials from the HTTP authorization header could not be parsed.")
+	scheme, value, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", "", errInvalidRequest.because("The client credentials from the HTTP authorization header had an unknown scheme.")
+	}
+	plain, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return "", "", malformed
+	}
+	id, secret, ok := strings.Cut(string(plain), ":")
+	if !ok {
+		return "", "", malformed
+	}
+	if id, err = url.QueryUnescape(id); err != nil {
+		return "", "", errInvalidRequest.because("The client id in the HTTP authorization header could not be decoded from 'application/x-www-form-urlencoded'.")
+	}
+	if secret, err = url.QueryUnescape(secret); err != nil {
+		return "", "", errInvalidRequest.because("The client secret in the HTTP authorization header could not be decoded from 'application/x-www-form-urlencoded'.")
+	}
+	return id, secret, nil
+}
+
+// sameSecret compares in constant time; a client without a secret has none that matches.
+func sameSecret(registered, given string) bool {
+	a, b := sha256.Sum256([]byte(registered)), sha256.Sum256([]byte(given))
+	return registered != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
+
+// parseForm insists on a POST with a form.
+func parseForm(r *http.Request) error {
+	if r.Method != http.MethodPost {
+		return errInvalidRequest.because("HTTP method is '%s', expected 'POST'.", r.Method)
+	}
+	if err := r.ParseForm(); err != nil || len(r.PostForm) == 0 {
+		return errInvalidRequest.because("The POST body can not be empty.")
+	}
+	return nil
+}
