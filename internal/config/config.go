@@ -1,0 +1,127 @@
+// Package config turns a file, the environment and flags into the targets of a run. It holds the one
+// list of keys ([Keys]), from which come what a file may say, the names of variables, the
+// JSON Schema and the help text.
+//
+// A configuration is checked before it is merged: each mistake is reported with its line, all of them at once,
+// and none quotes a value, since what stands under a wrong key may be a secret.
+package config
+
+import (
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+// FlagValue is a key given on the command line: the key's path and its text. A list takes
+// several values of one key, and each of them may hold several words.
+type FlagValue struct{ Key, Value string }
+
+// Options say where a configuration comes from and how much of it is needed.
+type Options struct {
+	// File is the path given by -c. Empty: the first that exists of $PROXMOX_REALM_CONFIG,
+	// $XDG_CONFIG_HOME/proxmox-realm/config.yaml and /etc/proxmox-realm/config.yaml; none
+	// of them is fine where flags and environment say enough.
+	File    string
+	Env     []string    // as os.Environ returns it
+	Flags   []FlagValue // in the order of the command line
+	Targets []string    // names; empty: all
+	// Secrets asks for token, password and client key of the selected targets: files are read and commands
+	// run, each distinct one once. Without it, only secrets that stand in the configuration itself are set.
+	Secrets bool
+	// Partial loads a configuration for a command that needs only a part of it: required keys may be
+	// absent, and so may endpoints and credentials.
+	Partial bool
+}
+
+// Config is an effective configuration.
+type Config struct {
+	File    string   // absolute; "" where there is none
+	Targets []Target // those selected, in the order of the file
+	// LockFile is where runs of this configuration exclude each other; "" means no lock. Its folder may
+	// not exist yet: see [MakePrivate].
+	LockFile    string
+	StateDir    string // may not exist yet: see [MakePrivate]
+	Concurrency int    // targets at once, at least 1
+	Agent       Agent
+	Notify      Notify
+	Warnings    []string // what is allowed and unwise, each once
+
+	settings []Setting
+}
+
+// Agent is the schedule and the listener of the agent command.
+type Agent struct {
+	Interval time.Duration
+	Jitter   float64 // share of the interval, 0 to 1
+	Listen   string  // host:port
+}
+
+// Notify says who hears of a changed outcome.
+type Notify struct {
+	// Command is run, without a shell, with the JSON report on its standard input. Empty: nobody.
+	Command []string
+}
+
+// Target is one Proxmox cluster and the realm that it should have.
+type Target struct {
+	Name    string // "default" where the configuration has no targets; safe as part of a file name
+	Proxmox Proxmox
+	Realm   realm.Spec
+	Verify  Verify
+	Gate    bool // policy.gate
+}
+
+// Proxmox is how a cluster is reached.
+type Proxmox struct {
+	Endpoints []string // of one cluster, in the order in which they are tried; each https://host:port
+
+	// Either Token, of the form user@realm!id=secret, or Username. Password may be unset beside a Username: then it
+	// is asked for.
+	Token     secret.Secret
+	TokenFile string // where Token came from, if it was a file
+	Username  string
+	Password  secret.Secret
+	OTP       secret.Secret // time-based one-time password
+
+	// At most one of these is set; none: the system's certificate authorities.
+	CAFile       string
+	Fingerprints []string // SHA-256, as `pvenode cert info` prints them: AB:CD:…
+	Insecure     bool
+
+	Timeout time.Duration // per request
+}
+
+// Mode says when a check is made.
+type Mode string
+
+// The modes.
+const (
+	Auto   Mode = "auto"   // after a write, in the gate (client) and in verify; the agent also from time to time
+	Always Mode = "always" // in every run
+	Never  Mode = "never"
+)
+
+// Verify is what is checked.
+type Verify struct {
+	RedirectURLs      []string // origins that browsers open
+	RedirectsDeclared bool     // false: RedirectURLs are the origins of the endpoints
+	IssuerCAFile      string   // "": the system's certificate authorities
+	Issuer            bool     // false: this machine cannot reach the issuer
+	Proxmox, Client   Mode
+	Ignore            []check.ID
+	MaxClockSkew      time.Duration
+}
+
+// Setting is one row of `config show`.
+type Setting struct {
+	Target string // "" for what concerns the whole run
+	Key    string // its path, such as realm.issuer_url
+	Value  string // as it would be written in a file; a secret as [secret.Mask]
+	Source string // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
+}
+
+// Show returns the effective settings: first those of the whole run, then those of each selected
+// target, in the order of [Keys]. Keys without a value are left out.
+func (c *Config) Show() []Setting { return c.settings }
