@@ -191,6 +191,15 @@ func (p Plan) refuseLacking(facts Facts) Plan {
 	return p.refuse(LacksProperties(facts.Version, lacking))
 }
 
+// Removal lists what the deletion of a realm takes away.
+func Removal(have Current) []Change {
+	var changes []Change
+	for _, prop := range have.Values.Properties() {
+		changes = append(changes, Change{Property: prop, Op: Unset, Before: shown(have.Values[prop])})
+	}
+	return changes
+}
+
 // LacksProperties is the refusal of properties that a Proxmox does not know, by its version (zero: unknown) or
 // by its own answer to a write.
 func LacksProperties(v Version, lacking []Property) *fault.Error {
@@ -262,10 +271,12 @@ func (p Plan) Before() Current { return p.before }
 // After returns the realm as it will be once the plan is carried out, without digest and raw answer.
 // For a refused plan it is what was asked for, as far as that is known.
 func (p Plan) After() Current {
-	if p.after == nil {
-		return p.before
+	values := p.after
+	if values == nil { // the name is taken: what was asked for is a new realm
+		values = CreationDefaults()
+		maps.Copy(values, p.want.Set)
 	}
-	return Current{Exists: true, Type: Type, Values: p.after}
+	return Current{Exists: true, Type: Type, Values: values}
 }
 
 // Params returns the parameters of the plan's one write: those of the POST for Create and for the second half of Replace,

@@ -1,0 +1,129 @@
+package reconcile
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
+)
+
+// How long the gate pauses between two looks while it waits. An issuer counts refused keys against our address
+// (Authelia: bursts of 30, then one a minute and less), and real logins through the same address suffer with us;
+// the key that Proxmox still holds costs nothing to ask about while it is accepted.
+const (
+	pauseFree    = 10 * time.Second
+	pauseCostly  = time.Minute
+	declaredEach = 2 * time.Minute // an issuer may come to accept both keys: so often the declared one is asked about
+)
+
+// gate holds back a change that could break logins which work: the issuer and client checks must not
+// fail with the values that the realm would have. It returns nil where the write may go ahead.
+func (r *run) gate(ctx context.Context, plan realm.Plan) error {
+	if !plan.Gated() || !r.Gate || r.NoGate || r.Issuer == nil {
+		return nil
+	}
+	deadline := time.Now().Add(r.Wait)
+	held := r.judge(ctx, plan)
+	lastDeclared := time.Now()
+	for held != nil {
+		pause := pauseCostly
+		if held.free {
+			pause = pauseFree
+		}
+		if r.Wait == 0 || held.err.Code == fault.RateLimited || time.Now().Add(pause).After(deadline) {
+			return held.err
+		}
+		r.Log.Info("waiting for the gate", "realm", r.Spec.Name, "because", held.err.Message, "pause", pause, "until", deadline.Format(time.TimeOnly))
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		r.inspect(ctx, time.Now())
+		if held.keyHeld && time.Since(lastDeclared) < declaredEach && r.stillTaken(ctx, plan) {
+			continue // nothing has changed, and asking cost nothing
+		}
+		held = r.judge(ctx, plan)
+		lastDeclared = time.Now()
+	}
+	return nil
+}
+
+// refusal is why the gate is shut.
+type refusal struct {
+	err     *fault.Error
+	keyHeld bool // the issuer takes the key that Proxmox holds, and not the declared one
+	free    bool // looking again soon costs the issuer nothing
+}
+
+// judge asks issuer and client about the values that the realm would have.
+func (r *run) judge(ctx context.Context, plan realm.Plan) *refusal {
+	r.asked = true
+	login := plan.After().Values.Login(r.Spec.Name)
+	checks := check.Ignore(r.inspection.Checks(ctx, login, r.node(ctx)), r.Ignore)
+	r.add(checks...)
+	if failed := check.Failures(checks); len(failed) > 0 {
+		return &refusal{err: heldBy(plan, failed), free: true} // the next look asks for two public documents
+	}
+	if r.AskClient == Never {
+		return nil
+	}
+	verdict := r.askClient(ctx, login)
+	var failed []check.Check
+	for _, c := range check.Failures(r.checks) {
+		if c.ID == check.ClientCredentials || c.ID == check.ClientRedirect {
+			failed = append(failed, c)
+		}
+	}
+	switch {
+	case len(failed) > 0 && verdict.Answer == Rejected && r.stillTaken(ctx, plan):
+		return &refusal{err: staleKey(plan), keyHeld: true, free: true}
+	case len(failed) > 0:
+		return &refusal{err: heldBy(plan, failed), free: verdict.Answer == Accepted}
+	case verdict.Answer == Limited:
+		err := fault.New(fault.RateLimited, "the issuer limits requests, so that nobody can tell whether it accepts the client: realm %s is as before", r.Spec.Name)
+		if verdict.RetryAfter > 0 {
+			return &refusal{err: err.WithHint("run again in %s", verdict.RetryAfter.Round(time.Second))}
+		}
+		return &refusal{err: err.WithHint("run again in some minutes")}
+	case verdict.Answer == NoAnswer:
+		r.warn("the issuer gives no verdict on client %s: the change is written unproven", login.ClientID)
+	}
+	return nil
+}
+
+// stillTaken tells whether the issuer accepts the key that Proxmox holds, where that is another than the declared one.
+func (r *run) stillTaken(ctx context.Context, plan realm.Plan) bool {
+	was := plan.Before().Values.Login(r.Spec.Name)
+	if !plan.Changed(realm.ClientKey) || !was.ClientKey.IsSet() {
+		return false
+	}
+	login := plan.After().Values.Login(r.Spec.Name)
+	return r.inspection.Accepts(ctx, login, was.ClientKey).Answer == Accepted
+}
+
+func staleKey(plan realm.Plan) *fault.Error {
+	return fault.New(fault.Held, "%s of realm %s is held back: the issuer still takes the key that Proxmox holds, and not the declared one", plan.Action, plan.Realm).
+		WithHint("the client key's file is stale, or the issuer does not have the new key's digest yet: restart Authelia, or let apply --wait 10m wait for it")
+}
+
+func heldBy(plan realm.Plan, failed []check.Check) *fault.Error {
+	var said []string
+	for _, c := range failed {
+		said = append(said, string(c.ID)+": "+c.Summary)
+	}
+	return fault.New(fault.Held, "%s of realm %s is held back, since logins would fail: %s", plan.Action, plan.Realm, strings.Join(said, "; ")).
+		WithHint("%s; --no-gate writes all the same", failed[0].Hint)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,213 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
+)
+
+// A DELETE whose answer was lost may wait for Proxmox's lock, or travel between nodes, and still take
+// effect: so long a run watches for it before it gives up.
+const (
+	lateDelete = 75 * time.Second
+	watchEach  = time.Second
+)
+
+// replace deletes the realm and creates it anew, since Proxmox cannot change the username-claim of one that
+// exists. Its order is what makes it safe:
+//
+//  1. read once more: the realm is still the one that the plan was made from
+//  2. save it, with every property known or unknown; without the file nothing starts
+//  3. one DELETE, and wait until the realm is gone
+//  4. create, or, where that fails, put the former realm back
+//  5. read back; only then the file goes
+//
+// The context it is given is never cancelled: from the DELETE on, an interruption waits for the end.
+func (r *run) replace(ctx context.Context, plan realm.Plan) error {
+	current, err := r.Realms.Realm(ctx, r.Spec.Name)
+	if err != nil {
+		return err
+	}
+	if current.Digest != plan.Before().Digest || !current.SameAs(plan.Before()) {
+		return fmt.Errorf("before the realm is deleted: %w", realm.ErrConflict)
+	}
+	if err := r.Recovery.save(current); err != nil {
+		return err
+	}
+	if err := r.remove(ctx); err != nil {
+		return err
+	}
+	if err := r.recreate(ctx, plan.Params()); err != nil {
+		return r.putBack(ctx, current, err)
+	}
+	if err := r.readBack(ctx); err != nil {
+		return keep(r.Recovery, err)
+	}
+	return r.Recovery.remove()
+}
+
+// remove sends the run's only DELETE and returns once the realm is gone. Where it is certain that nothing was
+// deleted, the recovery file goes again.
+func (r *run) remove(ctx context.Context) error {
+	err := r.Realms.Delete(ctx, r.Spec.Name)
+	switch {
+	case err == nil:
+		r.sent = true
+		return nil
+	case errors.Is(err, realm.ErrLost):
+		r.sent = true
+		return keep(r.Recovery, r.awaitAbsence(ctx))
+	case errors.Is(err, realm.ErrConflict):
+		return nil // somebody else deleted it in this moment: the way is free
+	}
+	if cleared := r.Recovery.remove(); cleared != nil {
+		r.warn("%v", cleared)
+	}
+	return err
+}
+
+// awaitAbsence watches a realm whose deletion may still be under way.
+func (r *run) awaitAbsence(ctx context.Context) error {
+	for deadline := time.Now().Add(lateDelete); ; {
+		current, err := r.Realms.Realm(ctx, r.Spec.Name)
+		if err == nil && !current.Exists {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fault.New(fault.ReplacePending, "the answer to the DELETE of realm %s was lost, and the realm was not gone after %s", r.Spec.Name, lateDelete).
+				WithHint("run again in a few minutes: apply --recover creates the saved realm where the deletion took effect, and forgets it where it did not").Because(err)
+		}
+		if err := sleep(ctx, watchEach); err != nil {
+			return err
+		}
+	}
+}
+
+// recreate creates a realm in a place that is free. A lost answer is resolved by looking, never by guessing.
+func (r *run) recreate(ctx context.Context, params realm.Params) error {
+	for attempt := 1; ; attempt++ {
+		err := r.Realms.Create(ctx, params)
+		if err == nil {
+			return nil
+		}
+		if attempt == attempts || !errors.Is(err, realm.ErrLost) && !errors.Is(err, realm.ErrConflict) {
+			return err
+		}
+		current, readErr := r.Realms.Realm(ctx, r.Spec.Name)
+		switch {
+		case readErr != nil:
+			return errors.Join(readErr, err)
+		case current.Exists:
+			return nil // the lost request took effect, or somebody was faster: the read-back tells which
+		}
+	}
+}
+
+// putBack creates the former realm again after the new one could not be created, and returns why that was.
+func (r *run) putBack(ctx context.Context, former realm.Current, why error) error {
+	why = r.unresolved(ctx, r.plan, why)
+	if err := r.recreate(ctx, realm.RestoreParams(r.Spec.Name, former)); err != nil {
+		return keep(r.Recovery, fmt.Errorf("the realm was deleted, and neither the new one nor the former could be created: %w", errors.Join(why, err)))
+	}
+	current, err := r.Realms.Realm(ctx, r.Spec.Name)
+	if err != nil || !current.SameAs(former) {
+		return keep(r.Recovery, fmt.Errorf("the former realm was put back, but does not read as it was: %w", errors.Join(why, err)))
+	}
+	r.sent = false
+	if err := r.Recovery.remove(); err != nil {
+		r.warn("%v", err)
+	}
+	r.warn("the new realm could not be created: the former one was put back")
+	return why
+}
+
+// keep adds to an error where the former realm waits.
+func keep(recovery Recovery, err error) error {
+	if err == nil {
+		return nil
+	}
+	code := fault.CodeOf(err)
+	return fault.New(code, "%v; the former realm is kept in %s", err, recovery.path()).
+		WithHint("apply --recover creates it again where there is none").Because(err)
+}
+
+// Recover ends a replace that was cut short: it creates the saved realm where it is absent, forgets it
+// where it is there and equal, and refuses where it differs.
+func Recover(ctx context.Context, t Target) Result {
+	return start(t, Options{}).finish(ctx, func(r *run) error { return r.recover(context.WithoutCancel(ctx)) })
+}
+
+func (r *run) recover(ctx context.Context) error {
+	saved, err := r.Recovery.load()
+	if errors.Is(err, errNothingSaved) {
+		r.action = realm.None
+		r.warn("no replace was cut short: there is nothing to recover")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	current, err := r.Realms.Realm(ctx, r.Spec.Name)
+	if err != nil {
+		return err
+	}
+	r.action = realm.None
+	if !current.Exists {
+		r.action = realm.Create
+		r.sent = true
+		if err := r.recreate(ctx, realm.RestoreParams(r.Spec.Name, saved)); err != nil {
+			return keep(r.Recovery, err)
+		}
+		if current, err = r.Realms.Realm(ctx, r.Spec.Name); err != nil {
+			return keep(r.Recovery, fmt.Errorf("read back: %w", err))
+		}
+	}
+	if !current.SameAs(saved) {
+		return fault.New(fault.RecoveryFile, "realm %s exists and differs from the one saved in %s", r.Spec.Name, r.Recovery.path()).
+			WithHint("where the realm is as you want it, remove the file")
+	}
+	return r.Recovery.remove()
+}
+
+// Delete saves an OpenID Connect realm, then removes it. An absent realm is nothing to do.
+func Delete(ctx context.Context, t Target) Result {
+	return start(t, Options{}).finish(ctx, func(r *run) error { return r.delete(ctx) })
+}
+
+func (r *run) delete(ctx context.Context) error {
+	name := r.Spec.Name
+	if realm.Builtin(name) {
+		return fault.New(fault.BuiltinRealm, "realm %s is Proxmox's own and cannot be deleted", name)
+	}
+	current, err := r.Realms.Realm(ctx, name)
+	if err != nil {
+		return err
+	}
+	if !current.Exists {
+		r.action = realm.None
+		return nil
+	}
+	if current.Type != realm.Type {
+		r.action = realm.Refuse
+		return fault.New(fault.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, current.Type).
+			WithHint("pveum realm delete %s", name)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r.action, r.changes = realm.Delete, realm.Removal(current)
+	if r.saved, err = r.Recovery.archive(current, time.Now()); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	err = r.Realms.Delete(ctx, name)
+	r.sent = err == nil || errors.Is(err, realm.ErrLost)
+	if err != nil && !r.sent && !errors.Is(err, realm.ErrConflict) {
+		return err
+	}
+	return r.awaitAbsence(ctx)
+}
