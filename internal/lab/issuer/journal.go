@@ -65,6 +65,8 @@ func (s *Server) recordStatus(entry *Request, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	entry.Status = status
+	s.log.Info("issuer", "method", entry.Method, "path", entry.Path, "status", status,
+		"client", entry.ClientID, "parameters", entry.Parameters.Encode(), "agent", entry.UserAgent)
 }
 
 func (s *Server) fail(path, name, reason string) {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -41,6 +42,7 @@ type Options struct {
 	Users       []User           // default DefaultUsers
 	Keys        []Key            // published and, the first, signing; default an RS256 and an ES256 key
 	Limits      []Limit          // failure rate limits; default none, AutheliaLimits for the real ones
+	Log         *slog.Logger     // gets a record for each request, without secrets; default none
 	Now         func() time.Time // the issuer's clock for limits, sessions and tokens; default time.Now
 }
 
@@ -83,6 +85,7 @@ type Server struct {
 	hosts     []string
 	authority *authority.CA
 	now       func() time.Time
+	log       *slog.Logger
 	http      *http.Server
 	closing   chan struct{}
 	stop      sync.Once
@@ -146,6 +149,7 @@ func Start(options Options) (*Server, error) {
 		path:        strings.TrimSuffix(options.Path, "/"),
 		authority:   ca,
 		now:         options.Now,
+		log:         options.Log,
 		closing:     make(chan struct{}),
 		certificate: certificate,
 		metadata:    map[string]any{},
@@ -162,6 +166,9 @@ func Start(options Options) (*Server, error) {
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
 	}
 	for _, client := range options.Clients {
 		s.SetClient(client)
