@@ -8,6 +8,9 @@ BENCH     ?= .
 FUZZTIME  ?= 30s
 GOLDFLAGS ?=
 
+LAB        := bin/proxmox-realm-lab --
+ACCEPTANCE  = $(GO) test -tags=acceptance -count=1 -v $(TESTFLAGS) ./internal/acceptance/...
+
 # The version comes from the commit, where this is a checkout that git will read.
 VCS := $(shell test -e .git && git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo true || echo false)
 
@@ -23,16 +26,15 @@ build: ## build bin/proxmox-realm and bin/proxmox-realm-lab
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags='$(GOLDFLAGS)' -o bin/ ./cmd/...
 
 demo: build ## watch the agent at work, against the lab
-	@bin/proxmox-realm-lab -- sh examples/demo.sh
+	@$(LAB) sh examples/demo.sh
 
 test: build ## run every test, after installing what the suites need
 	@race=$$(.ci/need race) && suites=$$(.ci/need suites) && \
 		set -x && $(GO) test $$race -tags="$$suites" $(TESTFLAGS) ./...
-	@env -u LAB_ENDPOINT $(MAKE) --no-print-directory acceptance
+	$(LAB) $(ACCEPTANCE)
 
 acceptance: build ## run the acceptance suite: against the lab, or the API that LAB_* names
-	@[ -n "$$LAB_ENDPOINT" ] || set -- bin/proxmox-realm-lab --; \
-		set -x; "$$@" $(GO) test -tags=acceptance -count=1 -v $(TESTFLAGS) ./internal/acceptance/...
+	$(if $(LAB_ENDPOINT),,$(LAB)) $(ACCEPTANCE)
 
 lint: ## check formatting, vet, linters, go.mod and shell scripts
 	@.ci/need roots
@@ -50,7 +52,7 @@ bench: ## run the benchmarks: time, memory and requests per run
 fuzz: ## run each fuzz target for FUZZTIME, one after another
 	@listing=$$($(GO) test -list='^Fuzz' ./...) || { printf '%s\n' "$$listing"; exit 1; }; \
 		printf '%s\n' "$$listing" | \
-		awk '/^Fuzz/ { names = names " " $$1 } /^ok/ { split(names, n); for (i in n) print $$2, n[i]; names = "" }' | \
+		awk '/^Fuzz/ { names = names " " $$1 } /^ok/ { count = split(names, n); for (i = 1; i <= count; i++) print $$2, n[i]; names = "" }' | \
 		while read -r package target; do \
 			echo "$$package $$target"; \
 			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
