@@ -12,6 +12,8 @@ type Target struct {
 	Endpoint string // the one that answered, or the first that was tried
 	Realm    string
 	Requests int // sent to Proxmox
+	// IssuerCertificate is the end of the lifetime of the issuer's certificate; zero where none was seen.
+	IssuerCertificate time.Time
 	reconcile.Result
 }
 

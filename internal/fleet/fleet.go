@@ -1,0 +1,301 @@
+// Package fleet runs the reconciler over every target of a configuration. It builds what a target needs, shares what targets
+// have in common, keeps overlapping runs apart and remembers what the next run can use. Every way into the
+// program that touches Proxmox goes through it.
+package fleet
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/issuer"
+	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/secret"
+)
+
+// Options are what a run adds to its configuration.
+type Options struct {
+	reconcile.Options
+	WaitLock     time.Duration // how long to wait for another run of the configuration; 0: not at all
+	AllEndpoints bool          // every node is asked to discover the issuer, not only the one that answers
+	// How often a run that repeats asks costly questions where the configuration says auto; 0: never.
+	ProxmoxEach, ClientEach time.Duration
+}
+
+// Fleet is a configuration at work. It may run many times; close it in the end.
+type Fleet struct {
+	config    *config.Config
+	log       *slog.Logger
+	userAgent string
+	cleaner   *check.Cleaner // of what issuers say: it holds the client keys of all targets
+	state     *state
+
+	mu  sync.Mutex
+	pem map[string][]byte // CA files, each read once
+}
+
+// New prepares a configuration's targets; it sends nothing. userAgent is how the program calls itself
+// towards Proxmox and issuers, such as "proxmox-realm/1.0".
+func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
+	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), pem: map[string][]byte{}}
+	f.state = loadState(c.StateDir, c.File)
+	for _, t := range c.Targets {
+		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey)
+	}
+	return f
+}
+
+// Plan shows what Apply would do and changes nothing.
+func (f *Fleet) Plan(ctx context.Context, o Options) Run {
+	return f.each(ctx, "plan", o, func(ctx context.Context, t reconcile.Target) reconcile.Result {
+		return reconcile.Plan(ctx, t, o.Options)
+	})
+}
+
+// Apply makes every target's realm what it should be, and verifies it.
+func (f *Fleet) Apply(ctx context.Context, o Options) Run {
+	return f.alone(ctx, "apply", o, func(ctx context.Context, t reconcile.Target) reconcile.Result {
+		return reconcile.Apply(ctx, t, o.Options)
+	})
+}
+
+// Recover ends replaces that were cut short.
+func (f *Fleet) Recover(ctx context.Context, o Options) Run {
+	return f.alone(ctx, "apply", o, func(ctx context.Context, t reconcile.Target) reconcile.Result {
+		return reconcile.Recover(ctx, t)
+	})
+}
+
+// Verify runs every check and changes nothing.
+func (f *Fleet) Verify(ctx context.Context, o Options) Run {
+	return f.each(ctx, "verify", o, reconcile.Verify)
+}
+
+// Delete saves and removes every target's realm.
+func (f *Fleet) Delete(ctx context.Context, o Options) Run {
+	return f.alone(ctx, "delete", o, reconcile.Delete)
+}
+
+// alone is each, while no other run of the configuration writes.
+func (f *Fleet) alone(ctx context.Context, command string, o Options, work worker) Run {
+	began := time.Now()
+	unlock, err := lock(ctx, f.config.LockFile, o.WaitLock)
+	if err != nil {
+		return Run{Command: command, Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
+	}
+	defer unlock()
+	return f.each(ctx, command, o, work)
+}
+
+// worker does one target's work.
+type worker func(context.Context, reconcile.Target) reconcile.Result
+
+// each does the work on every target, as many at once as the configuration allows.
+func (f *Fleet) each(ctx context.Context, command string, o Options, work worker) Run {
+	began := time.Now()
+	inspecting, stop := context.WithCancel(ctx)
+	defer stop()
+	shared := &session{Fleet: f, options: o, ctx: inspecting, providers: map[string]*provider{}}
+	defer shared.close()
+
+	targets := make([]Target, len(f.config.Targets))
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range min(max(f.config.Concurrency, 1), len(targets)) {
+		workers.Go(func() {
+			for i := range next {
+				targets[i] = shared.run(ctx, f.config.Targets[i], work)
+			}
+		})
+	}
+	for i := range targets {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+
+	if err := f.state.save(); err != nil {
+		f.log.Debug("remembering this run", "error", err)
+	}
+	return Run{Command: command, Outcome: worst(targets), Targets: targets, Duration: time.Since(began)}
+}
+
+// worst is the outcome of a run: that of its worst target.
+func worst(targets []Target) reconcile.Outcome {
+	for _, o := range reconcile.Outcomes() {
+		if slices.ContainsFunc(targets, func(t Target) bool { return t.Outcome == o }) {
+			return o
+		}
+	}
+	return reconcile.Unchanged
+}
+
+// session is one run over the targets: what they share while it lasts.
+type session struct {
+	*Fleet
+	options Options
+	ctx     context.Context
+
+	mu        sync.Mutex
+	providers map[string]*provider // by issuer CA file
+}
+
+// run does one target's work. What cannot even be set up is that target's failure alone.
+func (s *session) run(ctx context.Context, t config.Target, work worker) Target {
+	began := time.Now()
+	result := Target{Name: t.Name, Endpoint: t.Proxmox.Endpoints[0], Realm: t.Realm.Name}
+	client, cleaner, err := s.connect(t)
+	if err != nil {
+		result.Result = reconcile.Result{Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
+		return result
+	}
+	defer client.Close()
+	target, watched, err := s.target(t, client, cleaner)
+	if err != nil {
+		result.Result = reconcile.Result{Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
+		return result
+	}
+	result.Result = work(ctx, target)
+	result.Endpoint = client.Endpoint()
+	result.Requests = client.Stats().Requests
+	if watched != nil {
+		result.IssuerCertificate = watched.expiry()
+	}
+	if result.Err == nil {
+		s.state.update(memoryKey(t), func(m *Memory) { m.Endpoint = result.Endpoint })
+	}
+	return result
+}
+
+// target puts together what a reconciler needs.
+func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cleaner) (reconcile.Target, *watch, error) {
+	key := memoryKey(t)
+	remembered := s.state.get(key)
+	forget := func(change func(*Memory)) { s.state.update(key, change) }
+	c := &cluster{
+		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer,
+		memory: func() Memory { return s.state.get(key) }, forget: forget,
+	}
+	if s.options.AllEndpoints {
+		c.nodes = t.Proxmox.Endpoints
+	}
+	target := reconcile.Target{
+		Spec: t.Realm, Realms: c,
+		Redirects: t.Verify.RedirectURLs, RedirectsDeclared: t.Verify.RedirectsDeclared,
+		AskProxmox: due(t.Verify.Proxmox, s.options.ProxmoxEach, remembered.Proxmox),
+		AskClient:  due(t.Verify.Client, s.options.ClientEach, remembered.Client),
+		Ignore:     t.Verify.Ignore, MaxSkew: t.Verify.MaxClockSkew, Gate: t.Gate,
+		Recovery: reconcile.Recovery{Dir: s.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints},
+		Log:      s.log.With("target", t.Name),
+	}
+	if !t.Verify.Issuer {
+		return target, nil, nil
+	}
+	p, err := s.provider(t)
+	if err != nil {
+		return reconcile.Target{}, nil, err
+	}
+	w := &watch{provider: p, asked: func() { forget(func(m *Memory) { m.Client = time.Now() }) }}
+	target.Issuer = w
+	return target, w, nil
+}
+
+// due makes an automatic question a certain one where it was last asked long enough ago.
+func due(mode config.Mode, each time.Duration, last time.Time) reconcile.Mode {
+	if mode == config.Auto && each > 0 && time.Since(last) >= each {
+		return reconcile.Always
+	}
+	return reconcile.Mode(mode)
+}
+
+// memoryKey names a target in the state: its name may be given to another cluster tomorrow.
+func memoryKey(t config.Target) string {
+	return t.Name + " " + t.Realm.Name + " " + t.Proxmox.Endpoints[0]
+}
+
+func (s *session) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.providers {
+		p.client.Close()
+	}
+}
+
+// provider returns the one for the target's authorities.
+func (s *session) provider(t config.Target) (*provider, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p, ok := s.providers[t.Verify.IssuerCAFile]; ok {
+		return p, nil
+	}
+	ca, err := s.certificates("verify.issuer_ca_file", t.Verify.IssuerCAFile)
+	if err != nil {
+		return nil, err
+	}
+	client, err := issuer.New(issuer.Options{CA: ca, UserAgent: s.userAgent, Cleaner: s.cleaner, Log: s.log})
+	if err != nil {
+		return nil, fault.New(fault.Config, "verify.issuer_ca_file: %v", err).WithHint("give a PEM file of the issuer's certificate authority").Because(err)
+	}
+	p := newProvider(s.ctx, client)
+	s.providers[t.Verify.IssuerCAFile] = p
+	return p, nil
+}
+
+// connect makes the client of a target. Commands that need Proxmox without a reconciler use it through [Fleet.Connect].
+func (f *Fleet) connect(t config.Target) (*pve.Client, *check.Cleaner, error) {
+	ca, err := f.certificates("proxmox.ca_file", t.Proxmox.CAFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	cleaner := check.NewCleaner(t.Proxmox.Token, tokenSecret(t.Proxmox.Token), t.Proxmox.Password, t.Proxmox.OTP,
+		t.Realm.Set.Login(t.Realm.Name).ClientKey)
+	client, err := pve.New(pve.Options{
+		Endpoints: t.Proxmox.Endpoints, Prefer: f.state.get(memoryKey(t)).Endpoint,
+		Token: t.Proxmox.Token, Username: t.Proxmox.Username, Password: t.Proxmox.Password, OTP: t.Proxmox.OTP,
+		CA: ca, Fingerprints: t.Proxmox.Fingerprints, Insecure: t.Proxmox.Insecure,
+		Timeout: t.Proxmox.Timeout, UserAgent: f.userAgent, Cleaner: cleaner, Log: f.log.With("target", t.Name),
+	})
+	return client, cleaner, err
+}
+
+// Connect returns the client of a target, to be closed by the caller.
+func (f *Fleet) Connect(t config.Target) (*pve.Client, error) {
+	client, _, err := f.connect(t)
+	return client, err
+}
+
+// certificates reads a CA file, once for all targets that name it.
+func (f *Fleet) certificates(key, path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if pem, ok := f.pem[path]; ok {
+		return pem, nil
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fault.New(fault.Config, "%s: %v", key, err).WithHint("give a PEM file that this user can read").Because(err)
+	}
+	f.pem[path] = pem
+	return pem, nil
+}
+
+// tokenSecret is the part of an API token behind its "=", which a server may echo alone.
+func tokenSecret(token secret.Secret) secret.Secret {
+	text := token.Reveal()
+	for i := range text {
+		if text[i] == '=' {
+			return secret.New(text[i+1:])
+		}
+	}
+	return secret.Secret{}
+}

@@ -1,0 +1,120 @@
+package fleet
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"proxmox-realm/internal/config"
+)
+
+// state is what runs of one configuration remember of each other. Nothing in it is needed: a run without it, or
+// with a damaged one, does the same work and asks a little more.
+type state struct {
+	path string
+
+	mu      sync.Mutex
+	targets map[string]Memory
+	dirty   bool
+}
+
+// Memory is what is remembered of one target.
+type Memory struct {
+	Endpoint string               `json:"endpoint,omitempty"` // the one that answered last
+	Rests    map[string]time.Time `json:"rests,omitempty"`    // endpoints that are not asked to discover the issuer until then
+	Proxmox  time.Time            `json:"proxmox,omitzero"`   // when Proxmox's own discovery was last asked for
+	Client   time.Time            `json:"client,omitzero"`    // when the issuer was last asked about the client
+}
+
+// maxState bounds the file, in bytes: 1,000 targets need some 200 KiB.
+const maxState = 16 << 20
+
+// loadState reads what earlier runs of the configuration left.
+func loadState(dir, configFile string) *state {
+	s := &state{targets: map[string]Memory{}}
+	if dir == "" {
+		return s
+	}
+	sum := sha256.Sum256([]byte(configFile))
+	s.path = filepath.Join(dir, "state-"+hex.EncodeToString(sum[:4])+".json")
+	if info, err := os.Stat(s.path); err != nil || info.Size() > maxState {
+		return s
+	}
+	content, err := os.ReadFile(s.path)
+	if err != nil {
+		return s
+	}
+	if json.Unmarshal(content, &s.targets) != nil || s.targets == nil {
+		s.targets = map[string]Memory{}
+	}
+	return s
+}
+
+func (s *state) get(key string) Memory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.targets[key]
+	m.Rests = maps.Clone(m.Rests)
+	return m
+}
+
+func (s *state) update(key string, change func(*Memory)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.targets[key]
+	after := before
+	after.Rests = maps.Clone(before.Rests)
+	change(&after)
+	if after.Endpoint == before.Endpoint && after.Proxmox.Equal(before.Proxmox) && after.Client.Equal(before.Client) &&
+		maps.EqualFunc(after.Rests, before.Rests, time.Time.Equal) {
+		return
+	}
+	s.targets[key], s.dirty = after, true
+}
+
+// save writes the file where something changed: atomically, readable by its owner alone.
+func (s *state) save() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.dirty || s.path == "" {
+		return nil
+	}
+	content, err := json.MarshalIndent(s.targets, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := config.MakePrivate(filepath.Dir(s.path)); err != nil {
+		return err
+	}
+	if err := writeAtomically(s.path, content); err != nil {
+		return err
+	}
+	s.dirty = false
+	return nil
+}
+
+// writeAtomically replaces a file as a whole, with mode 0600.
+func writeAtomically(path string, content []byte) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file.Name())
+		}
+	}()
+	if _, err = file.Write(content); err != nil {
+		_ = file.Close()
+		return err
+	}
+	if err = file.Close(); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
