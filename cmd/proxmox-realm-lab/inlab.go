@@ -1,0 +1,212 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"golang.org/x/term"
+
+	"proxmox-realm/internal/lab"
+	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
+)
+
+// setting is what the flags say.
+type setting struct {
+	seed         string
+	issuer       string
+	state        string
+	version      string
+	listen       string
+	issuerListen string
+	delays       bool
+	limits       bool
+	log          bool
+}
+
+func (s *setting) flags() *flag.FlagSet {
+	flags := quiet("proxmox-realm-lab")
+	flags.StringVar(&s.seed, "seed", "", "")
+	flags.StringVar(&s.issuer, "issuer", "", "")
+	flags.StringVar(&s.state, "state", "", "")
+	flags.StringVar(&s.version, "pve-version", pve.DefaultVersion, "")
+	flags.StringVar(&s.listen, "listen", "", "")
+	flags.StringVar(&s.issuerListen, "issuer-listen", "", "")
+	flags.BoolVar(&s.delays, "delays", false, "")
+	flags.BoolVar(&s.limits, "limits", false, "")
+	flags.BoolVar(&s.log, "log", false, "")
+	return flags
+}
+
+// help lists every flag, seed and variable; a test holds it to that.
+func help() string {
+	var text strings.Builder
+	text.WriteString(`A Proxmox VE access API and an OpenID provider on loopback, to try proxmox-realm with.
+
+  proxmox-realm-lab [flags] -- COMMAND …     runs COMMAND in the lab and exits with its code
+  proxmox-realm-lab [flags]                  prints the environment and stays up
+
+Flags:
+  --seed NAME            set the realms to a state to begin with, see below
+  --state DIR            keep realms, users, keys and addresses for the next time
+  --issuer URL           use this issuer instead of one of the lab's own; LAB_ISSUER_CA_FILE, LAB_CLIENT_ID,
+                         LAB_CLIENT_KEY, LAB_REDIRECT_URL, LAB_USERNAME and LAB_PASSWORD say what is known of it
+  --pve-version VERSION  the version of Proxmox VE to behave like (` + pve.DefaultVersion + `)
+  --listen ADDRESS       where the Proxmox API listens (a free port of 127.0.0.1)
+  --issuer-listen ADDRESS
+                         where the issuer listens (a free port of 127.0.0.1)
+  --delays               hold back the answer to bad credentials for 3 s, as Proxmox does
+  --limits               limit failed requests at the issuer, as Authelia does
+  --log                  log requests to standard error
+
+Seeds:
+`)
+	names, about := lab.Seeds()
+	for _, name := range names {
+		fmt.Fprintf(&text, "  %-22s %s\n", name, about[name])
+	}
+	text.WriteString(`
+Somebody else, who changes realms while proxmox-realm is not looking (with LAB_ENDPOINT, LAB_CA_FILE, LAB_TOKEN_ROOT):
+  proxmox-realm-lab show [REALM]
+  proxmox-realm-lab set REALM PROPERTY=VALUE … [--delete PROPERTY,…]
+  proxmox-realm-lab remove REALM
+
+Environment of COMMAND:
+  PROXMOX_REALM_CONFIG   a configuration of proxmox-realm for this lab
+  LAB_ENDPOINT LAB_CA_FILE LAB_TOKEN_ROOT LAB_TOKEN_REALM_ALLOCATE LAB_TOKEN_SYS_AUDIT LAB_TOKEN_NO_PRIVILEGE
+  LAB_TOKEN_PRIVSEP_WITHOUT_ACL LAB_ISSUER LAB_ISSUER_CA_FILE LAB_CLIENT_ID LAB_CLIENT_KEY LAB_REDIRECT_URL
+  LAB_USERNAME LAB_PASSWORD
+
+Exit codes: that of COMMAND, 128+n where signal n ended it, 126 or 127 where it cannot be run or found,
+1 where the lab fails, 64 for a wrong command line
+`)
+	return text.String()
+}
+
+// inLab starts a lab, and runs the command or waits.
+func inLab(arguments []string) (code int, err error) {
+	var s setting
+	flags := s.flags()
+	if err := flags.Parse(arguments); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return exitOK, err
+		}
+		return exitUsage, usage("%v", err)
+	}
+	command := flags.Args()
+	if before := len(arguments) - len(command) - 1; len(command) > 0 && (before < 0 || arguments[before] != "--") {
+		return exitUsage, usage("put -- before the command %q", command[0])
+	}
+	options, err := s.options()
+	if err != nil {
+		return exitUsage, err
+	}
+
+	// From here on a signal ends the lab in order.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	running, err := lab.Start(options)
+	if err != nil {
+		return exitFailed, err
+	}
+	defer func() { err = errors.Join(err, running.Close()) }()
+	if len(command) > 0 {
+		return runCommand(command, running.Environ(), signals)
+	}
+	for _, variable := range running.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		fmt.Printf("export %s=%s\n", name, quote(value))
+	}
+	<-signals
+	return exitOK, nil
+}
+
+// options checks what can be checked before anything is started.
+func (s *setting) options() (lab.Options, error) {
+	options := lab.Options{
+		Dir:  s.state,
+		Seed: s.seed,
+		PVE:  pve.Options{Version: s.version, Listen: s.listen},
+		Issuer: issuer.Options{
+			Listen: s.issuerListen,
+		},
+	}
+	if _, about := lab.Seeds(); s.seed != "" && about[s.seed] == "" {
+		return options, usage("unknown seed %q", s.seed)
+	}
+	if s.delays {
+		options.PVE.Delay401 = pve.RealDelay401
+	}
+	if s.limits {
+		options.Issuer.Limits = issuer.AutheliaLimits()
+	}
+	if s.log {
+		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+		options.PVE.Log, options.Issuer.Log = log, log
+	}
+	if s.issuer != "" {
+		if parsed, err := url.Parse(s.issuer); err != nil || parsed.Scheme != "https" || parsed.Host == "" {
+			return options, usage("--issuer is not an https URL")
+		}
+		options.Outside = &lab.Outside{
+			URL:         s.issuer,
+			CAFile:      os.Getenv("LAB_ISSUER_CA_FILE"),
+			ClientID:    os.Getenv("LAB_CLIENT_ID"),
+			ClientKey:   os.Getenv("LAB_CLIENT_KEY"),
+			RedirectURL: os.Getenv("LAB_REDIRECT_URL"),
+			Username:    os.Getenv("LAB_USERNAME"),
+			Password:    os.Getenv("LAB_PASSWORD"),
+		}
+	}
+	return options, nil
+}
+
+// runCommand runs a command with more environment, passes signals on to it, and returns its code.
+func runCommand(command, environment []string, signals <-chan os.Signal) (int, error) {
+	child := exec.Command(command[0], command[1:]...) //nolint:gosec // running what the caller says is the purpose
+	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+	child.Env = append(os.Environ(), environment...)
+	if err := child.Start(); err != nil {
+		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+			return exitNotFound, err
+		}
+		return exitNotRun, err
+	}
+
+	// A terminal sends its signals to the whole group, the command included.
+	fromTerminal := term.IsTerminal(int(os.Stdin.Fd()))
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	for {
+		select {
+		case got := <-signals:
+			if fromTerminal && (got == os.Interrupt || got == syscall.SIGQUIT) {
+				continue
+			}
+			_ = child.Process.Signal(got) // it may just have ended
+		case err := <-ended:
+			return exitCode(child, err)
+		}
+	}
+}
+
+func exitCode(child *exec.Cmd, err error) (int, error) {
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		return exitFailed, err
+	}
+	if status, ok := child.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exitSignal + int(status.Signal()), nil
+	}
+	return child.ProcessState.ExitCode(), nil
+}

@@ -1,0 +1,432 @@
+// Package lab puts a Proxmox VE stand-in and an OpenID provider together on
+// loopback, with a configuration of proxmox-realm that fits them: for tests,
+// for the demo and for trying things out.
+package lab
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/lab/authority"
+	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
+)
+
+// RealmName is the realm that the configuration is about.
+const RealmName = "authelia"
+
+// LoginRedirectURL is registered at the lab's issuer for rehearsals of a
+// login: on any port, as RFC 8252, section 7.3 has it.
+const LoginRedirectURL = "http://127.0.0.1/"
+
+// Options says what lab to start. The zero value is an empty one in a folder
+// of its own that Close removes.
+type Options struct {
+	// Dir keeps authority, realms, users, tokens, keys and addresses for the
+	// next start; it is made where it is missing. Empty means a temporary one.
+	Dir string
+	// Seed is what the realms are set to at the start: one of Seeds. Empty
+	// leaves them as Dir has them, and means "empty" for a new lab.
+	Seed string
+	// PVE are options of the stand-in. Its certificate, state file, seed and
+	// issuer client are the lab's matter.
+	PVE pve.Options
+	// Issuer are options of the provider. Its authority and keys are the lab's
+	// matter, and the lab adds its client.
+	Issuer issuer.Options
+	// Outside, where it is set, is used instead of an issuer of the lab's own.
+	Outside *Outside
+}
+
+// Outside is an issuer that runs somewhere else, and what is known of it.
+type Outside struct {
+	URL       string
+	CAFile    string // PEM; empty means the system's authorities
+	ClientID  string // default "proxmox"
+	ClientKey string
+	Username  string
+	Password  string
+	// RedirectURL is registered at the client; default is the origin of the Proxmox stand-in.
+	RedirectURL string
+}
+
+// Lab is a running lab.
+type Lab struct {
+	Dir       string
+	Authority *authority.CA
+	PVE       *pve.Server
+	Issuer    *issuer.Server // nil where the issuer is an outside one
+
+	ConfigFile   string // for proxmox-realm, 0600
+	CAFile       string // trusts the stand-in, and the lab's own issuer
+	IssuerCAFile string // trusts the issuer; empty means the system's authorities
+
+	IssuerURL   string
+	ClientID    string
+	ClientKey   string
+	RedirectURL string
+	Username    string
+	Password    string
+
+	temporary bool
+}
+
+// Start starts a lab. Close it when done.
+func Start(options Options) (_ *Lab, err error) {
+	lab := &Lab{Dir: options.Dir, ClientID: "proxmox", Username: "john"}
+	if lab.Dir == "" {
+		if lab.Dir, err = os.MkdirTemp("", "proxmox-realm-lab-"); err != nil {
+			return nil, err
+		}
+		lab.temporary = true
+	}
+	if lab.Dir, err = filepath.Abs(lab.Dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, lab.Close())
+		}
+	}()
+	if err := os.MkdirAll(lab.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if lab.Authority, err = authority.Open(lab.Dir); err != nil {
+		return nil, err
+	}
+	lab.CAFile = filepath.Join(lab.Dir, "ca.pem")
+	kept, err := lab.keep()
+	if err != nil {
+		return nil, err
+	}
+
+	if options.Outside != nil {
+		err = lab.useOutside(*options.Outside)
+	} else {
+		err = lab.startIssuer(options.Issuer, &kept)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start the issuer: %w", err)
+	}
+	fresh, err := lab.startPVE(options.PVE, &kept)
+	if err != nil {
+		return nil, fmt.Errorf("start the Proxmox stand-in: %w", err)
+	}
+	if lab.RedirectURL == "" {
+		lab.RedirectURL = lab.PVE.URL()
+	}
+	if lab.Issuer != nil {
+		lab.Issuer.SetClient(lab.client(options.Issuer.Clients))
+	}
+	if options.Seed != "" || fresh {
+		if err := lab.Seed(options.Seed); err != nil {
+			return nil, err
+		}
+	}
+	if err := writeJSON(filepath.Join(lab.Dir, "lab.json"), kept); err != nil {
+		return nil, err
+	}
+	return lab, lab.writeConfig()
+}
+
+// Close stops everything, and removes a temporary folder.
+func (l *Lab) Close() error {
+	var errs []error
+	if l.PVE != nil {
+		errs = append(errs, l.PVE.Close())
+	}
+	if l.Issuer != nil {
+		errs = append(errs, l.Issuer.Close())
+	}
+	if l.temporary {
+		errs = append(errs, os.RemoveAll(l.Dir))
+	}
+	return errors.Join(errs...)
+}
+
+// Environ returns the variables that commands in the lab find, as NAME=value, sorted.
+func (l *Lab) Environ() []string {
+	variables := map[string]string{
+		"PROXMOX_REALM_CONFIG":          l.ConfigFile,
+		"LAB_ENDPOINT":                  l.PVE.URL(),
+		"LAB_CA_FILE":                   l.CAFile,
+		"LAB_TOKEN_ROOT":                l.PVE.Token(pve.TokenRoot),
+		"LAB_TOKEN_REALM_ALLOCATE":      l.PVE.Token(pve.TokenRealmAllocate),
+		"LAB_TOKEN_SYS_AUDIT":           l.PVE.Token(pve.TokenSysAudit),
+		"LAB_TOKEN_NO_PRIVILEGE":        l.PVE.Token(pve.TokenNoPrivilege),
+		"LAB_TOKEN_PRIVSEP_WITHOUT_ACL": l.PVE.Token(pve.TokenPrivsepWithoutACL),
+		"LAB_ISSUER":                    l.IssuerURL,
+		"LAB_ISSUER_CA_FILE":            l.IssuerCAFile,
+		"LAB_CLIENT_ID":                 l.ClientID,
+		"LAB_CLIENT_KEY":                l.ClientKey,
+		"LAB_REDIRECT_URL":              l.RedirectURL,
+		"LAB_USERNAME":                  l.Username,
+		"LAB_PASSWORD":                  l.Password,
+	}
+	var list []string
+	for name, value := range variables {
+		list = append(list, name+"="+value)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// kept is what a lab keeps beside the files of its parts.
+type kept struct {
+	PVEAddress    string `json:"pve_address"`
+	IssuerAddress string `json:"issuer_address"`
+	ClientKey     string `json:"client_key"`
+	Password      string `json:"password"`
+}
+
+func (l *Lab) keep() (kept, error) {
+	var k kept
+	data, err := os.ReadFile(filepath.Join(l.Dir, "lab.json"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		// Random, so that whoever searches a run's output for them finds true leaks alone.
+		return kept{ClientKey: rand.Text() + rand.Text(), Password: rand.Text()}, nil
+	case err != nil:
+		return k, err
+	}
+	return k, json.Unmarshal(data, &k)
+}
+
+func (l *Lab) useOutside(outside Outside) error {
+	l.IssuerURL, l.IssuerCAFile = outside.URL, outside.CAFile
+	l.ClientKey, l.RedirectURL = outside.ClientKey, outside.RedirectURL
+	l.Username, l.Password = outside.Username, outside.Password
+	if outside.ClientID != "" {
+		l.ClientID = outside.ClientID
+	}
+	if _, err := url.Parse(outside.URL); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (l *Lab) startIssuer(options issuer.Options, kept *kept) error {
+	l.ClientKey, l.Password = kept.ClientKey, kept.Password
+	l.IssuerCAFile = l.CAFile
+	options.Authority = l.Authority
+	if options.Users == nil {
+		options.Users = issuer.DefaultUsers()
+		for i := range options.Users {
+			options.Users[i].Password = l.Password
+		}
+	}
+	if options.Keys == nil {
+		keys, err := l.issuerKeys()
+		if err != nil {
+			return err
+		}
+		options.Keys = keys
+	}
+	err := startAt(&options.Listen, kept.IssuerAddress, func() (err error) {
+		l.Issuer, err = issuer.Start(options)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	l.IssuerURL = l.Issuer.URL()
+	kept.IssuerAddress, err = hostOf(l.IssuerURL)
+	return err
+}
+
+// client is the lab's client: as the caller gave it, or as Authelia's guide for Proxmox has it.
+func (l *Lab) client(given []issuer.Client) issuer.Client {
+	for _, client := range given {
+		if client.ID == l.ClientID {
+			return client
+		}
+	}
+	return issuer.Client{
+		ID:           l.ClientID,
+		Name:         "Proxmox",
+		Secret:       l.ClientKey,
+		RedirectURIs: []string{l.RedirectURL, LoginRedirectURL},
+		RequirePKCE:  true,
+	}
+}
+
+// issuerKeys are kept: making an RSA key takes longer than all the rest.
+func (l *Lab) issuerKeys() ([]issuer.Key, error) {
+	if l.temporary {
+		return issuer.DefaultKeys()
+	}
+	file := filepath.Join(l.Dir, "issuer-keys.json")
+	data, err := os.ReadFile(file)
+	if err == nil {
+		return issuer.UnmarshalKeys(data)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	keys, err := issuer.DefaultKeys()
+	if err != nil {
+		return nil, err
+	}
+	if data, err = issuer.MarshalKeys(keys); err != nil {
+		return nil, err
+	}
+	return keys, os.WriteFile(file, data, 0o600)
+}
+
+// startPVE reports whether the stand-in began without a state of before.
+func (l *Lab) startPVE(options pve.Options, kept *kept) (fresh bool, err error) {
+	options.StateFile = filepath.Join(l.Dir, "pve.json")
+	_, err = os.Stat(options.StateFile)
+	fresh = errors.Is(err, fs.ErrNotExist)
+	if options.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
+		return fresh, err
+	}
+	if options.IssuerClient == nil {
+		if options.IssuerClient, err = l.nodeClient(); err != nil {
+			return fresh, err
+		}
+	}
+	err = startAt(&options.Listen, kept.PVEAddress, func() (err error) {
+		l.PVE, err = pve.Start(options)
+		return err
+	})
+	if err != nil {
+		return fresh, err
+	}
+	kept.PVEAddress, err = hostOf(l.PVE.URL())
+	return fresh, err
+}
+
+// nodeClient reaches issuers with the authorities that a node would have.
+func (l *Lab) nodeClient() (*http.Client, error) {
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	pool.AppendCertsFromPEM(l.Authority.PEM())
+	if l.IssuerCAFile != "" {
+		data, err := os.ReadFile(l.IssuerCAFile)
+		if err != nil {
+			return nil, err
+		}
+		pool.AppendCertsFromPEM(data)
+	}
+	return &http.Client{Transport: &http.Transport{
+		Proxy:             http.ProxyFromEnvironment,
+		TLSClientConfig:   &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+		DisableKeepAlives: true, // the library that Proxmox uses opens a connection for each request
+	}}, nil
+}
+
+// startAt tries the address of last time, so that URLs stay the same, and any
+// free port where that is taken. An address that the caller asks for is the only one.
+func startAt(listen *string, before string, start func() error) error {
+	if *listen != "" || before == "" {
+		return start()
+	}
+	*listen = before
+	if err := start(); err == nil {
+		return nil
+	}
+	*listen = ""
+	return start()
+}
+
+func hostOf(address string) (string, error) {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return "", err
+	}
+	return parsed.Host, nil
+}
+
+// configuration is the part of proxmox-realm's configuration that the lab writes.
+type configuration struct {
+	Proxmox struct {
+		Endpoints []string `yaml:"endpoints"`
+		TokenFile string   `yaml:"token_file"`
+		CAFile    string   `yaml:"ca_file"`
+	} `yaml:"proxmox"`
+	Realm struct {
+		Name          string   `yaml:"name"`
+		IssuerURL     string   `yaml:"issuer_url"`
+		ClientID      string   `yaml:"client_id"`
+		ClientKeyFile string   `yaml:"client_key_file,omitempty"`
+		UsernameClaim string   `yaml:"username_claim"`
+		Scopes        []string `yaml:"scopes,flow"`
+		Autocreate    bool     `yaml:"autocreate"`
+		Comment       string   `yaml:"comment"`
+	} `yaml:"realm"`
+	Verify struct {
+		IssuerCAFile string   `yaml:"issuer_ca_file,omitempty"`
+		RedirectURLs []string `yaml:"redirect_urls"`
+	} `yaml:"verify"`
+	LockFile string `yaml:"lock_file"`
+	StateDir string `yaml:"state_dir"`
+}
+
+const comment = "Log in with Authelia"
+
+var scopes = []string{"openid", "profile", "email"}
+
+// writeConfig writes the configuration and the files that it names.
+func (l *Lab) writeConfig() error {
+	var c configuration
+	c.Proxmox.Endpoints = []string{l.PVE.URL()}
+	c.Proxmox.TokenFile = filepath.Join(l.Dir, "token")
+	c.Proxmox.CAFile = l.CAFile
+	c.Realm.Name = RealmName
+	c.Realm.IssuerURL = l.IssuerURL
+	c.Realm.ClientID = l.ClientID
+	c.Realm.UsernameClaim = "preferred_username"
+	c.Realm.Scopes = scopes
+	c.Realm.Autocreate = true
+	c.Realm.Comment = comment
+	c.Verify.IssuerCAFile = l.IssuerCAFile
+	c.Verify.RedirectURLs = []string{l.RedirectURL}
+	c.LockFile = filepath.Join(l.Dir, "agent.lock")
+	c.StateDir = filepath.Join(l.Dir, "agent")
+
+	if err := os.WriteFile(c.Proxmox.TokenFile, []byte(l.PVE.Token(pve.TokenRealmAllocate)+"\n"), 0o600); err != nil {
+		return err
+	}
+	if l.ClientKey != "" {
+		c.Realm.ClientKeyFile = filepath.Join(l.Dir, "client-key")
+		if err := os.WriteFile(c.Realm.ClientKeyFile, []byte(l.ClientKey+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return err
+	}
+	var text strings.Builder
+	encoder := yaml.NewEncoder(&text)
+	encoder.SetIndent(2)
+	if err := errors.Join(encoder.Encode(c), encoder.Close()); err != nil {
+		return err
+	}
+	l.ConfigFile = filepath.Join(l.Dir, "config.yaml")
+	return os.WriteFile(l.ConfigFile, []byte(text.String()), 0o600)
+}
+
+func writeJSON(file string, value any) error {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(data, '\n'), 0o600)
+}
+

@@ -1,0 +1,330 @@
+package lab_test
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/lab"
+	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+func start(t *testing.T, options lab.Options) *lab.Lab {
+	t.Helper()
+	l, err := lab.Start(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// browser trusts the lab, keeps cookies and follows redirects within the issuer alone.
+func browser(t *testing.T, l *lab.Lab) *http.Client {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.Authority.Pool()}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{
+		Transport: transport,
+		Jar:       jar,
+		CheckRedirect: func(request *http.Request, _ []*http.Request) error {
+			if !strings.HasPrefix(request.URL.String(), l.IssuerURL+"/") {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		},
+	}
+}
+
+func post(t *testing.T, client *http.Client, target string, form url.Values) (*http.Response, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return send(t, client, request)
+}
+
+func send(t *testing.T, client *http.Client, request *http.Request) (*http.Response, string) {
+	t.Helper()
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(body)
+}
+
+var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
+
+// login goes the whole way: Proxmox, issuer, login page, consent, Proxmox. It
+// returns Proxmox's answer.
+func login(t *testing.T, l *lab.Lab, redirectURL string) (*http.Response, string) {
+	t.Helper()
+	client := browser(t, l)
+	response, body := post(t, client, l.PVE.URL()+"/api2/json/access/openid/auth-url", url.Values{
+		"realm": {lab.RealmName}, "redirect-url": {redirectURL},
+	})
+	var answer struct{ Data string }
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Data == "" {
+		t.Fatalf("auth-url: %s %s", response.Status, body)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, answer.Data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, body = send(t, client, request)
+	fields := flowID.FindStringSubmatch(body)
+	if fields == nil {
+		return response, body
+	}
+	// Both pages post to themselves.
+	response, body = post(t, client, response.Request.URL.String(), url.Values{"flow_id": {fields[1]}, "username": {l.Username}, "password": {l.Password}})
+	if !strings.Contains(body, `value="accept"`) {
+		t.Fatalf("no consent page: %s %s", response.Status, body)
+	}
+	response, body = post(t, client, response.Request.URL.String(), url.Values{"flow_id": {fields[1]}, "decision": {"accept"}})
+	back, err := response.Location()
+	if err != nil || !strings.HasPrefix(back.String(), redirectURL) {
+		t.Fatalf("not sent back: %s %s", response.Status, body)
+	}
+	return post(t, client, l.PVE.URL()+"/api2/json/access/openid/login", url.Values{
+		"state": {back.Query().Get("state")}, "code": {back.Query().Get("code")}, "redirect-url": {redirectURL},
+	})
+}
+
+func TestLoginThroughProxmox(t *testing.T) {
+	l := start(t, lab.Options{Seed: "converged"})
+	for _, redirectURL := range []string{l.RedirectURL, "http://127.0.0.1:49152/"} {
+		response, body := login(t, l, redirectURL)
+		var answer struct {
+			Data struct{ Username, Ticket string }
+		}
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Data.Username != "john@authelia" || answer.Data.Ticket == "" {
+			t.Errorf("%s: %s %s", redirectURL, response.Status, body)
+		}
+	}
+	if user := l.PVE.State().Users["john@authelia"]; user == nil || !user.Enable {
+		t.Error("john was not created")
+	}
+	if failures := l.Issuer.Failures(); len(failures) != 0 {
+		t.Errorf("failures %+v", failures)
+	}
+}
+
+func TestLoginFailsWithTheOldKey(t *testing.T) {
+	l := start(t, lab.Options{Seed: "converged"})
+	client, _ := l.Issuer.Client(l.ClientID)
+	client.Secret = "rotated"
+	l.Issuer.SetClient(client)
+	if response, body := login(t, l, l.RedirectURL); response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("%s %s", response.Status, body)
+	}
+	if failures := l.Issuer.Failures(); len(failures) != 1 || failures[0].Reason != "wrong secret" {
+		t.Errorf("failures %+v", failures)
+	}
+}
+
+func TestLoginFailsForAnUnregisteredAddress(t *testing.T) {
+	l := start(t, lab.Options{Seed: "converged"})
+	response, body := login(t, l, "https://pve2.example.test:8006")
+	if !strings.HasSuffix(response.Request.URL.Path, "/consent/completion") || !strings.Contains(body, "redirect_uri") {
+		t.Errorf("%s %s", response.Request.URL, body)
+	}
+}
+
+func TestSeeds(t *testing.T) {
+	l := start(t, lab.Options{})
+	if _, ok := l.PVE.Realm(lab.RealmName); ok {
+		t.Error("a new lab has the realm")
+	}
+	seen := map[string]string{}
+	names, about := lab.Seeds()
+	for _, name := range names {
+		if err := l.Seed(name); err != nil {
+			t.Fatal(err)
+		}
+		realms, err := json.Marshal(l.PVE.Realms())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twin, taken := seen[string(realms)]; taken {
+			t.Errorf("%s and %s are the same", name, twin)
+		}
+		seen[string(realms)] = name
+		realm, has := l.PVE.Realm(lab.RealmName)
+		if has == (name == "empty") {
+			t.Errorf("%s: realm there: %v", name, has)
+		}
+		if foreign := realm.Type == "ldap"; foreign != (name == "foreign") {
+			t.Errorf("%s: type %s", name, realm.Type)
+		}
+		if about[name] == "" {
+			t.Errorf("%s: nothing said about it", name)
+		}
+	}
+	if err := l.Seed("nonsense"); err == nil || !strings.Contains(err.Error(), "converged") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := lab.Start(lab.Options{Seed: "nonsense"}); err == nil {
+		t.Error("a lab with an unknown seed")
+	}
+}
+
+// A realm made through the API as the configuration says is the converged one.
+func TestConvergedIsWhatTheAPIStores(t *testing.T) {
+	l := start(t, lab.Options{})
+	want := l.Realm()
+	form := url.Values{"realm": {want.Name}, "type": {want.Type}}
+	for name, value := range want.Properties {
+		form.Set(name, value)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, l.PVE.URL()+"/api2/json/access/domains", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Authorization", "PVEAPIToken="+l.PVE.Token(pve.TokenRealmAllocate))
+	if response, body := send(t, browser(t, l), request); response.StatusCode != http.StatusOK {
+		t.Fatalf("%s %s", response.Status, body)
+	}
+	made, _ := l.PVE.Realm(lab.RealmName)
+	if err := l.Seed("converged"); err != nil {
+		t.Fatal(err)
+	}
+	seeded, _ := l.PVE.Realm(lab.RealmName)
+	a, _ := json.Marshal(made)
+	b, _ := json.Marshal(seeded)
+	if string(a) != string(b) {
+		t.Errorf("made %s, seeded %s", a, b)
+	}
+}
+
+func TestStateSurvives(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "kept")
+	first, err := lab.Start(lab.Options{Dir: dir, Seed: "converged"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	environ, keys := first.Environ(), jwks(t, first)
+	first.PVE.SetProperty(lab.RealmName, "comment", "mine")
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	second := start(t, lab.Options{Dir: dir})
+	if !slices.Equal(environ, second.Environ()) {
+		t.Errorf("environment %q, then %q", environ, second.Environ())
+	}
+	if jwks(t, second) != keys {
+		t.Error("other keys")
+	}
+	if realm, _ := second.PVE.Realm(lab.RealmName); realm.Properties["comment"] != "mine" {
+		t.Errorf("realm %v", realm)
+	}
+
+	t.Run("taken ports", func(t *testing.T) {
+		third := start(t, lab.Options{Dir: dir})
+		if third.PVE.URL() == second.PVE.URL() || third.IssuerURL == second.IssuerURL {
+			t.Error("two labs at one address")
+		}
+	})
+}
+
+func jwks(t *testing.T, l *lab.Lab) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, l.IssuerURL+"/jwks.json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body := send(t, browser(t, l), request)
+	return body
+}
+
+func TestConfiguration(t *testing.T) {
+	l := start(t, lab.Options{Dir: t.TempDir()})
+	text, err := os.ReadFile(l.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config map[string]any
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	realm, _ := config["realm"].(map[string]any)
+	if realm["issuer_url"] != l.IssuerURL || realm["client_id"] != "proxmox" || realm["autocreate"] != true {
+		t.Errorf("realm %v", realm)
+	}
+	for _, secret := range []string{l.ClientKey, l.Password, l.PVE.Token(pve.TokenRealmAllocate)} {
+		if strings.Contains(string(text), secret) {
+			t.Error("a secret in the configuration itself")
+		}
+	}
+	proxmox, _ := config["proxmox"].(map[string]any)
+	for file, want := range map[any]string{
+		proxmox["token_file"]:    l.PVE.Token(pve.TokenRealmAllocate) + "\n",
+		realm["client_key_file"]: l.ClientKey + "\n",
+	} {
+		name, _ := file.(string)
+		if got, err := os.ReadFile(name); err != nil || string(got) != want {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: mode %v", name, info.Mode())
+		}
+	}
+}
+
+// A client that the caller describes is taken as it is.
+func TestOwnClient(t *testing.T) {
+	l := start(t, lab.Options{Seed: "converged", Issuer: issuer.Options{Clients: []issuer.Client{
+		{ID: "proxmox", Secret: "of my own", RedirectURIs: []string{"https://pve.example.test"}},
+	}}})
+	client, _ := l.Issuer.Client("proxmox")
+	if client.Secret != "of my own" || len(client.RedirectURIs) != 1 {
+		t.Errorf("client %v", client.RedirectURIs)
+	}
+}
+
+func TestTemporaryFolderGoes(t *testing.T) {
+	l, err := lab.Start(lab.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(l.Dir); !os.IsNotExist(err) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+}

@@ -1,0 +1,114 @@
+package lab
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/lab/pve"
+)
+
+// seed is a state of the realms to begin with.
+type seed struct {
+	name  string
+	about string
+	// change alters a state that has the realms pam and pve, and the realm of
+	// the configuration as proxmox-realm would have left it.
+	change func(state *pve.State, realm pve.Realm)
+}
+
+// seeds are in the order of the help text.
+var seeds = []seed{
+	{"empty", "no realm but pam and pve", func(*pve.State, pve.Realm) {}},
+	{"converged", "the realm is as the configuration says", func(state *pve.State, realm pve.Realm) {
+		state.Realms = append(state.Realms, realm)
+	}},
+	{"drifted", "somebody changed scopes, key and comment, and removed autocreate", func(state *pve.State, realm pve.Realm) {
+		realm.Properties["scopes"] = "openid email"
+		realm.Properties["client-key"] = "the-key-before-the-last-rotation"
+		realm.Properties["comment"] = "changed by hand"
+		delete(realm.Properties, "autocreate")
+		state.Realms = append(state.Realms, realm)
+	}},
+	{"foreign", "a realm of that name is an LDAP one", func(state *pve.State, realm pve.Realm) {
+		state.Realms = append(state.Realms, pve.Realm{Name: realm.Name, Type: "ldap", Properties: map[string]string{
+			"server1": "ldap.example.test", "base_dn": "dc=example,dc=test", "user_attr": "uid", "comment": "the directory of before",
+		}})
+	}},
+	{"unmanaged", "as configured, with properties beside that nobody wrote down", func(state *pve.State, realm pve.Realm) {
+		realm.Properties["prompt"] = "login"
+		realm.Properties["acr-values"] = "urn:example:gold"
+		realm.Properties["groups-claim"] = "groups"
+		realm.Properties["groups-autocreate"] = "1"
+		realm.Properties["query-userinfo"] = "1"
+		state.Realms = append(state.Realms, realm)
+	}},
+	{"claim", "users are called by sub, which only a replacement can change", func(state *pve.State, realm pve.Realm) {
+		delete(realm.Properties, "username-claim")
+		realm.Properties["prompt"] = "login"
+		state.Realms = append(state.Realms, realm)
+		for _, name := range []string{"5b9a3ff6-3c02-4f0f-a9d2-4f4dd7a4f7f1", "b7e0d6a2-9a53-4b33-8c5f-3a6e8f0f2f64"} {
+			state.Users[name+"@"+realm.Name] = &pve.User{Enable: true}
+		}
+	}},
+	{"slash", "issuer-url has a slash too many: nobody can log in", func(state *pve.State, realm pve.Realm) {
+		realm.Properties["issuer-url"] += "/"
+		state.Realms = append(state.Realms, realm)
+	}},
+	{"default", "as configured, and another realm is the default one", func(state *pve.State, realm pve.Realm) {
+		state.Realms = append(state.Realms, realm, pve.Realm{Name: "company", Type: "openid", Properties: map[string]string{
+			"issuer-url": "https://sso.example.test", "client-id": "pve", "default": "1",
+		}})
+	}},
+	{"locked-out", "autocreate is off and nobody was created", func(state *pve.State, realm pve.Realm) {
+		realm.Properties["autocreate"] = "0"
+		state.Realms = append(state.Realms, realm)
+	}},
+}
+
+// Seeds lists the names that Options.Seed and Lab.Seed take, each with what it is.
+func Seeds() (names []string, about map[string]string) {
+	about = map[string]string{}
+	for _, seed := range seeds {
+		names = append(names, seed.name)
+		about[seed.name] = seed.about
+	}
+	return names, about
+}
+
+// Realm is the realm as proxmox-realm leaves it when it follows the lab's configuration.
+func (l *Lab) Realm() pve.Realm {
+	properties := map[string]string{
+		"issuer-url":     l.IssuerURL,
+		"client-id":      l.ClientID,
+		"username-claim": "preferred_username",
+		"scopes":         strings.Join(scopes, " "),
+		"autocreate":     "1",
+		"comment":        comment,
+	}
+	if l.ClientKey != "" {
+		properties["client-key"] = l.ClientKey
+	}
+	return pve.Realm{Name: RealmName, Type: "openid", Properties: properties}
+}
+
+// Seed sets the realms, and the users of the lab's realm, to one of Seeds;
+// empty means "empty". Everything else of the stand-in stays.
+func (l *Lab) Seed(name string) error {
+	if name == "" {
+		name = "empty"
+	}
+	index := slices.IndexFunc(seeds, func(s seed) bool { return s.name == name })
+	if index < 0 {
+		names, _ := Seeds()
+		return fmt.Errorf("unknown seed %q: one of %s", name, strings.Join(names, ", "))
+	}
+	l.PVE.Update(func(state *pve.State) {
+		state.Domains = "" // which would go before Realms
+		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
+		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
+		seeds[index].change(state, l.Realm())
+	})
+	return nil
+}
