@@ -1,16 +1,96 @@
 package pve
 
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
 // Bootstrap says what to set up on a node for this program: the least that it needs.
 type Bootstrap struct {
-	User    string // user@pve; "" means proxmox-realm@pve
+	User    string // user@realm; "" means proxmox-realm@pve
 	TokenID string // "" means agent
 	Audit   bool   // plan and verify alone: Sys.Audit in place of Realm.Allocate
-	Users   bool   // may see users as well: Sys.Audit on /access/groups
+	Users   bool   // may see users and their groups as well: Sys.Audit on /access/groups
 }
 
-// Lines returns the `pveum` lines, to be run as root on one node; the one that makes the token prints its secret.
-func (b Bootstrap) Lines() []string { return nil }
+// Lines returns the `pveum` lines, to be run as root on one node, in this order. The one that makes the token prints its
+// secret, once.
+func (b Bootstrap) Lines() []string {
+	user, id := b.User, b.TokenID
+	if user == "" {
+		user = "proxmox-realm@pve"
+	}
+	if id == "" {
+		id = "agent"
+	}
+	privilege := "Realm.Allocate"
+	if b.Audit {
+		privilege = "Sys.Audit"
+	}
+	grants := Grant(user+"!"+id, realmPath, privilege)
+	if b.Users {
+		for _, line := range Grant(user+"!"+id, "/access/groups", "Sys.Audit") {
+			if !slices.Contains(grants, line) {
+				grants = append(grants, line)
+			}
+		}
+	}
+	lines := []string{
+		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", quote(user)),
+		fmt.Sprintf("pveum user token add %s %s --privsep 1", quote(user), quote(id)),
+	}
+	// Roles first: whoever stops halfway has made nothing that could log in.
+	isRole := func(line string) bool { return strings.HasPrefix(line, "pveum role ") }
+	var roles, entries []string
+	for _, line := range grants {
+		if isRole(line) {
+			roles = append(roles, line)
+		} else {
+			entries = append(entries, line)
+		}
+	}
+	return slices.Concat(roles, lines, entries)
+}
 
 // Grant returns the `pveum` lines that give an identity (user@realm!id or user@realm) privileges at a path. A token with
 // privilege separation may do what both it and its user may, so both are granted.
-func Grant(identity, path string, privileges ...string) []string { return nil }
+func Grant(identity, path string, privileges ...string) []string {
+	user, _, isToken := strings.Cut(identity, "!")
+	var lines []string
+	for _, privilege := range privileges {
+		role := roleFor(privilege)
+		lines = append(lines, fmt.Sprintf("pveum role add %s --privs %s", role, quote(privilege)))
+		if isToken {
+			lines = append(lines, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", quote(path), quote(identity), role))
+		}
+		lines = append(lines, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", quote(path), quote(user), role))
+	}
+	return lines
+}
+
+// roleFor names the role that holds one privilege.
+func roleFor(privilege string) string {
+	switch privilege {
+	case "Realm.Allocate":
+		return "RealmAdmin"
+	case "Sys.Audit":
+		return "RealmAuditor"
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return -1
+	}, privilege) + "Only"
+}
+
+// quote makes one word for a POSIX shell, as it is where it needs no quotation.
+func quote(word string) string {
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r))
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

@@ -1,5 +1,5 @@
 // Package pve is the client for realms of Proxmox VE: reads and writes over github.com/luthermonson/go-proxmox, with
-// own request and answer types, an own transport below it, and an error type for each thing that Proxmox says.
+// own request and answer types, an own transport below it, and an error for each thing that Proxmox says.
 //
 // What it adds to that library: nothing outside 2xx is ever success; answers are bounded in size and time; redirects
 // are not followed; a write whose answer did not come back is told apart from one that failed; reads go to the next
@@ -8,12 +8,21 @@ package pve
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
 	"time"
+
+	"github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/secret"
 )
 
@@ -40,7 +49,7 @@ type Options struct {
 	// Insecure trusts any certificate.
 	Insecure bool
 
-	// Timeout bounds each request, connecting included. Zero means 45 s.
+	// Timeout bounds each request, connecting included. Zero means 45 s: Proxmox itself gives up after 30.
 	Timeout time.Duration
 	// UserAgent names the program to Proxmox. Empty means "proxmox-realm".
 	UserAgent string
@@ -53,29 +62,100 @@ type Options struct {
 }
 
 // Client talks to one cluster. It is safe for concurrent use.
-type Client struct{}
+//
+// Connections go through the proxy that the environment names (HTTPS_PROXY, NO_PROXY), as administrators expect of every
+// program; TLS ends at the node in any case, so a proxy sees no token.
+type Client struct {
+	*link
+	endpoints []string // of this view
+	auth      authenticator
+}
+
+// link is what a client shares with its views.
+type link struct {
+	all     []string // as configured
+	http    *http.Client
+	base    *http.Transport
+	wire    *transport
+	cleaner *check.Cleaner
+	timeout time.Duration
+	agent   string
+
+	mu   sync.Mutex
+	last string // the endpoint to try first
+}
 
 // New checks the options and makes a client; it sends nothing. Its errors are *[fault.Error] with [fault.Config].
-func New(o Options) (*Client, error) { return nil, fault.New(fault.Internal, "not yet") }
+func New(o Options) (*Client, error) {
+	endpoints, err := origins(o.Endpoints)
+	if err != nil {
+		return nil, err
+	}
+	trust, err := o.trust()
+	if err != nil {
+		return nil, err
+	}
+	l := &link{all: endpoints, cleaner: o.Cleaner, timeout: o.Timeout, agent: o.UserAgent, last: endpoints[0]}
+	if l.cleaner == nil {
+		l.cleaner = check.NewCleaner()
+	}
+	if l.timeout <= 0 {
+		l.timeout = 45 * time.Second
+	}
+	if l.agent == "" {
+		l.agent = "proxmox-realm"
+	}
+	if prefer, err := origin(o.Prefer); err == nil && slices.Contains(endpoints, prefer) {
+		l.last = prefer
+	}
+	auth, err := o.authenticator(l.cleaner)
+	if err != nil {
+		return nil, err
+	}
+	l.base = newBase(trust, l.timeout)
+	l.wire = &transport{base: l.base, cleaner: l.cleaner, log: o.Log}
+	l.http = &http.Client{
+		Transport:     l.wire,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return &Client{link: l, endpoints: endpoints, auth: auth}, nil
+}
 
 // Close closes idle connections, those of its views as well. The client may be used again.
-func (c *Client) Close() {}
+func (c *Client) Close() { c.base.CloseIdleConnections() }
 
 // Endpoint is the one that answered last, or else the one that will be tried first.
-func (c *Client) Endpoint() string { return "" }
+func (c *Client) Endpoint() string {
+	order := c.order()
+	if len(order) == 0 {
+		return ""
+	}
+	return order[0]
+}
 
 // Endpoints are all of them, in the order of the options.
-func (c *Client) Endpoints() []string { return nil }
+func (c *Client) Endpoints() []string { return slices.Clone(c.endpoints) }
 
 // Identity is whom Proxmox takes the client for: user@realm!id of a token, user@realm of a ticket.
-func (c *Client) Identity() string { return "" }
+func (c *Client) Identity() string { return c.auth.identity() }
 
 // On returns a view of the client that talks to one of its endpoints alone, and shares all else with it.
 // Where the endpoint is not among them, every request of the view is a [fault.Config] error.
-func (c *Client) On(endpoint string) *Client { return nil }
+func (c *Client) On(endpoint string) *Client {
+	view := *c
+	view.endpoints = nil
+	if o, err := origin(endpoint); err == nil && slices.Contains(c.all, o) {
+		view.endpoints = []string{o}
+	}
+	return &view
+}
 
 // As returns a view of the client that acts with a ticket that [Client.Login] got.
-func (c *Client) As(s Session) *Client { return nil }
+func (c *Client) As(s Session) *Client {
+	view := *c
+	view.auth = ticket(s)
+	return &view
+}
 
 // Stats counts what a client and its views have sent so far.
 type Stats struct {
@@ -85,105 +165,197 @@ type Stats struct {
 }
 
 // Stats returns the counts so far.
-func (c *Client) Stats() Stats { return Stats{} }
+func (c *Client) Stats() Stats {
+	return Stats{
+		Requests:   int(c.wire.requests.Load()),
+		Handshakes: int(c.wire.handshakes.Load()),
+		Resumed:    int(c.wire.resumed.Load()),
+	}
+}
 
 // Date returns what the last answer said the time was, and the local time halfway between the request's leaving and
 // the answer's coming: their difference is that of the clocks, to a second or so. ok is false before the first answer.
-func (c *Client) Date() (server, local time.Time, ok bool) { return }
-
-// Realm reads a realm (GET /access/domains/{realm}). One that does not exist is the zero Current and no error.
-// It needs Realm.Allocate or Sys.Audit on /access/realm.
-func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) {
-	return realm.Current{}, nil
+func (c *Client) Date() (server, local time.Time, ok bool) {
+	d := c.wire.date.Load()
+	if d == nil {
+		return time.Time{}, time.Time{}, false
+	}
+	return d.server, d.local, true
 }
 
-// Create adds a realm (POST /access/domains). Errors match [realm.ErrConflict] where it exists already,
-// [realm.ErrLost] where the answer did not come back, and *[realm.UnknownPropertyError].
-func (c *Client) Create(ctx context.Context, p realm.Params) error { return nil }
+// mode says what may be done with a request whose answer does not come.
+type mode int
 
-// Update changes a realm (PUT /access/domains/{realm}). It refuses to send what Proxmox would swallow to the
-// realm's harm: a missing or empty digest, an empty issuer-url or client-id, and removing username-claim. Errors match
-// [realm.ErrConflict] where the digest is stale or the realm is gone, else as those of [Client.Create].
-func (c *Client) Update(ctx context.Context, name string, p realm.Params) error { return nil }
+const (
+	read  mode = iota // ask the next endpoint
+	write             // ask the next one where no connection was made; once sent, report it as lost
+	once              // the same for what is no write of a realm
+)
 
-// Delete removes a realm (DELETE /access/domains/{realm}). An error that matches [realm.ErrLost] means that it may still
-// take effect, up to a minute later; one that matches [realm.ErrConflict], that the realm is gone already.
-func (c *Client) Delete(ctx context.Context, name string) error { return nil }
+type exchangeKey struct{}
 
-// Version asks for the Proxmox VE version (GET /version).
-func (c *Client) Version(ctx context.Context) (realm.Version, error) { return realm.Version{}, nil }
-
-// Permissions returns the client's own privileges at a path such as /access/realm, those inherited from above included.
-func (c *Client) Permissions(ctx context.Context, path string) (map[string]bool, error) {
-	return nil, nil
+// exchange travels with a request's context to the transport.
+type exchange struct {
+	mode  mode
+	limit int64 // bytes of an answer
+	who   string
 }
 
-// User is a user as Proxmox lists it.
-type User struct {
-	ID      string // user@realm
-	Enabled bool
-	Expire  time.Time // zero: never
-	Email   string
-	Name    string // first and last name
-	Comment string
-	Groups  []string // from [Client.User] alone
+const (
+	realmLimit = 1 << 20
+	userLimit  = 16 << 20
+)
+
+// call lets send make one request, on the next endpoint where one cannot take it, and returns the endpoint that answered.
+func (c *Client) call(ctx context.Context, m mode, auth authenticator, limit int64, send func(context.Context, *proxmox.Client) error) (string, error) {
+	order := c.order()
+	if len(order) == 0 {
+		return "", fault.New(fault.Config, "the endpoint is not one of this cluster").WithHint("name it in proxmox.endpoints")
+	}
+	var failures []*Error
+	for _, endpoint := range order {
+		err := c.ask(ctx, m, auth, limit, endpoint, send)
+		if err == nil {
+			c.answered(endpoint)
+			return endpoint, nil
+		}
+		var e *Error
+		if !errors.As(err, &e) {
+			return endpoint, err
+		}
+		if !e.connection() {
+			if e.Status != 0 {
+				c.answered(endpoint)
+			}
+			return endpoint, err
+		}
+		failures = append(failures, e)
+		if m != read && e.sent {
+			break
+		}
+	}
+	return failures[0].Endpoint, joined(failures)
 }
 
-// Users returns the users of a realm. Proxmox answers an empty list to whom it does not show users, so the privilege is
-// asked for first: without Sys.Audit or User.Modify on /access/groups, Visible is false and there is no list.
-func (c *Client) Users(ctx context.Context, realmName string) (realm.Users, []User, error) {
-	return realm.Users{}, nil, nil
+// ask makes one request to one endpoint, after a login where there is no ticket yet.
+func (c *Client) ask(ctx context.Context, m mode, auth authenticator, limit int64, endpoint string, send func(context.Context, *proxmox.Client) error) error {
+	who := auth.identity()
+	request := func(ctx context.Context, x exchange, send func(context.Context, *proxmox.Client) error, credentials ...proxmox.Option) error {
+		ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+		defer cancel()
+		options := append([]proxmox.Option{
+			proxmox.WithHTTPClient(c.http), proxmox.WithUserAgent(c.agent), proxmox.WithLogger(silence{}),
+		}, credentials...)
+		err := send(context.WithValue(ctx, exchangeKey{}, x), proxmox.NewClient(endpoint+base, options...))
+		return c.typed(err, endpoint)
+	}
+	credentials, err := auth.options(ctx, func(ctx context.Context, body map[string]string, answer *json.RawMessage) error {
+		return request(ctx, exchange{mode: once, limit: realmLimit, who: who}, func(ctx context.Context, api *proxmox.Client) error {
+			return api.Post(ctx, "/access/ticket", body, answer)
+		})
+	})
+	if err != nil {
+		var e *Error
+		if errors.As(err, &e) {
+			e.sent = false // what was asked for was not
+		}
+		return err
+	}
+	err = request(ctx, exchange{mode: m, limit: limit, who: who}, send, credentials...)
+	var e *Error
+	if errors.As(err, &e) && e.Kind == BadCredentials {
+		auth.refused()
+	}
+	return err
 }
 
-// User reads one user with its groups; false where there is none.
-func (c *Client) User(ctx context.Context, userID string) (User, bool, error) {
-	return User{}, false, nil
+// base is the path below which the API lives.
+const base = "/api2/json"
+
+// typed makes an error of the library's own, which it gives for answers that its types cannot hold, one of ours.
+func (c *Client) typed(err error, endpoint string) error {
+	var e *Error
+	if err == nil || errors.As(err, &e) {
+		if e != nil {
+			return e // without the library's wrapping, which names the URL
+		}
+		return nil
+	}
+	return explained(&Error{Kind: BadAnswer, Endpoint: endpoint, Reason: c.cleaner.Clean(err.Error()), sent: true})
 }
 
-// UserPermissions returns a user's privileges by path; the client's own where userID is empty. Those of others
-// need Sys.Audit on /access.
-func (c *Client) UserPermissions(ctx context.Context, userID string) (map[string]map[string]bool, error) {
-	return nil, nil
+func (c *Client) answered(endpoint string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = endpoint
 }
 
-// AuthURL is the authorization URL that Proxmox made for a login (OpenID Connect Core 3.1.2.1, RFC 7636).
-type AuthURL struct {
-	Endpoint string // the node that made it: it alone can complete the login
-	Raw      string
-
-	Location            string // the authorization endpoint: the URL without its query
-	ResponseType        string
-	ClientID            string
-	Scopes              []string // as sent: openid comes twice where the realm lists it
-	RedirectURI         string
-	State               string
-	Nonce               string
-	CodeChallenge       string
-	CodeChallengeMethod string
-	Prompt              string
-	Display             string
-	ACRValues           []string
+// order returns the endpoints of the view, the one that answered last first.
+func (c *Client) order() []string {
+	c.mu.Lock()
+	last := c.last
+	c.mu.Unlock()
+	i := slices.Index(c.endpoints, last)
+	if i < 0 {
+		return c.endpoints
+	}
+	return slices.Concat(c.endpoints[i:i+1], c.endpoints[:i], c.endpoints[i+1:])
 }
 
-// AuthURL makes a node discover the issuer and returns the authorization URL that it would send a browser to
-// (POST /access/openid/auth-url). No credentials are sent. It leaves one of a hundred pending logins behind for 10
-// minutes, and where the issuer is silent, a blocked worker on the node: an [Error] of [IssuerHung].
-func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (AuthURL, error) {
-	return AuthURL{}, nil
+func origins(endpoints []string) ([]string, error) {
+	if len(endpoints) == 0 {
+		return nil, fault.New(fault.Config, "no endpoint of Proxmox is given").WithHint("set proxmox.endpoints, or --endpoint")
+	}
+	var out []string
+	for _, e := range endpoints {
+		o, err := origin(e)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(out, o) {
+			out = append(out, o)
+		}
+	}
+	return out, nil
 }
 
-// Session is a completed login.
-type Session struct {
-	Endpoint string // the node that completed it
-	Username string // user@realm
-	Ticket   secret.Secret
-	CSRF     secret.Secret
-	Cap      map[string]map[string]bool // privileges by area, as the web interface uses them
+func origin(endpoint string) (string, error) {
+	hint := "write https://host:8006"
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "":
+		return "", fault.New(fault.Config, "an endpoint is not a URL").WithHint("%s", hint)
+	case u.Scheme != "https":
+		return "", fault.New(fault.Config, "the endpoint %s is not https: Proxmox would redirect plain http, after the token was sent", u.Host).WithHint("%s", hint)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
+		return "", fault.New(fault.Config, "the endpoint %s is more than scheme, host and port", u.Host).WithHint("%s", hint)
+	}
+	return "https://" + strings.ToLower(u.Host), nil
 }
 
-// Login completes a login with what the issuer sent the browser back with (POST /access/openid/login), on the node that
-// made the authorization URL: use [Client.On] with [AuthURL].Endpoint. No credentials are sent. Any refusal is an [Error]
-// of [LoginRefused]: the reason is in that node's syslog alone.
-func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Session, error) {
-	return Session{}, nil
+// newBase returns the transport below all else: HTTP/1.1 alone, as Proxmox speaks it, and no compression, so that the
+// bound on an answer's size holds for what is kept in memory.
+func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
+	connect := min(timeout, 10*time.Second) // a node that is off costs this before the next is asked
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            dialer(connect),
+		TLSClientConfig:        trust,
+		TLSHandshakeTimeout:    connect,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConnsPerHost:    2,
+		IdleConnTimeout:        4 * time.Second, // PVE::APIServer::AnyEvent closes idle connections after 5
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	return t
 }
+
+// silence keeps the library's logger, which prints bodies, from ever being connected.
+type silence struct{}
+
+func (silence) Debugf(string, ...any) {}
+func (silence) Errorf(string, ...any) {}
+func (silence) Infof(string, ...any)  {}
+func (silence) Warnf(string, ...any)  {}
