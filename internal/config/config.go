@@ -48,7 +48,7 @@ type Config struct {
 	Notify      Notify
 	Warnings    []string // what is allowed and unwise, each once
 
-	settings []Setting
+	show func() []Setting
 }
 
 // Agent is the schedule and the listener of the agent command.
@@ -113,15 +113,3 @@ type Verify struct {
 	Ignore            []check.ID
 	MaxClockSkew      time.Duration
 }
-
-// Setting is one row of `config show`.
-type Setting struct {
-	Target string // "" for what concerns the whole run
-	Key    string // its path, such as realm.issuer_url
-	Value  string // as it would be written in a file; a secret as [secret.Mask]
-	Source string // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
-}
-
-// Show returns the effective settings: first those of the whole run, then those of each selected
-// target, in the order of [Keys]. Keys without a value are left out.
-func (c *Config) Show() []Setting { return c.settings }

@@ -1,29 +1,400 @@
 package config
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
 )
 
 // Load finds, reads, checks and merges a configuration. Flags beat the environment, which beats a target, which
 // beats the keys above the targets, which beat the defaults.
 //
 // Its error is a *[fault.Error] with the code [fault.Config] that wraps [Problems], all of them; or what the
-// context ended with.
+// context ended with. No command is run for a configuration with a mistake in it.
 func Load(ctx context.Context, o Options) (*Config, error) {
-	return nil, fault.New(fault.Config, "no configuration")
+	l := &loader{Options: o, env: environment(o.Env), config: &Config{}}
+	l.read()
+	l.selectTargets()
+	l.run()
+	for _, target := range l.selected {
+		l.target(target)
+	}
+	if err := l.problems.fault(); err != nil {
+		return nil, err
+	}
+	if l.failure != nil {
+		return nil, fault.New(fault.Internal, "%s", l.failure.Error())
+	}
+	if o.Secrets {
+		l.sources.env, l.sources.dir, l.sources.timeout = o.Env, filepath.Dir(l.config.File), commandTimeout
+		if err := l.sources.resolve(ctx, &l.problems, l.warn); err != nil {
+			return nil, err
+		}
+		if err := l.problems.fault(); err != nil {
+			return nil, err
+		}
+	}
+	l.finish()
+	return l.config, nil
 }
 
-// Document returns a commented configuration for a realm that exists: every property of the Spec, and how
-// Proxmox is reached. The client key itself is never written; clientKeyFile names the file that holds it, "" leaves
-// the key unmanaged. Loading the document gives the Spec again.
-func Document(spec realm.Spec, from Proxmox, clientKeyFile string) ([]byte, error) { return nil, nil }
+// loader carries one Load through its steps.
+type loader struct {
+	Options
+	env      map[string]string
+	path     string // of the file, as problems show it; "" where there is none
+	config   *Config
+	problems Problems
+	failure  error // of this program, not of the configuration
+	sources  sources
 
-// Schema returns the JSON Schema (2020-12) of a configuration file.
-func Schema() ([]byte, error) { return nil, nil }
+	base     layer   // the file above its targets
+	targets  []layer // nil: the file has none
+	variable layer   // PROXMOX_REALM_*
+	flags    layer
+	foreign  layer // PROXMOX_VE_*
 
-// MakePrivate makes the folder, with its parents, for this user alone (0700) where it does not exist; one that exists
-// must be a folder, not a symbolic link, that this user or root owns and others cannot write.
-func MakePrivate(dir string) error { return nil }
+	foreignProblems Problems // count only where the set does
+	selected        []layer
+	shown           []shownTarget
+}
+
+func environment(list []string) map[string]string {
+	env := make(map[string]string, len(list))
+	for _, entry := range list {
+		if name, value, found := strings.Cut(entry, "="); found && name != "" {
+			env[name] = value
+		}
+	}
+	return env
+}
+
+// read turns file, environment and flags into layers.
+func (l *loader) read() {
+	l.base = newLayer()
+	if path, named := find(l.Options, l.env); path != "" {
+		l.readFile(path, named)
+	}
+	here, err := filepath.Abs(".")
+	if err != nil {
+		here = "." // the working folder is gone; absolute paths still work
+	}
+	at := surroundings{env: l.env, dir: here}
+	l.variable = fromEnvironment(l.env, at, &l.problems)
+	l.flags = fromFlags(l.Flags, at, &l.problems)
+	l.foreign = fromForeign(l.env, &l.foreignProblems)
+}
+
+func (l *loader) readFile(path string, named bool) {
+	data, everyone, problem := read(path)
+	if problem != nil {
+		if l.Partial && !named {
+			l.warn(place{key: path}, problem.Message+": going on without it")
+			return
+		}
+		if named && l.File == "" {
+			problem.Key, problem.File, problem.Message = envConfig, "", path+": "+problem.Message
+		}
+		l.problems.append(*problem)
+		return
+	}
+	l.path = path
+	if absolute, err := filepath.Abs(path); err == nil {
+		l.config.File = absolute
+	} else {
+		l.config.File = path
+	}
+	p := &parser{file: path, at: surroundings{env: l.env, dir: filepath.Dir(l.config.File)}, problems: &l.problems}
+	l.base, l.targets = p.parse(data)
+	if everyone && slices.ContainsFunc(append([]layer{l.base}, l.targets...), layer.holdsSecret) {
+		l.warn(place{key: path}, "holds a secret, and everyone can read it: `chmod o-rwx` it")
+	}
+	l.distinct()
+}
+
+func (l layer) holdsSecret() bool {
+	for _, s := range l.settings {
+		if _, ok := s.value.(secret.Secret); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// distinct refuses two targets that would keep one realm.
+func (l *loader) distinct() {
+	seen := map[string]layer{}
+	for _, target := range l.targets {
+		merged := []layer{l.base, target}
+		name := "authelia"
+		var urls []string
+		for _, m := range merged {
+			if s, ok := m.settings["realm.name"]; ok {
+				name = s.value.(string)
+			}
+			if s, ok := m.settings["proxmox.endpoints"]; ok {
+				urls = s.value.([]string)
+			}
+		}
+		for _, url := range urls {
+			id := url + " " + name
+			if other, taken := seen[id]; taken {
+				l.problems.add(target.at, fmt.Sprintf("has an endpoint and a realm in common with the target in line %d: two targets cannot keep one realm", other.at.line))
+				break
+			}
+			seen[id] = target
+		}
+	}
+}
+
+// selectTargets finds the targets of -t and guards them against what flags and variables say for one cluster.
+func (l *loader) selectTargets() {
+	l.selected = l.targets
+	if l.targets == nil {
+		whole := newLayer() // the file itself is the one target
+		l.selected = []layer{whole}
+	}
+	if len(l.Targets) > 0 {
+		l.selected = nil
+		for _, name := range l.Targets {
+			l.selectTarget(name)
+		}
+		slices.SortStableFunc(l.selected, func(a, b layer) int { return cmp.Compare(a.at.line, b.at.line) })
+	}
+	if l.targets == nil || len(l.Targets) > 0 && len(l.selected) == 1 {
+		return
+	}
+	for _, over := range []layer{l.variable, l.flags} {
+		for _, k := range table() {
+			if s, set := over.settings[k.Path]; set && (strings.HasPrefix(k.Path, "proxmox.") || k.Path == "realm.name") {
+				l.problems.append(Problem{Key: s.at.key, Message: "must not be given for several targets: one cluster's address or credentials would reach the others",
+					Hint: "name one target with -t"})
+			}
+		}
+	}
+}
+
+func (l *loader) selectTarget(name string) {
+	var names []string
+	for _, target := range l.targets {
+		if target.target == name && name != "" {
+			if !slices.ContainsFunc(l.selected, func(s layer) bool { return s.target == name }) {
+				l.selected = append(l.selected, target)
+			}
+			return
+		}
+		names = append(names, target.target)
+	}
+	if l.targets == nil && name == defaultTarget {
+		l.selected = []layer{newLayer()}
+		return
+	}
+	problem := Problem{Key: "-t", Message: "is no target of the configuration" + suggest(name, names, "")}
+	if validTarget(name) {
+		problem.Key = "-t " + name
+	}
+	if l.targets == nil {
+		problem.Message = "the configuration has no targets"
+	}
+	l.problems.append(problem)
+}
+
+// defaultTarget is the name of the only target where the configuration has no targets.
+const defaultTarget = "default"
+
+// layers returns those of a target, lowest first, each without what a higher one replaces.
+func (l *loader) layers(target layer) []layer {
+	layers := []layer{defaults(), l.base, target, l.variable, l.flags}
+	if !slices.ContainsFunc(layers[1:], layer.saysProxmox) && (l.targets == nil || len(l.Targets) > 0 && len(l.selected) == 1) {
+		for _, p := range l.foreignProblems {
+			l.problems.append(p)
+		}
+		layers = slices.Insert(layers, 1, l.foreign)
+	}
+	return prune(layers)
+}
+
+// saysProxmox tells whether a layer says anything about Proxmox, trust aside.
+func (l layer) saysProxmox() bool {
+	for path := range l.settings {
+		if strings.HasPrefix(path, "proxmox.") && index().path[path].group != trust {
+			return true
+		}
+	}
+	return false
+}
+
+// defaults returns the lowest layer.
+func defaults() layer {
+	l := newLayer()
+	for _, k := range table() {
+		if k.Default == "" {
+			continue
+		}
+		var value any = []string{}
+		if k.Kind != List {
+			value, _ = k.scalar(k.Default, surroundings{}) // a test holds every default against its key
+		}
+		l.settings[k.Path] = setting{value: value, at: place{source: "default"}}
+	}
+	return l
+}
+
+// run decodes the keys of the whole run.
+func (l *loader) run() {
+	var keys runKeys
+	layers := prune([]layer{defaults(), l.base, l.variable, l.flags})
+	if err := merge(layers, func(k *key) bool { return !k.Target }, &keys); err != nil {
+		l.failure = err
+		return
+	}
+	c := l.config
+	c.StateDir = cmp.Or(keys.StateDir, stateDir(l.env))
+	c.Concurrency = keys.Concurrency
+	c.Agent = Agent{Interval: keys.Agent.Interval, Jitter: float64(keys.Agent.Jitter), Listen: keys.Agent.Listen}
+	c.Notify = Notify{Command: keys.Notify.Command}
+	if keys.LockFile != nil {
+		c.LockFile = *keys.LockFile
+	}
+}
+
+// target decodes one target, says what it lacks, and notes the sources of its secrets.
+func (l *loader) target(overlay layer) {
+	pruned := l.layers(overlay)
+	settings := flat(pruned)
+	var keys targetKeys
+	if err := merge(pruned, func(k *key) bool { return k.Target }, &keys); err != nil {
+		l.failure = err
+		return
+	}
+	spec, err := keys.spec()
+	if err != nil {
+		l.failure = err
+		return
+	}
+	if !l.Partial {
+		l.demand(overlay, settings)
+	}
+	p, v := keys.Proxmox, keys.Verify
+	t := Target{
+		Name: cmp.Or(overlay.target, defaultTarget),
+		Proxmox: Proxmox{
+			Endpoints: p.Endpoints,
+			Token:     p.Token, TokenFile: p.TokenFile, Username: p.Username, Password: p.Password, OTP: p.OTP,
+			CAFile: p.CAFile, Fingerprints: p.Fingerprints, Insecure: p.Insecure, Timeout: p.Timeout,
+		},
+		Realm: spec,
+		Verify: Verify{
+			RedirectURLs: v.RedirectURLs, RedirectsDeclared: len(v.RedirectURLs) > 0, IssuerCAFile: v.IssuerCAFile,
+			Issuer: v.Issuer, Proxmox: v.Proxmox, Client: v.Client, MaxClockSkew: v.MaxClockSkew,
+		},
+		Gate: keys.Policy.Gate,
+	}
+	for _, id := range v.Ignore {
+		t.Verify.Ignore = append(t.Verify.Ignore, check.ID(id))
+	}
+	if !t.Verify.RedirectsDeclared {
+		for _, url := range p.Endpoints {
+			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, originOf(url))
+		}
+	}
+	if p.Insecure {
+		l.warn(settings["proxmox.insecure"].at, "nothing checks Proxmox's certificate: whoever is in between can read the token and become any user")
+	}
+	l.config.Targets = append(l.config.Targets, t)
+	l.shown = append(l.shown, shownTarget{name: overlay.target, layers: pruned, redirects: t.Verify.RedirectURLs})
+	if l.Secrets {
+		l.external(len(l.config.Targets)-1, &keys, settings)
+	}
+}
+
+// demand reports the keys that a target cannot do without.
+func (l *loader) demand(overlay layer, settings map[string]setting) {
+	lacks := func(path string, instead string) {
+		at := overlay.at
+		if at.key != "" {
+			at.key += "."
+		}
+		at.key += path
+		if at.file == "" {
+			at.file = l.path
+		}
+		message := "is required" + instead
+		if at.file == "" {
+			k := index().path[path]
+			var ways []string
+			if k.Flag != "" {
+				ways = append(ways, "--"+k.Flag)
+			}
+			if k.Env != "" {
+				ways = append(ways, k.Env)
+			}
+			message += ": there is no configuration file, and neither a flag nor a variable sets it (" + strings.Join(ways, ", ") + ")"
+		}
+		l.problems.add(at, message)
+	}
+	if _, ok := settings["proxmox.endpoints"]; !ok {
+		lacks("proxmox.endpoints", "")
+	}
+	if !slices.ContainsFunc([]string{"proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username"}, func(path string) bool {
+		_, ok := settings[path]
+		return ok
+	}) {
+		lacks("proxmox.token_file", ", or another source of a token, or proxmox.username")
+	}
+	for _, d := range realm.Definitions() {
+		if _, ok := settings["realm."+d.Key]; d.Required && !ok {
+			lacks("realm."+d.Key, "")
+		}
+	}
+}
+
+// external notes what has to be read for the target with that index. Targets are still being added, so
+// their addresses are not kept.
+func (l *loader) external(i int, keys *targetKeys, settings map[string]setting) {
+	targets := func() *Target { return &l.config.Targets[i] }
+	note := func(key, path string, argv []string, assign func(secret.Secret)) {
+		if path != "" {
+			l.sources.addFile(path, use{at: settings[key+"_file"].at, key: key, assign: assign})
+		}
+		if len(argv) > 0 {
+			l.sources.addCommand(argv, use{at: settings[key+"_command"].at, key: key, assign: assign})
+		}
+	}
+	p, r := keys.Proxmox, keys.Realm
+	note("proxmox.token", p.TokenFile, p.TokenCommand, func(s secret.Secret) { targets().Proxmox.Token = s })
+	note("proxmox.password", p.PasswordFile, p.PasswordCommand, func(s secret.Secret) { targets().Proxmox.Password = s })
+	note("realm.client_key", r.ClientKeyFile, r.ClientKeyCommand, func(s secret.Secret) { targets().Realm.Set[realm.ClientKey] = realm.Key(s) })
+	if p.CAFile != "" {
+		l.sources.addAuthorities(p.CAFile, settings["proxmox.ca_file"].at)
+	}
+	if keys.Verify.IssuerCAFile != "" {
+		l.sources.addAuthorities(keys.Verify.IssuerCAFile, settings["verify.issuer_ca_file"].at)
+	}
+}
+
+// finish fills in what needs the whole configuration.
+func (l *loader) finish() {
+	c := l.config
+	runLayers := prune([]layer{defaults(), l.base, l.variable, l.flags})
+	if _, given := flat(runLayers)["lock_file"]; !given {
+		c.LockFile = filepath.Join(runtimeDir(l.env), lockName(c))
+	}
+	shown := l.shown
+	c.show = func() []Setting { return show(c, runLayers, shown) }
+}
+
+func (l *loader) warn(at place, message string) {
+	text := Problem{File: at.file, Line: at.line, Key: at.key, Message: message}.String()
+	if !slices.Contains(l.config.Warnings, text) {
+		l.config.Warnings = append(l.config.Warnings, text)
+	}
+}
