@@ -1,0 +1,140 @@
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/realm"
+)
+
+// Version is that of the JSON report. Keys are only ever added to it.
+const Version = 1
+
+// JSON writes a run as one object on one line. Durations are whole milliseconds; lists are never null;
+// an absent value of a property, and an error that did not happen, are.
+func JSON(w io.Writer, run fleet.Run) error {
+	out := jsonRun{
+		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: jsonErrorOf(run.Err),
+		Targets: []jsonTarget{}, Duration: run.Duration.Milliseconds(),
+	}
+	for _, t := range run.Targets {
+		out.Targets = append(out.Targets, jsonTargetOf(t))
+	}
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false) // addresses hold &
+	if err := encoder.Encode(out); err != nil {
+		return fmt.Errorf("encode the report: %w", err)
+	}
+	_, err := w.Write(escape(buffer.Bytes()))
+	return err
+}
+
+type jsonRun struct {
+	Version  int          `json:"version"`
+	Command  string       `json:"command"`
+	Outcome  string       `json:"outcome"`
+	Error    *jsonError   `json:"error"`
+	Targets  []jsonTarget `json:"targets"`
+	Duration int64        `json:"duration_ms"`
+}
+
+type jsonTarget struct {
+	Name     string       `json:"name"`
+	Endpoint string       `json:"endpoint"`
+	Realm    string       `json:"realm"`
+	Outcome  string       `json:"outcome"`
+	Action   string       `json:"action"`
+	Changes  []jsonChange `json:"changes"`
+	Checks   []jsonCheck  `json:"checks"`
+	Error    *jsonError   `json:"error"`
+	Duration int64        `json:"duration_ms"`
+	Warnings []string     `json:"warnings"`
+	Requests int          `json:"requests"`
+}
+
+type jsonChange struct {
+	Property string  `json:"property"`
+	Op       string  `json:"op"`
+	Before   *string `json:"before"`
+	After    *string `json:"after"`
+}
+
+type jsonCheck struct {
+	ID       string `json:"id"`
+	Status   string `json:"status"`
+	Summary  string `json:"summary"`
+	Evidence string `json:"evidence"`
+	Hint     string `json:"hint"`
+	Duration int64  `json:"duration_ms"`
+}
+
+type jsonError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func jsonTargetOf(t fleet.Target) jsonTarget {
+	out := jsonTarget{
+		Name: t.Name, Endpoint: t.Endpoint, Realm: t.Realm, Outcome: string(t.Outcome), Action: string(t.Action),
+		Changes: []jsonChange{}, Checks: []jsonCheck{}, Error: jsonErrorOf(t.Err), Duration: t.Duration.Milliseconds(),
+		Warnings: append([]string{}, t.Warnings...), Requests: t.Requests,
+	}
+	if out.Action == "" { // no plan was made, so nothing was going to be done
+		out.Action = string(realm.None)
+	}
+	for _, c := range t.Changes {
+		out.Changes = append(out.Changes, jsonChange{string(c.Property), string(c.Op), c.Before, c.After})
+	}
+	for _, c := range t.Checks {
+		out.Checks = append(out.Checks, jsonCheckOf(c))
+	}
+	return out
+}
+
+func jsonCheckOf(c check.Check) jsonCheck {
+	return jsonCheck{
+		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Hint,
+		c.Duration.Round(time.Millisecond).Milliseconds(),
+	}
+}
+
+func jsonErrorOf(err error) *jsonError {
+	f := fault.Describe(err)
+	if f == nil {
+		return nil
+	}
+	return &jsonError{string(f.Code), f.Message, f.Hint}
+}
+
+// escape writes as \u escapes what encoding/json lets through and a terminal may obey: DEL, the C1 controls and
+// invisible formatting. They stand in strings alone, so the values stay what they were.
+func escape(encoded []byte) []byte {
+	if !bytes.ContainsFunc(encoded, escaped) {
+		return encoded
+	}
+	out := make([]byte, 0, len(encoded)+64)
+	for _, r := range string(encoded) {
+		switch {
+		case !escaped(r):
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+	}
+	return out
+}
+
+func escaped(r rune) bool { return r != '\n' && steers(r) } // the one line feed ends the object

@@ -1,0 +1,168 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
+)
+
+func encodeJSON(t testing.TB, run fleet.Run) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := report.JSON(&out, run); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestJSON(t *testing.T) {
+	for _, name := range []string{"apply-updated", "apply-failed", "plan-held", "verify-bad", "config-error", "fleet-mixed"} {
+		t.Run(name, func(t *testing.T) { golden(t, "json/"+name, encodeJSON(t, find(t, name))) })
+	}
+}
+
+// The keys of the report and their order are what scripts rely on: they are added to at the end, never changed.
+func TestJSONKeys(t *testing.T) {
+	want := map[string][]string{
+		"":                 {"version", "command", "outcome", "error", "targets", "duration_ms"},
+		"error":            {"code", "message", "hint"},
+		"targets":          {"name", "endpoint", "realm", "outcome", "action", "changes", "checks", "error", "duration_ms", "warnings", "requests"},
+		"targets.changes":  {"property", "op", "before", "after"},
+		"targets.checks":   {"id", "status", "summary", "evidence", "hint", "duration_ms"},
+		"targets.error":    {"code", "message", "hint"},
+		"targets.warnings": nil,
+	}
+	seen := map[string]bool{}
+	for _, s := range scenarios() {
+		walk(t, json.NewDecoder(bytes.NewReader(encodeJSON(t, s.run))), "", func(path string, keys []string) {
+			seen[path] = true
+			if !slices.Equal(keys, want[path]) {
+				t.Errorf("%s: keys of %q: %q, want %q", s.name, path, keys, want[path])
+			}
+		})
+	}
+	for path, keys := range want {
+		if keys != nil && !seen[path] {
+			t.Errorf("no scenario has %q", path)
+		}
+	}
+}
+
+// walk reads one value and tells of each object its path, without list positions, and its keys in order.
+func walk(t *testing.T, d *json.Decoder, path string, object func(path string, keys []string)) {
+	t.Helper()
+	token, err := d.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch token {
+	case json.Delim('['):
+		for d.More() {
+			walk(t, d, path, object)
+		}
+	case json.Delim('{'):
+		var keys []string
+		for d.More() {
+			key, err := d.Token()
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, fmt.Sprint(key))
+			below := fmt.Sprint(key)
+			if path != "" {
+				below = path + "." + below
+			}
+			walk(t, d, below, object)
+		}
+		object(path, keys)
+	default:
+		return
+	}
+	if _, err := d.Token(); err != nil { // the closing delimiter
+		t.Fatal(err)
+	}
+}
+
+// An empty run still has lists where lists belong, and null where something is absent.
+func TestJSONOfNothing(t *testing.T) {
+	const want = `{"version":1,"command":"","outcome":"","error":null,"targets":[{"name":"","endpoint":"","realm":"","outcome":"",` +
+		`"action":"none","changes":[],"checks":[],"error":null,"duration_ms":0,"warnings":[],"requests":0}],"duration_ms":0}` + "\n"
+	if got := encodeJSON(t, fleet.Run{Targets: make([]fleet.Target, 1)}); string(got) != want {
+		t.Errorf("got  %swant %s", got, want)
+	}
+	if got := encodeJSON(t, fleet.Run{}); !bytes.Contains(got, []byte(`"targets":[]`)) {
+		t.Errorf("no targets: %s", got)
+	}
+}
+
+// contract is the report as a strict reader declares it.
+type contract struct {
+	Version int     `json:"version"`
+	Command string  `json:"command"`
+	Outcome string  `json:"outcome"`
+	Error   *failed `json:"error"`
+	Targets []struct {
+		Name     string `json:"name"`
+		Endpoint string `json:"endpoint"`
+		Realm    string `json:"realm"`
+		Outcome  string `json:"outcome"`
+		Action   string `json:"action"`
+		Changes  []struct {
+			Property string  `json:"property"`
+			Op       string  `json:"op"`
+			Before   *string `json:"before"`
+			After    *string `json:"after"`
+		} `json:"changes"`
+		Checks []struct {
+			ID       string `json:"id"`
+			Status   string `json:"status"`
+			Summary  string `json:"summary"`
+			Evidence string `json:"evidence"`
+			Hint     string `json:"hint"`
+			Duration int64  `json:"duration_ms"`
+		} `json:"checks"`
+		Error    *failed  `json:"error"`
+		Duration int64    `json:"duration_ms"`
+		Warnings []string `json:"warnings"`
+		Requests int      `json:"requests"`
+	} `json:"targets"`
+	Duration int64 `json:"duration_ms"`
+}
+
+type failed struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
+}
+
+func decodeStrictly(data []byte) (contract, error) {
+	var c contract
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return c, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return c, fmt.Errorf("more than one value: %v", err)
+	}
+	return c, nil
+}
+
+// Addresses hold &, and are there to be copied.
+func TestJSONLeavesAddressesReadable(t *testing.T) {
+	const address = "https://auth.example.com/authorize?client_id=proxmox&prompt=none"
+	run := single("verify", reconcile.Unverified, planNone, nil, []check.Check{
+		check.Failed(check.ClientRedirect, "x", "refused").Because("%s", address),
+	})
+	if got := encodeJSON(t, run); !bytes.Contains(got, []byte(address)) {
+		t.Errorf("%s", got)
+	}
+}

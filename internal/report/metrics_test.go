@@ -1,0 +1,118 @@
+package report_test
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
+)
+
+var moments = report.Moments{
+	Run:         time.Date(2026, 11, 23, 19, 0, 0, 500e6, time.UTC),
+	Success:     time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC),
+	Certificate: map[string]time.Time{"berlin": time.Date(2026, 12, 2, 10, 0, 0, 0, time.UTC)},
+}
+
+func parseMetrics(text []byte) (map[string]*dto.MetricFamily, error) {
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	return parser.TextToMetricFamilies(bytes.NewReader(text))
+}
+
+// value returns the one sample of a family with these labels (name, value, …).
+func value(t testing.TB, families map[string]*dto.MetricFamily, name string, labels ...string) float64 {
+	t.Helper()
+	for _, m := range families["proxmox_realm_"+name].GetMetric() {
+		have := map[string]string{}
+		for _, l := range m.GetLabel() {
+			have[l.GetName()] = l.GetValue()
+		}
+		same := len(have) == len(labels)/2
+		for i := 0; i < len(labels); i += 2 {
+			same = same && have[labels[i]] == labels[i+1]
+		}
+		if same {
+			return m.GetGauge().GetValue()
+		}
+	}
+	return math.NaN()
+}
+
+func TestMetrics(t *testing.T) {
+	for _, name := range []string{"fleet-mixed", "config-error"} {
+		t.Run(name, func(t *testing.T) { golden(t, "metrics/"+name, report.Metrics(find(t, name), moments)) })
+	}
+}
+
+func TestMetricsHoldTheRun(t *testing.T) {
+	families, err := parseMetrics(report.Metrics(find(t, "fleet-mixed"), moments))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		want   float64
+		name   string
+		labels []string
+	}{
+		{1795460400.5, "last_run_timestamp_seconds", nil},
+		{1795374000, "last_success_timestamp_seconds", nil},
+		{1.234, "last_run_duration_seconds", nil},
+		{1, "last_run_outcome", []string{"outcome", "failed"}},
+		{0, "last_run_outcome", []string{"outcome", "unchanged"}},
+		{1, "target_outcome", []string{"target", "zurich", "realm", "authelia", "outcome", "held"}},
+		{0, "target_outcome", []string{"target", "zurich", "realm", "authelia", "outcome", "failed"}},
+		{1, "target_error", []string{"target", "rome", "realm", "authelia", "code", "permission-denied"}},
+		{0.048, "target_duration_seconds", []string{"target", "paris", "realm", "authelia"}},
+		{2, "target_requests", []string{"target", "paris", "realm", "authelia"}},
+		{1, "change", []string{"target", "paris", "realm", "authelia", "property", "client-key", "op", "set"}},
+		{1, "change", []string{"target", "paris", "realm", "authelia", "property", "comment", "op", "unset"}},
+		{1, "check_status", []string{"target", "zurich", "realm", "authelia", "check", "client.redirect", "status", "fail"}},
+		{1, "check_status", []string{"target", "berlin", "realm", "authelia", "check", "proxmox.users", "status", "skip"}},
+		{1796205600, "issuer_certificate_expiry_timestamp_seconds", []string{"target", "berlin", "realm", "authelia"}},
+	} {
+		if got := value(t, families, tt.name, tt.labels...); got != tt.want {
+			t.Errorf("%s%q = %v, want %v", tt.name, tt.labels, got, tt.want)
+		}
+	}
+	never, err := parseMetrics(report.Metrics(fleet.Run{Command: "apply", Outcome: reconcile.Failed}, report.Moments{Run: moments.Run}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := value(t, never, "last_success_timestamp_seconds"); got != 0 {
+		t.Errorf("a run that never succeeded must say 0, so that an alert on its age fires; got %v", got)
+	}
+}
+
+// Two samples of one name and labels make node_exporter drop the whole file.
+func TestMetricsTellACheckOnceByItsWorstStatus(t *testing.T) {
+	run := single("verify", reconcile.Unverified, planNone, nil, []check.Check{
+		check.Passed(check.ProxmoxDiscovery, "through pve1"),
+		check.Failed(check.ProxmoxDiscovery, "run update-ca-certificates on pve2", "through pve2"),
+		check.Skipped(check.ProxmoxDiscovery, "through pve3"),
+	})
+	text := string(report.Metrics(run, moments))
+	if n := strings.Count(text, `check="proxmox.discovery"`); n != 1 || !strings.Contains(text, `status="fail"`) {
+		t.Errorf("%d samples, want one that fails:\n%s", n, text)
+	}
+}
+
+func TestMetricLabelsAreEscaped(t *testing.T) {
+	run := single("apply", reconcile.Unchanged, planNone, nil, nil)
+	run.Targets[0].Name = "a\"b\\c\nd\xff"
+	families, err := parseMetrics(report.Metrics(run, moments))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := value(t, families, "target_requests", "target", "a\"b\\c\nd\uFFFD", "realm", "authelia"); got != 2 {
+		t.Errorf("the label did not come back: %v", families["proxmox_realm_target_requests"])
+	}
+}

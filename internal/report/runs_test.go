@@ -1,0 +1,158 @@
+package report_test
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/secret"
+)
+
+const endpoint = "https://pve1.example.com:8006"
+
+// clientKey is what no rendering may show.
+const clientKey = "correct-horse-battery-staple"
+
+// scenario is a run as a command may leave it.
+type scenario struct {
+	name string
+	run  fleet.Run
+}
+
+func scenarios() []scenario {
+	stored := realm.Current{Exists: true, Type: realm.Type, Digest: "d", Values: realm.Values{
+		realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox"),
+		realm.ClientKey: realm.Key(secret.New("old-" + clientKey)), realm.UsernameClaim: realm.Text("sub"),
+		realm.Scopes: realm.Text("email profile"), realm.Comment: realm.Text("Single\nsign-on"),
+	}}
+	want := realm.Spec{Name: "authelia", Unset: []realm.Property{realm.Comment}, Set: realm.Values{
+		realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox"),
+		realm.ClientKey: realm.Key(secret.New(clientKey)), realm.Autocreate: realm.Bool(true),
+		realm.Scopes: realm.Words(realm.Scopes, "openid", "profile", "email", "groups"),
+	}}
+	update := realm.Diff(want, stored, realm.Facts{})
+	create := realm.Diff(want, realm.Current{}, realm.Facts{})
+	rebind := want
+	rebind.Set = realm.Values{realm.UsernameClaim: realm.Text("preferred_username")}
+	rebind.Unset = nil
+	refuse := realm.Diff(rebind, stored, realm.Facts{Users: realm.Users{Asked: true, Visible: true, Count: 3}})
+	replace := realm.Diff(rebind, stored, realm.Facts{AllowReplace: true})
+
+	held := fmt.Errorf("authelia: %w", fault.New(fault.Held, "the change is held: the issuer refuses the client key").
+		WithHint("put the digest of the key into the issuer's configuration and restart it, then run apply --wait 10m"))
+	denied := fmt.Errorf("read realm: %w", fault.New(fault.PermissionDenied, "permission check failed (/access/realm, Realm.Allocate|Sys.Audit)").
+		WithHint("run pveum acl modify /access/realm --tokens 'realm@pve!agent' --roles RealmAdmin"))
+
+	return []scenario{
+		{"apply-unchanged", single("apply", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good())},
+		{"apply-created", single("apply", reconcile.Changed, create, nil, good())},
+		{"apply-updated", single("apply", reconcile.Changed, update, nil, good())},
+		{"apply-replaced", single("apply", reconcile.Changed, replace, nil, good())},
+		{"apply-unverified", single("apply", reconcile.Unverified, realm.Plan{Action: realm.None}, nil, bad())},
+		{"apply-updated-unverified", single("apply", reconcile.Unverified, update, nil, bad())},
+		{"apply-held", single("apply", reconcile.Held, update, held, bad())},
+		{"apply-refused", single("apply", reconcile.Refused, refuse, refuse.Refusal, good())},
+		{"apply-failed", single("apply", reconcile.Failed, realm.Plan{}, denied, nil)},
+		{"plan-unchanged", single("plan", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good())},
+		{"plan-create", single("plan", reconcile.Drift, create, nil, good())},
+		{"plan-update", single("plan", reconcile.Drift, update, nil, good())},
+		{"plan-replace", single("plan", reconcile.Drift, replace, nil, good())},
+		{"plan-held", single("plan", reconcile.Held, update, held, bad())},
+		{"plan-refused", single("plan", reconcile.Refused, refuse, refuse.Refusal, good())},
+		{"verify-good", single("verify", reconcile.Unchanged, realm.Plan{}, nil, good())},
+		{"verify-bad", single("verify", reconcile.Unverified, realm.Plan{}, nil, bad())},
+		{"verify-failed", single("verify", reconcile.Failed, realm.Plan{}, denied, good()[:3])},
+		{"probe-good", probe(reconcile.Unchanged, good()[:4])},
+		{"probe-bad", probe(reconcile.Unverified, bad()[:4])},
+		{"delete-done", single("delete", reconcile.Changed, realm.Plan{Action: realm.Delete}, nil, nil)},
+		{"delete-absent", single("delete", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, nil)},
+		{"delete-failed", single("delete", reconcile.Failed, realm.Plan{Action: realm.Delete}, denied, nil)},
+		{"config-error", fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: errors.Join(
+			fault.New(fault.Config, "config.yaml:3: unknown key proxmox.endpiont").WithHint("did you mean proxmox.endpoint"),
+			fault.New(fault.Config, "config.yaml:9: realm.client_id: required"),
+		)}},
+		{"fleet-mixed", many(
+			target("berlin", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good()),
+			target("paris", reconcile.Changed, update, nil, good()),
+			target("rome", reconcile.Failed, realm.Plan{}, denied, nil),
+			target("vienna", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good()),
+			target("zurich", reconcile.Held, update, held, bad()),
+		)},
+		{"fleet-1000", many(thousand()...)},
+	}
+}
+
+func good() []check.Check {
+	return []check.Check{
+		check.Passed(check.IssuerURL, "https://auth.example.com is a usable issuer URL"),
+		check.Passed(check.IssuerReach, "auth.example.com answers at 192.0.2.10:443").Because("TLS 1.3").Took(12 * time.Millisecond),
+		check.Passed(check.IssuerIdentity, "the issuer calls itself as configured").Took(5 * time.Millisecond),
+		check.Passed(check.IssuerKeys, "1 signing key that Proxmox verifies").Because("RS256 main"),
+		check.Passed(check.ProxmoxRealm, "realm authelia is as declared"),
+		check.Skipped(check.ProxmoxUsers, "users are not visible with these credentials"),
+	}
+}
+
+func bad() []check.Check {
+	return []check.Check{
+		check.Passed(check.IssuerURL, "https://auth.example.com is a usable issuer URL"),
+		check.Warned(check.IssuerCertificate, "renew the certificate of auth.example.com", "the certificate expires in 9 days").
+			Because("CN=auth.example.com, not after 2026-12-02 10:00 UTC, issued by Example Intermediate CA R7 of Example Trust Services"),
+		check.Failed(check.IssuerIdentity, "set realm.issuer_url to https://auth.example.com/", "the discovery document names another issuer than the one that is configured").
+			Because("issuer is https://auth.example.com/ and realm.issuer_url is https://auth.example.com").Took(7 * time.Millisecond),
+		check.Skipped(check.ClientCredentials, "not asked, because issuer.identity fails"),
+		check.Failed(check.ClientRedirect, "add https://pve1.example.com:8006 to the client's redirect_uris in the issuer",
+			"the issuer refuses https://pve1.example.com:8006").Because("„redirect_uri“ not registered 日本 😀"),
+	}
+}
+
+func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks []check.Check) fleet.Target {
+	t := fleet.Target{Name: name, Endpoint: "https://" + name + ".example.com:8006", Realm: "authelia", Requests: 2}
+	t.Outcome, t.Action, t.Changes, t.Checks, t.Err = o, plan.Action, plan.Changes, checks, err
+	t.Duration = 48 * time.Millisecond
+	return t
+}
+
+func single(command string, o reconcile.Outcome, plan realm.Plan, err error, checks []check.Check) fleet.Run {
+	t := target("default", o, plan, err, checks)
+	t.Endpoint = endpoint
+	if o == reconcile.Failed {
+		t.Warnings = []string{"the token file is readable by everyone: run chmod 600 /etc/proxmox-realm/token"}
+	}
+	return fleet.Run{Command: command, Outcome: o, Targets: []fleet.Target{t}, Duration: 51 * time.Millisecond}
+}
+
+func probe(o reconcile.Outcome, checks []check.Check) fleet.Run {
+	t := fleet.Target{Name: "https://auth.example.com"}
+	t.Outcome, t.Checks = o, checks
+	return fleet.Run{Command: "probe", Outcome: o, Targets: []fleet.Target{t}}
+}
+
+func many(targets ...fleet.Target) fleet.Run {
+	run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Targets: targets, Duration: 1234 * time.Millisecond}
+	return run
+}
+
+// thousand are targets that share an issuer whose certificate is about to expire; some are down.
+func thousand() []fleet.Target {
+	var out []fleet.Target
+	for i := range 1000 {
+		name := fmt.Sprintf("site%04d", i)
+		t := target(name, reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, append(good(), bad()[1]))
+		if i%10 == 5 {
+			t = target(name, reconcile.Failed, realm.Plan{}, fault.New(fault.Unreachable, "connect to %s: no such host %s.example.com", t.Endpoint, name).
+				WithHint("check the name server"), nil)
+		}
+		if i == 700 {
+			t = target(name, reconcile.Failed, realm.Plan{}, fault.New(fault.Unreachable, "connect to %s: connection refused", t.Endpoint).
+				WithHint("is pveproxy running there"), nil)
+		}
+		out = append(out, t)
+	}
+	return out
+}
