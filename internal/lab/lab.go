@@ -429,4 +429,3 @@ func writeJSON(file string, value any) error {
 	}
 	return os.WriteFile(file, append(data, '\n'), 0o600)
 }
-

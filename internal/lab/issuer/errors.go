@@ -65,11 +65,11 @@ var (
 	errInsufficientEntropy = protocolError{
 		code:        "insufficient_entropy",
 		description: "The request used a security parameter (e.g., anti-replay, anti-csrf) with insufficient entropy.",
-		status:      http.StatusForbidden,
+		status:      http.StatusBadRequest,
 	}
 	errInvalidRequestURI = protocolError{
 		code:        "invalid_request_uri",
-		description: "The 'request_uri' in the authorization request returns an error or contains invalid data.",
+		description: "The request_uri in the authorization request returns an error or contains invalid data.",
 		status:      http.StatusBadRequest,
 	}
 	errLoginRequired = protocolError{

@@ -87,6 +87,14 @@ func TestMalformedBasic(t *testing.T) {
 			t.Errorf("%s: %d %s", header, got.StatusCode, got.body)
 		}
 	}
+	t.Run("two methods at once", func(t *testing.T) {
+		got := post(t, s.client(), s.URL()+"/api/oidc/token", "proxmox", clientKey, url.Values{
+			"grant_type": {"authorization_code"}, "client_id": {"proxmox"}, "client_secret": {clientKey},
+		})
+		if got.StatusCode != http.StatusBadRequest || !strings.Contains(got.body, "more than one known authentication method") {
+			t.Errorf("%d %s", got.StatusCode, got.body)
+		}
+	})
 	t.Run("a key that is not form-encoded looks wrong", func(t *testing.T) {
 		request, err := http.NewRequest(http.MethodPost, s.URL()+"/api/oidc/introspection", strings.NewReader("token=x"))
 		if err != nil {
@@ -411,6 +419,46 @@ func TestJournal(t *testing.T) {
 	s.Reset()
 	if len(s.Requests()) != 0 || s.Handshakes() != 0 {
 		t.Error("not forgotten")
+	}
+}
+
+func TestPathsAndMethods(t *testing.T) {
+	s := start(t, issuer.Options{Clients: []issuer.Client{proxmox()}})
+	for _, test := range []struct {
+		method, path string
+		status       int
+		contentType  string
+	}{
+		{http.MethodGet, "/", http.StatusOK, "text/html; charset=utf-8"},
+		{http.MethodGet, "/realms/master/.well-known/openid-configuration", http.StatusOK, "text/html; charset=utf-8"},
+		{http.MethodGet, "/.well-known/nothing", http.StatusNotFound, "text/plain; charset=utf-8"},
+		{http.MethodGet, "/api/oidc/nothing", http.StatusNotFound, "text/plain; charset=utf-8"},
+		{http.MethodGet, "/api/oidc/token", http.StatusMethodNotAllowed, "text/plain; charset=utf-8"},
+		{http.MethodPost, "/jwks.json", http.StatusMethodNotAllowed, "text/plain; charset=utf-8"},
+		{http.MethodPost, "/api/oidc/token", http.StatusBadRequest, "application/json; charset=utf-8"},
+		{http.MethodPost, "/api/oidc/introspection", http.StatusBadRequest, "application/json; charset=utf-8"},
+		{http.MethodGet, "/api/oidc/userinfo", http.StatusUnauthorized, "application/json; charset=utf-8"},
+	} {
+		request, err := http.NewRequest(test.method, s.URL()+test.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := do(t, s.client(), request)
+		if got.StatusCode != test.status || got.Header.Get("Content-Type") != test.contentType {
+			t.Errorf("%s %s: %d %s", test.method, test.path, got.StatusCode, got.Header.Get("Content-Type"))
+		}
+	}
+}
+
+func TestGrantTypes(t *testing.T) {
+	s := start(t, issuer.Options{Clients: []issuer.Client{proxmox()}})
+	for grant, want := range map[string]string{
+		"": "invalid_request", "password": "invalid_request", "refresh_token": "unauthorized_client", "client_credentials": "unauthorized_client",
+	} {
+		got := post(t, s.client(), s.URL()+"/api/oidc/token", "proxmox", clientKey, url.Values{"grant_type": {grant}, "code": {"x"}})
+		if got.StatusCode != http.StatusBadRequest || got.error() != want {
+			t.Errorf("%q: %d %s", grant, got.StatusCode, got.body)
+		}
 	}
 }
 

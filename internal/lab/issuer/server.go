@@ -92,7 +92,7 @@ type Server struct {
 	serving   sync.WaitGroup
 	engine    *op.LegacyServer
 	crypto    op.Crypto
-	routes    map[string]http.HandlerFunc
+	routes    map[string]route
 
 	handshakes atomic.Int64
 
@@ -191,7 +191,7 @@ func Start(options Options) (*Server, error) {
 	if err := s.startEngine(); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	s.routes = s.handlers()
+	s.routes = s.table()
 	s.http = &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: 30 * time.Second,
@@ -381,20 +381,27 @@ func (s *Server) Reset() {
 	s.handshakes.Store(0)
 }
 
-// handlers maps the paths of Authelia 4.39 to what answers there.
-func (s *Server) handlers() map[string]http.HandlerFunc {
-	return map[string]http.HandlerFunc{
-		pathDiscovery:     s.discovery,
-		pathKeys:          s.jwks,
-		pathAuthorization: s.authorization,
-		pathToken:         s.token,
-		pathIntrospection: s.introspection,
-		pathRevocation:    s.revocation,
-		pathUserinfo:      s.userinfo,
-		pathPushed:        s.pushedAuthorization,
-		pathLogin:         s.login,
-		pathConsent:       s.consent,
-		pathCompletion:    s.completion,
+// route is what answers at a path, and to which methods.
+type route struct {
+	methods []string
+	handler http.HandlerFunc
+}
+
+// table maps the paths of Authelia 4.39 to what answers there.
+func (s *Server) table() map[string]route {
+	get, post, both := []string{http.MethodGet}, []string{http.MethodPost}, []string{http.MethodGet, http.MethodPost}
+	return map[string]route{
+		pathDiscovery:     {get, s.discovery},
+		pathKeys:          {get, s.jwks},
+		pathAuthorization: {both, s.authorization},
+		pathToken:         {post, s.token},
+		pathIntrospection: {post, s.introspection},
+		pathRevocation:    {post, s.revocation},
+		pathUserinfo:      {both, s.userinfo},
+		pathPushed:        {post, s.pushedAuthorization},
+		pathLogin:         {both, s.login},
+		pathConsent:       {both, s.consent},
+		pathCompletion:    {get, s.completion},
 	}
 }
 
@@ -429,17 +436,22 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 
 	switch {
 	case !slices.Contains(s.hosts, r.Host):
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		answer.WriteHeader(http.StatusBadRequest)
-		_, _ = io.WriteString(answer, "400 Bad Request")
+		plain(answer, http.StatusBadRequest)
 		return
 	case fault != nil && fault.answer(answer, r, s.closing):
 		return
 	}
 
-	handler, known := s.routes[path]
-	if !below || !known {
+	route, known := s.routes[path]
+	switch {
+	case below && known && !slices.Contains(route.methods, r.Method):
+		plain(answer, http.StatusMethodNotAllowed)
+		return
+	case !below || !known && !isProgramPath(path):
 		s.portal(answer, http.StatusOK, page{Title: "Login"})
+		return
+	case !known:
+		plain(answer, http.StatusNotFound)
 		return
 	}
 	if wait := s.limited(path, r); wait > 0 {
@@ -447,10 +459,24 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := op.ContextWithIssuer(r.Context(), s.name(r))
-	handler(answer, r.WithContext(ctx))
+	route.handler(answer, r.WithContext(ctx))
 	if answer.status >= http.StatusBadRequest {
 		s.countFailure(path, r)
 	}
+}
+
+// isProgramPath reports whether a path is one where Authelia admits to have
+// nothing; everywhere else its portal answers.
+func isProgramPath(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(path), "/"), "/")
+	return slices.Contains([]string{"api", ".well-known", "static", "locales"}, first)
+}
+
+// plain answers with the status in words.
+func plain(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, "%d %s", status, http.StatusText(status))
 }
 
 // name is what the issuer calls itself towards this request: it follows the

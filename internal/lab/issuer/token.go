@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -34,6 +35,12 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	client, err := s.authenticate(r)
 	if err != nil {
 		fromEngine(err).write(w)
+		return
+	}
+	switch oidc.GrantType(grant) {
+	case oidc.GrantTypeCode, oidc.GrantTypeRefreshToken, oidc.GrantTypeClientCredentials, oidc.GrantTypeDeviceCode:
+	default:
+		errInvalidRequest.because("Make sure that the various parameters are correct, be aware of case sensitivity and trim your parameters. Make sure that the client you are using has exactly whitelisted the redirect_uri you specified.").write(w)
 		return
 	}
 	if !slices.Contains(client.GrantTypes, grant) || grant != string(oidc.GrantTypeCode) {
@@ -168,43 +175,51 @@ func (s *Server) authenticate(r *http.Request) (Client, error) {
 
 // credentials reads id and secret from header or body, and says by which method they came.
 func credentials(r *http.Request) (id, secret, method string, err error) {
-	if header := r.Header.Get("Authorization"); header != "" {
-		id, secret, err = basic(header)
-		return id, secret, methodBasic, err
+	basicID, basicSecret, err := basic(r.Header.Get("Authorization"))
+	if err != nil {
+		return "", "", "", errInvalidRequest.because("The client credentials in the HTTP authorization header could not be parsed. Either the scheme was missing, the scheme was invalid, or the value had malformed data.")
 	}
 	id, secret = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
+	posted := id != "" && secret != ""
+	if id == "" {
+		id = basicID
+	}
 	switch {
 	case id == "":
 		return "", "", "", errInvalidRequest.because("Client Credentials missing or malformed.")
-	case secret == "":
-		return id, "", methodNone, nil
+	case posted && basicSecret != "":
+		return "", "", "", errInvalidRequest.because("Client Authentication failed with more than one known authentication method included in the request which is not permitted.")
+	case posted:
+		return id, secret, methodPost, nil
+	case basicSecret != "":
+		return id, basicSecret, methodBasic, nil
 	}
-	return id, secret, methodPost, nil
+	return id, "", methodNone, nil
 }
 
+var errMalformedHeader = errors.New("malformed authorization header")
+
 // basic reads an Authorization header in which id and secret are form-encoded
-// before they are Base64 (RFC 6749, section 2.3.1): stricter than net/http's.
+// before they are Base64 (RFC 6749, section 2.3.1). It is stricter than
+// net/http's, and no header is no error.
 func basic(header string) (id, secret string, err error) {
-	malformed := errInvalidRequest.because("The client credentials from the HTTP authorization header could not be parsed.")
+	if header == "" {
+		return "", "", nil
+	}
 	scheme, value, _ := strings.Cut(header, " ")
-	if !strings.EqualFold(scheme, "Basic") {
-		return "", "", errInvalidRequest.because("The client credentials from the HTTP authorization header had an unknown scheme.")
+	text, err := base64.StdEncoding.DecodeString(value)
+	if err != nil || !strings.EqualFold(scheme, "Basic") {
+		return "", "", errMalformedHeader
 	}
-	plain, err := base64.StdEncoding.DecodeString(value)
-	if err != nil {
-		return "", "", malformed
-	}
-	id, secret, ok := strings.Cut(string(plain), ":")
+	id, secret, ok := strings.Cut(string(text), ":")
 	if !ok {
-		return "", "", malformed
+		return "", "", errMalformedHeader
 	}
 	if id, err = url.QueryUnescape(id); err != nil {
-		return "", "", errInvalidRequest.because("The client id in the HTTP authorization header could not be decoded from 'application/x-www-form-urlencoded'.")
+		return "", "", err
 	}
-	if secret, err = url.QueryUnescape(secret); err != nil {
-		return "", "", errInvalidRequest.because("The client secret in the HTTP authorization header could not be decoded from 'application/x-www-form-urlencoded'.")
-	}
-	return id, secret, nil
+	secret, err = url.QueryUnescape(secret)
+	return id, secret, err
 }
 
 // sameSecret compares in constant time; a client without a secret has none that matches.
@@ -213,11 +228,8 @@ func sameSecret(registered, given string) bool {
 	return registered != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// parseForm insists on a POST with a form.
+// parseForm insists on a form.
 func parseForm(r *http.Request) error {
-	if r.Method != http.MethodPost {
-		return errInvalidRequest.because("HTTP method is '%s', expected 'POST'.", r.Method)
-	}
 	if err := r.ParseForm(); err != nil || len(r.PostForm) == 0 {
 		return errInvalidRequest.because("The POST body can not be empty.")
 	}
