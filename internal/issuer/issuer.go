@@ -8,12 +8,17 @@ package issuer
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
 	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // Options configure a [Client]. The zero value is usable.
@@ -29,32 +34,183 @@ type Options struct {
 // DefaultTimeout is how long one request to an issuer may take.
 const DefaultTimeout = 10 * time.Second
 
-// Client inspects issuers that one set of authorities vouches for. It is safe for concurrent use.
-type Client struct{}
+const (
+	inspectionTimeout = 15 * time.Second // of discovery and keys together
+	quickTime         = 5 * time.Second  // in which both must come for Proxmox to be asked too
+	defaultMaxSkew    = 5 * time.Minute
+)
 
-// New returns a Client. The error says what is wrong with Options.CA.
-func New(o Options) (*Client, error) { return &Client{}, nil }
+// Client inspects issuers that one set of authorities vouches for. It is safe for concurrent use.
+type Client struct {
+	transport *http.Transport
+	timeout   time.Duration
+	userAgent string
+	cleaner   *check.Cleaner
+	log       *slog.Logger
+	now       func() time.Time
+}
+
+// New returns a Client. The error says that Options.CA holds no certificate.
+func New(o Options) (*Client, error) {
+	c := &Client{timeout: o.Timeout, userAgent: o.UserAgent, cleaner: o.Cleaner, log: o.Log, now: o.Now}
+	if c.timeout <= 0 {
+		c.timeout = DefaultTimeout
+	}
+	if c.userAgent == "" {
+		c.userAgent = "proxmox-realm"
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.cleaner == nil {
+		c.cleaner = check.NewCleaner()
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	var roots *x509.CertPool
+	if len(o.CA) > 0 {
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(o.CA) {
+			return nil, errors.New("no certificate in PEM form")
+		}
+	}
+	c.transport = newTransport(roots)
+	return c, nil
+}
 
 // Close closes idle connections. Running inspections end with their own context.
-func (c *Client) Close() {}
+func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
 // Inspection is one look at one issuer: two requests, shared by every target that uses the issuer, and the
 // questions about its clients. It is safe for concurrent use.
-type Inspection struct{}
+type Inspection struct {
+	client *Client
+	issuer string
+	done   chan struct{} // closed once the fields below are written; they do not change afterwards
+
+	address   check.Check // issuer.url
+	discovery answer
+	document  document
+	docErr    check.Check // what is wrong with the document; zero where it holds
+	keys      answer
+	keySet    keySet
+	keysErr   check.Check
+	took      time.Duration // both requests
+	ended     error         // why the requests were cut short from outside; nil where they were not
+
+	traffic traffic
+	limit   limit
+	// What was asked about clients, each question once.
+	credentials memo[credentialsQuestion, Verdict]
+	redirects   memo[redirectQuestion, Verdict]
+}
 
 // Inspect starts the requests for discovery document and keys in the background and returns at once. They end
 // with ctx, or after 15 s in all.
-func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection { return &Inspection{} }
+func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection {
+	i := &Inspection{client: c, issuer: issuerURL, done: make(chan struct{}), address: examineURL(issuerURL)}
+	go func() {
+		defer close(i.done)
+		i.run(ctx)
+	}()
+	return i
+}
+
+func (i *Inspection) run(outer context.Context) {
+	if !requestable(i.issuer) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(outer, inspectionTimeout)
+	defer cancel()
+	begin := time.Now()
+	defer func() { i.took = time.Since(begin) }()
+
+	i.discovery = i.client.get(ctx, &i.traffic, wellKnown(i.issuer))
+	i.limit.note(i.discovery)
+	if i.document, i.docErr = parseDiscovery(i.issuer, i.discovery); i.docErr.Status != "" {
+		i.ended = outer.Err()
+		return
+	}
+	if !secureEndpoint(i.document.JWKSURI) {
+		return // issuer.endpoints says so
+	}
+	i.keys = i.client.get(ctx, &i.traffic, i.document.JWKSURI)
+	i.limit.note(i.keys)
+	i.keySet, i.keysErr = parseKeys(i.keys)
+	if i.keysErr.Status != "" {
+		i.ended = outer.Err()
+	}
+	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keySet.keys), "took", time.Since(begin))
+}
+
+// wellKnown returns the address of the discovery document (OpenID Connect Discovery 1.0, section 4.1), as
+// openidconnect-rs and go-oidc form it.
+func wellKnown(issuerURL string) string {
+	return strings.TrimSuffix(issuerURL, "/") + "/.well-known/openid-configuration"
+}
+
+// requestable tells whether the issuer URL can be asked at all: https, with a host, and without credentials.
+func requestable(issuerURL string) bool {
+	u, err := url.Parse(issuerURL)
+	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil
+}
 
 // URL returns the issuer URL that is inspected.
-func (i *Inspection) URL() string { return "" }
+func (i *Inspection) URL() string { return i.issuer }
 
 // Wait returns nil once the inspection has ended, whatever it found, and ctx's error where that ends first.
-func (i *Inspection) Wait(ctx context.Context) error { return nil }
+func (i *Inspection) Wait(ctx context.Context) error {
+	select {
+	case <-i.done:
+		return nil
+	default:
+	}
+	select {
+	case <-i.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 // Quick tells whether discovery and keys came within 5 s in all: the condition under which Proxmox may be
 // asked for its authorization URL (a silent issuer blocks one of its workers for good). It waits for the inspection.
-func (i *Inspection) Quick() bool { return false }
+func (i *Inspection) Quick() bool {
+	<-i.done
+	return i.discovery.arrived() && i.keys.arrived() && i.took <= quickTime
+}
+
+// Certificate returns the end of the lifetime of the issuer's certificate, also of one that is not trusted;
+// false where none was seen. It waits for the inspection.
+func (i *Inspection) Certificate() (notAfter time.Time, ok bool) {
+	<-i.done
+	if len(i.discovery.certificates) == 0 {
+		return time.Time{}, false
+	}
+	return i.discovery.certificates[0].NotAfter, true
+}
+
+// AuthorizationEndpoint returns where browsers are sent, where the issuer names an https URL. It waits for the inspection.
+func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
+	<-i.done
+	if i.docErr.Status != "" || !secureEndpoint(i.document.AuthorizationEndpoint) {
+		return "", false
+	}
+	return i.document.AuthorizationEndpoint, true
+}
+
+// Stats returns the requests and the TLS handshakes made so far, client questions included.
+func (i *Inspection) Stats() (requests, handshakes int) {
+	return int(i.traffic.requests.Load()), int(i.traffic.handshakes.Load())
+}
+
+// RateLimited tells whether any request to the issuer, discovery included, was answered 429, and after which time
+// it may be asked again (0: it did not say). It waits for the inspection.
+func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
+	<-i.done
+	return i.limit.get()
+}
 
 // View is what one target makes of an issuer.
 type View struct {
@@ -68,61 +224,54 @@ type View struct {
 
 // Checks returns every issuer.* check in the order of the catalog, always all of them: one that depends
 // on another which failed is a skip with the reason. It waits for the inspection.
-func (i *Inspection) Checks(ctx context.Context, v View) []check.Check { return nil }
-
-// Certificate returns the end of the lifetime of the issuer's certificate, also of one that is not trusted;
-// false where none was seen. It waits for the inspection.
-func (i *Inspection) Certificate() (notAfter time.Time, ok bool) { return time.Time{}, false }
-
-// AuthorizationEndpoint returns where browsers are sent, where the issuer names an https URL. It waits for the inspection.
-func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) { return "", false }
-
-// Stats returns the requests and the TLS handshakes made so far, client questions included.
-func (i *Inspection) Stats() (requests, handshakes int) { return 0, 0 }
-
-// Outcome is what an issuer makes of a client.
-type Outcome int
-
-// The outcomes.
-const (
-	NoVerdict   Outcome = iota // the answer proves nothing, or nothing could be asked
-	Accepted                   // the issuer takes it
-	Rejected                   // the issuer refuses it: a login through Proxmox would fail
-	RateLimited                // the issuer limits requests (429): try again later
-)
-
-// Verdict is an outcome with its reason, for a gate to act upon.
-type Verdict struct {
-	Outcome    Outcome
-	Reason     string        // what the issuer said, cleaned
-	RetryAfter time.Duration // where the outcome is RateLimited; 0: the issuer did not say
+func (i *Inspection) Checks(ctx context.Context, v View) []check.Check {
+	if err := i.Wait(ctx); err != nil {
+		var out []check.Check
+		for _, r := range rules {
+			out = append(out, check.Skipped(r.id, "interrupted before the issuer answered"))
+		}
+		return out
+	}
+	out := make([]check.Check, 0, len(rules))
+	for _, r := range rules {
+		out = append(out, i.apply(r, v, out))
+	}
+	return out
 }
 
-// Question asks an issuer about a client.
-type Question struct {
-	Login             realm.Login
-	RedirectURLs      []string // what browsers open; none: client.redirect is skipped
-	RedirectsDeclared bool     // false: a refused redirect URL warns instead of failing
-	Quiet             bool     // asked repeatedly: introspection in place of the token endpoint, where there is one
+// apply runs one rule, unless something that it needs does not hold.
+func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
+	for _, need := range r.needs {
+		if c, ok := check.Find(before, need); ok && unmet(c) {
+			return check.Skipped(r.id, "needs %s", need)
+		}
+	}
+	c := r.check(i, v)
+	c.ID = r.id
+	return c
 }
 
-// Answer is what an issuer said to a [Question].
-type Answer struct {
-	Checks      []check.Check // client.credentials, client.redirect
-	Credentials Verdict
-	Redirect    Verdict // Rejected where one redirect URL is
+// unmet tells whether what depends on a check has nothing to go by. A warning is no obstacle.
+func unmet(c check.Check) bool { return c.Status == check.Fail || c.Status == check.Skip }
+
+// limit remembers the first 429 of an issuer.
+type limit struct {
+	mu         sync.Mutex
+	limited    bool
+	retryAfter time.Duration
 }
 
-// RateLimited tells whether the issuer limited one of the requests, and after which time it may be asked again
-// (0: it did not say).
-func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) { return 0, false }
+func (l *limit) note(a answer) {
+	if a.status != http.StatusTooManyRequests {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limited, l.retryAfter = true, max(l.retryAfter, a.retryAfter())
+}
 
-// Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. Each distinct question
-// is asked once for an inspection, however many callers have it; after a first 429, nothing more is asked.
-// The key is sent only to an https endpoint of an issuer whose identity and endpoints hold, never along a redirect.
-func (i *Inspection) Client(ctx context.Context, q Question) Answer { return Answer{} }
-
-// Accepts asks whether the issuer takes this id and key, as [Inspection.Client] does and under the same rules.
-func (i *Inspection) Accepts(ctx context.Context, clientID string, key secret.Secret, quiet bool) Verdict {
-	return Verdict{}
+func (l *limit) get() (time.Duration, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.retryAfter, l.limited
 }
