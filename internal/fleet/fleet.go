@@ -165,7 +165,7 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) Target 
 	result.Result = work(ctx, target)
 	result.Endpoint = client.Endpoint()
 	result.Requests = client.Stats().Requests
-	if watched != nil {
+	if watched != nil && result.Err == nil {
 		result.IssuerCertificate = watched.expiry()
 	}
 	if result.Err == nil {
@@ -246,6 +246,15 @@ func (s *session) provider(t config.Target) (*provider, error) {
 	p := newProvider(s.ctx, client)
 	s.providers[t.Verify.IssuerCAFile] = p
 	return p, nil
+}
+
+// Told returns what [Fleet.Tell] kept in an earlier run of the configuration; nil where there is nothing.
+func (f *Fleet) Told() []byte { return f.state.told() }
+
+// Tell keeps what a later run needs to know of what was said in this one: a JSON value.
+func (f *Fleet) Tell(what []byte) error {
+	f.state.tell(what)
+	return f.state.save()
 }
 
 // connect makes the client of a target. Commands that need Proxmox without a reconciler use it through [Fleet.Connect].

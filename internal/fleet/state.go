@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,9 +19,15 @@ import (
 type state struct {
 	path string
 
-	mu      sync.Mutex
-	targets map[string]Memory
-	dirty   bool
+	mu    sync.Mutex
+	kept  kept
+	dirty bool
+}
+
+// kept is the file's content.
+type kept struct {
+	Targets map[string]Memory `json:"targets"`
+	Told    json.RawMessage   `json:"told,omitempty"` // what a quiet run remembers of what it last said
 }
 
 // Memory is what is remembered of one target.
@@ -36,7 +43,7 @@ const maxState = 16 << 20
 
 // loadState reads what earlier runs of the configuration left.
 func loadState(dir, configFile string) *state {
-	s := &state{targets: map[string]Memory{}}
+	s := &state{kept: kept{Targets: map[string]Memory{}}}
 	if dir == "" {
 		return s
 	}
@@ -49,8 +56,8 @@ func loadState(dir, configFile string) *state {
 	if err != nil {
 		return s
 	}
-	if json.Unmarshal(content, &s.targets) != nil || s.targets == nil {
-		s.targets = map[string]Memory{}
+	if json.Unmarshal(content, &s.kept) != nil || s.kept.Targets == nil {
+		s.kept = kept{Targets: map[string]Memory{}}
 	}
 	return s
 }
@@ -58,7 +65,7 @@ func loadState(dir, configFile string) *state {
 func (s *state) get(key string) Memory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m := s.targets[key]
+	m := s.kept.Targets[key]
 	m.Rests = maps.Clone(m.Rests)
 	return m
 }
@@ -66,7 +73,7 @@ func (s *state) get(key string) Memory {
 func (s *state) update(key string, change func(*Memory)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.targets[key]
+	before := s.kept.Targets[key]
 	after := before
 	after.Rests = maps.Clone(before.Rests)
 	change(&after)
@@ -74,7 +81,20 @@ func (s *state) update(key string, change func(*Memory)) {
 		maps.EqualFunc(after.Rests, before.Rests, time.Time.Equal) {
 		return
 	}
-	s.targets[key], s.dirty = after, true
+	s.kept.Targets[key], s.dirty = after, true
+}
+
+// told returns what was kept by tell.
+func (s *state) told() json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept.Told
+}
+
+func (s *state) tell(what json.RawMessage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kept.Told, s.dirty = what, s.dirty || !bytes.Equal(what, s.kept.Told)
 }
 
 // save writes the file where something changed: atomically, readable by its owner alone.
@@ -84,7 +104,7 @@ func (s *state) save() error {
 	if !s.dirty || s.path == "" {
 		return nil
 	}
-	content, err := json.MarshalIndent(s.targets, "", " ")
+	content, err := json.Marshal(s.kept)
 	if err != nil {
 		return err
 	}

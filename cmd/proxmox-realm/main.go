@@ -1,0 +1,13 @@
+// Command proxmox-realm keeps an OpenID Connect realm of Proxmox VE as its configuration says, and proves that
+// logins through it work.
+package main
+
+import (
+	"os"
+
+	"proxmox-realm/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
+}

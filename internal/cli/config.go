@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
+)
+
+func (a *app) configCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Check, show or describe the configuration",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("config takes one of check, show, schema").WithHint("see proxmox-realm config --help")
+			}
+			return unknownCommand(cmd, args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Validate the configuration, secrets' files and commands included",
+		Args:  exactly(0, ""),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configCheck(cmd) },
+	}
+	show := &cobra.Command{
+		Use:   "show",
+		Short: "Print the effective configuration, without secrets, and where each value came from",
+		Args:  exactly(0, ""),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configShow(cmd) },
+	}
+	schema := &cobra.Command{
+		Use:   "schema",
+		Short: "Print the configuration's JSON Schema",
+		Args:  exactly(0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			document, err := config.Schema()
+			if err != nil {
+				return err
+			}
+			return a.printf("%s\n", document)
+		},
+	}
+	configFlags(check)
+	configFlags(show)
+	cmd.AddCommand(check, show, schema)
+	return cmd
+}
+
+func (a *app) configCheck(cmd *cobra.Command) error {
+	c, err := a.load(cmd, config.Options{Secrets: true})
+	if err != nil {
+		return err
+	}
+	if a.output != "text" {
+		return render(a.stdout, a.output, fleet.Run{Command: a.command, Outcome: reconcile.Unchanged}, report.Style{})
+	}
+	if a.quiet {
+		return nil
+	}
+	name := c.File
+	if name == "" {
+		name = "environment and flags"
+	}
+	targets := "1 target"
+	if len(c.Targets) != 1 {
+		targets = fmt.Sprintf("%d targets", len(c.Targets))
+	}
+	return a.printf("%s: %s, no mistakes\n", name, targets)
+}
+
+func (a *app) configShow(cmd *cobra.Command) error {
+	c, err := a.load(cmd, config.Options{Partial: true})
+	if err != nil {
+		return err
+	}
+	type setting struct {
+		Target *string `json:"target"`
+		Key    string  `json:"key"`
+		Value  string  `json:"value"`
+		Source string  `json:"source"`
+	}
+	if a.output == "json" {
+		out := struct {
+			Version  int       `json:"version"`
+			Command  string    `json:"command"`
+			File     string    `json:"file"`
+			Settings []setting `json:"settings"`
+		}{report.Version, a.command, c.File, []setting{}}
+		for _, s := range c.Show() {
+			row := setting{Key: s.Key, Value: s.Value, Source: s.Source}
+			if s.Target != "" {
+				row.Target = &s.Target
+			}
+			out.Settings = append(out.Settings, row)
+		}
+		encoder := json.NewEncoder(a.stdout)
+		encoder.SetEscapeHTML(false)
+		return encoder.Encode(out)
+	}
+	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	target := ""
+	for _, s := range c.Show() {
+		if s.Target != target {
+			target = s.Target
+			_, _ = fmt.Fprintf(table, "\n%s:\n", target)
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", s.Key, s.Value, s.Source)
+	}
+	return table.Flush()
+}

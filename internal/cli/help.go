@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+)
+
+// exitHelp ends a command's help with its exit codes, beside 0 and those that every command has.
+func exitHelp(codes ...int) string {
+	var b strings.Builder
+	b.WriteString("\n\nExit codes:")
+	for _, m := range exitMeanings {
+		if m.code == exitOK || slices.Contains(codes, m.code) {
+			fmt.Fprintf(&b, "\n  %-4d %s", m.code, m.means)
+		}
+	}
+	b.WriteString("\nAll of them: proxmox-realm help exit-codes")
+	return b.String()
+}
+
+// helpTopics are commands that only explain.
+func helpTopics() []*cobra.Command {
+	topic := func(name, short string, text func() string) *cobra.Command {
+		cmd := &cobra.Command{Use: name, Short: short}
+		cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _, _ = fmt.Fprint(cmd.OutOrStdout(), text()) })
+		return cmd
+	}
+	return []*cobra.Command{
+		topic("exit-codes", "The exit codes", exitCodesTopic),
+		topic("config", "The configuration's keys", configTopic),
+		topic("environment", "The environment variables", environmentTopic),
+		topic("checks", "The checks", checksTopic),
+	}
+}
+
+func exitCodesTopic() string {
+	var b strings.Builder
+	b.WriteString("Exit codes:\n\n")
+	for _, m := range exitMeanings {
+		b.WriteString(wrapped(fmt.Sprintf("  %-5d", m.code), m.means))
+	}
+	b.WriteString("\nWith several targets, every one is tried, and the code is the first that occurred of\n")
+	b.WriteString("130, 143, 1, 78, 77, 69, 75, 12, 13, 11, 10.\n")
+	return b.String()
+}
+
+func configTopic() string {
+	var b strings.Builder
+	b.WriteString(`The configuration is one YAML document, found by --config, $PROXMOX_REALM_CONFIG,
+$XDG_CONFIG_HOME/proxmox-realm/config.yaml or /etc/proxmox-realm/config.yaml. Flags beat the environment,
+which beats the file. "config show" tells where each value came from.
+
+`)
+	for _, k := range config.Keys() {
+		name := k.Path
+		if k.Flag != "" {
+			name += " (--" + k.Flag + ")"
+		}
+		b.WriteString("  " + name + "\n")
+		text := k.Doc
+		if k.Default != "" {
+			text += " Default: " + k.Default + "."
+		}
+		if len(k.Choices) > 0 {
+			text += " One of " + strings.Join(k.Choices, ", ") + "."
+		}
+		if k.Since != "" && k.Since > "7.1" {
+			text += " Proxmox VE " + k.Since + " and later."
+		}
+		b.WriteString(wrapped("      ", text))
+	}
+	b.WriteString("  targets\n")
+	b.WriteString(wrapped("      ", "Many clusters: a list of names, each with keys that overlay those above. A target that sets endpoints inherits no credentials, no trust and no redirect URLs."))
+	return b.String()
+}
+
+func environmentTopic() string {
+	var b strings.Builder
+	b.WriteString("Every key but lists of arguments can be given as a variable; secrets are better kept in files.\n\n")
+	for _, k := range config.Keys() {
+		if k.Env != "" {
+			fmt.Fprintf(&b, "  %-42s %s\n", k.Env, k.Path)
+		}
+	}
+	b.WriteString(`
+  PROXMOX_REALM_CONFIG     the configuration file
+  NO_COLOR                 no colours
+  HTTPS_PROXY, NO_PROXY    as usual
+
+PROXMOX_VE_ENDPOINT, PROXMOX_VE_API_TOKEN, PROXMOX_VE_USERNAME, PROXMOX_VE_PASSWORD and PROXMOX_VE_INSECURE
+count as one set, and only where nothing else says anything under "proxmox", trust aside. PROXMOX_TOKEN is never
+read: other tools disagree on what it holds.
+`)
+	return b.String()
+}
+
+func checksTopic() string {
+	var b strings.Builder
+	b.WriteString(`A check passes, warns, fails or is skipped. It fails only on proof that a login breaks; what this machine or
+these credentials cannot see is skipped. verify.ignore names checks that neither fail nor warn. Each holds when …
+
+`)
+	for _, e := range check.Catalog() {
+		b.WriteString(wrapped(fmt.Sprintf("  %-21s ", e.ID), e.Holds))
+	}
+	return b.String()
+}
+
+// wrapped breaks text into lines of at most 100 characters, each indented as far as the first.
+func wrapped(first, text string) string {
+	const width = 100
+	var b strings.Builder
+	line := first
+	indent := strings.Repeat(" ", len(first))
+	for i, word := range strings.Fields(text) {
+		if i > 0 && len(line)+1+len(word) > width {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = indent
+		} else if i > 0 && line != indent {
+			line += " "
+		}
+		line += word
+	}
+	b.WriteString(line + "\n")
+	return b.String()
+}

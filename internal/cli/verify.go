@@ -1,0 +1,31 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"proxmox-realm/internal/fleet"
+)
+
+func (a *app) verifyCommand() *cobra.Command {
+	var o fleet.Options
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Run all checks on realm, issuer and client; changes nothing",
+		Long: `Run all checks on realm, issuer and client, and change nothing.
+
+A check fails only on proof that a login breaks; what this machine or these credentials cannot see is skipped.
+"help checks" explains each.` + exitHelp(exitUnverified, exitUnavailable, exitDenied),
+		Example: "  proxmox-realm verify\n  proxmox-realm verify --all-endpoints -o junit > report.xml",
+		Args:    exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := a.connectable(cmd, false)
+			if err != nil {
+				return err
+			}
+			return a.finish(a.fleet(c).Verify(cmd.Context(), o), false)
+		},
+	}
+	cmd.Flags().BoolVar(&o.AllEndpoints, "all-endpoints", false, "let every node discover the issuer: each has its own DNS, authorities and proxy")
+	configFlags(cmd)
+	return cmd
+}

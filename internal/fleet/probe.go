@@ -1,0 +1,67 @@
+package fleet
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/issuer"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
+)
+
+// Probe is the inspection of an issuer without any Proxmox.
+type Probe struct {
+	Login     realm.Login   // a ClientID asks about the client as well
+	Redirects []string      // that the client should be sent back to
+	CAFile    string        // PEM; "": the system's authorities
+	Version   realm.Version // of the Proxmox that would use the issuer; zero: unknown
+	Timeout   time.Duration // for each request; 0: the default
+}
+
+// RunProbe inspects an issuer; the run's one target has the issuer's URL as its name.
+func RunProbe(ctx context.Context, p Probe, userAgent string, log *slog.Logger) Run {
+	began := time.Now()
+	target := Target{Name: p.Login.IssuerURL}
+	target.Checks, target.Err = p.ask(ctx, userAgent, log, &target.IssuerCertificate)
+	target.Action, target.Outcome, target.Duration = realm.None, reconcile.Unchanged, time.Since(began)
+	switch {
+	case target.Err != nil:
+		target.Outcome = reconcile.Failed
+	case len(check.Failures(target.Checks)) > 0:
+		target.Outcome = reconcile.Unverified
+	}
+	return Run{Command: "probe", Outcome: target.Outcome, Targets: []Target{target}, Duration: target.Duration}
+}
+
+func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expiry *time.Time) ([]check.Check, error) {
+	var ca []byte
+	if p.CAFile != "" {
+		var err error
+		if ca, err = os.ReadFile(p.CAFile); err != nil {
+			return nil, fault.New(fault.Config, "the CA file cannot be read: %v", err).Because(err)
+		}
+	}
+	client, err := issuer.New(issuer.Options{
+		CA: ca, Timeout: p.Timeout, UserAgent: userAgent, Cleaner: check.NewCleaner(p.Login.ClientKey), Log: log,
+	})
+	if err != nil {
+		return nil, fault.New(fault.Config, "the CA file %s: %v", p.CAFile, err).Because(err)
+	}
+	defer client.Close()
+	i := client.Inspect(ctx, p.Login.IssuerURL)
+	checks := i.Checks(ctx, issuer.View{Login: p.Login, Version: func() realm.Version { return p.Version }})
+	if p.Login.ClientID != "" {
+		answer := i.Client(ctx, issuer.Question{Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true})
+		checks = append(checks, answer.Checks...)
+	}
+	*expiry, _ = i.Certificate()
+	check.Sort(checks)
+	if ctx.Err() != nil {
+		return checks, context.Cause(ctx)
+	}
+	return checks, nil
+}
