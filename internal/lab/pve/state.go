@@ -1,10 +1,28 @@
 package pve
 
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
 // State is all that a node stores of its access control.
 type State struct {
-	Realms []Realm          `json:"realms"`
-	Users  map[string]*User `json:"users"`  // by user@realm
-	Groups map[string]Group `json:"groups"` // by name
+	// Realms is what is in the realm file, in its order. The realms pam and pve
+	// need not be in it: a node always has them.
+	Realms []Realm `json:"realms"`
+	// Domains is the text of the realm file. It goes before Realms where both
+	// say something, since it can hold sections that no longer parse.
+	Domains string           `json:"domains,omitempty"`
+	Users   map[string]*User `json:"users"`  // by user@realm
+	Groups  map[string]Group `json:"groups"` // by name
 	// Roles maps a role that somebody made to its privileges; built-in roles are not in it.
 	Roles map[string][]string `json:"roles"`
 	ACL   []ACL               `json:"acl"`
@@ -13,6 +31,8 @@ type State struct {
 	// Names gives short names to tokens, for [Server.Token], and to users, for [Server.User].
 	TokenNames map[string]string `json:"token_names"`
 	UserNames  map[string]string `json:"user_names"`
+	// Pending are the logins that the node waits for.
+	Pending []Pending `json:"pending,omitempty"`
 }
 
 // Realm is one section of the realm file.
@@ -58,4 +78,124 @@ type ACL struct {
 	ID        string `json:"id"`
 	Role      string `json:"role"`
 	Propagate bool   `json:"propagate"`
+}
+
+// Pending is a login that the node waits for (proxmox-openid's auth_state).
+type Pending struct {
+	Realm    string `json:"realm"`
+	CSRF     string `json:"csrf_token"`
+	Nonce    string `json:"nonce"`
+	Verifier string `json:"pkce_verifier"`
+	Time     int64  `json:"ctime"`
+}
+
+// DefaultState is the state that a server begins with: the realms pam and pve,
+// and the users, roles, tokens and ACLs behind the names of [Server.Token] and
+// [Server.User]. Its secrets are random.
+func DefaultState() *State {
+	token := func(privsep bool) Token { return Token{Secret: newUUID(), Privsep: privsep} }
+	secret := make([]byte, 20)
+	_, _ = rand.Read(secret) // never fails
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	return &State{
+		Key: key,
+		Users: map[string]*User{
+			"root@pam":     {Enable: true, Email: "root@example.org", Password: rand.Text(), Tokens: map[string]Token{"full": token(false)}},
+			"admin@pve":    {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"realm": token(true)}},
+			"admin2@pve":   {Enable: true, Password: rand.Text(), TOTP: base32.StdEncoding.EncodeToString(secret)},
+			"auditor@pve":  {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"ro": token(true)}},
+			"nobody@pve":   {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"none": token(true)}},
+			"realmadm@pve": {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"sep": token(true)}},
+			"disabled@pve": {Enable: false, Password: rand.Text()},
+		},
+		Groups: map[string]Group{},
+		Roles: map[string][]string{
+			"RigAudit":      {"Sys.Audit"},
+			"RigRealmAdmin": {"Realm.Allocate"},
+		},
+		ACL: []ACL{
+			{Path: "/", Type: "user", ID: "admin@pve", Role: "Administrator", Propagate: true},
+			{Path: "/access/realm", Type: "user", ID: "auditor@pve", Role: "RigAudit", Propagate: true},
+			{Path: "/access/realm", Type: "token", ID: "auditor@pve!ro", Role: "RigAudit", Propagate: true},
+			{Path: "/access/realm", Type: "user", ID: "realmadm@pve", Role: "RigRealmAdmin", Propagate: true},
+			{Path: "/access/realm", Type: "token", ID: "admin@pve!realm", Role: "RigRealmAdmin", Propagate: true},
+		},
+		TokenNames: map[string]string{
+			TokenRoot:              "root@pam!full",
+			TokenRealmAllocate:     "admin@pve!realm",
+			TokenSysAudit:          "auditor@pve!ro",
+			TokenNoPrivilege:       "nobody@pve!none",
+			TokenPrivsepWithoutACL: "realmadm@pve!sep",
+		},
+		UserNames: map[string]string{UserAdmin: "admin@pve", UserTOTP: "admin2@pve", UserRoot: "root@pam"},
+	}
+}
+
+// clone is a deep copy.
+func (st *State) clone() *State {
+	c := *st
+	c.Realms = make([]Realm, len(st.Realms))
+	for i, r := range st.Realms {
+		r.Properties = maps.Clone(r.Properties)
+		c.Realms[i] = r
+	}
+	c.Users = map[string]*User{}
+	for name, u := range st.Users {
+		u := *u
+		u.Tokens = maps.Clone(u.Tokens)
+		c.Users[name] = &u
+	}
+	c.Groups = map[string]Group{}
+	for name, g := range st.Groups {
+		g.Users = maps.Clone(g.Users)
+		c.Groups[name] = g
+	}
+	c.Roles = map[string][]string{}
+	for name, p := range st.Roles {
+		c.Roles[name] = slices.Clone(p)
+	}
+	c.ACL = slices.Clone(st.ACL)
+	c.Key = slices.Clone(st.Key)
+	c.TokenNames, c.UserNames = maps.Clone(st.TokenNames), maps.Clone(st.UserNames)
+	c.Pending = slices.Clone(st.Pending)
+	return &c
+}
+
+// load reads a state file; a file that does not exist is no error.
+func loadState(path string) (*State, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the state: %w", err)
+	}
+	st := &State{}
+	if err := json.Unmarshal(b, st); err != nil {
+		return nil, fmt.Errorf("reading the state in %s: %w", path, err)
+	}
+	return st, nil
+}
+
+// save replaces the state file.
+func (st *State) save(path string) error {
+	b, err := json.MarshalIndent(st, "", " ")
+	if err != nil {
+		return fmt.Errorf("saving the state: %w", err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".state-*") // 0600
+	if err != nil {
+		return fmt.Errorf("saving the state: %w", err)
+	}
+	_, err = f.Write(b)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("saving the state: %w", err)
+	}
+	return nil
 }

@@ -1,0 +1,509 @@
+package pve
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// builtinRoles are the roles and privileges that a node of some version has
+// (PVE::AccessControl::create_roles).
+func builtinRoles(v version) (roles map[string]map[string]bool, privs map[string]bool) {
+	type groups struct{ root, admin, user, audit string }
+	vm := groups{
+		admin: "Config.Disk Config.CPU Config.Memory Config.Network Config.HWType Config.Options Allocate Clone Migrate Snapshot Snapshot.Rollback",
+		user:  "Config.CDROM Config.Cloudinit Console Backup PowerMgmt",
+		audit: "Audit",
+	}
+	if v.has(sinceGuestAgentRights) {
+		vm.admin += " Replicate"
+		vm.user += " GuestAgent.FileRead GuestAgent.FileWrite GuestAgent.FileSystemMgmt GuestAgent.Unrestricted"
+		vm.audit += " GuestAgent.Audit"
+	} else {
+		vm.admin += " Monitor"
+	}
+	all := map[string]groups{
+		"VM":        vm,
+		"Sys":       {root: "Sys.PowerMgmt Sys.Modify Sys.Incoming Sys.AccessNetwork", admin: "Sys.Console Sys.Syslog", audit: "Sys.Audit"},
+		"Datastore": {admin: "Datastore.Allocate Datastore.AllocateTemplate", user: "Datastore.AllocateSpace", audit: "Datastore.Audit"},
+		"SDN":       {admin: "SDN.Allocate SDN.Audit", user: "SDN.Use", audit: "SDN.Audit"},
+		"User":      {root: "Realm.Allocate", admin: "User.Modify Group.Allocate Realm.AllocateUser"},
+		"Pool":      {admin: "Pool.Allocate", user: "Pool.Audit", audit: "Pool.Audit"},
+	}
+	if v.atLeast(8, 0) {
+		all["Mapping"] = groups{admin: "Mapping.Modify", user: "Mapping.Use", audit: "Mapping.Audit"}
+	}
+	privs = map[string]bool{"Permissions.Modify": true}
+	roles = map[string]map[string]bool{
+		"NoAccess":        {},
+		"Administrator":   privs,
+		"PVEAdmin":        {},
+		"PVEAuditor":      {},
+		"PVETemplateUser": {"VM.Clone": true, "VM.Audit": true},
+	}
+	for cat, g := range all {
+		fields := func(s string) []string {
+			list := strings.Fields(s)
+			if cat == "VM" {
+				for i := range list {
+					list[i] = "VM." + list[i]
+				}
+			}
+			return list
+		}
+		add := func(role string, lists ...string) {
+			if roles[role] == nil {
+				roles[role] = map[string]bool{}
+			}
+			for _, l := range lists {
+				for _, p := range fields(l) {
+					roles[role][p] = true
+					privs[p] = true
+				}
+			}
+		}
+		add("Administrator", g.root, g.admin, g.user, g.audit)
+		add("PVE"+cat+"Admin", g.admin, g.user, g.audit)
+		add("PVEAdmin", g.admin, g.user, g.audit)
+		if g.user != "" {
+			add("PVE"+cat+"User", g.user, g.audit)
+		}
+		add("PVEAuditor", g.audit)
+	}
+	delete(roles["PVEAdmin"], "Mapping.Modify")
+	return roles, privs
+}
+
+func (a *api) verifyPriv(p string) error {
+	if !a.privs[p] {
+		return dief("invalid privilege '%s'", p)
+	}
+	return nil
+}
+
+// rolePrivs are the privileges of a role, ok says whether there is one.
+func (a *api) rolePrivs(st *State, role string) (privs map[string]bool, ok bool) {
+	if p, ok := a.roles[role]; ok {
+		return p, true
+	}
+	list, ok := st.Roles[role]
+	privs = map[string]bool{}
+	for _, p := range list {
+		privs[p] = true
+	}
+	return privs, ok
+}
+
+// rolesAt are the roles that a user or token has on a path, with their
+// propagation (PVE::AccessControl::roles).
+func (a *api) rolesAt(st *State, user, path string) map[string]bool {
+	_, _, isToken := splitToken(user)
+	roles := map[string]bool{}
+	parts := strings.Split(strings.TrimRight(path, "/"), "/")
+	at := ""
+	for i, p := range parts {
+		if p != "" {
+			at += "/" + p
+		}
+		final := i == len(parts)-1
+		here := at
+		if here == "" {
+			here = "/"
+		}
+		for _, kind := range []string{"token", "user", "group"} {
+			if (kind == "token") != isToken {
+				continue
+			}
+			found := map[string]bool{}
+			for _, e := range st.ACL {
+				if e.Path != here || e.Type != kind || !final && !e.Propagate {
+					continue
+				}
+				if kind == "group" && st.Groups[e.ID].Users[user] || kind != "group" && e.ID == user {
+					found[e.Role] = e.Propagate
+				}
+			}
+			if len(found) > 0 {
+				roles = found
+				break
+			}
+		}
+	}
+	if p, ok := roles["NoAccess"]; ok {
+		return map[string]bool{"NoAccess": p}
+	}
+	return roles
+}
+
+// permissions are the privileges that a user or token has on a path, with
+// their propagation (PVE::RPCEnvironment::permissions).
+func (a *api) permissions(st *State, user, path string) map[string]bool {
+	if user == "root@pam" {
+		return a.roles["Administrator"]
+	}
+	owner, id, isToken := splitToken(user)
+	var owned map[string]bool
+	if isToken {
+		u := st.Users[owner]
+		if u == nil {
+			return nil
+		}
+		t, ok := u.Tokens[id]
+		if !ok {
+			return nil
+		}
+		owned = a.permissions(st, owner, path)
+		if !t.Privsep {
+			return owned
+		}
+	} else if verifyUser(user) != nil {
+		return nil
+	}
+	privs := map[string]bool{}
+	for role, propagate := range a.rolesAt(st, user, path) {
+		rp, _ := a.rolePrivs(st, role)
+		for p := range rp {
+			privs[p] = privs[p] || propagate
+		}
+	}
+	if isToken && owner != "root@pam" {
+		for p, propagate := range privs {
+			if up, ok := owned[p]; ok {
+				privs[p] = up && propagate
+			} else {
+				delete(privs, p)
+			}
+		}
+	}
+	return privs
+}
+
+// has says whether a user has any of some privileges on a path.
+func (a *api) has(st *State, user, path string, privs ...string) bool {
+	have := a.permissions(st, user, path)
+	return slices.ContainsFunc(privs, func(p string) bool { _, ok := have[p]; return ok })
+}
+
+func (a *api) need(path, priv string) func(*call) error {
+	return func(c *call) error {
+		if !a.has(a.srv.view(), c.user, path, priv) {
+			return forbidden(path + ", " + priv)
+		}
+		return nil
+	}
+}
+
+func (a *api) needAny(path string, privs ...string) func(*call) error {
+	return func(c *call) error {
+		if !a.has(a.srv.view(), c.user, path, privs...) {
+			return forbidden(path + ", " + strings.Join(privs, "|"))
+		}
+		return nil
+	}
+}
+
+func anyOf(checks ...func(*call) error) func(*call) error {
+	return func(c *call) error {
+		for _, check := range checks {
+			if check(c) == nil {
+				return nil
+			}
+		}
+		return forbidden("")
+	}
+}
+
+func allOf(checks ...func(*call) error) func(*call) error {
+	return func(c *call) error {
+		for _, check := range checks {
+			if err := check(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// self is the check [userid-param, self].
+func (a *api) self(c *call) error {
+	if err := userExists(a.srv.view(), c.text("userid")); err != nil {
+		return err
+	}
+	if c.user != c.text("userid") {
+		return forbidden("")
+	}
+	return nil
+}
+
+// allocateUser is the check [userid-param, Realm.AllocateUser].
+func (a *api) allocateUser(c *call) error {
+	if err := verifyUser(c.text("userid")); err != nil {
+		return err
+	}
+	_, realm := splitUser(c.text("userid"))
+	return a.need("/access/realm/"+realm, "Realm.AllocateUser")(c)
+}
+
+// userGroup is the check [userid-group, privs, groups_param => param].
+func (a *api) userGroup(param string, privs ...string) func(*call) error {
+	return func(c *call) error {
+		st, user := a.srv.view(), c.text("userid")
+		if param != "create" {
+			if err := userExists(st, user); err != nil {
+				return err
+			}
+		}
+		if a.has(st, c.user, "/access/groups", privs...) {
+			return nil
+		}
+		if param != "" {
+			groups := splitList(c.text("groups"))
+			if len(groups) == 0 {
+				return forbidden("/access/groups, " + strings.Join(privs, "|"))
+			}
+			for _, g := range groups {
+				if _, ok := st.Groups[g]; !ok || !a.has(st, c.user, "/access/groups/"+g, privs...) {
+					return forbidden("/access/groups/" + g + ", " + strings.Join(privs, "|"))
+				}
+			}
+		}
+		if param == "create" {
+			return nil
+		}
+		for name, g := range st.Groups {
+			if g.Users[user] && a.has(st, c.user, "/access/groups/"+name, privs...) {
+				return nil
+			}
+		}
+		return forbidden("")
+	}
+}
+
+var (
+	aclPath = pattern(`/|/access|/access/groups|/access/groups/[[:alnum:]._-]+|/access/realm|/access/realm/[[:alnum:]._-]+` +
+		`|/nodes|/nodes/[[:alnum:]._-]+|/pool|/pool/[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+){0,2}|/sdn` +
+		`|/sdn/(?:controllers|dns|ipams|zones|fabrics)(?:/[[:alnum:]._-]+){0,3}|/storage|/storage/[[:alnum:]._-]+` +
+		`|/vms|/vms/[1-9][0-9]{2,}|/mapping|/mapping/[[:alnum:]._-]+|/mapping/[[:alnum:]._-]+/[[:alnum:]._-]+`)
+	pathChars = pattern(`[[:alnum:]._/-]+`)
+	slashes   = regexp.MustCompile(`/+`)
+)
+
+// normalizePath is PVE::AccessControl::normalize_path; empty where it makes nothing of the path.
+func normalizePath(p string) string {
+	if p == "" || p == "0" {
+		return ""
+	}
+	p = strings.TrimSuffix(slashes.ReplaceAllString(p, "/"), "/")
+	if p == "" {
+		return "/"
+	}
+	if p[0] != '/' {
+		p = "/" + p
+	}
+	if !pathChars.MatchString(p) {
+		return ""
+	}
+	return p
+}
+
+// mayModify is PVE::RPCEnvironment::check_perm_modify.
+func (a *api) mayModify(st *State, user, path string) error {
+	privs := []string{"Permissions.Modify"}
+	for prefix, p := range map[string]string{"/storage/": "Datastore.Allocate", "/vms/": "VM.Allocate", "/pool/": "Pool.Allocate"} {
+		if strings.HasPrefix(path, prefix) && len(path) > len(prefix) {
+			privs = append(privs, p)
+		}
+	}
+	if !a.has(st, user, path, privs...) {
+		return forbidden(path + ", " + strings.Join(privs, "|"))
+	}
+	return nil
+}
+
+func (a *api) modifyACL(c *call) error {
+	path := normalizePath(c.text("path"))
+	if path == "" {
+		return nil // the handler refuses it
+	}
+	return a.mayModify(a.srv.view(), c.user, path)
+}
+
+// aclPaths are all paths of the tree, with those on the way to them.
+func aclPaths(st *State) []string {
+	paths := map[string]bool{"/": true}
+	for _, e := range st.ACL {
+		for p := e.Path; p != "/" && p != ""; p = p[:strings.LastIndexByte(p, '/')] {
+			paths[p] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(paths))
+}
+
+func numbers(perms map[string]bool) map[string]any {
+	m := map[string]any{}
+	for p, propagate := range perms {
+		m[p] = bit(propagate)
+	}
+	return m
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (a *api) readPermissions(c *call) (any, error) {
+	st := a.srv.view()
+	user := c.user
+	if c.params["userid"] != nil {
+		user = c.text("userid")
+	}
+	if owner, _, _ := splitToken(user); user != c.user && owner != c.user && !a.has(st, c.user, "/access", "Sys.Audit") {
+		return nil, forbidden("/access, Sys.Audit")
+	}
+	if path := c.params["path"]; truthy(path) {
+		return map[string]any{text(path): numbers(a.permissions(st, user, text(path)))}, nil
+	}
+	res := map[string]any{}
+	for _, path := range append(aclPaths(st), "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms") {
+		if perms := a.permissions(st, user, path); len(perms) > 0 {
+			res[path] = numbers(perms)
+		}
+	}
+	return res, nil
+}
+
+// capabilities is PVE::RPCEnvironment::compute_api_permission: what the web interface may show.
+func (a *api) capabilities(st *State, user string) map[string]any {
+	kinds := map[string][]string{
+		"vms":     {"VM.", "Permissions.Modify"},
+		"access":  {"User.", "Group.", "Permissions.Modify"},
+		"storage": {"Datastore.", "Permissions.Modify"},
+		"nodes":   {"Sys.", "Permissions.Modify"},
+		"sdn":     {"SDN.", "Permissions.Modify"},
+		"dc":      {"Sys.Audit", "Sys.Modify", "SDN."},
+		"mapping": {"Mapping.", "Permissions.Modify"},
+	}
+	caps := map[string]map[string]any{}
+	for k := range kinds {
+		caps[k] = map[string]any{}
+	}
+	for _, path := range append(aclPaths(st), "/nodes", "/access/groups", "/vms", "/storage", "/sdn", "/mapping") {
+		top := "dc"
+		if parts := fragments(path); len(parts) > 0 {
+			top = parts[0]
+		}
+		for p := range a.permissions(st, user, path) {
+			if top == "pool" {
+				switch {
+				case strings.HasPrefix(p, "VM."):
+					caps["vms"][p] = 1
+				case strings.HasPrefix(p, "Datastore."):
+					caps["storage"][p] = 1
+				case p == "Permissions.Modify":
+					caps["storage"][p], caps["vms"][p] = 1, 1
+				}
+				continue
+			}
+			if slices.ContainsFunc(kinds[top], func(prefix string) bool { return strings.HasPrefix(p, prefix) }) {
+				caps[top][p] = 1
+			}
+		}
+	}
+	res := map[string]any{}
+	for k, m := range caps {
+		res[k] = m
+	}
+	return res
+}
+
+func (a *api) listACL(c *call) (any, error) {
+	st := a.srv.view()
+	audit := a.has(st, c.user, "/access", "Sys.Audit")
+	list := []any{}
+	for _, e := range st.ACL {
+		if !audit && a.mayModify(st, c.user, e.Path) != nil {
+			continue
+		}
+		list = append(list, map[string]any{"path": e.Path, "type": e.Type, "ugid": e.ID, "roleid": e.Role, "propagate": bit(e.Propagate)})
+	}
+	return byJSON(list), nil
+}
+
+func (a *api) updateACL(c *call) (any, error) {
+	if !truthy(c.params["users"]) && !truthy(c.params["groups"]) && !truthy(c.params["tokens"]) {
+		e := "either 'users', 'groups' or 'tokens' is required."
+		return nil, badParams(map[string]string{"users": e, "groups": e, "tokens": e})
+	}
+	path, remove := normalizePath(c.text("path")), truthy(c.params["delete"])
+	if path == "" || !remove && !aclPath.MatchString(path) {
+		return nil, badParams(map[string]string{"path": "invalid ACL path '" + c.text("path") + "'"})
+	}
+	propagate := c.params["propagate"] == nil || truthy(c.params["propagate"])
+	return nil, a.srv.withUsers("ACL update failed", func(st *State) error {
+		mine := a.permissions(st, c.user, path)
+		for _, role := range splitList(c.text("roles")) {
+			privs, ok := a.rolePrivs(st, role)
+			if !ok {
+				return dief("role '%s' does not exist", role)
+			}
+			if _, all := mine["Permissions.Modify"]; !all {
+				if err := mayHandOut(role, privs, mine, propagate, remove); err != nil {
+					return err
+				}
+			}
+			set := func(kind, id string) {
+				st.ACL = slices.DeleteFunc(st.ACL, func(e ACL) bool {
+					return e.Path == path && e.Type == kind && e.ID == id && e.Role == role
+				})
+				if !remove {
+					st.ACL = append(st.ACL, ACL{Path: path, Type: kind, ID: id, Role: role, Propagate: propagate})
+				}
+			}
+			for _, g := range splitList(c.text("groups")) {
+				if _, ok := st.Groups[g]; !ok {
+					return dief("group '%s' does not exist", g)
+				}
+				set("group", g)
+			}
+			for _, u := range splitList(c.text("users")) {
+				if st.Users[u] == nil {
+					return dief("user '%s' does not exist", u)
+				}
+				set("user", u)
+			}
+			for _, t := range splitList(c.text("tokens")) {
+				owner, id, _ := splitToken(t)
+				if err := tokenExists(st, owner, id); err != nil {
+					return err
+				}
+				set("token", t)
+			}
+		}
+		return nil
+	})
+}
+
+// mayHandOut refuses roles with privileges that the caller does not have.
+func mayHandOut(role string, privs, mine map[string]bool, propagate, remove bool) error {
+	verb := "add"
+	if remove {
+		verb = "remove"
+	}
+	for _, p := range slices.Sorted(maps.Keys(privs)) {
+		have, ok := mine[p]
+		if !ok {
+			return badParams(map[string]string{"role": "Cannot " + verb + " role '" + role + "' - requires 'Permissions.Modify' or superset of privileges."})
+		}
+		if propagate && !have && !remove {
+			return badParams(map[string]string{"role": "Cannot " + verb + " role '" + role + "' with propagation - requires 'Permissions.Modify' or propagated superset of privileges."})
+		}
+	}
+	if role == "NoAccess" {
+		return badParams(map[string]string{"role": "Cannot " + verb + " role '" + role + "' - requires 'Permissions.Modify'"})
+	}
+	return nil
+}

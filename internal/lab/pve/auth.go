@@ -1,0 +1,359 @@
+package pve
+
+import (
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// How long a ticket and a CSRF token are valid, and how far in the future they
+// may have been made.
+const (
+	ticketLifetime = 2 * time.Hour
+	clockTolerance = 5 * time.Minute
+)
+
+// refused is an error of authentication: a 401 with this reason and no body.
+type refused string
+
+func (r refused) Error() string { return string(r) }
+
+var (
+	cookieValue = regexp.MustCompile(`(?:^|\s)PVEAuthCookie(?:=| )([^;]*)`)
+	tokenValue  = regexp.MustCompile(`(?:^|\s)PVEAPIToken(?:=| )([^;]*)`)
+	ticketForm  = regexp.MustCompile(`\A(PVE:\S+)::([^:\s]+)\z`)
+	ticketPlain = regexp.MustCompile(`\APVE:(?:(\S+):)?([A-Z0-9]{8})\z`)
+)
+
+func authValue(re *regexp.Regexp, header string) string {
+	if m := re.FindStringSubmatch(header); m != nil {
+		return unescape(m[1])
+	}
+	return ""
+}
+
+// credentials are what a request carries.
+type credentials struct {
+	ticket, csrf, token string
+}
+
+func (r *request) credentials() credentials {
+	c := credentials{csrf: r.header.Get("CSRFPreventionToken")}
+	c.ticket = authValue(cookieValue, strings.Join(r.header["Cookie"], ", "))
+	if c.ticket == "" {
+		c.ticket = authValue(cookieValue, r.header.Get("Authorization"))
+	}
+	if c.ticket == "" {
+		c.token = authValue(tokenValue, r.header.Get("Authorization"))
+	}
+	return c
+}
+
+// open says whether a path needs no credentials: those it gets are not looked at.
+func open(method, path string) bool {
+	switch path {
+	case "/access/domains":
+		return method == "GET"
+	case "/access/ticket":
+		return method == "GET" || method == "POST"
+	case "/access/openid/login", "/access/openid/auth-url", "/access/vncticket":
+		return method == "POST"
+	}
+	return false
+}
+
+// authenticate is PVE::HTTPServer::auth_handler: who sends a request.
+func (s *Server) authenticate(method, path string, c credentials) (user string, err error) {
+	if open(method, path) {
+		return "", nil
+	}
+	st := s.view()
+	if c.token != "" {
+		if err := checkToken(st, c.token); err != nil {
+			s.log.Info("authentication failure", "msg", err.Error())
+			return "", refused("Authentication failed!")
+		}
+		id, _, _ := cutLast(c.token, "=")
+		return id, nil
+	}
+	if c.ticket == "" {
+		return "", refused("No ticket")
+	}
+	data, ok := s.checkTicket(c.ticket, "")
+	if !ok {
+		return "", refused("permission denied - invalid PVE ticket")
+	}
+	if strings.HasPrefix(data, "!tfa!") {
+		return "", refused("No ticket")
+	}
+	if err := userEnabled(st, data); err != nil {
+		return "", refused(err.Error())
+	}
+	if method != "GET" && !s.checkCSRF(data, c.csrf) {
+		return "", refused("Permission denied - invalid csrf token")
+	}
+	return data, nil
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// checkToken verifies user@realm!id=secret.
+func checkToken(st *State, full string) error {
+	id, secret, ok := cutLast(full, "=")
+	if !ok {
+		return dief("no tokenid specified")
+	}
+	user, name, ok := splitToken(id)
+	if !ok {
+		return dief("'%s' is not a valid token ID - not able to split into user and token parts", id)
+	}
+	if err := userEnabled(st, user); err != nil {
+		return err
+	}
+	if err := tokenExists(st, user, name); err != nil {
+		return err
+	}
+	t := st.Users[user].Tokens[name]
+	if t.Expire != 0 && t.Expire < time.Now().Unix() {
+		return dief("token '%s' access expired", name)
+	}
+	if subtle.ConstantTimeCompare([]byte(t.Secret), []byte(secret)) != 1 {
+		return dief("invalid token value!")
+	}
+	return nil
+}
+
+func (s *Server) sign(text string) string {
+	mac := hmac.New(sha256.New, s.view().Key)
+	mac.Write([]byte(text))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// newTicket signs data; aad is signed with it and not in the ticket. The form
+// is that of PVE::Ticket; a node signs with RSA.
+func (s *Server) newTicket(data, aad string) string {
+	plain := fmt.Sprintf("PVE:%s:%08X", strings.ReplaceAll(data, ":", "%3A"), time.Now().Unix())
+	return plain + "::" + s.sign(ticketText(plain, aad))
+}
+
+func ticketText(plain, aad string) string {
+	if aad != "" {
+		return plain + ":" + aad
+	}
+	return plain
+}
+
+func (s *Server) checkTicket(ticket, aad string) (data string, ok bool) {
+	m := ticketForm.FindStringSubmatch(ticket)
+	if m == nil || !hmac.Equal([]byte(s.sign(ticketText(m[1], aad))), []byte(m[2])) {
+		return "", false
+	}
+	p := ticketPlain.FindStringSubmatch(m[1])
+	if p == nil || !fresh(p[2]) {
+		return "", false
+	}
+	return unescape(p[1]), true
+}
+
+// fresh says whether a hexadecimal time is within the lifetime of a ticket.
+func fresh(hexTime string) bool {
+	sec, err := strconv.ParseInt(hexTime, 16, 64)
+	age := time.Since(time.Unix(sec, 0))
+	return err == nil && age > -clockTolerance && age < ticketLifetime
+}
+
+func (s *Server) newCSRF(user string) string {
+	now := fmt.Sprintf("%08X", time.Now().Unix())
+	return now + ":" + strings.TrimRight(s.sign("csrf:"+now+":"+user), "=")
+}
+
+func (s *Server) checkCSRF(user, token string) bool {
+	now, sig, ok := strings.Cut(token, ":")
+	want := strings.TrimRight(s.sign("csrf:"+now+":"+user), "=")
+	return ok && len(now) == 8 && fresh(now) && hmac.Equal([]byte(want), []byte(sig))
+}
+
+// errLogin is what every failed login answers, whatever the reason.
+var errLogin = &apiError{status: 401, msg: "authentication failure\n"}
+
+func (a *api) createTicket(c *call) (any, error) {
+	user := c.text("username")
+	if r := c.params["realm"]; truthy(r) {
+		user += "@" + text(r)
+	}
+	st := a.srv.view()
+	user = a.lookupUser(st, user)
+	res, err := a.logIn(st, user, c)
+	if err != nil {
+		if e, ok := err.(*apiError); ok && e.status == 403 && truthy(c.params["path"]) {
+			err = dief("%s", e.Error())
+		}
+		a.srv.log.Error("authentication failure", "rhost", c.client, "user", user, "msg", err.Error())
+		return nil, errLogin
+	}
+	if res["NeedTFA"] == nil {
+		res["cap"] = a.capabilities(st, user)
+	}
+	return res, nil
+}
+
+// lookupUser finds a user of a realm that ignores case.
+func (a *api) lookupUser(st *State, user string) string {
+	_, realm := splitUser(user)
+	if sec := a.srv.realms().get(realm); sec != nil && sec.props["case-sensitive"] == "0" {
+		for u := range st.Users {
+			if strings.EqualFold(u, user) {
+				return u
+			}
+		}
+	}
+	return user
+}
+
+func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
+	if err := userEnabled(st, user); err != nil {
+		return nil, err
+	}
+	password, otp, challenge := c.text("password"), c.params["otp"], c.params["tfa-challenge"]
+	ticketUser, valid := a.srv.checkTicket(password, "")
+	if path := c.params["path"]; truthy(path) && truthy(c.params["privs"]) {
+		if !valid || ticketUser != user {
+			if err := a.checkPassword(st, user, password); err != nil {
+				return nil, err
+			}
+		}
+		norm := normalizePath(text(path))
+		for _, p := range splitList(c.text("privs")) {
+			if norm == "" || !a.has(st, user, norm, p) {
+				return nil, dief("no permission (%s, %s)", text(path), c.text("privs"))
+			}
+		}
+		return map[string]any{"username": user}, nil
+	}
+	if otp != nil && challenge != nil {
+		return nil, dief("TFA response should be in 'password', not 'otp' when 'tfa-challenge' is set")
+	}
+	need := false
+	switch {
+	case challenge != nil:
+		data, ok := a.srv.checkTicket(text(challenge), user)
+		if !ok || !strings.HasPrefix(data, "!tfa!") {
+			return nil, dief("bad ticket")
+		}
+		if err := checkSecondFactor(st.Users[user], password); err != nil {
+			return nil, err
+		}
+	case valid && (ticketUser == user || ticketUser == "root@pam"):
+		// A valid ticket renews itself, and root's is good for everybody.
+	default:
+		if err := a.checkPassword(st, user, password); err != nil {
+			return nil, err
+		}
+		switch u := st.Users[user]; {
+		case u.TOTP == "" && otp != nil:
+			return nil, dief("no such challenge")
+		case u.TOTP != "" && otp != nil:
+			if err := checkSecondFactor(u, text(otp)); err != nil {
+				return nil, err
+			}
+		case u.TOTP != "":
+			need = true
+		}
+	}
+	res := map[string]any{"username": user, "CSRFPreventionToken": a.srv.newCSRF(user)}
+	if need {
+		res["ticket"] = a.srv.newTicket(`!tfa!{"totp":true}`, user)
+		res["NeedTFA"] = 1
+	} else {
+		res["ticket"] = a.srv.newTicket(user, "")
+	}
+	return res, nil
+}
+
+// checkPassword is the first factor, for realms that have one on the node.
+func (a *api) checkPassword(st *State, user, password string) error {
+	_, realm := splitUser(user)
+	sec := a.srv.realms().get(realm)
+	if sec == nil {
+		return dief("auth domain '%s' does not exist", realm)
+	}
+	u := st.Users[user]
+	switch {
+	case sec.kind == "openid":
+		return dief("OpenID realm does not allow password verification.")
+	case !truthy(password):
+		return dief("no password")
+	case sec.kind != "pve" && sec.kind != "pam":
+		return dief("connect: Connection refused")
+	case u == nil || u.Password == "":
+		return dief("no password set")
+	case subtle.ConstantTimeCompare([]byte(u.Password), []byte(password)) != 1:
+		return dief("invalid credentials")
+	}
+	return nil
+}
+
+func checkSecondFactor(u *User, response string) error {
+	kind, code, ok := strings.Cut(response, ":")
+	if !ok {
+		return dief("bad otp response")
+	}
+	if kind != "totp" || u.TOTP == "" {
+		return dief("no such challenge")
+	}
+	now := time.Now()
+	for _, t := range []time.Time{now, now.Add(-totpStep), now.Add(totpStep)} {
+		if subtle.ConstantTimeCompare([]byte(totp(u.TOTP, t)), []byte(code)) == 1 {
+			return nil
+		}
+	}
+	return dief("failed 2nd factor")
+}
+
+const totpStep = 30 * time.Second
+
+// totp is the one-time password of a Base32 secret at a time (RFC 6238: SHA-1, six digits, 30 seconds).
+func totp(secret string, t time.Time) string {
+	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.TrimRight(strings.ToUpper(secret), "="))
+	if err != nil {
+		return ""
+	}
+	var counter [8]byte
+	binary.BigEndian.PutUint64(counter[:], uint64(t.Unix()/int64(totpStep/time.Second)))
+	mac := hmac.New(sha1.New, key)
+	mac.Write(counter[:])
+	sum := mac.Sum(nil)
+	offset := sum[len(sum)-1] & 0xf
+	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[offset:])&0x7fffffff)%1_000_000)
+}
+
+// formEscape encodes as application/x-www-form-urlencoded does: what is left
+// alone are letters, digits and * - . _
+func formEscape(s string) string {
+	return strings.NewReplacer("~", "%7E", "%2A", "*").Replace(url.QueryEscape(s))
+}
+
+// formEncode joins pairs of names and values.
+func formEncode(pairs [][2]string) string {
+	var parts []string
+	for p := range slices.Values(pairs) {
+		parts = append(parts, formEscape(p[0])+"="+formEscape(p[1]))
+	}
+	return strings.Join(parts, "&")
+}

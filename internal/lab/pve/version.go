@@ -1,0 +1,64 @@
+package pve
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+	"strconv"
+	"strings"
+)
+
+// version is the part of a node's version that its behaviour follows.
+type version struct{ major, minor int }
+
+func parseVersion(s string) (v version) {
+	parts := strings.FieldsFunc(s, func(r rune) bool { return r == '.' || r == '-' })
+	if len(parts) > 0 {
+		v.major, _ = strconv.Atoi(parts[0])
+	}
+	if len(parts) > 1 {
+		v.minor, _ = strconv.Atoi(parts[1])
+	}
+	return v
+}
+
+func (v version) atLeast(major, minor int) bool {
+	return v.major > major || v.major == major && v.minor >= minor
+}
+
+// What changed between the generations that this package knows, by the first
+// release of Proxmox VE that shipped it.
+var (
+	sinceOpenID           = version{7, 0} // realms of type openid
+	sinceFreeClaim        = version{7, 1} // any username-claim; before: subject, username, email
+	sinceScopes           = version{7, 1} // scopes, prompt, acr-values
+	sinceJSONForwarding   = version{8, 0} // JSON parameters reach the daemon as JSON
+	sinceCheckConnection  = version{8, 1} // check-connection; PUT looks at the type before the existence
+	sinceBrokenSections   = version{8, 1} // a section that does not parse keeps its name and blocks writes
+	sinceGroups           = version{8, 4} // groups-claim, groups-autocreate, groups-overwrite, query-userinfo
+	sinceMessageInBody    = version{8, 4} // message in JSON errors, texts in other errors, 500 where it was 501
+	sinceUndefinedType    = version{9, 0} // "cannot lookup undefined type!"
+	sinceGuestAgentRights = version{9, 0} // VM.GuestAgent.*, VM.Replicate in place of VM.Monitor
+	sinceBigBodies        = version{9, 0} // 512 KiB instead of 64 KiB
+	sinceAudiences        = version{9, 2} // audiences
+	sinceEllipticCurves   = version{9, 0} // ID tokens signed with ES256, ES384, EdDSA
+)
+
+func (v version) has(since version) bool { return v.atLeast(since.major, since.minor) }
+
+// versionData is what GET /version answers.
+func versionData(full string) map[string]any {
+	v := parseVersion(full)
+	repo := "14a22df35955d97d"
+	if full != DefaultVersion {
+		sum := sha1.Sum([]byte(full))
+		repo = hex.EncodeToString(sum[:8])
+		if v.major < 8 {
+			repo = repo[:8]
+		}
+	}
+	return map[string]any{
+		"release": strconv.Itoa(v.major) + "." + strconv.Itoa(v.minor),
+		"repoid":  repo,
+		"version": full,
+	}
+}
