@@ -135,6 +135,7 @@ func (l layer) fromText(k *key, text string, where place, at surroundings, probl
 			message = "must not be empty: leave it out instead"
 		}
 		problems.add(where, message)
+		l.refused[k.Path] = true
 		return
 	}
 	l.settings[k.Path] = setting{value: v, at: where}

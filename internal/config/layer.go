@@ -11,6 +11,7 @@ import (
 // layer holds what one source says: the file above its targets, one target, the environment, the flags.
 type layer struct {
 	settings map[string]setting // by path
+	refused  map[string]bool    // paths whose value is wrong: said, so not missing
 	// target is its name where the layer is a target, and at is where it stands. One that sets
 	// endpoints is another cluster.
 	target string
@@ -23,9 +24,17 @@ type setting struct {
 	at    place
 }
 
-func newLayer() layer { return layer{settings: map[string]setting{}} }
+func newLayer() layer { return layer{settings: map[string]setting{}, refused: map[string]bool{}} }
 
 func (l layer) has(path string) bool { _, ok := l.settings[path]; return ok }
+
+// alternatives are keys of which a layer names at most one.
+var alternatives = [][]string{
+	{"proxmox.endpoint", "proxmox.endpoints"},
+	{"proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username"},
+	{"proxmox.password", "proxmox.password_file", "proxmox.password_command"},
+	{"realm.client_key", "realm.client_key_file", "realm.client_key_command"},
+}
 
 // complete checks what the keys of one layer mean together, and makes `endpoint` one of `endpoints`.
 func (l layer) complete(problems *Problems) {
@@ -44,30 +53,23 @@ func (l layer) complete(problems *Problems) {
 			}
 		}
 	}
-	needs := func(path, other string) {
-		if l.has(path) && !l.has(other) {
-			problems.add(l.settings[path].at, "needs "+other+" beside it: what names credentials replaces all of those below it")
-		}
+	for _, keys := range alternatives {
+		oneOf(keys...)
 	}
-	oneOf("proxmox.endpoint", "proxmox.endpoints")
-	oneOf("proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username")
-	oneOf("proxmox.password", "proxmox.password_file", "proxmox.password_command")
-	oneOf("realm.client_key", "realm.client_key_file", "realm.client_key_command")
 	trustKeys := []string{"proxmox.ca_file", "proxmox.fingerprints"}
 	if l.settings["proxmox.insecure"].value == true {
 		trustKeys = append(trustKeys, "proxmox.insecure")
 	}
 	oneOf(trustKeys...)
-	if !l.has("proxmox.token") && !l.has("proxmox.token_file") && !l.has("proxmox.token_command") {
-		for _, path := range []string{"proxmox.password", "proxmox.password_file", "proxmox.password_command", "proxmox.otp"} {
-			needs(path, "proxmox.username")
+	for _, path := range []string{"proxmox.password", "proxmox.password_file", "proxmox.password_command", "proxmox.otp"} {
+		if !l.has(path) || l.has("proxmox.username") || l.refused["proxmox.username"] {
+			continue
 		}
-	} else {
-		for _, path := range []string{"proxmox.password", "proxmox.password_file", "proxmox.password_command", "proxmox.otp"} {
-			if l.has(path) && !l.has("proxmox.username") {
-				problems.add(l.settings[path].at, "is of no use beside a token: keep one of them")
-			}
+		message := "needs proxmox.username beside it: what names credentials replaces all of those below it"
+		if l.has("proxmox.token") || l.has("proxmox.token_file") || l.has("proxmox.token_command") {
+			message = "is of no use beside a token: keep one of them"
 		}
+		problems.add(l.settings[path].at, message)
 	}
 	if unset, ok := l.settings["realm.unset"]; ok {
 		for _, name := range unset.value.([]string) {
@@ -106,7 +108,7 @@ func prune(layers []layer) []layer {
 	set := map[string]bool{}  // properties that a higher layer sets
 	for i := len(layers) - 1; i >= 0; i-- {
 		l := layers[i]
-		out[i] = layer{settings: make(map[string]setting, len(l.settings)), target: l.target, at: l.at}
+		out[i] = layer{settings: make(map[string]setting, len(l.settings)), refused: l.refused, target: l.target, at: l.at}
 		for path, s := range l.settings {
 			if !gone[path] && !given[index().path[path].group] {
 				out[i].settings[path] = s

@@ -224,8 +224,16 @@ func (l *loader) layers(target layer) []layer {
 
 // saysProxmox tells whether a layer says anything about Proxmox, trust aside.
 func (l layer) saysProxmox() bool {
+	says := func(path string) bool {
+		return strings.HasPrefix(path, "proxmox.") && index().path[path].group != trust
+	}
 	for path := range l.settings {
-		if strings.HasPrefix(path, "proxmox.") && index().path[path].group != trust {
+		if says(path) {
+			return true
+		}
+	}
+	for path := range l.refused {
+		if says(path) {
 			return true
 		}
 	}
@@ -281,7 +289,7 @@ func (l *loader) target(overlay layer) {
 		return
 	}
 	if !l.Partial {
-		l.demand(overlay, settings)
+		l.demand(overlay, pruned)
 	}
 	p, v := keys.Proxmox, keys.Verify
 	t := Target{
@@ -317,7 +325,12 @@ func (l *loader) target(overlay layer) {
 }
 
 // demand reports the keys that a target cannot do without.
-func (l *loader) demand(overlay layer, settings map[string]setting) {
+func (l *loader) demand(overlay layer, pruned []layer) {
+	said := func(paths ...string) bool {
+		return slices.ContainsFunc(pruned, func(l layer) bool {
+			return slices.ContainsFunc(paths, func(path string) bool { return l.has(path) || l.refused[path] })
+		})
+	}
 	lacks := func(path string, instead string) {
 		at := overlay.at
 		if at.key != "" {
@@ -341,17 +354,14 @@ func (l *loader) demand(overlay layer, settings map[string]setting) {
 		}
 		l.problems.add(at, message)
 	}
-	if _, ok := settings["proxmox.endpoints"]; !ok {
+	if !said("proxmox.endpoint", "proxmox.endpoints") {
 		lacks("proxmox.endpoints", "")
 	}
-	if !slices.ContainsFunc([]string{"proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username"}, func(path string) bool {
-		_, ok := settings[path]
-		return ok
-	}) {
+	if !said("proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username") {
 		lacks("proxmox.token_file", ", or another source of a token, or proxmox.username")
 	}
 	for _, d := range realm.Definitions() {
-		if _, ok := settings["realm."+d.Key]; d.Required && !ok {
+		if d.Required && !said("realm."+d.Key) {
 			lacks("realm."+d.Key, "")
 		}
 	}

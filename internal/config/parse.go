@@ -163,6 +163,8 @@ func (p *parser) mapping(node *yaml.Node, s scope, into layer) (targets []layer)
 					at.source = "target " + s.name + ", " + at.source
 				}
 				into.settings[path] = setting{value: v, at: at}
+			} else {
+				into.refused[path] = true
 			}
 		}
 	}

@@ -248,7 +248,7 @@ func token(text string) (string, error) {
 		return refuse("the user needs its realm, such as automation@pve")
 	}
 	if err := realm.ValidateName(id); err != nil && !tokenID(id) {
-		return refuse("the token id is a letter followed by letters, digits, '.', '_' or '-'")
+		return refuse("the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'")
 	}
 	return text, nil
 }
