@@ -1,0 +1,180 @@
+package authelia_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+	"pgregory.net/rapid"
+
+	"proxmox-realm/internal/authelia"
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// The pair of Authelia's own documents.
+const (
+	knownKey    = "insecure_secret"
+	knownDigest = "$pbkdf2-sha512$310000$c8p78n7pUMln0jzvd4aK4Q$JNRBzwAo0ek5qKn50cFzzvE9RXV88h1wJn5KGiHrD0YKtZaR/nCb2CJPOsKaPK0hjf.9yHxzQGZziziccp6Yng"
+)
+
+// proxmox is the client of a realm as people set it up.
+func proxmox() authelia.Client {
+	return authelia.Client{
+		Login: realm.Login{
+			Realm: "authelia", IssuerURL: "https://auth.example.com", ClientID: "proxmox", ClientKey: secret.New(knownKey),
+			Scopes:        []string{"openid", "profile", "email", "groups"},
+			UsernameClaim: "preferred_username", GroupsClaim: "groups", QueryUserinfo: true,
+		},
+		RedirectURIs: []string{"https://pve1.example.com:8006", "https://pve2.example.com:8006"},
+	}
+}
+
+func TestBlock(t *testing.T) {
+	for _, tt := range []struct {
+		golden string
+		change func(o *authelia.Options)
+	}{
+		{"newest", func(*authelia.Options) {}},
+		{"whole", func(o *authelia.Options) { o.Whole, o.WithLogin = true, true }},
+		{"4.38", func(o *authelia.Options) { o.Version = authelia.Version{Major: 4, Minor: 38}; o.Policy = "one_factor" }},
+		{"4.37", func(o *authelia.Options) {
+			o.Version, o.Whole = authelia.Version{Major: 4, Minor: 37}, true
+			o.Login.Scopes = append(o.Login.Scopes, "custom")
+		}},
+		{"4.36", func(o *authelia.Options) { o.Version = authelia.Version{Major: 4, Minor: 36} }},
+		{"claims", func(o *authelia.Options) { o.Login.QueryUserinfo, o.Whole = false, true }},
+		{"claims-item", func(o *authelia.Options) { o.Login.QueryUserinfo, o.Login.UsernameClaim = false, "uid" }},
+		{"claims-4.38", func(o *authelia.Options) {
+			o.Login.QueryUserinfo, o.Version = false, authelia.Version{Major: 4, Minor: 38}
+		}},
+		{"policy", func(o *authelia.Options) { o.Policy, o.Whole, o.Name = "admins' own", true, "Proxmox VE: Köln" }},
+	} {
+		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
+		tt.change(&o)
+		got, err := authelia.Block(o)
+		if err != nil {
+			t.Errorf("%s: %v", tt.golden, err)
+			continue
+		}
+		file := filepath.Join("testdata", tt.golden+".yml")
+		if *update {
+			if err := os.WriteFile(file, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: got\n%s\nwant\n%s", tt.golden, got, want)
+		}
+	}
+}
+
+func TestBlockRefusesWhatAutheliaWouldRefuse(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(o *authelia.Options)
+		code   fault.Code
+	}{
+		{"no digest", func(o *authelia.Options) { o.Digest = "" }, fault.Config},
+		{"no redirect URI", func(o *authelia.Options) { o.RedirectURIs = nil }, fault.Config},
+		{"relative redirect URI", func(o *authelia.Options) { o.RedirectURIs = []string{"pve.example.com"} }, fault.Config},
+		{"no client id", func(o *authelia.Options) { o.Login.ClientID = "" }, fault.Config},
+		{"long client id", func(o *authelia.Options) { o.Login.ClientID = strings.Repeat("a", 101) }, fault.Config},
+		{"client id with a space", func(o *authelia.Options) { o.Login.ClientID = "my proxmox" }, fault.Config},
+		{"name with a line feed", func(o *authelia.Options) { o.Name = "a\nb" }, fault.Usage},
+		{"deny", func(o *authelia.Options) { o.Policy = "deny" }, fault.Usage},
+		{"policy by name before 4.38", func(o *authelia.Options) { o.Policy, o.Version = "admins", authelia.Version{Major: 4, Minor: 37} }, fault.Usage},
+	} {
+		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
+		tt.change(&o)
+		_, err := authelia.Block(o)
+		var f *fault.Error
+		if !errors.As(err, &f) || f.Code != tt.code || f.Message == "" {
+			t.Errorf("%s: %v (%s), want a fault of code %s", tt.name, err, fault.CodeOf(err), tt.code)
+		}
+	}
+}
+
+// A block must pass the checks of the client that it was made for, in every version, whatever the options.
+func TestBlockPassesItsOwnChecks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		o := authelia.Options{Client: proxmox(), Digest: knownDigest, Whole: true}
+		o.Version = rapid.SampledFrom([]authelia.Version{{}, {Major: 4, Minor: 37}, {Major: 4, Minor: 38}, {Major: 4, Minor: 39}, {Major: 4, Minor: 41}}).Draw(t, "version")
+		o.Login.ClientKey = secret.Secret{} // spares the digest's iterations
+		o.Login.ClientID = rapid.StringMatching(`[A-Za-z0-9._~-]{1,100}`).Draw(t, "id")
+		o.Name = rapid.StringMatching(`[ -~äß€]{1,30}`).Draw(t, "name")
+		o.RedirectURIs = rapid.SliceOfN(rapid.StringMatching(`https://[a-z0-9.-]{1,20}(:[1-9][0-9]{1,3})?`), 1, 4).Draw(t, "redirects")
+		o.Login.QueryUserinfo = rapid.Bool().Draw(t, "userinfo")
+		o.WithLogin = rapid.Bool().Draw(t, "login")
+		text, err := authelia.Block(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, _ := authelia.Block(o)
+		if !bytes.Equal(text, again) {
+			t.Fatal("the same options gave other bytes")
+		}
+		if !yamlKeepsItself(text) {
+			t.Fatalf("not YAML:\n%s", text)
+		}
+		for _, c := range authelia.Check(o.Client, authelia.File{Name: "block.yml", Data: text}) {
+			if c.Status == check.Fail || c.Status == check.Warn {
+				t.Fatalf("%s %s: %s (%s)\n%s", c.Status, c.ID, c.Summary, c.Evidence, text)
+			}
+		}
+	})
+}
+
+func yamlKeepsItself(text []byte) bool {
+	var v map[string]any
+	return yaml.Unmarshal(text, &v) == nil && len(v) == 1
+}
+
+func TestParseVersion(t *testing.T) {
+	for text, want := range map[string]authelia.Version{
+		"": {}, "latest": {}, "4.38": {Major: 4, Minor: 38}, "v4.39.20": {Major: 4, Minor: 39}, "4.37.5": {Major: 4, Minor: 37},
+		"4.38.0-beta3": {Major: 4, Minor: 38}, "5.0": {Major: 5, Minor: 0},
+	} {
+		if got, err := authelia.ParseVersion(text); err != nil || got != want {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"4", "four", "4.x", "4.30", "0.1", "-4.38", "4,38"} {
+		if got, err := authelia.ParseVersion(text); fault.CodeOf(err) != fault.Usage {
+			t.Errorf("%q: %v, %v, want a usage fault", text, got, err)
+		}
+	}
+}
+
+func TestLoginRedirectURIIsALoopbackAddress(t *testing.T) {
+	o := authelia.Options{Client: proxmox(), Digest: knownDigest, WithLogin: true}
+	text, err := authelia.Block(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var items []struct {
+		RedirectURIs []string `yaml:"redirect_uris"`
+	}
+	if err := yaml.Unmarshal(text, &items); err != nil || len(items) != 1 {
+		t.Fatalf("%v, %d items", err, len(items))
+	}
+	// http and an IP address: of `localhost`, or with https, Authelia would compare the port too.
+	want := append(slices.Clone(o.RedirectURIs), "http://127.0.0.1:8000/callback")
+	if !slices.Equal(items[0].RedirectURIs, want) {
+		t.Errorf("%v, want %v", items[0].RedirectURIs, want)
+	}
+}
