@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -151,10 +152,11 @@ func call(method, path string, form url.Values, data any) error {
 	}
 	unreadable := json.Unmarshal(text, &answer)
 	if response.StatusCode/100 != 2 {
-		if len(answer.Errors) > 0 {
-			return fmt.Errorf("%s %s: %s %v", method, path, response.Status, answer.Errors)
+		refused := fmt.Errorf("%s %s: %s", method, path, response.Status)
+		for property, reason := range answer.Errors {
+			refused = errors.Join(refused, fmt.Errorf("%s: %s", property, reason))
 		}
-		return fmt.Errorf("%s %s: %s", method, path, response.Status)
+		return refused
 	}
 	if unreadable != nil || data == nil {
 		return unreadable
