@@ -25,7 +25,7 @@ func (r *run) gate(ctx context.Context, plan realm.Plan) error {
 	if !plan.Gated() || !r.Gate || r.NoGate || r.Issuer == nil {
 		return nil
 	}
-	deadline := time.Now().Add(r.Wait)
+	deadline := r.began.Add(r.Wait) // of the run: planning anew after a conflict does not begin the wait anew
 	held := r.judge(ctx, plan)
 	lastDeclared := time.Now()
 	for held != nil {
@@ -61,21 +61,13 @@ type refusal struct {
 func (r *run) judge(ctx context.Context, plan realm.Plan) *refusal {
 	r.asked = true
 	login := plan.After().Values.Login(r.Spec.Name)
-	checks := check.Ignore(r.inspection.Checks(ctx, login, r.node(ctx)), r.Ignore)
-	r.add(checks...)
-	if failed := check.Failures(checks); len(failed) > 0 {
+	if failed := check.Failures(r.add(r.inspection.Checks(ctx, login, r.node(ctx))...)); len(failed) > 0 {
 		return &refusal{err: heldBy(plan, failed), free: true} // the next look asks for two public documents
 	}
 	if r.AskClient == Never {
 		return nil
 	}
-	verdict := r.askClient(ctx, login)
-	var failed []check.Check
-	for _, c := range check.Failures(r.checks) {
-		if c.ID == check.ClientCredentials || c.ID == check.ClientRedirect {
-			failed = append(failed, c)
-		}
-	}
+	failed, verdict := r.askClient(ctx, login)
 	switch {
 	case len(failed) > 0 && verdict.Answer == Rejected && r.stillTaken(ctx, plan):
 		return &refusal{err: staleKey(plan), keyHeld: true, free: true}
@@ -94,13 +86,15 @@ func (r *run) judge(ctx context.Context, plan realm.Plan) *refusal {
 }
 
 // stillTaken tells whether the issuer accepts the key that Proxmox holds, where that is another than the declared one.
+// Once that key was refused it is not asked about again: each refusal counts against us.
 func (r *run) stillTaken(ctx context.Context, plan realm.Plan) bool {
 	was := plan.Before().Values.Login(r.Spec.Name)
-	if !plan.Changed(realm.ClientKey) || !was.ClientKey.IsSet() {
+	if r.keyRefused || !plan.Changed(realm.ClientKey) || !was.ClientKey.IsSet() {
 		return false
 	}
-	login := plan.After().Values.Login(r.Spec.Name)
-	return r.inspection.Accepts(ctx, login, was.ClientKey).Answer == Accepted
+	answer := r.inspection.Accepts(ctx, plan.After().Values.Login(r.Spec.Name), was.ClientKey).Answer
+	r.keyRefused = answer == Rejected
+	return answer == Accepted
 }
 
 func staleKey(plan realm.Plan) *fault.Error {

@@ -125,7 +125,8 @@ type Options struct {
 	Quiet   bool          // this run repeats: ask the issuer in the way that costs it least
 }
 
-// attempts bounds how often a run observes and plans anew after a conflict or a lost answer.
+// attempts bounds how many writes a run sends for one change. After each that met a conflict or lost its answer,
+// the last one included, the run observes and plans anew: the change may be there already.
 const attempts = 3
 
 // Plan shows what [Apply] would do, the gate's verdict included, and changes nothing.
@@ -149,6 +150,7 @@ func (r *run) reconcile(ctx context.Context, write bool) error {
 		return err
 	}
 	r.inspect(ctx, time.Time{}) // 1. observe: the issuer, and at the same time…
+	var unsettled error         // what came of the last write, where that is not known from its answer
 	for attempt := 1; ; attempt++ {
 		current, err := r.Realms.Realm(ctx, r.Spec.Name) // …the realm
 		if err != nil {
@@ -161,6 +163,9 @@ func (r *run) reconcile(ctx context.Context, write bool) error {
 		if plan.Empty() {
 			break
 		}
+		if attempt > attempts {
+			return r.givenUp(plan, unsettled)
+		}
 		if err := r.gate(ctx, plan); err != nil { // 3. gate
 			return err
 		}
@@ -171,10 +176,11 @@ func (r *run) reconcile(ctx context.Context, write bool) error {
 		if err == nil {
 			break
 		}
-		if attempt == attempts || !errors.Is(err, realm.ErrConflict) && !errors.Is(err, realm.ErrLost) {
-			return r.unresolved(ctx, plan, err)
+		if r.deleting || !errors.Is(err, realm.ErrConflict) && !errors.Is(err, realm.ErrLost) {
+			return r.explain(ctx, err) // a second DELETE is never sent
 		}
 		r.Log.Info("observing again", "realm", r.Spec.Name, "because", err)
+		unsettled, r.shielded = err, false
 	}
 	return r.verify(ctx, r.occasion(write)) // 6. verify
 }
@@ -200,13 +206,12 @@ func (r *run) decide(ctx context.Context, current realm.Current) realm.Plan {
 	return plan
 }
 
-// write carries the plan out by one request and reads the realm back. Once a request is out, an interruption
-// waits: half a write helps nobody.
+// write carries the plan out by one request and reads the realm back.
 func (r *run) write(ctx context.Context, plan realm.Plan) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx = r.shield(ctx)
 	var err error
 	switch plan.Action {
 	case realm.Create:
@@ -248,17 +253,22 @@ func (r *run) readBack(ctx context.Context) error {
 		WithHint("somebody else may manage this realm as well: run plan to see the difference")
 }
 
-// unresolved gives a write's error its final form.
-func (r *run) unresolved(ctx context.Context, plan realm.Plan, err error) error {
+// explain gives the error of a write that was refused its final form.
+func (r *run) explain(ctx context.Context, err error) error {
 	var unknown *realm.UnknownPropertyError
-	switch {
-	case errors.As(err, &unknown):
+	if errors.As(err, &unknown) {
 		return realm.LacksProperties(r.version(ctx), unknown.Properties).Because(err)
-	case errors.Is(err, realm.ErrConflict):
-		return fault.New(fault.Conflict, "the realms of this cluster kept changing: %s of realm %s was given up after %d attempts", plan.Action, r.Spec.Name, attempts).
-			WithHint("run again; where it persists, look for another program that writes realms").Because(err)
 	}
 	return err
+}
+
+// givenUp ends a run after its last write, which did not do what the plan still asks for.
+func (r *run) givenUp(plan realm.Plan, unsettled error) error {
+	if !errors.Is(unsettled, realm.ErrConflict) {
+		return unsettled
+	}
+	return fault.New(fault.Conflict, "the realms of this cluster kept changing: %s of realm %s was given up after %d attempts", plan.Action, r.Spec.Name, attempts).
+		WithHint("run again; where it persists, look for another program that writes realms").Because(unsettled)
 }
 
 // foresee ends a plan: what the write would need beyond the gate's consent.
@@ -331,6 +341,9 @@ type occasion struct {
 // error is returned only for an interruption.
 func (r *run) verify(ctx context.Context, asking occasion) error {
 	if ctx.Err() != nil {
+		if r.sent {
+			r.warn("realm %s was written and read back, but not verified: run verify", r.Spec.Name)
+		}
 		return context.Cause(ctx)
 	}
 	login := r.plan.After().Values.Login(r.Spec.Name)
@@ -370,11 +383,14 @@ func (r *run) realmCheck() check.Check {
 		"realm %s differs from its configuration", r.Spec.Name).Because("%s", strings.Join(differ, ", "))
 }
 
-// askClient adds the client.* checks.
-func (r *run) askClient(ctx context.Context, login realm.Login) Verdict {
-	checks, verdict := r.inspection.Client(ctx, Question{Login: login, Redirects: r.Redirects, Declared: r.RedirectsDeclared, Quiet: r.Quiet || r.Wait > 0 && !r.sent})
-	r.add(checks...)
-	return verdict
+// askClient adds the client.* checks, and returns those that failed and were not ignored. The question repeats, and
+// so is asked quietly, while the gate waits; after a write it is asked in the way that proves most.
+func (r *run) askClient(ctx context.Context, login realm.Login) ([]check.Check, Verdict) {
+	checks, verdict := r.inspection.Client(ctx, Question{
+		Login: login, Redirects: r.Redirects, Declared: r.RedirectsDeclared,
+		Quiet: r.Quiet || r.Wait > 0 && !r.sent,
+	})
+	return check.Failures(r.add(checks...)), verdict
 }
 
 // askProxmox adds proxmox.discovery, unless that could harm the node. It is asked about the realm as it is stored.

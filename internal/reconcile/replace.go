@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"proxmox-realm/internal/fault"
@@ -53,6 +54,7 @@ func (r *run) replace(ctx context.Context, plan realm.Plan) error {
 // remove sends the run's only DELETE and returns once the realm is gone. Where it is certain that nothing was
 // deleted, the recovery file goes again.
 func (r *run) remove(ctx context.Context) error {
+	r.deleting = true
 	err := r.Realms.Delete(ctx, r.Spec.Name)
 	switch {
 	case err == nil:
@@ -78,8 +80,8 @@ func (r *run) awaitAbsence(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fault.New(fault.ReplacePending, "the answer to the DELETE of realm %s was lost, and the realm was not gone after %s", r.Spec.Name, lateDelete).
-				WithHint("run again in a few minutes: apply --recover creates the saved realm where the deletion took effect, and forgets it where it did not").Because(err)
+			return fault.New(fault.ReplacePending, "the answer to the DELETE of realm %s was lost, and the realm was not seen to be gone within %s", r.Spec.Name, lateDelete).
+				WithHint("wait a few minutes: the deletion may still take effect").Because(err)
 		}
 		if err := sleep(ctx, watchEach); err != nil {
 			return err
@@ -87,11 +89,12 @@ func (r *run) awaitAbsence(ctx context.Context) error {
 	}
 }
 
-// recreate creates a realm in a place that is free. A lost answer is resolved by looking, never by guessing.
+// recreate creates a realm where there is none. A lost answer is resolved by looking, never by guessing.
 func (r *run) recreate(ctx context.Context, params realm.Params) error {
 	for attempt := 1; ; attempt++ {
 		err := r.Realms.Create(ctx, params)
 		if err == nil {
+			r.sent = true
 			return nil
 		}
 		if attempt == attempts || !errors.Is(err, realm.ErrLost) && !errors.Is(err, realm.ErrConflict) {
@@ -102,6 +105,7 @@ func (r *run) recreate(ctx context.Context, params realm.Params) error {
 		case readErr != nil:
 			return errors.Join(readErr, err)
 		case current.Exists:
+			r.sent = true
 			return nil // the lost request took effect, or somebody was faster: the read-back tells which
 		}
 	}
@@ -109,11 +113,15 @@ func (r *run) recreate(ctx context.Context, params realm.Params) error {
 
 // putBack creates the former realm again after the new one could not be created, and returns why that was.
 func (r *run) putBack(ctx context.Context, former realm.Current, why error) error {
-	why = r.unresolved(ctx, r.plan, why)
+	why = r.explain(ctx, why)
 	if err := r.recreate(ctx, realm.RestoreParams(r.Spec.Name, former)); err != nil {
 		return keep(r.Recovery, fmt.Errorf("the realm was deleted, and neither the new one nor the former could be created: %w", errors.Join(why, err)))
 	}
 	current, err := r.Realms.Realm(ctx, r.Spec.Name)
+	if left := realm.Diff(r.Spec, current, r.facts); err == nil && left.Empty() {
+		r.plan = left
+		return r.Recovery.remove() // a create that was given up for lost took effect after all
+	}
 	if err != nil || !current.SameAs(former) {
 		return keep(r.Recovery, fmt.Errorf("the former realm was put back, but does not read as it was: %w", errors.Join(why, err)))
 	}
@@ -130,15 +138,18 @@ func keep(recovery Recovery, err error) error {
 	if err == nil {
 		return nil
 	}
-	code := fault.CodeOf(err)
-	return fault.New(code, "%v; the former realm is kept in %s", err, recovery.path()).
-		WithHint("apply --recover creates it again where there is none").Because(err)
+	hint := "apply --recover creates it again where there is none"
+	known := fault.Describe(err)
+	if known.Hint != "" {
+		hint = known.Hint + "; then " + hint
+	}
+	return fault.New(known.Code, "%s; the former realm is kept in %s", known.Message, recovery.path()).WithHint("%s", hint).Because(err)
 }
 
 // Recover ends a replace that was cut short: it creates the saved realm where it is absent, forgets it
 // where it is there and equal, and refuses where it differs.
 func Recover(ctx context.Context, t Target) Result {
-	return start(t, Options{}).finish(ctx, func(r *run) error { return r.recover(context.WithoutCancel(ctx)) })
+	return start(t, Options{}).finish(ctx, func(r *run) error { return r.recover(r.shield(ctx)) })
 }
 
 func (r *run) recover(ctx context.Context) error {
@@ -158,7 +169,6 @@ func (r *run) recover(ctx context.Context) error {
 	r.action = realm.None
 	if !current.Exists {
 		r.action = realm.Create
-		r.sent = true
 		if err := r.recreate(ctx, realm.RestoreParams(r.Spec.Name, saved)); err != nil {
 			return keep(r.Recovery, err)
 		}
@@ -183,6 +193,9 @@ func (r *run) delete(ctx context.Context) error {
 	if realm.Builtin(name) {
 		return fault.New(fault.BuiltinRealm, "realm %s is Proxmox's own and cannot be deleted", name)
 	}
+	if err := r.Recovery.refusePending(); err != nil {
+		return err
+	}
 	current, err := r.Realms.Realm(ctx, name)
 	if err != nil {
 		return err
@@ -192,7 +205,6 @@ func (r *run) delete(ctx context.Context) error {
 		return nil
 	}
 	if current.Type != realm.Type {
-		r.action = realm.Refuse
 		return fault.New(fault.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, current.Type).
 			WithHint("pveum realm delete %s", name)
 	}
@@ -203,11 +215,24 @@ func (r *run) delete(ctx context.Context) error {
 	if r.saved, err = r.Recovery.archive(current, time.Now()); err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
+	ctx = r.shield(ctx)
 	err = r.Realms.Delete(ctx, name)
 	r.sent = err == nil || errors.Is(err, realm.ErrLost)
-	if err != nil && !r.sent && !errors.Is(err, realm.ErrConflict) {
+	switch {
+	case errors.Is(err, realm.ErrLost):
+		return r.awaitAbsence(ctx)
+	case err != nil && !errors.Is(err, realm.ErrConflict):
+		if kept := os.Remove(r.saved); kept == nil {
+			r.saved = "" // nothing was deleted: no copy of the client key stays behind
+		}
 		return err
 	}
-	return r.awaitAbsence(ctx)
+	if current, err = r.Realms.Realm(ctx, name); err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	if current.Exists {
+		return fault.New(fault.NotTaken, "Proxmox accepted the DELETE, but realm %s is there", name).
+			WithHint("somebody else may have created it again")
+	}
+	return nil
 }

@@ -24,6 +24,10 @@ type run struct {
 	inspection Inspection
 	plan       realm.Plan // the newest
 	asked      bool       // the gate has added its checks
+	noVersion  bool       // Proxmox was asked for its version and did not say
+	keyRefused bool       // the issuer no longer takes the key that Proxmox holds
+	deleting   bool       // the run's one DELETE went out
+	shielded   bool       // an interruption waits, so errors are not due to it
 
 	// What the result will say: the first plan that asked for something, and what came of it.
 	action   realm.Action
@@ -46,7 +50,7 @@ func start(t Target, o Options) *run {
 func (r *run) finish(ctx context.Context, work func(*run) error) Result {
 	err := work(r)
 	var why *fault.Error
-	if err != nil && ctx.Err() != nil && errors.As(context.Cause(ctx), &why) {
+	if err != nil && !r.shielded && ctx.Err() != nil && errors.As(context.Cause(ctx), &why) {
 		err = why // a request that failed because of an interruption is that interruption
 	}
 	check.Sort(r.checks)
@@ -60,6 +64,9 @@ func (r *run) finish(ctx context.Context, work func(*run) error) Result {
 	switch {
 	case err != nil:
 		result.Outcome = outcomeOf(err)
+		if result.Outcome == Refused {
+			result.Action = realm.Refuse // also where Proxmox's answer or a recovery file was the reason
+		}
 	case r.drift:
 		result.Outcome = Drift
 	case len(check.Failures(r.checks)) > 0:
@@ -90,16 +97,28 @@ func (r *run) note(p realm.Plan) {
 	r.action, r.changes = p.Action, p.Changes
 }
 
-// add puts checks into the result; a later finding replaces an earlier one of its id.
-func (r *run) add(checks ...check.Check) {
-	for _, c := range check.Ignore(checks, r.Ignore) {
+// add puts checks into the result and returns them as they count, those that the target ignores as skipped. A later
+// finding replaces an earlier one of its id.
+func (r *run) add(checks ...check.Check) []check.Check {
+	counted := check.Ignore(checks, r.Ignore)
+	for _, c := range counted {
 		r.checks = slices.DeleteFunc(r.checks, func(old check.Check) bool { return old.ID == c.ID })
 		r.checks = append(r.checks, c)
 	}
+	return counted
 }
 
+// warn adds a warning, once.
 func (r *run) warn(format string, args ...any) {
-	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
+	if w := fmt.Sprintf(format, args...); !slices.Contains(r.warnings, w) {
+		r.warnings = append(r.warnings, w)
+	}
+}
+
+// shield begins the part of a run for which an interruption waits: half a write helps nobody.
+func (r *run) shield(ctx context.Context) context.Context {
+	r.shielded = true
+	return context.WithoutCancel(ctx)
 }
 
 func (r *run) inspect(ctx context.Context, notBefore time.Time) {
@@ -113,12 +132,12 @@ func (r *run) issuerURL() string { return r.Spec.Set.Login(r.Spec.Name).IssuerUR
 
 // version asks Proxmox for its version, once; zero where it does not say.
 func (r *run) version(ctx context.Context) realm.Version {
-	if r.facts.Version.IsZero() {
+	if r.facts.Version.IsZero() && !r.noVersion {
 		v, err := r.Realms.Version(ctx)
 		if err != nil {
 			r.Log.Debug("reading the Proxmox version", "error", err)
 		}
-		r.facts.Version = v
+		r.facts.Version, r.noVersion = v, v.IsZero()
 	}
 	return r.facts.Version
 }
