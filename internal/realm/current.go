@@ -3,6 +3,7 @@ package realm
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -52,13 +53,13 @@ func ParseCurrent(data []byte) (Current, error) {
 		}
 	}
 	if c.Type == "" {
-		return Current{}, fmt.Errorf("a realm without a type")
+		return Current{}, errors.New("a realm without a type")
 	}
 	return c, nil
 }
 
 // carried returns the stored fields that a realm created in this one's place takes over, unknown ones
-// included, in the form in which the API takes them.
+// included, in the form in which the API takes them. Empty texts are left out: Proxmox drops or refuses them.
 func (c Current) carried() map[string]any {
 	fields, err := parseObject([]byte(c.Raw.Reveal()))
 	if err != nil {
@@ -66,7 +67,7 @@ func (c Current) carried() map[string]any {
 	}
 	out := map[string]any{}
 	for name, field := range fields {
-		if _, ok := scalar(field); !ok || name == "digest" || name == "type" {
+		if text, ok := scalar(field); !ok || text == "" || name == "digest" || name == "type" {
 			continue
 		}
 		if v, known := c.Values[Property(name)]; known {
@@ -104,7 +105,7 @@ func parseObject(data []byte) (map[string]any, error) {
 		return nil, fmt.Errorf("a realm that is not a JSON object: %w", err)
 	}
 	if fields == nil {
-		return nil, fmt.Errorf("a realm that is not a JSON object: null")
+		return nil, errors.New("a realm that is not a JSON object: null")
 	}
 	return fields, nil
 }

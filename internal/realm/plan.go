@@ -134,11 +134,7 @@ func Diff(want Spec, have Current, facts Facts) Plan {
 func (p Plan) create(want Spec) Plan {
 	p.Action = Create
 	p.after = Values{}
-	values := CreationDefaults()
-	for _, prop := range want.Unset {
-		delete(values, prop)
-	}
-	maps.Copy(values, want.Set)
+	values := want.created()
 	for _, prop := range values.Properties() {
 		p.change(Set, prop, values[prop])
 	}
@@ -273,8 +269,7 @@ func (p Plan) Before() Current { return p.before }
 func (p Plan) After() Current {
 	values := p.after
 	if values == nil { // the name is taken: what was asked for is a new realm
-		values = CreationDefaults()
-		maps.Copy(values, p.want.Set)
+		values = p.want.created()
 	}
 	return Current{Exists: true, Type: Type, Values: values}
 }
@@ -313,7 +308,7 @@ func (p Plan) Params() Params {
 		fields["digest"] = p.before.Digest
 	case None, Refuse, Delete:
 	}
-	return Params{fields: fields}
+	return Params{fields: &fields}
 }
 
 // RestoreParams returns the parameters of the POST that creates a realm as it was stored.
@@ -323,18 +318,23 @@ func RestoreParams(name string, stored Current) Params {
 		fields = map[string]any{}
 	}
 	fields["realm"], fields["type"] = name, stored.Type
-	return Params{fields: fields}
+	return Params{fields: &fields}
 }
 
 // Params are the parameters of one write. They hold a client key in clear, so every rendering
-// shows the names alone.
-type Params struct{ fields map[string]any }
+// shows the names alone; the pointer keeps them from printers that ignore methods, as in secret.Secret.
+type Params struct{ fields *map[string]any }
 
 // Reveal returns the parameters as the API takes them, secrets included.
-func (p Params) Reveal() map[string]any { return maps.Clone(p.fields) }
+func (p Params) Reveal() map[string]any {
+	if p.fields == nil {
+		return nil
+	}
+	return maps.Clone(*p.fields)
+}
 
 // Names returns the parameters' names, sorted.
-func (p Params) Names() []string { return slices.Sorted(maps.Keys(p.fields)) }
+func (p Params) Names() []string { return slices.Sorted(maps.Keys(p.Reveal())) }
 
 // String returns the names.
 func (p Params) String() string { return strings.Join(p.Names(), ",") }

@@ -6,6 +6,7 @@
 package realm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -112,17 +113,19 @@ func (d Definition) Validate(v Value) error {
 	text := v.reveal()
 	switch {
 	case text == "":
-		return fmt.Errorf("must not be empty: to remove the property, name it in realm.unset")
+		return errors.New("must not be empty: to remove the property, name it in realm.unset")
 	case !utf8.ValidString(text):
-		return fmt.Errorf("must be valid UTF-8")
+		return errors.New("must be valid UTF-8")
 	case strings.ContainsFunc(text, unicode.IsControl):
-		return fmt.Errorf("must not contain control characters")
+		return errors.New("must not contain control characters")
 	case strings.TrimSpace(text) != text:
-		return fmt.Errorf("must not begin or end with white space")
+		return errors.New("must not begin or end with white space")
 	case d.max > 0 && utf8.RuneCountInString(text) > d.max:
 		return fmt.Errorf("must be at most %d characters long", d.max)
 	case d.Kind == KindBool && text != "0" && text != "1":
-		return fmt.Errorf("must be true or false")
+		return errors.New("must be true or false")
+	case (d.Kind == KindSet || d.Kind == KindList) && len(split(text)) == 0:
+		return errors.New("must hold a word")
 	}
 	if d.valid != nil {
 		if must := d.valid(text); must != "" {
@@ -136,13 +139,13 @@ func (d Definition) Validate(v Value) error {
 // maxLength): 2 to 32 characters, a letter first, then letters, digits, '.', '_' and '-'. Proxmox itself
 // lets a trailing line feed through, which then breaks its file of realms.
 func ValidateName(name string) error {
-	const must = "must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'"
+	wrong := errors.New("must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'")
 	if len(name) < 2 || len(name) > 32 || !isLetter(rune(name[0])) {
-		return fmt.Errorf(must)
+		return wrong
 	}
 	for _, r := range name {
 		if !isLetter(r) && !isDigit(r) && !strings.ContainsRune("._-", r) {
-			return fmt.Errorf(must)
+			return wrong
 		}
 	}
 	return nil

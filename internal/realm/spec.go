@@ -3,6 +3,7 @@ package realm
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -23,6 +24,16 @@ func CreationDefaults() Values {
 		UsernameClaim: Text("preferred_username"),
 		Scopes:        Words(Scopes, "openid", "profile", "email"),
 	}
+}
+
+// created returns the values of a realm that is created as the Spec asks.
+func (s Spec) created() Values {
+	values := CreationDefaults()
+	for _, p := range s.Unset {
+		delete(values, p)
+	}
+	maps.Copy(values, s.Set)
+	return values
 }
 
 // Validate joins everything that is wrong with a Spec.

@@ -130,8 +130,11 @@ func split(list string) []string {
 
 // parameter returns the value in the form in which a write sends it.
 func (v Value) parameter(p Property) any {
-	if d, _ := p.Definition(); d.Kind == KindBool {
-		return map[bool]int{true: 1}[truth(v.text)]
+	if d, _ := p.Definition(); d.Kind != KindBool {
+		return v.reveal()
 	}
-	return v.reveal()
+	if truth(v.text) {
+		return 1
+	}
+	return 0
 }
