@@ -93,7 +93,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Is makes two faults of one code match, so that errors.Is(err, &fault.Error{Code: fault.Held}) asks for a kind.
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // Is compares the target itself, as its contract asks
+	t, ok := target.(*Error)
 	return ok && t.Code == e.Code && t.Message == ""
 }
 
