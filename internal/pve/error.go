@@ -142,7 +142,7 @@ var rules = []rule{
 	{"", "got lock timeout", LockTimeout},
 	{"", "- got timeout", LockTimeout}, // the file locks of PVE::Tools
 	{"", "no quorum", NoQuorum},
-	{"", "unable to open file '/etc/pve/", NoQuorum}, // pmxcfs mounts read-only without quorum
+	{"", "unable to open file '/etc/pve/%Permission denied", NoQuorum}, // pmxcfs is read-only without quorum
 	{"", "detected modified configuration", StaleDigest},
 	{"/access/domains", "' already exists", Exists},
 	{"/access/domains/", "cannot lookup undefined type", Absent},
@@ -267,11 +267,13 @@ func explained(e *Error) *Error {
 	}
 	switch e.Kind {
 	case StaleDigest, Exists, Absent:
-		e.causes = append(e.causes, realm.ErrConflict)
+		if e.onRealms() {
+			e.causes = append(e.causes, realm.ErrConflict)
+		}
 	case Interrupted:
 		var told *fault.Error
-		if errors.As(errors.Join(e.causes...), &told) {
-			e.fault = told // whoever ended the context said why
+		if errors.As(errors.Join(e.causes...), &told) { // whoever ended the context said why
+			e.fault = told.Because(nil)
 		}
 	}
 	if e.Lost {
@@ -279,6 +281,18 @@ func explained(e *Error) *Error {
 	}
 	return e
 }
+
+// interrupted takes over why the caller's context ended.
+func (e *Error) interrupted(ctx context.Context) {
+	e.Kind, e.Reason = Interrupted, "interrupted"
+	e.causes = append(e.causes, ctx.Err())
+	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
+		e.causes = append(e.causes, cause)
+	}
+}
+
+// onRealms tells whether the request was one of those that change realms, or read one.
+func (e *Error) onRealms() bool { return strings.HasPrefix(e.Path, "/access/domains") }
 
 func (e *Error) explain() (code fault.Code, message, hint string) {
 	host := e.host()
@@ -319,6 +333,9 @@ func (e *Error) explain() (code fault.Code, message, hint string) {
 		return fault.PermissionDenied, e.lacking(), e.grantHint()
 
 	case Absent:
+		if !e.onRealms() {
+			return fault.ProxmoxFailed, fmt.Sprintf("%s: %s", host, e.Reason), "`proxmox-realm plan` shows what is missing"
+		}
 		return fault.Conflict, fmt.Sprintf("%s: %s", host, e.Reason), "somebody removed it meanwhile: run again"
 	case Exists:
 		return fault.Conflict, fmt.Sprintf("%s: %s", host, e.Reason), "somebody created it meanwhile: run again"
@@ -408,6 +425,9 @@ func (e *Error) grantee() string {
 
 func (e *Error) grantHint() string {
 	path, privileges := e.DeniedPath, e.Privileges
+	if e.who == "" {
+		return ""
+	}
 	if path == "" || len(privileges) == 0 {
 		switch {
 		case strings.HasPrefix(e.Path, "/access/users"):

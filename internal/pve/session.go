@@ -3,6 +3,7 @@ package pve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
@@ -138,7 +139,9 @@ func (l *login) options(ctx context.Context, ask askTicket) ([]proxmox.Option, e
 	case l.turn <- struct{}{}:
 		defer func() { <-l.turn }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		e := &Error{who: l.username}
+		e.interrupted(ctx)
+		return nil, explained(e)
 	}
 	if err := l.ensure(ctx, ask); err != nil {
 		return nil, err
@@ -189,10 +192,11 @@ func (l *login) post(ctx context.Context, ask askTicket, body map[string]string)
 			return l.denied(fault.New(fault.BadCredentials, "the second factor of %s is not a one-time code (TOTP), which is the only one that works here", l.username).
 				WithHint("use an API token, which needs none: proxmox.token_file"))
 		}
-		l.usedOTP = true
 		answer, err = l.ticket(ctx, ask, map[string]string{
 			"username": l.username, "password": "totp:" + code, "tfa-challenge": string(answer.Ticket),
 		})
+		var e *Error
+		l.usedOTP = !errors.As(err, &e) || e.sent
 		if err != nil {
 			return l.denied(err)
 		}

@@ -58,10 +58,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case err != nil:
 		t.disconnected(ctx, e, err, &p)
-	case cut != nil:
+	case cut != nil && res.StatusCode >= 200 && res.StatusCode < 300:
 		e.Status = res.StatusCode
 		t.disconnected(ctx, e, cut, &p)
-	default:
+	default: // of a refusal, the status line is enough
 		e.Status = res.StatusCode
 		t.read(e, res, body, x)
 	}
@@ -167,11 +167,7 @@ func (t *transport) refused(e *Error, reason string, body []byte) {
 func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *progress) {
 	switch {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
-		e.Kind, e.Reason = Interrupted, "interrupted"
-		e.causes = append(e.causes, ctx.Err())
-		if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
-			e.causes = append(e.causes, cause)
-		}
+		e.interrupted(ctx)
 		return
 	case t.untrusted(e, err):
 		return

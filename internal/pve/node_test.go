@@ -1,0 +1,250 @@
+package pve_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/secret"
+)
+
+// node is a listener that writes the answers which a test gives it, byte for byte: net/http's server cannot set a
+// reason phrase, and answers nothing that is broken.
+type node struct {
+	URL  string
+	Cert tls.Certificate
+
+	listener net.Listener
+	handle   func(*call) answer
+	handled  sync.WaitGroup
+
+	mu         sync.Mutex
+	calls      []*call
+	handshakes int
+	resumed    int
+	conns      map[net.Conn]bool
+}
+
+// call is a request that a node got.
+type call struct {
+	*http.Request
+	Body []byte
+	N    int // from 1
+}
+
+// answer is what a node sends back. Raw goes before all else.
+type answer struct {
+	Status int
+	Reason string
+	Type   string // "" means Proxmox's JSON, "-" none
+	Header string // lines that end with CRLF
+	Body   string
+	Raw    string // instead of all of the above
+	Drop   bool   // close without a word
+	Cut    int    // send that much of the body less than announced, then close
+	Open   bool   // keep the connection alive
+	Wait   <-chan struct{}
+}
+
+func ok(data string) answer {
+	return answer{Status: 200, Reason: "OK", Body: `{"data":` + data + `}`, Open: true}
+}
+func fails(status int, reason string) answer { return answer{Status: status, Reason: reason} }
+
+var (
+	authority     = sync.OnceValue(func() tls.Certificate { return certify(tls.Certificate{}, func(*x509.Certificate) {}) })
+	nodeCert      = sync.OnceValue(func() tls.Certificate { return certify(authority(), func(*x509.Certificate) {}) })
+	authorityFile = sync.OnceValue(func() []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority().Certificate[0]})
+	})
+)
+
+func certify(by tls.Certificate, change func(*x509.Certificate)) tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "node"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, DNSNames: []string{"localhost"},
+		BasicConstraintsValid: true,
+	}
+	parent, signer := template, any(key)
+	if by.PrivateKey == nil {
+		template.IsCA, template.KeyUsage, template.Subject.CommonName = true, x509.KeyUsageCertSign, "authority"
+	} else {
+		parent, signer = by.Leaf, by.PrivateKey
+	}
+	change(template)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		panic(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+}
+
+func pinOf(c tls.Certificate) string {
+	sum := sha256.Sum256(c.Certificate[0])
+	return strings.ToUpper(hex.EncodeToString(sum[:]))
+}
+
+func start(t *testing.T, handle func(*call) answer) *node {
+	t.Helper()
+	return startAt(t, "127.0.0.1:0", nodeCert(), handle)
+}
+
+func startAt(t *testing.T, address string, cert tls.Certificate, handle func(*call) answer) *node {
+	t.Helper()
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &node{listener: listener, handle: handle, URL: "https://" + listener.Addr().String(), Cert: cert, conns: map[net.Conn]bool{}}
+	config := &tls.Config{Certificates: []tls.Certificate{cert}}
+	n.handled.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			n.mu.Lock()
+			n.conns[conn] = true
+			n.mu.Unlock()
+			n.handled.Go(func() { n.serve(tls.Server(conn, config), conn) })
+		}
+	})
+	t.Cleanup(n.close)
+	return n
+}
+
+func (n *node) close() {
+	_ = n.listener.Close()
+	n.mu.Lock()
+	for conn := range n.conns {
+		_ = conn.Close()
+	}
+	n.mu.Unlock()
+	n.handled.Wait()
+}
+
+func (n *node) serve(conn *tls.Conn, raw net.Conn) {
+	defer func() { _ = raw.Close() }()
+	if conn.Handshake() != nil {
+		return
+	}
+	n.mu.Lock()
+	n.handshakes++
+	if conn.ConnectionState().DidResume {
+		n.resumed++
+	}
+	n.mu.Unlock()
+	reader := bufio.NewReader(conn)
+	for {
+		req, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return
+		}
+		n.mu.Lock()
+		c := &call{Request: req, Body: body, N: len(n.calls) + 1}
+		n.calls = append(n.calls, c)
+		n.mu.Unlock()
+		a := n.handle(c)
+		if a.Wait != nil {
+			<-a.Wait
+		}
+		if a.Drop {
+			return
+		}
+		_, _ = conn.Write(a.bytes())
+		if a.Cut > 0 || !a.Open {
+			_ = conn.CloseWrite()
+			return
+		}
+	}
+}
+
+func (a answer) bytes() []byte {
+	if a.Raw != "" {
+		return []byte(a.Raw)
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\nServer: pve-api-daemon/3.0\r\nDate: %s\r\n", a.Status, a.Reason, time.Now().UTC().Format(http.TimeFormat))
+	switch a.Type {
+	case "":
+		b.WriteString("Content-Type: application/json;charset=UTF-8\r\n")
+	case "-":
+	default:
+		b.WriteString("Content-Type: " + a.Type + "\r\n")
+	}
+	fmt.Fprintf(&b, "Content-Length: %d\r\n", len(a.Body))
+	if !a.Open {
+		b.WriteString("Connection: close\r\nConnection: close\r\n") // both, as a proxied answer has them
+	}
+	b.WriteString(a.Header + "\r\n")
+	b.WriteString(a.Body[:len(a.Body)-a.Cut])
+	return b.Bytes()
+}
+
+func (n *node) seen() []*call {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.calls
+}
+
+func (n *node) shaken() (all, resumed int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.handshakes, n.resumed
+}
+
+const (
+	tokenID     = "realmadm@pve!agent"
+	tokenSecret = "7c5a3d1e-9b1f-4f0e-8f3b-2d1c0b9a8f7e"
+)
+
+func connect(t *testing.T, change func(*pve.Options), nodes ...*node) *pve.Client {
+	t.Helper()
+	o := pve.Options{
+		Token: secret.New(tokenID + "=" + tokenSecret), CA: authorityFile(), Timeout: time.Minute, Cleaner: check.NewCleaner(),
+	}
+	for _, n := range nodes {
+		o.Endpoints = append(o.Endpoints, n.URL)
+	}
+	if change != nil {
+		change(&o)
+	}
+	c, err := pve.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}

@@ -1,0 +1,245 @@
+package pve_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/realm"
+)
+
+// recorded is one exchange with the real handlers.
+type recorded struct {
+	ID, Auth, Method, Path, Body string
+	Response                     struct {
+		Status          int
+		Reason          string
+		ContentType     *string `json:"content_type"`
+		ConnectionClose bool    `json:"connection_close"`
+		Body            json.RawMessage
+	}
+}
+
+func transcripts(t *testing.T) []recorded {
+	t.Helper()
+	var all []recorded
+	for _, name := range []string{"proxmox-ve-9.2.json", "proxmox-ve-9.2-users.json"} {
+		raw, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file struct{ Exchanges []recorded }
+		if err := json.Unmarshal(raw, &file); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, file.Exchanges...)
+	}
+	if len(all) < 100 {
+		t.Fatalf("only %d exchanges", len(all))
+	}
+	return all
+}
+
+func (r recorded) answer() answer {
+	a := answer{Status: r.Response.Status, Reason: r.Response.Reason, Open: !r.Response.ConnectionClose, Type: "-"}
+	if r.Response.ContentType != nil {
+		a.Type = *r.Response.ContentType
+	}
+	var asText string
+	if json.Unmarshal(r.Response.Body, &asText) == nil {
+		a.Body = asText
+	} else {
+		a.Body = string(r.Response.Body)
+	}
+	return a
+}
+
+// older is the answer of a node before libpve-http-server 5.2.0: without message.
+func (r recorded) older() answer {
+	a := r.answer()
+	var body map[string]json.RawMessage
+	if json.Unmarshal([]byte(a.Body), &body) == nil {
+		delete(body, "message")
+		raw, _ := json.Marshal(body)
+		a.Body = string(raw)
+	}
+	return a
+}
+
+// refusals are what every recorded answer outside 2xx is.
+var refusals = map[string]struct {
+	kind pve.Kind
+	code fault.Code
+}{
+	"version-anonymous":         {pve.BadCredentials, fault.BadCredentials},
+	"version-wrong-secret":      {pve.BadCredentials, fault.BadCredentials},
+	"create-anonymous":          {pve.BadCredentials, fault.BadCredentials},
+	"read-wrong-secret":         {pve.BadCredentials, fault.BadCredentials},
+	"read-malformed-token":      {pve.BadCredentials, fault.BadCredentials},
+	"users-anonymous":           {pve.BadCredentials, fault.BadCredentials},
+	"read-missing":              {pve.Absent, fault.Conflict},
+	"update-missing":            {pve.Absent, fault.Conflict},
+	"delete-missing":            {pve.Absent, fault.Conflict},
+	"auth-url-missing":          {pve.Absent, fault.ProxmoxFailed},
+	"read-missing-no-privilege": {pve.PermissionDenied, fault.PermissionDenied},
+	"create-no-privilege":       {pve.PermissionDenied, fault.PermissionDenied},
+	"create-auditor":            {pve.PermissionDenied, fault.PermissionDenied},
+	"read-privsep":              {pve.PermissionDenied, fault.PermissionDenied},
+	"update-auditor":            {pve.PermissionDenied, fault.PermissionDenied},
+	"delete-auditor":            {pve.PermissionDenied, fault.PermissionDenied},
+	"user-as-auditor":           {pve.PermissionDenied, fault.PermissionDenied},
+	"create-without-issuer":     {pve.Invalid, fault.Config},
+	"create-without-client-id":  {pve.Invalid, fault.Config},
+	"create-without-type":       {pve.Invalid, fault.Config},
+	"create-unknown-property":   {pve.UnknownProperty, fault.UnknownProperty},
+	"create-capital-realm":      {pve.UnknownProperty, fault.UnknownProperty},
+	"create-verify":             {pve.UnknownProperty, fault.UnknownProperty},
+	"create-autocreate-yes":     {pve.Invalid, fault.Config},
+	"create-bad-realm":          {pve.Invalid, fault.Config},
+	"create-long-issuer":        {pve.Invalid, fault.Config},
+	"create-bad-groups-claim":   {pve.Invalid, fault.Config},
+	"create-empty-groups-claim": {pve.Invalid, fault.Config},
+	"create-pam":                {pve.Exists, fault.Conflict},
+	"create-type-oidc":          {pve.Invalid, fault.Config},
+	"create-comment-null":       {pve.Invalid, fault.Config},
+	"create-broken-json":        {pve.Failed, fault.ProxmoxFailed},
+	"create-text-plain":         {pve.Failed, fault.ProxmoxFailed},
+	"create-again":              {pve.Exists, fault.Conflict},
+	"update-stale-digest":       {pve.StaleDigest, fault.Conflict},
+	"update-nothing":            {pve.Failed, fault.ProxmoxFailed},
+	"update-only-digest":        {pve.Failed, fault.ProxmoxFailed},
+	"update-username-claim-same": {
+		pve.UnknownProperty, fault.UnknownProperty,
+	},
+	"update-type":              {pve.UnknownProperty, fault.UnknownProperty},
+	"update-realm-other":       {pve.Invalid, fault.Config},
+	"update-groups":            {pve.Invalid, fault.Config},
+	"delete-option-bad-name":   {pve.Invalid, fault.Config},
+	"delete-option-required":   {pve.Invalid, fault.Config},
+	"delete-with-body":         {pve.Failed, fault.ProxmoxFailed},
+	"auth-url-pam":             {pve.WrongType, fault.WrongType},
+	"auth-url-long":            {pve.Invalid, fault.Config},
+	"auth-url-unreachable":     {pve.IssuerUnreachable, fault.ProxmoxFailed},
+	"login-bad-state":          {pve.LoginRefused, fault.Internal},
+	"unknown-path":             {pve.Failed, fault.ProxmoxFailed},
+	"head":                     {pve.Failed, fault.ProxmoxFailed},
+}
+
+// Every recorded answer is what it is, on nodes that repeat the message in the body and on those that do not.
+func TestTranscripts(t *testing.T) {
+	all := transcripts(t)
+	var current answer
+	n := start(t, func(*call) answer { return current })
+	c := connect(t, nil, n)
+	met := map[string]bool{}
+	for _, r := range all {
+		for _, a := range []answer{r.answer(), r.older()} {
+			if r.Method == http.MethodHead {
+				a.Body = "" // and the request a GET: the status line is what counts
+				r.Method = http.MethodGet
+			}
+			current = a
+			err := c.Send(t.Context(), r.Method, r.Path, r.Body)
+			if r.Response.Status == http.StatusOK {
+				if err != nil {
+					t.Errorf("%s: a success is %v", r.ID, err)
+				}
+				continue
+			}
+			want, listed := refusals[r.ID]
+			met[r.ID] = true
+			if !listed {
+				t.Errorf("%s: %d %s is not listed here", r.ID, r.Response.Status, r.Response.Reason)
+				continue
+			}
+			var e *pve.Error
+			if !errors.As(err, &e) {
+				t.Errorf("%s: no error of ours: %v", r.ID, err)
+				continue
+			}
+			if e.Kind != want.kind || fault.CodeOf(err) != want.code || e.Status != r.Response.Status {
+				t.Errorf("%s: kind %s, code %s, status %d, want %s, %s, %d", r.ID, e.Kind, fault.CodeOf(err), e.Status, want.kind, want.code, r.Response.Status)
+			}
+			conflict := r.Method != http.MethodPost && want.kind == pve.Absent || want.kind == pve.StaleDigest || want.kind == pve.Exists
+			if errors.Is(err, realm.ErrConflict) != conflict {
+				t.Errorf("%s: ErrConflict is %v", r.ID, !conflict)
+			}
+			if errors.Is(err, realm.ErrLost) {
+				t.Errorf("%s: a refusal is no lost answer", r.ID)
+			}
+			if strings.TrimSpace(e.Error()) == "" || strings.HasSuffix(e.Error(), ".") && !strings.HasSuffix(e.Error(), e.Reason) {
+				t.Errorf("%s: message %q", r.ID, e.Error())
+			}
+		}
+	}
+	for id := range refusals {
+		if !met[id] {
+			t.Errorf("%s is in no transcript", id)
+		}
+	}
+}
+
+func byID(t *testing.T, id string) recorded {
+	t.Helper()
+	all := transcripts(t)
+	i := slices.IndexFunc(all, func(r recorded) bool { return r.ID == id })
+	if i < 0 {
+		t.Fatalf("no exchange %s", id)
+	}
+	return all[i]
+}
+
+// What the recorded answers hold reaches the caller.
+func TestDetailsOfRecordedRefusals(t *testing.T) {
+	var current answer
+	n := start(t, func(*call) answer { return current })
+	c := connect(t, nil, n)
+	ask := func(id string) *pve.Error {
+		t.Helper()
+		r := byID(t, id)
+		current = r.answer()
+		var e *pve.Error
+		if !errors.As(c.Send(t.Context(), r.Method, r.Path, r.Body), &e) {
+			t.Fatalf("%s: no error", id)
+		}
+		return e
+	}
+
+	e := ask("create-no-privilege")
+	if e.DeniedPath != "/access/realm" || !slices.Equal(e.Privileges, []string{"Realm.Allocate"}) {
+		t.Errorf("privilege: %q %q", e.DeniedPath, e.Privileges)
+	}
+	var f *fault.Error
+	if !errors.As(e, &f) || !strings.Contains(f.Hint, "pveum acl modify /access/realm --tokens 'realmadm@pve!agent' --roles RealmAdmin") ||
+		!strings.Contains(f.Hint, "--users realmadm@pve") {
+		t.Errorf("the hint must name the pveum line for token and user: %q", f.Hint)
+	}
+	if e := ask("read-missing-no-privilege"); !slices.Equal(e.Privileges, []string{"Realm.Allocate", "Sys.Audit"}) {
+		t.Errorf("alternatives: %q", e.Privileges)
+	}
+	if e := ask("user-as-auditor"); !errors.As(e, &f) || !strings.Contains(f.Hint, "/access/groups") {
+		t.Errorf("users: %q", f.Hint)
+	}
+
+	for id, want := range map[string][]realm.Property{
+		"create-unknown-property": {"nonsense"}, "create-verify": {"verify"}, "create-capital-realm": {"Realm"},
+	} {
+		var unknown *realm.UnknownPropertyError
+		if !errors.As(ask(id), &unknown) || !slices.Equal(unknown.Properties, want) {
+			t.Errorf("%s: %v", id, unknown)
+		}
+	}
+	e = ask("update-groups")
+	if len(e.Fields) != 2 || e.Fields["acr-values"] != "value does not match the regex pattern" {
+		t.Errorf("fields: %q", e.Fields)
+	}
+	if !errors.As(e, &f) || !strings.Contains(f.Hint, "realm.acr_values, realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
+		t.Errorf("invalid: %q, %q", f.Message, f.Hint)
+	}
+}
