@@ -120,6 +120,9 @@ func inLab(arguments []string) (code int, err error) {
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, running.Close()) }()
+	if running.Moved {
+		fmt.Fprintln(os.Stderr, "proxmox-realm-lab: warning: the ports of last time are taken; realms made then name another issuer")
+	}
 	if len(command) > 0 {
 		return runCommand(command, running.Environ(), signals)
 	}

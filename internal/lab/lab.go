@@ -81,6 +81,10 @@ type Lab struct {
 	Username    string
 	Password    string
 
+	// Moved says that an address of last time is taken: what was made then
+	// points elsewhere.
+	Moved bool
+
 	temporary bool
 }
 
@@ -139,7 +143,10 @@ func Start(options Options) (_ *Lab, err error) {
 	if err := writeJSON(filepath.Join(lab.Dir, "lab.json"), kept); err != nil {
 		return nil, err
 	}
-	return lab, lab.writeConfig()
+	if err := lab.writeConfig(); err != nil {
+		return nil, err
+	}
+	return lab, nil
 }
 
 // Close stops everything, and removes a temporary folder.
@@ -235,7 +242,7 @@ func (l *Lab) startIssuer(options issuer.Options, kept *kept) error {
 		}
 		options.Keys = keys
 	}
-	err := startAt(&options.Listen, kept.IssuerAddress, func() (err error) {
+	err := l.startAt(&options.Listen, kept.IssuerAddress, func() (err error) {
 		l.Issuer, err = issuer.Start(options)
 		return err
 	})
@@ -299,7 +306,7 @@ func (l *Lab) startPVE(options pve.Options, kept *kept) (fresh bool, err error) 
 			return fresh, err
 		}
 	}
-	err = startAt(&options.Listen, kept.PVEAddress, func() (err error) {
+	err = l.startAt(&options.Listen, kept.PVEAddress, func() (err error) {
 		l.PVE, err = pve.Start(options)
 		return err
 	})
@@ -333,7 +340,7 @@ func (l *Lab) nodeClient() (*http.Client, error) {
 
 // startAt tries the address of last time, so that URLs stay the same, and any
 // free port where that is taken. An address that the caller asks for is the only one.
-func startAt(listen *string, before string, start func() error) error {
+func (l *Lab) startAt(listen *string, before string, start func() error) error {
 	if *listen != "" || before == "" {
 		return start()
 	}
@@ -341,7 +348,7 @@ func startAt(listen *string, before string, start func() error) error {
 	if err := start(); err == nil {
 		return nil
 	}
-	*listen = ""
+	*listen, l.Moved = "", true
 	return start()
 }
 

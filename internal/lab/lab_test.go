@@ -258,6 +258,9 @@ func TestStateSurvives(t *testing.T) {
 		if third.PVE.URL() == second.PVE.URL() || third.IssuerURL == second.IssuerURL {
 			t.Error("two labs at one address")
 		}
+		if second.Moved || !third.Moved {
+			t.Errorf("moved: %v, %v", second.Moved, third.Moved)
+		}
 	})
 }
 

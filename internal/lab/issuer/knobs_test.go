@@ -422,6 +422,22 @@ func TestJournal(t *testing.T) {
 	}
 }
 
+// The issuer follows the Host header, where it answers to it at all.
+func TestHosts(t *testing.T) {
+	s := start(t, issuer.Options{Hosts: []string{"auth.example.test"}})
+	for host, want := range map[string]int{"auth.example.test": http.StatusOK, "AUTH.example.test:443": http.StatusBadRequest} {
+		request, err := http.NewRequest(http.MethodGet, s.URL()+"/.well-known/openid-configuration", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Host = host
+		got := do(t, s.client(), request)
+		if got.StatusCode != want || want == http.StatusOK && !strings.Contains(got.body, `"issuer":"https://auth.example.test"`) {
+			t.Errorf("%s: %d %s", host, got.StatusCode, got.body)
+		}
+	}
+}
+
 func TestPathsAndMethods(t *testing.T) {
 	s := start(t, issuer.Options{Clients: []issuer.Client{proxmox()}})
 	for _, test := range []struct {
