@@ -56,10 +56,7 @@ func suggestVariable(name string, names []string) string {
 			best, bestDistance = candidate, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return ": the nearest is " + best
+	return suggestion(best)
 }
 
 // fromFlags reads the keys given on the command line.

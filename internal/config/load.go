@@ -51,6 +51,7 @@ type loader struct {
 	Options
 	env      map[string]string
 	path     string // of the file, as problems show it; "" where there is none
+	broken   bool   // there is a file, but no reading it
 	config   *Config
 	problems Problems
 	failure  error // of this program, not of the configuration
@@ -64,7 +65,6 @@ type loader struct {
 
 	foreignProblems Problems // count only where the set does
 	selected        []layer
-	shown           []shownTarget
 }
 
 func environment(list []string) map[string]string {
@@ -104,6 +104,7 @@ func (l *loader) readFile(path string, named bool) {
 			problem.Key, problem.File, problem.Message = envConfig, "", path+": "+problem.Message
 		}
 		l.problems.append(*problem)
+		l.broken = true
 		return
 	}
 	l.path = path
@@ -114,6 +115,7 @@ func (l *loader) readFile(path string, named bool) {
 	}
 	p := &parser{file: path, at: surroundings{env: l.env, dir: filepath.Dir(l.config.File)}, problems: &l.problems}
 	l.base, l.targets = p.parse(data)
+	l.broken = p.broken
 	if everyone && slices.ContainsFunc(append([]layer{l.base}, l.targets...), layer.holdsSecret) {
 		l.warn(place{key: path}, "holds a secret, and everyone can read it: `chmod o-rwx` it")
 	}
@@ -133,10 +135,9 @@ func (l layer) holdsSecret() bool {
 func (l *loader) distinct() {
 	seen := map[string]layer{}
 	for _, target := range l.targets {
-		merged := []layer{l.base, target}
-		name := "authelia"
+		name := index().path["realm.name"].Default
 		var urls []string
-		for _, m := range merged {
+		for _, m := range []layer{l.base, target} {
 			if s, ok := m.settings["realm.name"]; ok {
 				name = s.value.(string)
 			}
@@ -288,7 +289,7 @@ func (l *loader) target(overlay layer) {
 		l.failure = err
 		return
 	}
-	if !l.Partial {
+	if !l.Partial && !l.broken {
 		l.demand(overlay, pruned)
 	}
 	p, v := keys.Proxmox, keys.Verify
@@ -318,7 +319,6 @@ func (l *loader) target(overlay layer) {
 		l.warn(settings["proxmox.insecure"].at, "nothing checks Proxmox's certificate: whoever is in between can read the token and become any user")
 	}
 	l.config.Targets = append(l.config.Targets, t)
-	l.shown = append(l.shown, shownTarget{name: overlay.target, layers: pruned, redirects: t.Verify.RedirectURLs})
 	if l.Secrets {
 		l.external(len(l.config.Targets)-1, &keys, settings)
 	}
@@ -357,8 +357,9 @@ func (l *loader) demand(overlay layer, pruned []layer) {
 	if !said("proxmox.endpoint", "proxmox.endpoints") {
 		lacks("proxmox.endpoints", "")
 	}
-	if !said("proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username") {
-		lacks("proxmox.token_file", ", or another source of a token, or proxmox.username")
+	if !said("proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username",
+		"proxmox.password", "proxmox.password_file", "proxmox.password_command") { // a password alone is a mistake of its own
+		lacks("proxmox.token_file", ", or another source of a token (proxmox.token, proxmox.token_command), or proxmox.username")
 	}
 	for _, d := range realm.Definitions() {
 		if d.Required && !said("realm."+d.Key) {
@@ -398,8 +399,7 @@ func (l *loader) finish() {
 	if _, given := flat(runLayers)["lock_file"]; !given {
 		c.LockFile = filepath.Join(runtimeDir(l.env), lockName(c))
 	}
-	shown := l.shown
-	c.show = func() []Setting { return show(c, runLayers, shown) }
+	c.show = func() []Setting { return l.show(runLayers) }
 }
 
 func (l *loader) warn(at place, message string) {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -22,12 +23,14 @@ type parser struct {
 	file     string // as problems show it
 	at       surroundings
 	problems *Problems
+	broken   bool // the file is no configuration at all: what it lacks cannot be told
 }
 
 // parse returns the layer above the targets and one layer for each target; nil targets where the file has none.
 func (p *parser) parse(data []byte) (base layer, targets []layer) {
 	base = newLayer()
-	root := p.document(data)
+	root, ok := p.document(data)
+	p.broken = !ok
 	if root == nil {
 		return base, nil
 	}
@@ -36,44 +39,47 @@ func (p *parser) parse(data []byte) (base layer, targets []layer) {
 	return base, targets
 }
 
-// document returns the one document's content, nil where there is none.
-func (p *parser) document(data []byte) *yaml.Node {
+// document returns the one document's content, nil where the file is empty; not ok where there is no reading it.
+func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, second yaml.Node
 	err := decoder.Decode(&document)
 	if errors.Is(err, io.EOF) {
-		return nil
+		return nil, true
 	}
 	if err == nil {
 		if err = decoder.Decode(&second); err == nil {
 			p.add(&second, "", "must be one document: a second one begins here")
-			return nil
+			return nil, false
 		}
 	}
 	if !errors.Is(err, io.EOF) {
 		p.syntax(data, err)
-		return nil
+		return nil, false
 	}
-	root := document.Content[0]
+	root = document.Content[0]
 	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
-		return nil
+		return nil, true
 	}
 	if root.Kind != yaml.MappingNode {
 		p.add(root, "", "must be a mapping of keys to values, such as realm: {name: authelia}")
-		return nil
+		return nil, false
 	}
-	return root
+	return root, true
 }
 
 // syntax reports what the YAML library refuses. It says so in words alone, so its words are taken apart: the line is at
 // their beginning, and an anchor's name, which may be a secret that begins with *, is kept out.
 func (p *parser) syntax(data []byte, err error) {
-	problem := Problem{File: p.file}
+	problem := Problem{File: p.file, Line: 1} // the library leaves line 1 out
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, found := strings.CutPrefix(message, "line "); found {
 		if number, text, found := strings.Cut(rest, ": "); found {
 			if n, err := strconv.Atoi(number); err == nil {
 				problem.Line, message = n, text
+			}
+			if slices.Contains(countedFromZero, message) {
+				problem.Line++
 			}
 		}
 	}
@@ -81,13 +87,43 @@ func (p *parser) syntax(data []byte, err error) {
 	if name, found := strings.CutPrefix(message, "unknown anchor '"); found {
 		name, _, _ = strings.Cut(name, "'")
 		problem.Message = "is not valid YAML: a value that begins with * must stand in quotation marks"
-		if before, _, found := bytes.Cut(data, []byte("*"+name)); found {
-			problem.Line = 1 + bytes.Count(before, []byte("\n"))
-		}
+		problem.Line = lineOf(data, bytes.Index(data, []byte("*"+name)))
+	} else if n := lineOf(data, unreadable(data)); n > 0 {
+		problem.Line, problem.Message = n, "is not valid YAML: the line holds a control character or is not UTF-8"
 	} else if n := tabbed(data); n > 0 && problem.Line >= n {
-		problem.Line, problem.Message = n, "is not valid YAML: the line is indented by a tab; use spaces"
+		problem.Line, problem.Message = n, "is not valid YAML: the line is indented by a tab: use spaces"
 	}
 	p.problems.append(problem)
+}
+
+// countedFromZero are the complaints of go.yaml.in/yaml/v3 (parserc.go) whose lines it counts from zero, unlike those
+// of its scanner.
+var countedFromZero = []string{
+	"did not find expected <document start>", "did not find expected node content", "did not find expected '-' indicator",
+	"did not find expected key", "did not find expected ',' or ']'", "did not find expected ',' or '}'",
+	"found undefined tag handle", "found duplicate %YAML directive", "found incompatible YAML document", "found duplicate %TAG directive",
+}
+
+// lineOf returns the line of an offset, 0 for a negative one.
+func lineOf(data []byte, offset int) int {
+	if offset < 0 {
+		return 0
+	}
+	return 1 + bytes.Count(data[:offset], []byte("\n"))
+}
+
+// unreadable returns the offset of the first character that YAML does not allow, -1 where there is none. A file in
+// UTF-16 begins with a byte order mark and is read as such.
+func unreadable(data []byte) int {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return -1
+	}
+	for i, r := range string(data) {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f || r == utf8.RuneError {
+			return i
+		}
+	}
+	return -1
 }
 
 // tabbed returns the first line that is indented by a tab, 0 where none is.
@@ -153,7 +189,7 @@ func (p *parser) mapping(node *yaml.Node, s scope, into layer) (targets []layer)
 		case s.section == "" && index().section[path]:
 			p.section(name, value, scope{section: path, target: s.target, name: s.name}, into)
 		case k == nil:
-			p.unknown(name, s)
+			p.unknown(name, s, into)
 		case s.target != "" && !k.Target:
 			p.add(name, s.shown(name.Value), "belongs to the whole run, not to a target: move it above the targets")
 		default:
@@ -248,21 +284,30 @@ func validTarget(name string) bool {
 		strings.ContainsRune(letters, rune(name[0])) && !strings.HasSuffix(name, ".")
 }
 
-func (p *parser) unknown(name *yaml.Node, s scope) {
+// unknown reports a key that is none. The nearest key counts as given, though wrongly: it is not missing as well.
+func (p *parser) unknown(name *yaml.Node, s scope, into layer) {
 	var candidates []string
 	for _, k := range table() {
 		candidates = append(candidates, k.Path)
 	}
 	if s.section == "" {
 		candidates = append(candidates, slices.Sorted(maps.Keys(index().section))...)
-		candidates = append(candidates, "targets")
+		if s.target == "" {
+			candidates = append(candidates, "targets")
+		}
 	}
 	shown := printable(name.Value)
-	message := "is no key" + suggest(s.join(shown), candidates, ".")
-	if shown == unprintable {
-		message = "is no key: its name is not shown, as it may be a value" // root@pam!id=secret without a key before it
+	if shown == unprintable { // such as root@pam!id=secret without a key before it
+		p.add(name, s.shown(shown), "is no key: its name is not shown, as it may be a value")
+		return
 	}
-	p.add(name, s.shown(shown), message)
+	near := nearest(s.join(shown), candidates, ".")
+	for _, k := range table() {
+		if k.Path == near || strings.HasPrefix(k.Path, near+".") {
+			into.refused[k.Path] = true
+		}
+	}
+	p.add(name, s.shown(shown), "is no key"+suggestion(near))
 }
 
 const unprintable = "?"

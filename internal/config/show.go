@@ -25,14 +25,8 @@ func (c *Config) Show() []Setting {
 	return c.show()
 }
 
-// shownTarget is what Show needs of a target.
-type shownTarget struct {
-	name      string
-	layers    []layer
-	redirects []string
-}
-
-func show(c *Config, run []layer, targets []shownTarget) []Setting {
+// show merges again what was merged before: a configuration of many targets does not keep every step for one command.
+func (l *loader) show(run []layer) []Setting {
 	var out []Setting
 	rows := func(target string, layers []layer, derived map[string]any, want func(*key) bool) {
 		settings := flat(layers)
@@ -51,13 +45,13 @@ func show(c *Config, run []layer, targets []shownTarget) []Setting {
 			}
 		}
 	}
-	rows("", run, map[string]any{"lock_file": c.LockFile, "state_dir": c.StateDir}, func(k *key) bool { return !k.Target })
-	for _, t := range targets {
+	rows("", run, map[string]any{"lock_file": l.config.LockFile, "state_dir": l.config.StateDir}, func(k *key) bool { return !k.Target })
+	for i, overlay := range l.selected {
 		derived := map[string]any{}
-		if len(t.redirects) > 0 {
-			derived["verify.redirect_urls"] = t.redirects
+		if urls := l.config.Targets[i].Verify.RedirectURLs; len(urls) > 0 {
+			derived["verify.redirect_urls"] = urls
 		}
-		rows(t.name, t.layers, derived, func(k *key) bool { return k.Target })
+		rows(overlay.target, l.layers(overlay), derived, func(k *key) bool { return k.Target })
 	}
 	return out
 }

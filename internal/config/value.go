@@ -529,8 +529,12 @@ func checkID(text string) (string, error) {
 
 // suggest returns ": the nearest is …", or "" where nothing is near.
 func suggest(written string, candidates []string, separator string) string {
-	if near := nearest(written, candidates, separator); near != "" {
-		return ": the nearest is " + near
+	return suggestion(nearest(written, candidates, separator))
+}
+
+func suggestion(near string) string {
+	if near == "" {
+		return ""
 	}
-	return ""
+	return ": the nearest is " + near
 }
