@@ -9,6 +9,7 @@ import (
 	"github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/secret"
 )
 
 // Send makes any request as the client makes its own.
@@ -56,3 +57,17 @@ func Classify(status int, method, path, said string, fields map[string]string, c
 	classify(e, said, fields, c)
 	return explained(e)
 }
+
+// Over returns a client over something else than a network.
+func Over(trip func(*http.Request) (*http.Response, error)) *Client {
+	c, err := New(Options{Endpoints: []string{"https://pve.example.com:8006"}, Token: secret.New("a@pve!b=cccccccc")})
+	if err != nil {
+		panic(err)
+	}
+	c.wire.base = tripper(trip)
+	return c
+}
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (t tripper) RoundTrip(req *http.Request) (*http.Response, error) { return t(req) }

@@ -248,3 +248,11 @@ func connect(t *testing.T, change func(*pve.Options), nodes ...*node) *pve.Clien
 	t.Cleanup(c.Close)
 	return c
 }
+
+// inMemory is a success with that body, without a connection.
+func inMemory(req *http.Request, body []byte) *http.Response {
+	return &http.Response{
+		StatusCode: http.StatusOK, Status: "200 OK", Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
+		Header: http.Header{"Content-Type": {"application/json;charset=UTF-8"}}, Body: io.NopCloser(bytes.NewReader(body)),
+	}
+}

@@ -1,0 +1,213 @@
+package pve_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"pgregory.net/rapid"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+// The texts of Proxmox that no transcript holds, as its sources write them.
+var texts = []struct {
+	status       int
+	method, path string
+	said         string
+	kind         pve.Kind
+	code         fault.Code
+}{
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout", pve.LockTimeout, fault.LockTimeout},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: error with cfs lock 'file-domains_cfg': got lock request timeout", pve.LockTimeout, fault.LockTimeout},
+	{500, "DELETE", "/access/domains/authelia", "delete auth server failed: can't lock file '/var/lock/pve-domains.lck' - got timeout", pve.LockTimeout, fault.LockTimeout},
+	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: got lock timeout - aborting command", pve.LockTimeout, fault.LockTimeout},
+	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: no quorum!", pve.NoQuorum, fault.NoQuorum},
+	{500, "POST", "/access/domains", "cluster not ready - no quorum?", pve.NoQuorum, fault.NoQuorum},
+	{500, "POST", "/access/domains", "add auth server failed: unable to open file '/etc/pve/domains.cfg.tmp.123' - Permission denied", pve.NoQuorum, fault.NoQuorum},
+	{500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://auth.example.com` (expected `https://auth.example.com/`)", pve.IssuerMismatch, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Failed to parse server response", pve.IssuerDocument, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Server returned invalid response: no", pve.IssuerDocument, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Validation error: unsupported", pve.IssuerDocument, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "relative URL without a base", pve.IssuerURL, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Failed to parse URL", pve.IssuerURL, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "empty host", pve.IssuerURL, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid port number", pve.IssuerURL, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid international domain name", pve.IssuerURL, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid domain character", pve.IssuerURL, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid IPv4 address", pve.IssuerURL, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Request failed", pve.IssuerUnreachable, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "too many pending openid auth request", pve.TooManyPending, fault.ProxmoxFailed},
+	{596, "POST", "/access/openid/auth-url", "Connection timed out", pve.IssuerHung, fault.ProxmoxFailed},
+	{595, "POST", "/access/openid/auth-url", "Connection refused", pve.Unavailable, fault.ProxmoxFailed},
+	{500, "POST", "/access/openid/login", "authentication failure", pve.LoginRefused, fault.Internal},
+	{500, "POST", "/access/openid/auth-url", "wrong realm type (ldap != openid)", pve.WrongType, fault.WrongType},
+	{500, "GET", "/access/domains/authelia", "Request failed", pve.Failed, fault.ProxmoxFailed},
+	{595, "GET", "/access/domains/authelia", "Connection refused", pve.Unavailable, fault.ProxmoxFailed},
+	{596, "GET", "/access/domains/authelia", "Connection timed out", pve.Unavailable, fault.ProxmoxFailed},
+	{599, "PUT", "/access/domains/authelia", "Too many redirections", pve.Unavailable, fault.ProxmoxFailed},
+	{500, "GET", "/access/users/john@authelia", "no such user ('john@authelia')", pve.Absent, fault.ProxmoxFailed},
+	{500, "GET", "/access/users/john@authelia", "user 'john@authelia' does not exist", pve.Absent, fault.ProxmoxFailed},
+	{500, "GET", "/access/permissions", "user 'john@authelia' does not exist", pve.Absent, fault.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: type check ('boolean') failed - got 'x'", pve.Invalid, fault.Config},
+	{401, "GET", "/version", "permission denied - invalid PVE ticket", pve.BadCredentials, fault.BadCredentials},
+	{401, "PUT", "/access/domains/authelia", "Permission denied - invalid csrf token", pve.BadCredentials, fault.BadCredentials},
+	{403, "PUT", "/access/domains/authelia", "Permission check failed (user != root@pam)", pve.PermissionDenied, fault.PermissionDenied},
+	{404, "GET", "/version", "Not Found", pve.NotProxmox, fault.ProxmoxFailed},
+	{429, "GET", "/version", "Too Many Requests", pve.Failed, fault.ProxmoxFailed},
+	{503, "GET", "/version", "Service Unavailable", pve.Failed, fault.ProxmoxFailed},
+	{500, "GET", "/access/domains/authelia", "got no worker upid - start worker failed", pve.Failed, fault.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: unable to parse: the comment says domain 'x", pve.Failed, fault.ProxmoxFailed},
+}
+
+func TestTexts(t *testing.T) {
+	for _, tt := range texts {
+		e := pve.Classify(tt.status, tt.method, tt.path, tt.said, nil, check.NewCleaner())
+		if e.Kind != tt.kind || fault.CodeOf(e) != tt.code {
+			t.Errorf("%d %s: kind %s, code %s; want %s, %s", tt.status, tt.said, e.Kind, fault.CodeOf(e), tt.kind, tt.code)
+		}
+	}
+	e := pve.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
+	var f *fault.Error
+	if e.Found != "https://a.example" || e.Expected != "https://a.example/" || !errors.As(e, &f) || f.Hint != "set realm.issuer_url to https://a.example, exactly" {
+		t.Errorf("mismatch: %q, %q, %q", e.Found, e.Expected, f.Hint)
+	}
+}
+
+// Each row of the table is met by a recorded or a listed text, and by no other row before it.
+func TestEveryRuleIsUsed(t *testing.T) {
+	var met []string
+	for _, tt := range texts {
+		met = append(met, tt.path+"\x00"+tt.said)
+	}
+	for _, r := range transcripts(t) {
+		path, _, _ := strings.Cut(r.Path, "?")
+		met = append(met, path+"\x00"+r.Response.Reason)
+	}
+	for i, r := range pve.Rules() {
+		first := false
+		for _, m := range met {
+			path, said, _ := strings.Cut(m, "\x00")
+			if !matches(r, path, said) {
+				continue
+			}
+			earlier := false
+			for _, before := range pve.Rules()[:i] {
+				earlier = earlier || matches(before, path, said)
+			}
+			first = first || !earlier
+		}
+		if !first {
+			t.Errorf("no text reaches the rule %q on %q", r.Text, r.Path)
+		}
+	}
+}
+
+func matches(r pve.Rule, path, said string) bool {
+	before, after, _ := strings.Cut(r.Text, "%")
+	_, rest, ok := strings.Cut(said, before)
+	return ok && strings.HasPrefix(path, r.Path) && strings.Contains(rest, after)
+}
+
+// Messages and hints follow one style: lower case, no full stop, and a hint wherever somebody can do something.
+func TestMessagesHaveOneStyle(t *testing.T) {
+	for _, tt := range texts {
+		e := pve.Classify(tt.status, tt.method, tt.path, tt.said, nil, nil)
+		var f *fault.Error
+		if !errors.As(e, &f) {
+			t.Fatal("no fault")
+		}
+		if f.Hint == "" && !strings.Contains(tt.said, "root@pam") && tt.kind != pve.Invalid {
+			t.Errorf("%s: no hint", tt.said)
+		}
+		if strings.HasSuffix(f.Hint, ".") {
+			t.Errorf("hint %q", f.Hint)
+		}
+		if first, _ := utf8.DecodeRuneInString(f.Hint); unicode.IsUpper(first) && !strings.HasPrefix(f.Hint, "Proxmox") {
+			t.Errorf("hint %q", f.Hint)
+		}
+	}
+}
+
+// Whatever a server says, no rendering of the error shows a secret or a control character, and none panics.
+func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		held := rapid.StringMatching(`[A-Za-z0-9]{16,40}`).Draw(t, "secret")
+		c := check.NewCleaner(secret.New(held))
+		junk := rapid.SampledFrom([]string{
+			"%s", "Permission check failed (/access/%s, %s|Sys.Audit)", "Validation error: unexpected issuer URI `%s` (expected `%s`)",
+			"add auth server failed: unexpected property '%s'", "domain '%s' does not exist", "\x1b[31m%s\x00\xff", "got lock request timeout %s",
+		}).Draw(t, "text")
+		said := strings.ReplaceAll(junk, "%s", held) + rapid.String().Draw(t, "tail")
+		status := rapid.SampledFrom([]int{400, 401, 403, 404, 418, 500, 501, 502, 506, 595, 596, 599}).Draw(t, "status")
+		path := rapid.SampledFrom([]string{"/access/domains", "/access/domains/authelia", "/access/openid/auth-url", "/access/openid/login", "/version", "/access/users"}).Draw(t, "path")
+		fields := map[string]string{"prompt": said, held: "property is not defined in schema " + held}
+		if rapid.Bool().Draw(t, "plain") {
+			fields = nil
+		}
+		err := fmt.Errorf("wrapped: %w", pve.Classify(status, "PUT", path, said, fields, c))
+
+		var out strings.Builder
+		var walk func(error)
+		walk = func(err error) {
+			fmt.Fprintf(&out, "%v %+v %q %s\n", err, err, err, err)
+			switch x := err.(type) { //nolint:errorlint // every node of the tree is looked at
+			case interface{ Unwrap() error }:
+				if x.Unwrap() != nil {
+					walk(x.Unwrap())
+				}
+			case interface{ Unwrap() []error }:
+				for _, e := range x.Unwrap() {
+					walk(e)
+				}
+			}
+		}
+		walk(err)
+		var e *pve.Error
+		if !errors.As(err, &e) {
+			t.Fatal("no error of ours")
+		}
+		raw, _ := json.Marshal(e)
+		out.Write(raw)
+		var f *fault.Error
+		if !errors.As(err, &f) || f.Message == "" {
+			t.Fatal("no fault")
+		}
+		out.WriteString(f.Message + f.Hint)
+		slog.New(slog.NewTextHandler(&out, nil)).Info("m", "err", err)
+		if strings.Contains(out.String(), held) {
+			t.Fatalf("shows the secret: %s", out.String())
+		}
+		for _, text := range []string{f.Message, f.Hint, e.Reason} {
+			if strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text) {
+				t.Fatalf("not printable: %q", text)
+			}
+		}
+	})
+}
+
+func FuzzReason(f *testing.F) {
+	for _, tt := range texts {
+		f.Add(tt.status, tt.path, tt.said)
+	}
+	f.Add(403, "/access/domains", "Permission check failed (/access/realm, Realm.Allocate|Sys.Audit)")
+	f.Add(500, "/access/domains", "unexpected property '")
+	f.Fuzz(func(t *testing.T, status int, path, said string) {
+		e := pve.Classify(status, "PUT", path, said, nil, nil)
+		if e.Kind == "" || e.Error() == "" || !utf8.ValidString(e.Reason) || utf8.RuneCountInString(e.Reason) > check.MaxText {
+			t.Fatalf("%+v", e)
+		}
+		if errors.Is(e, realm.ErrLost) {
+			t.Fatal("an answer is not lost")
+		}
+	})
+}

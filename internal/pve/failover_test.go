@@ -1,0 +1,246 @@
+package pve_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/realm"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// dead is a node whose port nobody listens on.
+func dead(t *testing.T) *node {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = listener.Close()
+	return &node{URL: "https://" + listener.Addr().String()}
+}
+
+func TestReadsGoToTheNextNode(t *testing.T) {
+	right := func(*call) answer { return byID(t, "read").answer() }
+	for _, tt := range []struct {
+		name  string
+		first answer
+		next  bool
+	}{
+		{"silence", answer{Drop: true}, true},
+		{"cut off", answer{Status: 200, Body: `{"data":{}}`, Cut: 3}, true},
+		{"595", fails(595, "Connection refused"), true},
+		{"596", fails(596, "Connection timed out"), true},
+		{"599", fails(599, "Broken pipe"), true},
+		{"401", fails(401, "Authentication failed!"), false},
+		{"401 cut off", answer{Status: 401, Reason: "Authentication failed!", Body: "xxxx", Cut: 2}, false},
+		{"403", fails(403, "Permission check failed (/access/realm, Realm.Allocate|Sys.Audit)"), false},
+		{"500", fails(500, "something is wrong"), false},
+		{"404", fails(404, "Not Found"), false},
+		{"redirect", answer{Status: 302, Reason: "Found", Header: "Location: /\r\n"}, false},
+		{"portal", answer{Status: 200, Type: "text/html", Body: "<html>"}, false},
+		{"null", ok("null"), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			first, second := start(t, func(*call) answer { return tt.first }), start(t, right)
+			c := connect(t, nil, first, second)
+			_, err := c.Realm(t.Context(), "authelia")
+			if (err == nil) != tt.next || len(first.seen()) != 1 {
+				t.Errorf("%v; first node asked %d times", err, len(first.seen()))
+			}
+			if got := len(second.seen()) > 0; got != tt.next {
+				t.Errorf("second node asked: %v", got)
+			}
+			if tt.next && c.Endpoint() != second.URL {
+				t.Errorf("endpoint %s", c.Endpoint())
+			}
+		})
+	}
+}
+
+// Writes stay with the node that answered the read; where no connection can be made, nothing was sent, and another may take it.
+func TestWritesFollowTheRead(t *testing.T) {
+	answers := func(c *call) answer {
+		if c.Method == "GET" {
+			return byID(t, "read").answer()
+		}
+		return answer{Status: 200, Reason: "OK", Body: `{"data":null}`}
+	}
+	first, second, third := dead(t), start(t, answers), start(t, answers)
+	c := connect(t, nil, first, second, third)
+	if _, err := c.Realm(t.Context(), "authelia"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), "authelia"); err != nil || len(second.seen()) != 2 {
+		t.Fatalf("%v, %d requests to the second node", err, len(second.seen()))
+	}
+	second.close()
+	if err := c.Delete(t.Context(), "authelia"); err != nil || len(third.seen()) != 1 {
+		t.Errorf("%v, %d requests to the third node", err, len(third.seen()))
+	}
+	third.close()
+	err := c.Delete(t.Context(), "authelia")
+	if fault.CodeOf(err) != fault.Unreachable || errors.Is(err, realm.ErrLost) {
+		t.Errorf("%v", err)
+	}
+	for _, n := range []*node{first, second, third} {
+		if !strings.Contains(err.Error(), strings.TrimPrefix(n.URL, "https://")) {
+			t.Errorf("%v does not name %s", err, n.URL)
+		}
+	}
+}
+
+func TestPreferAndViews(t *testing.T) {
+	right := func(*call) answer { return byID(t, "read").answer() }
+	a, b := start(t, right), start(t, right)
+	c := connect(t, func(o *pve.Options) { o.Prefer = b.URL + "/" }, a, b)
+	if c.Endpoint() != b.URL {
+		t.Errorf("preferred %s, first %s", b.URL, c.Endpoint())
+	}
+	if _, err := c.On(a.URL).Realm(t.Context(), "authelia"); err != nil || len(a.seen()) != 1 || len(b.seen()) != 0 {
+		t.Errorf("view: %v, %d and %d requests", err, len(a.seen()), len(b.seen()))
+	}
+	if c.Stats().Requests != 1 {
+		t.Errorf("a view's requests count: %+v", c.Stats())
+	}
+	if _, err := c.On("https://elsewhere.example:8006").Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.Config {
+		t.Errorf("the token goes to endpoints of the configuration alone: %v", err)
+	}
+	if other := connect(t, func(o *pve.Options) { o.Prefer = "https://elsewhere.example:8006" }, a, b); other.Endpoint() != a.URL {
+		t.Errorf("an unknown preference counts for nothing: %s", other.Endpoint())
+	}
+}
+
+// A request that takes too long ends by itself; a write has then been lost.
+func TestTimeout(t *testing.T) {
+	release := make(chan struct{})
+	n := start(t, func(*call) answer { return answer{Drop: true, Wait: release} })
+	t.Cleanup(func() { close(release) })
+	c := connect(t, func(o *pve.Options) { o.Timeout = 100 * time.Millisecond }, n)
+	_, err := c.Realm(t.Context(), "authelia")
+	var e *pve.Error
+	if !errors.As(err, &e) || e.Kind != pve.TimedOut || fault.CodeOf(err) != fault.Unreachable {
+		t.Errorf("%v", err)
+	}
+	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "not known") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A write that is interrupted on its way is lost as well, and says why it ended.
+func TestInterruption(t *testing.T) {
+	release := make(chan struct{})
+	arrived := make(chan struct{}, 1)
+	n := start(t, func(*call) answer {
+		arrived <- struct{}{}
+		return answer{Drop: true, Wait: release}
+	})
+	t.Cleanup(func() { close(release) })
+	c := connect(t, nil, n, n)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	var done sync.WaitGroup
+	var err error
+	done.Go(func() { err = c.Delete(ctx, "authelia") })
+	<-arrived
+	cancel(fault.New(fault.Terminated, "terminated"))
+	done.Wait()
+	if !errors.Is(err, realm.ErrLost) || !errors.Is(err, context.Canceled) || fault.CodeOf(err) != fault.Terminated {
+		t.Errorf("%v (%s)", err, fault.CodeOf(err))
+	}
+	if _, err := c.Realm(ctx, "authelia"); !errors.Is(err, context.Canceled) || errors.Is(err, realm.ErrLost) || len(n.seen()) != 1 {
+		t.Errorf("%v", err)
+	}
+	late, stop := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer stop()
+	if err := c.Delete(late, "authelia"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, realm.ErrLost) || fault.CodeOf(err) != fault.Unreachable {
+		t.Errorf("%v (%s)", err, fault.CodeOf(err))
+	}
+}
+
+// What nothing but a sound connection can carry is told apart, and none of it has lost a write.
+func TestConnectionsThatCannotBeMade(t *testing.T) {
+	listen := func(serve func(net.Conn)) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var done sync.WaitGroup
+		done.Go(func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				serve(conn)
+				_ = conn.Close()
+			}
+		})
+		t.Cleanup(func() { _ = l.Close(); done.Wait() })
+		return "https://" + l.Addr().String()
+	}
+	for _, tt := range []struct{ name, endpoint, says, hint string }{
+		{"refused", dead(t).URL, "connection refused", "pveproxy"},
+		{"no such name", "https://node.invalid:8006", "the name", ""},
+		{"closed at once", listen(func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite(); _, _ = c.Read(make([]byte, 4096)) }), "closed before TLS began", "ALLOW_FROM"},
+		{"plain http", listen(func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+		}), "no TLS is spoken", "8006"},
+		{"another service", listen(func(c net.Conn) {
+			_, _ = c.Write([]byte("SSH-2.0-OpenSSH_9.2 and more\r\n"))
+			_, _ = c.Read(make([]byte, 4096))
+		}), "no TLS is spoken", "8006"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := connect(t, func(o *pve.Options) { o.Endpoints = []string{tt.endpoint}; o.Timeout = 20 * time.Second })
+			err := c.Delete(t.Context(), "authelia")
+			var f *fault.Error
+			if !errors.As(err, &f) || f.Code != fault.Unreachable || errors.Is(err, realm.ErrLost) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Hint, tt.hint) {
+				t.Errorf("%v; %+v", err, f)
+			}
+		})
+	}
+}
+
+func TestIPv6Endpoint(t *testing.T) {
+	probe, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Logf("no IPv6 on this machine: %v", err)
+		return
+	}
+	_ = probe.Close()
+	n := startAt(t, "[::1]:0", nodeCert(), func(*call) answer { return byID(t, "read").answer() })
+	if _, err := connect(t, nil, n).Realm(t.Context(), "authelia"); err != nil || n.seen()[0].Host != strings.TrimPrefix(n.URL, "https://") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Many at once share a client.
+func TestConcurrentUse(t *testing.T) {
+	n := start(t, func(*call) answer { return byID(t, "read").answer() })
+	other := start(t, func(*call) answer { return fails(595, "Connection refused") })
+	c := connect(t, nil, other, n)
+	var done sync.WaitGroup
+	for range 8 {
+		done.Go(func() {
+			for range 5 {
+				if _, err := c.Realm(t.Context(), "authelia"); err != nil {
+					t.Error(err)
+				}
+				c.Stats()
+				c.Date()
+				c.On(n.URL).Endpoint()
+			}
+		})
+	}
+	done.Wait()
+}

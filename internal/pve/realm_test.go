@@ -1,0 +1,381 @@
+package pve_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+// A read costs one handshake and one request; the next one, one request more.
+func TestReadingARealmIsOneHandshakeAndOneRequest(t *testing.T) {
+	n := start(t, func(*call) answer { return byID(t, "read").answer() })
+	c := connect(t, nil, n)
+	got, err := c.Realm(t.Context(), "authelia")
+	if err != nil {
+		t.Fatal(err)
+	}
+	login := got.Values.Login("authelia")
+	if !got.Exists || got.Type != "openid" || got.Digest != "<digest 1>" || login.ClientID != "proxmox" || !login.ClientKey.Equal(secret.New("insecure_secret")) || !login.Autocreate {
+		t.Errorf("%+v", got)
+	}
+	if s := c.Stats(); s.Requests != 1 || s.Handshakes != 1 {
+		t.Errorf("cost: %+v", s)
+	}
+	req := n.seen()[0]
+	if req.Method != "GET" || req.URL.Path != "/api2/json/access/domains/authelia" || req.Header.Get("Authorization") != "PVEAPIToken="+tokenID+"="+tokenSecret {
+		t.Errorf("sent %s %s", req.Method, req.URL)
+	}
+	if req.Header.Get("Accept-Encoding") != "" || len(req.Body) != 0 || req.UserAgent() != "proxmox-realm" || req.Header.Get("Cookie") != "" {
+		t.Errorf("headers: %v", req.Header)
+	}
+	if _, err := c.Realm(t.Context(), "authelia"); err != nil {
+		t.Fatal(err)
+	}
+	if all, _ := n.shaken(); all != 1 || len(n.seen()) != 2 {
+		t.Errorf("a second read: %d handshakes, %d requests", all, len(n.seen()))
+	}
+	server, local, ok := c.Date()
+	if d := server.Sub(local); !ok || d > 5e9 || d < -5e9 {
+		t.Errorf("date: %v, %v, %v", server, local, ok)
+	}
+}
+
+func TestAbsentRealmIsNoError(t *testing.T) {
+	n := start(t, func(*call) answer { return byID(t, "read-missing").answer() })
+	got, err := connect(t, nil, n).Realm(t.Context(), "authelia")
+	if err != nil || got.Exists {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Nothing but a realm is taken for one.
+func TestAnswersThatAreNoRealm(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer answer
+		kind   pve.Kind
+	}{
+		{"null", ok("null"), pve.BadAnswer},
+		{"list", ok("[]"), pve.BadAnswer},
+		{"text", ok(`"x"`), pve.BadAnswer},
+		{"no type", ok(`{"digest":"1"}`), pve.BadAnswer},
+		{"no data", answer{Status: 200, Body: `{"realm":{}}`}, pve.NotProxmox},
+		{"empty", answer{Status: 200}, pve.BadAnswer},
+		{"half", answer{Status: 200, Body: `{"data":{"type":"ope`}, pve.BadAnswer},
+		{"trailing", answer{Status: 200, Body: `{"data":{"type":"openid"}} {}`}, pve.BadAnswer},
+		{"html", answer{Status: 200, Type: "text/html", Body: "<html>"}, pve.NotProxmox},
+		{"html in disguise", answer{Status: 200, Body: "\n<!DOCTYPE html>"}, pve.NotProxmox},
+		{"html refusal", answer{Status: 403, Reason: "Forbidden", Type: "text/html; charset=utf-8", Body: "<html>"}, pve.NotProxmox},
+		{"html failure", answer{Status: 502, Reason: "Bad Gateway", Type: "text/html", Body: "<html>"}, pve.NotProxmox},
+		{"plain text", answer{Status: 200, Type: "text/plain", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
+		{"no type of content", answer{Status: 200, Type: "-", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
+		{"no content", answer{Status: 204, Type: "-"}, pve.NotProxmox},
+		{"compressed", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: "\x1f\x8b"}, pve.BadAnswer},
+		{"huge", answer{Status: 200, Body: `{"data":{"type":"openid"}}` + strings.Repeat(" ", 2<<20)}, pve.BadAnswer},
+		{"deep", ok(strings.Repeat("[", 100_000)), pve.BadAnswer},
+		{"redirect", answer{Status: 302, Reason: "Found", Header: "Location: https://evil.example/\r\n"}, pve.Redirected},
+		{"permanent redirect", answer{Status: 301, Reason: "Moved", Header: "Location: /\r\n", Type: "text/html", Body: "<html>"}, pve.Redirected},
+		{"not found", answer{Status: 404, Reason: "Not Found"}, pve.NotProxmox},
+		{"too many", answer{Status: 429, Reason: "Too Many Requests"}, pve.Failed},
+		{"no HTTP", answer{Raw: "SSH-2.0-OpenSSH_9.2\r\n"}, pve.Broken},
+		{"reason that is no text", answer{Raw: "HTTP/1.1 500 \xff\xfe\x1b[31mdomain\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, pve.Failed},
+		{"no reason", answer{Raw: "HTTP/1.1 500\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, pve.Failed},
+		{"endless header", answer{Raw: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)}, pve.Broken},
+		{"silence", answer{Drop: true}, pve.Broken},
+		{"cut off", answer{Status: 200, Body: `{"data":{"type":"openid"}}`, Cut: 5}, pve.Broken},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t, func(*call) answer { return tt.answer })
+			got, err := connect(t, nil, n).Realm(t.Context(), "authelia")
+			var e *pve.Error
+			if got.Exists || !errors.As(err, &e) || e.Kind != tt.kind {
+				t.Fatalf("%+v, %#v, want %s", got, err, tt.kind)
+			}
+			if strings.ContainsFunc(err.Error(), unicode.IsControl) || errors.Is(err, realm.ErrLost) {
+				t.Errorf("message %q", err)
+			}
+			for _, c := range n.seen() {
+				if c.URL.Path != "/api2/json/access/domains/authelia" {
+					t.Errorf("went on to %s", c.URL)
+				}
+			}
+		})
+	}
+}
+
+func plan(t *testing.T, have realm.Current, set realm.Values, unset ...realm.Property) realm.Params {
+	t.Helper()
+	values := realm.Values{realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox")}
+	for p, v := range set {
+		values[p] = v
+	}
+	return realm.Diff(realm.Spec{Name: "authelia", Set: values, Unset: unset}, have, realm.Facts{}).Params()
+}
+
+func stored(t *testing.T, data string) realm.Current {
+	t.Helper()
+	c, err := realm.ParseCurrent([]byte(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+const storedRealm = `{"type":"openid","digest":"d1","issuer-url":"https://auth.example.com","client-id":"proxmox","comment":"x","username-claim":"preferred_username","scopes":"openid profile email"}`
+
+// A write is one request, with the body that Proxmox takes.
+func TestWrites(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		run    func(*pve.Client) error
+		method string
+		path   string
+		want   map[string]any
+	}{
+		{"create", func(c *pve.Client) error {
+			return c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.Autocreate: realm.Bool(true), realm.ClientKey: realm.Key(secret.New("k<&>key"))}))
+		}, "POST", "/api2/json/access/domains", map[string]any{
+			"realm": "authelia", "type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox", "client-key": "k<&>key",
+			"autocreate": float64(1), "username-claim": "preferred_username", "scopes": "openid profile email",
+		}},
+		{"update", func(c *pve.Client) error {
+			return c.Update(t.Context(), "authelia", plan(t, stored(t, storedRealm), realm.Values{realm.Autocreate: realm.Bool(true)}, realm.Comment))
+		}, "PUT", "/api2/json/access/domains/authelia", map[string]any{"autocreate": float64(1), "delete": "comment", "digest": "d1"}},
+		{"delete", func(c *pve.Client) error { return c.Delete(t.Context(), "authelia") }, "DELETE", "/api2/json/access/domains/authelia", nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t, func(*call) answer { return answer{Status: 200, Reason: "OK", Body: `{"data":null}`} })
+			c := connect(t, nil, n)
+			if err := tt.run(c); err != nil {
+				t.Fatal(err)
+			}
+			if len(n.seen()) != 1 {
+				t.Fatalf("%d requests", len(n.seen()))
+			}
+			req := n.seen()[0]
+			var body map[string]any
+			if len(req.Body) > 0 {
+				if err := json.Unmarshal(req.Body, &body); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if req.Method != tt.method || req.URL.Path != tt.path || fmt.Sprint(body) != fmt.Sprint(tt.want) || req.TransferEncoding != nil {
+				t.Errorf("sent %s %s %v", req.Method, req.URL, body)
+			}
+		})
+	}
+}
+
+// What Proxmox would take and be harmed by is refused before a connection is made.
+func TestWhatIsNeverSent(t *testing.T) {
+	n := start(t, func(*call) answer { return answer{Status: 200, Reason: "OK", Body: `{"data":null}`} })
+	c := connect(t, nil, n)
+	restored := func(data string) realm.Params { return realm.RestoreParams("authelia", stored(t, data)) }
+	update := func(have string, set realm.Values, unset ...realm.Property) func() error {
+		return func() error { return c.Update(t.Context(), "authelia", plan(t, stored(t, have), set, unset...)) }
+	}
+	noDigest := strings.Replace(storedRealm, `"digest":"d1",`, "", 1)
+	for _, tt := range []struct {
+		name string
+		run  func() error
+	}{
+		{"update without digest", update(noDigest, realm.Values{realm.Comment: realm.Text("y")})},
+		{"update with the parameters of a create", func() error {
+			return c.Update(t.Context(), "authelia", plan(t, realm.Current{}, nil))
+		}},
+		{"update of nothing", update(storedRealm, nil)},
+		{"empty issuer", update(storedRealm, realm.Values{realm.IssuerURL: realm.Text("")})},
+		{"blank client id", update(storedRealm, realm.Values{realm.ClientID: realm.Text("  ")})},
+		{"line feed in a value", update(storedRealm, realm.Values{realm.Scopes: realm.Text("openid\n\tclient-id evil")})},
+		{"line feed in the key", update(storedRealm, realm.Values{realm.ClientKey: realm.Key(secret.New("abc\ndef"))})},
+		{"removal of the claim", update(storedRealm, nil, realm.UsernameClaim)},
+		{"removal of the issuer", func() error {
+			return c.Update(t.Context(), "authelia", realm.Diff(realm.Spec{
+				Name: "authelia", Set: realm.Values{realm.ClientID: realm.Text("proxmox")}, Unset: []realm.Property{realm.IssuerURL},
+			}, stored(t, storedRealm), realm.Facts{}).Params())
+		}},
+		{"create without issuer", func() error { return c.Create(t.Context(), restored(`{"type":"openid","client-id":"x"}`)) }},
+		{"create with an empty client id", func() error {
+			return c.Create(t.Context(), restored(`{"type":"openid","client-id":"","issuer-url":"https://a.example"}`))
+		}},
+		{"line feed in a property's name", func() error {
+			return c.Create(t.Context(), restored(`{"type":"openid","client-id":"x","issuer-url":"https://a.example","new\nproperty":"1"}`))
+		}},
+		{"create without a name", func() error {
+			return c.Create(t.Context(), realm.RestoreParams("authelia\n", stored(t, storedRealm)))
+		}},
+		{"nothing at all", func() error { return c.Create(t.Context(), realm.Params{}) }},
+		{"line feed in the name", func() error { return c.Delete(t.Context(), "authelia\n") }},
+		{"a path as the name", func() error { return c.Delete(t.Context(), "../users/root@pam") }},
+		{"a name with a query", func() error { _, err := c.Realm(t.Context(), "authelia?x=1"); return err }},
+	} {
+		if err := tt.run(); err == nil {
+			t.Errorf("%s: no error", tt.name)
+		} else if code := fault.CodeOf(err); code != fault.Config && code != fault.Internal {
+			t.Errorf("%s: %v (%s)", tt.name, err, code)
+		}
+	}
+	if s := c.Stats(); s.Requests != 0 || s.Handshakes != 0 {
+		t.Errorf("sent: %+v", s)
+	}
+	for _, req := range n.seen() {
+		t.Errorf("%s %s %s", req.Method, req.URL, req.Body)
+	}
+
+	// And what is harmless goes: a comment of two lines, unknown properties of a newer version.
+	if err := c.Create(t.Context(), restored(`{"type":"openid","client-id":"x","issuer-url":"https://a.example","comment":"a\nb","new-one":"1"}`)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A write whose answer is lost says so, and is never sent twice; one that was refused, or never sent, is not lost.
+func TestLostWrites(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer answer
+		lost   bool
+	}{
+		{"no answer", answer{Drop: true}, true},
+		{"cut off", answer{Status: 200, Reason: "OK", Body: `{"data":null}`, Cut: 3}, true},
+		{"no JSON", answer{Status: 200, Reason: "OK", Body: "OK"}, true},
+		{"a portal", answer{Status: 200, Reason: "OK", Type: "text/html", Body: "<html>"}, true},
+		{"garbage", answer{Raw: "nonsense\r\n\r\n"}, true},
+		{"595", fails(595, "Connection refused"), true},
+		{"596", fails(596, "Connection timed out"), true},
+		{"599", fails(599, "Broken pipe"), true},
+		{"a gateway's 502", answer{Status: 502, Reason: "Bad Gateway", Type: "text/html", Body: "<html>"}, true},
+		{"a gateway's 504", fails(504, "Gateway Time-out"), true},
+		{"401", fails(401, "No ticket"), false},
+		{"401 cut off", answer{Status: 401, Reason: "No ticket", Body: "xxxx", Cut: 2}, false},
+		{"403", fails(403, "Permission check failed (/access/realm, Realm.Allocate)"), false},
+		{"lock", fails(500, "update auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout"), false},
+		{"stale", fails(500, "update auth server failed: detected modified configuration - file changed by other user? Try again."), false},
+		{"redirect", answer{Status: 307, Reason: "Temporary Redirect", Header: "Location: https://evil.example/\r\n"}, false},
+		{"a portal's 403", answer{Status: 403, Reason: "Forbidden", Type: "text/html", Body: "<html>"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			handle := func(*call) answer { return tt.answer }
+			n, other := start(t, handle), start(t, handle)
+			c := connect(t, nil, n, other)
+			for name, write := range map[string]func() error{
+				"update": func() error {
+					return c.Update(t.Context(), "authelia", plan(t, stored(t, storedRealm), realm.Values{realm.Comment: realm.Text("y")}))
+				},
+				"delete": func() error { return c.Delete(t.Context(), "authelia") },
+				"create": func() error { return c.Create(t.Context(), plan(t, realm.Current{}, nil)) },
+			} {
+				before := len(n.seen())
+				err := write()
+				if err == nil || errors.Is(err, realm.ErrLost) != tt.lost {
+					t.Errorf("%s: %v, lost %v", name, err, !tt.lost)
+				}
+				if got := len(n.seen()) - before; got != 1 || len(other.seen()) != 0 {
+					t.Errorf("%s: %d requests, %d elsewhere", name, got, len(other.seen()))
+				}
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for data, want := range map[string]realm.Version{
+		`{"release":"9.2","repoid":"14a22df35955d97d","version":"9.2.11"}`: {Major: 9, Minor: 2},
+		`{"release":"7.4","repoid":"x","version":"7.4-3"}`:                 {Major: 7, Minor: 4},
+		`{"release":"8.4","version":"8.4.1"}`:                              {Major: 8, Minor: 4},
+		`{"release":8.4}`:                                                  {Major: 8, Minor: 4},
+	} {
+		n := start(t, func(*call) answer { return ok(data) })
+		if got, err := connect(t, nil, n).Version(t.Context()); err != nil || got != want {
+			t.Errorf("%s: %v, %v", data, got, err)
+		}
+	}
+	n := start(t, func(*call) answer { return ok(`{"version":"new"}`) })
+	if _, err := connect(t, nil, n).Version(t.Context()); fault.CodeOf(err) != fault.ProxmoxFailed {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPermissionsAndUsers(t *testing.T) {
+	visible := `{"data":{"/access/groups":{"Sys.Audit":0}}}` // 0: held here, not passed on to paths below
+	n := start(t, func(c *call) answer {
+		switch {
+		case c.URL.Path == "/api2/json/access/permissions" && c.URL.Query().Get("path") == "/access/groups":
+			return answer{Status: 200, Reason: "OK", Body: visible}
+		case c.URL.Path == "/api2/json/access/permissions" && c.URL.Query().Get("userid") == "john@authelia":
+			return byID(t, "user-with-acl").answer()
+		case c.URL.Path == "/api2/json/access/permissions":
+			return byID(t, "permissions").answer()
+		case c.URL.Path == "/api2/json/access/users":
+			return byID(t, "users-as-root").answer()
+		case c.URL.Path == "/api2/json/access/users/john@authelia":
+			return byID(t, "user-as-root").answer()
+		}
+		return fails(500, "no such user ('"+c.URL.Path[len("/api2/json/access/users/"):]+"')")
+	})
+	c := connect(t, nil, n)
+	held, err := c.Permissions(t.Context(), "/access/realm")
+	if err != nil || len(held) != 1 || !held["Realm.Allocate"] {
+		t.Errorf("%v, %v", held, err)
+	}
+	users, list, err := c.Users(t.Context(), "authelia")
+	if err != nil || users != (realm.Users{Asked: true, Visible: true, Count: 1}) || list[0].ID != "john@authelia" || !list[0].Enabled || !list[0].Expire.IsZero() {
+		t.Errorf("%+v, %+v, %v", users, list, err)
+	}
+	if _, list, _ := c.Users(t.Context(), "pve"); len(list) != 6 || slices.IndexFunc(list, func(u pve.User) bool { return u.ID == "disabled@pve" && !u.Enabled }) < 0 {
+		t.Errorf("%+v", list)
+	}
+	john, found, err := c.User(t.Context(), "john@authelia")
+	if err != nil || !found || !slices.Equal(john.Groups, []string{"admins-authelia"}) {
+		t.Errorf("%+v, %v, %v", john, found, err)
+	}
+	if _, found, err := c.User(t.Context(), "ann@authelia"); err != nil || found {
+		t.Errorf("absent: %v, %v", found, err)
+	}
+	all, err := c.UserPermissions(t.Context(), "john@authelia")
+	if err != nil || !all["/access/realm"]["Sys.Audit"] || all["/access/realm"]["Realm.Allocate"] {
+		t.Errorf("%v, %v", all, err)
+	}
+
+	// An empty list that means "you may not see them" is not taken for "there are none".
+	for _, body := range []string{`{"data":{}}`, `{"data":[]}`, `{"data":{"/access/groups":{}}}`, `{"data":{"/access/groups":[]}}`, `{"data":{"/access/groups":{"Group.Allocate":1}}}`} {
+		visible = body
+		before := len(n.seen())
+		users, list, err := c.Users(t.Context(), "authelia")
+		if err != nil || users.Visible || !users.Asked || list != nil || len(n.seen())-before != 1 {
+			t.Errorf("%s: %+v, %v, %v", body, users, list, err)
+		}
+	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte(`{"data":` + storedRealm + `}`))
+	f.Add([]byte(`{"data":null}`))
+	f.Add([]byte(`{"data":{"type":1,"client-key":true,"autocreate":"yes"}}`))
+	f.Add([]byte(`{"data":{"/access/groups":{"Sys.Audit":1}}}`))
+	f.Add([]byte(`{"data":[{"userid":"a@authelia","groups":"x,y","expire":"7"}]}`))
+	f.Add([]byte(`<html>`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		trip := func(req *http.Request) (*http.Response, error) { return inMemory(req, body), nil }
+		c := pve.Over(trip)
+		ctx := t.Context()
+		if r, err := c.Realm(ctx, "authelia"); err == nil && r.Exists && r.Type == "" {
+			t.Fatal("a realm without a type")
+		}
+		_, _ = c.Version(ctx)
+		_, _, _ = c.Users(ctx, "authelia")
+		_, _, _ = c.User(ctx, "a@authelia")
+		_, _ = c.UserPermissions(ctx, "")
+		_, _ = c.AuthURL(ctx, "authelia", "https://pve.example.com:8006")
+		_, _ = c.Login(ctx, "state", "code", "https://pve.example.com:8006")
+	})
+}
