@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -41,6 +43,9 @@ func (p *parser) parse(data []byte) (base layer, targets []layer) {
 
 // document returns the one document's content, nil where the file is empty; not ok where there is no reading it.
 func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
+	if json.Valid(data) {
+		data = fromJSON(data)
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var document, second yaml.Node
 	err := decoder.Decode(&document)
@@ -66,6 +71,44 @@ func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
 		return nil, false
 	}
 	return root, true
+}
+
+// fromJSON rewrites what the YAML library refuses of JSON: tabs between tokens, escaped slashes, and characters
+// escaped as a surrogate pair (RFC 8259 section 7). Lines stay where they are.
+func fromJSON(data []byte) []byte {
+	out := make([]byte, 0, len(data))
+	for i := 0; i < len(data); i++ {
+		switch {
+		case data[i] == '\t': // in valid JSON never inside a string
+			out = append(out, ' ')
+		case data[i] != '\\':
+			out = append(out, data[i])
+		default:
+			if pair := utf16.DecodeRune(escaped(data[i:]), escaped(data[min(i+6, len(data)):])); pair != utf8.RuneError {
+				out = utf8.AppendRune(out, pair)
+				i += 11
+				continue
+			}
+			i++
+			if data[i] != '/' {
+				out = append(out, '\\')
+			}
+			out = append(out, data[i])
+		}
+	}
+	return out
+}
+
+// escaped returns the code unit of the \uXXXX that the text begins with, 0 where it does not.
+func escaped(text []byte) rune {
+	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
+		return 0
+	}
+	n, err := strconv.ParseUint(string(text[2:6]), 16, 16)
+	if err != nil {
+		return 0
+	}
+	return rune(n)
 }
 
 // syntax reports what the YAML library refuses. It says so in words alone, so its words are taken apart: the line is at

@@ -1,0 +1,436 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
+)
+
+const (
+	issuer  = "realm: {issuer_url: https://auth.example.com, client_id: proxmox}\n"
+	cluster = "proxmox: {endpoints: [https://pve1.example.com:8006], token: realm@pve!agent=of-the-file}\n"
+)
+
+// load loads a file's text with variables and flags; flags are "key=value".
+func load(t *testing.T, text string, o Options, flags ...string) (*Config, error) {
+	t.Helper()
+	o.File = write(t, filepath.Join(t.TempDir(), "config.yaml"), text)
+	o.Env = append(o.Env, "HOME=/nonexistent")
+	for _, f := range flags {
+		key, value, _ := strings.Cut(f, "=")
+		o.Flags = append(o.Flags, FlagValue{key, value})
+	}
+	return Load(context.Background(), o)
+}
+
+func mustLoad(t *testing.T, text string, o Options, flags ...string) *Config {
+	t.Helper()
+	c, err := load(t, text, o, flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// problemsOf returns what Load complains about, one problem a line, without the file's folder.
+func problemsOf(t *testing.T, err error) string {
+	t.Helper()
+	var problems Problems
+	if err != nil && (!errors.Is(err, &fault.Error{Code: fault.Config}) || !errors.As(err, &problems)) {
+		t.Fatalf("not a configuration fault: %v", err)
+	}
+	for i, p := range problems {
+		problems[i].File = filepath.Base(p.File)
+		if p.File == "" {
+			problems[i].File = ""
+		}
+	}
+	return problems.Error()
+}
+
+func TestDefaults(t *testing.T) {
+	c := mustLoad(t, cluster+issuer, Options{})
+	target := c.Targets[0]
+	if len(c.Targets) != 1 || target.Name != "default" || target.Realm.Name != "authelia" || !target.Gate {
+		t.Errorf("target %+v", target)
+	}
+	if got, want := target.Realm.Set.Properties(), []realm.Property{realm.ClientID, realm.IssuerURL}; !slices.Equal(got, want) {
+		t.Errorf("manages %v: what nobody wrote must stay unmanaged", got)
+	}
+	v := target.Verify
+	if !slices.Equal(v.RedirectURLs, []string{"https://pve1.example.com:8006"}) || v.RedirectsDeclared || !v.Issuer || v.Proxmox != Auto || v.Client != Auto || v.MaxClockSkew.String() != "5m0s" {
+		t.Errorf("verify %+v", v)
+	}
+	if target.Proxmox.Timeout.String() != "45s" || c.Concurrency != 8 || c.Agent.Interval.String() != "15m0s" || c.Agent.Jitter != 0.1 || c.Agent.Listen != "127.0.0.1:9746" {
+		t.Errorf("run %+v", c)
+	}
+	if c.LockFile == "" || c.StateDir == "" || len(c.Warnings) > 0 {
+		t.Errorf("lock %q, state %q, warnings %q", c.LockFile, c.StateDir, c.Warnings)
+	}
+	if other := mustLoad(t, cluster+issuer, Options{}); other.LockFile == c.LockFile {
+		t.Error("two configurations share a lock")
+	}
+	if none := mustLoad(t, cluster+issuer+"lock_file: \"\"\n", Options{}); none.LockFile != "" {
+		t.Errorf("an empty lock_file means no lock, got %q", none.LockFile)
+	}
+}
+
+// Every property of the table reaches the Spec, by file and by variable.
+func TestEveryPropertyCanBeSet(t *testing.T) {
+	for _, d := range realm.Definitions() {
+		file, variable, want := "a-value", "a-value", "a-value"
+		switch d.Kind {
+		case realm.KindBool:
+			file, variable, want = "true", "true", "1"
+		case realm.KindSet, realm.KindList:
+			file, variable = "[one, two]", "one, two"
+			want = realm.Words(d.Property, "one", "two").String()
+		case realm.KindKey:
+			want = "(sensitive)"
+		case realm.KindText:
+		}
+		text := "realm:\n  " + d.Key + ": " + file + "\n"
+		if got := mustLoad(t, text, Options{Partial: true}).Targets[0].Realm.Set[d.Property].String(); got != want {
+			t.Errorf("%s in a file gives %q, want %q", d.Key, got, want)
+		}
+		o := Options{Partial: true, Env: []string{"PROXMOX_REALM_REALM_" + strings.ToUpper(d.Key) + "=" + variable}}
+		if got := mustLoad(t, "", o).Targets[0].Realm.Set[d.Property].String(); got != want {
+			t.Errorf("%s in the environment gives %q, want %q", d.Key, got, want)
+		}
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	const targets = "targets:\n  - name: berlin\n    realm: {comment: of the target}\n"
+	base := cluster + "realm: {issuer_url: https://auth.example.com, client_id: proxmox, comment: of the file}\n"
+	env := []string{"PROXMOX_REALM_REALM_COMMENT=of the environment"}
+	for _, tt := range []struct {
+		name, text   string
+		env, flags   []string
+		want, whence string
+	}{
+		{"file", base, nil, nil, "of the file", "config.yaml:2"},
+		{"target over file", base + targets, nil, nil, "of the target", "target berlin, config.yaml:5"},
+		{"environment over target", base + targets, env, nil, "of the environment", "environment PROXMOX_REALM_REALM_COMMENT"},
+		{"flag over environment", base + targets, env, []string{"realm.comment=of the flag"}, "of the flag", "flag realm.comment"},
+	} {
+		c := mustLoad(t, tt.text, Options{Env: tt.env}, tt.flags...)
+		if got := c.Targets[0].Realm.Set[realm.Comment].String(); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		for _, s := range c.Show() {
+			if whence := strings.ReplaceAll(s.Source, filepath.Dir(c.File)+"/", ""); s.Key == "realm.comment" && (whence != tt.whence || s.Value != tt.want) {
+				t.Errorf("%s: shown %q from %q, want from %q", tt.name, s.Value, whence, tt.whence)
+			}
+		}
+	}
+}
+
+// A layer that names one key of a group replaces the others of the layers below.
+func TestGroupsAreReplacedAsAWhole(t *testing.T) {
+	const user = "proxmox: {endpoints: [pve1], username: root@pam, password: secret, otp: '123456', ca_file: /etc/ca.pem}\n"
+	for _, tt := range []struct {
+		name, text string
+		env, flags []string
+		want       func(Proxmox, realm.Values) bool
+	}{
+		{"token over user", user + issuer, []string{"PROXMOX_REALM_PROXMOX_TOKEN=realm@pve!agent=x"}, nil, func(p Proxmox, _ realm.Values) bool {
+			return p.Token.IsSet() && p.Username == "" && !p.Password.IsSet() && !p.OTP.IsSet()
+		}},
+		{"user over token", cluster + issuer, nil, []string{"proxmox.username=root@pam"}, func(p Proxmox, _ realm.Values) bool {
+			return !p.Token.IsSet() && p.Username == "root@pam" && !p.Password.IsSet()
+		}},
+		{"another user drops the password", user + issuer, nil, []string{"proxmox.username=admin@pve"}, func(p Proxmox, _ realm.Values) bool {
+			return p.Username == "admin@pve" && !p.Password.IsSet() && !p.OTP.IsSet()
+		}},
+		{"fingerprints over authorities", user + issuer, nil, []string{"proxmox.fingerprints=" + strings.Repeat("ab", 32)}, func(p Proxmox, _ realm.Values) bool {
+			return p.CAFile == "" && len(p.Fingerprints) == 1 && p.Fingerprints[0] == "AB"+strings.Repeat(":AB", 31)
+		}},
+		{"insecure over authorities", user + issuer, nil, []string{"proxmox.insecure=true"}, func(p Proxmox, _ realm.Values) bool {
+			return p.CAFile == "" && p.Insecure
+		}},
+		{"endpoint over endpoints", cluster + issuer, []string{"PROXMOX_REALM_PROXMOX_ENDPOINT=[2001:db8::1]"}, nil, func(p Proxmox, _ realm.Values) bool {
+			return slices.Equal(p.Endpoints, []string{"https://[2001:db8::1]:8006"}) && p.Token.IsSet()
+		}},
+		{"client key over its file", cluster + "realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_file: /nonexistent}\n",
+			[]string{"PROXMOX_REALM_REALM_CLIENT_KEY=a-key"}, nil, func(_ Proxmox, vs realm.Values) bool { return vs[realm.ClientKey].String() != "" }},
+		{"a value over a removal", cluster + issuer[:len(issuer)-2] + ", unset: [comment, prompt]}\n", nil, []string{"realm.comment=x"}, func(_ Proxmox, vs realm.Values) bool {
+			return vs[realm.Comment].String() == "x"
+		}},
+	} {
+		c, err := load(t, tt.text, Options{Env: tt.env, Secrets: !strings.Contains(tt.text, "/etc/")}, tt.flags...)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if got := c.Targets[0]; !tt.want(got.Proxmox, got.Realm.Set) {
+			t.Errorf("%s: %+v", tt.name, got)
+		}
+	}
+}
+
+func TestUnsetBetweenLayers(t *testing.T) {
+	c := mustLoad(t, cluster+"realm: {issuer_url: https://auth.example.com, client_id: proxmox, comment: x, client_key: a-key, prompt: login}\n"+
+		"targets: [{name: berlin, realm: {unset: [comment, client-key]}}]\n", Options{})
+	spec := c.Targets[0].Realm
+	if got, want := spec.Set.Properties(), []realm.Property{realm.ClientID, realm.IssuerURL, realm.Prompt}; !slices.Equal(got, want) {
+		t.Errorf("sets %v, want %v", got, want)
+	}
+	if want := []realm.Property{realm.Comment, realm.ClientKey}; !slices.Equal(spec.Unset, want) {
+		t.Errorf("unsets %v, want %v", spec.Unset, want)
+	}
+	if err := spec.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTargets(t *testing.T) {
+	text := `
+proxmox: {endpoints: [pve1], token: realm@pve!agent=of-the-file, ca_file: /etc/ca.pem, timeout: 20s}
+verify: {redirect_urls: ["https://pve.example.com"]}
+realm: {issuer_url: https://auth.example.com, client_id: proxmox}
+targets:
+  - name: berlin
+    proxmox: {endpoints: [berlin], token: realm@pve!agent=of-berlin}
+  - name: second-realm
+    realm: {name: second}
+`
+	c := mustLoad(t, text, Options{})
+	berlin, second := c.Targets[0], c.Targets[1]
+	if p := berlin.Proxmox; p.Token.Reveal() != "realm@pve!agent=of-berlin" || p.CAFile != "" || p.Timeout.String() != "20s" {
+		t.Errorf("berlin inherits the timeout, and neither token nor trust: %+v", p)
+	}
+	if v := berlin.Verify; v.RedirectsDeclared || !slices.Equal(v.RedirectURLs, []string{"https://berlin:8006"}) {
+		t.Errorf("berlin inherits no redirect URLs: %+v", v)
+	}
+	if p := second.Proxmox; p.Token.Reveal() != "realm@pve!agent=of-the-file" || p.CAFile != "/etc/ca.pem" || !second.Verify.RedirectsDeclared || second.Realm.Name != "second" {
+		t.Errorf("the second realm is of the same cluster: %+v", second)
+	}
+
+	one := mustLoad(t, text, Options{Targets: []string{"second-realm", "second-realm"}}, "proxmox.endpoints=other", "realm.name=third")
+	if len(one.Targets) != 1 || one.Targets[0].Realm.Name != "third" || one.Targets[0].Proxmox.Endpoints[0] != "https://other:8006" {
+		t.Errorf("flags with one -t: %+v", one.Targets)
+	}
+	if got := mustLoad(t, cluster+issuer, Options{Targets: []string{"default"}}); len(got.Targets) != 1 {
+		t.Error("-t default names the only target")
+	}
+
+	for _, tt := range []struct {
+		o     Options
+		flags []string
+		want  string
+	}{
+		{Options{}, []string{"proxmox.endpoints=other"}, "--endpoint: must not be given for several targets: one cluster's address or credentials would reach the others"},
+		{Options{Targets: []string{"berlin", "second-realm"}}, []string{"realm.name=other"}, "--realm: must not be given for several targets: one cluster's address or credentials would reach the others"},
+		{Options{Env: []string{"PROXMOX_REALM_PROXMOX_TOKEN=realm@pve!agent=x"}}, nil, "PROXMOX_REALM_PROXMOX_TOKEN: must not be given for several targets: one cluster's address or credentials would reach the others"},
+		{Options{Targets: []string{"berlni"}}, nil, "-t berlni: is no target of the configuration: the nearest is berlin"},
+		{Options{Targets: []string{""}}, nil, "-t: is no target of the configuration"},
+	} {
+		_, err := load(t, text, tt.o, tt.flags...)
+		if got := problemsOf(t, err); got != tt.want {
+			t.Errorf("%+v %v: %q, want %q", tt.o, tt.flags, got, tt.want)
+		}
+	}
+	_, err := load(t, cluster+issuer, Options{Targets: []string{"berlin"}})
+	if got, want := problemsOf(t, err), "-t berlin: the configuration has no targets"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestEnvironmentAndFlagMistakes(t *testing.T) {
+	for _, tt := range []struct{ env, flag, want string }{
+		{"PROXMOX_REALM_REALM_ISUER_URL=hunter2", "", "PROXMOX_REALM_REALM_ISUER_URL: is no variable of this program: the nearest is PROXMOX_REALM_REALM_ISSUER_URL"},
+		{"PROXMOX_REALM_ISSUER_URL=hunter2", "", "PROXMOX_REALM_ISSUER_URL: is no variable of this program: the nearest is PROXMOX_REALM_REALM_ISSUER_URL"},
+		{"PROXMOX_REALM_TOKEN=hunter2", "", "PROXMOX_REALM_TOKEN: is no variable of this program: the nearest is PROXMOX_REALM_PROXMOX_TOKEN"},
+		{"PROXMOX_REALM_hunter2@pve!x=hunter2", "", "?: is no variable of this program"},
+		{"PROXMOX_REALM_PROXMOX_TOKEN_COMMAND=hunter2", "", "PROXMOX_REALM_PROXMOX_TOKEN_COMMAND: proxmox.token_command is taken from files alone: a variable cannot hold a list of arguments"},
+		{"PROXMOX_REALM_REALM_AUTOCREATE=hunter2", "", "PROXMOX_REALM_REALM_AUTOCREATE: must be true or false"},
+		{"PROXMOX_REALM_REALM_AUTOCREATE=", "", "PROXMOX_REALM_REALM_AUTOCREATE: must not be empty: to remove the property, name it in realm.unset"},
+		{"PROXMOX_REALM_CONCURRENCY=", "", "PROXMOX_REALM_CONCURRENCY: must not be empty: leave it out instead"},
+		{"PROXMOX_REALM_CONCURRENCY=hunter2", "", "PROXMOX_REALM_CONCURRENCY: must be a whole number from 1 to 1000"},
+		{"PROXMOX_REALM_REALM_SCOPES=openid,,hunter2", "", "PROXMOX_REALM_REALM_SCOPES: must not be empty: to remove the property, name it in realm.unset"},
+		{"PROXMOX_REALM_CONFIG=", "", "PROXMOX_REALM_CONFIG: must not be empty: unset it instead"},
+		{"PROXMOX_REALM_BINARY=/usr/bin/proxmox-realm", "", ""},
+		{"PROXMOX_TOKEN=hunter2", "", ""},
+		{"PROXMOX_VE_API_TOKEN=hunter2", "", ""}, // the file speaks
+		{"", "proxmox.timeout=hunter2", "proxmox.timeout: must be a duration with its unit, such as 45s or 1h30m"},
+		{"", "realm.scopes=", "--scopes: must not be empty: to remove the property, name it in realm.unset"},
+		{"", "realm.name=", "--realm: must not be empty: leave it out instead"},
+		{"", "realm.nmae=hunter2", "realm.nmae: is no key that a flag can set"},
+		{"", "proxmox.token_file=$UNSET_FOLDER/token", "--token-file: the variable $UNSET_FOLDER is not set"},
+	} {
+		var flags []string
+		if tt.flag != "" {
+			flags = []string{tt.flag}
+		}
+		_, err := load(t, cluster+issuer, Options{Env: []string{tt.env}}, flags...)
+		if got := problemsOf(t, err); got != tt.want {
+			t.Errorf("%s %s:\n%q, want\n%q", tt.env, tt.flag, got, tt.want)
+		}
+	}
+}
+
+// PROXMOX_VE_* count as a set, and only where nothing else says anything about Proxmox, trust aside.
+func TestForeignVariables(t *testing.T) {
+	env := []string{"PROXMOX_VE_ENDPOINT=https://ve.example.com:8006/", "PROXMOX_VE_API_TOKEN=realm@pve!agent=of-ve", "PROXMOX_VE_INSECURE=1", "PROXMOX_VE_USERNAME=", "PROXMOX_TOKEN=wrong"}
+	p := mustLoad(t, issuer, Options{Env: env}).Targets[0].Proxmox
+	if p.Endpoints[0] != "https://ve.example.com:8006" || p.Token.Reveal() != "realm@pve!agent=of-ve" || !p.Insecure {
+		t.Errorf("the set alone: %+v", p)
+	}
+	p = mustLoad(t, "proxmox: {ca_file: /etc/ca.pem}\n"+issuer, Options{Env: env}).Targets[0].Proxmox
+	if p.Insecure || p.CAFile != "/etc/ca.pem" || !p.Token.IsSet() {
+		t.Errorf("trust said elsewhere: %+v", p)
+	}
+	p = mustLoad(t, cluster+issuer, Options{Env: env}).Targets[0].Proxmox
+	if p.Insecure || p.Endpoints[0] != "https://pve1.example.com:8006" || p.Token.Reveal() != "realm@pve!agent=of-the-file" {
+		t.Errorf("beside a file: %+v", p)
+	}
+	_, err := load(t, issuer, Options{Env: env}, "proxmox.endpoints=pve9")
+	if got := problemsOf(t, err); !strings.Contains(got, "proxmox.token_file: is required") {
+		t.Errorf("the set's token went to another endpoint: %q", got)
+	}
+	_, err = load(t, issuer+"targets: [{name: a}, {name: b, realm: {name: other}}]\n", Options{Env: env})
+	if got := problemsOf(t, err); strings.Count(got, "proxmox.endpoints: is required") != 2 {
+		t.Errorf("the set reached several targets: %q", got)
+	}
+	_, err = load(t, issuer, Options{Env: []string{"PROXMOX_VE_ENDPOINT=http://hunter2", "PROXMOX_VE_PASSWORD=hunter2"}})
+	want := "PROXMOX_VE_ENDPOINT: must begin with https://: Proxmox is never asked without TLS\n" +
+		"PROXMOX_VE_PASSWORD: needs proxmox.username beside it: what names credentials replaces all of those below it"
+	if got := problemsOf(t, err); !strings.Contains(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestFlagsAloneAreEnough(t *testing.T) {
+	o := Options{Env: []string{"HOME=/nonexistent"}, Flags: []FlagValue{
+		{"proxmox.endpoints", "pve1"}, {"proxmox.endpoints", "pve2"}, {"proxmox.username", "root@pam"},
+		{"realm.issuer_url", "https://auth.example.com"}, {"realm.client_id", "proxmox"}, {"realm.scopes", "openid groups"}, {"realm.autocreate", "true"},
+	}}
+	if _, err := os.Stat("/etc/proxmox-realm/config.yaml"); err == nil {
+		o.File = "/dev/null" // a machine that has a configuration
+	}
+	c, err := Load(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := c.Targets[0]
+	if !slices.Equal(target.Proxmox.Endpoints, []string{"https://pve1:8006", "https://pve2:8006"}) || target.Realm.Set[realm.Scopes].String() != "openid groups" {
+		t.Errorf("%+v", target)
+	}
+	o.Flags = o.Flags[2:3]
+	_, err = Load(context.Background(), o)
+	if got := problemsOf(t, err); o.File == "" && !strings.Contains(got, "realm.issuer_url: is required: there is no configuration file, and neither a flag nor a variable sets it (--issuer-url, PROXMOX_REALM_REALM_ISSUER_URL)") {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestFind(t *testing.T) {
+	t.Chdir(t.TempDir())
+	home, xdg := t.TempDir(), t.TempDir()
+	for _, dir := range []string{filepath.Join(home, ".config", "proxmox-realm"), filepath.Join(xdg, "proxmox-realm")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, "config.yaml", "not read: the working folder does not count")
+	inHome := write(t, filepath.Join(home, ".config", "proxmox-realm", "config.yaml"), issuer)
+	inXDG := write(t, filepath.Join(xdg, "proxmox-realm", "config.yaml"), issuer)
+	named := write(t, "named.yaml", issuer)
+	for _, tt := range []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"home", Options{Env: []string{"HOME=" + home}}, inHome},
+		{"xdg over home", Options{Env: []string{"HOME=" + home, "XDG_CONFIG_HOME=" + xdg}}, inXDG},
+		{"a relative xdg counts as unset", Options{Env: []string{"HOME=" + home, "XDG_CONFIG_HOME=relative"}}, inHome},
+		{"variable over xdg", Options{Env: []string{"HOME=" + home, "XDG_CONFIG_HOME=" + xdg, "PROXMOX_REALM_CONFIG=" + named}}, named},
+		{"flag over variable", Options{File: inHome, Env: []string{"PROXMOX_REALM_CONFIG=" + named}}, inHome},
+	} {
+		tt.o.Partial = true
+		c, err := Load(context.Background(), tt.o)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if want, _ := filepath.Abs(tt.want); c.File != want {
+			t.Errorf("%s: %s, want %s", tt.name, c.File, want)
+		}
+	}
+	_, err := Load(context.Background(), Options{File: "absent.yaml", Env: []string{"HOME=" + home}})
+	if got := problemsOf(t, err); got != "absent.yaml: no such file" {
+		t.Errorf("an absent file that is named: %q", got)
+	}
+	_, err = Load(context.Background(), Options{Env: []string{"HOME=" + home, "PROXMOX_REALM_CONFIG=absent.yaml"}})
+	if got := problemsOf(t, err); got != "PROXMOX_REALM_CONFIG: absent.yaml: no such file" {
+		t.Errorf("an absent file that the environment names: %q", got)
+	}
+}
+
+func TestTextForms(t *testing.T) {
+	want := mustLoad(t, cluster+issuer, Options{}).Targets
+	for name, text := range map[string]string{
+		"byte order mark":  "\ufeff" + cluster + issuer,
+		"carriage returns": strings.ReplaceAll(cluster+issuer, "\n", "\r\n"),
+		"JSON with tabs":   "{\n\t\"proxmox\": {\"endpoints\": [\"https://pve1.example.com:8006\"],\n\t\t\"token\": \"realm@pve!agent=of-the-file\"},\n\t\"realm\": {\"issuer_url\": \"https:\\/\\/auth.example.com\", \"client_id\": \"proxmox\"}\n}",
+		"an alias":         "proxmox: {endpoints: [&u https://pve1.example.com:8006], token: realm@pve!agent=of-the-file}\n" + "realm: {issuer_url: https://auth.example.com, client_id: proxmox}\nverify: {}\n",
+		"document marks":   "---\n" + cluster + issuer + "...\n",
+	} {
+		if got := mustLoad(t, text, Options{}).Targets; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+}
+
+func TestJSONEscapes(t *testing.T) {
+	c := mustLoad(t, `{"realm": {"comment": "\\ud83d \ud83d\ude00 \u00e9 \" \\u0041 a\/b"}}`, Options{Partial: true})
+	if got, want := c.Targets[0].Realm.Set[realm.Comment].String(), `\ud83d 😀 é " \u0041 a/b`; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestBounds(t *testing.T) {
+	for name, text := range map[string]string{
+		"large":         "# " + strings.Repeat("x", maxFile),
+		"deep":          "realm: " + strings.Repeat("[", 20000),
+		"aliases":       "realm: {comment: &a [x]}\ntargets: [" + strings.Repeat("*a, ", 20000) + "]",
+		"laughs":        "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b]\nrealm: {scopes: *c}",
+		"many mistakes": "targets:\n" + strings.Repeat("  - {}\n", 5000),
+	} {
+		_, err := load(t, text, Options{})
+		var f *fault.Error
+		if !errors.As(err, &f) || f.Code != fault.Config || len(f.Message) > 10000 || f.Hint == "" {
+			t.Errorf("%s: %.200v", name, err)
+		}
+	}
+}
+
+func TestShownForm(t *testing.T) {
+	c := mustLoad(t, "proxmox: {endpoint: PVE1.example.com, password: hunter2, username: root@pam}\n"+
+		"realm: {issuer_url: https://auth.example.com, client_id: \"1\", client_key_file: /etc/key, autocreate: false, comment: \"a: b\"}\n"+
+		"notify: {command: [mail, -s, two words]}\n", Options{})
+	got := map[string]string{}
+	for _, s := range c.Show() {
+		got[s.Key] = s.Value
+	}
+	for key, want := range map[string]string{
+		"proxmox.endpoints": "['https://pve1.example.com:8006']", "proxmox.password": "(sensitive)", "proxmox.username": "root@pam",
+		"realm.client_id": `"1"`, "realm.client_key_file": "/etc/key", "realm.autocreate": "false", "realm.comment": "'a: b'",
+		"notify.command": "[mail, -s, two words]", "realm.name": "authelia", "concurrency": "8", "verify.redirect_urls": "['https://pve1.example.com:8006']",
+	} {
+		if got[key] != want {
+			t.Errorf("%s is shown as %s, want %s", key, got[key], want)
+		}
+	}
+	if _, shown := got["realm.scopes"]; shown {
+		t.Error("what is not managed is not shown")
+	}
+}
