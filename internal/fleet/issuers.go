@@ -82,7 +82,7 @@ func (i inspection) Quick(ctx context.Context) bool {
 func (i inspection) Client(ctx context.Context, q reconcile.Question) ([]check.Check, reconcile.Verdict) {
 	i.asked()
 	answer := i.Inspection.Client(ctx, issuer.Question{
-		Login: q.Login, RedirectURLs: q.Redirects, RedirectsDeclared: q.Declared, Quiet: q.Quiet,
+		Login: q.Login, RedirectURLs: q.Redirects, RedirectsDeclared: q.Declared, Quiet: q.Quiet, KeyUnknown: q.KeyUnknown,
 	})
 	verdict := verdictOf(answer.Credentials)
 	if after, limited := answer.RateLimited(); limited {

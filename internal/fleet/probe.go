@@ -55,7 +55,7 @@ func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expi
 	i := client.Inspect(ctx, p.Login.IssuerURL)
 	checks := i.Checks(ctx, issuer.View{Login: p.Login, Version: func() realm.Version { return p.Version }})
 	if p.Login.ClientID != "" {
-		answer := i.Client(ctx, issuer.Question{Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true})
+		answer := i.Client(ctx, issuer.Question{Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true, KeyUnknown: !p.Login.ClientKey.IsSet()})
 		checks = append(checks, answer.Checks...)
 	}
 	*expiry, _ = i.Certificate()

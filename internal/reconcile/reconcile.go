@@ -69,7 +69,9 @@ type Question struct {
 	Login     realm.Login
 	Redirects []string
 	Declared  bool // an administrator wrote the redirect URLs down; derived ones warn instead of failing
-	Quiet     bool // the question repeats: ask in the way that costs the issuer least
+	// KeyUnknown: the key is not managed, and the realm that holds it could not be read.
+	KeyUnknown bool
+	Quiet      bool // the question repeats: ask in the way that costs the issuer least
 }
 
 // Verdict is what an issuer says of a client's key.
@@ -313,6 +315,7 @@ func (r *run) examine(ctx context.Context) error {
 	asking := occasion{proxmox: r.AskProxmox != Never, client: r.AskClient != Never, users: true}
 	if err != nil {
 		asking.proxmox, asking.users, asking.unread = false, false, true
+		r.unread = true
 	}
 	if failed := r.verify(ctx, asking); failed != nil {
 		return failed
@@ -388,7 +391,7 @@ func (r *run) realmCheck() check.Check {
 func (r *run) askClient(ctx context.Context, login realm.Login) ([]check.Check, Verdict) {
 	checks, verdict := r.inspection.Client(ctx, Question{
 		Login: login, Redirects: r.Redirects, Declared: r.RedirectsDeclared,
-		Quiet: r.Quiet || r.Wait > 0 && !r.sent,
+		KeyUnknown: r.unread && !login.ClientKey.IsSet(), Quiet: r.Quiet || r.Wait > 0 && !r.sent,
 	})
 	return check.Failures(r.add(checks...)), verdict
 }

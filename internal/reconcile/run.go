@@ -35,6 +35,7 @@ type run struct {
 	checks   []check.Check
 	warnings []string
 	saved    string
+	unread   bool // the realm could not be read
 	sent     bool // a write went out
 	drift    bool // something would be written
 }
