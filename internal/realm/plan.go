@@ -308,7 +308,7 @@ func (p Plan) Params() Params {
 		fields["digest"] = p.before.Digest
 	case None, Refuse, Delete:
 	}
-	return Params{fields: &fields}
+	return hide(fields)
 }
 
 // RestoreParams returns the parameters of the POST that creates a realm as it was stored.
@@ -318,19 +318,24 @@ func RestoreParams(name string, stored Current) Params {
 		fields = map[string]any{}
 	}
 	fields["realm"], fields["type"] = name, stored.Type
-	return Params{fields: &fields}
+	return hide(fields)
 }
 
 // Params are the parameters of one write. They hold a client key in clear, so every rendering
-// shows the names alone; the pointer keeps them from printers that ignore methods, as in secret.Secret.
-type Params struct{ fields *map[string]any }
+// shows the names alone. They sit behind a function, so that printers which ignore methods (fmt on
+// unexported fields) show an address.
+type Params struct{ reveal func() map[string]any }
+
+func hide(fields map[string]any) Params {
+	return Params{reveal: func() map[string]any { return maps.Clone(fields) }}
+}
 
 // Reveal returns the parameters as the API takes them, secrets included.
 func (p Params) Reveal() map[string]any {
-	if p.fields == nil {
+	if p.reveal == nil {
 		return nil
 	}
-	return maps.Clone(*p.fields)
+	return p.reveal()
 }
 
 // Names returns the parameters' names, sorted.
