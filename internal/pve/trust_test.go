@@ -116,8 +116,10 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		"token of two lines":      func(o *pve.Options) { o.Token = secret.New("root@pam!x=" + tokenSecret + "\nX: y") },
 		"quoted token":            func(o *pve.Options) { o.Token = secret.New(`"root@pam!x=` + tokenSecret + `"`) },
 		"empty token":             func(o *pve.Options) { o.Token = secret.New("") },
-		"user without realm":      func(o *pve.Options) { o.Token, o.Username, o.Password = secret.Secret{}, "root", secret.New(tokenSecret) },
-		"user without password":   func(o *pve.Options) { o.Token, o.Username = secret.Secret{}, "root@pam" },
+		"user without realm": func(o *pve.Options) {
+			o.Token, o.Username, o.Password = secret.Secret{}, "root", secret.New(tokenSecret)
+		},
+		"user without password": func(o *pve.Options) { o.Token, o.Username = secret.Secret{}, "root@pam" },
 	} {
 		o := good()
 		change(&o)
