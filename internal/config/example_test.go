@@ -1,0 +1,54 @@
+package config
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Every example loads, and full.yaml names every key.
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d examples, %v", len(files), err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(file)
+		o := Options{File: write(t, filepath.Join(t.TempDir(), name), string(data))}
+		if name == "environment.yaml" {
+			o.Env = []string{
+				"PROXMOX_REALM_CONFIG=/config/environment.yaml", "PROXMOX_REALM_REALM_CLIENT_KEY=a-key",
+				"PROXMOX_REALM_PROXMOX_ENDPOINTS=https://pve1.example.com:8006,https://pve2.example.com:8006", "PROXMOX_REALM_PROXMOX_TOKEN=user@realm!id=secret",
+			}
+		}
+		c, err := Load(context.Background(), o)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if len(c.Warnings) > 0 {
+			t.Errorf("%s: %q", name, c.Warnings)
+		}
+		switch name {
+		case "full.yaml":
+			lines := strings.Split(string(data), "\n")
+			for _, k := range Keys() {
+				leaf := k.Path[strings.LastIndex(k.Path, ".")+1:] + ":"
+				if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(strings.TrimLeft(line, " #"), leaf) }) {
+					t.Errorf("full.yaml says nothing of %s", k.Path)
+				}
+			}
+		case "many-clusters.yaml":
+			if len(c.Targets) != 3 || c.Targets[1].Proxmox.CAFile != "" || c.Targets[2].Realm.Name != "authelia-lab" {
+				t.Errorf("%+v", c.Targets)
+			}
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
+)
+
+func schema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	text, err := Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	if err := compiler.AddResource("schema.json", document); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return compiled
+}
+
+// validate asks the schema about a file's text.
+func validate(t *testing.T, s *jsonschema.Schema, text []byte) error {
+	t.Helper()
+	var value any
+	if err := yaml.Unmarshal(text, &value); err != nil {
+		return err
+	}
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Validate(instance)
+}
+
+func TestSchemaTakesTheExamples(t *testing.T) {
+	s := schema(t)
+	files, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%d examples, %v", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := validate(t, s, text); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	if err := validate(t, s, nil); err != nil {
+		t.Errorf("an empty file: %v", err)
+	}
+}
+
+// The schema refuses the mistakes that a schema can see; the others it takes.
+func TestSchemaRefusesTheMistakes(t *testing.T) {
+	s := schema(t)
+	unseen := []string{ // meaning, and what several layers say together
+		"alias", "binary-tag", "custom-tag", "claim", "client-key-not", "control", "duration-too-long", "endpoint-", "endpoints-twice", "fingerprint",
+		"ca-file-and", "groups-claim", "insecure", "listen", "merge", "no-", "not-", "nothing", "otp-not", "password-without", "path-", "realm-name",
+		"redirect", "targets-with", "target-inherits", "token-", "too-long", "two-documents", "unset-and", "username-", "variable", "word-", "line-feed", "absent-value",
+	}
+	seen := 0
+	files, err := filepath.Glob("testdata/mistakes/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+next:
+	for _, file := range files {
+		name := filepath.Base(file)
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := validate(t, s, text) != nil
+		for _, prefix := range unseen {
+			if strings.HasPrefix(name, prefix) {
+				continue next
+			}
+		}
+		if seen++; !refused {
+			t.Errorf("the schema takes %s", name)
+		}
+	}
+	if seen < 40 {
+		t.Errorf("only %d mistakes are asked about", seen)
+	}
+}
+
+func TestSchemaKnowsEveryKey(t *testing.T) {
+	text, err := Schema()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s struct {
+		Properties map[string]any
+		Defs       map[string]struct {
+			Properties           map[string]struct{ Description string }
+			AdditionalProperties *bool
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range Keys() {
+		section, name, nested := strings.Cut(k.Path, ".")
+		if !nested {
+			if s.Properties[k.Path] == nil {
+				t.Errorf("no %s", k.Path)
+			}
+			continue
+		}
+		d := s.Defs[section]
+		if d.Properties[name].Description != k.Doc || d.AdditionalProperties == nil || *d.AdditionalProperties {
+			t.Errorf("no %s, or its section is open", k.Path)
+		}
+	}
+}
