@@ -77,7 +77,7 @@ func (o Options) validatePolicy() error {
 	switch {
 	case o.Policy == "one_factor" || o.Policy == "two_factor":
 		return nil
-	case o.Policy == "deny" || badText(o.Policy):
+	case o.Policy == "deny" || !policyName().MatchString(o.Policy):
 		return fault.New(fault.Usage, "no client can have this authorization policy").
 			WithHint("choose one_factor, two_factor or the name of a policy under identity_providers.oidc.authorization_policies")
 	case o.Version.Less(policiesSince):
@@ -86,6 +86,10 @@ func (o Options) validatePolicy() error {
 	}
 	return nil
 }
+
+// policyName is what Authelia takes as the name of a policy: its pattern for keys that users choose, less the dot,
+// which it takes for a step down.
+var policyName = lazily(`^[a-zA-Z0-9]([a-zA-Z0-9/_:~-]*[a-zA-Z0-9])?$`)
 
 func badText(s string) bool {
 	return s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })

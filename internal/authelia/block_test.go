@@ -58,7 +58,7 @@ func TestBlock(t *testing.T) {
 		{"claims-4.38", func(o *authelia.Options) {
 			o.Login.QueryUserinfo, o.Version = false, authelia.Version{Major: 4, Minor: 38}
 		}},
-		{"policy", func(o *authelia.Options) { o.Policy, o.Whole, o.Name = "admins' own", true, "Proxmox VE: Köln" }},
+		{"policy", func(o *authelia.Options) { o.Policy, o.Whole, o.Name = "admins", true, "Köln's Proxmox: VE" }},
 	} {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
 		tt.change(&o)
@@ -97,6 +97,7 @@ func TestBlockRefusesWhatAutheliaWouldRefuse(t *testing.T) {
 		{"client id with a space", func(o *authelia.Options) { o.Login.ClientID = "my proxmox" }, fault.Config},
 		{"name with a line feed", func(o *authelia.Options) { o.Name = "a\nb" }, fault.Usage},
 		{"deny", func(o *authelia.Options) { o.Policy = "deny" }, fault.Usage},
+		{"policy with a dot", func(o *authelia.Options) { o.Policy = "a.b" }, fault.Usage},
 		{"policy by name before 4.38", func(o *authelia.Options) { o.Policy, o.Version = "admins", authelia.Version{Major: 4, Minor: 37} }, fault.Usage},
 	} {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest}

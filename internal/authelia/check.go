@@ -25,7 +25,7 @@ func Check(want Client, files ...File) []check.Check {
 		doc := parse(file, want.Login.ClientID)
 		doc.name = c.clean.Clean(doc.name)
 		c.docs = append(c.docs, doc)
-		c.clean.Hold(secretsIn(doc.root)...)
+		c.clean.Hold(secretsIn(doc)...)
 	}
 	c.run()
 	return c.found
@@ -97,12 +97,19 @@ func (c *checker) file() {
 	}
 }
 
+// maxClients bounds how many clients are searched, and maxSecrets how many values are kept from being shown.
+const (
+	maxClients = 4096
+	maxSecrets = 1024
+)
+
 // clients is where Authelia lists its clients.
 var clients = []string{"identity_providers", "oidc", "clients"}
 
 // locate finds the client. A list in a later file replaces the list of an earlier one as a whole.
 func (c *checker) locate() {
-	var replaced, similar *yaml.Node
+	var replaced *yaml.Node
+	similar := ""
 	var found []*yaml.Node
 	unseen := ""
 	for _, doc := range c.docs {
@@ -117,7 +124,7 @@ func (c *checker) locate() {
 			replaced = found[0]
 		}
 		found = nil
-		for _, item := range list.Content {
+		for _, item := range list.Content[:min(len(list.Content), maxClients)] {
 			id, known := clientID(item)
 			switch {
 			case !known:
@@ -126,7 +133,7 @@ func (c *checker) locate() {
 				found = append(found, resolve(item))
 				c.doc = doc
 			case strings.EqualFold(strings.TrimSpace(id), c.want.Login.ClientID):
-				similar = item
+				similar = fmt.Sprintf("%s:%d", doc.name, item.Line)
 			}
 		}
 	}
@@ -134,7 +141,6 @@ func (c *checker) locate() {
 	id := c.want.Login.ClientID
 	switch {
 	case len(found) > 1:
-		c.client = found[0]
 		c.add(check.Failed(CheckClient, "keep one of them", "%d clients have the id %s, and authelia refuses that", len(found), id).
 			Because("%s", c.where(lines(found)...)))
 	case len(found) == 1:
@@ -143,9 +149,9 @@ func (c *checker) locate() {
 	case replaced != nil:
 		c.add(check.Failed(CheckClient, "write all clients into one file", "a later file replaces the list that has client %s", id).
 			Because("%s", c.where(replaced.Line)))
-	case similar != nil:
+	case similar != "":
 		c.add(check.Failed(CheckClient, "spell the id alike on both sides", "the client is spelled otherwise than %s", id).
-			Because("line %d", similar.Line))
+			Because("%s", similar))
 	case unseen != "":
 		c.add(check.Skipped(CheckClient, "no client %s is written out, and what fills in the rest cannot be seen", id).Because("%s", unseen))
 	default:
@@ -745,18 +751,22 @@ func (c *checker) consent(id check.ID) check.Check {
 	return check.Passed(id, "the consent mode is %s", mode)
 }
 
-// secretsIn returns the values that must not be shown, wherever they turn up again.
-func secretsIn(n *yaml.Node) []secret.Secret {
+// secretsIn returns the values of a file that must not be shown, wherever they turn up again.
+func secretsIn(doc document) []secret.Secret {
 	var out []secret.Secret
-	walk(n, 0, func(key string, value *yaml.Node) {
-		if !sensitive(key) || value.Kind != yaml.ScalarNode || len(value.Value) < 8 {
-			return
+	hold := func(key, value string) {
+		if sensitive(key) && len(value) >= 8 && len(out) < maxSecrets {
+			out = append(out, secret.New(value), secret.New(strings.TrimPrefix(value, plaintextPrefix)))
 		}
-		out = append(out, secret.New(value.Value))
-		if clear, ok := strings.CutPrefix(value.Value, plaintextPrefix); ok {
-			out = append(out, secret.New(clear))
+	}
+	walk(doc.root, 0, func(key string, value *yaml.Node) {
+		if value.Kind == yaml.ScalarNode {
+			hold(key, value.Value)
 		}
 	})
+	for _, pair := range doc.pairs {
+		hold(pair[0], pair[1])
+	}
 	return out
 }
 

@@ -129,14 +129,17 @@ func isPlaintext(clientSecret string) bool {
 	return strings.HasPrefix(clientSecret, plaintextPrefix) || !strings.HasPrefix(clientSecret, "$")
 }
 
-// Limits beyond which a digest is not verified: the file may be anyone's, and a digest names its own cost.
+// Limits beyond which a digest is not verified: the file may be anyone's, and a digest names its own cost. Each is
+// above what Authelia's own tools make by default, and takes seconds at most.
 const (
-	maxIterations = 10_000_000 // PBKDF2 and SHA-crypt
-	maxMemory     = 256 << 10  // KiB, Argon2
-	maxPasses     = 16         // Argon2
-	maxLog        = 17         // bcrypt and scrypt
-	maxLanes      = 16         // r and p of scrypt, p of Argon2
-	maxDigest     = 1024       // characters
+	maxIterations = 2_000_000 // PBKDF2 and SHA-crypt
+	maxMemory     = 256 << 10 // KiB, Argon2
+	maxPasses     = 8         // Argon2
+	maxCost       = 15        // bcrypt, a logarithm
+	maxLog        = 17        // scrypt, N as a logarithm
+	maxLanes      = 16        // r of scrypt, p of Argon2
+	maxParallel   = 4         // p of scrypt
+	maxDigest     = 1024      // characters
 )
 
 // costly reads the cost from a digest in modular crypt format. A cost that is no number counts as too high.
@@ -155,13 +158,13 @@ func costly(digest string) bool {
 		}
 		return parameter(cost, "m", maxMemory) || parameter(cost, "t", maxPasses) || parameter(cost, "p", maxLanes) || parameter(cost, "k", maxDigest)
 	case name == "scrypt":
-		return parameter(cost, "ln", maxLog) || parameter(cost, "r", maxLanes) || parameter(cost, "p", maxLanes)
+		return parameter(cost, "ln", maxLog) || parameter(cost, "r", maxLanes) || parameter(cost, "p", maxParallel)
 	case name == "y": // yescrypt packs its cost, and Authelia's own tools never make it
 		return true
 	case strings.HasPrefix(name, "2"):
-		return over(cost, maxLog)
+		return over(cost, maxCost)
 	case strings.HasPrefix(name, "bcrypt"): // $bcrypt-sha256$v=2,t=2b,r=12$
-		return parameter(cost, "r", maxLog)
+		return parameter(cost, "r", maxCost)
 	case name == "5" || name == "6":
 		return strings.HasPrefix(cost, "rounds=") && parameter(cost, "rounds", maxIterations)
 	}

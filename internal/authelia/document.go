@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -16,8 +17,8 @@ type File struct {
 	Data []byte
 }
 
-// maxFile bounds a file; Authelia's annotated template is 80 KiB.
-const maxFile = 4 << 20
+// maxFile bounds a file, in bytes; Authelia's annotated template has 80 KiB.
+const maxFile = 1 << 20
 
 // filled stands for what a template puts in place of an action: a character of the private use area, which
 // YAML takes in every place where text can stand.
@@ -27,11 +28,12 @@ const filled = "\uE000"
 // YAML is searched for the one client alone.
 type document struct {
 	name       string
-	root       *yaml.Node // nil where there is none
-	filters    bool       // it has templates
-	templated  int        // line of the first template action that may write whole lines; 0: none
-	broken     int        // line at which the file stops being YAML; 0: none
-	unreadable string     // why nothing could be read; ""
+	root       *yaml.Node  // nil where there is none
+	filters    bool        // it has templates
+	templated  int         // line of the first template action that may write whole lines; 0: none
+	broken     int         // line at which the file stops being YAML; 0: none
+	pairs      [][2]string // keys and values by line, of a file that is no YAML
+	unreadable string      // why nothing could be read; ""
 }
 
 // parse reads a file. It keeps line numbers as they are in the file.
@@ -42,17 +44,18 @@ func parse(file File, clientID string) document {
 	}
 	switch {
 	case len(file.Data) > maxFile:
-		doc.unreadable = "larger than 4 MiB"
+		doc.unreadable = "larger than 1 MiB"
 		return doc
 	case !utf8.Valid(file.Data):
 		doc.unreadable = "not UTF-8 text"
 		return doc
 	}
 	text, templated := withoutTemplates(file.Data)
-	doc.templated, doc.filters = templated, action.Match(file.Data)
+	doc.templated, doc.filters = templated, action().Match(file.Data)
 	root := &yaml.Node{}
 	if err := yaml.Unmarshal(text, root); err != nil {
 		doc.broken = lineOf(err)
+		doc.pairs = pairs(text)
 		root = excerpt(text, clientID)
 	}
 	if root != nil && root.Kind == yaml.DocumentNode && len(root.Content) == 1 {
@@ -64,7 +67,7 @@ func parse(file File, clientID string) document {
 // lineOf takes the line number, and nothing else, from a syntax error: the library has it in the text alone, and
 // the rest of the text may quote the file.
 func lineOf(err error) int {
-	if m := errorLine.FindStringSubmatch(err.Error()); m != nil {
+	if m := errorLine().FindStringSubmatch(err.Error()); m != nil {
 		if n, err := strconv.Atoi(m[1]); err == nil && n > 0 {
 			return n
 		}
@@ -72,24 +75,29 @@ func lineOf(err error) int {
 	return 1
 }
 
+// Patterns are compiled at their first use: one command of many needs them.
 var (
-	errorLine = regexp.MustCompile(`line (\d+)`)
+	errorLine = lazily(`line (\d+)`)
+	action    = lazily(`(?s)\{\{.*?\}\}`)
 	// control matches actions that write nothing of their own.
-	control = regexp.MustCompile(`^\{\{-?\s*(if|else|end|with|define|block|break|continue|/\*|\$\w+\s*:?=)`)
-	action  = regexp.MustCompile(`(?s)\{\{.*?\}\}`)
+	control = lazily(`^\{\{-?\s*(if|else|end|with|define|block|break|continue|/\*|\$\w+\s*:?=)`)
 )
+
+func lazily(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
 
 // withoutTemplates replaces Go template actions (Authelia's `template` file filter): one that has its line to itself by an
 // empty line, any other by [filled]. Lines stay where they are.
 func withoutTemplates(data []byte) (text []byte, firstWriting int) {
 	var out bytes.Buffer
 	last, line := 0, 1
-	for _, at := range action.FindAllIndex(data, -1) {
+	for _, at := range action().FindAllIndex(data, -1) {
 		out.Write(data[last:at[0]])
 		line += bytes.Count(data[last:at[0]], []byte("\n"))
 		body := data[at[0]:at[1]]
 		alone := ownLine(data, at[0], at[1])
-		if alone && firstWriting == 0 && !control.Match(body) {
+		if alone && firstWriting == 0 && !control().Match(body) {
 			firstWriting = line
 		}
 		if !alone {
@@ -103,14 +111,19 @@ func withoutTemplates(data []byte) (text []byte, firstWriting int) {
 	return out.Bytes(), firstWriting
 }
 
-// ownLine tells whether nothing but white space, other actions and a comment's mark share the action's line.
+// ownLine tells whether nothing but white space and other actions share the action's line. Lines of more than
+// maxLine bytes are not looked at, or a file of actions alone would take hours.
 func ownLine(data []byte, from, to int) bool {
-	before := data[bytes.LastIndexByte(data[:from], '\n')+1 : from]
-	after := data[to:]
-	if end := bytes.IndexByte(after, '\n'); end >= 0 {
+	const maxLine = 4 << 10
+	before, after := data[max(0, from-maxLine):from], data[to:min(len(data), to+maxLine)]
+	start, end := bytes.LastIndexByte(before, '\n'), bytes.IndexByte(after, '\n')
+	if start < 0 && from > maxLine || end < 0 && to+maxLine < len(data) {
+		return false
+	}
+	if end >= 0 {
 		after = after[:end]
 	}
-	before, after = action.ReplaceAll(before, nil), action.ReplaceAll(after, nil)
+	before, after = action().ReplaceAll(before[start+1:], nil), action().ReplaceAll(after, nil)
 	return len(bytes.TrimSpace(before)) == 0 && len(bytes.TrimSpace(after)) == 0
 }
 
@@ -119,10 +132,15 @@ func ownLine(data []byte, from, to int) bool {
 func excerpt(text []byte, clientID string) *yaml.Node {
 	lines := strings.Split(string(text), "\n")
 	names := regexp.MustCompile(`^\s*(-\s+)?['"]?(client_id|id)['"]?\s*:\s*['"]?` + regexp.QuoteMeta(clientID) + `['"]?\s*(#.*)?$`)
+	attempts := 0
 	for at, line := range lines {
+		if attempts == 8 {
+			break
+		}
 		if !names.MatchString(strings.TrimRight(line, "\r")) {
 			continue
 		}
+		attempts++
 		start := at
 		for start >= 0 && (blank(lines[start]) || !strings.HasPrefix(strings.TrimLeft(lines[start], " "), "- ") || indentation(lines[start]) > indentation(line)) {
 			start--
@@ -144,6 +162,17 @@ func excerpt(text []byte, clientID string) *yaml.Node {
 		}}
 	}
 	return nil
+}
+
+var pair = lazily(`(?m)^[ \t-]*['"]?(\w+)['"]?[ \t]*:[ \t]*['"]?(.*?)['"]?[ \t]*(?:#.*)?\r?$`)
+
+// pairs reads what looks like a key with its value on one line.
+func pairs(text []byte) [][2]string {
+	var out [][2]string
+	for _, m := range pair().FindAllSubmatch(text, -1) {
+		out = append(out, [2]string{string(m[1]), string(m[2])})
+	}
+	return out
 }
 
 func blank(line string) bool {
@@ -178,7 +207,7 @@ type entry struct {
 // entries returns the keys of a mapping in their order, keys merged by `<<` after the mapping's own.
 func entries(n *yaml.Node) []entry {
 	var own []entry
-	budget := 4096 // merges of merges multiply
+	budget := 1024 // merges of merges multiply
 	collect(n, 0, &budget, func(e entry) { own = append(own, e) })
 	return own
 }
@@ -195,7 +224,7 @@ func collect(n *yaml.Node, depth int, budget *int, add func(entry)) {
 		switch {
 		case value == nil:
 		case key.Tag == "!!merge" && value.Kind == yaml.SequenceNode:
-			merged = append(merged, value.Content...)
+			merged = append(merged, value.Content[:min(len(value.Content), 64)]...)
 		case key.Tag == "!!merge":
 			merged = append(merged, value)
 		default:
@@ -238,12 +267,23 @@ func scalar(n *yaml.Node) (text string, known bool) {
 	if n.Tag == "!!null" {
 		return "", true
 	}
-	return n.Value, !strings.Contains(n.Value, filled) && !variable.MatchString(n.Value)
+	return n.Value, !strings.Contains(n.Value, filled) && !hasVariable(n.Value)
 }
 
-// variable matches what Authelia's `expand-env` file filter fills in, and the `$$` that it makes one `$`. A digest begins
-// with its algorithm in lower case, so `$PBKDF2` is a variable and `$pbkdf2-sha512$` is none.
-var variable = regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*\}|^\$[A-Z_][A-Z0-9_]*$|^\$\$`)
+// hasVariable tells whether Authelia's `expand-env` file filter, where it is on, fills in a part of a value. A
+// digest is full of dollars, with its algorithm in lower case after the first: of what begins with one, only a value that is a
+// variable as a whole counts, or one whose dollars are doubled for the filter to halve.
+func hasVariable(value string) bool {
+	if strings.HasPrefix(value, "$") {
+		return strings.HasPrefix(value, "$$") || wholeVariable().MatchString(value)
+	}
+	return variable().MatchString(value)
+}
+
+var (
+	wholeVariable = lazily(`^\$(\{\w+\}|[A-Z_][A-Z0-9_]*)$`)
+	variable      = lazily(`\$(\{\w+\}|[A-Z_][A-Z0-9_]*)`)
+)
 
 // word is one item of a list, with its line.
 type word struct {

@@ -5,7 +5,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"proxmox-realm/internal/fault"
@@ -56,6 +58,29 @@ func TestWriteKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, path, "third") // and 0600 again
+	only(t, folder, "client-key")
+}
+
+func TestOfManyWritersOneWins(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "client-key")
+	start, won := make(chan struct{}), make(chan string, 16)
+	var writers sync.WaitGroup
+	for i := range cap(won) {
+		writers.Go(func() {
+			<-start
+			if WriteKey(path, secret.New(strconv.Itoa(i)), false) == nil {
+				won <- strconv.Itoa(i)
+			}
+		})
+	}
+	close(start)
+	writers.Wait()
+	close(won)
+	if len(won) != 1 {
+		t.Fatalf("%d writers believe that the file is theirs", len(won))
+	}
+	holds(t, path, <-won)
 	only(t, folder, "client-key")
 }
 
