@@ -159,6 +159,9 @@ var rules = []rule{
 // notInSchema is what a 400 says of a parameter that the API does not know (PVE::JSONSchema).
 const notInSchema = "property is not defined in schema"
 
+// noTicket is what a 401 says where no credentials were seen (PVE::HTTPServer).
+const noTicket = "No ticket"
+
 // classify sets what kind of refusal an answer outside 2xx is.
 func classify(e *Error, said string, fields map[string]string, c *check.Cleaner) {
 	e.Reason = c.Clean(said)
@@ -370,7 +373,11 @@ func (e *Error) explain() (code fault.Code, message, hint string) {
 		return fault.Internal, fmt.Sprintf("%s refuses the login: %s", host, e.Reason),
 			"the reason is in the node's syslog alone: `journalctl -u pvedaemon --since -5min`"
 	}
-	return fault.ProxmoxFailed, fmt.Sprintf("%s of %s fails: %s", e.request(), host, e.Reason),
+	said := e.Reason
+	if e.Status != 500 { // which Proxmox gives for everything
+		said = fmt.Sprintf("%d %s", e.Status, e.Reason)
+	}
+	return fault.ProxmoxFailed, fmt.Sprintf("%s of %s fails: %s", e.request(), host, said),
 		"`journalctl -u pvedaemon -u pveproxy` on the node may say more"
 }
 
@@ -401,6 +408,9 @@ func (e *Error) credentialHint() string {
 		return e.advice
 	}
 	user, id, token := strings.Cut(e.who, "!")
+	if token && e.Reason == noTicket {
+		return "the token did not arrive: a reverse proxy in front of Proxmox may drop the Authorization header" + e.otherService()
+	}
 	if token {
 		return fmt.Sprintf("`pveum user token list %s` on a node shows whether %s is there and not expired, `pveum user list` whether its user is enabled; else the secret in proxmox.token is another one%s",
 			quote(user), id, e.otherService())
@@ -435,10 +445,17 @@ func (e *Error) grantHint() string {
 		case strings.HasPrefix(e.Path, "/access/permissions"):
 			path, privileges = "/access", []string{"Sys.Audit"}
 		default:
-			return ""
+			return "`" + e.permissionsCommand() + "` on a node shows what is granted"
 		}
 	}
 	return "as root on a node: " + strings.Join(Grant(e.who, path, privileges[0]), "; ")
+}
+
+func (e *Error) permissionsCommand() string {
+	if user, id, token := strings.Cut(e.who, "!"); token {
+		return "pveum user token permissions " + quote(user) + " " + quote(id)
+	}
+	return "pveum user permissions " + quote(e.who)
 }
 
 func (e *Error) refusals() string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/luthermonson/go-proxmox"
@@ -35,6 +36,9 @@ func (c *Client) Send(ctx context.Context, method, path, body string) error {
 
 // SetNow moves the clock by which tickets age.
 func (c *Client) SetNow(now func() time.Time) { c.auth.(*login).now = now }
+
+// SetProxy takes the place of HTTPS_PROXY, which net/http reads once in a process and never for loopback addresses.
+func (c *Client) SetProxy(u *url.URL) { c.base.Proxy = http.ProxyURL(u) }
 
 // Rule is a row of the table of texts.
 type Rule struct {

@@ -1,9 +1,13 @@
 package pve_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -243,4 +247,65 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	done.Wait()
+}
+
+// A proxy carries TLS and sees no token; one that refuses is named.
+func TestProxy(t *testing.T) {
+	n := start(t, func(*call) answer { return byID(t, "read").answer() })
+	var head strings.Builder
+	proxy := func(status string) *url.URL {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var done sync.WaitGroup
+		done.Go(func() {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = conn.Close() }()
+			reader := bufio.NewReader(conn)
+			req, err := http.ReadRequest(reader)
+			if err != nil {
+				return
+			}
+			_ = req.Write(&head)
+			if status != "200 OK" {
+				_, _ = conn.Write([]byte("HTTP/1.1 " + status + "\r\nContent-Length: 0\r\n\r\n"))
+				return
+			}
+			node, err := net.Dial("tcp", req.Host)
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("HTTP/1.1 " + status + "\r\n\r\n"))
+			done.Go(func() { _, _ = io.Copy(node, reader); _ = node.Close() })
+			_, _ = io.Copy(conn, node)
+		})
+		t.Cleanup(func() { _ = l.Close(); done.Wait() })
+		return &url.URL{Scheme: "http", Host: l.Addr().String()}
+	}
+	through := connect(t, nil, n)
+	through.SetProxy(proxy("200 OK"))
+	if _, err := through.Realm(t.Context(), "authelia"); err != nil {
+		t.Error(err)
+	}
+	through.Close()
+	if !strings.HasPrefix(head.String(), "CONNECT ") || strings.Contains(head.String(), tokenSecret) {
+		t.Errorf("the proxy saw %q", head.String())
+	}
+
+	refused := connect(t, nil, n)
+	refused.SetProxy(proxy("407 Proxy Authentication Required"))
+	err := refused.Delete(t.Context(), "authelia")
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Code != fault.Unreachable || !strings.Contains(f.Message, "refuses to connect: 407 Proxy Authentication Required") || !strings.Contains(f.Hint, "NO_PROXY") || errors.Is(err, realm.ErrLost) {
+		t.Errorf("%v", err)
+	}
+	away := connect(t, nil, n)
+	away.SetProxy(&url.URL{Scheme: "http", Host: strings.TrimPrefix(dead(t).URL, "https://")})
+	if _, err := away.Realm(t.Context(), "authelia"); !errors.As(err, &f) || !strings.Contains(f.Message, "the proxy of HTTPS_PROXY cannot be reached") {
+		t.Errorf("%v", err)
+	}
 }

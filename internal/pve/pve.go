@@ -349,6 +349,12 @@ func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
 		Protocols:              new(http.Protocols),
 	}
 	t.Protocols.SetHTTP1(true)
+	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
+		if res.StatusCode != http.StatusOK {
+			return &proxyError{status: res.Status}
+		}
+		return nil
+	}
 	return t
 }
 

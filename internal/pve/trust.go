@@ -140,14 +140,23 @@ func dialer(timeout time.Duration) func(context.Context, string, string) (net.Co
 	return (&net.Dialer{Timeout: timeout, KeepAlive: 15 * time.Second}).DialContext
 }
 
+// proxyError is the answer of a proxy that makes no connection.
+type proxyError struct{ status string }
+
+func (e *proxyError) Error() string { return "the proxy refuses to connect" }
+
 // describe says in plain words what happened to a connection, and what to look at.
 func (t *transport) describe(err error, p *progress, e *Error) (reason, advice string) {
 	var dns *net.DNSError
 	var op *net.OpError
 	var record tls.RecordHeaderError
-	if errors.As(err, &op) && op.Op == "proxyconnect" {
-		return "the proxy of HTTPS_PROXY cannot be reached: " + t.cleaner.Clean(op.Err.Error()),
-			"set NO_PROXY for the nodes, or unset HTTPS_PROXY"
+	var proxy *proxyError
+	const noProxy = "set NO_PROXY for the nodes, or unset HTTPS_PROXY"
+	switch {
+	case errors.As(err, &proxy):
+		return "the proxy of HTTPS_PROXY refuses to connect: " + t.cleaner.Clean(proxy.status), noProxy
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "the proxy of HTTPS_PROXY cannot be reached: " + t.cleaner.Clean(op.Err.Error()), noProxy
 	}
 	switch {
 	case errors.As(err, &dns):
