@@ -27,6 +27,8 @@ const (
 	maxRequests     = 100 // on one connection
 	idleTimeout     = 5 * time.Second
 	handshakeLimit  = 30 * time.Second
+	drainLimit      = 2 * time.Second
+	drainBytes      = 16 << 20
 	compressionFrom = 1024 // bytes
 	jsonType        = "application/json;charset=UTF-8"
 )
@@ -61,7 +63,7 @@ type response struct {
 func (s *Server) serve(conn net.Conn) {
 	raw := conn
 	defer func() {
-		_ = raw.Close()
+		_ = conn.Close() // says goodbye where it is TLS
 		s.forget(raw)
 	}()
 	in := bufio.NewReaderSize(conn, 4096)
@@ -95,9 +97,24 @@ func (s *Server) serve(conn net.Conn) {
 			res = redirectToTLS(r)
 		}
 		if !s.exchange(conn, in, r, res) {
+			s.drain(conn, in, r)
 			return
 		}
 	}
+}
+
+// drain reads what a client still sends of a refused body, so that closing the
+// connection does not take the answer away from it.
+func (s *Server) drain(conn net.Conn, in *bufio.Reader, r *request) {
+	length, _ := strconv.ParseInt(r.header.Get("Content-Length"), 10, 64)
+	if int64(len(r.body)) == max(length, 0) && r.header.Get("Transfer-Encoding") == "" {
+		return
+	}
+	if w, ok := conn.(interface{ CloseWrite() error }); ok && w.CloseWrite() != nil {
+		return
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(drainLimit))
+	_, _ = io.CopyN(io.Discard, in, drainBytes)
 }
 
 // peeked is a connection whose first bytes were read already.
@@ -155,9 +172,6 @@ func readRequest(in *bufio.Reader) (*request, *response) {
 		}
 		if k, v, ok := strings.Cut(line, ":"); ok && k != "" && !strings.ContainsAny(strings.TrimRight(k, " \t"), " \t") {
 			key = textproto.CanonicalMIMEHeaderKey(strings.TrimRight(k, " \t"))
-			if key == "Csrfpreventiontoken" {
-				key = "CSRFPreventionToken"
-			}
 			r.header[key] = append(r.header[key], strings.TrimLeft(v, " \t"))
 		} else if key != "" && (line[0] == ' ' || line[0] == '\t') {
 			vs := r.header[key]
@@ -199,13 +213,13 @@ func plainError(status int, text string) *response {
 
 // exchange answers one request and says whether the connection goes on.
 func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *response) bool {
+	rule := s.match(r)
 	entry := s.begin(r)
-	rules := s.match(r)
 	if res == nil {
 		res = s.readBody(in, r)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
-	f := s.inject(rules)
+	f := s.inject(rule)
 	if f.drop {
 		return false
 	}
@@ -361,7 +375,7 @@ func (s *Server) handle(r *request) *response {
 		data, err := s.api.run(e, c)
 		return s.answer(format, data, err, c)
 	}
-	if !s.api.version.has(sinceJSONForwarding) {
+	if mediaType(r.header.Get("Content-Type")) != "application/json" || !s.api.version.has(sinceJSONForwarding) {
 		c.params = formParams(c.params)
 	}
 	res := s.proxy(func() *response {
@@ -410,7 +424,7 @@ func (s *Server) proxy(work func() *response) *response {
 	}
 }
 
-// formParams is what becomes of parameters that a proxy of old forwards as a form.
+// formParams is what becomes of parameters that the proxy forwards to the daemon as a form.
 func formParams(params map[string]any) map[string]any {
 	form := map[string]any{}
 	for k, v := range params {

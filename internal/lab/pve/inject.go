@@ -2,7 +2,9 @@ package pve
 
 import (
 	"bytes"
+	"maps"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -124,7 +126,8 @@ func (f *fault) adjust(res *response) *response {
 		return res
 	}
 	c := *res
-	c.header = f.rule.Header.Clone()
+	c.header = http.Header{}
+	maps.Copy(c.header, f.rule.Header)
 	for k, vs := range res.header {
 		for _, v := range vs {
 			c.header.Add(k, v)

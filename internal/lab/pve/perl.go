@@ -410,6 +410,7 @@ func (d *jsonDecoder) escape(b *strings.Builder) {
 		b.WriteRune(r)
 		return
 	default:
+		d.i-- // shown from the backslash on
 		panic(jsonError("illegal backslash escape sequence in string"))
 	}
 	d.i++

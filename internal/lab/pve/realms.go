@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -226,6 +227,10 @@ func (s *realmSchema) config(kind string, params map[string]any, create bool) (m
 		if strings.ContainsAny(t, "\r\n") {
 			return nil, dief("property contains a line feed")
 		}
+		if p := s.all[k]; p.kind != "string" { // Perl adds 0
+			n, _ := strconv.ParseFloat(t, 64)
+			t = perlFloat(n)
+		}
 		config[k] = t
 	}
 	if create {
@@ -385,9 +390,6 @@ func (f *realmFile) takeDefault(config map[string]string) {
 		}
 	}
 }
-
-// latinBytes turns the text of a state file back into bytes.
-func latinBytes(s string) string { return fileBytes(s) }
 
 func sameDigest(have, want string) error {
 	if truthy(want) && want != have {

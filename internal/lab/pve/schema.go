@@ -163,7 +163,7 @@ var (
 	groupPattern = pattern(`[A-Za-z0-9.\-_]+`)
 	ldapAttr     = pattern(`[a-zA-Z0-9]+`)
 	dnsName      = pattern(`(?:[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?\.)*[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?`)
-	mailPattern  = pattern(`(?:\w+[\w\-+~]*(?:\.[\w\-+~]+)*)@(?:[a-zA-Z0-9\-]+(?:\.[a-zA-Z0-9\-]+)*)`)
+	mailPattern  = pattern(`[\w+\-~]+(?:\.[\w+\-~]+)*@[a-zA-Z0-9\-]+(?:\.[a-zA-Z0-9\-]+)*`)
 )
 
 func verifyRealm(s string) error {

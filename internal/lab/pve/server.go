@@ -484,9 +484,9 @@ func (s *Server) replace(st *State) error {
 		if err != nil {
 			return fmt.Errorf("realms: %w", err)
 		}
-		st.Domains = raw
+		st.Domains = latin1(raw)
 	}
-	f := s.api.schema.parse(latinBytes(st.Domains), s.api.version)
+	f := s.api.schema.parse(fileBytes(st.Domains), s.api.version)
 	st.Realms = f.list()
 	s.state.Store(st)
 	s.file.Store(f)

@@ -48,7 +48,9 @@ func tokenExists(st *State, user, id string) error {
 // later field is filled comes of how the user file is split.
 func (u *User) data() map[string]any {
 	d := map[string]any{"enable": bit(u.Enable), "expire": u.Expire}
-	for k, v := range map[string]string{"firstname": u.FirstName, "lastname": u.LastName, "email": u.Email, "comment": u.Comment, "keys": u.Keys} {
+	for k, v := range map[string]string{
+		"firstname": stored(u.FirstName), "lastname": stored(u.LastName), "email": u.Email, "comment": stored(u.Comment), "keys": u.Keys,
+	} {
 		if v != "" && v != "0" || k == "email" && u.Comment+u.Keys != "" {
 			d[k] = v
 		}
@@ -56,10 +58,13 @@ func (u *User) data() map[string]any {
 	return d
 }
 
+// stored is what reading the user file makes of a text that was written to it.
+func stored(s string) string { return decodeText(strings.TrimSpace(encodeText(s))) }
+
 func (t Token) data() map[string]any {
 	d := map[string]any{"expire": t.Expire, "privsep": bit(t.Privsep)}
 	if truthy(t.Comment) {
-		d["comment"] = t.Comment
+		d["comment"] = stored(t.Comment)
 	}
 	return d
 }
@@ -143,6 +148,20 @@ func (a *api) readUser(c *call) (any, error) {
 		d["tokens"] = m
 	}
 	return d, nil
+}
+
+// listTFA lists the users with a second factor that the caller may see.
+func (a *api) listTFA(c *call) (any, error) {
+	st := a.srv.view()
+	list := []any{}
+	for _, user := range slices.Sorted(maps.Keys(st.Users)) {
+		if st.Users[user].TOTP == "" || user != c.user && !a.has(st, c.user, "/access/groups", "User.Modify", "Sys.Audit") {
+			continue
+		}
+		entry := map[string]any{"id": "totp", "type": "totp", "description": "", "created": 0, "enable": 1}
+		list = append(list, map[string]any{"userid": user, "entries": []any{entry}})
+	}
+	return list, nil
 }
 
 // setPassword is PVE::AccessControl::domain_set_password.
@@ -391,7 +410,7 @@ func (a *api) listGroups(c *call) (any, error) {
 		}
 		d := map[string]any{"groupid": name, "users": strings.Join(slices.Sorted(maps.Keys(g.Users)), ",")}
 		if truthy(g.Comment) {
-			d["comment"] = g.Comment
+			d["comment"] = stored(g.Comment)
 		}
 		list = append(list, d)
 	}
@@ -409,7 +428,7 @@ func (a *api) readGroup(c *call) (any, error) {
 	}
 	d := map[string]any{"members": members}
 	if truthy(g.Comment) {
-		d["comment"] = g.Comment
+		d["comment"] = stored(g.Comment)
 	}
 	return d, nil
 }
