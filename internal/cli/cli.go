@@ -106,6 +106,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%s", strings.TrimSpace(err.Error())).WithHint("see %s --help", cmd.CommandPath())
 	})
+	root.SuggestionsMinimumDistance = 2
 	cobra.EnableCommandSorting = false
 
 	f := root.PersistentFlags()
@@ -133,6 +134,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(helpTopics()...)
+	root.SetHelpFunc(explain(root.HelpFunc()))
 	return root
 }
 

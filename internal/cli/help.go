@@ -24,6 +24,16 @@ func exitHelp(codes ...int) string {
 	return b.String()
 }
 
+// explain shows a command's help. The keys of the configuration belong to that of config; they are put together only then.
+func explain(show func(*cobra.Command, []string)) func(*cobra.Command, []string) {
+	return func(cmd *cobra.Command, args []string) {
+		if cmd.CommandPath() == "proxmox-realm config" {
+			cmd.Long = strings.TrimRight(configTopic(), "\n")
+		}
+		show(cmd, args)
+	}
+}
+
 // helpTopics are commands that only explain.
 func helpTopics() []*cobra.Command {
 	topic := func(name, short string, text func() string) *cobra.Command {
@@ -33,7 +43,6 @@ func helpTopics() []*cobra.Command {
 	}
 	return []*cobra.Command{
 		topic("exit-codes", "The exit codes", exitCodesTopic),
-		topic("config", "The configuration's keys", configTopic),
 		topic("environment", "The environment variables", environmentTopic),
 		topic("checks", "The checks", checksTopic),
 	}

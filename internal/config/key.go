@@ -208,12 +208,15 @@ var index = sync.OnceValue(func() (x struct {
 // nearest returns the candidate that is most like what was written, or "" where none is. A candidate whose last
 // part is like the last part of what was written counts as well: the key may stand in the wrong section.
 func nearest(written string, candidates []string, separator string) string {
-	const wrongSection = 1
+	const wrongSection = 2
 	best, bestDistance := "", max(2, len(written)/4)+1
 	for _, c := range candidates {
 		d := distance(written, c)
 		if separator != "" {
 			d = min(d, wrongSection+distance(last(written, separator), last(c, separator)))
+		}
+		if separator != "" && strings.HasPrefix(c, written+"_") { // half of a key's name
+			d = 1
 		}
 		if d < bestDistance {
 			best, bestDistance = c, d

@@ -115,7 +115,7 @@ func (r *run) recreate(ctx context.Context, params realm.Params) error {
 func (r *run) putBack(ctx context.Context, former realm.Current, why error) error {
 	why = r.explain(ctx, why)
 	if err := r.recreate(ctx, realm.RestoreParams(r.Spec.Name, former)); err != nil {
-		return keep(r.Recovery, fmt.Errorf("the realm was deleted, and neither the new one nor the former could be created: %w", errors.Join(why, err)))
+		return keep(r.Recovery, fmt.Errorf("the realm was deleted, and neither the new one nor the former could be created: %w", joined(why, err)))
 	}
 	current, err := r.Realms.Realm(ctx, r.Spec.Name)
 	if left := realm.Diff(r.Spec, current, r.facts); err == nil && left.Empty() {
@@ -131,6 +131,14 @@ func (r *run) putBack(ctx context.Context, former realm.Current, why error) erro
 	}
 	r.warn("the new realm could not be created: the former one was put back")
 	return why
+}
+
+// joined is both errors, or one where both say the same.
+func joined(a, b error) error {
+	if a.Error() == b.Error() {
+		return a
+	}
+	return errors.Join(a, b)
 }
 
 // keep adds to an error where the former realm waits.

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"proxmox-realm/internal/lab"
+	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"proxmox-realm": main})
+}
+
+// TestScripts runs the program as its users do, each script against a lab of its own that lives in
+// this process. The scripts are named for the behaviour that they hold.
+func TestScripts(t *testing.T) {
+	keys, err := issuer.DefaultKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("LANG", "C.UTF-8")
+			l, err := lab.Start(lab.Options{
+				Dir:    filepath.Join(env.WorkDir, "lab"),
+				PVE:    pve.Options{LockTimeout: 50 * time.Millisecond},
+				Issuer: issuer.Options{Keys: keys},
+			})
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { _ = l.Close() })
+			for _, variable := range l.Environ() {
+				name, value, _ := strings.Cut(variable, "=")
+				env.Setenv(name, value)
+			}
+			env.Values[labKey{}] = l
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile,
+		},
+	})
+}
+
+type labKey struct{}
+
+func theLab(ts *testscript.TestScript) *lab.Lab { return ts.Value(labKey{}).(*lab.Lab) }
+
+// exits CODE COMMAND … expects an exit code, and looks for the lab's secrets in all that was printed.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND …")
+	}
+	got := 0
+	var failed *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
+		got = failed.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, expected %s", got, args[0])
+	}
+	printed := ts.ReadFile("stdout") + ts.ReadFile("stderr")
+	l := theLab(ts)
+	held := []string{l.ClientKey, l.Password}
+	for _, token := range []string{pve.TokenRoot, pve.TokenRealmAllocate, pve.TokenSysAudit, pve.TokenNoPrivilege, pve.TokenPrivsepWithoutACL} {
+		_, secret, _ := strings.Cut(l.PVE.Token(token), "=")
+		held = append(held, secret)
+	}
+	if r, ok := l.PVE.Realm(lab.RealmName); ok {
+		held = append(held, r.Properties["client-key"])
+	}
+	for _, secret := range held {
+		if secret != "" && strings.Contains(printed, secret) {
+			ts.Fatalf("a secret of %d characters was printed", len(secret))
+		}
+	}
+}
+
+// seed NAME sets the realms to one of the lab's seeds.
+func seed(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: seed NAME")
+	}
+	ts.Check(theLab(ts).Seed(args[0]))
+}
+
+// realm NAME [PROPERTY=VALUE …] expects a realm with these values, an empty one meaning absent;
+// ! realm NAME expects none. realm NAME set PROPERTY=VALUE … changes it, as somebody else would.
+func realm(ts *testscript.TestScript, neg bool, args []string) {
+	l := theLab(ts)
+	r, exists := l.PVE.Realm(args[0])
+	if exists == neg {
+		ts.Fatalf("realm %s exists: %v", args[0], exists)
+	}
+	args = args[1:]
+	set := len(args) > 0 && args[0] == "set"
+	if set {
+		args = args[1:]
+	}
+	for _, pair := range args {
+		property, value, _ := strings.Cut(pair, "=")
+		switch {
+		case set:
+			ts.Check(l.PVE.SetProperty(r.Name, property, value))
+		case r.Properties[property] != value:
+			ts.Fatalf("%s is %q, expected %q", property, r.Properties[property], value)
+		}
+	}
+}
+
+// atProxmox does something to, or looks at, the Proxmox side:
+//
+//	pve answer METHOD PATH STATUS REASON   answers so from now on
+//	pve drop METHOD PATH                   closes the connection before anything is processed
+//	pve lose METHOD PATH                   processes the next such request, then closes the connection
+//	pve lock | pve unlock | pve noquorum   holds the lock of the realms, frees it, takes the quorum away
+//	pve requests N                         expects so many requests since the last reset
+//	pve handshakes N
+//	pve wrote N                            expects so many requests that were not GET
+//	pve reset | pve clear                  forgets requests, ends injected faults
+func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
+	p := theLab(ts).PVE
+	number := func() int {
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		return n
+	}
+	undo := func(remove func()) {
+		ts.Defer(remove)
+		cleared = append(cleared, remove)
+	}
+	switch args[0] {
+	case "answer":
+		status, err := strconv.Atoi(args[3])
+		ts.Check(err)
+		undo(p.Inject(pve.Rule{Method: args[1], Path: args[2], Status: status, Reason: args[4], Body: `{"data":null}`, ContentType: "application/json;charset=UTF-8"}))
+	case "drop":
+		undo(p.Inject(pve.Rule{Method: args[1], Path: args[2], Drop: true}))
+	case "lose":
+		undo(p.Inject(pve.Rule{Method: args[1], Path: args[2], DropAnswer: true, Count: 1}))
+	case "lock":
+		undo(p.HoldLock())
+	case "noquorum":
+		p.SetQuorum(false)
+	case "requests":
+		if got := len(p.Requests()); got != number() {
+			ts.Fatalf("%d requests, expected %s: %v", got, args[1], p.Requests())
+		}
+	case "wrote":
+		var wrote []pve.Request
+		for _, r := range p.Requests() {
+			if r.Method != http.MethodGet {
+				wrote = append(wrote, r)
+			}
+		}
+		if len(wrote) != number() {
+			ts.Fatalf("%d writes, expected %s: %v", len(wrote), args[1], wrote)
+		}
+	case "handshakes":
+		if h := p.Handshakes(); h.Full+h.Resumed != number() {
+			ts.Fatalf("%d handshakes, expected %s", h.Full+h.Resumed, args[1])
+		}
+	case "reset":
+		p.Reset()
+	case "clear":
+		for _, remove := range cleared {
+			remove()
+		}
+		cleared = nil
+		p.SetQuorum(true)
+	default:
+		ts.Fatalf("pve %s: unknown", args[0])
+	}
+}
+
+// cleared are the faults that `pve clear` ends. Scripts run one after another.
+var cleared []func()
+
+// atIssuer does something to, or looks at, the issuer's side:
+//
+//	issuer key SECRET           changes the client's key
+//	issuer status PATH STATUS   answers so from now on
+//	issuer hang PATH            never answers there again
+//	issuer clear
+//	issuer requests N | issuer handshakes N | issuer reset
+func atIssuer(ts *testscript.TestScript, neg bool, args []string) {
+	l := theLab(ts)
+	number := func(i int) int {
+		n, err := strconv.Atoi(args[i])
+		ts.Check(err)
+		return n
+	}
+	switch args[0] {
+	case "key":
+		client, _ := l.Issuer.Client(l.ClientID)
+		client.Secret = args[1]
+		l.Issuer.SetClient(client)
+	case "status":
+		l.Issuer.Inject(args[1], issuer.Fault{Status: number(2)})
+	case "hang":
+		l.Issuer.Inject(args[1], issuer.Fault{Hang: true})
+	case "clear":
+		l.Issuer.Clear()
+	case "requests":
+		if got := len(l.Issuer.Requests()); got != number(1) {
+			ts.Fatalf("%d requests, expected %s: %v", got, args[1], l.Issuer.Requests())
+		}
+	case "handshakes":
+		if got := l.Issuer.Handshakes(); got != number(1) {
+			ts.Fatalf("%d handshakes, expected %s", got, args[1])
+		}
+	case "reset":
+		l.Issuer.Reset()
+	default:
+		ts.Fatalf("issuer %s: unknown", args[0])
+	}
+}
+
+// secretfile FILE TEXT writes a file that its owner alone can read.
+func secretFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: secretfile FILE TEXT")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]+"\n"), 0o600))
+}
