@@ -355,12 +355,12 @@ func hostPort(text string) (host, port string, err error) {
 	case strings.ContainsAny(text, "/?#"):
 		return "", "", errors.New("must be scheme, host and port alone, without path, query or fragment")
 	}
-	if address, err := netip.ParseAddr(text); err == nil {
+	if address, ok := ipAddress(text); ok {
 		return hostOf(address), "", nil
 	}
 	if inner, after, found := strings.Cut(text, "]"); found && strings.HasPrefix(inner, "[") {
-		address, err := netip.ParseAddr(strings.Replace(inner[1:], "%25", "%", 1))
-		if err != nil || !address.Is6() {
+		address, ok := ipAddress(strings.Replace(inner[1:], "%25", "%", 1))
+		if !ok || !address.Is6() {
 			return "", "", errors.New("must hold an IPv6 address between square brackets")
 		}
 		host, text = hostOf(address), after
@@ -389,6 +389,18 @@ func hostPort(text string) (host, port string, err error) {
 		return "", "", errors.New("must have a port from 1 to 65535")
 	}
 	return host, strconv.FormatUint(n, 10), nil
+}
+
+// ipAddress reads an address whose zone, if it has one, is the name of an interface.
+func ipAddress(text string) (netip.Addr, bool) {
+	address, err := netip.ParseAddr(text)
+	zone := strings.Map(func(r rune) rune {
+		if r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("._-", r) {
+			return '%'
+		}
+		return r
+	}, address.Zone())
+	return address, err == nil && !strings.Contains(zone, "%")
 }
 
 func hostOf(address netip.Addr) string {
