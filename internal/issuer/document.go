@@ -324,6 +324,9 @@ func (a answer) asJSON(what string, types ...string) check.Check {
 		return skip("interrupted before the %s came", what)
 	case errors.Is(a.err, errTooLarge):
 		return fail("look at what is served there", "the %s is %s", what, a.err).Because("%s", a.url)
+	case a.err != nil && a.stage < stageSent:
+		return fail("check the address that the issuer gives, and that this machine reaches and trusts it", "the %s cannot be reached", what).
+			Because("%s: %s", a.url, a.clean.Clean(reason(a.err)))
 	case a.err != nil:
 		return fail("look at the issuer and at the proxy before it", "the %s did not come whole", what).
 			Because("%s: %s", a.url, a.clean.Clean(reason(a.err)))

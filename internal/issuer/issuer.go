@@ -97,7 +97,6 @@ type Inspection struct {
 	keySet    keySet
 	keysErr   check.Check
 	took      time.Duration // both requests
-	ended     error         // why the requests were cut short from outside; nil where they were not
 
 	traffic traffic
 	limit   limit
@@ -117,11 +116,11 @@ func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection {
 	return i
 }
 
-func (i *Inspection) run(outer context.Context) {
+func (i *Inspection) run(ctx context.Context) {
 	if !requestable(i.issuer) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(outer, inspectionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, inspectionTimeout)
 	defer cancel()
 	begin := time.Now()
 	defer func() { i.took = time.Since(begin) }()
@@ -129,7 +128,6 @@ func (i *Inspection) run(outer context.Context) {
 	i.discovery = i.client.get(ctx, &i.traffic, wellKnown(i.issuer))
 	i.limit.note(i.discovery)
 	if i.document, i.docErr = parseDiscovery(i.issuer, i.discovery); i.docErr.Status != "" {
-		i.ended = outer.Err()
 		return
 	}
 	if !secureEndpoint(i.document.JWKSURI) {
@@ -138,9 +136,6 @@ func (i *Inspection) run(outer context.Context) {
 	i.keys = i.client.get(ctx, &i.traffic, i.document.JWKSURI)
 	i.limit.note(i.keys)
 	i.keySet, i.keysErr = parseKeys(i.keys)
-	if i.keysErr.Status != "" {
-		i.ended = outer.Err()
-	}
 	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keySet.keys), "took", time.Since(begin))
 }
 

@@ -1,0 +1,456 @@
+package issuer_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/issuer"
+	lab "proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	clientKey   = "p+q/r s&t%u:ключ-0123456789" // every character that form encoding changes
+	redirectURL = "https://pve.example.test:8006"
+)
+
+// start runs the lab's issuer, with the client proxmox registered.
+func start(t *testing.T, o lab.Options) *lab.Server {
+	t.Helper()
+	if o.Clients == nil {
+		o.Clients = []lab.Client{{ID: "proxmox", Secret: clientKey, RedirectURIs: []string{redirectURL, redirectURL + "/other"}}}
+	}
+	s, err := lab.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func client(t *testing.T, s *lab.Server, o issuer.Options) *issuer.Client {
+	t.Helper()
+	if o.CA == nil {
+		o.CA = s.Authority().PEM()
+	}
+	c, err := issuer.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// login is what Proxmox uses with the agent's defaults.
+func login(issuerURL string) realm.Login {
+	v := realm.CreationDefaults()
+	v[realm.IssuerURL], v[realm.ClientID], v[realm.ClientKey] = realm.Text(issuerURL), realm.Text("proxmox"), realm.Key(secret.New(clientKey))
+	return v.Login("authelia")
+}
+
+func view(l realm.Login) issuer.View {
+	return issuer.View{
+		Login:   l,
+		Version: func() realm.Version { return realm.Version{Major: 9, Minor: 2} },
+		Clock:   func() (time.Duration, bool) { return 0, true },
+	}
+}
+
+func find(t *testing.T, checks []check.Check, id check.ID) check.Check {
+	t.Helper()
+	c, ok := check.Find(checks, id)
+	if !ok {
+		t.Fatalf("%s is missing", id)
+	}
+	return c
+}
+
+// want asserts a check's status, that it says each word somewhere, and that a warning or failure has a hint.
+func want(t *testing.T, c check.Check, status check.Status, words ...string) {
+	t.Helper()
+	said := c.Summary + "\n" + c.Evidence + "\n" + c.Hint
+	if c.Status != status {
+		t.Errorf("%s: %s, want %s\n%s", c.ID, c.Status, status, said)
+	}
+	for _, w := range words {
+		if !strings.Contains(said, w) {
+			t.Errorf("%s does not say %q:\n%s", c.ID, w, said)
+		}
+	}
+	if (c.Hint != "") != (c.Status == check.Warn || c.Status == check.Fail) {
+		t.Errorf("%s: %s with the hint %q", c.ID, c.Status, c.Hint)
+	}
+	if strings.Contains(said, clientKey) || strings.Contains(said, url.QueryEscape(clientKey)) {
+		t.Errorf("%s shows the key:\n%s", c.ID, said)
+	}
+}
+
+func TestRightSetUpPassesEverywhere(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		o      lab.Options
+		adjust func(*realm.Login)
+	}{
+		{"plain", lab.Options{}, nil},
+		{"a path in the issuer", lab.Options{Path: "/auth"}, nil},
+		{"IPv6", lab.Options{Listen: "[::1]:0"}, nil},
+		{"groups", lab.Options{}, func(l *realm.Login) { l.Scopes, l.GroupsClaim = append(l.Scopes, "groups"), "groups" }},
+		{"sub alone, without userinfo", lab.Options{}, func(l *realm.Login) { l.UsernameClaim, l.QueryUserinfo = "sub", false }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, tt.o)
+			i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
+			l := login(s.URL())
+			if tt.adjust != nil {
+				tt.adjust(&l)
+			}
+			checks := i.Checks(t.Context(), view(l))
+			for n, e := range check.Catalog()[:11] {
+				if checks[n].ID != e.ID {
+					t.Errorf("place %d: %s, want %s", n, checks[n].ID, e.ID)
+				}
+				want(t, checks[n], check.Pass)
+			}
+			answer := i.Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true})
+			want(t, find(t, answer.Checks, check.ClientCredentials), check.Pass, "invalid_grant")
+			want(t, find(t, answer.Checks, check.ClientRedirect), check.Pass, "login_required")
+			if !i.Quick() {
+				t.Error("it was quick")
+			}
+			if _, ok := i.Certificate(); !ok {
+				t.Error("no certificate")
+			}
+			if endpoint, ok := i.AuthorizationEndpoint(); !ok || endpoint != s.URL()+"/api/oidc/authorization" {
+				t.Errorf("authorization endpoint %q", endpoint)
+			}
+		})
+	}
+}
+
+func TestOneHandshakeAndTwoRequestsForAnyNumberOfTargets(t *testing.T) {
+	s := start(t, lab.Options{})
+	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			for _, c := range i.Checks(t.Context(), view(login(s.URL()))) {
+				if c.Status != check.Pass {
+					t.Errorf("%s: %s", c.ID, c.Summary)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	requests, handshakes := i.Stats()
+	if requests != 2 || handshakes != 1 || len(s.Requests()) != 2 || s.Handshakes() != 1 {
+		t.Errorf("%d requests and %d handshakes, the issuer saw %d and %d", requests, handshakes, len(s.Requests()), s.Handshakes())
+	}
+}
+
+func TestURL(t *testing.T) {
+	for _, tt := range []struct {
+		url    string
+		status check.Status
+		says   []string
+	}{
+		{"https://auth.example.com", check.Pass, nil},
+		{"https://auth.example.com/", check.Pass, nil},
+		{"https://[2001:db8::1]:9091/auth", check.Pass, nil},
+		{"https://id.example.com/application/o/proxmox/", check.Pass, nil},
+		{"https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0", check.Pass, nil},
+		{"http://auth.example.com/x", check.Fail, []string{"https://auth.example.com/x"}},
+		{"auth.example.com", check.Fail, []string{"https://"}},
+		{"https://auth.example.com?x=1", check.Fail, []string{"query"}},
+		{"https://auth.example.com?", check.Fail, []string{"query"}},
+		{"https://auth.example.com#x", check.Fail, []string{"fragment"}},
+		{"https://admin:hunter2@auth.example.com", check.Fail, []string{"credentials"}},
+		{" https://auth.example.com", check.Fail, []string{"white space"}},
+		{"https://auth.example.com/.well-known/openid-configuration", check.Fail, []string{"set realm.issuer_url to https://auth.example.com "}},
+		{"https://kc.example.com/realms/x/protocol/openid-connect/auth", check.Fail, []string{"set realm.issuer_url to https://kc.example.com/realms/x "}},
+		{"https://auth.example.com/api/oidc/authorization", check.Fail, []string{"set realm.issuer_url to https://auth.example.com "}},
+		{"", check.Fail, nil},
+		{"https://", check.Fail, nil},
+		{"ldap://auth.example.com", check.Fail, nil},
+		{"https://auth.example.com:port", check.Fail, nil},
+	} {
+		c, err := issuer.New(issuer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // the URL alone is looked at
+		i := c.Inspect(ctx, tt.url)
+		_ = i.Wait(t.Context())
+		got := i.Checks(t.Context(), issuer.View{})
+		want(t, find(t, got, check.IssuerURL), tt.status, tt.says...)
+		for _, c := range got[1:] {
+			want(t, c, check.Skip)
+		}
+		for _, c := range got {
+			if strings.Contains(c.Summary+c.Evidence+c.Hint, "hunter2") {
+				t.Errorf("%s shows the password", c.ID)
+			}
+		}
+	}
+}
+
+func TestFindings(t *testing.T) {
+	set := func(member string, value any) func(*testing.T, *lab.Server, *issuer.View) {
+		return func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetMetadata(member, value) }
+	}
+	keys := func(algs ...string) func(*testing.T, *lab.Server, *issuer.View) {
+		return func(t *testing.T, s *lab.Server, _ *issuer.View) {
+			var list []lab.Key
+			for _, alg := range algs {
+				k, err := lab.NewKey(alg, alg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				list = append(list, k)
+			}
+			s.SetKeys(list...)
+		}
+	}
+	on := func(v realm.Version, do func(*testing.T, *lab.Server, *issuer.View)) func(*testing.T, *lab.Server, *issuer.View) {
+		return func(t *testing.T, s *lab.Server, w *issuer.View) {
+			do(t, s, w)
+			w.Version = func() realm.Version { return v }
+		}
+	}
+	body := func(path, kind, text string) func(*testing.T, *lab.Server, *issuer.View) {
+		return func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.Inject(path, lab.Fault{Header: map[string][]string{"Content-Type": {kind}}, Body: []byte(text)})
+		}
+	}
+	clocks := func(theirs, ours time.Duration) func(*testing.T, *lab.Server, *issuer.View) {
+		return func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetClockOffset(theirs)
+			w.Clock = func() (time.Duration, bool) { return ours, true }
+		}
+	}
+	ask := func(do func(*realm.Login)) func(*testing.T, *lab.Server, *issuer.View) {
+		return func(_ *testing.T, _ *lab.Server, w *issuer.View) { do(&w.Login) }
+	}
+	pve7, pve8, pve9 := realm.Version{Major: 7, Minor: 4}, realm.Version{Major: 8, Minor: 4}, realm.Version{Major: 9}
+
+	for _, tt := range []struct {
+		name   string
+		with   func(*testing.T, *lab.Server, *issuer.View)
+		id     check.ID
+		status check.Status
+		says   []string
+	}{
+		{"another slash", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer(s.URL() + "/") }, check.IssuerIdentity, check.Fail, []string{"set realm.issuer_url to https://127.0.0.1:", "/"}},
+		{"another host", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("https://auth.example.test") }, check.IssuerIdentity, check.Fail, []string{"set realm.issuer_url to https://auth.example.test if", "X-Forwarded-Proto"}},
+		{"another scheme", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.SetIssuer(strings.Replace(s.URL(), "https:", "http:", 1))
+		}, check.IssuerIdentity, check.Fail, []string{"does not know that it is reached over https"}},
+		{"nonsense as name", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("x:y") }, check.IssuerIdentity, check.Fail, []string{"x:y", "correct the address"}},
+		{"a tenant to be named", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.SetIssuer("https://login.microsoftonline.com/{tenantid}/v2.0")
+		}, check.IssuerIdentity, check.Fail, []string{"TENANT-ID"}},
+
+		{"HTML", body("/.well-known/openid-configuration", "text/html; charset=utf-8", "<html><title>Login - Authelia</title></html>"), check.IssuerDiscovery, check.Fail, []string{"text/html", "Login - Authelia", "web page"}},
+		{"JSON as HTML", body("/.well-known/openid-configuration", "text/html", "{}"), check.IssuerDiscovery, check.Fail, nil},
+		{"HTML as JSON", body("/.well-known/openid-configuration", "application/json", "<html>"), check.IssuerDiscovery, check.Fail, []string{"not JSON"}},
+		{"an empty object", body("/.well-known/openid-configuration", "application/json", "{}"), check.IssuerDiscovery, check.Fail, []string{"authorization_endpoint is missing", "jwks_uri is missing", "subject_types_supported is missing"}},
+		{"a missing member", set("subject_types_supported", nil), check.IssuerDiscovery, check.Fail, []string{"subject_types_supported is missing"}},
+		{"a text for a list", set("scopes_supported", "openid"), check.IssuerDiscovery, check.Fail, []string{"scopes_supported is not an array of strings"}},
+		{"a relative URL", set("op_policy_uri", "/policy"), check.IssuerDiscovery, check.Fail, []string{`op_policy_uri is not an absolute URL: "/policy"`}},
+		{"a number for a URL", set("jwks_uri", 7), check.IssuerDiscovery, check.Fail, []string{"jwks_uri is not a string"}},
+		{"a text for a boolean", set("claims_parameter_supported", "yes"), check.IssuerDiscovery, check.Fail, []string{"claims_parameter_supported is not true or false"}},
+		{"unknown algorithms are passed over", set("userinfo_signing_alg_values_supported", []any{"XX1", 3}), check.IssuerDiscovery, check.Pass, nil},
+		{"null for an optional member", set("claims_supported", json.RawMessage("null")), check.IssuerDiscovery, check.Pass, nil},
+		{"a member that nobody reads", set("x_anything", map[string]int{"a": 1}), check.IssuerDiscovery, check.Pass, nil},
+		{"status", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.Inject("/.well-known/openid-configuration", lab.Fault{Status: 502, Body: []byte("bad\x1b[31m gateway")})
+		}, check.IssuerDiscovery, check.Fail, []string{"502", "bad[31m gateway", "proxy"}},
+		{"429 is no verdict", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.Inject("/.well-known/openid-configuration", lab.Fault{Status: 429, Header: map[string][]string{"Retry-After": {"30"}}})
+		}, check.IssuerDiscovery, check.Skip, []string{"429, again in 30s"}},
+
+		{"no token endpoint", set("token_endpoint", nil), check.IssuerEndpoints, check.Fail, []string{"token_endpoint"}},
+		{"http", set("token_endpoint", "http://auth.example.test/token"), check.IssuerEndpoints, check.Fail, []string{"token_endpoint http://auth.example.test/token", "X-Forwarded-Proto"}},
+		{"no userinfo", set("userinfo_endpoint", nil), check.IssuerEndpoints, check.Fail, []string{"query_userinfo"}},
+		{"no userinfo, and none wanted", func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetMetadata("userinfo_endpoint", nil)
+			w.Login.QueryUserinfo, w.Login.UsernameClaim = false, "sub"
+		}, check.IssuerEndpoints, check.Pass, nil},
+
+		{"an empty key set", keys(), check.IssuerKeys, check.Fail, []string{"empty"}},
+		{"no array of keys", body("/jwks.json", "application/json", "{}"), check.IssuerKeys, check.Fail, []string{"no array"}},
+		{"keys as HTML", body("/jwks.json", "text/html", "<p>no"), check.IssuerKeys, check.Fail, []string{"text/html"}},
+		{"the media type of key sets", body("/jwks.json", "application/jwk-set+json", rsaKeys), check.IssuerKeys, check.Pass, nil},
+		{"for encryption alone", body("/jwks.json", "application/json", strings.Replace(rsaKeys, `"sig"`, `"enc"`, 1)), check.IssuerKeys, check.Fail, []string{"use enc"}},
+		{"one malformed key beside a good one", body("/jwks.json", "application/json", strings.Replace(rsaKeys, `[`, `[7,{"kty":"RSA","n":"!","e":3},{"kty":"XX"},`, 1)), check.IssuerKeys, check.Pass, nil},
+		{"a private key", body("/jwks.json", "application/json", strings.Replace(rsaKeys, `"use"`, `"d":"AAAA","use"`, 1)), check.IssuerKeys, check.Warn, []string{"private key"}},
+		{"ES256 on 9", on(pve9, keys("ES256")), check.IssuerKeys, check.Pass, nil},
+		{"EdDSA on 9", on(pve9, func(t *testing.T, s *lab.Server, v *issuer.View) {
+			keys("EdDSA")(t, s, v)
+			s.SetMetadata("id_token_signing_alg_values_supported", []string{"EdDSA"})
+		}), check.IssuerKeys, check.Pass, nil},
+		{"EdDSA that is not advertised", on(pve9, keys("EdDSA")), check.IssuerKeys, check.Fail, nil},
+		{"ES256 on 8", on(pve8, keys("ES256")), check.IssuerKeys, check.Fail, []string{"Proxmox VE 8.4", "upgrade"}},
+		{"ES256 on 7", on(pve7, keys("ES256")), check.IssuerKeys, check.Fail, []string{"Proxmox VE 7.4"}},
+		{"ES256 on an unknown version", on(realm.Version{}, keys("ES256")), check.IssuerKeys, check.Skip, []string{"9 and later"}},
+		{"ES512 on 9", on(pve9, keys("ES512")), check.IssuerKeys, check.Fail, nil},
+		{"PS256 on 8", on(pve8, keys("PS256")), check.IssuerKeys, check.Pass, nil},
+		{"RS256 that is not advertised", on(pve9, func(t *testing.T, s *lab.Server, v *issuer.View) {
+			keys("RS256")(t, s, v)
+			s.SetMetadata("id_token_signing_alg_values_supported", []string{"ES256"})
+		}), check.IssuerKeys, check.Fail, []string{"advertised for ID tokens: ES256"}},
+		{"signed with the client key", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.SetKeys()
+			s.SetMetadata("id_token_signing_alg_values_supported", []string{"HS256"})
+		}, check.IssuerKeys, check.Pass, nil},
+
+		{"no code flow", set("response_types_supported", []string{"id_token"}), check.IssuerCapabilities, check.Fail, []string{"response_types_supported: id_token"}},
+		{"no authorization_code", set("grant_types_supported", []string{"implicit"}), check.IssuerCapabilities, check.Fail, []string{"grant_types_supported"}},
+		{"no Basic", set("token_endpoint_auth_methods_supported", []string{"client_secret_post"}), check.IssuerCapabilities, check.Fail, []string{"client_secret_post"}},
+		{"plain PKCE alone", set("code_challenge_methods_supported", []string{"plain"}), check.IssuerCapabilities, check.Fail, []string{"plain"}},
+		{"pushed requests required", set("require_pushed_authorization_requests", true), check.IssuerCapabilities, check.Fail, []string{"require_pushed"}},
+		{"PKCE not advertised", set("code_challenge_methods_supported", nil), check.IssuerCapabilities, check.Pass, nil},
+		{"methods not advertised", set("token_endpoint_auth_methods_supported", nil), check.IssuerCapabilities, check.Pass, nil},
+
+		{"an unknown scope", ask(func(l *realm.Login) { l.Scopes = append(l.Scopes, "roles") }), check.IssuerScopes, check.Warn, []string{"roles"}},
+		{"groups without their scope", ask(func(l *realm.Login) { l.GroupsClaim = "groups" }), check.IssuerScopes, check.Warn, []string{"add groups to realm.scopes"}},
+		{"a name without its scope", ask(func(l *realm.Login) { l.Scopes = []string{"openid", "email"} }), check.IssuerScopes, check.Warn, []string{"add profile to realm.scopes"}},
+		{"an address without its scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim = []string{"openid"}, "email" }), check.IssuerScopes, check.Warn, []string{"add email to realm.scopes"}},
+		{"sub needs no scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim = []string{"openid"}, "sub" }), check.IssuerScopes, check.Pass, nil},
+		{"scopes not advertised", set("scopes_supported", nil), check.IssuerScopes, check.Skip, nil},
+
+		{"no such standard claim", set("claims_supported", []string{"sub", "email"}), check.IssuerClaims, check.Warn, []string{"preferred_username", "cannot be changed later"}},
+		{"a claim that may be mapped", ask(func(l *realm.Login) { l.UsernameClaim = "uid" }), check.IssuerClaims, check.Skip, []string{"uid"}},
+		{"claims not advertised", set("claims_supported", nil), check.IssuerClaims, check.Skip, nil},
+		{"ID token alone", ask(func(l *realm.Login) { l.QueryUserinfo = false }), check.IssuerClaims, check.Warn, []string{"claims policy", "Authelia since 4.39"}},
+
+		{"a clock within bounds", clocks(-4*time.Minute, 0), check.IssuerClock, check.Pass, nil},
+		{"both clocks wrong alike", clocks(3*time.Hour, 3*time.Hour), check.IssuerClock, check.Pass, nil},
+		{"Proxmox ahead", clocks(0, 10*time.Minute), check.IssuerClock, check.Warn, []string{"ahead", "chronyc"}},
+		{"Proxmox behind", clocks(0, -3*time.Hour), check.IssuerClock, check.Warn, []string{"behind"}},
+		{"Proxmox ahead of every token", clocks(-2*time.Hour, 0), check.IssuerClock, check.Fail, []string{"expired when they arrive"}},
+		{"Proxmox's clock unknown", func(_ *testing.T, _ *lab.Server, w *issuer.View) { w.Clock = nil }, check.IssuerClock, check.Skip, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, lab.Options{})
+			v := view(login(s.URL()))
+			tt.with(t, s, &v)
+			checks := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL()).Checks(t.Context(), v)
+			want(t, find(t, checks, tt.id), tt.status, tt.says...)
+			for _, c := range checks {
+				if c.ID != tt.id && (c.Status == check.Fail || c.Status == check.Warn) {
+					t.Errorf("%s: %s: %s", c.ID, c.Status, c.Summary)
+				}
+			}
+		})
+	}
+}
+
+// rsaKeys is a key set with one key of 2048 bits (of RFC 7515, appendix A.2).
+const rsaKeys = `{"keys":[{"kty":"RSA","use":"sig","e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}`
+
+func TestVersionIsAskedForOnlyWhereItMatters(t *testing.T) {
+	s := start(t, lab.Options{})
+	v := view(login(s.URL()))
+	v.Version = func() realm.Version { t.Error("the version does not matter here"); return realm.Version{} }
+	client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL()).Checks(t.Context(), v)
+}
+
+func TestWhatDependsOnAFailureIsSkipped(t *testing.T) {
+	s := start(t, lab.Options{})
+	s.Inject("/.well-known/openid-configuration", lab.Fault{Status: 404})
+	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
+	for _, c := range i.Checks(t.Context(), view(login(s.URL()))) {
+		switch c.ID {
+		case check.IssuerURL, check.IssuerReach, check.IssuerCertificate, check.IssuerClock:
+			want(t, c, check.Pass)
+		case check.IssuerDiscovery:
+			want(t, c, check.Fail, "404")
+		default:
+			want(t, c, check.Skip, "needs issuer.discovery")
+		}
+	}
+	answer := i.Client(t.Context(), issuer.Question{Login: login(s.URL()), RedirectURLs: []string{redirectURL}})
+	for _, c := range answer.Checks {
+		want(t, c, check.Skip)
+	}
+	if i.Quick() {
+		t.Error("nothing came, so Proxmox must not be asked")
+	}
+	if n, _ := i.Stats(); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+}
+
+func TestInterruptionIsNoFinding(t *testing.T) {
+	s := start(t, lab.Options{})
+	s.Inject("", lab.Fault{Hang: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	i := client(t, s, issuer.Options{}).Inspect(ctx, s.URL())
+	cancel()
+	if err := i.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range i.Checks(t.Context(), view(login(s.URL()))) {
+		if c.Status == check.Fail || c.Status == check.Warn {
+			t.Errorf("%s: %s: %s", c.ID, c.Status, c.Summary)
+		}
+	}
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	s := start(t, lab.Options{})
+	s.Inject("", lab.Fault{Hang: true})
+	running, stop := context.WithCancel(t.Context())
+	i := client(t, s, issuer.Options{}).Inspect(running, s.URL())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := i.Wait(ctx); err == nil {
+		t.Error("the wait must end with its context")
+	}
+	checks := i.Checks(ctx, view(login(s.URL())))
+	if len(checks) != 11 || slices.ContainsFunc(checks, func(c check.Check) bool { return c.Status != check.Skip }) {
+		t.Errorf("%v", checks)
+	}
+	stop()
+	_ = i.Wait(t.Context())
+}
+
+func TestNewRefusesWhatIsNoCertificate(t *testing.T) {
+	if _, err := issuer.New(issuer.Options{CA: []byte("no")}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func ExampleInspection_Checks() {
+	s, err := lab.Start(lab.Options{})
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = s.Close() }()
+	s.SetIssuer("https://auth.example.test/")
+
+	c, err := issuer.New(issuer.Options{CA: s.Authority().PEM()})
+	if err != nil {
+		panic(err)
+	}
+	defer c.Close()
+	checks := c.Inspect(context.Background(), s.URL()).Checks(context.Background(), issuer.View{})
+	for _, found := range check.Failures(checks) {
+		fmt.Println(found.ID, found.Status)
+	}
+	// Output: issuer.identity fail
+}
