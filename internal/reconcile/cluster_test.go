@@ -1,0 +1,319 @@
+package reconcile_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
+)
+
+// The calls of a cluster, as scripts and expectations name them.
+const (
+	read, create, update, remove     = "read", "create", "update", "delete"
+	version, users, permissions      = "version", "users", "permissions"
+	discovery, usersCheck            = "discovery", "users-check"
+	issuerURL, clientID, oldKey, key = "https://auth.example.com", "proxmox", "the-former-key", "the-declared-key"
+)
+
+// cluster is a Proxmox cluster in memory. It answers as the recorded exchanges of Proxmox VE 9.2 do: one
+// digest over all realms, a stale one refused, existing and absent realms refused, unknown properties refused, one default
+// realm, white space stripped. What goes wrong is scripted by call: "update" for each one, "update#2" for the second.
+type cluster struct {
+	tb      testing.TB
+	realms  map[string]fields
+	serial  int // the digest: any write to any realm alters it
+	lacks   []realm.Property
+	version realm.Version
+	users   realm.Users
+	script  map[string]trouble
+	atCall  func(n int, call string) // before the n-th call of any kind
+
+	calls []string
+	puts  []fields // parameters of every PUT
+}
+
+type fields map[string]any
+
+// trouble is what happens around one call.
+type trouble struct {
+	before func()        // somebody else is faster
+	err    error         // the answer; the call has no effect
+	lost   bool          // no answer comes back
+	never  bool          // lost, or pretended, without effect
+	late   time.Duration // lost, and takes effect after this time
+	die    bool          // the process ends in this moment, before the call
+	after  func()        // somebody else comes right behind
+}
+
+// died is what a process that ends throws.
+type died struct{}
+
+func newCluster(tb testing.TB) *cluster {
+	return &cluster{
+		tb: tb, serial: 1, script: map[string]trouble{}, version: realm.Version{Major: 9, Minor: 2},
+		realms: map[string]fields{"pam": {"type": "pam"}, "pve": {"type": "pve"}},
+	}
+}
+
+// stored is the realm that most tests begin with, as Proxmox answered it.
+func stored(changes ...func(fields)) fields {
+	f := fields{
+		"type": "openid", "issuer-url": issuerURL, "client-id": clientID, "client-key": oldKey,
+		"username-claim": "preferred_username", "scopes": "openid profile email", "autocreate": 1, "comment": "by hand", "future": "kept",
+	}
+	for _, change := range changes {
+		change(f)
+	}
+	return f
+}
+
+func with(p realm.Property, v any) func(fields) { return func(f fields) { f[string(p)] = v } }
+func without(p realm.Property) func(fields)     { return func(f fields) { delete(f, string(p)) } }
+
+// put stores a realm behind the reconciler's back.
+func (c *cluster) put(name string, f fields) *cluster {
+	c.serial++
+	if f == nil {
+		delete(c.realms, name)
+	} else {
+		c.realms[name] = maps.Clone(f)
+	}
+	return c
+}
+
+// touch is somebody else's change of another realm: only the digest of ours moves.
+func (c *cluster) touch() { c.put("other", fields{"type": "ldap", "comment": fmt.Sprint(c.serial)}) }
+
+// count returns how often the calls were made.
+func (c *cluster) count(calls ...string) int {
+	n := 0
+	for _, made := range c.calls {
+		if slices.Contains(calls, made) {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *cluster) writes() int { return c.count(create, update, remove) }
+
+// begin notes a call and finds its trouble. A request whose context has ended is not sent.
+func (c *cluster) begin(ctx context.Context, call string) (trouble, error) {
+	c.calls = append(c.calls, call)
+	if c.atCall != nil {
+		c.atCall(len(c.calls), call)
+	}
+	t, ok := c.script[fmt.Sprintf("%s#%d", call, c.count(call))]
+	if !ok {
+		t = c.script[call]
+	}
+	if t.before != nil {
+		t.before()
+	}
+	if t.die {
+		panic(died{})
+	}
+	if ctx.Err() != nil {
+		return t, fmt.Errorf("%s: %w", call, ctx.Err())
+	}
+	return t, t.err
+}
+
+// carry out a write as its trouble has it.
+func (t trouble) around(effect func() error) error {
+	if t.after != nil {
+		defer t.after()
+	}
+	switch {
+	case t.late > 0:
+		time.AfterFunc(t.late, func() { _ = effect() })
+	case !t.never:
+		if err := effect(); err != nil && !t.lost {
+			return err
+		}
+	}
+	if t.lost || t.late > 0 {
+		return errLost
+	}
+	return nil
+}
+
+// The answers that a client gives its caller.
+var (
+	errLost       = errors.Join(fault.New(fault.Unreachable, "the connection broke").WithHint("look at the network"), realm.ErrLost)
+	errLock       = fault.New(fault.LockTimeout, "got lock request timeout")
+	errPermission = fault.New(fault.PermissionDenied, "Realm.Allocate is missing").WithHint("pveum acl modify")
+	errDown       = fault.New(fault.Unreachable, "no endpoint answers")
+)
+
+func conflict(why string) error { return fmt.Errorf("%s: %w", why, realm.ErrConflict) }
+
+func (c *cluster) Realm(ctx context.Context, name string) (realm.Current, error) {
+	t, err := c.begin(ctx, read)
+	if t.after != nil {
+		defer t.after()
+	}
+	if err != nil {
+		return realm.Current{}, err
+	}
+	f, ok := c.realms[name]
+	if !ok {
+		return realm.Current{}, nil
+	}
+	f = maps.Clone(f)
+	f["digest"] = c.digest()
+	data, err := json.Marshal(f)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	return realm.ParseCurrent(data)
+}
+
+func (c *cluster) digest() string { return fmt.Sprintf("digest-%d", c.serial) }
+
+func (c *cluster) Create(ctx context.Context, p realm.Params) error {
+	t, err := c.begin(ctx, create)
+	if err != nil {
+		return err
+	}
+	return t.around(func() error {
+		sent := fields(p.Reveal())
+		name, _ := sent["realm"].(string)
+		delete(sent, "realm")
+		if err := c.schema(sent); err != nil {
+			return err
+		}
+		if sent["digest"] != nil || sent["delete"] != nil || sent["type"] != "openid" {
+			c.tb.Errorf("POST %v", sent)
+		}
+		if c.realms[name] != nil {
+			return conflict("domain '" + name + "' already exists")
+		}
+		c.realms[name] = fields{}
+		c.set(name, sent)
+		return nil
+	})
+}
+
+func (c *cluster) Update(ctx context.Context, name string, p realm.Params) error {
+	t, err := c.begin(ctx, update)
+	c.puts = append(c.puts, p.Reveal())
+	if err != nil {
+		return err
+	}
+	return t.around(func() error {
+		sent := fields(p.Reveal())
+		digest, _ := sent["digest"].(string)
+		if digest == "" {
+			c.tb.Error("a PUT without a digest overwrites what others wrote")
+		}
+		if sent["type"] != nil || sent["realm"] != nil || sent["username-claim"] != nil {
+			c.tb.Errorf("PUT %v", sent)
+		}
+		if err := c.schema(sent); err != nil {
+			return err
+		}
+		if c.realms[name] == nil {
+			return conflict("cannot lookup undefined type")
+		}
+		if digest != c.digest() {
+			return conflict("detected modified configuration")
+		}
+		if list, ok := sent["delete"].(string); ok {
+			for property := range strings.SplitSeq(list, ",") {
+				if property == "username-claim" {
+					c.tb.Error("delete=username-claim rebinds every user")
+				}
+				delete(c.realms[name], property)
+			}
+		}
+		delete(sent, "digest")
+		delete(sent, "delete")
+		c.set(name, sent)
+		return nil
+	})
+}
+
+// schema refuses what this version does not know.
+func (c *cluster) schema(sent fields) error {
+	for _, p := range c.lacks {
+		if _, ok := sent[string(p)]; ok {
+			return &realm.UnknownPropertyError{Properties: []realm.Property{p}}
+		}
+	}
+	return nil
+}
+
+func (c *cluster) set(name string, sent fields) {
+	c.serial++
+	for property, v := range sent {
+		if text, ok := v.(string); ok {
+			v = strings.TrimSpace(text)
+		}
+		if property == "default" && v == 1 {
+			for _, other := range c.realms {
+				delete(other, "default")
+			}
+		}
+		c.realms[name][property] = v
+	}
+}
+
+func (c *cluster) Delete(ctx context.Context, name string) error {
+	t, err := c.begin(ctx, remove)
+	if err != nil {
+		return err
+	}
+	return t.around(func() error {
+		if c.realms[name] == nil {
+			return conflict("authentication domain '" + name + "' does not exist")
+		}
+		c.put(name, nil)
+		return nil
+	})
+}
+
+func (c *cluster) Version(ctx context.Context) (realm.Version, error) {
+	_, err := c.begin(ctx, version)
+	if err != nil {
+		return realm.Version{}, err
+	}
+	return c.version, nil
+}
+
+func (c *cluster) Users(ctx context.Context, _ string) (realm.Users, error) {
+	_, err := c.begin(ctx, users)
+	if err != nil {
+		return realm.Users{}, err
+	}
+	return c.users, nil
+}
+
+func (c *cluster) Clock() (time.Duration, bool) { return 0, true }
+
+func (c *cluster) CheckPermissions(ctx context.Context, write bool) check.Check {
+	_, _ = c.begin(ctx, permissions)
+	return check.Passed(check.ProxmoxPermissions, "may write: %t", write)
+}
+
+func (c *cluster) CheckDiscovery(ctx context.Context, login realm.Login, redirects []string) check.Check {
+	t, _ := c.begin(ctx, discovery)
+	if t.never {
+		return check.Failed(check.ProxmoxDiscovery, "look at the node's DNS", "the node cannot reach %s", login.IssuerURL)
+	}
+	return check.Passed(check.ProxmoxDiscovery, "discovers %s as %s for %v", login.IssuerURL, login.ClientID, redirects)
+}
+
+func (c *cluster) CheckUsers(ctx context.Context, _ realm.Login) check.Check {
+	_, _ = c.begin(ctx, usersCheck)
+	return check.Passed(check.ProxmoxUsers, "3 users")
+}
