@@ -104,6 +104,9 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 			if strings.ContainsFunc(err.Error(), unicode.IsControl) || errors.Is(err, realm.ErrLost) {
 				t.Errorf("message %q", err)
 			}
+			if tt.name == "compressed" && e.Reason != "compressed, which was not asked for" {
+				t.Errorf("reason %q", e.Reason)
+			}
 			for _, c := range n.seen() {
 				if c.URL.Path != "/api2/json/access/domains/authelia" {
 					t.Errorf("went on to %s", c.URL)
