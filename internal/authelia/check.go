@@ -106,57 +106,67 @@ const (
 // clients is where Authelia lists its clients.
 var clients = []string{"identity_providers", "oidc", "clients"}
 
-// locate finds the client. A list in a later file replaces the list of an earlier one as a whole.
+// locate finds the client, and says what became of it.
 func (c *checker) locate() {
-	var replaced *yaml.Node
-	similar := ""
-	var found []*yaml.Node
-	unseen := ""
+	id, s := c.want.Login.ClientID, c.search()
+	switch {
+	case len(s.found) > 1:
+		c.add(check.Failed(CheckClient, "keep one of them", "%d clients have the id %s, and authelia refuses that", len(s.found), id).
+			Because("%s", c.where(lines(s.found)...)))
+	case len(s.found) == 1:
+		c.client = s.found[0]
+		c.located()
+	case s.replaced != nil:
+		c.add(check.Failed(CheckClient, "write all clients into one file", "a later file replaces the list that has client %s", id).
+			Because("%s", c.where(s.replaced.Line)))
+	case s.similar != "":
+		c.add(check.Failed(CheckClient, "spell the id alike on both sides", "the client is spelled otherwise than %s", id).
+			Because("%s", s.similar))
+	case s.unseen != "":
+		c.add(check.Skipped(CheckClient, "no client %s is written out, and what is filled in elsewhere cannot be seen", id).Because("%s", s.unseen))
+	default:
+		c.add(check.Failed(CheckClient, "paste the block that `proxmox-realm authelia` prints", "there is no client %s", id))
+	}
+}
+
+// search is what looking for the client brought up.
+type search struct {
+	found    []*yaml.Node
+	replaced *yaml.Node // the client, in a list that a later file replaces
+	similar  string     // where a client with a similar id stands
+	unseen   string     // where something could not be seen that may hold the client
+}
+
+// search goes through all files; c.doc becomes the one with the client. A list in a later file replaces the list of an earlier
+// one as a whole.
+func (c *checker) search() search {
+	var s search
 	for _, doc := range c.docs {
-		if doc.unreadable != "" || doc.templated > 0 && len(found) == 0 {
-			unseen = fmt.Sprintf("%s:%d", doc.name, max(doc.templated, 1))
+		if doc.unreadable != "" || doc.templated > 0 || doc.broken > 0 {
+			s.unseen = fmt.Sprintf("%s:%d", doc.name, max(doc.templated, doc.broken, 1))
 		}
 		list := at(doc.root, clients...)
 		if list == nil {
 			continue
 		}
-		if len(found) > 0 {
-			replaced = found[0]
+		if len(s.found) > 0 {
+			s.replaced = s.found[0]
 		}
-		found = nil
+		s.found = nil
 		for _, item := range list.Content[:min(len(list.Content), maxClients)] {
 			id, known := clientID(item)
 			switch {
 			case !known:
-				unseen = fmt.Sprintf("%s:%d", doc.name, item.Line)
+				s.unseen = fmt.Sprintf("%s:%d", doc.name, item.Line)
 			case id == c.want.Login.ClientID:
-				found = append(found, resolve(item))
+				s.found = append(s.found, resolve(item))
 				c.doc = doc
 			case strings.EqualFold(strings.TrimSpace(id), c.want.Login.ClientID):
-				similar = fmt.Sprintf("%s:%d", doc.name, item.Line)
+				s.similar = fmt.Sprintf("%s:%d", doc.name, item.Line)
 			}
 		}
 	}
-	const paste = "paste the block that `proxmox-realm authelia` prints"
-	id := c.want.Login.ClientID
-	switch {
-	case len(found) > 1:
-		c.add(check.Failed(CheckClient, "keep one of them", "%d clients have the id %s, and authelia refuses that", len(found), id).
-			Because("%s", c.where(lines(found)...)))
-	case len(found) == 1:
-		c.client = found[0]
-		c.located()
-	case replaced != nil:
-		c.add(check.Failed(CheckClient, "write all clients into one file", "a later file replaces the list that has client %s", id).
-			Because("%s", c.where(replaced.Line)))
-	case similar != "":
-		c.add(check.Failed(CheckClient, "spell the id alike on both sides", "the client is spelled otherwise than %s", id).
-			Because("%s", similar))
-	case unseen != "":
-		c.add(check.Skipped(CheckClient, "no client %s is written out, and what fills in the rest cannot be seen", id).Because("%s", unseen))
-	default:
-		c.add(check.Failed(CheckClient, paste, "there is no client %s", id))
-	}
+	return s
 }
 
 func (c *checker) located() {
