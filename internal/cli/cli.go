@@ -30,6 +30,7 @@ func Main(args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := a.interruptible()
 	defer stop()
 	root := a.root()
+	addConfigFlags(root, args)
 	root.SetArgs(args)
 	return a.exit(args, a.execute(ctx, root))
 }
@@ -130,7 +131,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 			root.AddCommand(c)
 		}
 	}
-	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand())
+	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand())
 	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(helpTopics()...)
@@ -215,10 +216,46 @@ func (a *app) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.stderr, options))
 }
 
-// configFlags gives a command the common keys as flags.
+// configFlags gives a command the common keys as flags. They are many, and most runs need those of one command: see
+// addConfigFlags.
 func configFlags(cmd *cobra.Command) {
-	set := pflag.NewFlagSet("configuration", pflag.ContinueOnError)
-	set.SortFlags = false
+	cmd.Flags().SortFlags = false
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+	cmd.Annotations[keyAnnotation] = "flags"
+}
+
+// addConfigFlags adds the flags that configFlags promised to the command that the arguments call, or, where that is one
+// that looks at other commands (help, completion), to all.
+func addConfigFlags(root *cobra.Command, args []string) {
+	called, _, err := root.Find(args)
+	if err == nil && called != root && called.Annotations[keyAnnotation] != "" {
+		defineFlags(called)
+		return
+	}
+	if err == nil && called == root && !slices.ContainsFunc(args, func(arg string) bool {
+		return arg == "help" || strings.HasPrefix(arg, "__complete")
+	}) {
+		return
+	}
+	if err == nil && called != root && !slices.Contains([]string{"help", "completion", "__complete", "__completeNoDesc"}, called.Name()) {
+		return
+	}
+	var all func(cmd *cobra.Command)
+	all = func(cmd *cobra.Command) {
+		if cmd.Annotations[keyAnnotation] != "" {
+			defineFlags(cmd)
+		}
+		for _, c := range cmd.Commands() {
+			all(c)
+		}
+	}
+	all(root)
+}
+
+func defineFlags(cmd *cobra.Command) {
+	set := cmd.Flags()
 	for _, k := range config.Keys() {
 		if k.Flag == "" {
 			continue
@@ -234,8 +271,6 @@ func configFlags(cmd *cobra.Command) {
 		}
 		_ = set.SetAnnotation(k.Flag, keyAnnotation, []string{k.Path})
 	}
-	cmd.Flags().AddFlagSet(set)
-	cmd.Flags().SortFlags = false
 }
 
 const keyAnnotation = "configuration key"
