@@ -17,8 +17,8 @@ func builtinRoles(v version) (roles map[string]map[string]bool, privs map[string
 		audit: "Audit",
 	}
 	if v.has(sinceGuestAgentRights) {
-		vm.admin += " Replicate"
-		vm.user += " GuestAgent.FileRead GuestAgent.FileWrite GuestAgent.FileSystemMgmt GuestAgent.Unrestricted"
+		vm.admin += " Replicate GuestAgent.Unrestricted"
+		vm.user += " GuestAgent.FileRead GuestAgent.FileWrite GuestAgent.FileSystemMgmt"
 		vm.audit += " GuestAgent.Audit"
 	} else {
 		vm.admin += " Monitor"
@@ -243,6 +243,11 @@ func (a *api) allocateUser(c *call) error {
 	}
 	_, realm := splitUser(c.text("userid"))
 	return a.need("/access/realm/"+realm, "Realm.AllocateUser")(c)
+}
+
+// allocateRealmUser is the check [perm, /access/realm/{realm}, Realm.AllocateUser].
+func (a *api) allocateRealmUser(c *call) error {
+	return a.need("/access/realm/"+c.text("realm"), "Realm.AllocateUser")(c)
 }
 
 // userGroup is the check [userid-group, privs, groups_param => param].

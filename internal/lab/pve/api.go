@@ -131,6 +131,7 @@ func newAPI(srv *Server) *api {
 	selfOrModify := anyOf(a.self, a.userGroup("", "User.Modify"))
 
 	a.endpoints = []*endpoint{
+		{method: "GET", path: "/", all: true, run: a.index("version", "cluster", "nodes", "storage", "access", "pools")},
 		{method: "GET", path: "/version", all: true, run: func(*call) (any, error) { return versionData(srv.opts.Version), nil }},
 		{method: "GET", path: "/access", all: true, run: a.index("users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket", "password")},
 		{method: "GET", path: "/access/permissions", all: true, run: a.readPermissions, params: schema{
@@ -143,6 +144,9 @@ func newAPI(srv *Server) *api {
 		{method: "GET", path: "/access/domains/{realm}", allowed: a.needAny("/access/realm", "Realm.Allocate", "Sys.Audit"), params: realm, run: a.readRealm},
 		{method: "PUT", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: a.schema.update, run: a.updateRealm},
 		{method: "DELETE", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: realm, run: a.deleteRealm},
+		{method: "POST", path: "/access/domains/{realm}/sync", proxied: true, run: a.syncRealm,
+			allowed: allOf(a.allocateRealmUser, a.need("/access/groups", "User.Modify")),
+			params:  syncKeys.and(realm).and(schema{"dry-run": boolean.opt()})},
 
 		{method: "GET", path: "/access/openid", all: true, run: a.index("auth-url", "login")},
 		{method: "POST", path: "/access/openid/auth-url", proxied: true, world: true, params: redirect.and(realm), run: a.authURL},

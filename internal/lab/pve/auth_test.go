@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -178,6 +179,37 @@ func TestTokens(t *testing.T) {
 	}
 	if a := root.send("POST", "/access/users/nobody@pve/token/none", ""); a.errors()["tokenid"] != "Token already exists." {
 		t.Error(a)
+	}
+}
+
+// TestDelay: refused credentials are not answered at once.
+func TestDelay(t *testing.T) {
+	s, err := pve.Start(pve.Options{Delay401: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := (&node{Server: s, t: t, client: clientOf(t, s)}).as(pve.TokenRoot)
+	n.must("GET", "/version", "")
+	n.Reset()
+	done := make(chan error, 1)
+	go func() {
+		_, err := n.as("").try("GET", "/version", "")
+		done <- err
+	}()
+	for len(n.Requests()) == 0 {
+		runtime.Gosched()
+	}
+	n.must("GET", "/version", "") // others do not wait
+	select {
+	case err := <-done:
+		t.Error("it was answered", err)
+	default:
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err == nil {
+		t.Error("it was answered when the server closed")
 	}
 }
 

@@ -357,7 +357,11 @@ func (s *Server) handle(r *request) *response {
 	}
 	format, path := splitFormat(r.path)
 	if format != "json" && format != "extjs" {
-		return plainError(501, "no formatter for uri "+path+", "+format)
+		res := plainError(501, "no formatter for uri "+path+", "+format)
+		if !modern {
+			res.body = nil
+		}
+		return res
 	}
 	params, err := s.parameters(r)
 	if err != nil {

@@ -197,7 +197,7 @@ func TestStateSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := (&node{Server: s, t: t, client: client(t, s)}).as(pve.TokenRoot)
+	n := (&node{Server: s, t: t, client: clientOf(t, s)}).as(pve.TokenRoot)
 	n.must("POST", "/access/domains", with("client-key", "clé"))
 	n.must("POST", "/access/domains", `{"realm":"gone","type":"openid","issuer-url":"","client-id":"x"}`)
 	n.must("POST", "/access/users", "userid=john@authelia&password=")

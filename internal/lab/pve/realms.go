@@ -382,6 +382,21 @@ func (a *api) deleteRealm(c *call) (any, error) {
 	})
 }
 
+// syncRealm refuses what cannot be synchronised. No directory is in reach of
+// this node, so the task that a node would start is not started.
+func (a *api) syncRealm(c *call) (any, error) {
+	sec := a.srv.realms().get(c.text("realm"))
+	switch {
+	case sec == nil:
+		return nil, badParams(map[string]string{"realm": "Realm does not exist."})
+	case sec.kind != "ldap" && sec.kind != "ad":
+		return nil, dief("Cannot sync realm type '%s'! Only LDAP/AD realms can be synced.", sec.kind)
+	case c.params["scope"] == nil && !strings.Contains(sec.props["sync-defaults-options"], "scope="):
+		return nil, badParams(map[string]string{"scope": "Not passed as parameter and not defined in realm default sync options."})
+	}
+	return nil, dief("connect: Connection refused")
+}
+
 // takeDefault takes the flag from every realm where config sets it.
 func (f *realmFile) takeDefault(config map[string]string) {
 	if truthy(config["default"]) {

@@ -257,6 +257,12 @@ func TestDirectories(t *testing.T) {
 	}
 	n.must("PUT", "/access/domains/dir", `{"password":"other"}`)
 	n.must("POST", "/access/domains", `{"realm":"corp","type":"ad","server1":"10.0.0.1","domain":"corp.example.com"}`)
+	if a := n.send("POST", "/access/domains/corp/sync", ""); a.errors()["scope"] == "" {
+		t.Error(a)
+	}
+	if a := n.send("POST", "/access/domains/pam/sync", ""); a.status != "500 Cannot sync realm type 'pam'! Only LDAP/AD realms can be synced." {
+		t.Error(a)
+	}
 	if a := n.send("PUT", "/access/domains/corp", `{"check-connection":1}`); !strings.HasPrefix(a.status, "500 ") {
 		t.Error(a)
 	}
@@ -291,6 +297,28 @@ func TestSomebodyElse(t *testing.T) {
 	}
 	if got := strings.Join(names, " "); got != "pam pve other" {
 		t.Error(got)
+	}
+}
+
+func TestDigestIsOfRealmsAlone(t *testing.T) {
+	n := newNode(t, pve.Options{})
+	for range 2 {
+		before := n.Digest()
+		n.must("POST", "/access/groups", "groupid=a")
+		n.must("DELETE", "/access/groups/a", "")
+		if n.Digest() != before {
+			t.Error("a group moved the digest of the realms")
+		}
+		if err := n.Update(func(st *pve.State) { st.Groups["b"] = pve.Group{} }); err != nil || n.Digest() != before {
+			t.Error("a group moved the digest of the realms", err)
+		}
+		n.send("POST", "/access/domains", minimal)
+	}
+	before := n.Digest()
+	n.must("POST", "/access/domains", with("realm", "other"))
+	n.must("DELETE", "/access/domains/other", "")
+	if n.Digest() != before {
+		t.Error("the same realms, and another digest")
 	}
 }
 

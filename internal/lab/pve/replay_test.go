@@ -50,10 +50,10 @@ func start(t *testing.T, o pve.Options) (*pve.Server, *http.Client) {
 			t.Error(err)
 		}
 	})
-	return s, client(t, s)
+	return s, clientOf(t, s)
 }
 
-func client(t *testing.T, s *pve.Server) *http.Client {
+func clientOf(t testing.TB, s *pve.Server) *http.Client {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(s.CertificatePEM()) {
 		t.Fatal("no certificate")

@@ -467,7 +467,23 @@ func (s *Server) loadState() error {
 	if st == nil {
 		st = DefaultState()
 	}
-	return s.replace(st.clone())
+	st = st.clone()
+	if st.Domains == "" && len(st.Realms) > 0 {
+		if err := s.writeRealms(st); err != nil {
+			return err
+		}
+	}
+	return s.replace(st)
+}
+
+// writeRealms makes the text of the realm file from the list of realms.
+func (s *Server) writeRealms(st *State) error {
+	raw, err := s.api.schema.render(fileOf(st.Realms))
+	if err != nil {
+		return fmt.Errorf("realms: %w", err)
+	}
+	st.Domains = latin1(raw)
+	return nil
 }
 
 // replace makes a state the server's own and saves it.
@@ -478,13 +494,6 @@ func (s *Server) replace(st *State) error {
 	if len(st.Key) == 0 {
 		st.Key = make([]byte, 32)
 		_, _ = rand.Read(st.Key) // never fails
-	}
-	if st.Domains == "" && len(st.Realms) > 0 {
-		raw, err := s.api.schema.render(fileOf(st.Realms))
-		if err != nil {
-			return fmt.Errorf("realms: %w", err)
-		}
-		st.Domains = latin1(raw)
 	}
 	f := s.api.schema.parse(fileBytes(st.Domains), s.api.version)
 	st.Realms = f.list()
@@ -653,7 +662,7 @@ func (s *Server) Update(change func(*State)) error {
 			return a.Name == b.Name && a.Type == b.Type && maps.Equal(a.Properties, b.Properties)
 		})
 		if !sameRealms && st.Domains == before.Domains {
-			st.Domains = ""
+			return s.writeRealms(st)
 		}
 		return nil
 	})
