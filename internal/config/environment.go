@@ -23,7 +23,11 @@ func fromEnvironment(env map[string]string, at surroundings, problems *Problems)
 		k := index().env[name]
 		if k == nil {
 			where.key = printable(name)
-			problems.add(where, unknownVariable(name))
+			message, meant := unknownVariable(name)
+			if k := index().env[meant]; k != nil {
+				l.refused[k.Path] = true // it is not missing as well
+			}
+			problems.add(where, message)
 			continue
 		}
 		l.fromText(k, env[name], where, at, problems)
@@ -32,21 +36,22 @@ func fromEnvironment(env map[string]string, at surroundings, problems *Problems)
 	return l
 }
 
-func unknownVariable(name string) string {
+// unknownVariable returns what is wrong with a variable, and which one may be meant.
+func unknownVariable(name string) (message, meant string) {
 	for _, k := range table() {
 		if k.Kind == Command && name == EnvPrefix+strings.ToUpper(strings.ReplaceAll(k.Path, ".", "_")) {
-			return k.Path + " is taken from files alone: a variable cannot hold a list of arguments"
+			return k.Path + " is taken from files alone: a variable cannot hold a list of arguments", ""
 		}
 	}
-	names := slices.Sorted(maps.Keys(index().env))
-	return "is no variable of this program" + suggestVariable(name, append(names, envConfig, envBinary))
+	meant = nearestVariable(name, append(slices.Sorted(maps.Keys(index().env)), envConfig, envBinary))
+	return "is no variable of this program" + suggestion(meant), meant
 }
 
-// suggestVariable suggests a name without its prefix as the part that counts, and sees through a forgotten section.
-func suggestVariable(name string, names []string) string {
+// nearestVariable compares what follows the prefix, which all of them share, and sees through a forgotten section.
+func nearestVariable(name string, candidates []string) string {
 	rest := strings.TrimPrefix(name, EnvPrefix)
 	best, bestDistance := "", max(2, len(rest)/4)+1
-	for _, candidate := range names {
+	for _, candidate := range candidates {
 		full := strings.TrimPrefix(candidate, EnvPrefix)
 		d := distance(rest, full)
 		if _, inner, nested := strings.Cut(full, "_"); nested {
@@ -56,7 +61,7 @@ func suggestVariable(name string, names []string) string {
 			best, bestDistance = candidate, d
 		}
 	}
-	return suggestion(best)
+	return best
 }
 
 // fromFlags reads the keys given on the command line.

@@ -162,20 +162,17 @@ func flat(pruned []layer) map[string]setting {
 	return out
 }
 
-// nest returns the values as nested maps, none of which is shared with anything: viper keeps and alters what it is given.
+// nest returns the values as nested maps, none of which is shared with anything: viper keeps and alters the maps that it is
+// given.
 func (l layer) nest(want func(*key) bool) map[string]any {
 	out := map[string]any{}
 	for path, s := range l.settings {
 		if !want(index().path[path]) {
 			continue
 		}
-		value := s.value
-		if list, ok := value.([]string); ok {
-			value = slices.Clone(list)
-		}
 		section, name, nested := strings.Cut(path, ".")
 		if !nested {
-			out[path] = value
+			out[path] = s.value
 			continue
 		}
 		inner, _ := out[section].(map[string]any)
@@ -183,7 +180,7 @@ func (l layer) nest(want func(*key) bool) map[string]any {
 			inner = map[string]any{}
 			out[section] = inner
 		}
-		inner[name] = value
+		inner[name] = s.value
 	}
 	return out
 }

@@ -245,6 +245,20 @@ targets:
 	}
 }
 
+// A misspelt key or variable is one mistake, not a missing one besides.
+func TestMisspeltIsNotMissing(t *testing.T) {
+	_, err := load(t, "proxmox: {endpoints: [pve1]}\nrealm: {isuer_url: https://auth.example.com, client_id: proxmox}\n", Options{Env: []string{"PROXMOX_REALM_TOKEN=realm@pve!agent=x"}})
+	want := "config.yaml:2: realm.isuer_url: is no key: the nearest is realm.issuer_url\n" +
+		"PROXMOX_REALM_TOKEN: is no variable of this program: the nearest is PROXMOX_REALM_PROXMOX_TOKEN"
+	if got := problemsOf(t, err); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	var f *fault.Error
+	if !errors.As(err, &f) || !strings.HasPrefix(f.Message, "2 mistakes in the configuration\n") || f.Hint != "`proxmox-realm help config` explains every key" {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestEnvironmentAndFlagMistakes(t *testing.T) {
 	for _, tt := range []struct{ env, flag, want string }{
 		{"PROXMOX_REALM_REALM_ISUER_URL=hunter2", "", "PROXMOX_REALM_REALM_ISUER_URL: is no variable of this program: the nearest is PROXMOX_REALM_REALM_ISSUER_URL"},

@@ -1,0 +1,45 @@
+package config
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+func TestDocument(t *testing.T) {
+	spec := realm.Spec{Name: "authelia", Set: realm.Values{
+		realm.IssuerURL: realm.Text("https://auth.example.com"),
+		realm.ClientID:  realm.Text("proxmox"),
+		realm.ClientKey: realm.Key(secret.New("hunter2-hunter2")),
+		realm.Comment:   realm.Text("a: b\nhunter2-hunter2"), // as nobody can write it in a configuration
+		realm.Scopes:    realm.Text("email;groups profile"),  // in any spelling that Proxmox takes
+		realm.Default:   realm.Bool(false),
+	}}
+	got, err := Document(spec, Proxmox{Endpoints: []string{"https://pve1.example.com:8006"}, Insecure: true}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(got), "hunter2") {
+		t.Errorf("quotes what it leaves out:\n%s", got)
+	}
+	const golden = "testdata/document.golden"
+	if *update {
+		if err := os.WriteFile(golden, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("writes\n%swant\n%s", got, want)
+	}
+	c := mustLoad(t, string(got), Options{Partial: true})
+	if got := c.Targets[0].Realm.Set[realm.Scopes].String(); got != "email groups profile" {
+		t.Errorf("scopes %q", got)
+	}
+}
