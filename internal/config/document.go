@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -61,13 +62,26 @@ func Document(spec realm.Spec, from Proxmox, clientKeyFile string) ([]byte, erro
 		r.set("realm.unset", names)
 	}
 
+	return root.encode()
+}
+
+// encode writes the sections, with an empty line between them.
+func (s section) encode() ([]byte, error) {
 	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(2)
-	if err := encoder.Encode(root.node); err != nil {
-		return nil, err
+	for i := 0; i < len(s.node.Content); i += 2 {
+		if i > 0 {
+			out.WriteByte('\n')
+		}
+		encoder := yaml.NewEncoder(&out)
+		encoder.SetIndent(2)
+		if err := encoder.Encode(&yaml.Node{Kind: yaml.MappingNode, Content: s.node.Content[i : i+2]}); err != nil {
+			return nil, fmt.Errorf("writing the configuration: %w", err)
+		}
+		if err := encoder.Close(); err != nil {
+			return nil, fmt.Errorf("writing the configuration: %w", err)
+		}
 	}
-	return out.Bytes(), encoder.Close()
+	return out.Bytes(), nil
 }
 
 // section is a mapping that is being written.
