@@ -99,7 +99,7 @@ func fromJSON(data []byte) []byte {
 	return out
 }
 
-// escaped returns the code unit of the \uXXXX that the text begins with, 0 where it does not.
+// escaped returns the code unit of the escape \u with four digits that the text begins with, 0 where it does not.
 func escaped(text []byte) rune {
 	if len(text) < 6 || text[0] != '\\' || text[1] != 'u' {
 		return 0
