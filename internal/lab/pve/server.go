@@ -661,7 +661,7 @@ func (s *Server) Update(change func(*State)) error {
 		sameRealms := slices.EqualFunc(before.Realms, st.Realms, func(a, b Realm) bool {
 			return a.Name == b.Name && a.Type == b.Type && maps.Equal(a.Properties, b.Properties)
 		})
-		if !sameRealms && st.Domains == before.Domains {
+		if st.Domains == "" || !sameRealms && st.Domains == before.Domains {
 			return s.writeRealms(st)
 		}
 		return nil
