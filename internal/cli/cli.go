@@ -260,14 +260,15 @@ func defineFlags(cmd *cobra.Command) {
 		if k.Flag == "" {
 			continue
 		}
+		doc := strings.ReplaceAll(k.Doc, "`", "'") // which pflag would take for the value's name
 		switch k.Kind {
 		case config.List:
-			set.StringArray(k.Flag, nil, k.Doc)
+			set.StringArray(k.Flag, nil, doc)
 		case config.Bool:
-			set.String(k.Flag, "", k.Doc)
+			set.String(k.Flag, "", doc)
 			set.Lookup(k.Flag).NoOptDefVal = "true"
 		default:
-			set.String(k.Flag, "", k.Doc)
+			set.String(k.Flag, "", doc)
 		}
 		_ = set.SetAnnotation(k.Flag, keyAnnotation, []string{k.Path})
 	}
