@@ -304,16 +304,14 @@ func (a *api) index(names ...string) func(*call) (any, error) {
 // byJSON sorts a list whose order is arbitrary on a node by the text of its
 // entries, so that answers repeat.
 func byJSON(list []any) []any {
-	keys := make(map[int]string, len(list))
 	type entry struct {
 		key string
 		v   any
 	}
 	entries := make([]entry, len(list))
 	for i, v := range list {
-		b, _ := json.Marshal(v)
-		keys[i] = string(b)
-		entries[i] = entry{keys[i], v}
+		b, _ := json.Marshal(v) // made of maps, texts and numbers
+		entries[i] = entry{string(b), v}
 	}
 	slices.SortStableFunc(entries, func(x, y entry) int { return cmp.Compare(x.key, y.key) })
 	for i, e := range entries {
@@ -332,9 +330,11 @@ func number(s string) any {
 
 // connect stands for the connection to a directory that check-connection asks
 // for: there is none in reach of this node.
-func (a *api) connect(check any, _ map[string]string) error {
+func connect(check any) error {
 	if truthy(check) {
-		return dief("connect: Connection refused")
+		return errNoDirectory
 	}
 	return nil
 }
+
+var errNoDirectory = dief("connect: Connection refused")

@@ -297,7 +297,7 @@ func (a *api) checkPassword(st *State, user, password string) error {
 	case !truthy(password):
 		return dief("no password")
 	case sec.kind != "pve" && sec.kind != "pam":
-		return dief("connect: Connection refused")
+		return errNoDirectory
 	case u == nil || u.Password == "":
 		return dief("no password set")
 	case subtle.ConstantTimeCompare([]byte(u.Password), []byte(password)) != 1:

@@ -56,7 +56,6 @@ type response struct {
 	body        []byte
 	proxied     bool
 	delayed     bool // a 401 that is held back
-	user        string
 }
 
 // serve handles one connection until it ends.
@@ -235,7 +234,7 @@ func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *resp
 		f.rule.After()
 	}
 	if f.rule != nil && f.rule.DropAnswer {
-		s.end(entry, 0, res.user)
+		s.end(entry, 0, r.user)
 		return false
 	}
 	if res.delayed && s.opts.Delay401 > 0 {
@@ -245,8 +244,8 @@ func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *resp
 			return false
 		}
 	}
-	s.end(entry, res.status, res.user)
-	s.log.Info("request", "method", r.method, "path", r.path, "status", res.status, "user", res.user)
+	s.end(entry, res.status, r.user)
+	s.log.Info("request", "method", r.method, "path", r.path, "status", res.status, "user", r.user)
 	return s.write(conn, r, f.adjust(res), f.rule)
 }
 
@@ -370,21 +369,21 @@ func (s *Server) handle(r *request) *response {
 	c := &call{user: r.user, client: r.client}
 	e, uri := s.api.find(r.method, path)
 	if e == nil {
-		return s.answer(format, nil, &apiError{status: 501, msg: "Method '" + r.method + " " + path + "' not implemented"}, c)
+		return s.answer(format, nil, &apiError{status: 501, msg: "Method '" + r.method + " " + path + "' not implemented"})
 	}
 	if err := s.api.prepare(e, uri, params, c, r.creds.token != ""); err != nil {
-		return s.answer(format, nil, err, c)
+		return s.answer(format, nil, err)
 	}
 	if !e.proxied {
 		data, err := s.api.run(e, c)
-		return s.answer(format, data, err, c)
+		return s.answer(format, data, err)
 	}
 	if mediaType(r.header.Get("Content-Type")) != "application/json" || !s.api.version.has(sinceJSONForwarding) {
 		c.params = formParams(c.params)
 	}
 	res := s.proxy(func() *response {
 		data, err := s.api.run(e, c)
-		return s.answer(format, data, err, c)
+		return s.answer(format, data, err)
 	})
 	res.proxied = true
 	res.delayed = res.status == 401
@@ -460,16 +459,16 @@ func (s *Server) parameters(r *request) (map[string]any, error) {
 		if mediaType(r.header.Get("Content-Type")) == "application/json" {
 			v, err := decodeJSON(string(r.body))
 			if err != nil {
-				return nil, fmt.Errorf("%w at PVE/APIServer/AnyEvent.pm line N.", err)
+				return nil, died(err.Error() + " at PVE/APIServer/AnyEvent.pm line N.")
 			}
 			switch v := v.(type) {
 			case map[string]any:
 				params = v
 			case nil:
 			case []any, bool:
-				return nil, errors.New("Not a HASH reference at PVE/APIServer/AnyEvent.pm line N.")
+				return nil, died("Not a HASH reference at PVE/APIServer/AnyEvent.pm line N.")
 			default:
-				return nil, fmt.Errorf("Can't use string (\"%.32s\") as a HASH ref while \"strict refs\" in use at PVE/APIServer/AnyEvent.pm line N.", v)
+				return nil, died(fmt.Sprintf("Can't use string (\"%.32s\") as a HASH ref while \"strict refs\" in use at PVE/APIServer/AnyEvent.pm line N.", v))
 			}
 		} else {
 			params = decodeForm(string(r.body))
@@ -485,9 +484,9 @@ func (s *Server) parameters(r *request) (map[string]any, error) {
 }
 
 // answer formats what a handler returned (PVE::APIServer::Formatter::Standard).
-func (s *Server) answer(format string, data any, err error, c *call) *response {
+func (s *Server) answer(format string, data any, err error) *response {
 	body := map[string]any{"data": data}
-	res := &response{status: 200, reason: "OK", contentType: jsonType, user: c.user}
+	res := &response{status: 200, reason: "OK", contentType: jsonType}
 	if err != nil {
 		e, ok := errors.AsType[*apiError](err)
 		if !ok {

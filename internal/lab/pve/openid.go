@@ -406,19 +406,19 @@ func (a *api) verify(p *provider, token, nonce string) (map[string]any, error) {
 		return nil, err
 	}
 	if claims["iss"] != p.Issuer {
-		return nil, errors.New("Invalid issuer")
+		return nil, died("Invalid issuer")
 	}
 	audience, ok := claims["aud"].([]any)
 	if s, isString := claims["aud"].(string); isString {
 		audience, ok = []any{s}, true
 	}
 	if !ok || !slices.Contains(audience, any(p.client["client-id"])) {
-		return nil, errors.New("Invalid audiences")
+		return nil, died("Invalid audiences")
 	}
 	others := append(splitList(p.client["audiences"]), p.client["client-id"])
 	for _, aud := range audience {
 		if s, ok := aud.(string); !ok || !slices.Contains(others, s) {
-			return nil, errors.New("Invalid audiences")
+			return nil, died("Invalid audiences")
 		}
 	}
 	payload, err := p.signed(sig)
@@ -433,10 +433,10 @@ func (a *api) verify(p *provider, token, nonce string) (map[string]any, error) {
 		return nil, errors.New("missing field `exp`")
 	}
 	if sec, err := exp.Float64(); err != nil || float64(time.Now().Unix()) >= sec {
-		return nil, errors.New("Expired")
+		return nil, died("Expired")
 	}
 	if claims["nonce"] != nonce {
-		return nil, errors.New("Invalid nonce")
+		return nil, died("Invalid nonce")
 	}
 	return claims, nil
 }
@@ -447,7 +447,7 @@ func (p *provider) signed(sig *jose.JSONWebSignature) ([]byte, error) {
 	if strings.HasPrefix(head.Algorithm, "HS") {
 		key, ok := p.client["client-key"]
 		if !ok {
-			return nil, errors.New("Disallowed signature algorithm")
+			return nil, died("Disallowed signature algorithm")
 		}
 		return sig.Verify([]byte(key))
 	}
@@ -460,7 +460,7 @@ func (p *provider) signed(sig *jose.JSONWebSignature) ([]byte, error) {
 		}
 	}
 	if len(usable) == 0 {
-		return nil, errors.New("No matching key found")
+		return nil, died("No matching key found")
 	}
 	return sig.Verify(usable[0].Key)
 }

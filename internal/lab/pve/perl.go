@@ -175,7 +175,7 @@ func decodeJSON(s string) (v any, err error) {
 			if _, ok := r.(jsonError); !ok {
 				panic(r)
 			}
-			v, err = nil, fmt.Errorf("%s, at character offset %d (before \"%s\")", r, d.i, d.before())
+			v, err = nil, died(fmt.Sprintf("%s, at character offset %d (before \"%s\")", r, d.i, d.before()))
 		}
 	}()
 	d.space()
@@ -187,6 +187,12 @@ func decodeJSON(s string) (v any, err error) {
 	return v, nil
 }
 
+// died is a message of Perl or of a library below it, as it is, with its capitals and full stops.
+type died string
+
+func (d died) Error() string { return string(d) }
+
+// jsonError is what a jsonDecoder unwinds with.
 type jsonError string
 
 type jsonDecoder struct {
@@ -426,12 +432,13 @@ func (d *jsonDecoder) hex4() rune {
 	panic(jsonError("exactly four hexadecimal digits expected"))
 }
 
-func (d *jsonDecoder) digits() (any bool) {
+// digits skips digits and says whether there were some.
+func (d *jsonDecoder) digits() bool {
+	start := d.i
 	for d.peek() >= '0' && d.peek() <= '9' {
 		d.i++
-		any = true
 	}
-	return any
+	return d.i > start
 }
 
 func (d *jsonDecoder) number() any {

@@ -26,6 +26,8 @@ type section struct {
 	props map[string]string // booleans and integers as Perl prints them
 }
 
+func newSection(kind string) *section { return &section{kind: kind, props: map[string]string{}} }
+
 // Comments that pam and pve have unless somebody wrote one.
 var builtinComments = map[string]string{
 	"pam": "Linux PAM standard authentication",
@@ -61,7 +63,7 @@ func (s *realmSchema) parse(raw string, v version) *realmFile {
 		}
 		kind, name := strings.ToLower(m[1]), m[2]
 		known := s.types[kind] != nil && realmPattern.MatchString(name)
-		sec := &section{kind: kind, props: map[string]string{}}
+		sec := newSection(kind)
 		for line := next(); line != ""; line = next() {
 			if m := sectionLine.FindStringSubmatch(line); known && m != nil {
 				s.parseProperty(sec, m[1], latin1(m[2]))
@@ -74,7 +76,7 @@ func (s *realmSchema) parse(raw string, v version) *realmFile {
 			if !v.has(sinceBrokenSections) {
 				continue
 			}
-			sec = &section{} // its name stays, and nothing else
+			sec = newSection("") // its name stays, and nothing else
 		}
 		f.put(name, sec)
 	}
@@ -87,7 +89,7 @@ func (s *realmSchema) parse(raw string, v version) *realmFile {
 	for _, name := range []string{"pam", "pve"} {
 		sec := f.sections[name]
 		if sec == nil {
-			sec = &section{props: map[string]string{}}
+			sec = newSection(name)
 			f.put(name, sec)
 		}
 		sec.kind = name
@@ -316,7 +318,7 @@ func (a *api) createRealm(c *call) (any, error) {
 		}
 		f.takeDefault(config)
 		f.put(name, &section{kind: kind, props: config})
-		return a.connect(check, config)
+		return connect(check)
 	})
 }
 
@@ -333,11 +335,8 @@ func (a *api) updateRealm(c *call) (any, error) {
 			return dief("domain '%s' does not exist", name)
 		}
 		if sec == nil {
-			sec = &section{} // looking at its type makes a realm out of nothing
+			sec = newSection("") // looking at its type makes a realm out of nothing
 			f.put(name, sec)
-		}
-		if sec.props == nil {
-			sec.props = map[string]string{}
 		}
 		if err := checkConnection(check, sec.kind); err != nil {
 			return err
@@ -367,7 +366,7 @@ func (a *api) updateRealm(c *call) (any, error) {
 		}
 		f.takeDefault(config)
 		maps.Copy(sec.props, config)
-		return a.connect(check, sec.props)
+		return connect(check)
 	})
 }
 
@@ -394,7 +393,7 @@ func (a *api) syncRealm(c *call) (any, error) {
 	case c.params["scope"] == nil && !strings.Contains(sec.props["sync-defaults-options"], "scope="):
 		return nil, badParams(map[string]string{"scope": "Not passed as parameter and not defined in realm default sync options."})
 	}
-	return nil, dief("connect: Connection refused")
+	return nil, errNoDirectory
 }
 
 // takeDefault takes the flag from every realm where config sets it.

@@ -225,6 +225,15 @@ func TestEmptyIssuer(t *testing.T) {
 	}
 }
 
+func TestBuiltinRealmsCannotBeLost(t *testing.T) {
+	n := newNode(t, pve.Options{})
+	n.must("POST", "/access/domains", with("realm", "pam\n"))
+	if a := n.must("GET", "/access/domains/pam", "").data(t); a["type"] != "pam" {
+		t.Error(a)
+	}
+	n.must("POST", "/access/domains", minimal)
+}
+
 func TestDefaultMoves(t *testing.T) {
 	n := newNode(t, pve.Options{})
 	n.must("POST", "/access/domains", with("default", 1))
