@@ -200,6 +200,10 @@ func (c *Client) once(req *http.Request, t *traffic, limit int) (a answer) {
 		a.location, _ = resp.Location() // absolute; nil where there is none
 	}
 	a.body, a.err = readBody(resp, limit)
+	if a.err == nil {
+		// Closing the connection at the deadline may make the server end a half body as if it were whole.
+		a.err = req.Context().Err()
+	}
 	return a
 }
 
