@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 				name, value, _ := strings.Cut(variable, "=")
 				env.Setenv(name, value)
 			}
-			env.Values[labKey{}] = l
+			env.Values[labKey{}] = &world{Lab: l}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -61,7 +61,13 @@ func TestScripts(t *testing.T) {
 
 type labKey struct{}
 
-func theLab(ts *testscript.TestScript) *lab.Lab { return ts.Value(labKey{}).(*lab.Lab) }
+// world is one script's lab, and what ends the faults that the script has put into it.
+type world struct {
+	*lab.Lab
+	faults []func()
+}
+
+func theLab(ts *testscript.TestScript) *world { return ts.Value(labKey{}).(*world) }
 
 // exits CODE COMMAND … expects an exit code, and looks for the lab's secrets in all that was printed.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
@@ -138,7 +144,8 @@ func realm(ts *testscript.TestScript, neg bool, args []string) {
 //	pve wrote N                            expects so many requests that were not GET
 //	pve reset | pve clear                  forgets requests, ends injected faults
 func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
-	p := theLab(ts).PVE
+	w := theLab(ts)
+	p := w.PVE
 	number := func() int {
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)
@@ -146,7 +153,7 @@ func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	undo := func(remove func()) {
 		ts.Defer(remove)
-		cleared = append(cleared, remove)
+		w.faults = append(w.faults, remove)
 	}
 	switch args[0] {
 	case "answer":
@@ -182,18 +189,15 @@ func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
 	case "reset":
 		p.Reset()
 	case "clear":
-		for _, remove := range cleared {
+		for _, remove := range w.faults {
 			remove()
 		}
-		cleared = nil
+		w.faults = nil
 		p.SetQuorum(true)
 	default:
 		ts.Fatalf("pve %s: unknown", args[0])
 	}
 }
-
-// cleared are the faults that `pve clear` ends. Scripts run one after another.
-var cleared []func()
 
 // atIssuer does something to, or looks at, the issuer's side:
 //
