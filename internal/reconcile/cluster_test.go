@@ -35,6 +35,7 @@ type cluster struct {
 	version realm.Version
 	users   realm.Users
 	script  map[string]trouble
+	at      map[int]trouble          // by the number of the call, of any kind; goes before script
 	atCall  func(n int, call string) // before the n-th call of any kind
 
 	calls []string
@@ -112,7 +113,10 @@ func (c *cluster) begin(ctx context.Context, call string) (trouble, error) {
 	if c.atCall != nil {
 		c.atCall(len(c.calls), call)
 	}
-	t, ok := c.script[fmt.Sprintf("%s#%d", call, c.count(call))]
+	t, ok := c.at[len(c.calls)]
+	if !ok {
+		t, ok = c.script[fmt.Sprintf("%s#%d", call, c.count(call))]
+	}
 	if !ok {
 		t = c.script[call]
 	}
