@@ -1,0 +1,322 @@
+package issuer
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+const testRedirect = "https://pve.example.test:8006"
+
+func TestAnswersOfOtherProviders(t *testing.T) {
+	data, err := os.ReadFile("testdata/answers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Answers []struct {
+			Endpoint, Product, Location, Body, Outcome, About, Says, Source string
+			Status                                                          int
+			ContentType                                                     string `json:"content_type"`
+			KnownRedirect                                                   bool   `json:"known_redirect"`
+		}
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range file.Answers {
+		a := answer{url: "https://auth.example.test/endpoint?x", status: tt.Status, header: http.Header{"Content-Type": {tt.ContentType}}, body: []byte(tt.Body)}
+		if tt.Location != "" {
+			if a.location, err = url.Parse(tt.Location); err != nil {
+				a.location, _ = url.Parse(strings.ReplaceAll(tt.Location, "%", ""))
+			}
+		}
+		var v Verdict
+		switch tt.Endpoint {
+		case "token":
+			v = tokenVerdict(a, product(tt.Product), tt.KnownRedirect)
+		case "introspection":
+			v = introspectionVerdict(a)
+		default:
+			v = authorizationVerdict(a, product(tt.Product), testRedirect)
+		}
+		if v.Outcome.String() != tt.Outcome || v.Outcome == Rejected && string(v.about) != tt.About {
+			t.Errorf("%s %s, %d %s%s (%s):\n%s about %q, want %s about %q", tt.Product, tt.Endpoint, tt.Status, tt.Body, tt.Location, tt.Source, v.Outcome, v.about, tt.Outcome, tt.About)
+		}
+		if v.Reason == "" || tt.Source == "" {
+			t.Errorf("%s: no reason (%q) or no source (%q)", tt.Body, v.Reason, tt.Source)
+		}
+		if tt.Says != "" && !strings.Contains(credentialsHint(v), tt.Says) {
+			t.Errorf("the hint for %s is %q", tt.Body, credentialsHint(v))
+		}
+	}
+}
+
+// provider serves a discovery document of testdata, RSA keys, and answers like that provider's.
+func provider(t *testing.T, name string, more http.HandlerFunc) (*Client, string, document) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "discovery", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Path     string
+		Document json.RawMessage
+	}
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	var d document
+	var body string
+	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch full := "https://" + r.Host + r.URL.Path; {
+		case strings.HasSuffix(r.URL.Path, "/.well-known/openid-configuration"):
+			w.Header().Set("Content-Type", "application/json; charset=utf-8")
+			_, _ = w.Write([]byte(body))
+		case full == d.JWKSURI:
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(testKeys))
+		case more != nil:
+			more(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	body = strings.NewReplacer("{{issuer}}", s.URL+file.Path, "{{origin}}", s.URL).Replace(string(file.Document))
+	if d, err = parseDocument([]byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.transport.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	t.Cleanup(c.Close)
+	return c, s.URL + file.Path, d
+}
+
+const testKeys = `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"1","x5c":["not a certificate"],"e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}`
+
+// On a right set-up nothing warns, whoever the issuer is.
+func TestRightSetUpOfOtherProvidersDoesNotWarn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		product product
+		groups  string
+		scopes  []string
+		claim   string
+	}{
+		"keycloak":  {keycloak, "groups", []string{"openid", "profile", "email"}, "preferred_username"},
+		"authentik": {authentik, "groups", []string{"openid", "profile", "email"}, "preferred_username"},
+		"entra":     {entra, "groups", []string{"openid", "profile", "email"}, "preferred_username"},
+		"dex":       {dex, "groups", []string{"openid", "profile", "email", "groups"}, "preferred_username"},
+		"google":    {unknownProduct, "", []string{"openid", "profile", "email"}, "email"}, // known by its host alone
+		"zitadel":   {zitadel, "", []string{"openid", "profile", "email"}, "preferred_username"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, issuerURL, _ := provider(t, name, nil)
+			i := c.Inspect(t.Context(), issuerURL)
+			l := realm.Login{IssuerURL: issuerURL, ClientID: "proxmox", ClientKey: secret.New("a-key-of-a-client"), Scopes: tt.scopes, UsernameClaim: tt.claim, GroupsClaim: tt.groups, QueryUserinfo: true}
+			for _, major := range []int{7, 8, 9} {
+				checks := i.Checks(t.Context(), View{Login: l, Version: func() realm.Version { return realm.Version{Major: major} }, Clock: func() (time.Duration, bool) { return 0, true }})
+				for _, found := range checks {
+					if found.Status == check.Warn || found.Status == check.Fail || found.Status == check.Skip && found.ID != check.IssuerClaims {
+						t.Errorf("%s: %s: %s (%s)", found.ID, found.Status, found.Summary, found.Evidence)
+					}
+				}
+			}
+			if p := i.product(); p != tt.product {
+				t.Errorf("taken for %s", p)
+			}
+		})
+	}
+}
+
+// Dex and authentik answer introspection without regard to the key, so a quiet question goes to the token endpoint.
+func TestIntrospectionThatProvesNothingIsNotAsked(t *testing.T) {
+	for _, name := range []string{"dex", "authentik"} {
+		c, issuerURL, d := provider(t, name, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			if strings.Contains(r.URL.Path, "introspect") {
+				_, _ = w.Write([]byte(`{"active":false}`))
+				return
+			}
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
+		})
+		v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), "proxmox", secret.New("a-key-of-a-client"), true)
+		if v.Outcome != Accepted || !strings.Contains(v.Reason, "invalid_grant") {
+			t.Errorf("%s (%s): %+v", name, d.IntrospectionEndpoint, v)
+		}
+	}
+}
+
+func TestDexIsAskedAtItsConnector(t *testing.T) {
+	for wanted, outcome := range map[string]Outcome{testRedirect: Accepted, "https://other.example.test": Rejected} {
+		c, issuerURL, _ := provider(t, "dex", func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/auth"):
+				http.Redirect(w, r, "/dex/auth/ldap?"+r.URL.RawQuery, http.StatusFound)
+			case r.URL.Query().Get("redirect_uri") != testRedirect:
+				w.WriteHeader(http.StatusBadRequest)
+				_, _ = w.Write([]byte("<html>Unregistered redirect_uri</html>"))
+			default:
+				http.Redirect(w, r, "/dex/auth/ldap/login?state=abc", http.StatusFound)
+			}
+		})
+		got := c.Inspect(t.Context(), issuerURL).Client(t.Context(), Question{Login: realm.Login{ClientID: "proxmox"}, RedirectURLs: []string{wanted}, KeyUnknown: true})
+		if got.Redirect.Outcome != outcome {
+			t.Errorf("%s: %+v", wanted, got.Redirect)
+		}
+	}
+}
+
+func TestRSAKeySizesByGeneration(t *testing.T) {
+	for _, tt := range []struct{ bits, major, want int }{
+		{1024, 7, 0}, {2048, 7, 1}, {8192, 8, 1}, {1024, 9, 1}, {4096, 9, 1}, {8192, 9, 0}, {4096, 10, 1}, {4096, 0, 1},
+	} {
+		got := generationOf(realm.Version{Major: tt.major}).verifies([]key{{kty: "RSA", bits: tt.bits}}, []string{"RS256"})
+		if len(got) != tt.want {
+			t.Errorf("RSA %d on Proxmox VE %d: %d keys", tt.bits, tt.major, len(got))
+		}
+	}
+}
+
+func TestClockOfCachedAnswers(t *testing.T) {
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name, date, age string
+		want            time.Duration
+		ok              bool
+	}{
+		{"fresh", now.Format(http.TimeFormat), "", 0, true},
+		{"an hour in a cache", now.Add(-time.Hour).Format(http.TimeFormat), "3600", 0, true},
+		{"off", now.Add(time.Minute).Format(http.TimeFormat), "", time.Minute, true},
+		{"no date", "", "", 0, false},
+		{"odd age", now.Format(http.TimeFormat), "-1", 0, false},
+	} {
+		a := answer{header: http.Header{"Date": {tt.date}}, sent: now, first: now.Add(time.Second)}
+		if tt.age != "" {
+			a.header.Set("Age", tt.age)
+		}
+		if got, ok := a.clock(); got != tt.want || ok != tt.ok {
+			t.Errorf("%s: %s %v, want %s %v", tt.name, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+func TestMemoAsksOnce(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var m memo[int, int]
+		asked := map[int]int{}
+		for _, q := range rapid.SliceOfN(rapid.IntRange(0, 5), 1, 40).Draw(t, "questions") {
+			got, err := m.ask(context.Background(), q, func() int { asked[q]++; return q * 2 })
+			if err != nil || got != q*2 || asked[q] != 1 {
+				t.Fatalf("%d: %d, %v, asked %d times", q, got, err, asked[q])
+			}
+		}
+	})
+}
+
+// The redirect URL itself, with any parameters, is the redirect URL; with another host, port or path it is not.
+func TestSameTarget(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		host := rapid.StringMatching(`[a-z]{1,8}\.test`).Draw(t, "host")
+		port := rapid.StringMatching(`(:[1-9][0-9]{3})?`).Draw(t, "port")
+		base := "https://" + host + port
+		query := url.Values{"error": {rapid.String().Draw(t, "error")}}.Encode()
+		back, _ := url.Parse(base + "?" + query)
+		if !sameTarget(back, base) {
+			t.Fatalf("%s is not %s", back, base)
+		}
+		for _, other := range []string{base + "x/?" + query, "https://evil.example/" + base + "?" + query, base + "/x?" + query, "http://" + host + port} {
+			if away, err := url.Parse(other); err == nil && sameTarget(away, base) {
+				t.Fatalf("%s is taken for %s", other, base)
+			}
+		}
+	})
+}
+
+func FuzzParseDocument(f *testing.F) {
+	files, _ := filepath.Glob("testdata/discovery/*.json")
+	for _, name := range files {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		var file struct{ Document json.RawMessage }
+		if err := json.Unmarshal(data, &file); err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(file.Document))
+	}
+	for _, seed := range []string{"", "null", "{}", `{"issuer":1}`, `{"issuer":"a","issuer":"b"}`, strings.Repeat("[", 1000), "\xff", `{"a":`, `{"a":"\ud800"}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		d, err := parseDocument(body)
+		if err != nil {
+			return
+		}
+		if d.Issuer == "" || d.AuthorizationEndpoint == "" || d.JWKSURI == "" || d.ResponseTypes == nil || d.SigningAlgs == nil || !json.Valid(body) {
+			t.Errorf("taken without a required member: %+v", d)
+		}
+		a := answer{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body}
+		i := &Inspection{client: &Client{cleaner: check.NewCleaner()}, issuer: d.Issuer, document: d, discovery: a}
+		for _, r := range rules[3:10] {
+			if c := r.check(i, View{}); c.Status == "" || c.Summary == "" {
+				t.Errorf("%s: %+v", r.id, c)
+			}
+		}
+	})
+}
+
+func FuzzParseKeys(f *testing.F) {
+	for _, seed := range []string{testKeys, "", "null", "{}", `{"keys":null}`, `{"keys":[{}]}`, `{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}`, `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA"}]}`, `{"keys":[{"kty":"oct","k":"AA"}]}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		set, err := parseKeySet(body)
+		if err != nil {
+			return
+		}
+		for _, g := range generations {
+			for _, k := range g.verifies(set.keys, g.algs) {
+				if k.malformed != "" || k.use != "" && k.use != "sig" {
+					t.Errorf("%s is no key for signing", k)
+				}
+			}
+		}
+	})
+}
+
+func FuzzVerdicts(f *testing.F) {
+	f.Add(302, testRedirect+"?error=login_required", `{"error":"invalid_client"}`)
+	f.Add(200, "", "<html><script>")
+	f.Fuzz(func(t *testing.T, status int, location, body string) {
+		a := answer{status: status, body: []byte(body), header: http.Header{}}
+		if u, err := url.Parse(location); err == nil && location != "" {
+			a.location = u
+		}
+		for _, p := range []product{unknownProduct, authelia, authentik, dex, entra, google, keycloak, zitadel} {
+			for _, v := range []Verdict{authorizationVerdict(a, p, testRedirect), tokenVerdict(a, p, false), introspectionVerdict(a)} {
+				if v.Outcome != NoVerdict && v.Reason == "" || v.Outcome == Rejected && v.about == "" {
+					t.Errorf("%d %q %q: %+v", status, location, body, v)
+				}
+			}
+		}
+	})
+}
