@@ -253,11 +253,8 @@ func checkScopes(i *Inspection, v View) check.Check {
 // checkClaims is issuer.claims.
 func checkClaims(i *Inspection, v View) check.Check {
 	advertised, clean := i.document.Claims, i.client.cleaner
-	wanted := []string{v.Login.UsernameClaim}
-	if v.Login.GroupsClaim != "" {
-		wanted = append(wanted, v.Login.GroupsClaim)
-	}
-	beyond := slices.DeleteFunc(slices.Clone(wanted), func(c string) bool { return c == "sub" || c == "" })
+	wanted := slices.DeleteFunc([]string{v.Login.UsernameClaim, v.Login.GroupsClaim}, func(c string) bool { return c == "" })
+	beyond := slices.DeleteFunc(slices.Clone(wanted), func(c string) bool { return c == "sub" })
 	if p := i.product(); !v.Login.QueryUserinfo && len(beyond) > 0 && (p == authelia || p == zitadel) {
 		return warn("unset realm.query_userinfo, or give the client a claims policy that puts "+strings.Join(beyond, ", ")+" into the ID token",
 			"%s may be missing: with query_userinfo off Proxmox reads the ID token alone, and %s puts only sub there", strings.Join(beyond, ", "), p).
@@ -282,7 +279,7 @@ func checkClaims(i *Inspection, v View) check.Check {
 	if len(missing) > 0 {
 		return skip("the issuer does not advertise %s, which proves nothing: it may be mapped", strings.Join(missing, ", ")).Because("%s", evidence)
 	}
-	return pass("the issuer has the claims %s", strings.Join(wanted, ", ")).Because("%s", evidence)
+	return pass("the issuer has every claim that is needed").Because("%s", evidence)
 }
 
 // tokenLifetime is how long ID tokens live at most by default in the issuers that are common (Authelia, Entra ID,
