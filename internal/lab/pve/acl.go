@@ -241,7 +241,7 @@ func (a *api) allocateUser(c *call) error {
 	if err := verifyUser(c.text("userid")); err != nil {
 		return err
 	}
-	_, realm := splitUser(c.text("userid"))
+	realm := realmOf(c.text("userid"))
 	return a.need("/access/realm/"+realm, "Realm.AllocateUser")(c)
 }
 

@@ -158,11 +158,11 @@ func ticketText(plain, aad string) string {
 
 func (s *Server) checkTicket(ticket, aad string) (data string, ok bool) {
 	m := ticketForm.FindStringSubmatch(ticket)
-	if m == nil || !hmac.Equal([]byte(s.sign(ticketText(m[1], aad))), []byte(m[2])) {
+	if len(m) != 3 || !hmac.Equal([]byte(s.sign(ticketText(m[1], aad))), []byte(m[2])) {
 		return "", false
 	}
 	p := ticketPlain.FindStringSubmatch(m[1])
-	if p == nil || !fresh(p[2]) {
+	if len(p) != 3 || !fresh(p[2]) {
 		return "", false
 	}
 	return unescape(p[1]), true
@@ -198,9 +198,6 @@ func (a *api) createTicket(c *call) (any, error) {
 	user = a.lookupUser(st, user)
 	res, err := a.logIn(st, user, c)
 	if err != nil {
-		if e, ok := err.(*apiError); ok && e.status == 403 && truthy(c.params["path"]) {
-			err = dief("%s", e.Error())
-		}
 		a.srv.log.Error("authentication failure", "rhost", c.client, "user", user, "msg", err.Error())
 		return nil, errLogin
 	}
@@ -212,7 +209,7 @@ func (a *api) createTicket(c *call) (any, error) {
 
 // lookupUser finds a user of a realm that ignores case.
 func (a *api) lookupUser(st *State, user string) string {
-	_, realm := splitUser(user)
+	realm := realmOf(user)
 	if sec := a.srv.realms().get(realm); sec != nil && sec.props["case-sensitive"] == "0" {
 		for u := range st.Users {
 			if strings.EqualFold(u, user) {
@@ -285,7 +282,7 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 
 // checkPassword is the first factor, for realms that have one on the node.
 func (a *api) checkPassword(st *State, user, password string) error {
-	_, realm := splitUser(user)
+	realm := realmOf(user)
 	sec := a.srv.realms().get(realm)
 	if sec == nil {
 		return dief("auth domain '%s' does not exist", realm)

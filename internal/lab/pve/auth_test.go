@@ -35,10 +35,10 @@ func TestTicket(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(d)); strings.Join(got, " ") != "CSRFPreventionToken cap ticket username" || !a.close {
 		t.Error(got, a)
 	}
-	if d["cap"].(map[string]any)["access"].(map[string]any)["User.Modify"] != 1.0 {
+	if d.object("cap").object("access")["User.Modify"] != 1.0 {
 		t.Error(d["cap"])
 	}
-	ticket, csrf := d["ticket"].(string), d["CSRFPreventionToken"].(string)
+	ticket, csrf := d.text("ticket"), d.text("CSRFPreventionToken")
 	in := n.ticket(ticket, csrf)
 	in.must("GET", "/access/domains/pam", "")
 	in.must("POST", "/access/domains", minimal)
@@ -71,7 +71,7 @@ func TestTicket(t *testing.T) {
 func TestTicketExpires(t *testing.T) {
 	n := newNode(t, pve.Options{})
 	admin := n.User(pve.UserAdmin)
-	ticket := n.logIn(admin.Username, admin.Password).data(t)["ticket"].(string)
+	ticket := n.logIn(admin.Username, admin.Password).data(t).text("ticket")
 	// The time is in the ticket and signed: an older one cannot be made from it.
 	old := fmt.Sprintf("%08X", time.Now().Add(-3*time.Hour).Unix())
 	head, sig, _ := strings.Cut(ticket, "::")
@@ -119,10 +119,10 @@ func TestSecondFactor(t *testing.T) {
 	u := n.User(pve.UserTOTP)
 	a := n.logIn(u.Username, u.Password)
 	d := a.data(t)
-	if d["NeedTFA"] != 1.0 || d["cap"] != nil || !strings.HasPrefix(d["ticket"].(string), "PVE:!tfa!") {
+	if d["NeedTFA"] != 1.0 || d["cap"] != nil || !strings.HasPrefix(d.text("ticket"), "PVE:!tfa!") {
 		t.Fatal(a)
 	}
-	half := d["ticket"].(string)
+	half := d.text("ticket")
 	if a := n.ticket(half, "").send("GET", "/version", ""); a.status != "401 permission denied - invalid PVE ticket" {
 		t.Error("half a login is one", a)
 	}
@@ -136,7 +136,7 @@ func TestSecondFactor(t *testing.T) {
 	if whole["NeedTFA"] != nil || whole["cap"] == nil {
 		t.Error(whole)
 	}
-	n.ticket(whole["ticket"].(string), "").must("GET", "/version", "")
+	n.ticket(whole.text("ticket"), "").must("GET", "/version", "")
 	if d := n.logIn(u.Username, u.Password, "otp", "totp:"+n.TOTP(pve.UserTOTP)).data(t); d["NeedTFA"] != nil {
 		t.Error("password and code at once", d)
 	}
@@ -165,7 +165,7 @@ func TestTokens(t *testing.T) {
 	}
 	root := n.as(pve.TokenRoot)
 	a := root.must("POST", "/access/users/nobody@pve/token/new", "privsep=0&comment=c").data(t)
-	if a["full-tokenid"] != "nobody@pve!new" || len(a["value"].(string)) != 36 || n.Token("nobody@pve!new") != "nobody@pve!new="+a["value"].(string) {
+	if a["full-tokenid"] != "nobody@pve!new" || len(a.text("value")) != 36 || n.Token("nobody@pve!new") != "nobody@pve!new="+a.text("value") {
 		t.Error(a)
 	}
 	root.must("PUT", "/access/users/nobody@pve/token/new", "expire=1")
@@ -233,7 +233,7 @@ func TestPermissions(t *testing.T) {
 	if a := n.send("GET", "/access/permissions?userid=root", ""); a.errors()["userid"] != "value does not match the regex pattern" {
 		t.Error(a)
 	}
-	if a := n.must("GET", "/access/permissions?path=/", "").data(t)["/"].(map[string]any); len(a) != 47 {
+	if a := n.must("GET", "/access/permissions?path=/", "").data(t).object("/"); len(a) != 47 {
 		t.Errorf("%d privileges", len(a))
 	}
 	// A role on a path hides those from further up.
@@ -279,7 +279,7 @@ func TestUsersAndGroups(t *testing.T) {
 		t.Error(a)
 	}
 	n.must("PUT", "/access/acl", "path=/access/groups/ops&users=jo@pve&roles=RigAudit")
-	ticket := n.logIn("jo@pve", "secret123").data(t)["ticket"].(string)
+	ticket := n.logIn("jo@pve", "secret123").data(t).text("ticket")
 	jo := n.ticket(ticket, "")
 	if a := jo.must("GET", "/access/users?full=1", ""); !strings.Contains(a.body, `"groups":"ops"`) || strings.Contains(a.body, "root@pam") {
 		t.Error(a.body)
@@ -307,7 +307,7 @@ func TestUsersAndGroups(t *testing.T) {
 	}
 	r := n.User(pve.UserRoot)
 	d := n.logIn(r.Username, r.Password).data(t)
-	root := n.ticket(d["ticket"].(string), d["CSRFPreventionToken"].(string))
+	root := n.ticket(d.text("ticket"), d.text("CSRFPreventionToken"))
 	if a := root.send("POST", "/access/users", "userid=ab&email=x"); a.errors()["userid"] != "invalid format - user name 'ab' is too short\n" ||
 		a.errors()["email"] != "invalid format - value does not look like a valid email address\n" {
 		t.Error(a)

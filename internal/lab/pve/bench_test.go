@@ -20,7 +20,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	c := clientOf(b, s)
 	for b.Loop() {
-		req, _ := http.NewRequest("GET", s.URL()+"/api2/json/access/domains/authelia", nil)
+		req, _ := http.NewRequest(http.MethodGet, s.URL()+"/api2/json/access/domains/authelia", nil)
 		req.Header.Set("Authorization", "PVEAPIToken="+s.Token(pve.TokenRealmAllocate))
 		res, err := c.Do(req)
 		if err != nil {

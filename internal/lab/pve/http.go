@@ -322,7 +322,7 @@ func splitFormat(path string) (format, rest string) {
 	}
 	format, rest, ok := strings.Cut(p, "/")
 	for i, c := range format {
-		if !(c >= 'a' && c <= 'z' || i > 0 && c >= '0' && c <= '9') {
+		if letter, digit := c >= 'a' && c <= 'z', c >= '0' && c <= '9'; !letter && (i == 0 || !digit) {
 			return "", ""
 		}
 	}
@@ -561,13 +561,10 @@ func (s *Server) write(conn net.Conn, r *request, res *response, rule *Rule) boo
 	if encoding != "" {
 		fmt.Fprintf(&b, "Content-Encoding: %s\r\n", encoding)
 	}
-	endless := rule != nil && rule.Endless
-	if endless {
-		keep = false
-	} else if announced > 0 {
+	if announced > 0 && (rule == nil || !rule.Endless) {
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", announced)
-	} else if keep {
-		keep = false // without a length, the end of the answer is the end of the connection
+	} else {
+		keep = false // without a length, the end of the connection is the end of the answer
 	}
 	if res.contentType != "" {
 		fmt.Fprintf(&b, "Content-Type: %s\r\n", res.contentType)
@@ -585,7 +582,7 @@ func (s *Server) write(conn net.Conn, r *request, res *response, rule *Rule) boo
 func compress(body []byte, accept string) ([]byte, string) {
 	var b bytes.Buffer
 	var w io.WriteCloser
-	encoding := ""
+	var encoding string
 	switch {
 	case strings.Contains(accept, "gzip"):
 		w, encoding = gzip.NewWriter(&b), "gzip"

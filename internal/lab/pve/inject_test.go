@@ -2,6 +2,7 @@ package pve_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -58,7 +59,7 @@ func TestLateDelete(t *testing.T) {
 	defer remove()
 	done := make(chan error)
 	go func() {
-		req, _ := http.NewRequestWithContext(ctx, "DELETE", n.URL()+"/api2/json/access/domains/authelia", nil)
+		req, _ := http.NewRequestWithContext(ctx, http.MethodDelete, n.URL()+"/api2/json/access/domains/authelia", nil)
 		req.Header = n.header
 		res, err := n.client.Do(req)
 		if err == nil {
@@ -122,7 +123,7 @@ func TestInject(t *testing.T) {
 		{"drop", pve.Rule{Drop: true}, func(_ answer, err error) bool { return err != nil }, false},
 		{"drop the answer", pve.Rule{DropAnswer: true}, func(_ answer, err error) bool { return err != nil }, true},
 		{"garbage", pve.Rule{Garbage: "SSH-2.0-OpenSSH\r\n"}, func(_ answer, err error) bool { return err != nil }, true},
-		{"truncated", pve.Rule{Truncate: true}, func(_ answer, err error) bool { return err == io.ErrUnexpectedEOF }, true},
+		{"truncated", pve.Rule{Truncate: true}, func(_ answer, err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) }, true},
 		{"content type", pve.Rule{ContentType: "text/html"}, func(a answer, err error) bool { return a.header.Get("Content-Type") == "text/html" }, true},
 		{"no content type", pve.Rule{ContentType: "-"}, func(a answer, err error) bool { return a.header["Content-Type"] == nil }, true},
 		{"padded", pve.Rule{Pad: 100_000}, func(a answer, err error) bool { return err == nil && len(a.body) == 100_000+len(`{"data":null}`) }, true},
@@ -179,7 +180,7 @@ func TestHangEndsWithTheRule(t *testing.T) {
 func TestEndlessAnswerEndsWithTheClient(t *testing.T) {
 	n := newNode(t, pve.Options{})
 	defer n.Inject(pve.Rule{Endless: true})()
-	req, _ := http.NewRequest("GET", n.URL()+"/api2/json/version", nil)
+	req, _ := http.NewRequest(http.MethodGet, n.URL()+"/api2/json/version", nil)
 	req.Header = n.header
 	res, err := n.client.Do(req)
 	if err != nil {

@@ -43,6 +43,7 @@ type issuer struct {
 var rsaKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
 func newIssuer(t *testing.T) *issuer {
+	t.Helper()
 	key, err := rsaKey()
 	if err != nil {
 		t.Fatal(err)
@@ -133,6 +134,7 @@ const origin = "https://pve.example.com:8006"
 
 // loginNode is a node with a realm at an issuer.
 func loginNode(t *testing.T, o pve.Options, properties map[string]any) (*node, *issuer) {
+	t.Helper()
 	i := newIssuer(t)
 	o.IssuerClient = i.Client()
 	n := newNode(t, o)
@@ -318,7 +320,7 @@ func TestLogin(t *testing.T) {
 	if g := n.State().Groups; len(g) != 2 || !g["admins-authelia"].Users["john@authelia"] || !g["ops-authelia"].Users["john@authelia"] {
 		t.Error(g)
 	}
-	in := n.ticket(d["ticket"].(string), d["CSRFPreventionToken"].(string))
+	in := n.ticket(d.text("ticket"), d.text("CSRFPreventionToken"))
 	if a := in.must("GET", "/access/permissions", ""); a.body != `{"data":{}}` {
 		t.Error(a.body)
 	}

@@ -85,7 +85,7 @@ func splitList(s string) []string {
 // The percent sign is not escaped, so a comment of "%41" reads back as "A".
 func encodeText(s string) string {
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if c := s[i]; c >= 0x20 && c <= 0x7e && c != ':' {
 			b.WriteByte(c)
 		} else {
@@ -121,7 +121,7 @@ func isHex(c byte) bool {
 
 // latin1 turns bytes of a file into the text that Perl takes them for.
 func latin1(b string) string {
-	for i := 0; i < len(b); i++ {
+	for i := range len(b) {
 		if b[i] >= 0x80 {
 			r := make([]rune, len(b))
 			for i := range r {
@@ -175,7 +175,7 @@ func decodeJSON(s string) (v any, err error) {
 			if _, ok := r.(jsonError); !ok {
 				panic(r)
 			}
-			v, err = nil, died(fmt.Sprintf("%s, at character offset %d (before \"%s\")", r, d.i, d.before()))
+			v, err = nil, died(fmt.Sprint(r, ", at character offset ", d.i, ` (before "`, d.before(), `")`))
 		}
 	}()
 	d.space()

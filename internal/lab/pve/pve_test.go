@@ -55,10 +55,23 @@ type answer struct {
 	close  bool
 }
 
+// object is a JSON object; what is missing in it, or of another type, is empty.
+type object map[string]any
+
+func (o object) text(k string) string {
+	s, _ := o[k].(string)
+	return s
+}
+
+func (o object) object(k string) object {
+	m, _ := o[k].(map[string]any)
+	return m
+}
+
 // data is the answer's data.
-func (a answer) data(t *testing.T) map[string]any {
+func (a answer) data(t *testing.T) object {
 	t.Helper()
-	var v struct{ Data map[string]any }
+	var v struct{ Data object }
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
 		t.Fatalf("%s %s: %v", a.status, a.body, err)
 	}

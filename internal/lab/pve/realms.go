@@ -116,7 +116,7 @@ func (s *realmSchema) parseProperty(sec *section, k, v string) {
 		}
 		v = "1"
 	}
-	if p.check(k, v) == "" {
+	if p.check(v) == "" {
 		sec.props[k] = v
 	}
 }

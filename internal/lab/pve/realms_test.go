@@ -300,6 +300,9 @@ func TestSomebodyElse(t *testing.T) {
 	if err := n.SetRealm(pve.Realm{Name: "bad", Type: "openid"}); err == nil {
 		t.Error("a realm without issuer was stored")
 	}
+	if err := n.Update(func(st *pve.State) { st.Domains = "" }); err != nil || len(n.Realms()) != 3 {
+		t.Error("clearing the text of the file cleared the realms", err)
+	}
 	var names []string
 	for _, r := range n.Realms() {
 		names = append(names, r.Name)

@@ -53,13 +53,14 @@ func start(t *testing.T, o pve.Options) (*pve.Server, *http.Client) {
 	return s, clientOf(t, s)
 }
 
-func clientOf(t testing.TB, s *pve.Server) *http.Client {
+func clientOf(tb testing.TB, s *pve.Server) *http.Client {
+	tb.Helper()
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(s.CertificatePEM()) {
-		t.Fatal("no certificate")
+		tb.Fatal("no certificate")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
-	t.Cleanup(transport.CloseIdleConnections)
+	tb.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{
 		Transport:     transport,
 		Timeout:       time.Minute,
@@ -87,6 +88,7 @@ func TestTranscripts(t *testing.T) {
 }
 
 func replay(t *testing.T, file string) {
+	t.Helper()
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

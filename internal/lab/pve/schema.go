@@ -47,7 +47,7 @@ const unknownProperty = "property is not defined in schema and the schema does n
 func (s schema) check(params map[string]any) error {
 	errs := map[string]string{}
 	for k, p := range s {
-		if e := p.check(k, params[k]); e != "" {
+		if e := p.check(params[k]); e != "" {
 			errs[k] = e
 		}
 	}
@@ -75,7 +75,7 @@ func addError(errs map[string]string, k, e string) {
 }
 
 // check is what is wrong with a value, empty if nothing is.
-func (p *property) check(path string, v any) string {
+func (p *property) check(v any) string {
 	if v == nil {
 		if !p.optional {
 			return "property is missing and it is not optional"
@@ -88,14 +88,14 @@ func (p *property) check(path string, v any) string {
 		}
 		return "type check ('" + p.kind + "') failed - got " + ref
 	}
-	s := v.(string)
+	s := text(v)
 	switch {
 	case p.kind == "boolean" && s != "0" && s != "1",
 		p.kind == "integer" && !integer.MatchString(s):
 		return "type check ('" + p.kind + "') failed - got '" + s + "'"
 	}
 	if p.format != nil {
-		if err := p.checkFormat(path, s); err != nil {
+		if err := p.checkFormat(s); err != nil {
 			return "invalid format - " + err.Error() + "\n"
 		}
 	}
@@ -123,7 +123,7 @@ func (p *property) check(path string, v any) string {
 	return ""
 }
 
-func (p *property) checkFormat(path, s string) error {
+func (p *property) checkFormat(s string) error {
 	if !p.list {
 		return p.format(s)
 	}
@@ -190,13 +190,12 @@ func verifyUser(s string) error {
 	return nil
 }
 
-// splitUser splits a valid user@realm.
-func splitUser(s string) (name, realm string) {
-	m := userPattern.FindStringSubmatch(s)
-	if m == nil {
-		return s, ""
+// realmOf is the realm of a user, empty where the name is none.
+func realmOf(user string) string {
+	if m := userPattern.FindStringSubmatch(user); m != nil {
+		return m[2]
 	}
-	return m[1], m[2]
+	return ""
 }
 
 // splitToken splits user@realm!id.
@@ -294,7 +293,7 @@ func parsePropertyString(path string, keys schema, s string) (map[string]any, er
 	}
 	var bad []string
 	for k, p := range keys {
-		if e := p.check(k, res[k]); e != "" {
+		if e := p.check(res[k]); e != "" {
 			bad = append(bad, path+"."+k+": "+e)
 		}
 	}
@@ -348,7 +347,7 @@ type realmSchema struct {
 
 // newRealmSchema follows the properties and options of PVE::Auth::AD, LDAP, OpenId, PAM and PVE.
 func newRealmSchema(v version) *realmSchema {
-	short := func(max int) *property { return &property{kind: "string", optional: true, max: max} }
+	short := func(length int) *property { return &property{kind: "string", optional: true, max: length} }
 	all := schema{
 		"realm": &realmParam,
 		"type":  {kind: "string", enum: []string{"ad", "ldap", "openid", "pam", "pve"}},

@@ -254,23 +254,25 @@ func Start(o Options) (*Server, error) {
 		s.opts.Certificate = cert
 	}
 	s.tls = &tls.Config{Certificates: []tls.Certificate{s.opts.Certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	ln, err := net.Listen("tcp", o.Listen)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	ln, err := new(net.ListenConfig).Listen(s.ctx, "tcp", o.Listen)
 	if err != nil {
+		s.cancel()
 		return nil, fmt.Errorf("listening: %w", err)
 	}
 	s.listener = ln
-	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.background(func() { s.acceptAll(s.ctx) })
 	return s, nil
 }
 
 // issuerClient is a client without a timeout and with the redirects of the library that a node uses.
 func issuerClient(c *http.Client) *http.Client {
-	if c == nil {
-		c = http.DefaultClient
+	var transport http.RoundTripper // nil is the system's trust and proxy
+	if c != nil {
+		transport = c.Transport
 	}
 	return &http.Client{
-		Transport: c.Transport,
+		Transport: transport,
 		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {
 				return errors.New("too many redirects")
@@ -652,8 +654,8 @@ func (s *Server) RemoveRealm(name string) error {
 func (s *Server) State() *State { return s.view().clone() }
 
 // Update changes the state as somebody else would, and saves it. Changes of
-// Realms count only where Domains stays as it was. A state that cannot be
-// stored is an error, and then nothing changes.
+// Realms count only where Domains stays as it was or is cleared. A state that
+// cannot be stored is an error, and then nothing changes.
 func (s *Server) Update(change func(*State)) error {
 	return s.change(func(st *State) error {
 		before := st.clone()
@@ -661,7 +663,7 @@ func (s *Server) Update(change func(*State)) error {
 		sameRealms := slices.EqualFunc(before.Realms, st.Realms, func(a, b Realm) bool {
 			return a.Name == b.Name && a.Type == b.Type && maps.Equal(a.Properties, b.Properties)
 		})
-		if st.Domains == "" || !sameRealms && st.Domains == before.Domains {
+		if cleared := st.Domains == "" && before.Domains != ""; cleared || !sameRealms && st.Domains == before.Domains {
 			return s.writeRealms(st)
 		}
 		return nil

@@ -116,7 +116,7 @@ func (a *api) listUsers(c *call) (any, error) {
 				d["tokens"] = nil
 			}
 		}
-		if _, realm := splitUser(user); realms.sections[realm] != nil {
+		if realm := realmOf(user); realms.sections[realm] != nil {
 			d["realm-type"] = realms.sections[realm].kind
 			if realms.sections[realm].kind == "" {
 				d["realm-type"] = nil
@@ -185,7 +185,7 @@ func (a *api) createUser(c *call) (any, error) {
 		}
 		u := &User{Enable: c.params["enable"] == nil || truthy(c.params["enable"])}
 		if p := c.params["password"]; p != nil {
-			_, realm := splitUser(user)
+			realm := realmOf(user)
 			if err := a.setPassword(u, realm, text(p)); err != nil {
 				return err
 			}
@@ -277,12 +277,12 @@ func (a *api) changePassword(c *call) (any, error) {
 		if err := a.checkPassword(st, c.user, text(confirm)); err != nil {
 			return nil, err
 		}
-		if _, realm := splitUser(user); user != c.user && realm == "pam" {
+		if realm := realmOf(user); user != c.user && realm == "pam" {
 			return nil, forbidden("")
 		}
 	}
 	return nil, a.srv.withUsers("", func(st *State) error {
-		_, realm := splitUser(user)
+		realm := realmOf(user)
 		return a.setPassword(st.Users[user], realm, c.text("password"))
 	})
 }
