@@ -81,6 +81,7 @@ func (a *app) interruptible() (context.Context, func()) {
 }
 
 func (a *app) root() *cobra.Command {
+	var showVersion bool
 	root := &cobra.Command{
 		Use:   "proxmox-realm",
 		Short: "Keeps an OpenID Connect realm of Proxmox VE as declared, and proves that logins through it work",
@@ -94,13 +95,17 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 			}
 			return unknownCommand(cmd, args[0])
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if showVersion {
+				return a.printf("%s\n", versionLine())
+			}
+			return cmd.Help()
+		},
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		PersistentPreRunE: a.prepare,
-		Version:           versionLine(),
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().BoolVar(&showVersion, "version", false, "print the version")
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
@@ -232,6 +237,7 @@ func addConfigFlags(root *cobra.Command, args []string) {
 	called, _, err := root.Find(args)
 	if err == nil && called != root && called.Annotations[keyAnnotation] != "" {
 		defineFlags(called)
+		root.CompletionOptions.DisableDefaultCmd = true // four commands that this run cannot reach
 		return
 	}
 	if err == nil && called == root && !slices.ContainsFunc(args, func(arg string) bool {
