@@ -105,7 +105,9 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 // Accepts asks whether the issuer takes this id and key (not set: as a public client), as [Inspection.Client] does and under the same rules.
 func (i *Inspection) Accepts(ctx context.Context, clientID string, key secret.Secret, quiet bool) Verdict {
 	i.client.cleaner.Hold(key)
-	return i.accepts(ctx, realm.Login{ClientID: clientID, ClientKey: key}, "", false, quiet)
+	// A redirect URL that was accepted before helps with issuers that look at it first.
+	q, known := i.redirects.find(func(q redirectQuestion, v Verdict) bool { return q.clientID == clientID && v.Outcome == Accepted })
+	return i.accepts(ctx, realm.Login{ClientID: clientID, ClientKey: key}, q.redirectURL, known, quiet)
 }
 
 // barred tells why nothing may be asked now.

@@ -58,3 +58,19 @@ func (m *memo[K, V]) first(ctx context.Context, question K, r *remembered[V], as
 	r.value, r.valid = value, true
 	return value, nil
 }
+
+// find returns a question whose answer is there and is as wanted.
+func (m *memo[K, V]) find(wanted func(K, V) bool) (question K, found bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for q, r := range m.answers {
+		select {
+		case <-r.done:
+			if r.valid && wanted(q, r.value) {
+				return q, true
+			}
+		default:
+		}
+	}
+	return question, false
+}

@@ -184,6 +184,35 @@ func TestDexIsAskedAtItsConnector(t *testing.T) {
 	}
 }
 
+// authentik looks at the redirect URL too, so the one that it took before is presented with another key.
+func TestAcceptsPresentsARedirectURLThatIsKnown(t *testing.T) {
+	c, issuerURL, _ := provider(t, "authentik", func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/authorize/") {
+			http.Redirect(w, r, testRedirect+"?error=login_required", http.StatusFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		if _, key, _ := r.BasicAuth(); r.FormValue("redirect_uri") == testRedirect && key == "the-right-key" {
+			_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
+			return
+		}
+		_, _ = w.Write([]byte(`{"error":"invalid_client"}`))
+	})
+	right, wrong := secret.New("the-right-key"), secret.New("the-wrong-key")
+	if v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), "proxmox", right, false); v.Outcome != NoVerdict {
+		t.Errorf("without a redirect URL: %+v", v)
+	}
+	i := c.Inspect(t.Context(), issuerURL)
+	got := i.Client(t.Context(), Question{Login: realm.Login{ClientID: "proxmox", ClientKey: wrong}, RedirectURLs: []string{testRedirect}})
+	if got.Credentials.Outcome != Rejected {
+		t.Errorf("%+v", got.Credentials)
+	}
+	if v := i.Accepts(t.Context(), "proxmox", right, false); v.Outcome != Accepted {
+		t.Errorf("%+v", v)
+	}
+}
+
 func TestRSAKeySizesByGeneration(t *testing.T) {
 	for _, tt := range []struct{ bits, major, want int }{
 		{1024, 7, 0}, {2048, 7, 1}, {8192, 8, 1}, {1024, 9, 1}, {4096, 9, 1}, {8192, 9, 0}, {4096, 10, 1}, {4096, 0, 1},
