@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"proxmox-realm/internal/fault"
@@ -149,10 +150,13 @@ func keep(recovery Recovery, err error) error {
 	hint := "apply --recover creates it again where there is none"
 	known := fault.Describe(err)
 	if known.Hint != "" {
-		hint = known.Hint + "; then " + hint
+		hint = oneLine(known.Hint) + "; then " + hint
 	}
-	return fault.New(known.Code, "%s; the former realm is kept in %s", known.Message, recovery.path()).WithHint("%s", hint).Because(err)
+	return fault.New(known.Code, "%s; the former realm is kept in %s", oneLine(known.Message), recovery.path()).WithHint("%s", hint).Because(err)
 }
+
+// oneLine puts errors that were joined beside each other.
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 
 // Recover ends a replace that was cut short: it creates the saved realm where it is absent, forgets it
 // where it is there and equal, and refuses where it differs.

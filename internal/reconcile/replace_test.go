@@ -298,7 +298,7 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 				}
 				if tt.kept {
 					f := fault.Describe(got.Err)
-					if !strings.Contains(f.Message, pending(t, target)[0]) || !strings.Contains(f.Hint, "apply --recover") {
+					if !strings.Contains(f.Message, pending(t, target)[0]) || !strings.Contains(f.Hint, "apply --recover") || strings.Contains(f.Message+f.Hint, "\n") {
 						t.Errorf("%q, %q: does not say where the former realm is", f.Message, f.Hint)
 					}
 					if tt.code == fault.PermissionDenied && !strings.Contains(f.Hint, "pveum acl modify") {

@@ -1,0 +1,321 @@
+package reconcile_test
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
+)
+
+// interrupted leaves a recovery file behind: a replace whose realms could not be created.
+func interrupted(t *testing.T) (*cluster, reconcile.Target, string) {
+	t.Helper()
+	c := newCluster(t).put(name, stored())
+	c.script[create] = trouble{err: errDown}
+	target := aim(t, c, &provider{}, otherClaim)
+	reconcile.Apply(t.Context(), target, agreed)
+	kept := pending(t, target)
+	if len(kept) != 1 || c.realms[name] != nil {
+		t.Fatalf("%v, %v", kept, c.realms[name])
+	}
+	c.script, c.calls = map[string]trouble{}, nil
+	return c, target, kept[0]
+}
+
+func TestRecover(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		before  func(*cluster)
+		outcome reconcile.Outcome
+		action  realm.Action
+		code    fault.Code
+		ends    fields
+		kept    bool
+	}{
+		{"absent", func(*cluster) {}, reconcile.Changed, realm.Create, "", stored(), false},
+		{"there and equal", func(c *cluster) { c.put(name, stored()) }, reconcile.Unchanged, realm.None, "", stored(), false},
+		{"there and different", func(c *cluster) { c.put(name, replaced()) }, reconcile.Refused, realm.Refuse, fault.RecoveryFile, replaced(), true},
+		{"there, and only an unknown property differs", func(c *cluster) { c.put(name, with2(stored(), "future", "else")) }, reconcile.Refused, realm.Refuse, fault.RecoveryFile, with2(stored(), "future", "else"), true},
+		{"Proxmox cannot be read", func(c *cluster) { c.script[read] = trouble{err: errDown} }, reconcile.Failed, "", fault.Unreachable, nil, true},
+		{"the creation is refused", func(c *cluster) { c.script[create] = trouble{err: errPermission} }, reconcile.Failed, realm.Create, fault.PermissionDenied, nil, true},
+		{"the answer is lost, it took effect", func(c *cluster) { c.script[create] = trouble{lost: true} }, reconcile.Changed, realm.Create, "", stored(), false},
+		{"the answer is lost, it took no effect", func(c *cluster) { c.script["create#1"] = trouble{lost: true, never: true} }, reconcile.Changed, realm.Create, "", stored(), false},
+		{"the creation did not take", func(c *cluster) { c.script[create] = trouble{never: true} }, reconcile.Refused, realm.Refuse, fault.RecoveryFile, nil, true},
+		{"the read-back fails", func(c *cluster) { c.script["read#2"] = trouble{err: errDown} }, reconcile.Failed, realm.Create, fault.Unreachable, stored(), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, target, _ := interrupted(t)
+			tt.before(c)
+			got := reconcile.Recover(t.Context(), target)
+			expect(t, got, tt.outcome, tt.action, tt.code)
+			if !equal(c.realms[name], tt.ends) || (len(pending(t, target)) == 1) != tt.kept {
+				t.Errorf("%v, %v", c.realms[name], pending(t, target))
+			}
+			if c.count(remove, update) != 0 || c.count(create) > 2 {
+				t.Errorf("calls %v", c.calls)
+			}
+			if tt.code == fault.RecoveryFile && fault.Describe(got.Err).Hint == "" {
+				t.Error("no hint")
+			}
+		})
+	}
+}
+
+func TestRecoverWithoutAFile(t *testing.T) {
+	c := newCluster(t).put(name, stored())
+	target := aim(t, c, &provider{}, otherClaim)
+	for _, dir := range []string{target.Recovery.Dir, ""} {
+		target.Recovery.Dir = dir
+		got := reconcile.Recover(t.Context(), target)
+		expect(t, got, reconcile.Unchanged, realm.None, "")
+		if len(c.calls) != 0 || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "nothing to recover") {
+			t.Errorf("%v, %q", c.calls, got.Warnings)
+		}
+	}
+}
+
+// A file that is not whole, not ours or not for this cluster restores nothing and stays for people to look at.
+func TestRecoverDistrustsTheFile(t *testing.T) {
+	rewrite := func(field string, value any) func([]byte) []byte {
+		return func(data []byte) []byte {
+			var content map[string]any
+			if err := json.Unmarshal(data, &content); err != nil {
+				panic(err)
+			}
+			content[field] = value
+			out, err := json.Marshal(content)
+			if err != nil {
+				panic(err)
+			}
+			return out
+		}
+	}
+	for name_, tt := range map[string]struct {
+		spoil func([]byte) []byte
+		says  string
+	}{
+		"cut short":       {func(data []byte) []byte { return data[:len(data)/2] }, "cut short"},
+		"empty":           {func([]byte) []byte { return nil }, "cut short"},
+		"another cluster": {rewrite("endpoints", []string{"https://other.example.com:8006"}), "belongs to"},
+		"no cluster":      {rewrite("endpoints", nil), "belongs to"},
+		"another realm":   {rewrite("realm", "other"), "belongs to"},
+		"another version": {rewrite("version", 2), "belongs to"},
+		"no realm in it":  {rewrite("stored", map[string]any{}), "no realm"},
+		"null in it":      {rewrite("stored", nil), "no realm"},
+		"too large":       {func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }, "not a file that this program wrote"},
+	} {
+		t.Run(name_, func(t *testing.T) {
+			c, target, path := interrupted(t)
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, tt.spoil(data), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			got := reconcile.Recover(t.Context(), target)
+			expect(t, got, reconcile.Refused, realm.Refuse, fault.RecoveryFile)
+			if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), tt.says) || !strings.Contains(got.Err.Error(), path) || strings.Contains(got.Err.Error(), oldKey) {
+				t.Errorf("%v after %v", got.Err, c.calls)
+			}
+			if len(pending(t, target)) != 1 {
+				t.Error("the file is gone")
+			}
+		})
+	}
+	t.Run("a symlink", func(t *testing.T) {
+		c, target, path := interrupted(t)
+		moved := filepath.Join(t.TempDir(), "moved")
+		if err := os.Rename(path, moved); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(moved, path); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, reconcile.Recover(t.Context(), target), reconcile.Refused, realm.Refuse, fault.RecoveryFile)
+		if len(c.calls) != 0 {
+			t.Errorf("%v", c.calls)
+		}
+	})
+}
+
+// One endpoint in common is enough: nodes are added to clusters and removed from them.
+func TestRecoverKnowsTheClusterByOneEndpoint(t *testing.T) {
+	c, target, _ := interrupted(t)
+	target.Recovery.Endpoints = []string{"https://pve9.example.com:8006", "https://pve1.example.com:8006"}
+	expect(t, reconcile.Recover(t.Context(), target), reconcile.Changed, realm.Create, "")
+	if !equal(c.realms[name], stored()) {
+		t.Errorf("%v", c.realms[name])
+	}
+}
+
+// Once begun, a recovery is finished.
+func TestRecoverIsNotInterrupted(t *testing.T) {
+	c, target, _ := interrupted(t)
+	ctx, stop := context.WithCancelCause(t.Context())
+	stop(fault.New(fault.Interrupted, "interrupted"))
+	expect(t, reconcile.Recover(ctx, target), reconcile.Changed, realm.Create, "")
+	if len(pending(t, target)) != 0 || !equal(c.realms[name], stored()) {
+		t.Errorf("%v", c.realms[name])
+	}
+}
+
+// A run that meets a recovery file says so; those that write refuse.
+func TestRunsMeetARecoveryFile(t *testing.T) {
+	for name_, run := range map[string]func(context.Context, reconcile.Target) reconcile.Result{
+		"apply":  func(ctx context.Context, t reconcile.Target) reconcile.Result { return reconcile.Apply(ctx, t, agreed) },
+		"plan":   func(ctx context.Context, t reconcile.Target) reconcile.Result { return reconcile.Plan(ctx, t, agreed) },
+		"delete": reconcile.Delete,
+	} {
+		c, target, path := interrupted(t)
+		got := run(t.Context(), target)
+		expect(t, got, reconcile.Refused, realm.Refuse, fault.RecoveryFile)
+		if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(fault.Describe(got.Err).Hint, "apply --recover") {
+			t.Errorf("%s: %v after %v", name_, got.Err, c.calls)
+		}
+	}
+	c, target, path := interrupted(t)
+	got := reconcile.Verify(t.Context(), target)
+	expect(t, got, reconcile.Unverified, realm.None, "")
+	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], path) || !strings.Contains(got.Warnings[0], "apply --recover") || status(got, check.ProxmoxRealm) != check.Fail {
+		t.Errorf("%q after %v", got.Warnings, c.calls)
+	}
+	// Another realm's and another target's files are not ours.
+	for _, other := range []func(*reconcile.Target){
+		func(t *reconcile.Target) { t.Recovery.Target = "berlin" },
+		func(t *reconcile.Target) { t.Spec.Name, t.Recovery.Realm = "other", "other" },
+	} {
+		target := target
+		other(&target)
+		target.Spec = spec(func(s *realm.Spec) { s.Name = target.Spec.Name })
+		expect(t, reconcile.Apply(t.Context(), target, reconcile.Options{NoGate: true}), reconcile.Changed, realm.Create, "")
+		c.put(name, nil)
+	}
+}
+
+// A target's name is data: it does not choose the folder.
+func TestTheFileStaysInStateDir(t *testing.T) {
+	c := newCluster(t).put(name, stored())
+	c.script[create] = trouble{err: errDown}
+	target := aim(t, c, &provider{}, otherClaim)
+	target.Recovery.Target = "../../berlin/a"
+	reconcile.Apply(t.Context(), target, agreed)
+	if kept := pending(t, target); len(kept) != 1 || filepath.Dir(kept[0]) != target.Recovery.Dir {
+		t.Errorf("%v", kept)
+	}
+}
+
+func TestDelete(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		begin   fields
+		script  map[string]trouble
+		outcome reconcile.Outcome
+		action  realm.Action
+		code    fault.Code
+		calls   []string
+		ends    fields
+		saved   bool
+	}{
+		{"there", stored(), nil, reconcile.Changed, realm.Delete, "", []string{read, remove, read}, nil, true},
+		{"absent", nil, nil, reconcile.Unchanged, realm.None, "", []string{read}, nil, false},
+		{"another type", fields{"type": "ldap"}, nil, reconcile.Refused, realm.Refuse, fault.WrongType, []string{read}, fields{"type": "ldap"}, false},
+		{"cannot be read", stored(), map[string]trouble{read: {err: errDown}}, reconcile.Failed, "", fault.Unreachable, []string{read}, stored(), false},
+		{"refused by Proxmox", stored(), map[string]trouble{remove: {err: errPermission}}, reconcile.Failed, realm.Delete, fault.PermissionDenied, []string{read, remove}, stored(), false},
+		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, fault.NotTaken, []string{read, remove, read}, stored(), true},
+		{"did not take", stored(), map[string]trouble{remove: {never: true}}, reconcile.Failed, realm.Delete, fault.NotTaken, []string{read, remove, read}, stored(), true},
+		{"the read-back fails", stored(), map[string]trouble{"read#2": {err: errDown}}, reconcile.Failed, realm.Delete, fault.Unreachable, []string{read, remove, read}, nil, true},
+		{"the answer is lost", stored(), map[string]trouble{remove: {lost: true}}, reconcile.Changed, realm.Delete, "", []string{read, remove, read}, nil, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCluster(t)
+			if tt.begin != nil {
+				c.put(name, tt.begin)
+			}
+			if tt.script != nil {
+				c.script = tt.script
+			}
+			target := aim(t, c, &provider{finds: broken}, spec())
+			got := reconcile.Delete(t.Context(), target)
+			expect(t, got, tt.outcome, tt.action, tt.code)
+			if !slices.Equal(c.calls, tt.calls) || !equal(c.realms[name], tt.ends) {
+				t.Errorf("calls %v, realm %v", c.calls, c.realms[name])
+			}
+			if kept := files(t, target); (got.Saved != "") != tt.saved || (len(kept) == 1 && kept[0] == got.Saved) != tt.saved || len(pending(t, target)) != 0 {
+				t.Errorf("saved %q, files %v", got.Saved, kept)
+			}
+			if !tt.saved {
+				return
+			}
+			data, err := os.ReadFile(got.Saved)
+			info, serr := os.Stat(got.Saved)
+			if err != nil || serr != nil || info.Mode() != 0o600 || !strings.Contains(string(data), `"future": "kept"`) || len(got.Changes) != 8-1 {
+				t.Errorf("%v, %v, %d changes: %s", err, serr, len(got.Changes), data)
+			}
+		})
+	}
+	c := newCluster(t)
+	target := aim(t, c, &provider{}, spec(func(s *realm.Spec) { s.Name = "pve" }))
+	expect(t, reconcile.Delete(t.Context(), target), reconcile.Refused, realm.Refuse, fault.BuiltinRealm)
+	c.put(name, stored())
+	target = aim(t, c, &provider{}, spec())
+	target.Recovery.Dir = ""
+	expect(t, reconcile.Delete(t.Context(), target), reconcile.Failed, realm.Delete, fault.Internal)
+	if c.writes() != 0 {
+		t.Errorf("deleted without saving: %v", c.calls)
+	}
+}
+
+func TestDeleteThatSomebodyElseDid(t *testing.T) {
+	c := newCluster(t).put(name, stored())
+	c.script[remove] = trouble{before: func() { c.put(name, nil) }}
+	expect(t, reconcile.Delete(t.Context(), aim(t, c, nil, spec())), reconcile.Unchanged, realm.None, "")
+}
+
+func TestDeleteThatIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t).put(name, stored())
+		c.script[remove] = trouble{late: 50 * time.Second}
+		expect(t, reconcile.Delete(t.Context(), aim(t, c, nil, spec())), reconcile.Changed, realm.Delete, "")
+		c = newCluster(t).put(name, stored())
+		c.script[remove] = trouble{late: 90 * time.Second}
+		target := aim(t, c, nil, spec())
+		got := reconcile.Delete(t.Context(), target)
+		expect(t, got, reconcile.Failed, realm.Delete, fault.ReplacePending)
+		if c.count(remove) != 1 || strings.Contains(fault.Describe(got.Err).Hint, "--recover") {
+			t.Errorf("%v after %v", fault.Describe(got.Err), c.calls)
+		}
+	})
+}
+
+func TestDeleteIsInterruptedBeforeItBeginsAndNotAfterwards(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		c := newCluster(t).put(name, stored())
+		ctx, stop := context.WithCancelCause(t.Context())
+		c.atCall = func(i int, _ string) {
+			if i == n {
+				stop(fault.New(fault.Terminated, "stopped"))
+			}
+		}
+		target := aim(t, c, nil, spec())
+		got := reconcile.Delete(ctx, target)
+		if n == 1 {
+			if fault.CodeOf(got.Err) != fault.Terminated || c.realms[name] == nil || len(files(t, target)) != 0 {
+				t.Errorf("%v, %v, %v", got.Err, c.realms[name], files(t, target))
+			}
+		} else {
+			expect(t, got, reconcile.Changed, realm.Delete, "")
+		}
+		stop(nil)
+	}
+}
