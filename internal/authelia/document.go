@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -42,12 +41,7 @@ func parse(file File, clientID string) document {
 	if doc.name == "" {
 		doc.name = "configuration.yml"
 	}
-	switch {
-	case len(file.Data) > maxFile:
-		doc.unreadable = "larger than 1 MiB"
-		return doc
-	case !utf8.Valid(file.Data):
-		doc.unreadable = "not UTF-8 text"
+	if doc.unreadable = unreadable(file.Data); doc.unreadable != "" {
 		return doc
 	}
 	text, templated := withoutTemplates(file.Data)

@@ -137,7 +137,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 		}
 	}
 	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand())
-	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.configCommand())
+	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(helpTopics()...)
 	root.SetHelpFunc(explain(root.HelpFunc()))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 )
@@ -115,8 +116,13 @@ func checksTopic() string {
 these credentials cannot see is skipped. verify.ignore names checks that neither fail nor warn. Each holds when …
 
 `)
+	entry := func(e check.Entry) { b.WriteString(wrapped(fmt.Sprintf("  %-23s ", e.ID), e.Holds)) }
 	for _, e := range check.Catalog() {
-		b.WriteString(wrapped(fmt.Sprintf("  %-21s ", e.ID), e.Holds))
+		entry(e)
+	}
+	b.WriteString("\nOf Authelia's configuration, by authelia --check:\n\n")
+	for _, e := range authelia.Catalog() {
+		entry(e)
 	}
 	return b.String()
 }
