@@ -91,7 +91,7 @@ func parseListen(where string) (*url.URL, error) {
 	wrong := fault.New(fault.Usage, "--listen takes a port of a loopback address").
 		WithHint("such as %s:%s, or with a path %s:%s%s; names such as localhost can lead elsewhere", loopback, defaultPort, loopback, defaultPort, defaultPath)
 	u, err := url.Parse("http://" + strings.TrimPrefix(where, "http://"))
-	if err != nil || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+	if err != nil || u.User != nil || u.RawPath != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return nil, wrong
 	}
 	address, err := netip.ParseAddrPort(u.Host)

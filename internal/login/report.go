@@ -29,14 +29,14 @@ func Text(w io.Writer, r Result, style report.Style) error {
 		return nil
 	}
 	p := &printer{style: style}
-	p.line("%s is logged in to %s through realm %s", p.paint("32", p.text(r.User)), p.text(r.Endpoint), p.text(r.Realm))
+	p.line("%s: %s takes the user for %s", p.paint("32", "the login works"), p.text(r.Endpoint), p.text(r.User))
 	switch {
 	case r.Created == nil:
 		p.line("  created:     cannot be told: whether the user existed before is not visible to these credentials")
 	case *r.Created:
 		p.line("  created:     just now, by this login")
 	default:
-		p.line("  created:     before: the user existed")
+		p.line("  created:     no, the user was there before")
 	}
 	switch {
 	case r.Groups == nil:

@@ -1,0 +1,743 @@
+package login_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"proxmox-realm/internal/authelia"
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/lab"
+	labissuer "proxmox-realm/internal/lab/issuer"
+	labpve "proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/login"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stage is a lab whose issuer knows the redirect URL of rehearsals, and everything that a rehearsal said.
+type stage struct {
+	*testing.T
+	*lab.Lab
+	said syncBuffer // notes, addresses and the log at its most talkative
+}
+
+func set(t *testing.T, options lab.Options) *stage {
+	t.Helper()
+	if options.Seed == "" {
+		options.Seed = "converged"
+	}
+	l, err := lab.Start(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &stage{T: t, Lab: l}
+	s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{l.RedirectURL, login.RedirectURL} })
+	return s
+}
+
+// client changes the client at the issuer.
+func (s *stage) client(change func(*labissuer.Client)) {
+	c, _ := s.Issuer.Client(s.ClientID)
+	change(&c)
+	s.Issuer.SetClient(c)
+}
+
+// property changes the realm behind everybody's back.
+func (s *stage) property(name, value string) {
+	s.Helper()
+	if err := s.PVE.SetProperty(lab.RealmName, name, value); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// asRoot lets the rehearsal see everything that Proxmox knows.
+func (s *stage) asRoot(o *login.Options) {
+	if err := os.WriteFile(s.Dir+"/token", []byte(s.PVE.Token(labpve.TokenRoot)), 0o600); err != nil {
+		s.Fatal(err)
+	}
+	s.connect(o)
+}
+
+// connect gives the options the lab's target and a client of it.
+func (s *stage) connect(o *login.Options) {
+	s.Helper()
+	c, err := config.Load(s.Context(), config.Options{File: s.ConfigFile, Secrets: true})
+	if err != nil {
+		s.Fatal(err)
+	}
+	f := fleet.New(c, "test", slog.New(slog.DiscardHandler))
+	o.Target = c.Targets[0]
+	if o.Client, err = f.Connect(o.Target); err != nil {
+		s.Fatal(err)
+	}
+	s.Cleanup(o.Client.Close)
+}
+
+// rehearse runs a rehearsal that sends its browser to visit.
+func (s *stage) rehearse(visit func(address string) error, changes ...func(*login.Options)) login.Result {
+	s.Helper()
+	o := login.Options{
+		Listen: "127.0.0.1:0", Open: visit, UserAgent: "test",
+		Note: func(text string) { s.said.line(text) },
+		Show: func(address string) { s.said.line(address) },
+		Log:  slog.New(slog.NewTextHandler(&s.said, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	s.connect(&o)
+	for _, change := range changes {
+		change(&o)
+	}
+	return login.Run(s.Context(), o)
+}
+
+// browser is a user with a browser.
+type browser struct {
+	*http.Client
+	s        *stage
+	username string
+	decision string // at the consent page
+	answers  []answer
+}
+
+type answer struct {
+	url    *url.URL
+	status int
+	header http.Header
+	body   string
+}
+
+func (s *stage) browser() *browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Authority.Pool(), MinVersion: tls.VersionTLS12}}
+	s.Cleanup(transport.CloseIdleConnections)
+	return &browser{Client: &http.Client{Transport: transport, Jar: jar}, s: s, username: s.Username, decision: "accept"}
+}
+
+// visit logs in, decides, and comes back to the address that the issuer sends the browser to.
+func (b *browser) visit(address string) error {
+	back, err := b.walk(address)
+	if err != nil {
+		return err
+	}
+	_, err = b.get(back)
+	return err
+}
+
+// walk goes as far as the redirect back, and returns that address.
+func (b *browser) walk(address string) (string, error) {
+	b.CheckRedirect = func(request *http.Request, _ []*http.Request) error {
+		if !strings.HasPrefix(request.URL.String(), b.s.IssuerURL+"/") {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+	page, err := b.get(address)
+	if err != nil {
+		return "", err
+	}
+	fields := flowID.FindStringSubmatch(page.body)
+	if fields == nil {
+		return "", fmt.Errorf("no login page: %s", page.body)
+	}
+	page, err = b.post(page.url.String(), url.Values{"flow_id": {fields[1]}, "username": {b.username}, "password": {b.s.Password}})
+	if err != nil {
+		return "", err
+	}
+	page, err = b.post(page.url.String(), url.Values{"flow_id": {fields[1]}, "decision": {b.decision}})
+	if err != nil {
+		return "", err
+	}
+	back := page.header.Get("Location")
+	if back == "" {
+		return "", fmt.Errorf("not sent back: %d %s", page.status, page.body)
+	}
+	return back, nil
+}
+
+var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
+
+func (b *browser) get(address string) (answer, error) {
+	request, err := http.NewRequestWithContext(b.s.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	return b.send(request)
+}
+
+func (b *browser) post(address string, form url.Values) (answer, error) {
+	request, err := http.NewRequestWithContext(b.s.Context(), http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return answer{}, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return b.send(request)
+}
+
+func (b *browser) send(request *http.Request) (answer, error) {
+	response, err := b.Do(request)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{response.Request.URL, response.StatusCode, response.Header, string(body)}
+	b.answers = append(b.answers, a)
+	return a, nil
+}
+
+// last is the page that the user ends at.
+func (b *browser) last() answer {
+	b.s.Helper()
+	if len(b.answers) == 0 {
+		b.s.Fatal("the browser was sent nowhere")
+	}
+	return b.answers[len(b.answers)-1]
+}
+
+// secretsOf returns what came along in the addresses that the browser was at.
+func (b *browser) secretsOf(parameter string) []string {
+	var found []string
+	for _, a := range b.answers {
+		if value := a.url.Query().Get(parameter); value != "" && !slices.Contains(found, value) {
+			found = append(found, value)
+		}
+	}
+	return found
+}
+
+func TestRehearsal(t *testing.T) {
+	s := set(t, lab.Options{})
+	b := s.browser()
+	r := s.rehearse(b.visit, s.asRoot)
+	if r.Err != nil {
+		t.Fatal(r.Err, s.said.String())
+	}
+	if r.User != "john@authelia" || r.Created == nil || !*r.Created || r.Groups == nil || len(r.Groups) != 0 {
+		t.Errorf("user %q, created %v, groups %q", r.User, r.Created, r.Groups)
+	}
+	if r.Privileges == nil || len(r.Privileges) != 0 || !strings.Contains(r.Hint, "`pveum acl modify / --users john@authelia --roles PVEAuditor`") {
+		t.Errorf("privileges %v, hint %q", r.Privileges, r.Hint)
+	}
+	if r.Outcome() != reconcile.Changed || len(r.Warnings) != 0 || len(r.Checks) != 0 {
+		t.Errorf("%s, warnings %q, checks %v", r.Outcome(), r.Warnings, r.Checks)
+	}
+	if page := b.last(); page.status != http.StatusOK || !strings.Contains(page.body, "john@authelia") || !strings.Contains(page.body, `class="success"`) {
+		t.Errorf("page %d %s", page.status, page.body)
+	}
+	if !strings.HasPrefix(r.RedirectURL, "http://127.0.0.1:") || !strings.Contains(s.said.String(), "the issuer must know the redirect URL "+r.RedirectURL) {
+		t.Errorf("redirect URL %s was not announced: %s", r.RedirectURL, s.said.String())
+	}
+	if requests := s.Issuer.Requests(); requests[0].Path != "/.well-known/openid-configuration" {
+		t.Errorf("first question to the issuer: %s", requests[0].Path)
+	}
+	if failures := s.Issuer.Failures(); len(failures) != 0 {
+		t.Errorf("the issuer counted failures: %+v", failures)
+	}
+
+	// Again: the user exists, and has since been put into a group that may look at things.
+	err := s.PVE.Update(func(st *labpve.State) {
+		st.Groups["admins-authelia"] = labpve.Group{Users: map[string]bool{"john@authelia": true}}
+		st.ACL = append(st.ACL, labpve.ACL{Path: "/", Type: "group", ID: "admins-authelia", Role: "PVEAuditor", Propagate: true})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r = s.rehearse(s.browser().visit, s.asRoot)
+	if r.Err != nil || *r.Created || !slices.Equal(r.Groups, []string{"admins-authelia"}) || r.Hint != "" {
+		t.Errorf("error %v, created %v, groups %q, hint %q", r.Err, *r.Created, r.Groups, r.Hint)
+	}
+	if !slices.Contains(r.Privileges["/"], "Sys.Audit") || !slices.Contains(r.Privileges["/vms"], "VM.Audit") || !slices.IsSorted(r.Privileges["/"]) {
+		t.Errorf("privileges %v", r.Privileges)
+	}
+	if r.Outcome() != reconcile.Unchanged {
+		t.Error(r.Outcome())
+	}
+}
+
+// A token that may write realms and see nothing else still gets the user's own view.
+func TestRehearsalWithTheLeastPrivilege(t *testing.T) {
+	s := set(t, lab.Options{})
+	r := s.rehearse(s.browser().visit)
+	if r.Err != nil || r.User != "john@authelia" {
+		t.Fatal(r.Err, r.User)
+	}
+	if r.Created != nil || r.Privileges == nil {
+		t.Errorf("created %v, privileges %v: the first is not visible, the second are the user's own", r.Created, r.Privileges)
+	}
+	s.property("autocreate", "0")
+	r = s.rehearse(s.browser().visit)
+	if r.Err != nil || r.Created == nil || *r.Created {
+		t.Errorf("error %v, created %v: without autocreate, Proxmox creates nobody", r.Err, r.Created)
+	}
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "not as the configuration says") {
+		t.Errorf("warnings %q", r.Warnings)
+	}
+}
+
+func TestGroupsThatProxmoxDoesNotKnow(t *testing.T) {
+	s := set(t, lab.Options{})
+	s.property("groups-claim", "groups")
+	s.property("scopes", "openid profile email groups")
+	r := s.rehearse(s.browser().visit, s.asRoot)
+	if r.Err != nil || len(r.Groups) != 0 || !strings.Contains(r.Hint, "realm.groups_autocreate") {
+		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Hint)
+	}
+	s.property("groups-autocreate", "1")
+	r = s.rehearse(s.browser().visit, s.asRoot)
+	if r.Err != nil || !slices.Equal(r.Groups, []string{"admins-authelia", "dev-authelia"}) ||
+		!strings.Contains(r.Hint, "`pveum acl modify / --groups admins-authelia --roles PVEAuditor`") {
+		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Hint)
+	}
+}
+
+// Neither code nor state nor ticket is in anything that is said, shown, logged or written; the authorization URL, which
+// holds the state, is not shown where a browser was opened.
+func TestNoSecrets(t *testing.T) {
+	for _, decision := range []string{"accept", "deny"} {
+		s := set(t, lab.Options{})
+		b := s.browser()
+		b.decision = decision
+		r := s.rehearse(b.visit)
+		var out bytes.Buffer
+		if err := errors.Join(login.JSON(&out, r), login.Text(&out, r, report.Style{Verbose: true})); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%+v %v %s", r, r.Err, b.last().body)
+		out.WriteString(s.said.String())
+		secrets := append(b.secretsOf("code"), b.secretsOf("state")...)
+		if want := map[string]int{"accept": 2, "deny": 1}[decision]; len(secrets) != want {
+			t.Fatalf("%s: %d secrets went through the browser, want %d", decision, len(secrets), want)
+		}
+		for _, secret := range append(secrets, "PVE:john", s.ClientKey, s.Password, s.PVE.Token(labpve.TokenRealmAllocate)) {
+			for _, form := range []string{secret, url.QueryEscape(secret), strings.Trim(quoted(secret), `"`)} {
+				if strings.Contains(out.String(), form) {
+					t.Errorf("%s: a secret in %s", decision, out.String())
+				}
+			}
+		}
+	}
+}
+
+func quoted(text string) string {
+	encoded, _ := json.Marshal(text)
+	return string(encoded)
+}
+
+func TestFailures(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		arrange func(s *stage, b *browser)
+		code    fault.Code
+		message string
+		hint    string
+		check   check.ID // among the findings
+		page    string   // that the browser ends at; "": it is sent nowhere
+	}{
+		{
+			"the user says no", func(_ *stage, b *browser) { b.decision = "deny" },
+			login.Failed, "the issuer sent the browser back with an error: access_denied", "authorization_policy", "", "access_denied",
+		},
+		{
+			"the redirect URL is not registered", func(s *stage, _ *browser) {
+				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{s.RedirectURL} })
+			},
+			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", check.ClientRedirect, "",
+		},
+		{
+			"another path is registered", func(s *stage, _ *browser) {
+				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{"http://127.0.0.1:8000/"} })
+			},
+			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", check.ClientRedirect, "",
+		},
+		{
+			"the client is not registered", func(s *stage, _ *browser) { s.Issuer.RemoveClient(s.ClientID) },
+			login.Failed, "the issuer refuses the client id", "realm.client_id", check.ClientRedirect, "",
+		},
+		{
+			"a scope is not allowed", func(s *stage, _ *browser) {
+				s.client(func(c *labissuer.Client) { c.Scopes = []string{"openid", "profile"} })
+			},
+			login.Failed, "the issuer refuses the scopes", "realm.scopes", check.ClientRedirect, "",
+		},
+		{
+			"the key was rotated", func(s *stage, _ *browser) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
+			login.Failed, "refuses the login: authentication failure", "client.credentials", check.ClientCredentials, "authentication failure",
+		},
+		{
+			"autocreate is off and the user does not exist", func(s *stage, _ *browser) { s.property("autocreate", "0") },
+			login.Failed, "refuses the login: authentication failure", "pveum user add NAME@authelia", "", "authentication failure",
+		},
+		{
+			"the claim is missing", func(s *stage, _ *browser) { s.property("username-claim", "nickname") },
+			login.Failed, "refuses the login: authentication failure", "journalctl -u pvedaemon", "", "authentication failure",
+		},
+		{
+			"the issuer calls itself something else", func(s *stage, _ *browser) { s.Issuer.SetIssuer(s.IssuerURL + "/") },
+			login.Failed, "the issuer calls itself", "realm.issuer_url", "", "",
+		},
+		{
+			"the issuer publishes no keys", func(s *stage, _ *browser) { s.Issuer.SetKeys() },
+			login.Failed, "refuses the login: authentication failure", "issuer.keys", check.IssuerKeys, "authentication failure",
+		},
+		{
+			"the issuer is away", func(s *stage, _ *browser) { _ = s.Issuer.Close() },
+			login.Failed, "issuer.reach", "", check.IssuerReach, "",
+		},
+		{
+			"the node cannot fetch the issuer's documents", func(s *stage, _ *browser) {
+				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/auth-url", 500, "Request failed"))
+			},
+			login.Failed, "cannot fetch the issuer's discovery document", "update-ca-certificates", "", "",
+		},
+		{
+			"the node sends browsers elsewhere", func(s *stage, _ *browser) {
+				s.PVE.Inject(labpve.Rule{Path: "/access/openid/auth-url", Status: 200, Body: `{"data":"https://evil.example.test/authorize?state=0123456789"}`})
+			},
+			login.Failed, "it leads to https://evil.example.test/authorize", "verify --all-endpoints", "", "",
+		},
+		{
+			"the realm is not there", func(s *stage, _ *browser) {
+				if err := s.Seed("empty"); err != nil {
+					s.Fatal(err)
+				}
+			},
+			login.Failed, "realm authelia does not exist", "proxmox-realm apply", "", "",
+		},
+		{
+			"the realm is another one", func(s *stage, _ *browser) {
+				err := s.PVE.SetRealm(labpve.Realm{Name: lab.RealmName, Type: "ldap", Properties: map[string]string{
+					"server1": "ldap.example.test", "base_dn": "dc=example,dc=test", "user_attr": "uid",
+				}})
+				if err != nil {
+					s.Fatal(err)
+				}
+			},
+			fault.WrongType, "realm authelia has the type ldap", "", "", "",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := set(t, lab.Options{})
+			b := s.browser()
+			tt.arrange(s, b)
+			r := s.rehearse(b.visit)
+			f := fault.Describe(r.Err)
+			if f == nil || f.Code != tt.code || !strings.Contains(f.Message, tt.message) || !strings.Contains(f.Hint, tt.hint) {
+				t.Fatalf("%+v, want %s, %q, %q; said %s", f, tt.code, tt.message, tt.hint, s.said.String())
+			}
+			if _, found := check.Find(r.Checks, tt.check); found != (tt.check != "") && tt.check != "" {
+				t.Errorf("checks %v, want %s", r.Checks, tt.check)
+			}
+			if tt.page == "" && len(b.answers) > 0 {
+				t.Error("the browser was sent off all the same")
+			}
+			if tt.page != "" && (!strings.Contains(b.last().body, tt.page) || !strings.Contains(b.last().body, `class="failure"`)) {
+				t.Errorf("page %s, want %q", b.last().body, tt.page)
+			}
+			if tt.code == login.Failed && r.Outcome() != reconcile.Unverified {
+				t.Error(r.Outcome())
+			}
+			if r.User != "" {
+				t.Errorf("user %s", r.User)
+			}
+		})
+	}
+}
+
+// Whatever else comes to the port is refused, and the wait goes on.
+func TestStrangersDoNotEndTheWait(t *testing.T) {
+	s := set(t, lab.Options{})
+	b := s.browser()
+	r := s.rehearse(func(address string) error {
+		back, err := b.walk(address)
+		if err != nil {
+			return err
+		}
+		u, err := url.Parse(back)
+		if err != nil {
+			return err
+		}
+		edit := func(change func(q url.Values)) string {
+			e, q := *u, u.Query()
+			change(q)
+			e.RawQuery = q.Encode()
+			return e.String()
+		}
+		state := u.Query().Get("state")
+		for _, tt := range []struct {
+			name, address string
+			status        int
+		}{
+			{"no state", edit(func(q url.Values) { q.Del("state") }), 400},
+			{"empty state", edit(func(q url.Values) { q.Set("state", "") }), 400},
+			{"another state", edit(func(q url.Values) { q.Set("state", strings.ToUpper(state)) }), 400},
+			{"the beginning of the state", edit(func(q url.Values) { q.Set("state", state[:len(state)-1]) }), 400},
+			{"the state twice", edit(func(q url.Values) { q.Add("state", state) }), 400},
+			{"an error without the state", edit(func(q url.Values) { q.Del("state"); q.Del("code"); q.Set("error", "access_denied") }), 400},
+			{"neither code nor error", edit(func(q url.Values) { q.Del("code") }), 400},
+			{"code and error", edit(func(q url.Values) { q.Set("error", "access_denied") }), 400},
+			{"the code twice", edit(func(q url.Values) { q.Add("code", "another") }), 400},
+			{"a broken query", u.Scheme + "://" + u.Host + u.Path + "?state=%zz", 400},
+			{"no query", u.Scheme + "://" + u.Host + u.Path, 400},
+			{"another path", u.Scheme + "://" + u.Host + "/?" + u.RawQuery, 404},
+			{"a path below", u.Scheme + "://" + u.Host + u.Path + "/?" + u.RawQuery, 404},
+			{"the path, encoded", u.Scheme + "://" + u.Host + "/%63allback?" + u.RawQuery, 404},
+			{"favicon", u.Scheme + "://" + u.Host + "/favicon.ico", 404},
+		} {
+			a, err := b.get(tt.address)
+			if err != nil || a.status != tt.status || !strings.Contains(a.body, `class="refused"`) {
+				t.Errorf("%s: %v, status %d, want %d: %s", tt.name, err, a.status, tt.status, a.body)
+			}
+		}
+		for _, method := range []string{http.MethodPost, http.MethodHead, http.MethodOptions, http.MethodPut} {
+			request, err := http.NewRequestWithContext(t.Context(), method, back, nil)
+			if err != nil {
+				return err
+			}
+			if a, err := b.send(request); err != nil || a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != http.MethodGet {
+				t.Errorf("%s: %v %d", method, err, a.status)
+			}
+		}
+		for _, host := range []string{"evil.example.test", "localhost:" + u.Port(), "127.0.0.1", "evil.example.test:" + u.Port()} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, back, nil)
+			if err != nil {
+				return err
+			}
+			request.Host = host
+			if a, err := b.send(request); err != nil || a.status != http.StatusMisdirectedRequest {
+				t.Errorf("%s: %v %d", host, err, a.status)
+			}
+		}
+		_, err = b.get(back)
+		return err
+	})
+	if r.Err != nil || r.User != "john@authelia" {
+		t.Errorf("error %v, user %q", r.Err, r.User)
+	}
+	if n := strings.Count(s.said.String(), "was refused, and the wait goes on"); n != 1 {
+		t.Errorf("refusals were told %d times: %s", n, s.said.String())
+	}
+}
+
+// The answer to a login counts once, however often it comes: the second is refused while the first is still with Proxmox.
+func TestAnAnswerCountsOnce(t *testing.T) {
+	s := set(t, lab.Options{})
+	arrived, proceed := make(chan struct{}), make(chan struct{})
+	s.PVE.Inject(labpve.Rule{Path: "/access/openid/login", Before: func() { close(arrived); <-proceed }})
+	b, again := s.browser(), s.browser()
+	r := s.rehearse(func(address string) error {
+		back, err := b.walk(address)
+		if err != nil {
+			return err
+		}
+		var second sync.WaitGroup
+		second.Go(func() {
+			<-arrived
+			a, err := again.get(back)
+			if err != nil || a.status != http.StatusBadRequest || !strings.Contains(a.body, "taken already") {
+				t.Errorf("%v %d %s", err, a.status, a.body)
+			}
+			close(proceed)
+		})
+		_, err = b.get(back)
+		second.Wait()
+		return err
+	})
+	if r.Err != nil || b.last().status != http.StatusOK {
+		t.Errorf("error %v, status %d", r.Err, b.last().status)
+	}
+	logins := 0
+	for _, request := range s.PVE.Requests() {
+		if request.Path == "/api2/json/access/openid/login" {
+			logins++
+		}
+	}
+	if logins != 1 {
+		t.Errorf("Proxmox was asked %d times", logins)
+	}
+}
+
+func TestNobodyLogsIn(t *testing.T) {
+	s := set(t, lab.Options{})
+	r := s.rehearse(func(string) error { return nil }, func(o *login.Options) { o.Wait = 1 })
+	if f := fault.Describe(r.Err); f == nil || f.Code != fault.Internal || !strings.Contains(f.Message, "nobody logged in within") {
+		t.Errorf("%v", r.Err)
+	}
+	if r.Outcome() != reconcile.Failed {
+		t.Error(r.Outcome())
+	}
+}
+
+// An interruption ends the wait with its cause, and nothing listens afterwards.
+func TestInterruption(t *testing.T) {
+	s := set(t, lab.Options{})
+	o := login.Options{Listen: "127.0.0.1:0", Note: func(string) {}, Show: func(string) {}}
+	s.connect(&o)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	o.Open = func(string) error {
+		cancel(fault.New(fault.Interrupted, "interrupted by SIGINT"))
+		return nil
+	}
+	r := login.Run(ctx, o)
+	if fault.CodeOf(r.Err) != fault.Interrupted {
+		t.Errorf("%v", r.Err)
+	}
+	if a, err := s.browser().get(r.RedirectURL); err == nil {
+		t.Errorf("still listening: %d", a.status)
+	}
+}
+
+// Over ssh the address is shown, and the one at which the browser ended is pasted, with what sticks to it.
+func TestPastedAddress(t *testing.T) {
+	for _, wrap := range []string{"%s\n", "  <%s>\r\n", "paste this: \"%s\" and press return\n", "\x1b[200~%s\x1b[201~\n", "%s"} {
+		s := set(t, lab.Options{})
+		in, out := io.Pipe()
+		b := s.browser()
+		r := s.rehearse(nil, func(o *login.Options) {
+			o.Paste = in
+			o.Show = func(address string) {
+				go func() {
+					defer func() { _ = out.Close() }()
+					back, err := b.walk(address)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for _, line := range []string{"\n", "yes, where?\n", "http://example.test/callback?code=1&state=2\n", strings.ReplaceAll(back, "state=", "state=0") + "\n"} {
+						_, _ = io.WriteString(out, line)
+					}
+					_, _ = fmt.Fprintf(out, wrap, back)
+				}()
+			}
+		})
+		if r.Err != nil || r.User != "john@authelia" {
+			t.Errorf("%q: error %v, user %q: %s", wrap, r.Err, r.User, s.said.String())
+		}
+		said := s.said.String()
+		if strings.Count(said, "that is not the address that the browser was sent to") != 2 || strings.Count(said, "belongs to another or an earlier login") != 1 {
+			t.Errorf("%q: %s", wrap, said)
+		}
+	}
+}
+
+// Where the browser cannot be opened, the address is shown.
+func TestBrowserThatCannotBeOpened(t *testing.T) {
+	s := set(t, lab.Options{})
+	b := s.browser()
+	r := s.rehearse(func(string) error { return errors.New("no such program") }, func(o *login.Options) {
+		o.Show = func(address string) {
+			go func() {
+				if err := b.visit(address); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+	})
+	if r.Err != nil {
+		t.Error(r.Err)
+	}
+}
+
+// An address that this machine cannot compare with the issuer's own is shown, never opened.
+func TestIssuerOutOfReach(t *testing.T) {
+	s := set(t, lab.Options{})
+	b := s.browser()
+	opened := false
+	r := s.rehearse(func(string) error { opened = true; return nil }, func(o *login.Options) {
+		o.Target.Verify.Issuer = false
+		o.Show = func(address string) {
+			go func() {
+				if err := b.visit(address); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+	})
+	if r.Err != nil || opened {
+		t.Errorf("error %v, opened %t", r.Err, opened)
+	}
+}
+
+// A limit on the issuer's side is no verdict: the login is tried.
+func TestIssuerThatGivesNoVerdict(t *testing.T) {
+	s := set(t, lab.Options{})
+	s.Issuer.Inject("/api/oidc/authorization", labissuer.Fault{Status: http.StatusTooManyRequests, Times: 1})
+	r := s.rehearse(s.browser().visit)
+	if r.Err != nil || !strings.Contains(s.said.String(), "cannot be told beforehand") {
+		t.Errorf("error %v: %s", r.Err, s.said.String())
+	}
+}
+
+func TestNode(t *testing.T) {
+	s := set(t, lab.Options{})
+	u, err := url.Parse(s.PVE.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range []string{s.PVE.URL(), s.PVE.URL() + "/", u.Host, u.Hostname()} {
+		if r := s.rehearse(s.browser().visit, func(o *login.Options) { o.Node = node }); r.Err != nil || r.Endpoint != s.PVE.URL() {
+			t.Errorf("%s: %v", node, r.Err)
+		}
+	}
+	r := s.rehearse(nil, func(o *login.Options) { o.Node = "https://pve9.example.test:8006" })
+	if f := fault.Describe(r.Err); f == nil || f.Code != fault.Usage || !strings.Contains(f.Hint, s.PVE.URL()) {
+		t.Errorf("%v", r.Err)
+	}
+}
+
+func TestRedirectURLIsTheOneThatAutheliaIsGiven(t *testing.T) {
+	if login.RedirectURL != authelia.LoginRedirectURI {
+		t.Errorf("%s is rehearsed with, and %s is registered", login.RedirectURL, authelia.LoginRedirectURI)
+	}
+}
+
+// syncBuffer is written by several goroutines.
+type syncBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *syncBuffer) line(text string) { _, _ = fmt.Fprintln(b, text) }
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}
