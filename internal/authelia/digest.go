@@ -4,14 +4,15 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"sync"
 
-	"github.com/go-crypt/crypt"
 	"github.com/go-crypt/crypt/algorithm"
 	"github.com/go-crypt/crypt/algorithm/argon2"
 	"github.com/go-crypt/crypt/algorithm/bcrypt"
 	"github.com/go-crypt/crypt/algorithm/pbkdf2"
 	"github.com/go-crypt/crypt/algorithm/plaintext"
 	"github.com/go-crypt/crypt/algorithm/scrypt"
+	"github.com/go-crypt/crypt/algorithm/shacrypt"
 
 	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/secret"
@@ -114,16 +115,46 @@ func decode(clientSecret string) (algorithm.Digest, error) {
 	if costly(clientSecret) {
 		return nil, ErrCostly
 	}
-	decoder, err := crypt.NewDefaultDecoder()
-	if err != nil {
-		return nil, err
-	}
-	decoded, err := decoder.Decode(clientSecret)
+	decoded, err := decoders().Decode(clientSecret)
 	if err != nil {
 		return nil, ErrNotDigest
 	}
 	return decoded, nil
 }
+
+// register holds a decoder for each name that a digest may begin with. The library's own (package crypt) comes with patterns
+// that it compiles whenever a program starts.
+type register map[string]algorithm.DecodeFunc
+
+// decoders are those of crypt.NewDefaultDecoder, as Authelia has them.
+var decoders = sync.OnceValue(func() register {
+	r := register{}
+	for _, add := range []func(algorithm.DecoderRegister) error{
+		argon2.RegisterDecoder, bcrypt.RegisterDecoder, pbkdf2.RegisterDecoder, scrypt.RegisterDecoder, shacrypt.RegisterDecoder,
+	} {
+		_ = add(r) // returns what the methods below do: nil
+	}
+	return r
+})
+
+// Decode implements [algorithm.DecoderRegister].
+func (r register) Decode(digest string) (algorithm.Digest, error) {
+	_, rest, _ := strings.Cut(digest, "$")
+	name, _, _ := strings.Cut(rest, "$")
+	if decode, known := r[name]; known {
+		return decode(digest)
+	}
+	return nil, ErrNotDigest
+}
+
+// RegisterDecodeFunc implements [algorithm.DecoderRegister].
+func (r register) RegisterDecodeFunc(name string, decode algorithm.DecodeFunc) error {
+	r[name] = decode
+	return nil
+}
+
+// RegisterDecodePrefix implements [algorithm.DecoderRegister]; none of these decoders goes by another prefix.
+func (r register) RegisterDecodePrefix(string, string) error { return nil }
 
 func isPlaintext(clientSecret string) bool {
 	return strings.HasPrefix(clientSecret, plaintextPrefix) || !strings.HasPrefix(clientSecret, "$")
