@@ -1,0 +1,222 @@
+package fleet_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/lab"
+	"proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/reconcile"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// startLab returns a lab, and its configuration with the target multiplied: each copy has another realm of the
+// same cluster.
+func startLab(t testing.TB, seed string, targets int) (*lab.Lab, *config.Config) {
+	t.Helper()
+	l, err := lab.Start(lab.Options{Dir: t.TempDir(), Seed: seed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	c, err := config.Load(context.Background(), config.Options{File: l.ConfigFile, Secrets: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := c.Targets[0]
+	for i := 1; i < targets; i++ {
+		next := one
+		next.Name = "t" + strconv.Itoa(i)
+		next.Realm.Name = "realm" + strconv.Itoa(i)
+		c.Targets = append(c.Targets, next)
+	}
+	return l, c
+}
+
+func open(t testing.TB, c *config.Config) *fleet.Fleet {
+	t.Helper()
+	return fleet.New(c, "proxmox-realm/test", slog.New(slog.DiscardHandler))
+}
+
+// However many targets share an issuer and a client: one inspection, and the client is asked about once.
+func TestTargetsShareTheInspectionAndTheQuestion(t *testing.T) {
+	l, c := startLab(t, "empty", 40)
+	l.Issuer.Reset()
+	run := open(t, c).Apply(t.Context(), fleet.Options{})
+	if run.Outcome != reconcile.Changed {
+		t.Fatalf("the outcome is %s: %v", run.Outcome, firstError(run))
+	}
+	counts := map[string]int{}
+	for _, r := range l.Issuer.Requests() {
+		if strings.HasPrefix(r.UserAgent, "proxmox-realm/") { // not those of the node
+			counts[r.Path]++
+		}
+	}
+	for path, n := range counts {
+		if n != 1 {
+			t.Errorf("%s was asked %d times", path, n)
+		}
+	}
+	if counts["/.well-known/openid-configuration"] != 1 || counts["/api/oidc/token"] != 1 {
+		t.Errorf("the requests were %v", counts)
+	}
+}
+
+func firstError(run fleet.Run) error {
+	for _, t := range run.Targets {
+		if t.Err != nil {
+			return t.Err
+		}
+	}
+	return run.Err
+}
+
+// One target's failure is its own.
+func TestATargetThatCannotBeReachedLeavesTheOthersAlone(t *testing.T) {
+	l, c := startLab(t, "converged", 2)
+	c.Targets[1].Proxmox.Endpoints = []string{"https://127.0.0.1:1"}
+	run := open(t, c).Apply(t.Context(), fleet.Options{})
+	if got := run.Targets[0].Outcome; got != reconcile.Unchanged {
+		t.Errorf("the reachable target: %s, %v", got, run.Targets[0].Err)
+	}
+	if got := fault.CodeOf(run.Targets[1].Err); got != fault.Unreachable {
+		t.Errorf("the other: %s", got)
+	}
+	if run.Outcome != reconcile.Failed {
+		t.Errorf("the run: %s", run.Outcome)
+	}
+	c.Targets[0].Proxmox.CAFile = l.Dir + "/absent.pem"
+	run = open(t, c).Apply(t.Context(), fleet.Options{})
+	if got := fault.CodeOf(run.Targets[0].Err); got != fault.Config {
+		t.Errorf("a CA file that is not there: %s", got)
+	}
+}
+
+// A run remembers which node answered, and the next one tries that first: a dead node costs one run its time, not each.
+func TestTheNodeThatAnsweredIsTriedFirst(t *testing.T) {
+	l, c := startLab(t, "converged", 1)
+	c.Targets[0].Proxmox.Endpoints = []string{"https://127.0.0.1:1", l.PVE.URL()}
+	for range 2 {
+		run := open(t, c).Apply(t.Context(), fleet.Options{})
+		if run.Outcome != reconcile.Unchanged || run.Targets[0].Endpoint != l.PVE.URL() {
+			t.Fatalf("%s at %s: %v", run.Outcome, run.Targets[0].Endpoint, run.Targets[0].Err)
+		}
+	}
+	files, err := os.ReadDir(c.StateDir)
+	if err != nil || len(files) != 1 {
+		t.Fatalf("state files: %v, %v", files, err)
+	}
+	info, err := files[0].Info()
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the state file: %v, %v", info.Mode(), err)
+	}
+}
+
+// A node that the issuer kept hanging is left in peace for an hour, also by later runs.
+func TestAHangingIssuerIsAskedForOnceAnHour(t *testing.T) {
+	l, c := startLab(t, "converged", 1)
+	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/openid/auth-url", Status: 596, Reason: "Broken pipe"})
+	defer remove()
+	asked := func() (n int) {
+		for _, r := range l.PVE.Requests() {
+			if r.Path == "/api2/json/access/openid/auth-url" || strings.HasSuffix(r.Path, "/access/openid/auth-url") {
+				n++
+			}
+		}
+		return n
+	}
+	run := open(t, c).Verify(t.Context(), fleet.Options{})
+	if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Fail {
+		t.Fatalf("the first run finds %+v", found)
+	}
+	run = open(t, c).Verify(t.Context(), fleet.Options{})
+	if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Skip {
+		t.Errorf("the second run finds %+v", found)
+	}
+	if n := asked(); n != 1 {
+		t.Errorf("the node was asked %d times", n)
+	}
+}
+
+// Where this machine cannot reach the issuer, Proxmox's view alone counts.
+func TestWithoutOwnInspectionProxmoxIsAskedAllTheSame(t *testing.T) {
+	l, c := startLab(t, "converged", 1)
+	c.Targets[0].Verify.Issuer = false
+	l.Issuer.Reset()
+	run := open(t, c).Verify(t.Context(), fleet.Options{})
+	for _, found := range run.Targets[0].Checks {
+		if strings.HasPrefix(string(found.ID), "issuer.") || strings.HasPrefix(string(found.ID), "client.") {
+			t.Errorf("%s was checked", found.ID)
+		}
+	}
+	if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Pass {
+		t.Errorf("proxmox.discovery: %+v", found)
+	}
+	for _, r := range l.Issuer.Requests() {
+		if strings.HasPrefix(r.UserAgent, "proxmox-realm/") {
+			t.Errorf("the issuer was asked: %s", r.Path)
+		}
+	}
+}
+
+func TestProbe(t *testing.T) {
+	l, c := startLab(t, "empty", 1)
+	login := c.Targets[0].Realm.Set.Login("")
+	run := fleet.RunProbe(t.Context(), fleet.Probe{Login: login, CAFile: l.IssuerCAFile, Redirects: []string{l.RedirectURL}}, "proxmox-realm/test", slog.New(slog.DiscardHandler))
+	if run.Outcome != reconcile.Unchanged {
+		t.Errorf("%s: %+v", run.Outcome, check.Failures(run.Targets[0].Checks))
+	}
+	run = fleet.RunProbe(t.Context(), fleet.Probe{Login: login}, "proxmox-realm/test", slog.New(slog.DiscardHandler))
+	if found, _ := check.Find(run.Targets[0].Checks, check.IssuerCertificate); found.Status != check.Fail {
+		t.Errorf("an unknown authority: %+v", found)
+	}
+	if run.Targets[0].IssuerCertificate.IsZero() {
+		t.Error("the certificate's end is not known")
+	}
+}
+
+// BenchmarkFleet is a no-op over many targets that share an issuer. Requests and handshakes for each target are
+// reported; what each target adds to the heap is in B/op.
+func BenchmarkFleet(b *testing.B) {
+	for _, n := range []int{1, 100, 1000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			l, c := startLab(b, "empty", n)
+			for i := range c.Targets {
+				c.Targets[i].Verify.Proxmox = config.Never // a node keeps 100 pending logins, and three workers
+			}
+			f := open(b, c)
+			if run := f.Apply(context.Background(), fleet.Options{}); run.Err != nil || firstError(run) != nil {
+				b.Fatal(firstError(run))
+			}
+			l.PVE.Reset()
+			l.Issuer.Reset()
+			b.ReportAllocs()
+			for b.Loop() {
+				if run := f.Apply(context.Background(), fleet.Options{}); run.Outcome != reconcile.Unchanged {
+					b.Fatal(run.Outcome, firstError(run))
+				}
+			}
+			h := l.PVE.Handshakes()
+			b.ReportMetric(float64(len(l.PVE.Requests()))/float64(b.N*n), "requests/target")
+			b.ReportMetric(float64(h.Full+h.Resumed)/float64(b.N*n), "handshakes/target")
+			b.ReportMetric(float64(len(l.Issuer.Requests()))/float64(b.N), "issuer-requests/run")
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			b.ReportMetric(float64(m.HeapAlloc)/float64(n), "heap-B/target")
+		})
+	}
+}
