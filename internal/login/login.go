@@ -250,7 +250,10 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 		r.Note("whether the issuer knows the redirect URL cannot be told beforehand: " + answer.Redirect.Reason)
 	case issuer.Accepted:
 	}
-	return ctx.Err()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 func (r *rehearsal) question(keyUnknown bool) issuer.Question {
@@ -329,7 +332,7 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 		r.Note("opening the browser: log in there as the user to be tested")
 		go func() { failed <- r.Open(to.address) }()
 	} else {
-		r.show(to.address)
+		r.show(to)
 	}
 	for {
 		select {
@@ -345,7 +348,7 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 		case err := <-failed:
 			if err != nil {
 				r.Log.Debug("opening the browser", "error", err)
-				r.show(to.address)
+				r.show(to)
 			}
 		case why := <-back.refusals:
 			r.Note("a browser came back and was refused, and the wait goes on: " + why.Error())
@@ -361,11 +364,14 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 	}
 }
 
-func (r *rehearsal) show(address string) {
+func (r *rehearsal) show(to destination) {
+	if !to.trusted {
+		r.Note("verify.issuer is false, so that nobody compared this address with the issuer's: look at its host before you open it")
+	}
 	r.Note("open this address in a browser, and log in as the user to be tested:")
-	r.Show(address)
+	r.Show(to.address)
 	if r.Paste != nil {
-		r.Note(fmt.Sprintf("where that browser cannot reach this machine, it ends at an address below %s that it cannot open: paste that address here", r.result.RedirectURL))
+		r.Note(fmt.Sprintf("a browser on another machine ends at an address that it cannot open, which begins with %s?: paste that one here", r.result.RedirectURL))
 	}
 }
 
