@@ -40,7 +40,9 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 			if recover {
 				run = f.Recover
 			}
+			stop := a.working("applying")
 			result := run(cmd.Context(), o)
+			stop()
 			if a.quiet && a.output == "text" {
 				return a.finishQuietly(f, result, remind)
 			}

@@ -22,7 +22,10 @@ A property that the configuration does not name is not managed: it never appears
 			if err != nil {
 				return err
 			}
-			return a.finish(a.fleet(c).Plan(cmd.Context(), o), exitCode)
+			stop := a.working("comparing")
+			run := a.fleet(c).Plan(cmd.Context(), o)
+			stop()
+			return a.finish(run, exitCode)
 		},
 	}
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 10 where there is drift")

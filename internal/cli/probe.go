@@ -123,5 +123,8 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 		p.Version = v
 	}
 	p.Login = values.Login("")
-	return a.finish(fleet.RunProbe(cmd.Context(), p, userAgent(), a.logger()), false)
+	stop := a.working("asking " + p.Login.IssuerURL)
+	run := fleet.RunProbe(cmd.Context(), p, userAgent(), a.logger())
+	stop()
+	return a.finish(run, false)
 }

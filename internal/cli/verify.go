@@ -22,7 +22,10 @@ A check fails only on proof that a login breaks; what this machine or these cred
 			if err != nil {
 				return err
 			}
-			return a.finish(a.fleet(c).Verify(cmd.Context(), o), false)
+			stop := a.working("checking")
+			run := a.fleet(c).Verify(cmd.Context(), o)
+			stop()
+			return a.finish(run, false)
 		},
 	}
 	cmd.Flags().BoolVar(&o.AllEndpoints, "all-endpoints", false, "let every node discover the issuer: each has its own DNS, authorities and proxy")
