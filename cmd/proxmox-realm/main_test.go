@@ -55,16 +55,18 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile,
+			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "ends": ends, "holds": holds,
 		},
 	})
 }
 
 type labKey struct{}
 
-// world is one script's lab, and what ends the faults that the script has put into it.
+// world is one script's lab, what ends the faults that the script has put into it, and the program that waits.
 type world struct {
 	*lab.Lab
-	faults []func()
+	faults  []func()
+	waiting *waiter
 }
 
 func theLab(ts *testscript.TestScript) *world { return ts.Value(labKey{}).(*world) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -442,7 +443,7 @@ func (c *checker) redirect(id check.ID) check.Check {
 	}
 	var missing, evidence []string
 	for _, uri := range c.want.RedirectURIs {
-		if slices.ContainsFunc(registered, func(r word) bool { return r.text == uri }) {
+		if slices.ContainsFunc(registered, func(r word) bool { return serves(r.text, uri) }) {
 			continue
 		}
 		missing = append(missing, uri)
@@ -459,6 +460,18 @@ func (c *checker) redirect(id check.ID) check.Check {
 	}
 	return check.Failed(id, "add to redirect_uris: "+bracketed(missing), "%s not registered", count(len(missing), "redirect URI is", "redirect URIs are")).
 		Because("%s", strings.Join(evidence, "; "))
+}
+
+// serves tells whether a registered redirect URI is taken for another: byte for byte, save that the port of a loopback
+// address with plain http is free (RFC 8252 section 7.3).
+func serves(registered, uri string) bool {
+	if registered == uri {
+		return true
+	}
+	asked, err1 := url.Parse(uri)
+	known, err2 := url.Parse(registered)
+	return err1 == nil && err2 == nil && asked.Scheme == "http" && net.ParseIP(asked.Hostname()).IsLoopback() &&
+		known.Hostname() == asked.Hostname() && known.Path == asked.Path && known.RawQuery == asked.RawQuery
 }
 
 // difference tells in what the nearest registered URI differs from the wanted one.

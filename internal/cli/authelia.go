@@ -248,7 +248,8 @@ func (a *app) loadClient(cmd *cobra.Command, key bool) (*config.Config, error) {
 	var problems config.Problems
 	if errors.As(err, &problems) {
 		for _, p := range problems {
-			if strings.HasSuffix(p.Key, "realm.client_key_file") {
+			key := strings.ToLower(strings.ReplaceAll(p.Key, "-", "_")) // a flag's or variable's name too
+			if strings.HasSuffix(key, "client_key_file") {
 				return nil, fault.New(fault.Config, "%s", fault.Describe(err).Message).Because(err).
 					WithHint("make a key with `proxmox-realm authelia --new-key FILE`, where there is none yet")
 			}

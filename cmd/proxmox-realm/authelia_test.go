@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/authelia"
+	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/secret"
+)
+
+// atAuthelia changes the client as the administrator of Authelia would:
+//
+//	client none                  there is no client yet
+//	client paste BLOCK KEYFILE   it is what the printed block says; its digest must be of the key in the file
+func atAuthelia(ts *testscript.TestScript, neg bool, args []string) {
+	l := theLab(ts)
+	switch {
+	case !neg && len(args) == 1 && args[0] == "none":
+		l.Issuer.RemoveClient(l.ClientID)
+	case !neg && len(args) == 3 && args[0] == "paste":
+		l.Issuer.SetClient(pasted(ts, ts.ReadFile(args[1]), ts.ReadFile(args[2])))
+	default:
+		ts.Fatalf("usage: client none | client paste BLOCK KEYFILE")
+	}
+}
+
+// pasted reads a block as strictly as Authelia does: every key is known, and the client authenticates with the key that the
+// digest is of.
+func pasted(ts *testscript.TestScript, block, key string) issuer.Client {
+	var clients []struct {
+		ID              string   `yaml:"client_id"`
+		Name            string   `yaml:"client_name"`
+		Secret          string   `yaml:"client_secret"`
+		Public          *bool    `yaml:"public"`
+		Policy          string   `yaml:"authorization_policy"`
+		RequirePKCE     bool     `yaml:"require_pkce"`
+		ChallengeMethod string   `yaml:"pkce_challenge_method"`
+		RedirectURIs    []string `yaml:"redirect_uris"`
+		Scopes          []string `yaml:"scopes"`
+		ResponseTypes   []string `yaml:"response_types"`
+		GrantTypes      []string `yaml:"grant_types"`
+		AccessToken     string   `yaml:"access_token_signed_response_alg"`
+		Userinfo        string   `yaml:"userinfo_signed_response_alg"`
+		AuthMethod      string   `yaml:"token_endpoint_auth_method"`
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(block))
+	decoder.KnownFields(true)
+	ts.Check(decoder.Decode(&clients))
+	if len(clients) != 1 {
+		ts.Fatalf("%d clients", len(clients))
+	}
+	c := clients[0]
+	if ok, err := authelia.Verify(c.Secret, secret.New(key)); err != nil || !ok {
+		ts.Fatalf("the digest is not of the key: %v", err)
+	}
+	if c.Public == nil || *c.Public || c.ChallengeMethod != "S256" || c.AccessToken != "none" || c.Userinfo != "none" {
+		ts.Fatalf("no client that Proxmox can use: %+v", c)
+	}
+	return issuer.Client{
+		ID: c.ID, Name: c.Name, Secret: key, AuthMethod: c.AuthMethod, RedirectURIs: c.RedirectURIs, Scopes: c.Scopes,
+		ResponseTypes: c.ResponseTypes, GrantTypes: c.GrantTypes, RequirePKCE: c.RequirePKCE,
+	}
+}
+
+// unprinted FILE … expects that what these files hold stands in neither the last output nor the other files.
+func unprinted(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: unprinted KEYFILE [FILE …]")
+	}
+	key := strings.TrimSpace(ts.ReadFile(args[0]))
+	if key == "" {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	for _, file := range append([]string{"stdout", "stderr"}, args[1:]...) {
+		if strings.Contains(ts.ReadFile(file), key) {
+			ts.Fatalf("%s shows the key", file)
+		}
+	}
+}
+
+// waiter is a program that waits for something.
+type waiter struct {
+	cmd   *exec.Cmd
+	lines *bufio.Scanner // of its stderr
+	said  *bytes.Buffer
+}
+
+// waits TEXT COMMAND … starts a program, and returns once it has said the text on stderr.
+func waits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: waits TEXT COMMAND …")
+	}
+	w := &waiter{cmd: exec.Command(args[1], args[2:]...), said: &bytes.Buffer{}} //nolint:gosec // the script's own command
+	w.cmd.Dir, w.cmd.Stdout = ts.MkAbs("."), w.said
+	w.cmd.Env = append(append(os.Environ(), theLab(ts).Environ()...), "HOME="+ts.Getenv("HOME"), "GORACE="+ts.Getenv("GORACE"))
+	stderr, err := w.cmd.StderrPipe()
+	ts.Check(err)
+	w.lines = bufio.NewScanner(stderr)
+	ts.Check(w.cmd.Start())
+	ts.Defer(func() { _ = w.cmd.Process.Kill() }) // which does nothing once it has ended
+	theLab(ts).waiting = w
+	for w.line() {
+		if strings.Contains(w.lines.Text(), args[0]) {
+			return
+		}
+	}
+	ts.Fatalf("it ended without %q: %s", args[0], w.said)
+}
+
+func (w *waiter) line() bool {
+	if !w.lines.Scan() {
+		return false
+	}
+	w.said.WriteString(w.lines.Text() + "\n")
+	return true
+}
+
+// ends CODE [KEYFILE …] expects the program of `waits` to end with a code, and to have shown none of the keys.
+func ends(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: ends CODE [KEYFILE …]")
+	}
+	w := theLab(ts).waiting
+	if w == nil {
+		ts.Fatalf("nothing waits")
+	}
+	for w.line() { //nolint:revive // collects until the program closes its stderr
+	}
+	var failed *exec.ExitError
+	if err := w.cmd.Wait(); err != nil && !errors.As(err, &failed) {
+		ts.Fatalf("%v", err)
+	}
+	ts.Logf("%s", w.said)
+	if got := strconv.Itoa(w.cmd.ProcessState.ExitCode()); got != args[0] {
+		ts.Fatalf("exit code %s, expected %s", got, args[0])
+	}
+	for _, file := range args[1:] {
+		if strings.Contains(w.said.String(), strings.TrimSpace(ts.ReadFile(file))) {
+			ts.Fatalf("the key of %s was printed", file)
+		}
+	}
+}
+
+// holds REALM KEYFILE expects that Proxmox holds this client key.
+func holds(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: holds REALM KEYFILE")
+	}
+	r, _ := theLab(ts).PVE.Realm(args[0])
+	if (r.Properties["client-key"] == strings.TrimSpace(ts.ReadFile(args[1]))) == neg {
+		ts.Fatalf("the key of realm %s is that of %s: %v", args[0], args[1], neg)
+	}
+}
