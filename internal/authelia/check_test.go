@@ -51,12 +51,25 @@ func TestOnARightSetUpEveryCheckPasses(t *testing.T) {
 	}
 }
 
+// Of a loopback address the port is free, so that one registration serves rehearsals on any.
+func TestAnyPortOfLoopbackIsRegistered(t *testing.T) {
+	want := proxmox()
+	want.RedirectURIs = append(want.RedirectURIs, authelia.LoginRedirectURI)
+	for _, registered := range []string{"http://127.0.0.1:8000/callback", "http://127.0.0.1:1/callback", "http://127.0.0.1/callback"} {
+		text := strings.Replace(right(t), "          - 'https://pve1", "          - '"+registered+"'\n          - 'https://pve1", 1)
+		if said := complaints(run(want, text)); len(said) > 0 {
+			t.Errorf("%s: %s", registered, said)
+		}
+	}
+}
+
 // Each row plants one mistake into the right configuration: exactly that check must speak, with the exact line.
 func TestPlantedMistakes(t *testing.T) {
 	const none = 0
 	v437, v438, v439 := authelia.Version{Major: 4, Minor: 37}, authelia.Version{Major: 4, Minor: 38}, authelia.Version{Major: 4, Minor: 39}
 	digest := "$argon2id$v=19$m=64,t=3,p=4$4/rgYN6gxKwPZ3Awd68PWA$EAK0ODcuTAdvQGEx+hXvJZmr3psuy0krVtt2zCza+gQ"
 	noUserinfo := func(w *authelia.Client) { w.Login.QueryUserinfo = false }
+	rehearse := func(w *authelia.Client) { w.RedirectURIs = append(w.RedirectURIs, authelia.LoginRedirectURI) }
 	for _, tt := range []struct {
 		name     string
 		old, new string // the edit
@@ -99,6 +112,9 @@ func TestPlantedMistakes(t *testing.T) {
 		{"capitals", "https://pve2.example.com:8006'", "https://PVE2.example.com:8006'", nil, authelia.CheckRedirect, check.Fail, 47, "another spelling"},
 		{"white space", "https://pve2.example.com:8006'", "https://pve2.example.com:8006 '", nil, authelia.CheckRedirect, check.Fail, 47, "white space"},
 		{"an assumed redirect URI", "          - 'https://pve2.example.com:8006'\n", "", func(w *authelia.Client) { w.Assumed = true }, authelia.CheckRedirect, check.Warn, 45, "API endpoint"},
+		{"rehearsal not registered", "", "", rehearse, authelia.CheckRedirect, check.Fail, 45, "http://127.0.0.1:8000/callback is not there"},
+		{"rehearsal with another path", "          - 'https://pve2", "          - 'http://127.0.0.1:8000/'\n          - 'https://pve2", rehearse, authelia.CheckRedirect, check.Fail, 47, "another path"},
+		{"rehearsal by name", "          - 'https://pve2", "          - 'http://localhost:8000/callback'\n          - 'https://pve2", rehearse, authelia.CheckRedirect, check.Fail, 45, "is not there"},
 
 		{"scope missing", "          - 'groups'\n", "", nil, authelia.CheckScopes, check.Fail, 48, "may not ask for groups"},
 		{"openid missing", "          - 'openid'\n", "", nil, authelia.CheckScopes, check.Fail, 48, "may not ask for openid"},

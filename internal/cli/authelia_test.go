@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"proxmox-realm/internal/authelia"
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
+)
+
+// cluster is a target whose realm has these values beside issuer and client.
+func cluster(name string, set realm.Values, redirects ...string) config.Target {
+	values := realm.Values{realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox")}
+	for p, v := range set {
+		values[p] = v
+	}
+	return config.Target{
+		Name: name, Realm: realm.Spec{Name: "authelia", Set: values},
+		Verify: config.Verify{RedirectURLs: redirects, RedirectsDeclared: true},
+	}
+}
+
+func TestTargetsShareAClient(t *testing.T) {
+	berlin := cluster("berlin", nil, "https://berlin1:8006", "https://berlin2:8006")
+	munich := cluster("munich", realm.Values{realm.Scopes: realm.Words(realm.Scopes, "openid", "groups")}, "https://munich:8006", "https://berlin2:8006")
+	got, err := sharedClient([]config.Target{berlin, munich}, authelia.Version{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"https://berlin1:8006", "https://berlin2:8006", "https://munich:8006"}; !slices.Equal(got.RedirectURIs, want) {
+		t.Errorf("redirect URIs %v", got.RedirectURIs)
+	}
+	if want := []string{"openid", "profile", "email", "groups"}; !slices.Equal(got.Login.Scopes, want) {
+		t.Errorf("scopes %v", got.Login.Scopes)
+	}
+	if got.Assumed || got.Login.UsernameClaim != "preferred_username" || !got.Login.QueryUserinfo {
+		t.Errorf("%+v", got)
+	}
+	munich.Verify.RedirectsDeclared = false
+	if got, _ := sharedClient([]config.Target{berlin, munich}, authelia.Version{}); !got.Assumed {
+		t.Error("a redirect URI of munich is assumed")
+	}
+}
+
+func TestTargetsThatShareNoClient(t *testing.T) {
+	off := realm.Bool(false)
+	for _, tt := range []struct {
+		name, differ string
+		a, b         realm.Values
+	}{
+		{"issuer", "realm.issuer_url", nil, realm.Values{realm.IssuerURL: realm.Text("https://sso.example.com")}},
+		{"client", "realm.client_id", nil, realm.Values{realm.ClientID: realm.Text("pve")}},
+		{"key", "realm.client_key", realm.Values{realm.ClientKey: realm.Key(secret.New("planted-a"))}, realm.Values{realm.ClientKey: realm.Key(secret.New("planted-b"))}},
+		{"userinfo", "realm.query_userinfo", nil, realm.Values{realm.QueryUserinfo: off}},
+		{"claims in the ID token", "realm.username_claim", realm.Values{realm.QueryUserinfo: off}, realm.Values{realm.QueryUserinfo: off, realm.UsernameClaim: realm.Text("email")}},
+		{"groups in the ID token", "realm.groups_claim", realm.Values{realm.QueryUserinfo: off}, realm.Values{realm.QueryUserinfo: off, realm.GroupsClaim: realm.Text("groups")}},
+		{"claims in userinfo", "", nil, realm.Values{realm.UsernameClaim: realm.Text("email"), realm.GroupsClaim: realm.Text("groups")}},
+		{"what no client has to know", "", nil, realm.Values{realm.Comment: realm.Text("another")}},
+	} {
+		_, err := sharedClient([]config.Target{cluster("berlin", tt.a), cluster("bonn", tt.b)}, authelia.Version{})
+		if tt.differ == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			continue
+		}
+		if fault.CodeOf(err) != fault.Usage || !strings.Contains(err.Error(), "targets berlin and bonn differ in "+tt.differ+",") || strings.Contains(err.Error(), "planted") {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// What a realm is created with counts where nobody wrote it down, and Proxmox's own default where it was taken away.
+func TestTheLoginOfANewRealm(t *testing.T) {
+	spec := cluster("berlin", nil).Realm
+	if l := creationLogin(spec); !slices.Equal(l.Scopes, []string{"openid", "profile", "email"}) || l.UsernameClaim != "preferred_username" {
+		t.Errorf("%+v", l)
+	}
+	spec.Unset = []realm.Property{realm.Scopes}
+	if l := creationLogin(spec); !slices.Equal(l.Scopes, []string{"openid", "email", "profile"}) {
+		t.Errorf("scopes %v", l.Scopes)
+	}
+}
+
+func TestACheckIsIgnoredWhereEveryTargetIgnoresIt(t *testing.T) {
+	a, b := cluster("berlin", nil), cluster("bonn", nil)
+	a.Verify.Ignore = []check.ID{authelia.CheckNames, authelia.CheckDigest}
+	b.Verify.Ignore = []check.ID{authelia.CheckDigest, authelia.CheckScopes}
+	if got := ignoredByAll([]config.Target{a, b}); !slices.Equal(got, []check.ID{authelia.CheckDigest}) {
+		t.Errorf("%v", got)
+	}
+	if got := ignoredByAll([]config.Target{a}); len(got) != 2 {
+		t.Errorf("%v", got)
+	}
+}
