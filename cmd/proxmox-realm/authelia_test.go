@@ -3,7 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
@@ -122,6 +127,33 @@ func (w *waiter) line() bool {
 	}
 	w.said.WriteString(w.lines.Text() + "\n")
 	return true
+}
+
+// browse logs in as the lab's user at the address that the waiting program has shown, consents, and goes where it is sent.
+func browse(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: browse")
+	}
+	l := theLab(ts)
+	jar, err := cookiejar.New(nil)
+	ts.Check(err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(l.Authority.PEM())
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	defer transport.CloseIdleConnections()
+	browser := &http.Client{Jar: jar, Transport: transport}
+	page, err := browser.Get(strings.TrimSpace(l.waiting.lines.Text()))
+	ts.Check(err)
+	for _, form := range []url.Values{{"username": {l.Username}, "password": {l.Password}}, {"decision": {"accept"}}} {
+		ts.Check(page.Body.Close())
+		form.Set("flow_id", page.Request.URL.Query().Get("flow_id"))
+		page, err = browser.PostForm(page.Request.URL.String(), form)
+		ts.Check(err)
+	}
+	ts.Check(page.Body.Close())
+	if at := page.Request.URL; at.Scheme != "http" || at.Path != "/callback" || page.StatusCode != http.StatusOK {
+		ts.Fatalf("the browser ended at %s with %s", at.Redacted(), page.Status)
+	}
 }
 
 // ends CODE [KEYFILE …] expects the program of `waits` to end with a code, and to have shown none of the keys.
