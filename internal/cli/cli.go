@@ -140,6 +140,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(helpTopics()...)
+	root.AddCommand(a.docsCommand())
 	root.SetHelpFunc(explain(root.HelpFunc()))
 	return root
 }
@@ -248,16 +249,16 @@ func addConfigFlags(root *cobra.Command, args []string) {
 	if err == nil && called != root && !slices.Contains([]string{"help", "completion", "__complete", "__completeNoDesc"}, called.Name()) {
 		return
 	}
-	var all func(cmd *cobra.Command)
-	all = func(cmd *cobra.Command) {
-		if cmd.Annotations[keyAnnotation] != "" {
-			defineFlags(cmd)
-		}
-		for _, c := range cmd.Commands() {
-			all(c)
-		}
+	defineAllFlags(root)
+}
+
+func defineAllFlags(cmd *cobra.Command) {
+	if cmd.Annotations[keyAnnotation] != "" {
+		defineFlags(cmd)
 	}
-	all(root)
+	for _, c := range cmd.Commands() {
+		defineAllFlags(c)
+	}
 }
 
 func defineFlags(cmd *cobra.Command) {
