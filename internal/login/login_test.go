@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -100,11 +101,21 @@ func (s *stage) connect(o *login.Options) {
 	s.Cleanup(o.Client.Close)
 }
 
-// rehearse runs a rehearsal that sends its browser to visit.
+// rehearse runs a rehearsal that sends its browser to visit, and waits until that has the last page.
 func (s *stage) rehearse(visit func(address string) error, changes ...func(*login.Options)) login.Result {
 	s.Helper()
+	browsing := make(chan bool, 1)
+	defer func() { browsing <- true; <-browsing }()
+	open := func(address string) error {
+		browsing <- true
+		defer func() { <-browsing }()
+		return visit(address)
+	}
+	if visit == nil {
+		open = nil
+	}
 	o := login.Options{
-		Listen: "127.0.0.1:0", Open: visit, UserAgent: "test",
+		Listen: "127.0.0.1:0", Open: open, UserAgent: "test", Wait: 20 * time.Second,
 		Note: func(text string) { s.said.line(text) },
 		Show: func(address string) { s.said.line(address) },
 		Log:  slog.New(slog.NewTextHandler(&s.said, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -325,11 +336,26 @@ func TestGroupsThatProxmoxDoesNotKnow(t *testing.T) {
 // Neither code nor state nor ticket is in anything that is said, shown, logged or written; the authorization URL, which
 // holds the state, is not shown where a browser was opened.
 func TestNoSecrets(t *testing.T) {
-	for _, decision := range []string{"accept", "deny"} {
+	for _, decision := range []string{"accept", "deny", "echo"} {
 		s := set(t, lab.Options{})
 		b := s.browser()
 		b.decision = decision
-		r := s.rehearse(b.visit)
+		r := s.rehearse(func(address string) error {
+			back, err := b.walk(address)
+			if err != nil {
+				return err
+			}
+			if decision == "echo" { // an issuer that repeats what it was sent
+				u, err := url.Parse(back)
+				if err != nil {
+					return err
+				}
+				q := url.Values{"state": {u.Query().Get("state")}, "error": {"server_error"}, "error_description": {"what is " + u.Query().Get("state")}}
+				back = strings.TrimSuffix(back, u.RawQuery) + q.Encode()
+			}
+			_, err = b.get(back)
+			return err
+		})
 		var out bytes.Buffer
 		if err := errors.Join(login.JSON(&out, r), login.Text(&out, r, report.Style{Verbose: true})); err != nil {
 			t.Fatal(err)
@@ -337,7 +363,7 @@ func TestNoSecrets(t *testing.T) {
 		fmt.Fprintf(&out, "%+v %v %s", r, r.Err, b.last().body)
 		out.WriteString(s.said.String())
 		secrets := append(b.secretsOf("code"), b.secretsOf("state")...)
-		if want := map[string]int{"accept": 2, "deny": 1}[decision]; len(secrets) != want {
+		if want := map[string]int{"accept": 2, "deny": 1, "echo": 1}[decision]; len(secrets) != want {
 			t.Fatalf("%s: %d secrets went through the browser, want %d", decision, len(secrets), want)
 		}
 		for _, secret := range append(secrets, "PVE:john", s.ClientKey, s.Password, s.PVE.Token(labpve.TokenRealmAllocate)) {
@@ -655,13 +681,15 @@ func TestPastedAddress(t *testing.T) {
 func TestBrowserThatCannotBeOpened(t *testing.T) {
 	s := set(t, lab.Options{})
 	b := s.browser()
+	var elsewhere sync.WaitGroup
+	defer elsewhere.Wait()
 	r := s.rehearse(func(string) error { return errors.New("no such program") }, func(o *login.Options) {
 		o.Show = func(address string) {
-			go func() {
+			elsewhere.Go(func() {
 				if err := b.visit(address); err != nil {
 					t.Error(err)
 				}
-			}()
+			})
 		}
 	})
 	if r.Err != nil {
@@ -674,14 +702,16 @@ func TestIssuerOutOfReach(t *testing.T) {
 	s := set(t, lab.Options{})
 	b := s.browser()
 	opened := false
+	var elsewhere sync.WaitGroup
+	defer elsewhere.Wait()
 	r := s.rehearse(func(string) error { opened = true; return nil }, func(o *login.Options) {
 		o.Target.Verify.Issuer = false
 		o.Show = func(address string) {
-			go func() {
+			elsewhere.Go(func() {
 				if err := b.visit(address); err != nil {
 					t.Error(err)
 				}
-			}()
+			})
 		}
 	})
 	if r.Err != nil || opened {
