@@ -126,6 +126,10 @@ func TestDiff(t *testing.T) {
 			name: "removing what it lacks is no reason to refuse", want: spec(unset(realm.Audiences)), have: stored,
 			facts: realm.Facts{Version: realm.Version{Major: 7, Minor: 4}}, action: realm.None,
 		},
+		{
+			name: "nor is removing what it stores all the same", want: spec(unset(realm.Audiences)), have: strings.Replace(stored, `"autocreate": 0`, `"audiences": "x"`, 1),
+			facts: realm.Facts{Version: realm.Version{Major: 7, Minor: 4}}, action: realm.Update, changes: "unset audiences x->nil",
+		},
 	} {
 		var have realm.Current
 		if tt.have != "" {
@@ -319,7 +323,7 @@ func TestNeeds(t *testing.T) {
 		{"a property of 8.4", groups, have, realm.Facts{}, realm.NeedVersion, true},
 		{"a property of 8.4, at creation", groups, realm.Current{}, realm.Facts{}, realm.NeedVersion, true},
 		{"the version is known", groups, have, realm.Facts{Version: realm.Version{Major: 9}}, realm.NeedVersion, false},
-		{"the removal of one", spec(unset(realm.QueryUserinfo)), recorded(t, "read-groups"), realm.Facts{}, realm.NeedVersion, false},
+		{"the removal of one", spec(unset(realm.Audiences)), recorded(t, "read-groups"), realm.Facts{}, realm.NeedVersion, false},
 		{"users of a refused claim", claim, have, realm.Facts{}, realm.NeedUsers, true},
 		{"users of a replace", claim, have, realm.Facts{AllowReplace: true}, realm.NeedUsers, true},
 		{"users were asked for", claim, have, realm.Facts{Users: realm.Users{Asked: true}}, realm.NeedUsers, false},

@@ -601,7 +601,14 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 			c.put(name, tt.begin)
 		}
 		target := aim(t, c, p, tt.spec)
-		got := reconcile.Plan(t.Context(), target, tt.options)
+		var got reconcile.Result
+		synctest.Test(t, func(t *testing.T) { // plan waits for nothing
+			began := time.Now()
+			got = reconcile.Plan(t.Context(), target, tt.options)
+			if time.Since(began) != 0 {
+				t.Errorf("%s: waited %s", tt.name, time.Since(began))
+			}
+		})
 		expect(t, got, tt.outcome, tt.action, tt.code)
 		if c.writes() != 0 || c.count(discovery) != 0 || len(files(t, target)) != 0 {
 			t.Errorf("%s: calls %v, files %v", tt.name, c.calls, files(t, target))
