@@ -24,13 +24,17 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the program as its users do, each script against a lab of its own that lives in
 // this process. The scripts are named for the behaviour that they hold.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { testscript.Run(t, scripts(t, "testdata")) }
+
+// scripts are those of a folder, with a lab for each.
+func scripts(t *testing.T, dir string) testscript.Params {
+	t.Helper()
 	keys, err := issuer.DefaultKeys()
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
@@ -57,7 +61,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile,
 			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "browse": browse, "ends": ends, "holds": holds,
 		},
-	})
+	}
 }
 
 type labKey struct{}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"proxmox-realm/internal/check"
+)
+
+// TestReadmeCommands runs the shell blocks of README.md in order against a lab: hosts and folders become the
+// lab's, and what a person does in between (paste a digest, restart Authelia) is done to the lab's issuer.
+func TestReadmeCommands(t *testing.T) {
+	readme := read(t, "../../README.md")
+	dir := t.TempDir()
+	script := readmeScript(t, readme)
+	if err := os.WriteFile(filepath.Join(dir, "readme.txtar"), []byte(script), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, scripts(t, dir))
+}
+
+func readmeScript(t *testing.T, readme string) string {
+	t.Helper()
+	var script strings.Builder
+	script.WriteString("mkdir etc\nrm lab/client-key\n")
+	commands := 0
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(readme, -1) {
+		for line := range strings.Lines(block[1]) {
+			command, _, _ := strings.Cut(line, " #")
+			command = strings.TrimSpace(command)
+			if command == "" || strings.HasPrefix(command, "#") {
+				continue
+			}
+			commands++
+			for from, to := range map[string]string{
+				"/etc/proxmox-realm/":      "lab/", // where the lab's configuration looks for the key
+				"https://auth.example.com": "$LAB_ISSUER",
+			} {
+				command = strings.ReplaceAll(command, from, to)
+			}
+			switch {
+			case command == "proxmox-realm login":
+				command += " --help" // a browser does the rest: see internal/login
+			case strings.HasPrefix(command, "proxmox-realm probe"):
+				command += " --ca-file $LAB_ISSUER_CA_FILE"
+			}
+			script.WriteString("exits 0 sh -c '" + command + "'\n")
+			if _, file, made := strings.Cut(command, "authelia --new-key "); made {
+				script.WriteString("cp stdout block.yml\nclient paste block.yml " + file + "\n")
+			}
+		}
+	}
+	if commands < 10 {
+		t.Fatalf("README.md has %d commands in shell blocks: this test does not see them", commands)
+	}
+	return script.String()
+}
+
+// The README's table of checks is the catalog.
+func TestReadmeListsEveryCheck(t *testing.T) {
+	readme := read(t, "../../README.md")
+	for _, entry := range check.Catalog() {
+		if row := "| `" + string(entry.ID) + "` | " + entry.Holds + " |"; !strings.Contains(readme, row) {
+			t.Errorf("README.md lacks the row\n%s", row)
+		}
+	}
+}
+
+// Every relative link leads somewhere.
+func TestReadmeLinks(t *testing.T) {
+	for _, link := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(read(t, "../../README.md"), -1) {
+		if _, err := os.Stat(filepath.Join("../..", link[1])); err != nil {
+			t.Errorf("README.md: %v", err)
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
