@@ -363,6 +363,7 @@ func TestALatePutIsGuardedByItsDigest(t *testing.T) {
 		expect(t, reconcile.Apply(t.Context(), target, reconcile.Options{}), reconcile.Changed, realm.Update, "")
 		c.put(name, stored(with(realm.Comment, "theirs, later")))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if c.realms[name]["comment"] != "theirs, later" || c.puts[0]["digest"] == c.puts[1]["digest"] && c.serial == 2 {
 			t.Errorf("%v", c.realms[name])
 		}
@@ -499,6 +500,13 @@ func TestProxmoxIsNotAskedAtTheNodesExpense(t *testing.T) {
 	got = reconcile.Verify(t.Context(), aim(t, c, &provider{}, spec()))
 	if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 		t.Errorf("no realm: calls %v", c.calls)
+	}
+	for _, begin := range []fields{nil, {"type": "ldap"}} {
+		c = newCluster(t).put(name, begin)
+		got = reconcile.Verify(t.Context(), aim(t, c, nil, spec()))
+		if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
+			t.Errorf("no OpenID realm and no issuer here: calls %v", c.calls)
+		}
 	}
 	// Where this machine cannot see the issuer, Proxmox's view alone counts.
 	c = newCluster(t)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ const (
 // realm, white space stripped. What goes wrong is scripted by call: "update" for each one, "update#2" for the second.
 type cluster struct {
 	tb      testing.TB
+	mu      sync.Mutex // late writes come from timers
 	realms  map[string]fields
 	serial  int // the digest: any write to any realm alters it
 	lacks   []realm.Property
@@ -82,17 +84,23 @@ func without(p realm.Property) func(fields)     { return func(f fields) { delete
 
 // put stores a realm behind the reconciler's back.
 func (c *cluster) put(name string, f fields) *cluster {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.store(name, f)
+	return c
+}
+
+func (c *cluster) store(name string, f fields) {
 	c.serial++
 	if f == nil {
 		delete(c.realms, name)
 	} else {
 		c.realms[name] = maps.Clone(f)
 	}
-	return c
 }
 
 // touch is somebody else's change of another realm: only the digest of ours moves.
-func (c *cluster) touch() { c.put("other", fields{"type": "ldap", "comment": fmt.Sprint(c.serial)}) }
+func (c *cluster) touch() { c.put("other", fields{"type": "ldap", "comment": "touched"}) }
 
 // count returns how often the calls were made.
 func (c *cluster) count(calls ...string) int {
@@ -132,8 +140,13 @@ func (c *cluster) begin(ctx context.Context, call string) (trouble, error) {
 	return t, t.err
 }
 
-// carry out a write as its trouble has it.
-func (t trouble) around(effect func() error) error {
+// around carries out a write as its trouble has it.
+func (c *cluster) around(t trouble, write func() error) error {
+	effect := func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return write()
+	}
 	if t.after != nil {
 		defer t.after()
 	}
@@ -169,6 +182,8 @@ func (c *cluster) Realm(ctx context.Context, name string) (realm.Current, error)
 	if err != nil {
 		return realm.Current{}, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	f, ok := c.realms[name]
 	if !ok {
 		return realm.Current{}, nil
@@ -189,7 +204,7 @@ func (c *cluster) Create(ctx context.Context, p realm.Params) error {
 	if err != nil {
 		return err
 	}
-	return t.around(func() error {
+	return c.around(t, func() error {
 		sent := fields(p.Reveal())
 		name, _ := sent["realm"].(string)
 		delete(sent, "realm")
@@ -214,7 +229,7 @@ func (c *cluster) Update(ctx context.Context, name string, p realm.Params) error
 	if err != nil {
 		return err
 	}
-	return t.around(func() error {
+	return c.around(t, func() error {
 		sent := fields(p.Reveal())
 		digest, _ := sent["digest"].(string)
 		if digest == "" {
@@ -277,11 +292,11 @@ func (c *cluster) Delete(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return t.around(func() error {
+	return c.around(t, func() error {
 		if c.realms[name] == nil {
 			return conflict("authentication domain '" + name + "' does not exist")
 		}
-		c.put(name, nil)
+		c.store(name, nil)
 		return nil
 	})
 }

@@ -337,6 +337,7 @@ func TestALateDelete(t *testing.T) {
 			// A run meanwhile says so and does nothing; the deletion takes effect; the saved realm is created.
 			expect(t, reconcile.Apply(t.Context(), target, agreed), reconcile.Refused, realm.Refuse, fault.RecoveryFile)
 			time.Sleep(time.Minute)
+			synctest.Wait()
 			if c.realms[name] != nil {
 				t.Fatal("the model is wrong: the late DELETE did nothing")
 			}
@@ -451,6 +452,7 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 			target.Recovery.Dir = filepath.Join(base, fmt.Sprint(runs))
 			got, dead := applyOrDie(ctx, target)
 			time.Sleep(3 * time.Minute) // what was late has happened
+			synctest.Wait()
 			c.at, calls = nil, slices.Clone(c.calls)
 
 			now, kept := c.realms[name], pending(t, target)
