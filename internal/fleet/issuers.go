@@ -78,6 +78,14 @@ func (i inspection) Quick(ctx context.Context) bool {
 	return i.Wait(ctx) == nil && i.Inspection.Quick()
 }
 
+// Limited implements [reconcile.Inspection].
+func (i inspection) Limited(ctx context.Context) (time.Duration, bool) {
+	if i.Wait(ctx) != nil {
+		return 0, false
+	}
+	return i.RateLimited()
+}
+
 // Client implements [reconcile.Inspection].
 func (i inspection) Client(ctx context.Context, q reconcile.Question) ([]check.Check, reconcile.Verdict) {
 	i.asked()

@@ -64,6 +64,9 @@ func (r *run) judge(ctx context.Context, plan realm.Plan) *refusal {
 	if failed := check.Failures(r.add(r.inspection.Checks(ctx, login, r.node(ctx))...)); len(failed) > 0 {
 		return &refusal{err: heldBy(plan, failed), free: true} // the next look asks for two public documents
 	}
+	if after, limited := r.inspection.Limited(ctx); limited {
+		return r.limited(after)
+	}
 	if r.AskClient == Never {
 		return nil
 	}
@@ -74,15 +77,20 @@ func (r *run) judge(ctx context.Context, plan realm.Plan) *refusal {
 	case len(failed) > 0:
 		return &refusal{err: heldBy(plan, failed), free: verdict.Answer == Accepted}
 	case verdict.Answer == Limited:
-		err := fault.New(fault.RateLimited, "the issuer limits requests, so that nobody can tell whether it accepts the client: realm %s is as before", r.Spec.Name)
-		if verdict.RetryAfter > 0 {
-			return &refusal{err: err.WithHint("run again in %s", verdict.RetryAfter.Round(time.Second))}
-		}
-		return &refusal{err: err.WithHint("run again in some minutes")}
+		return r.limited(verdict.RetryAfter)
 	case verdict.Answer == NoAnswer:
 		r.warn("the issuer gives no verdict on client %s: the change is written unproven", login.ClientID)
 	}
 	return nil
+}
+
+// limited is the refusal of an issuer that answers 429: no verdict, and nothing more is asked of it.
+func (r *run) limited(retryAfter time.Duration) *refusal {
+	err := fault.New(fault.RateLimited, "the issuer limits requests, so that nobody can tell whether logins would work: realm %s is as before", r.Spec.Name)
+	if retryAfter > 0 {
+		return &refusal{err: err.WithHint("run again in %s", retryAfter.Round(time.Second))}
+	}
+	return &refusal{err: err.WithHint("run again in some minutes")}
 }
 
 // stillTaken tells whether the issuer accepts the key that Proxmox holds, where that is another than the declared one.

@@ -72,6 +72,8 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 		{name: "only the former key is taken: what to do", issuer: provider{takes: only(oldKey)}, held: fault.Held, says: "file is stale, or the issuer does not have the new key's digest yet: restart Authelia"},
 		{name: "the issuer limits requests", issuer: provider{verdict: limited}, held: fault.RateLimited, says: "run again in 1m30s"},
 		{name: "the issuer limits requests without saying for how long", issuer: provider{verdict: func(string) *reconcile.Verdict { return &reconcile.Verdict{Answer: reconcile.Limited} }}, held: fault.RateLimited, says: "some minutes"},
+		{name: "the issuer limits requests for its documents", issuer: provider{limited: true}, held: fault.RateLimited, says: "run again in 1m0s"},
+		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }, held: fault.RateLimited, says: "run again in 1m0s"},
 		{name: "no verdict", issuer: provider{verdict: func(string) *reconcile.Verdict { return &reconcile.Verdict{} }}, says: "no verdict on client proxmox"},
 		{name: "all is well", issuer: provider{takes: only(key)}},
 		{name: "--no-gate", issuer: provider{finds: broken, takes: only(oldKey)}, options: reconcile.Options{NoGate: true}},

@@ -18,6 +18,7 @@ type provider struct {
 	verdict  func(key string) *reconcile.Verdict // overrides takes where it is not nil
 	redirect func() bool                         // accepts the redirect URLs; nil: always
 	slow     bool
+	limited  bool // answers 429 to discovery already
 	version  bool // its verdict on keys needs the Proxmox version
 
 	inspected []string // issuer URLs
@@ -50,6 +51,8 @@ func (i *inspection) Checks(_ context.Context, _ realm.Login, node reconcile.Nod
 	}
 	return []check.Check{check.Passed(check.IssuerIdentity, "the issuer is itself"), check.Passed(check.IssuerKeys, "2 keys")}
 }
+
+func (i *inspection) Limited(context.Context) (time.Duration, bool) { return time.Minute, i.limited }
 
 func (i *inspection) Quick(context.Context) bool { return !i.slow }
 

@@ -51,6 +51,8 @@ type Inspection interface {
 	// Quick tells whether the issuer answered so quickly that Proxmox may be asked to discover it:
 	// a silent issuer blocks one of a node's three workers for good.
 	Quick(ctx context.Context) bool
+	// Limited tells whether the issuer limited a request of ours, and when it may be asked again (0: it did not say).
+	Limited(ctx context.Context) (retryAfter time.Duration, limited bool)
 	// Client are the client.* checks, and what became of the question about the key.
 	Client(ctx context.Context, q Question) ([]check.Check, Verdict)
 	// Accepts asks about a key alone, in the way that costs the issuer least.

@@ -200,25 +200,44 @@ func Delete(ctx context.Context, t Target) Result {
 	return start(t, Options{}).finish(ctx, func(r *run) error { return r.delete(ctx) })
 }
 
-func (r *run) delete(ctx context.Context) error {
+// PlanDelete shows what [Delete] would do, and changes nothing.
+func PlanDelete(ctx context.Context, t Target) Result {
+	return start(t, Options{}).finish(ctx, func(r *run) error {
+		current, err := r.removable(ctx)
+		if err != nil || !current.Exists {
+			return err
+		}
+		r.action, r.changes, r.drift = realm.Delete, realm.Removal(current), true
+		r.add(r.Realms.CheckPermissions(ctx, true))
+		return nil
+	})
+}
+
+// removable reads the realm that is to be deleted, and refuses what is not to be.
+func (r *run) removable(ctx context.Context) (realm.Current, error) {
 	name := r.Spec.Name
 	if realm.Builtin(name) {
-		return fault.New(fault.BuiltinRealm, "realm %s is Proxmox's own and cannot be deleted", name)
+		return realm.Current{}, fault.New(fault.BuiltinRealm, "realm %s is Proxmox's own and cannot be deleted", name)
 	}
 	if err := r.Recovery.refusePending(); err != nil {
-		return err
+		return realm.Current{}, err
 	}
 	current, err := r.Realms.Realm(ctx, name)
-	if err != nil {
-		return err
+	if err == nil && current.Exists && current.Type != realm.Type {
+		err = fault.New(fault.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, current.Type).
+			WithHint("pveum realm delete %s", name)
 	}
 	if !current.Exists {
 		r.action = realm.None
-		return nil
 	}
-	if current.Type != realm.Type {
-		return fault.New(fault.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, current.Type).
-			WithHint("pveum realm delete %s", name)
+	return current, err
+}
+
+func (r *run) delete(ctx context.Context) error {
+	name := r.Spec.Name
+	current, err := r.removable(ctx)
+	if err != nil || !current.Exists {
+		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
