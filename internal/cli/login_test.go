@@ -64,6 +64,7 @@ var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
 
 // throughTheIssuer logs in and decides, and returns the address that the issuer sends the browser back to.
 func throughTheIssuer(t *testing.T, l *lab.Lab, address, decision string) (string, error) {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return "", err
@@ -166,7 +167,7 @@ func TestLogin(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		code := Main([]string{"login", "-c", l.ConfigFile}, []string{"LANG=C.UTF-8"}, strings.NewReader(""), &stdout, &stderr)
 		if code != exitUnverified || !strings.Contains(stderr.String(), "redirect_uris") || !strings.Contains(stderr.String(), "authelia --with-login") ||
-			!strings.Contains(stdout.String(), "fail  client.redirect") {
+			stdout.Len() > 0 {
 			t.Errorf("exit %d\n%s\n%s", code, stdout.String(), stderr.String())
 		}
 		if strings.Contains(stderr.String(), "open this address") {

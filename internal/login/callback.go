@@ -127,14 +127,14 @@ func (c *callback) serve(state string, log *slog.Logger) {
 	})
 }
 
-// close lets an answer that is under way reach the browser, and frees the port.
-func (c *callback) close() {
+// close lets an answer that is under way reach the browser, and frees the port. It does so although ctx has ended.
+func (c *callback) close(ctx context.Context) {
 	close(c.closing)
 	if c.server == nil {
 		_ = c.listener.Close()
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second) // browsers keep spare connections open
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // browsers keep spare connections open
 	defer cancel()
 	if c.server.Shutdown(ctx) != nil {
 		_ = c.server.Close()

@@ -1,7 +1,6 @@
 package login
 
 import (
-	"context"
 	"log/slog"
 	"net"
 	"net/http/httptest"
@@ -56,12 +55,12 @@ func TestTakenPort(t *testing.T) {
 	if _, err := listen(t.Context(), c.redirect.Host); fault.CodeOf(err) != fault.Usage {
 		t.Errorf("a second listener: %v", err)
 	}
-	c.close()
+	c.close(t.Context())
 	again, err := listen(t.Context(), c.redirect.Host)
 	if err != nil {
 		t.Fatalf("the port was not freed: %v", err)
 	}
-	again.close()
+	again.close(t.Context())
 }
 
 func TestExamine(t *testing.T) {
@@ -235,12 +234,12 @@ func TestCloseAnswersTheBrowser(t *testing.T) {
 	body := make(chan string, 1)
 	go func() {
 		w := httptest.NewRecorder()
-		r := httptest.NewRequestWithContext(context.Background(), "GET", c.redirect.String()+"?code=c&state=state-of-the-login", nil)
+		r := httptest.NewRequestWithContext(t.Context(), "GET", c.redirect.String()+"?code=c&state=state-of-the-login", nil)
 		c.ServeHTTP(w, r)
 		body <- w.Body.String()
 	}()
 	<-c.arrivals
-	c.close()
+	c.close(t.Context())
 	if got := <-body; !strings.Contains(got, "The rehearsal ended before Proxmox had answered.") {
 		t.Errorf("%s", got)
 	}

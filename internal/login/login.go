@@ -130,7 +130,7 @@ func (r *rehearsal) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer back.close()
+	defer back.close(ctx)
 	r.result.RedirectURL = back.redirect.String()
 	if back.moved {
 		r.Note(fmt.Sprintf("port %s is taken on this machine: another one is used, which issuers that compare ports refuse", defaultPort))
@@ -243,8 +243,7 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 	switch answer.Redirect.Outcome {
 	case issuer.Rejected:
 		found, _ := check.Find(answer.Checks, check.ClientRedirect)
-		r.result.Checks = []check.Check{found}
-		return fault.New(Failed, "%s", found.Summary).
+		return fault.New(Failed, "%s: %s", found.Summary, answer.Redirect.Reason).
 			WithHint("%s\n`proxmox-realm authelia --with-login` prints the whole client for Authelia; restart Authelia after a change", found.Hint)
 	case issuer.RateLimited, issuer.NoVerdict:
 		r.Note("whether the issuer knows the redirect URL cannot be told beforehand: " + answer.Redirect.Reason)

@@ -399,23 +399,23 @@ func TestFailures(t *testing.T) {
 			"the redirect URL is not registered", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{s.RedirectURL} })
 			},
-			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", check.ClientRedirect, "",
+			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", "", "",
 		},
 		{
 			"another path is registered", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{"http://127.0.0.1:8000/"} })
 			},
-			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", check.ClientRedirect, "",
+			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", "", "",
 		},
 		{
 			"the client is not registered", func(s *stage, _ *browser) { s.Issuer.RemoveClient(s.ClientID) },
-			login.Failed, "the issuer refuses the client id", "realm.client_id", check.ClientRedirect, "",
+			login.Failed, "the issuer refuses the client id", "realm.client_id", "", "",
 		},
 		{
 			"a scope is not allowed", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.Scopes = []string{"openid", "profile"} })
 			},
-			login.Failed, "the issuer refuses the scopes", "realm.scopes", check.ClientRedirect, "",
+			login.Failed, "the issuer refuses the scopes", "realm.scopes", "", "",
 		},
 		{
 			"the key was rotated", func(s *stage, _ *browser) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },

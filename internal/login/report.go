@@ -110,7 +110,7 @@ func (p *printer) list(head string, words []string) {
 	p.line("%s", line)
 }
 
-func (p *printer) line(format string, args ...any) { fmt.Fprintf(p, format+"\n", args...) }
+func (p *printer) line(format string, args ...any) { _, _ = fmt.Fprintf(p, format+"\n", args...) }
 
 // text returns what a server said; it was cleaned where it came in.
 func (p *printer) text(s string) string {
