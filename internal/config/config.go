@@ -24,6 +24,7 @@ type Options struct {
 	// $XDG_CONFIG_HOME/proxmox-realm/config.yaml and /etc/proxmox-realm/config.yaml; none
 	// of them is fine where flags and environment say enough.
 	File    string
+	NoFile  bool        // no file is looked for: flags and environment say everything
 	Env     []string    // as os.Environ returns it
 	Flags   []FlagValue // in the order of the command line
 	Targets []string    // names; empty: all

@@ -80,7 +80,7 @@ func environment(list []string) map[string]string {
 // read turns file, environment and flags into layers.
 func (l *loader) read() {
 	l.base = newLayer()
-	if path, named := find(l.Options, l.env); path != "" {
+	if path, named := find(l.Options, l.env); path != "" && !l.NoFile {
 		l.readFile(path, named)
 	}
 	here, err := filepath.Abs(".")

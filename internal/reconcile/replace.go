@@ -227,7 +227,7 @@ func (r *run) removable(ctx context.Context) (realm.Current, error) {
 		err = fault.New(fault.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, current.Type).
 			WithHint("pveum realm delete %s", name)
 	}
-	if !current.Exists {
+	if err == nil && !current.Exists {
 		r.action = realm.None
 	}
 	return current, err
