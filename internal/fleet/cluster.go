@@ -74,7 +74,7 @@ func (c *cluster) CheckDiscovery(ctx context.Context, login realm.Login, redirec
 }
 
 func (c *cluster) discoveryOn(ctx context.Context, node string, login realm.Login, redirects []string) check.Check {
-	if until := c.memory().Rests[node]; time.Now().Before(until) {
+	if until := c.memory().Rests[node]; time.Now().Before(until) && time.Until(until) <= restAfterHang { // more: the clock was set back
 		return check.Skipped(check.ProxmoxDiscovery, "the issuer was silent towards %s: that node is not asked again before %s", node, until.Format(time.TimeOnly))
 	}
 	found, hung := c.On(node).CheckDiscovery(ctx, login, redirectFor(node, redirects), c.inspect)

@@ -27,6 +27,9 @@ type Options struct {
 	AllEndpoints bool          // every node is asked to discover the issuer, not only the one that answers
 	// How often a run that repeats asks costly questions where the configuration says auto; 0: never.
 	ProxmoxEach, ClientEach time.Duration
+	// Carry lets the last answers to costly questions count in the runs that do not ask them, so that what failed
+	// does not look mended; what failed is asked again each hour.
+	Carry bool
 }
 
 // Fleet is a configuration at work. It may run many times; close it in the end.
@@ -50,6 +53,15 @@ func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
 		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey)
 	}
 	return f
+}
+
+// Reload prepares another version of the configuration, and goes on with what this one remembers.
+func (f *Fleet) Reload(c *config.Config) *Fleet {
+	next := New(c, f.userAgent, f.log)
+	if next.state.path == f.state.path {
+		next.state = f.state
+	}
+	return next
 }
 
 // Plan shows what Apply would do and changes nothing.
@@ -163,6 +175,7 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) Target 
 		return result
 	}
 	result.Result = work(ctx, target)
+	s.remember(t, &result)
 	result.Endpoint = client.Endpoint()
 	result.Requests = client.Stats().Requests
 	if watched != nil && result.Err == nil {
@@ -177,7 +190,7 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) Target 
 // target puts together what a reconciler needs.
 func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cleaner) (reconcile.Target, *watch, error) {
 	key := memoryKey(t)
-	remembered := s.state.get(key)
+	remembered := s.state.get(key).about(t)
 	forget := func(change func(*Memory)) { s.state.update(key, change) }
 	c := &cluster{
 		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer,
@@ -189,8 +202,8 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 	target := reconcile.Target{
 		Spec: t.Realm, Realms: c,
 		Redirects: t.Verify.RedirectURLs, RedirectsDeclared: t.Verify.RedirectsDeclared,
-		AskProxmox: due(t.Verify.Proxmox, s.options.ProxmoxEach, remembered.Proxmox),
-		AskClient:  due(t.Verify.Client, s.options.ClientEach, remembered.Client),
+		AskProxmox: s.due(t.Verify.Proxmox, s.options.ProxmoxEach, remembered.Proxmox, remembered.failing(ofProxmox)),
+		AskClient:  s.due(t.Verify.Client, s.options.ClientEach, remembered.Client, remembered.failing(ofClient)),
 		Ignore:     t.Verify.Ignore, MaxSkew: t.Verify.MaxClockSkew, Gate: t.Gate,
 		Recovery: reconcile.Recovery{Dir: s.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints},
 		Log:      s.log.With("target", t.Name),
@@ -205,14 +218,6 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 	w := &watch{provider: p, asked: func() { forget(func(m *Memory) { m.Client = time.Now() }) }}
 	target.Issuer = w
 	return target, w, nil
-}
-
-// due makes an automatic question a certain one where it was last asked long enough ago.
-func due(mode config.Mode, each time.Duration, last time.Time) reconcile.Mode {
-	if mode == config.Auto && each > 0 && time.Since(last) >= each {
-		return reconcile.Always
-	}
-	return reconcile.Mode(mode)
 }
 
 // memoryKey names a target in the state: its name may be given to another cluster tomorrow.

@@ -8,9 +8,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 )
 
@@ -36,6 +38,9 @@ type Memory struct {
 	Rests    map[string]time.Time `json:"rests,omitempty"`    // endpoints that are not asked to discover the issuer until then
 	Proxmox  time.Time            `json:"proxmox,omitzero"`   // when Proxmox's own discovery was last asked for
 	Client   time.Time            `json:"client,omitzero"`    // when the issuer was last asked about the client
+	// Findings are what the costly questions last found about Subject, a fingerprint of what was asked.
+	Findings []check.Check `json:"findings,omitempty"`
+	Subject  string        `json:"subject,omitempty"`
 }
 
 // maxState bounds the file, in bytes: 1,000 targets need some 200 KiB.
@@ -78,7 +83,8 @@ func (s *state) update(key string, change func(*Memory)) {
 	after.Rests = maps.Clone(before.Rests)
 	change(&after)
 	if after.Endpoint == before.Endpoint && after.Proxmox.Equal(before.Proxmox) && after.Client.Equal(before.Client) &&
-		maps.EqualFunc(after.Rests, before.Rests, time.Time.Equal) {
+		maps.EqualFunc(after.Rests, before.Rests, time.Time.Equal) &&
+		after.Subject == before.Subject && slices.Equal(after.Findings, before.Findings) {
 		return
 	}
 	s.kept.Targets[key], s.dirty = after, true
@@ -111,15 +117,16 @@ func (s *state) save() error {
 	if err := config.MakePrivate(filepath.Dir(s.path)); err != nil {
 		return err
 	}
-	if err := writeAtomically(s.path, content); err != nil {
+	if err := WriteFile(s.path, content, 0o600); err != nil {
 		return err
 	}
 	s.dirty = false
 	return nil
 }
 
-// writeAtomically replaces a file as a whole, with mode 0600.
-func writeAtomically(path string, content []byte) (err error) {
+// WriteFile replaces a file as a whole: whoever reads it sees the former content or the new one, never a part. On the
+// way there it is readable by its owner alone.
+func WriteFile(path string, content []byte, mode os.FileMode) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -130,6 +137,10 @@ func writeAtomically(path string, content []byte) (err error) {
 		}
 	}()
 	if _, err = file.Write(content); err != nil {
+		_ = file.Close()
+		return err
+	}
+	if err = file.Chmod(mode); err != nil {
 		_ = file.Close()
 		return err
 	}
