@@ -95,8 +95,9 @@ func unprinted(ts *testscript.TestScript, neg bool, args []string) {
 // waiter is a program that waits for something.
 type waiter struct {
 	cmd   *exec.Cmd
-	lines *bufio.Scanner // of its stderr
-	said  *bytes.Buffer
+	lines *bufio.Scanner  // of its stderr
+	said  strings.Builder // on stderr
+	shown bytes.Buffer    // on stdout; complete once it has ended
 }
 
 // waits TEXT COMMAND … starts a program, and returns once it has said the text on stderr.
@@ -104,8 +105,8 @@ func waits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: waits TEXT COMMAND …")
 	}
-	w := &waiter{cmd: exec.Command(args[1], args[2:]...), said: &bytes.Buffer{}} //nolint:gosec // the script's own command
-	w.cmd.Dir, w.cmd.Stdout = ts.MkAbs("."), w.said
+	w := &waiter{cmd: exec.Command(args[1], args[2:]...)} //nolint:gosec // the script's own command
+	w.cmd.Dir, w.cmd.Stdout = ts.MkAbs("."), &w.shown
 	w.cmd.Env = append(append(os.Environ(), theLab(ts).Environ()...), "HOME="+ts.Getenv("HOME"), "GORACE="+ts.Getenv("GORACE"))
 	stderr, err := w.cmd.StderrPipe()
 	ts.Check(err)
@@ -118,7 +119,7 @@ func waits(ts *testscript.TestScript, neg bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("it ended without %q: %s", args[0], w.said)
+	ts.Fatalf("it ended without %q: %s", args[0], w.said.String())
 }
 
 func (w *waiter) line() bool {
@@ -171,12 +172,13 @@ func ends(ts *testscript.TestScript, neg bool, args []string) {
 	if err := w.cmd.Wait(); err != nil && !errors.As(err, &failed) {
 		ts.Fatalf("%v", err)
 	}
-	ts.Logf("%s", w.said)
+	printed := w.shown.String() + w.said.String()
+	ts.Logf("%s", printed)
 	if got := strconv.Itoa(w.cmd.ProcessState.ExitCode()); got != args[0] {
 		ts.Fatalf("exit code %s, expected %s", got, args[0])
 	}
 	for _, file := range args[1:] {
-		if strings.Contains(w.said.String(), strings.TrimSpace(ts.ReadFile(file))) {
+		if strings.Contains(printed, strings.TrimSpace(ts.ReadFile(file))) {
 			ts.Fatalf("the key of %s was printed", file)
 		}
 	}

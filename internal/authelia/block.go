@@ -38,8 +38,11 @@ func Block(o Options) ([]byte, error) {
 	if o.Policy == "" {
 		o.Policy = DefaultPolicy
 	}
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
+	}
+	if o.Digest == "" {
+		return nil, noKey()
 	}
 	b := builder{Options: o}
 	item := b.client()
@@ -51,14 +54,12 @@ func Block(o Options) ([]byte, error) {
 	return encode(b.whole(item))
 }
 
-func (o Options) validate() error {
+// Validate returns what [Block] would refuse about the options, the digest aside: making one takes a moment.
+func (o Options) Validate() error {
 	switch {
-	case o.Digest == "":
-		return fault.New(fault.Config, "there is no client key to make a digest of").
-			WithHint("set realm.client_key_file, or make a key with `proxmox-realm authelia --new-key FILE`")
 	case len(o.RedirectURIs) == 0 && !o.WithLogin:
 		return fault.New(fault.Config, "there is no redirect URI to register").WithHint("set verify.redirect_urls")
-	case badText(o.Name):
+	case o.Name != "" && badText(o.Name):
 		return fault.New(fault.Usage, "the client's name must be printable and not empty")
 	}
 	if why := badClientID(o.Login.ClientID); why != "" {
@@ -75,7 +76,7 @@ func (o Options) validate() error {
 
 func (o Options) validatePolicy() error {
 	switch {
-	case o.Policy == "one_factor" || o.Policy == "two_factor":
+	case o.Policy == "" || o.Policy == "one_factor" || o.Policy == "two_factor":
 		return nil
 	case o.Policy == "deny" || !policyName().MatchString(o.Policy):
 		return fault.New(fault.Usage, "no client can have this authorization policy").

@@ -55,8 +55,7 @@ func Digest(key secret.Secret, with Algorithm) (string, error) {
 func digest(key secret.Secret, with Algorithm, cost int) (string, error) {
 	switch {
 	case key.Reveal() == "":
-		return "", fault.New(fault.Config, "there is no client key to make a digest of").
-			WithHint("set realm.client_key_file, or make a key with `proxmox-realm authelia --new-key FILE`")
+		return "", noKey()
 	case with == Bcrypt && len(key.Reveal()) > 72:
 		return "", fault.New(fault.Config, "the client key is longer than the 72 bytes that bcrypt reads").
 			WithHint("choose another digest algorithm")
@@ -81,6 +80,11 @@ func digest(key secret.Secret, with Algorithm, cost int) (string, error) {
 		return "", fault.New(fault.Internal, "making the digest of the client key").Because(err)
 	}
 	return made.Encode(), nil
+}
+
+func noKey() error {
+	return fault.New(fault.Config, "there is no client key to make a digest of").
+		WithHint("set realm.client_key_file, or make a key with `proxmox-realm authelia --new-key FILE`")
 }
 
 var (

@@ -105,17 +105,18 @@ func (a *app) printBlock(cmd *cobra.Command, o autheliaOptions, version authelia
 	if err != nil {
 		return err
 	}
+	options := authelia.Options{Client: client, Name: o.name, Policy: o.policy, WithLogin: o.withLogin, Whole: o.whole}
+	if err := options.Validate(); err != nil {
+		return err
+	}
 	key := client.Login.ClientKey
 	if o.newKey != "" {
 		key = authelia.NewKey()
 	}
-	digest, err := authelia.Digest(key, authelia.Algorithm(o.digest))
-	if err != nil {
+	if options.Digest, err = authelia.Digest(key, authelia.Algorithm(o.digest)); err != nil {
 		return err
 	}
-	block, err := authelia.Block(authelia.Options{
-		Client: client, Name: o.name, Digest: digest, Policy: o.policy, WithLogin: o.withLogin, Whole: o.whole,
-	})
+	block, err := authelia.Block(options)
 	if err != nil {
 		return err
 	}
