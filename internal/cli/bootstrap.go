@@ -20,6 +20,9 @@ Whoever holds that token can repoint any realm and become any of its users: guar
 		Example: "  proxmox-realm bootstrap\n  proxmox-realm bootstrap | ssh root@pve1.example.com sh -e",
 		Args:    exactly(0, ""),
 		RunE: func(*cobra.Command, []string) error {
+			if err := b.Validate(); err != nil {
+				return err
+			}
 			return a.printf("%s\n", strings.Join(b.Lines(), "\n"))
 		},
 	}

@@ -27,11 +27,15 @@ import (
 // Main runs one command and returns the exit code. Results go to stdout, everything else to stderr.
 func Main(args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{env: env, stdin: stdin, stdout: stdout, stderr: stderr, output: "text"}
-	ctx, stop := a.interruptible()
-	defer stop()
 	root := a.root()
 	addConfigFlags(root, args)
 	root.SetArgs(args)
+	called, _, _ := root.Find(args) // an unknown one is reported when it is executed
+	if called == root {
+		addCompletion(root, args)
+	}
+	ctx, stop := a.interruptible(called.Name() == "agent")
+	defer stop()
 	return a.exit(args, a.execute(ctx, root))
 }
 
@@ -55,22 +59,32 @@ type app struct {
 	cancelled func() // frees the timeout's timer
 }
 
-// interruptible returns a context that SIGINT and SIGTERM end, with a fault as the cause. Further signals change nothing:
-// what must not be left half done is being finished.
-func (a *app) interruptible() (context.Context, func()) {
+// interruptible returns a context that SIGINT, SIGTERM and the end of the terminal (SIGHUP) end, with a fault as the cause.
+// Further signals change nothing: what must not be left half done is being finished. For the same reason a reader who
+// went away (SIGPIPE) ends no run, but the write to it. A command that reloads has another use for SIGHUP.
+func (a *app) interruptible(reloads bool) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !reloads && !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
 	go func() {
 		for s := range signals {
-			code := fault.Interrupted
-			if s == syscall.SIGTERM {
-				code = fault.Terminated
+			switch s {
+			case os.Interrupt:
+				cancel(fault.New(fault.Interrupted, "interrupted by SIGINT"))
+			case syscall.SIGHUP:
+				cancel(fault.New(fault.Terminated, "interrupted by SIGHUP: the terminal is gone"))
+			default:
+				cancel(fault.New(fault.Terminated, "interrupted by SIGTERM"))
 			}
-			cancel(fault.New(code, "interrupted by %s", s))
 		}
 	}()
 	return ctx, func() {
+		signal.Stop(unread)
 		signal.Stop(signals)
 		close(signals)
 		cancel(nil)
@@ -140,6 +154,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(helpTopics()...)
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.docsCommand())
 	root.SetHelpFunc(explain(root.HelpFunc()))
 	return root
@@ -147,7 +162,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 
 // prepare checks the global flags, once the command is known.
 func (a *app) prepare(cmd *cobra.Command, _ []string) error {
-	a.command = strings.TrimPrefix(cmd.CommandPath(), "proxmox-realm ")
+	a.command = name(cmd)
 	for _, choice := range []struct {
 		flag, value string
 		of          []string
@@ -172,9 +187,15 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
+// name is what reports call a command: without the program's name.
+func name(cmd *cobra.Command) string { return strings.TrimPrefix(cmd.CommandPath(), "proxmox-realm ") }
+
 // execute runs cobra, which reports a wrong number of arguments as an error like any other.
 func (a *app) execute(ctx context.Context, root *cobra.Command) error {
 	cmd, err := root.ExecuteContextC(ctx)
+	if a.command == "" && cmd != nil && cmd != root { // its arguments were wrong
+		a.command = name(cmd)
+	}
 	var known *fault.Error
 	var done status
 	if err != nil && !errors.As(err, &known) && !errors.As(err, &done) && strings.HasPrefix(err.Error(), "unknown command") {
@@ -185,9 +206,9 @@ func (a *app) execute(ctx context.Context, root *cobra.Command) error {
 
 func usage(format string, args ...any) *fault.Error { return fault.New(fault.Usage, format, args...) }
 
-func unknownCommand(cmd *cobra.Command, name string) error {
-	err := usage("there is no command %q", name)
-	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+func unknownCommand(cmd *cobra.Command, called string) error {
+	err := usage("there is no command %q", called)
+	if near := cmd.SuggestionsFor(called); len(near) > 0 {
 		return err.WithHint("did you mean %s", strings.Join(near, " or "))
 	}
 	return err.WithHint("see %s --help", cmd.CommandPath())
@@ -329,7 +350,7 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 		case p.Username == "" && !p.Token.IsSet():
 			return nil, fault.New(fault.Config, "proxmox: no credentials").WithHint("give --token-file, or --username to be asked for the password")
 		}
-		if err := a.askPassword(c.Targets[i].Name, p); err != nil {
+		if err := a.askPassword(cmd.Context(), c.Targets[i].Name, p); err != nil {
 			return nil, err
 		}
 	}
@@ -363,6 +384,8 @@ func (a *app) getenv(name string) string {
 }
 
 func (a *app) printf(format string, args ...any) error {
-	_, err := fmt.Fprintf(a.stdout, format, args...)
-	return err
+	if _, err := fmt.Fprintf(a.stdout, format, args...); err != nil {
+		return unwritten(err)
+	}
+	return nil
 }

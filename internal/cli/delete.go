@@ -12,6 +12,7 @@ import (
 	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/secret"
 )
 
 func (a *app) deleteCommand() *cobra.Command {
@@ -101,11 +102,11 @@ func (a *app) readLine(ctx context.Context) (string, error) {
 }
 
 // askPassword asks on the terminal for the password of a ticket login, and for a one-time code.
-func (a *app) askPassword(target string, p *config.Proxmox) error {
+func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox) error {
 	if p.Username == "" || p.Password.IsSet() {
 		return nil
 	}
-	password, ok, err := a.readHidden("Password for " + p.Username + " on " + p.Endpoints[0] + ": ")
+	password, ok, err := a.readHidden(ctx, "Password for "+p.Username+" on "+p.Endpoints[0]+": ")
 	if !ok {
 		return fault.New(fault.Config, "proxmox.password: there is none for %s of target %s, and no terminal to ask on", p.Username, target).
 			WithHint("set proxmox.password_file, or use an API token (proxmox.token_file)")
@@ -117,9 +118,9 @@ func (a *app) askPassword(target string, p *config.Proxmox) error {
 	if p.OTP.IsSet() {
 		return nil
 	}
-	code, _, err := a.readHidden("One-time code, empty where there is none: ")
-	if err == nil && code.Reveal() != "" {
-		p.OTP = code
+	code, _, err := a.readHidden(ctx, "One-time code, empty where there is none: ")
+	if digits := strings.TrimSpace(code.Reveal()); err == nil && digits != "" {
+		p.OTP = secret.New(digits)
 	}
 	return err
 }

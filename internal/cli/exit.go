@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"syscall"
 
 	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
@@ -129,6 +130,8 @@ func (a *app) exit(args []string, err error) int {
 		return exitOK
 	case errors.As(err, &said):
 		return int(said)
+	case errors.Is(err, syscall.EPIPE): // whoever read the output had enough of it
+		return exitFailed
 	}
 	if format := a.wanted(args); format != "text" {
 		run := fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err}
@@ -142,6 +145,9 @@ func (a *app) exit(args []string, err error) int {
 
 // wanted returns the format of reports, also where the flags could not be read to their end.
 func (a *app) wanted(args []string) string {
+	if a.output == "json" || a.output == "junit" {
+		return a.output
+	}
 	for i, arg := range args {
 		value, joined := strings.CutPrefix(arg, "--output=")
 		if !joined && (arg == "-o" || arg == "--output") && i+1 < len(args) {

@@ -32,6 +32,9 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 	if err := realm.ValidateName(name); err != nil {
 		return usage("a realm's name %v", err)
 	}
+	if a.output != "text" {
+		return usage("export prints YAML, which --output does not change")
+	}
 	t, f, err := a.oneTarget(cmd)
 	if err != nil {
 		return err
@@ -69,9 +72,6 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 	}
 	if key.IsSet() && keyOut == "" {
 		a.warning("the client key is left out, and so not managed: --key-out FILE writes it to a file that the configuration names")
-	}
-	if a.output != "text" {
-		return usage("export prints YAML, which --output does not change")
 	}
 	return a.printf("%s\n", strings.TrimRight(string(document), "\n"))
 }

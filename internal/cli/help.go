@@ -35,6 +35,52 @@ func explain(show func(*cobra.Command, []string)) func(*cobra.Command, []string)
 	}
 }
 
+// helpCommand is cobra's, which takes every word for a topic and a typo for success, made strict.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command or a topic",
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			about, _, err := cmd.Root().Find(args)
+			if err != nil || about == nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			var names []string
+			for _, c := range about.Commands() {
+				if !c.Hidden {
+					names = append(names, c.Name()+"\t"+c.Short)
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, left, err := cmd.Root().Find(args)
+			switch {
+			case err != nil:
+				return unknownCommand(cmd.Root(), args[0])
+			case len(left) > 0:
+				return unknownCommand(about, left[0])
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
+
+// addCompletion adds cobra's command, which takes every word for a shell and a typo for success, made strict.
+func addCompletion(root *cobra.Command, args []string) {
+	root.InitDefaultCompletionCmd(args...)
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Args = func(*cobra.Command, []string) error {
+			return usage("completion takes one of bash, zsh, fish, powershell").WithHint("see proxmox-realm completion --help")
+		}
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // never: Args refuses all
+	}
+}
+
 // helpTopics are commands that only explain.
 func helpTopics() []*cobra.Command {
 	topic := func(name, short string, text func() string) *cobra.Command {

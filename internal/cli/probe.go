@@ -109,10 +109,13 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	if o.clientKeyFile != "" {
 		key, err := os.ReadFile(o.clientKeyFile)
 		if err != nil {
-			return fault.New(fault.Config, "--client-key-file: %v", err).Because(err)
+			return fault.New(fault.Config, "--client-key-file: %v", err).WithHint("give a file that this user can read").Because(err)
 		}
-		if err := set(realm.ClientKey, realm.Key(secret.New(strings.TrimSuffix(string(key), "\n")))); err != nil {
-			return err
+		text := strings.TrimSuffix(strings.TrimSuffix(string(key), "\n"), "\r")
+		d, _ := realm.ClientKey.Definition()
+		values[realm.ClientKey] = realm.Key(secret.New(text))
+		if err := d.Validate(values[realm.ClientKey]); err != nil {
+			return fault.New(fault.Config, "--client-key-file: what the file holds %v", err)
 		}
 	}
 	if o.proxmox != "" {

@@ -1,33 +1,46 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/secret"
 )
 
-// readHidden asks for a secret without showing what is typed; ok is false where there is no terminal.
-func (a *app) readHidden(question string) (answer secret.Secret, ok bool, err error) {
+// readHidden asks for a secret without showing what is typed; ok is false where there is no terminal. Where the run
+// ends while it waits, the terminal shows again what is typed.
+func (a *app) readHidden(ctx context.Context, question string) (answer secret.Secret, ok bool, err error) {
 	file, isFile := a.stdin.(*os.File)
 	if !isFile || !term.IsTerminal(int(file.Fd())) {
 		return secret.Secret{}, false, nil
 	}
 	fd := int(file.Fd())
-	// An interruption must not leave the terminal without echo: the state is restored by whoever ends the program.
-	before, err := term.GetState(fd)
-	if err == nil {
-		defer func() { _ = term.Restore(fd, before) }()
-	}
+	before, stateErr := term.GetState(fd)
 	_, _ = fmt.Fprint(a.stderr, question)
-	typed, err := term.ReadPassword(fd)
-	_, _ = fmt.Fprintln(a.stderr)
-	if err != nil {
-		return secret.Secret{}, true, fault.New(fault.Interrupted, "no answer").Because(err)
+	type line struct {
+		text []byte
+		err  error
 	}
-	return secret.New(strings.TrimSpace(string(typed))), true, nil
+	typed := make(chan line, 1)
+	go func() { // nothing ends a read of a terminal: on an interruption it is left behind, for the few moments to the end
+		text, err := term.ReadPassword(fd)
+		typed <- line{text, err}
+	}()
+	select {
+	case got := <-typed:
+		_, _ = fmt.Fprintln(a.stderr)
+		if got.err != nil {
+			return secret.Secret{}, true, usage("no answer: nothing was done")
+		}
+		return secret.New(string(got.text)), true, nil
+	case <-ctx.Done():
+		if stateErr == nil {
+			_ = term.Restore(fd, before)
+		}
+		_, _ = fmt.Fprintln(a.stderr)
+		return secret.Secret{}, true, context.Cause(ctx)
+	}
 }

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"os"
 	"strings"
+	"syscall"
 
+	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/report"
 )
@@ -36,8 +39,8 @@ func utf8Locale(getenv func(string) string) bool {
 // finish shows a run and returns what the command ends with: the result on stdout, errors and warnings of the run
 // or its only target on stderr, those of several targets beside each.
 func (a *app) finish(run fleet.Run, drift bool) error {
-	if err := render(a.stdout, a.output, run, a.style()); err != nil {
-		return err
+	if err := render(a.stdout, a.output, run, a.style()); err != nil && !errors.Is(err, syscall.EPIPE) { // a reader that had enough
+		return unwritten(err)
 	}
 	if len(run.Targets) == 1 {
 		for _, w := range run.Targets[0].Warnings {
@@ -53,15 +56,20 @@ func (a *app) finish(run fleet.Run, drift bool) error {
 	return done(runCode(run, drift))
 }
 
-// create makes a file that must not exist, readable by its owner alone.
+// unwritten is the error of a result that could not be shown. What was done is done all the same.
+func unwritten(err error) error {
+	return fault.New(fault.Internal, "the result could not be written to standard output: %v", err).Because(err)
+}
+
+// create makes a file that must not exist, readable by its owner alone. One that cannot be written whole is removed.
 func create(path string, content []byte) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if _, err := file.Write(content); err != nil {
-		_ = file.Close()
-		return err
+	_, err = file.Write(content)
+	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+		_ = os.Remove(path)
 	}
-	return file.Close()
+	return err
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/realm"
 )
 
 // Bootstrap says what to set up on a node for this program: the least that it needs.
@@ -11,7 +14,22 @@ type Bootstrap struct {
 	User    string // user@realm; "" means proxmox-realm@pve
 	TokenID string // "" means agent
 	Audit   bool   // plan and verify alone: Sys.Audit in place of Realm.Allocate
-	Users   bool   // may see users and their groups as well: Sys.Audit on /access/groups
+	Users   bool   // may see users, groups and what they may do as well: Sys.Audit on /access
+}
+
+// Validate tells, as a [fault.Usage], what `pveum` would refuse of the names, or leave for somebody to find out later.
+func (b Bootstrap) Validate() error {
+	if b.User != "" {
+		name, realmName, found := cutLast(b.User, "@")
+		// PVE::Auth::Plugin: 64 characters in all, none of them white space, a colon or a slash. One ! would begin a token's id.
+		if !found || name == "" || strings.ContainsAny(b.User, ":/!") || !printable(b.User) || len(b.User) > maxUserID || realm.ValidateName(realmName) != nil {
+			return fault.New(fault.Usage, "a user has the form name@realm, at most %d characters", maxUserID).WithHint("such as proxmox-realm@pve")
+		}
+	}
+	if b.TokenID != "" && realm.ValidateName(b.TokenID) != nil {
+		return fault.New(fault.Usage, "a token's id is 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'").WithHint("such as agent")
+	}
+	return nil
 }
 
 // Lines returns the `pveum` lines, to be run as root on one node, in this order. The one that makes the token prints its
@@ -30,7 +48,7 @@ func (b Bootstrap) Lines() []string {
 	}
 	grants := Grant(user+"!"+id, realmPath, privilege)
 	if b.Users {
-		for _, line := range Grant(user+"!"+id, "/access/groups", "Sys.Audit") {
+		for _, line := range Grant(user+"!"+id, "/access", "Sys.Audit") {
 			if !slices.Contains(grants, line) {
 				grants = append(grants, line)
 			}

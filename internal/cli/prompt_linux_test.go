@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"proxmox-realm/internal/fault"
+)
+
+// pseudoTerminal returns both ends of a terminal: what a person sees and types, and what a program reads.
+func pseudoTerminal(t *testing.T) (person, program *os.File) {
+	t.Helper()
+	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = person.Close() })
+	if err := unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = program.Close() })
+	return person, program
+}
+
+func echoes(t *testing.T, terminal *os.File) bool {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0
+}
+
+// Whoever is asked for a password can leave, and finds a terminal that shows again what is typed.
+func TestAnInterruptionEndsTheQuestionForAPassword(t *testing.T) {
+	person, program := pseudoTerminal(t)
+	a := &app{stdin: program, stderr: io.Discard}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := a.readHidden(ctx, "Password: ")
+		ended <- err
+	}()
+	for echoes(t, program) { // until the question is asked
+	}
+	cancel(fault.New(fault.Interrupted, "interrupted by SIGINT"))
+	if err := <-ended; !errors.Is(err, &fault.Error{Code: fault.Interrupted}) {
+		t.Errorf("the question ended with %v", err)
+	}
+	if !echoes(t, program) {
+		t.Error("the terminal was left silent")
+	}
+	_, _ = person.WriteString("\n") // lets go of the reader that was left behind
+}
+
+func TestAPasswordIsTakenAsItIsTyped(t *testing.T) {
+	person, program := pseudoTerminal(t)
+	a := &app{stdin: program, stderr: io.Discard}
+	go func() {
+		for echoes(t, program) {
+		}
+		_, _ = person.WriteString(" with spaces \n")
+	}()
+	got, asked, err := a.readHidden(t.Context(), "Password: ")
+	if err != nil || !asked || got.Reveal() != " with spaces " {
+		t.Errorf("asked %v, %d characters, %v", asked, len(got.Reveal()), err)
+	}
+}

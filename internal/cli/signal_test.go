@@ -1,0 +1,79 @@
+//go:build unix
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"proxmox-realm/internal/fault"
+)
+
+func send(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(os.Getpid(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A terminal that is closed must not end a run between a DELETE and its POST, any more than Ctrl-C may.
+func TestSignalsEndTheContextAndNotTheProcess(t *testing.T) {
+	for sent, code := range map[syscall.Signal]fault.Code{
+		syscall.SIGINT: fault.Interrupted, syscall.SIGTERM: fault.Terminated, syscall.SIGHUP: fault.Terminated,
+	} {
+		ctx, stop := (&app{}).interruptible(false)
+		send(t, sent)
+		<-ctx.Done()
+		if err := context.Cause(ctx); !errors.Is(err, &fault.Error{Code: code}) {
+			t.Errorf("%v: the cause is %v", sent, err)
+		}
+		stop()
+	}
+}
+
+func TestACommandThatReloadsHasItsOwnUseForSIGHUP(t *testing.T) {
+	own := make(chan os.Signal, 1)
+	signal.Notify(own, syscall.SIGHUP)
+	defer signal.Stop(own)
+	ctx, stop := (&app{}).interruptible(true)
+	defer stop()
+	send(t, syscall.SIGHUP)
+	<-own
+	if ctx.Err() != nil {
+		t.Error("SIGHUP ended the run")
+	}
+}
+
+// head(1) closes the pipe before everything is written: no reason to end a run in its middle, nor to complain.
+func TestAReaderThatHadEnoughIsNoError(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = reader.Close()
+	defer func() { _ = writer.Close() }()
+	var stderr bytes.Buffer
+	if code := Main([]string{"config", "schema"}, nil, nil, writer, &stderr); code != exitFailed || stderr.Len() > 0 {
+		t.Errorf("exit code %d, and on standard error: %s", code, stderr.String())
+	}
+}
+
+func TestAResultThatCannotBeWrittenIsAnError(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		full, err = os.Open(os.DevNull) // where there is no such device: one that is not open for writing
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	var stderr bytes.Buffer
+	if code := Main([]string{"version"}, nil, nil, full, &stderr); code != exitFailed || !bytes.Contains(stderr.Bytes(), []byte("could not be written")) {
+		t.Errorf("exit code %d, and on standard error: %s", code, stderr.String())
+	}
+}
