@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ type cluster struct {
 	*pve.Client
 	cleaner *check.Cleaner
 	nodes   []string // the endpoints that are asked to discover the issuer; nil: the one that answers
+	all     []string // every endpoint
 	inspect bool     // this machine looks at the issuer itself
 
 	memory func() Memory
@@ -67,6 +69,9 @@ func (c *cluster) CheckDiscovery(ctx context.Context, login realm.Login, redirec
 	for _, node := range nodes {
 		found = append(found, c.discoveryOn(ctx, node, login, redirects))
 	}
+	if !slices.ContainsFunc(found, func(c check.Check) bool { return c.Status == check.Fail }) {
+		found = append(found, c.fronts(ctx, redirects)...)
+	}
 	all := together(found)
 	c.discovered = &all
 	c.forget(func(m *Memory) { m.Proxmox = time.Now() })
@@ -88,6 +93,65 @@ func (c *cluster) discoveryOn(ctx context.Context, node string, login realm.Logi
 		}
 	})
 	return found
+}
+
+// balanced is how often an address that browsers open is looked at where several nodes may be behind it.
+const balanced = 3
+
+// fronts looks at what browsers open, and returns what would make a login fail there: a node keeps the state of the logins
+// that began on it to itself (PVE::API2::OpenId), so that an address behind which several nodes take turns loses it; and
+// a login comes back to exactly the address that the browser has open.
+func (c *cluster) fronts(ctx context.Context, redirects []string) []check.Check {
+	const id = check.ProxmoxDiscovery
+	var found []check.Check
+	for _, front := range redirects {
+		own := slices.ContainsFunc(c.all, func(e string) bool { return origin(e) == front })
+		attempts := 1
+		if !own && len(c.all) > 1 {
+			attempts = balanced
+		}
+		beside := c.beside(front)
+		if address(front) && (own || len(c.all) == 1 && beside == "") {
+			continue // one address of one node
+		}
+		switch seen := pve.Look(ctx, front, attempts); {
+		case seen.Nodes > 1:
+			found = append(found, check.Warned(id,
+				"let browsers open each node by a name of its own, with each in verify.redirect_urls and among the client's redirect URIs; or let the balancer before the nodes keep a browser on one of them",
+				"%d nodes take turns at %s, and each keeps to itself the logins that began on it", seen.Nodes, front).
+				Because("%d different certificates were presented there", seen.Nodes))
+		case seen.Refused && beside != "":
+			found = append(found, check.Warned(id,
+				"if browsers open "+beside+", set verify.redirect_urls to that, and register exactly that at the issuer",
+				"nothing listens at %s, where logins come back to: Proxmox is at %s", front, beside).
+				Because("a connection to %s is refused", front))
+		}
+	}
+	return found
+}
+
+// beside returns the origin of the endpoint on the same host as a front and another port; "" where there is none.
+func (c *cluster) beside(front string) string {
+	u, err := url.Parse(front)
+	if err != nil {
+		return ""
+	}
+	for _, endpoint := range c.all {
+		if e, err := url.Parse(endpoint); err == nil && strings.EqualFold(e.Hostname(), u.Hostname()) && origin(endpoint) != front {
+			return origin(endpoint)
+		}
+	}
+	return ""
+}
+
+// address tells whether an origin names its host by an IP address.
+func address(origin string) bool {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return false
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	return err == nil
 }
 
 // redirectFor chooses the redirect URL that browsers use with this node: its own where it is among them.

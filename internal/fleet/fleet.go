@@ -193,7 +193,7 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 	remembered := s.state.get(key).about(t)
 	forget := func(change func(*Memory)) { s.state.update(key, change) }
 	c := &cluster{
-		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer,
+		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer, all: t.Proxmox.Endpoints,
 		memory: func() Memory { return s.state.get(key) }, forget: forget,
 	}
 	if s.options.AllEndpoints {

@@ -329,9 +329,11 @@ func TestFindings(t *testing.T) {
 		{"groups without their scope", ask(func(l *realm.Login) { l.GroupsClaim = "groups" }), check.IssuerScopes, check.Warn, []string{"add groups to realm.scopes"}},
 		{"a name without its scope", ask(func(l *realm.Login) { l.Scopes = []string{"openid", "email"} }), check.IssuerScopes, check.Warn, []string{"add profile to realm.scopes"}},
 		{"an address without its scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim = []string{"openid"}, "email" }), check.IssuerScopes, check.Warn, []string{"add email to realm.scopes"}},
-		{"sub needs no scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim = []string{"openid"}, "sub" }), check.IssuerScopes, check.Pass, nil},
+		{"sub needs no scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim, l.QueryUserinfo = []string{"openid"}, "sub", false }), check.IssuerScopes, check.Pass, nil},
 		{"scopes not advertised", set("scopes_supported", nil), check.IssuerScopes, check.Skip, nil},
 
+		{"users named by a UUID", ask(func(l *realm.Login) { l.UsernameClaim = "sub" }), check.IssuerClaims, check.Warn, []string{"which at Authelia is a UUID", "set realm.username_claim to preferred_username before anyone logs in", "name issuer.claims in verify.ignore"}},
+		{"users named by two words", ask(func(l *realm.Login) { l.UsernameClaim = "name" }), check.IssuerClaims, check.Warn, []string{"name holds white space", "preferred_username"}},
 		{"no such standard claim", set("claims_supported", []string{"sub", "email"}), check.IssuerClaims, check.Warn, []string{"preferred_username", "cannot be changed later"}},
 		{"a claim that may be mapped", ask(func(l *realm.Login) { l.UsernameClaim = "uid" }), check.IssuerClaims, check.Skip, []string{"uid"}},
 		{"claims not advertised", set("claims_supported", nil), check.IssuerClaims, check.Skip, nil},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 // rule is one check of an issuer: what must hold before it can be asked, and the asking.
@@ -260,6 +261,9 @@ func checkClaims(i *Inspection, v View) check.Check {
 			"%s may be missing: with query_userinfo off Proxmox reads the ID token alone, and %s puts only sub there", strings.Join(beyond, ", "), p).
 			Because("wanted: %s; Authelia since 4.39 needs a claims_policy of the client for more", listed(wanted))
 	}
+	if c, found := i.checkNames(v.Login); found {
+		return c
+	}
 	if advertised == nil {
 		return skip("the issuer does not say which claims it has").Because("wanted: %s", listed(wanted))
 	}
@@ -280,6 +284,37 @@ func checkClaims(i *Inspection, v View) check.Check {
 		return skip("the issuer does not advertise %s, which proves nothing: it may be mapped", strings.Join(missing, ", ")).Because("%s", evidence)
 	}
 	return pass("the issuer has every claim that is needed").Because("%s", evidence)
+}
+
+// unnameable tells why the value of a claim makes no Proxmox user id: those hold no white space, no ":" and no "/"
+// (PVE::Auth::Plugin::verify_username). By the meaning that OpenID Connect Core 1.0 section 5.1 gives the claim.
+var unnameable = map[string]string{
+	"name": "holds white space", "profile": "is a URL", "picture": "is a URL", "website": "is a URL", "zoneinfo": "holds a slash",
+	"address": "is no text", "groups": "is no text", "roles": "is no text", "email_verified": "is no text", "phone_number_verified": "is no text", "updated_at": "is no text",
+}
+
+// subjects tells what issuers put into sub, where they do not let anyone choose, or by default.
+var subjects = map[product]string{
+	authelia: "a UUID", keycloak: "a UUID", authentik: "64 hexadecimal digits by default, which is too long for Proxmox",
+	dex: "an encoded text", entra: "an opaque text", google: "a number", zitadel: "a number",
+}
+
+// checkNames finds a username claim that names users as nobody wants, or as Proxmox refuses: it is fixed once the realm exists.
+func (i *Inspection) checkNames(l realm.Login) (check.Check, bool) {
+	claim := l.UsernameClaim
+	better := "preferred_username"
+	if has := i.document.Claims; has != nil && !slices.Contains(has, better) && slices.Contains(has, "email") {
+		better = "email"
+	}
+	hint := "set realm.username_claim to " + better + " before anyone logs in: it cannot be changed later"
+	if why, bad := unnameable[claim]; bad {
+		return warn(hint, "the username claim %s %s, and Proxmox refuses such names", claim, why).Because("username_claim %s", claim), true
+	}
+	if what, known := subjects[i.product()]; claim == "sub" && known && l.QueryUserinfo { // without userinfo, sub may be all that there is
+		return warn(hint+"; where users go by it already, name "+string(check.IssuerClaims)+" in verify.ignore", "users are called by the subject, which at %s is %s", i.product(), what).
+			Because("username_claim sub (Proxmox's default)"), true
+	}
+	return check.Check{}, false
 }
 
 // tokenLifetime is how long ID tokens live at most by default in the issuers that are common (Authelia, Entra ID,

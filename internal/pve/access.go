@@ -106,6 +106,82 @@ func (c *Client) Users(ctx context.Context, realmName string) (realm.Users, []Us
 	return realm.Users{Asked: true, Visible: true, Count: len(users)}, users, nil
 }
 
+// Group is a group as Proxmox lists it. One that a login brings along is called after the issuer's and the realm: GROUP-REALM.
+type Group struct {
+	ID      string
+	Members []string // user@realm, sorted
+}
+
+// Groups returns the groups that the credentials may see. Proxmox leaves out the others without a word: the list is
+// complete where Users says that it is visible.
+func (c *Client) Groups(ctx context.Context) ([]Group, error) {
+	const path = "/access/groups"
+	data, endpoint, err := c.get(ctx, path, userLimit)
+	if err != nil {
+		return nil, err
+	}
+	var answer []struct {
+		ID    text `json:"groupid"`
+		Users text `json:"users"` // joined by commas
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return nil, c.useless(endpoint, path, err)
+	}
+	groups := make([]Group, 0, len(answer))
+	for _, w := range answer {
+		g := Group{ID: c.cleaner.Clean(string(w.ID))}
+		for _, member := range separated(string(w.Users)) {
+			g.Members = append(g.Members, c.cleaner.Clean(member))
+		}
+		slices.Sort(g.Members)
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.ID, b.ID) })
+	return groups, nil
+}
+
+// Entry is one entry of the access control list: a role at a path for a user, a group or a token.
+type Entry struct {
+	Path string
+	Type string // user, group or token
+	ID   string
+	Role string
+}
+
+// ACL returns the access control list. Proxmox shows it as a whole to whom has Sys.Audit on /access, and leaves out
+// entries for everyone else: visible is false then, and there is no list.
+func (c *Client) ACL(ctx context.Context) (entries []Entry, visible bool, err error) {
+	const path = "/access/acl"
+	held, err := c.Permissions(ctx, "/access")
+	if err != nil || !held["Sys.Audit"] {
+		return nil, false, err
+	}
+	data, endpoint, err := c.get(ctx, path, userLimit)
+	if err != nil {
+		return nil, false, err
+	}
+	var answer []struct {
+		Path text `json:"path"`
+		Type text `json:"type"`
+		ID   text `json:"ugid"`
+		Role text `json:"roleid"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return nil, false, c.useless(endpoint, path, err)
+	}
+	for _, w := range answer {
+		entries = append(entries, Entry{
+			Path: c.cleaner.Clean(string(w.Path)), Type: string(w.Type), ID: c.cleaner.Clean(string(w.ID)), Role: c.cleaner.Clean(string(w.Role)),
+		})
+	}
+	return entries, true, nil
+}
+
+// separated splits a text that Proxmox joined.
+func separated(joined string) []string {
+	return strings.FieldsFunc(joined, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
 // User reads one user with its groups; false where there is none.
 func (c *Client) User(ctx context.Context, userID string) (User, bool, error) {
 	if _, of, ok := cutLast(userID, "@"); !ok || of == "" || strings.ContainsAny(userID, "/:") || !printable(userID) {
@@ -151,7 +227,7 @@ func (c *Client) user(id string, w wireUser) User {
 	var list []string
 	var joined string
 	if json.Unmarshal(w.Groups, &list) != nil && json.Unmarshal(w.Groups, &joined) == nil {
-		list = strings.FieldsFunc(joined, func(r rune) bool { return r == ',' || r == ' ' })
+		list = separated(joined)
 	}
 	for _, g := range list {
 		u.Groups = append(u.Groups, c.cleaner.Clean(g))

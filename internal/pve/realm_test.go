@@ -378,6 +378,8 @@ func FuzzAnswer(f *testing.F) {
 		_, _, _ = c.Users(ctx, "authelia")
 		_, _, _ = c.User(ctx, "a@authelia")
 		_, _ = c.UserPermissions(ctx, "")
+		_, _ = c.Groups(ctx)
+		_, _, _ = c.ACL(ctx)
 		_, _ = c.AuthURL(ctx, "authelia", "https://pve.example.com:8006")
 		_, _ = c.Login(ctx, "state", "code", "https://pve.example.com:8006")
 	})

@@ -379,8 +379,8 @@ pveum user add 'o'\''neil@pve' --comment 'keeps OpenID Connect realms'
 pveum user token add 'o'\''neil@pve' x --privsep 1
 pveum acl modify /access/realm --tokens 'o'\''neil@pve!x' --roles RealmAuditor
 pveum acl modify /access/realm --users 'o'\''neil@pve' --roles RealmAuditor
-pveum acl modify /access/groups --tokens 'o'\''neil@pve!x' --roles RealmAuditor
-pveum acl modify /access/groups --users 'o'\''neil@pve' --roles RealmAuditor`},
+pveum acl modify /access --tokens 'o'\''neil@pve!x' --roles RealmAuditor
+pveum acl modify /access --users 'o'\''neil@pve' --roles RealmAuditor`},
 	} {
 		if got := strings.Join(tt.b.Lines(), "\n"); got != tt.want {
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, tt.want)

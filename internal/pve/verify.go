@@ -137,7 +137,7 @@ const maxUserID = 64
 // uuidLength is the length of the subject of Authelia, Keycloak, Zitadel and others.
 const uuidLength = 36
 
-// CheckUsers is proxmox.users: whether the users of a login can exist.
+// CheckUsers is proxmox.users: whether the users of a login can exist, and whether Proxmox grants them anything.
 func (c *Client) CheckUsers(ctx context.Context, login realm.Login) check.Check {
 	const id = check.ProxmoxUsers
 	room := maxUserID - 1 - len(login.Realm)
@@ -147,26 +147,134 @@ func (c *Client) CheckUsers(ctx context.Context, login realm.Login) check.Check 
 	}
 	began := time.Now()
 	users, list, err := c.Users(ctx, login.Realm)
-	took := time.Since(began)
 	switch {
 	case err != nil:
-		return check.Skipped(id, "the users could not be read: %v", err).Took(took)
+		return check.Skipped(id, "the users could not be read: %v", err).Took(time.Since(began))
 	case !users.Visible:
 		return check.Skipped(id, "%s does not see users", c.Identity()).
-			Because("%s", "to let it: "+strings.Join(Grant(c.Identity(), "/access/groups", "Sys.Audit"), "; ")).Took(took)
+			Because("%s", "to let it see users, groups and what they may do: "+strings.Join(Grant(c.Identity(), "/access", "Sys.Audit"), "; ")).Took(time.Since(began))
 	}
 	now := time.Now()
 	able := slices.DeleteFunc(slices.Clone(list), func(u User) bool {
 		return !u.Enabled || !u.Expire.IsZero() && u.Expire.Before(now)
 	})
-	switch {
-	case login.Autocreate:
-		return check.Passed(id, "realm %s has %s, and others are created when they log in", login.Realm, users).
-			Because("a user's name may have %d characters", room).Took(took)
-	case len(able) == 0:
+	if !login.Autocreate && len(able) == 0 {
 		return check.Failed(id, "create them, such as `pveum user add NAME@"+login.Realm+"`, or set realm.autocreate to true",
 			"nobody can log in: autocreate is off, and realm %s has no user who is enabled", login.Realm).
-			Because("%s, %d enabled", users, len(able)).Took(took)
+			Because("%s, %d enabled", users, len(able)).Took(time.Since(began))
 	}
-	return check.Passed(id, "realm %s has %s", login.Realm, users).Because("%d enabled; autocreate is off, so that nobody else can log in", len(able)).Took(took)
+	found := check.Passed(id, "realm %s has %s", login.Realm, users).Because("%d enabled; autocreate is off, so that nobody else can log in", len(able))
+	if login.Autocreate {
+		found = check.Passed(id, "realm %s has %s, and others are created when they log in", login.Realm, users).
+			Because("a user's name may have %d characters", room)
+	}
+	if lacking, ok := c.checkRights(ctx, login, able, &found); ok {
+		return lacking.Took(time.Since(began))
+	}
+	return found.Took(time.Since(began))
+}
+
+// checkRights looks for what makes a login succeed and lead nowhere: groups that Proxmox passes over, and a realm of
+// whose users and groups none has a role. What cannot be seen is noted in the finding that stands otherwise.
+func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User, otherwise *check.Check) (lacking check.Check, ok bool) {
+	groups, err := c.Groups(ctx)
+	if err != nil {
+		*otherwise = otherwise.Because("%s; the groups could not be read: %v", otherwise.Evidence, err)
+		return check.Check{}, false
+	}
+	r := rights{login: login, users: able, groups: groups}
+	if lacking, ok = r.passedOver(); ok {
+		return lacking, true
+	}
+	entries, visible, err := c.ACL(ctx)
+	switch {
+	case err != nil:
+		*otherwise = otherwise.Because("%s; the access control list could not be read: %v", otherwise.Evidence, err)
+		return check.Check{}, false
+	case !visible:
+		*otherwise = otherwise.Because("%s; what they may do is not visible: Sys.Audit on /access shows it", otherwise.Evidence)
+		return check.Check{}, false
+	}
+	return r.none(entries)
+}
+
+// rights is what a realm's users may be granted something by.
+type rights struct {
+	login  realm.Login
+	users  []User // who can log in
+	groups []Group
+}
+
+// own tells whether a group has the name of one that a login through the realm brings along (PVE::API2::OpenId:
+// the issuer's name, "-" and the realm's).
+func (r rights) own(group string) bool {
+	return strings.HasSuffix(group, "-"+r.login.Realm) && len(group) > len(r.login.Realm)+1
+}
+
+// passedOver finds that no group of the issuer's is one here: Proxmox ignores those that it does not know.
+func (r rights) passedOver() (check.Check, bool) {
+	if r.login.GroupsClaim == "" || r.login.GroupsAutocreate || slices.ContainsFunc(r.groups, func(g Group) bool { return r.own(g.ID) }) {
+		return check.Check{}, false
+	}
+	names := "none"
+	if len(r.groups) > 0 {
+		var all []string
+		for _, g := range r.groups {
+			all = append(all, g.ID)
+		}
+		names = strings.Join(all, ", ")
+	}
+	suffix := "-" + r.login.Realm
+	return check.Warned(check.ProxmoxUsers,
+		"for each group GROUP of the issuer that should count, `pveum group add GROUP"+suffix+"`; or set realm.groups_autocreate to true",
+		"the groups of a login are ignored: Proxmox adds %s to their names, has no such group, and groups_autocreate is off", suffix).
+		Because("groups in Proxmox: %s", names), true
+}
+
+// none finds that no entry of the access control list is about anyone of the realm.
+func (r rights) none(entries []Entry) (check.Check, bool) {
+	var idle []string // groups that have a role, are named as the realm's would be, and have nobody in them
+	for _, e := range entries {
+		switch {
+		case e.Role == "NoAccess":
+		case e.Type == "user" && r.has(e.ID):
+			return check.Check{}, false
+		case e.Type == "group" && (r.populated(e.ID) || r.own(e.ID) && r.login.GroupsClaim != ""):
+			return check.Check{}, false
+		case e.Type == "group" && r.own(e.ID):
+			idle = append(idle, e.ID)
+		}
+	}
+	evidence := fmt.Sprintf("none of the %d entries of the access control list is about one of them", len(entries))
+	const summary = "whoever logs in may do nothing: no user and no group of realm %s has a role"
+	user, group := "NAME@"+r.login.Realm, "GROUP-"+r.login.Realm
+	var hint string
+	switch {
+	case len(idle) > 0:
+		hint = "put users into them by `pveum user modify " + user + " --groups " + idle[0] + "`, or set realm.groups_claim to groups, so that logins do"
+		evidence = strings.Join(idle, ", ") + ": with a role, without a member, and realm.groups_claim is not set"
+	case r.login.GroupsClaim != "":
+		hint = "grant a role, such as `pveum acl modify / --groups " + group + " --roles PVEAuditor`"
+		if existing := slices.IndexFunc(r.groups, func(g Group) bool { return r.own(g.ID) }); existing >= 0 {
+			hint = strings.ReplaceAll(hint, group, r.groups[existing].ID)
+		} else {
+			hint += ", after `pveum group add " + group + "`"
+		}
+	case len(r.users) > 0:
+		hint = "grant a role, such as `pveum acl modify / --users " + quote(r.users[0].ID) + " --roles PVEAuditor`"
+	default:
+		hint = "create a user and grant a role, such as `pveum user add " + user + "` and `pveum acl modify / --users " + user +
+			" --roles PVEAuditor`; or do it by groups: set realm.groups_claim"
+	}
+	return check.Warned(check.ProxmoxUsers, hint, summary, r.login.Realm).Because("%s", evidence), true
+}
+
+// has tells whether the user can log in through the realm.
+func (r rights) has(userID string) bool {
+	return slices.ContainsFunc(r.users, func(u User) bool { return u.ID == userID })
+}
+
+// populated tells whether somebody who can log in is in the group.
+func (r rights) populated(group string) bool {
+	return slices.ContainsFunc(r.groups, func(g Group) bool { return g.ID == group && slices.ContainsFunc(g.Members, r.has) })
 }
