@@ -150,9 +150,10 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 			root.AddCommand(c)
 		}
 	}
-	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand())
+	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand(), a.agentCommand())
 	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
+	root.AddCommand(a.ansibleCommand())
 	root.AddCommand(helpTopics()...)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.docsCommand())
