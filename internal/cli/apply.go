@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/agent"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
 )
 
@@ -14,6 +18,7 @@ func (a *app) applyCommand() *cobra.Command {
 	var o fleet.Options
 	var recover bool
 	var remind time.Duration
+	var metrics string
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Create or update the realm, read it back and verify it",
@@ -33,9 +38,15 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 			}
 			c, err := a.connectable(cmd, false)
 			if err != nil {
+				run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err}
+				a.writeMetrics(metrics, run)
+				if a.quiet && a.output == "text" && cmd.Context().Err() == nil {
+					return a.finishUnconfigured(run, remind)
+				}
 				return err
 			}
 			f := a.fleet(c)
+			o.Carry = a.quiet
 			run := f.Apply
 			if recover {
 				run = f.Recover
@@ -43,8 +54,9 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 			stop := a.working("applying")
 			result := run(cmd.Context(), o)
 			stop()
-			if a.quiet && a.output == "text" {
-				return a.finishQuietly(f, result, remind)
+			a.writeMetrics(metrics, result)
+			if a.quiet {
+				return a.finishQuietly(cmd.Context(), c, f, result, remind)
 			}
 			return a.finish(result, false)
 		},
@@ -56,27 +68,76 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 	f.DurationVar(&o.Wait, "wait", 0, "keep asking for `DURATION` while the gate holds the change back")
 	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait for `DURATION` while another run holds the lock")
 	f.DurationVar(&remind, "remind", 24*time.Hour, "with --quiet, speak again of what lasts after `DURATION`")
+	metricsFlag(cmd, &metrics)
 	configFlags(cmd)
 	return cmd
 }
 
 // finishQuietly says only what is news compared with the last quiet run of this configuration: cron mails
-// whatever is said, and the same mail 96 times a day is read by nobody.
-func (a *app) finishQuietly(f *fleet.Fleet, run fleet.Run, remind time.Duration) error {
+// whatever is said, and the same mail 96 times a day is read by nobody. notify.command hears of the same news,
+// reminders aside. A run that was interrupted is no news of the realm.
+func (a *app) finishQuietly(ctx context.Context, c *config.Config, f *fleet.Fleet, run fleet.Run, remind time.Duration) error {
+	if ctx.Err() != nil {
+		return a.finish(run, false)
+	}
+	unconfigured := a.unconfigured()
 	var last report.Last
 	_ = json.Unmarshal(f.Told(), &last) // without it, everything is news
+	if told := unconfigured.Told(); told != nil {
+		_ = json.Unmarshal(told, &last) // the last run did not come as far as to the configuration
+		a.remember(unconfigured, nil)
+	}
+	next, tell := last.After(run, time.Now(), remind)
+	if tell && next.Digest != last.Digest {
+		if err := agent.Notify(ctx, c, a.env, run); err != nil {
+			a.warning("notify.command: " + err.Error())
+		}
+	}
+	a.remember(f, &next)
+	switch {
+	case a.output != "text": // scripts read every report
+		return a.finish(run, false)
+	case tell:
+		if err := report.Block(a.stdout, run, last, a.style()); err != nil {
+			return err
+		}
+	}
+	return done(runCode(run, false))
+}
+
+// finishUnconfigured is finishQuietly for a run without a usable configuration: its state_dir is unknown, so what was
+// said is kept in the default one.
+func (a *app) finishUnconfigured(run fleet.Run, remind time.Duration) error {
+	f := a.unconfigured()
+	var last report.Last
+	_ = json.Unmarshal(f.Told(), &last)
 	next, tell := last.After(run, time.Now(), remind)
 	if tell {
 		if err := report.Block(a.stdout, run, last, a.style()); err != nil {
 			return err
 		}
 	}
-	kept, err := json.Marshal(next)
+	a.remember(f, &next)
+	return done(runCode(run, false))
+}
+
+// unconfigured is a fleet without targets, for what is remembered of runs whose configuration could not be used.
+func (a *app) unconfigured() *fleet.Fleet {
+	name := cmpOr(a.file, a.getenv("PROXMOX_REALM_CONFIG"))
+	return a.fleet(&config.Config{StateDir: config.StateDir(a.env), File: "unusable " + name})
+}
+
+// remember keeps what was said for the next run; nil: nothing.
+func (a *app) remember(f *fleet.Fleet, last *report.Last) {
+	var kept []byte
+	var err error
+	if last != nil {
+		kept, err = json.Marshal(last)
+	}
 	if err == nil {
 		err = f.Tell(kept)
 	}
 	if err != nil {
 		a.logger().Warn("what was said cannot be remembered", "error", err)
 	}
-	return done(runCode(run, false))
 }

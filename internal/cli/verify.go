@@ -4,10 +4,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/reconcile"
 )
 
 func (a *app) verifyCommand() *cobra.Command {
 	var o fleet.Options
+	var metrics string
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Run all checks on realm, issuer and client; changes nothing",
@@ -20,15 +22,18 @@ A check fails only on proof that a login breaks; what this machine or these cred
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connectable(cmd, false)
 			if err != nil {
+				a.writeMetrics(metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err})
 				return err
 			}
 			stop := a.working("checking")
 			run := a.fleet(c).Verify(cmd.Context(), o)
 			stop()
+			a.writeMetrics(metrics, run)
 			return a.finish(run, false)
 		},
 	}
 	cmd.Flags().BoolVar(&o.AllEndpoints, "all-endpoints", false, "let every node discover the issuer: each has its own DNS, authorities and proxy")
+	metricsFlag(cmd, &metrics)
 	configFlags(cmd)
 	return cmd
 }

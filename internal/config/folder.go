@@ -28,6 +28,10 @@ func runtimeDir(env map[string]string) string {
 	return temporary()
 }
 
+// StateDir returns the default of state_dir in an environment: where runs remember each other that have no usable
+// configuration.
+func StateDir(env []string) string { return stateDir(environment(env)) }
+
 // stateDir returns the default of state_dir.
 func stateDir(env map[string]string) string {
 	switch {

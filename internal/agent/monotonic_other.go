@@ -1,0 +1,6 @@
+//go:build !linux
+
+package agent
+
+// monotonic: there is no systemd here.
+func monotonic() []string { return nil }

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/report"
+)
+
+const (
+	notifyTimeout = time.Minute
+	notifyOutput  = 4 << 10 // bytes of what the command says that are kept
+)
+
+// Notify runs the configuration's notify.command, without a shell, with the JSON report of the run on its standard input.
+// A relative path of the program counts from the configuration's folder; the environment is the given one without this
+// program's own variables and credentials. What the command says is part of the error where it fails, and else dropped.
+// Without such a command it does nothing.
+func Notify(ctx context.Context, c *config.Config, env []string, run fleet.Run) error {
+	argv := c.Notify.Command
+	if len(argv) == 0 {
+		return nil
+	}
+	var body bytes.Buffer
+	if err := report.JSON(&body, run); err != nil {
+		return err
+	}
+	program := argv[0]
+	if strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {
+		program = filepath.Join(filepath.Dir(c.File), program)
+	}
+	// The end of the agent does not cut the message short: it may be about just that run.
+	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
+	defer cancel()
+	said := &head{left: notifyOutput}
+	cmd := exec.CommandContext(timed, program, argv[1:]...)
+	cmd.Env = []string{} // nil would be everything
+	for _, v := range env {
+		if !strings.HasPrefix(v, "PROXMOX_") && !strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") && !strings.HasPrefix(v, "NOTIFY_SOCKET=") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = &body, said, said
+	cmd.WaitDelay = time.Second // children that keep the output open do not hold us
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case err == nil || errors.Is(err, exec.ErrWaitDelay): // what it left running is its own
+		return nil
+	case timed.Err() != nil:
+		err = fmt.Errorf("did not end within %s", notifyTimeout)
+	case errors.As(err, &exit):
+		err = errors.New(exit.String())
+	}
+	text := fmt.Sprintf("%s: %v", filepath.Base(program), err)
+	if said.Len() > 0 {
+		text += ": " + said.String()
+	}
+	return errors.New((*check.Cleaner)(nil).Clean(text))
+}
+
+// head keeps the beginning of what is written to it.
+type head struct {
+	bytes.Buffer
+	left int
+}
+
+// Write never fails, so that a command which says much still ends by itself.
+func (h *head) Write(p []byte) (int, error) {
+	kept := p[:min(len(p), h.left)]
+	h.left -= len(kept)
+	h.Buffer.Write(kept)
+	return len(p), nil
+}
