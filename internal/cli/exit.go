@@ -62,6 +62,8 @@ func exitCode(err error) int {
 	switch fault.CodeOf(err) {
 	case fault.WrongType, fault.UsernameClaim, fault.UnknownProperty, fault.BuiltinRealm, fault.RecoveryFile:
 		return exitRefused
+	case fault.LoginFailed:
+		return exitUnverified
 	case fault.Held:
 		return exitHeld
 	case fault.Usage:

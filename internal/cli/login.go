@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/login"
 )
 
@@ -97,8 +96,5 @@ func (a *app) finishLogin(r login.Result) error {
 		return nil
 	}
 	a.sayError(r.Err)
-	if fault.CodeOf(r.Err) == login.Failed {
-		return done(exitUnverified)
-	}
 	return done(exitCode(r.Err))
 }

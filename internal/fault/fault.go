@@ -19,6 +19,9 @@ const (
 	Internal Code = "internal"  // failed, with no code of its own
 	NotTaken Code = "not-taken" // Proxmox reported success, but the realm does not hold the value
 
+	// Exit code 11: the realm is in place, but…
+	LoginFailed Code = "login-failed" // …a rehearsed login proves that logins do not work
+
 	// Exit code 12: refused, the plan needs a decision.
 	WrongType       Code = "wrong-type"       // a realm of that name exists and is not OpenID Connect
 	UsernameClaim   Code = "username-claim"   // the username claim of an existing realm cannot be changed

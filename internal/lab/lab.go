@@ -30,7 +30,7 @@ const RealmName = "authelia"
 
 // LoginRedirectURL is registered at the lab's issuer for rehearsals of a
 // login: on any port, as RFC 8252, section 7.3 has it.
-const LoginRedirectURL = "http://127.0.0.1/"
+const LoginRedirectURL = "http://127.0.0.1:8000/callback"
 
 // Options says what lab to start. The zero value is an empty one in a folder
 // of its own that Close removes.

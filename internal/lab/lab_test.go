@@ -125,7 +125,7 @@ func login(t *testing.T, l *lab.Lab, redirectURL string) (*http.Response, string
 
 func TestLoginThroughProxmox(t *testing.T) {
 	l := start(t, lab.Options{Seed: "converged"})
-	for _, redirectURL := range []string{l.RedirectURL, "http://127.0.0.1:49152/"} {
+	for _, redirectURL := range []string{l.RedirectURL, "http://127.0.0.1:49152/callback"} {
 		response, body := login(t, l, redirectURL)
 		var answer struct {
 			Data struct{ Username, Ticket string }

@@ -104,11 +104,10 @@ func (l *Lab) Seed(name string) error {
 		names, _ := Seeds()
 		return fmt.Errorf("unknown seed %q: one of %s", name, strings.Join(names, ", "))
 	}
-	l.PVE.Update(func(state *pve.State) {
+	return l.PVE.Update(func(state *pve.State) {
 		state.Domains = "" // which would go before Realms
 		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
 		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
 		seeds[index].change(state, l.Realm())
 	})
-	return nil
 }

@@ -29,9 +29,6 @@ import (
 	"proxmox-realm/internal/secret"
 )
 
-// Failed is the code of a fault that proves that a login does not work.
-const Failed fault.Code = "login-failed"
-
 const (
 	// DefaultWait is how long the user may take where nothing else is said.
 	DefaultWait = 5 * time.Minute
@@ -74,14 +71,14 @@ type Result struct {
 
 	Checks   []check.Check // where the login failed: findings that may tell why
 	Warnings []string
-	Err      error // of [Failed] where a login through the realm does not work
+	Err      error // of [fault.LoginFailed] where a login through the realm does not work
 	Duration time.Duration
 }
 
 // Outcome is the result in one word: changed where Proxmox created the user.
 func (r Result) Outcome() reconcile.Outcome {
 	switch {
-	case fault.CodeOf(r.Err) == Failed:
+	case fault.CodeOf(r.Err) == fault.LoginFailed:
 		return reconcile.Unverified
 	case r.Err != nil:
 		return reconcile.Failed
@@ -192,7 +189,7 @@ func (r *rehearsal) readRealm(ctx context.Context) error {
 	r.result.Endpoint = r.node.Endpoint()
 	switch {
 	case !current.Exists:
-		return fault.New(Failed, "realm %s does not exist on %s", name, r.result.Endpoint).WithHint("`proxmox-realm apply` creates it")
+		return fault.New(fault.LoginFailed, "realm %s does not exist on %s", name, r.result.Endpoint).WithHint("`proxmox-realm apply` creates it")
 	case current.Type != realm.Type:
 		return fault.New(fault.WrongType, "realm %s has the type %s: only a login through OpenID Connect is rehearsed", name, r.cleaner.Clean(current.Type))
 	}
@@ -234,16 +231,16 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 		checks := r.inspection.Checks(ctx, r.view(ctx))
 		if failed := check.Failures(checks); len(failed) > 0 {
 			r.result.Checks = findings(checks)
-			return fault.New(Failed, "the issuer is not fit for a login: %s: %s", failed[0].ID, failed[0].Summary).WithHint("%s", failed[0].Hint)
+			return fault.New(fault.LoginFailed, "the issuer is not fit for a login: %s: %s", failed[0].ID, failed[0].Summary).WithHint("%s", failed[0].Hint)
 		}
-		return fault.New(Failed, "the issuer took too long to answer this machine, and a silent one would block a worker of the Proxmox node").
+		return fault.New(fault.LoginFailed, "the issuer took too long to answer this machine, and a silent one would block a worker of the Proxmox node").
 			WithHint("`proxmox-realm probe` shows how it answers; try again when it is quicker")
 	}
 	answer := r.inspection.Client(ctx, r.question(true))
 	switch answer.Redirect.Outcome {
 	case issuer.Rejected:
 		found, _ := check.Find(answer.Checks, check.ClientRedirect)
-		return fault.New(Failed, "%s: %s", found.Summary, answer.Redirect.Reason).
+		return fault.New(fault.LoginFailed, "%s: %s", found.Summary, answer.Redirect.Reason).
 			WithHint("%s\n`proxmox-realm authelia --with-login` prints the whole client for Authelia; restart Authelia after a change", found.Hint)
 	case issuer.RateLimited, issuer.NoVerdict:
 		r.Note("whether the issuer knows the redirect URL cannot be told beforehand: " + answer.Redirect.Reason)
@@ -283,7 +280,7 @@ func (r *rehearsal) begin(ctx context.Context) (destination, error) {
 	var failure *pve.Error
 	if errors.As(err, &failure) && breaksLogins(failure.Kind) {
 		described := fault.Describe(err)
-		return destination{}, fault.New(Failed, "%s", described.Message).WithHint("%s", described.Hint).Because(err)
+		return destination{}, fault.New(fault.LoginFailed, "%s", described.Message).WithHint("%s", described.Hint).Because(err)
 	}
 	if err != nil {
 		return destination{}, err
@@ -295,7 +292,7 @@ func (r *rehearsal) begin(ctx context.Context) (destination, error) {
 		endpoint, _ = r.inspection.AuthorizationEndpoint()
 	}
 	if wrong := examine(made.Raw, endpoint, r.login, r.result.RedirectURL); len(wrong) > 0 {
-		return destination{}, fault.New(Failed, "the authorization URL of %s is not the one that the realm should produce, so that no browser is sent there: %s",
+		return destination{}, fault.New(fault.LoginFailed, "the authorization URL of %s is not the one that the realm should produce, so that no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
 			WithHint("the node may see another issuer than this machine, or another configuration: run `proxmox-realm verify --all-endpoints`")
 	}
@@ -407,14 +404,14 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 	if refusal.description != "" {
 		text += ": " + r.cleaner.Clean(refusal.description)
 	}
-	return fault.New(Failed, "the issuer sent the browser back with an error: %s", text).
+	return fault.New(fault.LoginFailed, "the issuer sent the browser back with an error: %s", text).
 		WithHint("%s", cmp.Or(refusals[refusal.code], "the issuer's log says more"))
 }
 
 // refusedByProxmox looks for the reason that Proxmox keeps to its syslog.
 func (r *rehearsal) refusedByProxmox(ctx context.Context, failure *pve.Error) error {
 	host := strings.TrimPrefix(failure.Endpoint, "https://")
-	said := fault.New(Failed, "%s refuses the login: %s", host, failure.Reason).Because(failure)
+	said := fault.New(fault.LoginFailed, "%s refuses the login: %s", host, failure.Reason).Because(failure)
 	hint := "the reason is in that node's syslog alone: `journalctl -u pvedaemon --since -5min`"
 	checks := []check.Check{r.node.CheckUsers(ctx, r.login)}
 	if r.inspection != nil {
@@ -457,14 +454,12 @@ func (r *rehearsal) describe(ctx context.Context, session pve.Session) {
 			}
 		}
 	}
-	for _, view := range []*pve.Client{user, r.node} {
-		known, found, err := view.User(ctx, session.Username)
-		if err == nil && found {
-			r.result.Groups = append([]string{}, known.Groups...)
-			slices.Sort(r.result.Groups)
-			break
-		}
-		r.Log.Debug("reading the user's groups", "as", view.Identity(), "error", err)
+	known, found, err := user.Self(ctx)
+	if err == nil && found {
+		r.result.Groups = append([]string{}, known.Groups...)
+		slices.Sort(r.result.Groups)
+	} else {
+		r.Log.Debug("reading the user's groups", "found", found, "error", err)
 	}
 	switch {
 	case r.visible:

@@ -393,65 +393,65 @@ func TestFailures(t *testing.T) {
 	}{
 		{
 			"the user says no", func(_ *stage, b *browser) { b.decision = "deny" },
-			login.Failed, "the issuer sent the browser back with an error: access_denied", "authorization_policy", "", "access_denied",
+			fault.LoginFailed, "the issuer sent the browser back with an error: access_denied", "authorization_policy", "", "access_denied",
 		},
 		{
 			"the redirect URL is not registered", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{s.RedirectURL} })
 			},
-			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", "", "",
+			fault.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", "", "",
 		},
 		{
 			"another path is registered", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{"http://127.0.0.1:8000/"} })
 			},
-			login.Failed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", "", "",
+			fault.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", "", "",
 		},
 		{
 			"the client is not registered", func(s *stage, _ *browser) { s.Issuer.RemoveClient(s.ClientID) },
-			login.Failed, "the issuer refuses the client id", "realm.client_id", "", "",
+			fault.LoginFailed, "the issuer refuses the client id", "realm.client_id", "", "",
 		},
 		{
 			"a scope is not allowed", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.Scopes = []string{"openid", "profile"} })
 			},
-			login.Failed, "the issuer refuses the scopes", "realm.scopes", "", "",
+			fault.LoginFailed, "the issuer refuses the scopes", "realm.scopes", "", "",
 		},
 		{
 			"the key was rotated", func(s *stage, _ *browser) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
-			login.Failed, "refuses the login: authentication failure", "client.credentials", check.ClientCredentials, "authentication failure",
+			fault.LoginFailed, "refuses the login: authentication failure", "client.credentials", check.ClientCredentials, "authentication failure",
 		},
 		{
 			"autocreate is off and the user does not exist", func(s *stage, _ *browser) { s.property("autocreate", "0") },
-			login.Failed, "refuses the login: authentication failure", "pveum user add NAME@authelia", "", "authentication failure",
+			fault.LoginFailed, "refuses the login: authentication failure", "pveum user add NAME@authelia", "", "authentication failure",
 		},
 		{
 			"the claim is missing", func(s *stage, _ *browser) { s.property("username-claim", "nickname") },
-			login.Failed, "refuses the login: authentication failure", "journalctl -u pvedaemon", "", "authentication failure",
+			fault.LoginFailed, "refuses the login: authentication failure", "journalctl -u pvedaemon", "", "authentication failure",
 		},
 		{
 			"the issuer calls itself something else", func(s *stage, _ *browser) { s.Issuer.SetIssuer(s.IssuerURL + "/") },
-			login.Failed, "the issuer calls itself", "realm.issuer_url", "", "",
+			fault.LoginFailed, "the issuer calls itself", "realm.issuer_url", "", "",
 		},
 		{
 			"the issuer publishes no keys", func(s *stage, _ *browser) { s.Issuer.SetKeys() },
-			login.Failed, "refuses the login: authentication failure", "issuer.keys", check.IssuerKeys, "authentication failure",
+			fault.LoginFailed, "refuses the login: authentication failure", "issuer.keys", check.IssuerKeys, "authentication failure",
 		},
 		{
 			"the issuer is away", func(s *stage, _ *browser) { _ = s.Issuer.Close() },
-			login.Failed, "issuer.reach", "", check.IssuerReach, "",
+			fault.LoginFailed, "issuer.reach", "", check.IssuerReach, "",
 		},
 		{
 			"the node cannot fetch the issuer's documents", func(s *stage, _ *browser) {
 				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/auth-url", 500, "Request failed"))
 			},
-			login.Failed, "cannot fetch the issuer's discovery document", "update-ca-certificates", "", "",
+			fault.LoginFailed, "cannot fetch the issuer's discovery document", "update-ca-certificates", "", "",
 		},
 		{
 			"the node sends browsers elsewhere", func(s *stage, _ *browser) {
 				s.PVE.Inject(labpve.Rule{Path: "/access/openid/auth-url", Status: 200, Body: `{"data":"https://evil.example.test/authorize?state=0123456789"}`})
 			},
-			login.Failed, "it leads to https://evil.example.test/authorize", "verify --all-endpoints", "", "",
+			fault.LoginFailed, "it leads to https://evil.example.test/authorize", "verify --all-endpoints", "", "",
 		},
 		{
 			"the realm is not there", func(s *stage, _ *browser) {
@@ -459,7 +459,7 @@ func TestFailures(t *testing.T) {
 					s.Fatal(err)
 				}
 			},
-			login.Failed, "realm authelia does not exist", "proxmox-realm apply", "", "",
+			fault.LoginFailed, "realm authelia does not exist", "proxmox-realm apply", "", "",
 		},
 		{
 			"the realm is another one", func(s *stage, _ *browser) {
@@ -491,7 +491,7 @@ func TestFailures(t *testing.T) {
 			if tt.page != "" && (!strings.Contains(b.last().body, tt.page) || !strings.Contains(b.last().body, `class="failure"`)) {
 				t.Errorf("page %s, want %q", b.last().body, tt.page)
 			}
-			if tt.code == login.Failed && r.Outcome() != reconcile.Unverified {
+			if tt.code == fault.LoginFailed && r.Outcome() != reconcile.Unverified {
 				t.Error(r.Outcome())
 			}
 			if r.User != "" {

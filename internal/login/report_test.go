@@ -38,7 +38,7 @@ func TestReport(t *testing.T) {
 	hidden.User, hidden.Warnings = "jürgen@authelia", []string{"the privileges cannot be read"}
 	failed := base
 	failed.Checks = []check.Check{check.Failed(check.ClientCredentials, "make them what the issuer holds", "the issuer refuses the client proxmox").Because("401 invalid_client")}
-	failed.Err = fault.New(login.Failed, "pve1.example.com:8006 refuses the login: authentication failure").WithHint("look there")
+	failed.Err = fault.New(fault.LoginFailed, "pve1.example.com:8006 refuses the login: authentication failure").WithHint("look there")
 
 	for name, r := range map[string]login.Result{"rights": rights, "nothing": nothing, "hidden": hidden, "failed": failed} {
 		var text, json bytes.Buffer
