@@ -1,7 +1,7 @@
 package agent
 
 import (
-	"fmt"
+	"context"
 	"log/slog"
 	"strings"
 
@@ -100,13 +100,13 @@ func (j *journal) say(about, state string, level slog.Level, message string, arg
 		return
 	}
 	j.lasting[about] = state
-	j.log.Log(nil, level, message, args...) //nolint:staticcheck,sloglint // no handler here looks at a context
+	j.log.Log(context.Background(), level, message, args...)
 }
 
 // end writes that something is over, if it was there.
 func (j *journal) end(about, message string, args ...any) {
 	if was, lasted := j.lasting[about]; lasted {
 		delete(j.lasting, about)
-		j.log.Info(message, append(args, "was", fmt.Sprint(was))...)
+		j.log.Info(message, append(args, "was", was)...)
 	}
 }

@@ -2,10 +2,9 @@ package agent
 
 import (
 	"fmt"
-	"html/template"
-	"io"
+	"html"
 	"slices"
-	"sync"
+	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -15,17 +14,22 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// page writes the status for people: plain HTML, no scripts, and nothing that a report would not show either.
-func (s *status) page(w io.Writer, now time.Time) error {
+// page returns the status for people: plain HTML, no scripts, and nothing that a report would not show either.
+//
+// It is written by hand: html/template, once linked, keeps every exported method in the program, which makes it 6 MiB
+// larger for everyone who never asks for this page. Whatever is shown goes through [sheet.text], and stands in no
+// place but between tags.
+func (s *status) page(now time.Time) []byte {
 	s.mu.Lock()
 	v := s.view(now)
 	s.mu.Unlock()
-	return layout().Execute(w, v)
+	var out sheet
+	out.whole(v)
+	return []byte(out.String())
 }
 
-// view is what the page shows. All text in it comes cleaned, and is escaped by the template.
+// view is what the page shows. All text in it comes cleaned.
 type view struct {
-	Style       template.CSS
 	Title       string
 	Level       string // good, bad or wait
 	Version     string
@@ -43,11 +47,9 @@ type targetView struct {
 	Since                                 string
 	Error                                 *fault.Error
 	Warnings                              []string
-	Planned                               []changeView // not made
-	Changed                               string       // when the realm was last changed
-	Changes                               []changeView // by that change
+	Drift                                 string
+	Changes                               []changeView // those that are to be made, or else those made last
 	Certificate                           string
-	CertificateLevel                      string
 	Checks                                []check.Check
 	Tally                                 string
 	Open                                  bool
@@ -57,7 +59,7 @@ type changeView struct{ Property, Before, After string }
 
 func (s *status) view(now time.Time) view {
 	v := view{
-		Style: style, Version: s.version, Started: moment(s.started, now), Next: moment(s.next, now),
+		Version: s.version, Started: moment(s.started, now), Next: moment(s.next, now),
 		Success: moment(s.success, now), ReloadError: s.reloadError, Error: fault.Describe(s.last.Err), Order: inOrder(s.last),
 	}
 	switch {
@@ -86,7 +88,7 @@ func (s *status) target(t fleet.Target, now time.Time) targetView {
 	v := targetView{
 		Name: t.Name, Realm: t.Realm, Endpoint: t.Endpoint, Outcome: string(t.Outcome), Level: "bad",
 		Since: moment(p.since, now), Error: fault.Describe(t.Err), Warnings: t.Warnings,
-		Changed: moment(p.changed, now), Changes: changes(p.changes), Checks: t.Checks, Open: len(s.last.Targets) == 1,
+		Drift: "none", Changes: changes(p.changes), Checks: t.Checks, Open: len(s.last.Targets) == 1,
 	}
 	if settled(t.Outcome) {
 		v.Level = "good"
@@ -95,16 +97,19 @@ func (s *status) target(t fleet.Target, now time.Time) targetView {
 		if t.Outcome == reconcile.Held || t.Outcome == reconcile.Drift {
 			v.Level = "wait"
 		}
-		if t.Outcome != reconcile.Unverified {
-			v.Planned = changes(t.Changes)
-		}
+	}
+	switch planned := changes(t.Changes); {
+	case settled(t.Outcome) || t.Outcome == reconcile.Unverified: // what was planned is done
+	case len(planned) > 0:
+		v.Drift, v.Changes = fmt.Sprintf("%d to be changed", len(planned)), planned
+	default:
+		v.Drift = "not known"
+	}
+	if !p.changed.IsZero() {
+		v.Drift += "; last corrected " + moment(p.changed, now)
 	}
 	if !p.certificate.IsZero() {
-		left := p.certificate.Sub(now)
-		v.Certificate = fmt.Sprintf("%s (%s)", p.certificate.UTC().Format("2006-01-02 15:04 UTC"), distance(left))
-		if found, ok := check.Find(t.Checks, check.IssuerCertificate); left <= 0 || ok && found.Status != check.Pass && found.Status != check.Skip {
-			v.CertificateLevel = "bad"
-		}
+		v.Certificate = fmt.Sprintf("%s (%s)", p.certificate.UTC().Format("2006-01-02 15:04 UTC"), distance(p.certificate.Sub(now)))
 	}
 	number := map[check.Status]int{}
 	for _, c := range t.Checks {
@@ -158,9 +163,6 @@ func distance(d time.Duration) string {
 	return fmt.Sprintf(format, fmt.Sprintf("%d days", int(d.Hours()/24)))
 }
 
-// layout is parsed when the first page is asked for: other commands do not pay for it.
-var layout = sync.OnceValue(func() *template.Template { return template.Must(template.New("status").Parse(markup)) })
-
 const style = `
 :root { color-scheme: light dark; --text: #1c2024; --dim: #5b6470; --back: #ffffff; --card: #f5f6f8; --line: #d9dde3;
   --good: #15703a; --bad: #b3261e; --wait: #8a5a00; }
@@ -177,7 +179,6 @@ details { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0; b
 summary { padding: .7rem 1rem; cursor: pointer; }
 .body { padding: 0 1rem .8rem; }
 .good { color: var(--good); } .bad { color: var(--bad); } .wait { color: var(--wait); } .dim { color: var(--dim); }
-.fail { color: var(--bad); } .warn { color: var(--wait); } .pass { color: var(--good); } .skip { color: var(--dim); }
 .outcome { font-weight: 600; margin-left: .5rem; }
 .note { border-left: 4px solid currentColor; padding: .1rem .8rem; margin: .8rem 0; }
 .note p { margin: .2rem 0; overflow-wrap: anywhere; white-space: pre-line; }
@@ -190,54 +191,159 @@ footer { margin-top: 2rem; }
 a { color: inherit; }
 `
 
-const markup = `<!DOCTYPE html>
+// sheet is HTML in the making.
+type sheet struct{ strings.Builder }
+
+// raw writes markup, which is constant.
+func (b *sheet) raw(markup ...string) {
+	for _, m := range markup {
+		b.WriteString(m)
+	}
+}
+
+// text writes what is to be read.
+func (b *sheet) text(text ...string) {
+	for _, t := range text {
+		b.WriteString(html.EscapeString(t))
+	}
+}
+
+func (b *sheet) whole(v view) {
+	b.raw(`<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="60">
-<title>{{.Title}} · proxmox-realm</title>
-<style>{{.Style}}</style>
-</head>
-<body>
-<header>
-<h1 class="{{.Level}}">{{.Title}}</h1>
-<dl>
-{{with .Last}}<dt>Last run</dt><dd>{{.}}</dd>{{end}}
-{{with .Success}}<dt>Last success</dt><dd>{{.}}</dd>{{end}}
-{{with .Next}}<dt>Next run</dt><dd>{{.}}</dd>{{end}}
-{{if gt (len .Targets) 1}}<dt>Targets</dt><dd>{{len .Targets}}, {{.Order}} of them in order</dd>{{end}}
-</dl>
-</header>
-{{with .ReloadError}}<div class="note bad"><p><strong>The configuration was not reloaded, the former one stays in force:</strong>
-{{.}}</p></div>{{end}}
-{{with .Error}}<div class="note bad"><p><strong>{{.Code}}:</strong> {{.Message}}</p>{{with .Hint}}<p>Hint: {{.}}</p>{{end}}</div>{{end}}
-<main>
-{{range .Targets}}<details{{if .Open}} open{{end}}>
-<summary><h2>{{.Name}}</h2> <span class="outcome {{.Level}}">{{.Outcome}}</span> <span class="dim">{{.Tally}}</span></summary>
-<div class="body">
-{{with .Error}}<div class="note bad"><p><strong>{{.Code}}:</strong> {{.Message}}</p>{{with .Hint}}<p>Hint: {{.}}</p>{{end}}</div>{{end}}
-{{range .Warnings}}<div class="note wait"><p>{{.}}</p></div>{{end}}
-<dl>
-<dt>Realm</dt><dd>{{.Realm}} on {{.Endpoint}}</dd>
-<dt>Like this since</dt><dd>{{.Since}}</dd>
-{{with .Certificate}}<dt>Issuer's certificate</dt><dd>expires {{.}}</dd>{{end}}
-<dt>Drift</dt><dd>{{if .Planned}}{{len .Planned}} to be changed{{else if eq .Outcome "failed"}}not known{{else}}none{{end}}{{with .Changed}}; last corrected {{.}}{{end}}</dd>
-</dl>
-{{if .Planned}}{{template "changes" .Planned}}{{else if .Changes}}{{template "changes" .Changes}}{{end}}
-{{if .Checks}}<div class="scroll"><table>
-<tr><th>Check</th><th>Status</th><th>What was found</th></tr>
-{{range .Checks}}<tr><td class="id">{{.ID}}</td><td class="status {{.Status}}">{{.Status}}</td><td>{{.Summary}}
-{{if or (eq .Status "fail") (eq .Status "warn")}}{{with .Evidence}}<br><span class="dim">Evidence: {{.}}</span>{{end}}{{with .Hint}}<br>Hint: {{.}}{{end}}{{end}}</td></tr>
-{{end}}</table></div>{{end}}
-</div>
-</details>
-{{end}}</main>
-<footer class="dim">proxmox-realm {{.Version}}, started {{.Started}} · <a href="/metrics">metrics</a></footer>
-</body>
-</html>
-{{define "changes"}}<div class="scroll"><table>
-<tr><th>Property</th><th>Before</th><th>After</th></tr>
-{{range .}}<tr><td class="id">{{.Property}}</td><td>{{.Before}}</td><td>{{.After}}</td></tr>
-{{end}}</table></div>{{end}}
-`
+<title>`)
+	b.text(v.Title, " · proxmox-realm")
+	b.raw("</title>\n<style>", style, "</style>\n</head>\n<body>\n<header>\n")
+	b.raw(`<h1 class="`, v.Level, `">`)
+	b.text(v.Title)
+	b.raw("</h1>\n<dl>\n")
+	b.term("Last run", v.Last)
+	b.term("Last success", v.Success)
+	b.term("Next run", v.Next)
+	if len(v.Targets) > 1 {
+		b.term("Targets", fmt.Sprintf("%d, %d of them in order", len(v.Targets), v.Order))
+	}
+	b.raw("</dl>\n</header>\n")
+	if v.ReloadError != "" {
+		b.note("bad", "The configuration was not reloaded, the former one stays in force:", v.ReloadError, "")
+	}
+	b.fault(v.Error)
+	b.raw("<main>\n")
+	for _, t := range v.Targets {
+		b.target(t)
+	}
+	b.raw("</main>\n", `<footer class="dim">`)
+	b.text(v.Version, ", started ", v.Started)
+	b.raw(` · <a href="/metrics">metrics</a></footer>`, "\n</body>\n</html>\n")
+}
+
+func (b *sheet) target(t targetView) {
+	open := ""
+	if t.Open {
+		open = " open"
+	}
+	b.raw("<details", open, ">\n<summary><h2>")
+	b.text(t.Name)
+	b.raw(`</h2> <span class="outcome `, t.Level, `">`)
+	b.text(t.Outcome)
+	b.raw(`</span> <span class="dim">`)
+	b.text(t.Tally)
+	b.raw("</span></summary>\n", `<div class="body">`, "\n")
+	b.fault(t.Error)
+	for _, w := range t.Warnings {
+		b.note("wait", "", w, "")
+	}
+	b.raw("<dl>\n")
+	b.term("Realm", t.Realm+" on "+t.Endpoint)
+	b.term("Like this since", t.Since)
+	if t.Certificate != "" {
+		b.term("Issuer's certificate", "expires "+t.Certificate)
+	}
+	b.term("Drift", t.Drift)
+	b.raw("</dl>\n")
+	if len(t.Changes) > 0 {
+		b.raw(`<div class="scroll"><table>`, "\n<tr><th>Property</th><th>Before</th><th>After</th></tr>\n")
+		for _, c := range t.Changes {
+			b.raw(`<tr><td class="id">`)
+			b.text(c.Property)
+			b.raw("</td><td>")
+			b.text(c.Before)
+			b.raw("</td><td>")
+			b.text(c.After)
+			b.raw("</td></tr>\n")
+		}
+		b.raw("</table></div>\n")
+	}
+	if len(t.Checks) > 0 {
+		b.raw(`<div class="scroll"><table>`, "\n<tr><th>Check</th><th>Status</th><th>What was found</th></tr>\n")
+		for _, c := range t.Checks {
+			b.check(c)
+		}
+		b.raw("</table></div>\n")
+	}
+	b.raw("</div>\n</details>\n")
+}
+
+func (b *sheet) check(c check.Check) {
+	class := map[check.Status]string{check.Pass: "good", check.Warn: "wait", check.Fail: "bad"}[c.Status]
+	if class == "" {
+		class = "dim"
+	}
+	b.raw(`<tr><td class="id">`)
+	b.text(string(c.ID))
+	b.raw(`</td><td class="status `, class, `">`)
+	b.text(string(c.Status))
+	b.raw("</td><td>")
+	b.text(c.Summary)
+	if c.Status == check.Fail || c.Status == check.Warn {
+		if c.Evidence != "" {
+			b.raw(`<br><span class="dim">Evidence: `)
+			b.text(c.Evidence)
+			b.raw("</span>")
+		}
+		if c.Hint != "" {
+			b.raw("<br>Hint: ")
+			b.text(c.Hint)
+		}
+	}
+	b.raw("</td></tr>\n")
+}
+
+// term writes a line of a list, unless there is nothing to say.
+func (b *sheet) term(term, description string) {
+	if description == "" {
+		return
+	}
+	b.raw("<dt>")
+	b.text(term)
+	b.raw("</dt><dd>")
+	b.text(description)
+	b.raw("</dd>\n")
+}
+
+func (b *sheet) fault(f *fault.Error) {
+	if f != nil {
+		b.note("bad", string(f.Code)+":", f.Message, f.Hint)
+	}
+}
+
+func (b *sheet) note(level, head, message, hint string) {
+	b.raw(`<div class="note `, level, `"><p>`)
+	if head != "" {
+		b.raw("<strong>")
+		b.text(head)
+		b.raw("</strong> ")
+	}
+	b.text(message)
+	b.raw("</p>")
+	if hint != "" {
+		b.raw("<p>")
+		b.text("Hint: ", hint)
+		b.raw("</p>")
+	}
+	b.raw("</div>\n")
+}

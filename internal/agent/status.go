@@ -86,7 +86,7 @@ func (s *status) ran(run fleet.Run) {
 			p.since = now
 		}
 		p.outcome = t.Outcome
-		if t.Outcome == reconcile.Changed {
+		if t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes) > 0 {
 			p.changed, p.changes = now, t.Changes
 		}
 		if !t.IssuerCertificate.IsZero() {
