@@ -1,0 +1,467 @@
+// Package deploy holds the tests of the files in its folders: each one is loaded by what will read it, or by the same
+// library, and each command in them is one that the program understands.
+package deploy
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+	"github.com/robfig/cron/v3"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
+
+	"proxmox-realm/internal/cli"
+	"proxmox-realm/internal/config"
+)
+
+// The files, and how each is looked at. One that no pattern names fails the test.
+var looks = []struct {
+	pattern string
+	look    func(t *testing.T, path string)
+}{
+	{"*/README.md", readme},
+	{"systemd/*.service", unit},
+	{"systemd/*.timer", unit},
+	{"cron/proxmox-realm", crontab},
+	{"container/Dockerfile", dockerfile},
+	{"container/Dockerfile.dockerignore", dockerignore},
+	{"kubernetes/*.yaml", manifests},
+	{"packaging/config.yaml", sample},
+	{"packaging/*.sh", script},
+	{"../examples/*.yaml", example},
+	{"../examples/*.sh", script},
+}
+
+// elsewhere names what other tests look at.
+var elsewhere = []string{"ansible/", "../examples/ansible-", "../examples/examples_test.go", "deploy_test.go", "packaging_test.go", "systemd_test.go"}
+
+func TestEveryFile(t *testing.T) {
+	seen := map[string]bool{}
+	for _, path := range slices.Concat(filesBelow(t, "."), filesBelow(t, "../examples")) {
+		if slices.ContainsFunc(elsewhere, func(prefix string) bool { return strings.HasPrefix(path, prefix) }) {
+			continue
+		}
+		t.Run(path, func(t *testing.T) {
+			for _, l := range looks {
+				if matched, err := filepath.Match(l.pattern, path); err != nil {
+					t.Fatal(err)
+				} else if matched {
+					seen[l.pattern] = true
+					l.look(t, path)
+					return
+				}
+			}
+			t.Error("nothing looks at this file")
+		})
+	}
+	for _, l := range looks {
+		if !seen[l.pattern] {
+			t.Errorf("no file matches %s", l.pattern)
+		}
+	}
+}
+
+func filesBelow(t *testing.T, root string) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			found = append(found, filepath.ToSlash(path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// understood fails unless the program knows the command and each of its options.
+func understood(t *testing.T, args []string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := cli.Main(append(slices.Clone(args), "--help"), []string{"PATH=/usr/bin:/bin"}, strings.NewReader(""), &stdout, &stderr)
+	if code != 0 || !strings.Contains(stdout.String(), "proxmox-realm "+args[0]) {
+		t.Errorf("proxmox-realm %s: exit %d: %s", strings.Join(args, " "), code, stderr.String())
+	}
+}
+
+// loads fails unless the text is a configuration without a warning. Where secrets are asked for, they lie where
+// CREDENTIALS_DIRECTORY says, and nowhere else.
+func loads(t *testing.T, text string, secrets bool) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "config.yaml")
+	for name, content := range map[string]string{
+		"config.yaml": text,
+		"token":       "proxmox-realm@pve!agent=00000000-0000-0000-0000-000000000000\n",
+		"client-key":  "insecure_secret\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := config.Load(t.Context(), config.Options{
+		File:    path,
+		Env:     []string{"CREDENTIALS_DIRECTORY=" + dir},
+		Secrets: secrets,
+		Partial: !secrets, // an example may leave the rest to the environment
+	})
+	if err != nil {
+		t.Fatalf("the configuration does not load: %v", err)
+	}
+	for _, w := range c.Warnings {
+		t.Errorf("the configuration loads with a warning: %v", w)
+	}
+}
+
+func sample(t *testing.T, path string) { loads(t, read(t, path), true) }
+
+func example(t *testing.T, path string) { loads(t, read(t, path), false) }
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// readme looks at the commands in the fenced blocks, and that the way begins with a token of least privilege.
+func readme(t *testing.T, path string) {
+	text := read(t, path)
+	if path != "packaging/README.md" && !strings.Contains(text, "proxmox-realm bootstrap") {
+		t.Error("does not say how to make a least-privilege token")
+	}
+	fenced := false
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "```") {
+			fenced = !fenced
+			continue
+		}
+		if !fenced {
+			continue
+		}
+		line, _, _ = strings.Cut(line, " #")
+		for _, call := range calls.FindAllStringSubmatch(line, -1) {
+			understood(t, strings.Fields(call[1]))
+		}
+	}
+	if fenced {
+		t.Error("a fenced block does not end")
+	}
+}
+
+// calls finds the program's calls in a line of shell.
+var calls = regexp.MustCompile(`(?:^|[|;(] *|[A-Z]=\S+ |sudo )proxmox-realm ([^|;)>]+)`)
+
+// unit looks at the commands of a unit; systemd itself reads it in the systemd suite.
+func unit(t *testing.T, path string) {
+	text := read(t, path)
+	commands := 0
+	for line := range strings.Lines(text) {
+		if command, found := strings.CutPrefix(line, "ExecStart=/usr/bin/proxmox-realm "); found {
+			commands++
+			understood(t, strings.Fields(command))
+		}
+	}
+	if want := strings.Count(text, "ExecStart="); commands != want || (strings.HasSuffix(path, ".service") && want != 1) {
+		t.Errorf("%d of %d commands call /usr/bin/proxmox-realm", commands, want)
+	}
+}
+
+// TestUnitsHandOverTheSample holds the credentials of the units against what the sample configuration reads.
+func TestUnitsHandOverTheSample(t *testing.T) {
+	var wanted []string
+	for _, name := range regexp.MustCompile(`\$CREDENTIALS_DIRECTORY/(\S+)`).FindAllStringSubmatch(read(t, "packaging/config.yaml"), -1) {
+		wanted = append(wanted, name[1])
+	}
+	for _, path := range []string{"systemd/proxmox-realm.service", "systemd/proxmox-realm-agent.service"} {
+		text := read(t, path)
+		for _, name := range append(slices.Clone(wanted), "config.yaml") {
+			if line := fmt.Sprintf("LoadCredential=%s:/etc/proxmox-realm/%s\n", name, name); !strings.Contains(text, line) {
+				t.Errorf("%s lacks %q", path, line)
+			}
+		}
+	}
+	if len(wanted) != 2 {
+		t.Errorf("the sample reads the credentials %v, not token and client key", wanted)
+	}
+}
+
+// TestUnitsAgree holds what both services share: user, credentials, folders and hardening, one block of lines.
+func TestUnitsAgree(t *testing.T) {
+	shared := func(path string) string {
+		text := read(t, path)
+		_, text, found := strings.Cut(text, "# The configuration and the secrets come as credentials")
+		if !found {
+			t.Fatalf("%s: no block of credentials and hardening", path)
+		}
+		text, _, _ = strings.Cut(text, "\n[Install]")
+		return strings.TrimSpace(text)
+	}
+	if diff := cmp.Diff(shared("systemd/proxmox-realm.service"), shared("systemd/proxmox-realm-agent.service")); diff != "" {
+		t.Errorf("the services differ (-oneshot +agent):\n%s", diff)
+	}
+}
+
+func crontab(t *testing.T, path string) {
+	settings := map[string]string{}
+	jobs := 0
+	for line := range strings.Lines(read(t, path)) {
+		line = strings.TrimSpace(line)
+		switch name, value, isSetting := strings.Cut(line, "="); {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case isSetting && !strings.ContainsAny(name, " \t*"):
+			settings[name] = value
+		default:
+			jobs++
+			fields := strings.Fields(line)
+			if len(fields) < 8 {
+				t.Fatalf("%q is no line of a crontab", line)
+			}
+			if _, err := cron.ParseStandard(strings.Join(fields[:5], " ")); err != nil {
+				t.Errorf("%q: %v", line, err)
+			}
+			if fields[5] != "root" || fields[6] != "proxmox-realm" {
+				t.Errorf("%q: runs %q as %q", line, fields[6], fields[5])
+			}
+			if strings.Contains(line, "%") {
+				t.Errorf("%q: cron takes %% for a line feed", line)
+			}
+			understood(t, fields[7:])
+		}
+	}
+	if jobs != 1 || settings["MAILTO"] == "" || settings["CREDENTIALS_DIRECTORY"] != "/etc/proxmox-realm" {
+		t.Errorf("%d jobs with the settings %v", jobs, settings)
+	}
+}
+
+func dockerfile(t *testing.T, path string) {
+	parsed, err := parser.Parse(strings.NewReader(read(t, path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range parsed.Warnings {
+		t.Errorf("line %v: %s", w.Location, w.Short)
+	}
+	stages, _, err := instructions.Parse(parsed.AST, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var user string
+	var arguments []string
+	for _, command := range stages[len(stages)-1].Commands {
+		switch c := command.(type) {
+		case *instructions.UserCommand:
+			user = c.User
+		case *instructions.EntrypointCommand:
+			if c.PrependShell || len(c.CmdLine) != 1 || c.CmdLine[0] != "/usr/bin/proxmox-realm" {
+				t.Errorf("the image starts %q", c.CmdLine)
+			}
+		case *instructions.CmdCommand:
+			if c.PrependShell {
+				t.Error("the image has no shell for CMD")
+			}
+			arguments = c.CmdLine
+		case *instructions.RunCommand:
+			t.Error("the image has no shell to run anything with")
+		}
+	}
+	if user != "65532:65532" {
+		t.Errorf("the image runs as %q", user)
+	}
+	if len(arguments) == 0 {
+		t.Fatal("no command")
+	}
+	understood(t, arguments)
+	// What is copied from the context must be there, and not be ignored.
+	ignored := ignorePatterns(t, path+".dockerignore")
+	for _, stage := range stages {
+		for _, command := range stage.Commands {
+			from, isCopy := command.(*instructions.CopyCommand)
+			if !isCopy || from.From != "" {
+				continue
+			}
+			for _, source := range from.SourcePaths {
+				if _, err := os.Stat(filepath.Join("..", source)); err != nil {
+					t.Error(err)
+				}
+				if out, err := ignored.MatchesOrParentMatches(filepath.Clean(source)); err != nil || out {
+					t.Errorf("%s is copied and ignored (%v)", source, err)
+				}
+			}
+		}
+	}
+}
+
+func dockerignore(t *testing.T, path string) {
+	ignored := ignorePatterns(t, path)
+	for name, want := range map[string]bool{
+		".git/config": true, "bin/proxmox-realm": true, "internal/cli/cli_test.go": true, "internal/lab/lab.go": true,
+		"internal/cli/cli.go": false, "cmd/proxmox-realm/main.go": false, "go.sum": false,
+	} {
+		if got, err := ignored.MatchesOrParentMatches(name); err != nil || got != want {
+			t.Errorf("%s: ignored is %v, want %v (%v)", name, got, want, err)
+		}
+	}
+}
+
+func ignorePatterns(t *testing.T, path string) *patternmatcher.PatternMatcher {
+	t.Helper()
+	lines, err := ignorefile.ReadAll(strings.NewReader(read(t, path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	patterns, err := patternmatcher.New(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return patterns
+}
+
+// decode reads the documents of a manifest into the API's own types: an unknown or doubled field is an error.
+func decode(t *testing.T, path string) []runtime.Object {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	documents := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(read(t, path))))
+	var objects []runtime.Object
+	for {
+		document, err := documents.Read()
+		if errors.Is(err, io.EOF) {
+			return objects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		object, kind, err := decoder.Decode(document, nil, nil)
+		if err != nil {
+			t.Fatalf("%v: %v", kind, err)
+		}
+		objects = append(objects, object)
+	}
+}
+
+func manifests(t *testing.T, path string) {
+	const name = "proxmox-realm"
+	objects := decode(t, path)
+	if len(objects) == 0 {
+		t.Fatal("no document")
+	}
+	for _, object := range objects {
+		meta, ok := object.(interface {
+			GetName() string
+			GetNamespace() string
+		})
+		_, isNamespace := object.(*corev1.Namespace)
+		if !ok || meta.GetName() != name || !isNamespace && meta.GetNamespace() != name {
+			t.Errorf("%T is not called %s in the namespace %s", object, name, name)
+		}
+		switch o := object.(type) {
+		case *corev1.Namespace:
+			if o.Labels["pod-security.kubernetes.io/enforce"] != string(api.LevelRestricted) {
+				t.Error("the namespace does not enforce restricted pods")
+			}
+		case *corev1.ServiceAccount:
+			if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {
+				t.Error("the service account hands out its token")
+			}
+		case *corev1.ConfigMap:
+			loads(t, o.Data["config.yaml"], true)
+		case *corev1.Secret:
+			if o.StringData["token"] == "" || o.StringData["client-key"] == "" {
+				t.Error("the secret lacks token or client-key")
+			}
+		case *networkingv1.NetworkPolicy:
+			if len(o.Spec.PolicyTypes) != 2 || len(o.Spec.Ingress) != 0 || len(o.Spec.Egress) == 0 {
+				t.Error("the policy does not close what is not needed")
+			}
+		case *batchv1.CronJob:
+			cronJob(t, o)
+		default:
+			t.Errorf("%T: nothing looks at it", object)
+		}
+	}
+}
+
+func cronJob(t *testing.T, job *batchv1.CronJob) {
+	t.Helper()
+	if _, err := cron.ParseStandard(job.Spec.Schedule); err != nil {
+		t.Error(err)
+	}
+	if job.Spec.ConcurrencyPolicy != batchv1.ForbidConcurrent {
+		t.Error("runs may overlap")
+	}
+	pod := job.Spec.JobTemplate.Spec.Template
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	results := evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec)
+	for _, result := range results {
+		if !result.Allowed {
+			t.Errorf("the pod is not restricted: %s: %s", result.ForbiddenReason, result.ForbiddenDetail)
+		}
+	}
+	if pod.Spec.AutomountServiceAccountToken == nil || *pod.Spec.AutomountServiceAccountToken {
+		t.Error("the pod gets the service account's token")
+	}
+	volumes := map[string]bool{}
+	for _, v := range pod.Spec.Volumes {
+		volumes[v.Name] = true
+	}
+	for _, c := range pod.Spec.Containers {
+		if c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+			t.Errorf("%s can write its root", c.Name)
+		}
+		understood(t, c.Args)
+		for _, m := range c.VolumeMounts {
+			if !volumes[m.Name] {
+				t.Errorf("%s mounts %s, which is no volume", c.Name, m.Name)
+			}
+			delete(volumes, m.Name)
+		}
+	}
+	for name := range volumes {
+		t.Errorf("the volume %s is not mounted", name)
+	}
+}
+
+// script has the shell read a script without running it. The linters' shellcheck reads it too.
+func script(t *testing.T, path string) {
+	if output, err := exec.CommandContext(t.Context(), "sh", "-n", path).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, output)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o111 == 0 {
+		t.Errorf("not executable (%v)", err)
+	}
+}

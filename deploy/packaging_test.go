@@ -1,0 +1,461 @@
+//go:build packaging
+
+package deploy
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+)
+
+// committed is the time of the commit from which the tests build: nothing in a package may be older or younger.
+var committed = time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)
+
+// release is what goreleaser makes of this tree for one platform, once for all tests.
+var release = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "proxmox-realm-packaging-")
+	if err != nil {
+		return "", err
+	}
+	work := filepath.Join(dir, "proxmox-realm")
+	if err := checkout(work); err != nil {
+		return dir, err
+	}
+	return dir, build(work)
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, _ := release(); dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// checkout copies the tree as git sees it, changes included, into a repository of its own with one commit.
+func checkout(dir string) error {
+	list, err := run("..", nil, "git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(strings.TrimSuffix(list, "\x00"), "\x00") {
+		content, err := os.ReadFile(filepath.Join("..", name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted, not committed
+		}
+		if err != nil {
+			return err
+		}
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			return err
+		}
+	}
+	date := committed.Format(time.RFC3339)
+	env := []string{"GIT_AUTHOR_DATE=" + date, "GIT_COMMITTER_DATE=" + date, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null"}
+	for _, arguments := range [][]string{
+		{"init", "-q", "-b", "main"},
+		{"add", "-A"},
+		{"-c", "user.name=packaging", "-c", "user.email=packaging@localhost", "commit", "-q", "-m", "packaging"},
+		{"remote", "add", "origin", "https://git.example.com/proxmox-realm/proxmox-realm.git"},
+	} {
+		if _, err := run(dir, env, "git", arguments...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// build runs goreleaser with the project's own configuration, cut down to this platform and to deb.
+func build(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, ".goreleaser.yaml"))
+	if err != nil {
+		return err
+	}
+	var configuration map[string]any
+	if err := yaml.Unmarshal(text, &configuration); err != nil {
+		return err
+	}
+	for _, b := range configuration["builds"].([]any) {
+		b.(map[string]any)["goos"] = []string{"linux"}
+		b.(map[string]any)["goarch"] = []string{"amd64"}
+	}
+	for _, p := range configuration["nfpms"].([]any) {
+		p.(map[string]any)["formats"] = []string{"deb"}
+	}
+	if text, err = yaml.Marshal(configuration); err != nil {
+		return err
+	}
+	path := filepath.Join(filepath.Dir(dir), "goreleaser.yaml")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return err
+	}
+	_, err = run(dir, nil, "go", "tool", "-modfile=internal/tools/go.mod", "goreleaser", "release", "--snapshot", "--clean", "--config", path)
+	return err
+}
+
+func run(dir string, env []string, program string, arguments ...string) (string, error) {
+	command := exec.Command(program, arguments...)
+	command.Dir = dir
+	command.Env = append(os.Environ(), env...)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	if err := command.Run(); err != nil {
+		return "", errors.Join(err, errors.New(program+" "+strings.Join(arguments, " ")+"\n"+stdout.String()+stderr.String()))
+	}
+	return stdout.String(), nil
+}
+
+func must(t *testing.T, dir string, env []string, program string, arguments ...string) string {
+	t.Helper()
+	output, err := run(dir, env, program, arguments...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return output
+}
+
+// artifact returns the one file of the release that matches.
+func artifact(t *testing.T, pattern string) string {
+	t.Helper()
+	dir, err := release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "proxmox-realm", "dist", pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s: %v (%v)", pattern, found, err)
+	}
+	return found[0]
+}
+
+// TestReleaseChecksums holds the checksums against the files.
+func TestReleaseChecksums(t *testing.T) {
+	sums := artifact(t, "SHA256SUMS")
+	named := map[string]string{}
+	for line := range strings.Lines(read(t, sums)) {
+		fields := strings.Fields(line)
+		named[fields[1]] = fields[0]
+	}
+	for _, pattern := range []string{"*.deb", "*.tar.gz", "*.cdx.json"} {
+		path := artifact(t, pattern)
+		sum := sha256.Sum256([]byte(read(t, path)))
+		if named[filepath.Base(path)] != hex.EncodeToString(sum[:]) {
+			t.Errorf("%s: the checksum is %q", filepath.Base(path), named[filepath.Base(path)])
+		}
+	}
+}
+
+// TestReleaseBillOfMaterials: it names the libraries that the program holds, and nothing in it is of one build alone.
+func TestReleaseBillOfMaterials(t *testing.T) {
+	var bill struct {
+		Format       string `json:"bomFormat"`
+		SerialNumber string
+		Metadata     struct{ Timestamp string }
+		Components   []struct{ Name, Version string }
+	}
+	if err := json.Unmarshal([]byte(read(t, artifact(t, "*.cdx.json"))), &bill); err != nil {
+		t.Fatal(err)
+	}
+	if bill.Format != "CycloneDX" || bill.SerialNumber != "" || bill.Metadata.Timestamp != "" {
+		t.Errorf("format %q, serial number %q, time %q", bill.Format, bill.SerialNumber, bill.Metadata.Timestamp)
+	}
+	for _, library := range []string{"github.com/spf13/cobra", "github.com/luthermonson/go-proxmox", "github.com/coreos/go-oidc/v3", "std"} {
+		if !slices.ContainsFunc(bill.Components, func(c struct{ Name, Version string }) bool { return c.Name == library && c.Version != "" }) {
+			t.Errorf("%s is missing", library)
+		}
+	}
+}
+
+// entries reads a tar archive: mode and owner of each file, its time held against the commit's.
+func entries(t *testing.T, archive io.Reader) map[string]*tar.Header {
+	t.Helper()
+	found := map[string]*tar.Header{}
+	for reader := tar.NewReader(archive); ; {
+		header, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			return found
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !header.ModTime.Equal(committed) {
+			t.Errorf("%s is of %s, not of the commit's %s", header.Name, header.ModTime.UTC(), committed)
+		}
+		if header.Uname != "root" && header.Uid != 0 {
+			t.Errorf("%s belongs to %q, %d", header.Name, header.Uname, header.Uid)
+		}
+		found[strings.TrimPrefix(header.Name, ".")] = header
+	}
+}
+
+func TestArchiveHoldsEverything(t *testing.T) {
+	path := artifact(t, "*.tar.gz")
+	unzipped, err := gzip.NewReader(strings.NewReader(read(t, path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := entries(t, unzipped)
+	top := strings.TrimSuffix(filepath.Base(path), ".tar.gz") + "/"
+	for name, mode := range map[string]int64{
+		"proxmox-realm": 0o755, "config.yaml": 0o600, "LICENSE": 0o644, "man/proxmox-realm.1": 0o644, "man/proxmox-realm.5": 0o644,
+		"completions/proxmox-realm.bash": 0o644, "systemd/proxmox-realm.timer": 0o644, "cron/proxmox-realm": 0o644, "examples/full.yaml": 0o644,
+	} {
+		if header := found[top+name]; header == nil || header.Mode&0o777 != mode {
+			t.Errorf("%s: %+v, not there with mode %o", name, header, mode)
+		}
+	}
+}
+
+func TestDebHoldsEverything(t *testing.T) {
+	found := entries(t, strings.NewReader(must(t, ".", nil, "dpkg-deb", "--fsys-tarfile", artifact(t, "*.deb"))))
+	for name, mode := range map[string]int64{
+		"/usr/bin/proxmox-realm":                                  0o755,
+		"/etc/proxmox-realm/config.yaml":                          0o600,
+		"/usr/lib/systemd/system/proxmox-realm.service":           0o644,
+		"/usr/lib/systemd/system/proxmox-realm.timer":             0o644,
+		"/usr/lib/systemd/system/proxmox-realm-agent.service":     0o644,
+		"/usr/share/man/man1/proxmox-realm.1.gz":                  0o644,
+		"/usr/share/man/man1/proxmox-realm-apply.1.gz":            0o644,
+		"/usr/share/man/man5/proxmox-realm.5.gz":                  0o644,
+		"/usr/share/bash-completion/completions/proxmox-realm":    0o644,
+		"/usr/share/zsh/vendor-completions/_proxmox-realm":        0o644,
+		"/usr/share/fish/vendor_completions.d/proxmox-realm.fish": 0o644,
+		"/usr/share/doc/proxmox-realm/copyright":                  0o644,
+	} {
+		if header := found[name]; header == nil || header.Mode&0o7777 != mode || header.Uid != 0 || header.Gid != 0 {
+			t.Errorf("%s: %+v, not there as root's with mode %o", name, header, mode)
+		}
+	}
+	for name, header := range found {
+		if header.Mode&0o022 != 0 {
+			t.Errorf("%s can be written by others: %o", name, header.Mode)
+		}
+	}
+}
+
+// TestDebIsTheSameAgain builds once more, in another folder, in another time zone and with another umask.
+func TestDebIsTheSameAgain(t *testing.T) {
+	first := artifact(t, "*.deb")
+	dir := filepath.Join(t.TempDir(), "some where", "else")
+	must(t, ".", nil, "sh", "-c", `umask 077 && git -c safe.directory='*' clone -q "$0" "$1"`, filepath.Dir(filepath.Dir(first)), dir)
+	must(t, dir, nil, "git", "remote", "set-url", "origin", "https://git.example.com/proxmox-realm/proxmox-realm.git")
+	t.Setenv("TZ", "Asia/Tokyo")
+	if err := build(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{"*.deb", "*.tar.gz", "*.cdx.json", "SHA256SUMS"} {
+		again := filepath.Join(dir, "dist", filepath.Base(artifact(t, pattern)))
+		if read(t, artifact(t, pattern)) != read(t, again) {
+			t.Errorf("%s differs", filepath.Base(again))
+		}
+	}
+}
+
+// A machine is a root of its own, in which dpkg keeps its books.
+type machine struct {
+	t    *testing.T
+	root string
+}
+
+func newMachine(t *testing.T) machine {
+	m := machine{t: t, root: t.TempDir()}
+	for _, dir := range []string{"var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers"} {
+		if err := os.MkdirAll(filepath.Join(m.root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.write("var/lib/dpkg/status", "")
+	return m
+}
+
+// dpkg runs dpkg on the machine, with nobody there to answer questions.
+func (m machine) dpkg(arguments ...string) {
+	m.t.Helper()
+	all := append([]string{"--root=" + m.root, "--force-script-chrootless", "--force-not-root", "--log=/dev/null"}, arguments...)
+	output, err := run(".", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "LC_ALL=C"}, "dpkg", all...)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if strings.Contains(output, "warning") {
+		m.t.Errorf("dpkg %v: %s", arguments, output)
+	}
+}
+
+func (m machine) write(path, content string) {
+	m.t.Helper()
+	full := filepath.Join(m.root, path)
+	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.WriteFile(full, []byte(content), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// files lists what lies on the machine, dpkg's books aside, with the folders that packages share left out.
+func (m machine) files() []string {
+	m.t.Helper()
+	var found []string
+	err := filepath.WalkDir(m.root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path, m.root)
+		if name == "/var/lib/dpkg" {
+			return filepath.SkipDir
+		}
+		if !entry.IsDir() || strings.Contains(name, "proxmox-realm") {
+			found = append(found, name)
+		}
+		return nil
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return found
+}
+
+// newer returns the package in a later version, with another sample.
+func newer(t *testing.T, deb string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "tree")
+	must(t, ".", nil, "dpkg-deb", "--raw-extract", deb, dir)
+	control := filepath.Join(dir, "DEBIAN/control")
+	text := regexp.MustCompile(`(?m)^Version: .*$`).ReplaceAllString(read(t, control), "Version: 99.0")
+	if err := os.WriteFile(control, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sample := filepath.Join(dir, "etc/proxmox-realm/config.yaml")
+	if err := os.WriteFile(sample, []byte(read(t, sample)+"# newer\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "newer.deb")
+	must(t, ".", nil, "dpkg-deb", "--root-owner-group", "-Znone", "--build", dir, path)
+	return path
+}
+
+const installedConfig = "etc/proxmox-realm/config.yaml"
+
+func TestDebInstallsUpgradesAndGoes(t *testing.T) {
+	deb := artifact(t, "*.deb")
+	m := newMachine(t)
+	m.dpkg("--install", deb)
+	if info, err := os.Stat(filepath.Join(m.root, installedConfig)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("the sample: %v, %v", info, err)
+	}
+	if got := must(t, ".", nil, filepath.Join(m.root, "usr/bin/proxmox-realm"), "--version"); !strings.HasPrefix(got, "proxmox-realm 0.") {
+		t.Errorf("the program calls itself %q", got)
+	}
+	page := must(t, ".", []string{"MANWIDTH=80", "LC_ALL=C"}, "man", "-M", filepath.Join(m.root, "usr/share/man"), "proxmox-realm")
+	if !strings.Contains(page, "keeps an OpenID Connect realm") || !strings.Contains(page, "EXIT STATUS") {
+		t.Errorf("man proxmox-realm shows\n%s", page)
+	}
+
+	// What the program and the administrator make of it stays over an upgrade, which brings the rest.
+	const edited = "# edited by the administrator\n"
+	m.write(installedConfig, edited)
+	m.write("etc/proxmox-realm/token", "secret")
+	m.write("var/lib/proxmox-realm/state.json", "{}")
+	m.write("var/lib/private/proxmox-realm-service/state.json", "{}")
+	m.write("run/proxmox-realm/lock", "")
+	if err := os.Symlink("private/proxmox-realm-service", filepath.Join(m.root, "var/lib/proxmox-realm-service")); err != nil {
+		t.Fatal(err)
+	}
+	m.dpkg("--force-confdef", "--install", newer(t, deb))
+	if got := read(t, filepath.Join(m.root, installedConfig)); got != edited {
+		t.Errorf("the upgrade made of the configuration\n%s", got)
+	}
+	if status := read(t, filepath.Join(m.root, "var/lib/dpkg/status")); !strings.Contains(status, "Version: 99.0") {
+		t.Errorf("after the upgrade:\n%s", status)
+	}
+
+	m.dpkg("--remove", "proxmox-realm")
+	left := []string{
+		"/etc/proxmox-realm", "/etc/proxmox-realm/config.yaml", "/etc/proxmox-realm/config.yaml.dpkg-dist", "/etc/proxmox-realm/token",
+		"/run/proxmox-realm", "/run/proxmox-realm/lock",
+		"/var/lib/private/proxmox-realm-service", "/var/lib/private/proxmox-realm-service/state.json",
+		"/var/lib/proxmox-realm", "/var/lib/proxmox-realm/state.json", "/var/lib/proxmox-realm-service",
+	}
+	if diff := cmp.Diff(left, m.files()); diff != "" {
+		t.Errorf("after the removal (-want +got):\n%s", diff)
+	}
+
+	if err := os.Remove(filepath.Join(m.root, "etc/proxmox-realm/token")); err != nil {
+		t.Fatal(err)
+	}
+	m.dpkg("--purge", "proxmox-realm")
+	if found := m.files(); len(found) > 0 {
+		t.Errorf("after the purge: %v", found)
+	}
+}
+
+// TestDebLeavesSecretsOfOthers: what was put beside the configuration is not the package's to delete.
+func TestDebLeavesSecretsOfOthers(t *testing.T) {
+	m := newMachine(t)
+	m.dpkg("--install", artifact(t, "*.deb"))
+	m.write("etc/proxmox-realm/token", "secret")
+	output, err := run(".", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}, "dpkg",
+		"--root="+m.root, "--force-script-chrootless", "--force-not-root", "--log=/dev/null", "--purge", "proxmox-realm")
+	if err != nil {
+		t.Fatalf("%v %s", err, output)
+	}
+	if diff := cmp.Diff([]string{"/etc/proxmox-realm", "/etc/proxmox-realm/token"}, m.files()); diff != "" {
+		t.Errorf("after the purge (-want +got):\n%s", diff)
+	}
+}
+
+// TestDebBringsAFreshSample: a sample that nobody touched is replaced without a question.
+func TestDebBringsAFreshSample(t *testing.T) {
+	deb := artifact(t, "*.deb")
+	m := newMachine(t)
+	m.dpkg("--install", deb)
+	m.dpkg("--install", newer(t, deb))
+	if got := read(t, filepath.Join(m.root, installedConfig)); !strings.HasSuffix(got, "# newer\n") {
+		t.Errorf("the sample is the old one:\n%s", got)
+	}
+}
+
+// TestManualPagesAreClean has mandoc look for mistakes, and for references to pages that do not exist.
+func TestManualPagesAreClean(t *testing.T) {
+	dir := t.TempDir()
+	must(t, ".", nil, "dpkg-deb", "--extract", artifact(t, "*.deb"), dir)
+	pages, err := filepath.Glob(filepath.Join(dir, "usr/share/man/man*/*.gz"))
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("pages: %v (%v)", pages, err)
+	}
+	if output, err := run(".", nil, "mandoc", append([]string{"-T", "lint", "-W", "warning"}, pages...)...); err != nil || output != "" {
+		t.Errorf("mandoc: %v\n%s", err, output)
+	}
+	reference := regexp.MustCompile(`(?m)^\.BR (\S+) \((\d)\)`)
+	for _, path := range pages {
+		text := must(t, ".", nil, "gzip", "-dc", path)
+		for _, r := range reference.FindAllStringSubmatch(text, -1) {
+			named := filepath.Join(dir, "usr/share/man/man"+r[2], strings.ReplaceAll(r[1], `\-`, "-")+"."+r[2]+".gz")
+			if !slices.Contains(pages, named) {
+				t.Errorf("%s refers to %s(%s), which is no page", filepath.Base(path), r[1], r[2])
+			}
+		}
+	}
+}
