@@ -98,7 +98,7 @@ func (f *Fleet) Delete(ctx context.Context, o Options) Run {
 // alone is each, while no other run of the configuration writes.
 func (f *Fleet) alone(ctx context.Context, command string, o Options, work worker) Run {
 	began := time.Now()
-	unlock, err := lock(ctx, f.config.LockFile, o.WaitLock)
+	unlock, err := lock(ctx, f.config.LockFile, o.WaitLock, f.log)
 	if err != nil {
 		return Run{Command: command, Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
 	}

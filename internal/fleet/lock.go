@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -17,7 +18,7 @@ const lockEach = 200 * time.Millisecond
 
 // lock keeps overlapping runs of one configuration apart, and returns what frees it. It waits for at most
 // so long; a zero wait gives up at once.
-func lock(ctx context.Context, path string, wait time.Duration) (func(), error) {
+func lock(ctx context.Context, path string, wait time.Duration, log *slog.Logger) (func(), error) {
 	if path == "" {
 		return func() {}, nil
 	}
@@ -31,6 +32,7 @@ func lock(ctx context.Context, path string, wait time.Duration) (func(), error) 
 	file := flock.New(path, flock.SetPermissions(0o600))
 	locked, err := file.TryLock()
 	if err == nil && !locked && wait > 0 {
+		log.Info("waiting for the lock", "file", path, "at_most", wait)
 		waiting, cancel := context.WithTimeout(ctx, wait)
 		locked, err = file.TryLockContext(waiting, lockEach)
 		cancel()

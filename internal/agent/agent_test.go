@@ -1,0 +1,342 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// script is a Runner whose runs end as a test says, by the time since the start.
+type script struct {
+	end   func(since time.Duration, n int) fleet.Run
+	takes time.Duration
+
+	mu      sync.Mutex
+	begun   time.Time
+	at      []time.Duration // when each run began
+	options []fleet.Options
+	told    []byte
+	tells   int
+}
+
+func (s *script) Apply(ctx context.Context, o fleet.Options) fleet.Run {
+	s.mu.Lock()
+	if s.begun.IsZero() {
+		s.begun = time.Now()
+	}
+	since := time.Since(s.begun)
+	s.at, s.options = append(s.at, since), append(s.options, o)
+	n := len(s.at)
+	s.mu.Unlock()
+	if s.takes > 0 {
+		select {
+		case <-time.After(s.takes):
+		case <-ctx.Done():
+			return failed(fault.Terminated)
+		}
+	}
+	return s.end(since, n)
+}
+
+func (s *script) Told() []byte { return s.told }
+
+func (s *script) Tell(what []byte) error {
+	if !bytes.Equal(what, s.told) {
+		s.tells++
+	}
+	s.told = what
+	return nil
+}
+
+func target(o reconcile.Outcome, err error, checks ...check.Check) fleet.Run {
+	return fleet.Run{Command: "apply", Outcome: o, Targets: []fleet.Target{{
+		Name: "default", Endpoint: "https://pve1.example.com:8006", Realm: "authelia",
+		Result: reconcile.Result{Outcome: o, Action: realm.None, Err: err, Checks: checks},
+	}}}
+}
+
+func fine() fleet.Run { return target(reconcile.Unchanged, nil) }
+
+func failed(code fault.Code) fleet.Run {
+	return target(reconcile.Failed, fault.New(code, "it is %s", code).WithHint("mend it"))
+}
+
+func issuerAway() fleet.Run {
+	return target(reconcile.Unverified, nil, check.Failed(check.IssuerReach, "look", "no connection to auth.example.com:443"))
+}
+
+func settings() *config.Config {
+	return &config.Config{Agent: config.Agent{Interval: 15 * time.Minute, Listen: "127.0.0.1:9746"}, Targets: []config.Target{{Name: "default"}}}
+}
+
+// live runs an agent in a bubble for so long, and returns its log.
+func live(t *testing.T, runner Runner, lasts time.Duration, change func(*Options)) string {
+	t.Helper()
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	o := Options{
+		Config: settings(), Runner: func(*config.Config, Runner) Runner { return runner },
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
+	}
+	if change != nil {
+		change(&o)
+	}
+	ended := make(chan error)
+	go func() { ended <- Run(ctx, o) }()
+	time.Sleep(lasts)
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("the agent ended with %v", err)
+	}
+	return log.String()
+}
+
+func TestFirstRunAtOnceThenEachInterval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
+		live(t, s, 46*time.Minute, nil)
+		if len(s.at) != 4 || s.at[0] != 0 || s.at[1] != 15*time.Minute || s.at[3] != 45*time.Minute {
+			t.Errorf("runs at %v", s.at)
+		}
+		if o := s.options[0]; !o.Quiet || !o.Carry || o.ClientEach != askAnew || o.ProxmoxEach != askAnew {
+			t.Errorf("the first run asks %+v", o)
+		}
+		if o := s.options[1]; o.ClientEach != 24*time.Hour || o.ProxmoxEach != time.Hour || o.Replace || o.NoGate {
+			t.Errorf("the second run asks %+v", o)
+		}
+	})
+}
+
+func TestPauses(t *testing.T) {
+	two := failed(fault.BadCredentials)
+	two.Targets = append(two.Targets, failed(fault.Unreachable).Targets...)
+	const interval = 15 * time.Minute
+	for name, tt := range map[string]struct {
+		run  fleet.Run
+		want []time.Duration
+	}{
+		"unreachable":        {failed(fault.Unreachable), []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, interval, interval}},
+		"locked":             {fleet.Run{Outcome: reconcile.Failed, Err: fault.New(fault.Locked, "x")}, []time.Duration{30 * time.Second, time.Minute}},
+		"refused":            {target(reconcile.Refused, fault.New(fault.UsernameClaim, "x")), []time.Duration{interval, interval}},
+		"held":               {target(reconcile.Held, fault.New(fault.Held, "x")), []time.Duration{interval, interval}},
+		"limited":            {failed(fault.RateLimited), []time.Duration{interval, interval}},
+		"no privilege":       {failed(fault.PermissionDenied), []time.Duration{interval, interval}},
+		"bad credentials":    {failed(fault.BadCredentials), []time.Duration{interval, 2 * interval, 4 * interval, 8 * interval, 16 * interval, 6 * time.Hour, 6 * time.Hour}},
+		"one of two refused": {two, []time.Duration{interval, interval}},
+		"unverified":         {issuerAway(), []time.Duration{interval, interval}},
+	} {
+		a := &agent{Options: Options{Config: settings()}}
+		for i, want := range tt.want {
+			if got := a.schedule(tt.run); got != want {
+				t.Errorf("%s: pause %d is %s, want %s", name, i+1, got, want)
+			}
+		}
+		a.schedule(fine())
+		if got := a.schedule(tt.run); got != tt.want[0] {
+			t.Errorf("%s: after a success, the pause is %s", name, got)
+		}
+	}
+	for random, want := range map[float64]time.Duration{0: 54 * time.Second, 0.5: time.Minute, 1: 66 * time.Second} {
+		if got := vary(time.Minute, 0.1, random); got != want {
+			t.Errorf("vary by %v: %s, want %s", random, got, want)
+		}
+	}
+	if got := vary(2*time.Second, 1, 0); got != time.Second {
+		t.Errorf("a pause never vanishes: %s", got)
+	}
+}
+
+// An issuer that comes and goes for an hour, and a Proxmox that answers 595 for two: each failure is logged when it begins and when it
+// ends, however many runs it lasts.
+func TestFailuresAreLoggedWhenTheyBeginChangeAndEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{end: func(since time.Duration, n int) fleet.Run {
+			switch {
+			case since < time.Hour && n%2 == 0:
+				return issuerAway()
+			case since < time.Hour:
+				return fine()
+			case since < 2*time.Hour:
+				return failed(fault.ProxmoxFailed)
+			case since < 3*time.Hour:
+				return failed(fault.NoQuorum)
+			}
+			return fine()
+		}}
+		log := live(t, s, 5*time.Hour, func(o *Options) { o.Config.Agent.Interval = 6 * time.Minute })
+		for what, want := range map[string]int{
+			"no connection to auth.example.com": 5, "it is proxmox-failed": 1, "it is no-quorum": 1,
+		} {
+			if got := strings.Count(log, what); got != want {
+				t.Errorf("%q is logged %d times, want %d:\n%s", what, got, want, log)
+			}
+		}
+		begins, ends := strings.Count(log, "needs attention"), strings.Count(log, "as declared again")
+		if begins != 7 || ends != 5 { // the fifth flap turns into another failure, which turns into a third
+			t.Errorf("%d begin or change, %d end:\n%s", begins, ends, log)
+		}
+		if len(s.at) < 50 {
+			t.Errorf("%d runs", len(s.at))
+		}
+	})
+}
+
+func TestManyRunsWithoutGrowth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ends := []func() fleet.Run{
+			fine, issuerAway, func() fleet.Run { return failed(fault.Unreachable) },
+			func() fleet.Run { return target(reconcile.Changed, nil) },
+			func() fleet.Run { return fleet.Run{Outcome: reconcile.Failed, Err: fault.New(fault.Locked, "x")} },
+		}
+		var heap [2]uint64
+		var goroutines [2]int
+		measure := func(i int) {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			heap[i], goroutines[i] = m.HeapAlloc, runtime.NumGoroutine()
+		}
+		n := 0
+		s := &counting{run: func() fleet.Run {
+			n++
+			switch n {
+			case 500:
+				measure(0)
+			case 10_500:
+				measure(1)
+			}
+			run := ends[n%len(ends)]()
+			if len(run.Targets) > 0 {
+				run.Targets[0].Name = "t" + string(rune('a'+n%20)) // targets come and go
+			}
+			return run
+		}}
+		live(t, s, 70*24*time.Hour, func(o *Options) {
+			o.Config.Agent.Interval = 10 * time.Minute
+			o.Log = slog.New(slog.DiscardHandler)
+		})
+		if n < 10_500 {
+			t.Fatalf("%d runs", n)
+		}
+		if heap[1] > heap[0]+256<<10 || goroutines[1] > goroutines[0] {
+			t.Errorf("after 500 runs %d bytes and %d goroutines, after 10,500 %d and %d", heap[0], goroutines[0], heap[1], goroutines[1])
+		}
+	})
+}
+
+// counting is a Runner that keeps nothing.
+type counting struct {
+	run  func() fleet.Run
+	told []byte
+}
+
+func (c *counting) Apply(context.Context, fleet.Options) fleet.Run { return c.run() }
+func (c *counting) Told() []byte                                   { return c.told }
+func (c *counting) Tell(what []byte) error                         { c.told = what; return nil }
+
+func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
+		second := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
+		reload := make(chan struct{})
+		loads := []error{fault.New(fault.Config, "line 3: unknown key").WithHint("did you mean realm"), nil}
+		go func() {
+			for range 2 {
+				time.Sleep(5 * time.Minute)
+				reload <- struct{}{}
+			}
+		}()
+		log := live(t, nil, 20*time.Minute-time.Second, func(o *Options) {
+			o.Reload = reload
+			o.Load = func(context.Context) (*config.Config, error) {
+				c := settings()
+				c.Agent.Interval = time.Minute
+				err := loads[0]
+				loads = loads[1:]
+				return c, err
+			}
+			o.Runner = func(_ *config.Config, before Runner) Runner {
+				if before == nil {
+					return first
+				}
+				if before != Runner(first) {
+					t.Error("the former runner is not handed over")
+				}
+				return second
+			}
+		})
+		if len(first.at) != 2 || first.at[1] != 5*time.Minute || len(second.at) != 10 {
+			t.Errorf("runs of the first at %v, of the second at %v", first.at, second.at)
+		}
+		if second.options[0].ClientEach != askAnew || second.options[1].ClientEach != clientEach {
+			t.Errorf("after a reload the client is asked about each %s, then each %s", second.options[0].ClientEach, second.options[1].ClientEach)
+		}
+		if strings.Count(log, "the former one stays in force") != 1 || !strings.Contains(log, "line 3: unknown key") || strings.Count(log, "configuration reloaded") != 1 {
+			t.Error(log)
+		}
+	})
+}
+
+func TestTheEndCutsARunShortAndTellsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{takes: time.Hour, end: func(time.Duration, int) fleet.Run { return fine() }}
+		log := live(t, s, time.Minute, nil)
+		if s.tells != 0 || strings.Contains(log, "attention") {
+			t.Errorf("told %d times: %s", s.tells, log)
+		}
+	})
+}
+
+func TestARunThatHangsIsGivenUpAndShows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStatus("x")
+		s.work(limit)
+		time.Sleep(limit + slack - time.Second)
+		if !s.alive() {
+			t.Error("dead too early")
+		}
+		time.Sleep(2 * time.Second)
+		if s.alive() {
+			t.Error("a loop that hangs counts as alive")
+		}
+		s.sleep(time.Hour)
+		time.Sleep(time.Hour + slack - time.Second)
+		if !s.alive() {
+			t.Error("a loop that sleeps counts as dead")
+		}
+	})
+}
+
+func TestJournalOfWhatFailsBesides(t *testing.T) {
+	var log bytes.Buffer
+	j := newJournal(slog.New(slog.NewTextHandler(&log, nil)))
+	for range 3 {
+		j.notified(errors.New("exit status 1"))
+		j.remembered(errors.New("read-only"))
+	}
+	j.notified(nil)
+	j.notified(nil)
+	for text, want := range map[string]int{"notify.command failed": 1, "notify.command works again": 1, "read-only": 1} {
+		if got := strings.Count(log.String(), text); got != want {
+			t.Errorf("%q is logged %d times:\n%s", text, got, &log)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+//go:build unix
+
+package agent
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"log/slog"
+
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fault"
+)
+
+func TestNotify(t *testing.T) {
+	dir := t.TempDir()
+	command := func(script string, args ...string) *config.Config {
+		path := filepath.Join(dir, "tell")
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return &config.Config{File: filepath.Join(dir, "config.yaml"), Notify: config.Notify{Command: append([]string{"./tell"}, args...)}}
+	}
+	env := []string{"PATH=" + os.Getenv("PATH"), "PROXMOX_REALM_PROXMOX_TOKEN=hunter2", "CREDENTIALS_DIRECTORY=/x", "MAILTO=root", "DIR=" + dir}
+
+	c := command(`cat >"$DIR/report"; env >"$DIR/env"; printf %s "$1" >"$DIR/argument"`, "a b; $x")
+	if err := Notify(t.Context(), c, env, failed(fault.Unreachable)); err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	var report struct {
+		Version int
+		Outcome string
+	}
+	if err := json.Unmarshal([]byte(read("report")), &report); err != nil || report.Version != 1 || report.Outcome != "failed" {
+		t.Errorf("the report: %+v, %v", report, err)
+	}
+	if got := read("argument"); got != "a b; $x" {
+		t.Errorf("the argument went through a shell: %q", got)
+	}
+	if got := read("env"); strings.Contains(got, "hunter2") || strings.Contains(got, "CREDENTIALS") || !strings.Contains(got, "MAILTO=root") {
+		t.Errorf("the environment: %s", got)
+	}
+
+	err := Notify(t.Context(), command(`echo; printf 'no \033[31mroute\n'; exit 3`), env, fine())
+	if err == nil || err.Error() != "tell: exit status 3:  no [31mroute" {
+		t.Errorf("a command that fails: %v", err)
+	}
+	err = Notify(t.Context(), command(`head -c 100000 /dev/zero | tr '\0' x; exit 1`), env, fine())
+	if err == nil || len(err.Error()) > 520 {
+		t.Errorf("a command that says much: %d bytes", len(err.Error()))
+	}
+	if err := Notify(t.Context(), command(`exit 0`), env, fine()); err != nil { // leaves its input unread
+		t.Errorf("a command that does not read: %v", err)
+	}
+	missing := &config.Config{Notify: config.Notify{Command: []string{"/nonexistent/tell"}}}
+	if err := Notify(t.Context(), missing, env, fine()); err == nil {
+		t.Error("a command that is not there")
+	}
+	if err := Notify(t.Context(), &config.Config{}, env, fine()); err != nil {
+		t.Errorf("no command: %v", err)
+	}
+}
+
+// systemd's side of sd_notify, and what a reload tells it.
+func TestSystemdIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	read := func() []string {
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		buffer := make([]byte, 4096)
+		n, err := conn.Read(buffer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Split(string(buffer[:n]), "\n")
+	}
+	s := newSystemd([]string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=20000"}, slog.New(slog.DiscardHandler))
+	s.say("READY=1", "STATUS=first run")
+	if got := read(); !slices.Equal(got, []string{"READY=1", "STATUS=first run"}) {
+		t.Errorf("told %q", got)
+	}
+	if s.watchdog != 20*time.Millisecond {
+		t.Errorf("the watchdog: %s", s.watchdog)
+	}
+	alive := true
+	go s.watch(t.Context(), func() bool { defer func() { alive = false }(); return alive })
+	if got := read(); !slices.Equal(got, []string{"WATCHDOG=1"}) {
+		t.Errorf("told %q", got)
+	}
+	newSystemd([]string{"NOTIFY_SOCKET=" + path + "-gone", "WATCHDOG_USEC=x"}, slog.New(slog.DiscardHandler)).say("READY=1")
+	newSystemd(nil, nil).say("READY=1") // nobody to tell
+}

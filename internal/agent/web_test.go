@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
+)
+
+// shown is a status with something of everything: a target in order, one that fails with what a server said, and a
+// configuration that could not be reloaded.
+func shown() *status {
+	s := newStatus("proxmox-realm 1.0")
+	before, after := "email profile", "openid profile email"
+	run := target(reconcile.Changed, nil,
+		check.Passed(check.IssuerReach, "reached at 192.0.2.7:443"),
+		check.Warned(check.IssuerCertificate, "renew it", "the issuer's certificate expires in 9 days"),
+		check.Skipped(check.ClientCredentials, "not asked"))
+	run.Targets[0].Changes = []realm.Change{{Property: realm.Scopes, Op: realm.Set, Before: &before, After: &after}}
+	run.Targets[0].IssuerCertificate = time.Now().Add(9 * 24 * time.Hour)
+	second := issuerAway().Targets[0]
+	second.Name, second.Outcome = "berlin", reconcile.Failed
+	second.Err = fault.New(fault.ProxmoxFailed, `<script>alert("x")</script> & more`).WithHint("look at %s", "'pveproxy'")
+	run.Targets, run.Outcome = append(run.Targets, second), reconcile.Failed
+	s.ran(run)
+	s.sleep(time.Minute)
+	s.reloaded(fault.New(fault.Config, "line 3: <b>unknown</b> key"))
+	return s
+}
+
+func get(t *testing.T, s *status, method, path string) *http.Response {
+	t.Helper()
+	w := httptest.NewRecorder()
+	s.handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	return w.Result()
+}
+
+func body(t *testing.T, r *http.Response) string {
+	t.Helper()
+	var b strings.Builder
+	if err := r.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(b.String(), "\r\n\r\n")
+	return text
+}
+
+func TestPage(t *testing.T) {
+	r := get(t, shown(), http.MethodGet, "/")
+	text := body(t, r)
+	for _, want := range []string{
+		"Needs attention: failed", "2, 1 of them in order", "email profile", "issuer.certificate", "Hint: renew it",
+		"proxmox-failed:", "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; more", "line 3: &lt;b&gt;unknown&lt;/b&gt; key", "in 8 days",
+		"last corrected", "<details open>", "1 warn, 1 pass, 1 skip",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "<script") || strings.Contains(text, "<b>") {
+		t.Error("what others said is markup")
+	}
+	if i, j := strings.Index(text, "berlin"), strings.Index(text, ">default<"); i > j {
+		t.Error("the worst target is not first")
+	}
+	// The policy names exactly the style that is there.
+	_, rest, _ := strings.Cut(text, "<style>")
+	css, _, _ := strings.Cut(rest, "</style>")
+	if !strings.Contains(r.Header.Get("Content-Security-Policy"), "style-src 'sha256-"+digestOf(css)+"'") || strings.Contains(text, "style=") {
+		t.Error("the page's style is not that of its policy")
+	}
+}
+
+func TestWeb(t *testing.T) {
+	fresh := newStatus("x")
+	if r := get(t, fresh, http.MethodGet, "/readyz"); r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("before the first run, readyz: %s", r.Status)
+	}
+	if text := body(t, get(t, fresh, http.MethodGet, "/metrics")); strings.Contains(text, "proxmox_realm_last_run") || !strings.Contains(text, "proxmox_realm_agent_info") {
+		t.Errorf("before the first run:\n%s", text)
+	}
+	fresh.due = time.Now().Add(-time.Second)
+	if r := get(t, fresh, http.MethodGet, "/healthz"); r.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a loop that hangs, healthz: %s", r.Status)
+	}
+	s := shown()
+	for _, tt := range []struct {
+		method, path string
+		code         int
+	}{
+		{"GET", "/", 200}, {"HEAD", "/", 200}, {"GET", "/metrics", 200}, {"GET", "/healthz", 200}, {"GET", "/readyz", 200},
+		{"GET", "/debug/pprof/", 404}, {"GET", "/index.html", 404}, {"POST", "/", 405}, {"DELETE", "/metrics", 405}, {"OPTIONS", "/", 405},
+	} {
+		r := get(t, s, tt.method, tt.path)
+		if r.StatusCode != tt.code {
+			t.Errorf("%s %s: %s", tt.method, tt.path, r.Status)
+		}
+		for header, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "X-Frame-Options": "DENY"} {
+			if r.Header.Get(header) != want {
+				t.Errorf("%s %s: %s is %q", tt.method, tt.path, header, r.Header.Get(header))
+			}
+		}
+	}
+}
+
+func TestMetricsTellOfTheAgent(t *testing.T) {
+	s := shown()
+	s.ran(fine())
+	s.ran(fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: fault.New(fault.Locked, "x")})
+	text := string(s.metrics())
+	for _, want := range []string{
+		`proxmox_realm_agent_runs_total{outcome="failed"} 2`, `proxmox_realm_agent_runs_total{outcome="unchanged"} 1`,
+		"proxmox_realm_agent_config_reload_successful 0", `proxmox_realm_last_run_error{code="locked"} 1`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("the metrics lack %s:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "proxmox_realm_last_success_timestamp_seconds 0\n") {
+		t.Error("the last success is forgotten")
+	}
+}
+
+func TestServeEndsWithTheAgent(t *testing.T) {
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(l.Addr().String()); fault.CodeOf(err) != fault.Config {
+		t.Errorf("an address that is taken: %v", err)
+	}
+	a := &agent{Options: Options{Listener: l, Config: settings(), Log: slog.New(slog.DiscardHandler)}, status: shown()}
+	a.web = a.serve(l)
+	if err := a.listen("127.0.0.1:0"); err != nil { // it moves
+		t.Fatal(err)
+	}
+	if a.web.address() == l.Addr().String() {
+		t.Error("it did not move")
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := client.Get("http://" + a.web.address() + "/healthz")
+	if err != nil || r.StatusCode != http.StatusOK {
+		t.Fatalf("healthz: %v", err)
+	}
+	_ = r.Body.Close()
+	a.web.close()
+	if r, err := client.Get("http://" + a.web.address() + "/healthz"); err == nil {
+		_ = r.Body.Close()
+		t.Error("it is served after the end")
+	}
+}
