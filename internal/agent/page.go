@@ -184,9 +184,9 @@ summary { padding: .7rem 1rem; cursor: pointer; }
 .note p { margin: .2rem 0; overflow-wrap: anywhere; white-space: pre-line; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; margin: .5rem 0; }
-th { text-align: left; font-weight: 600; color: var(--dim); }
+th { text-align: left; white-space: nowrap; font-weight: 600; color: var(--dim); }
 th, td { padding: .3rem .6rem .3rem 0; border-top: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-td.id { white-space: nowrap; } td.status { font-weight: 600; width: 3.5rem; }
+td.id { white-space: nowrap; width: 1%; } td.status { font-weight: 600; width: 4.5rem; }
 footer { margin-top: 2rem; }
 a { color: inherit; }
 `
