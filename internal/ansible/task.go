@@ -73,8 +73,8 @@ var words = sync.OnceValue(func() *strings.Replacer {
 	names := map[string]string{
 		"proxmox.endpoints":                        "api_host",
 		"proxmox.username":                         "api_user",
-		"proxmox.token":                            "api_token_secret",
-		"proxmox.token_file":                       "api_token_secret",
+		"proxmox.token":                            "api_token_id and api_token_secret",
+		"proxmox.token_file":                       "api_token_id and api_token_secret",
 		"proxmox.password_file":                    "api_password",
 		"proxmox.timeout":                          "api_timeout",
 		"proxmox.ca_file":                          "ca_path",
