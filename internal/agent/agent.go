@@ -59,9 +59,8 @@ func Run(ctx context.Context, o Options) error {
 		Options: o, status: newStatus(o.Version), systemd: newSystemd(o.Env, o.Log), journal: newJournal(o.Log),
 		runner: o.Runner(o.Config, nil),
 	}
-	web := a.serve(o.Listener)
-	defer func() { web.close() }()
-	a.web = web
+	a.web = a.serve(o.Listener)
+	defer func() { a.web.close() }() // the one that there is by then
 	stopping := context.AfterFunc(ctx, func() { a.systemd.say("STOPPING=1", "STATUS=stopping") })
 	defer stopping()
 	watchdog, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -196,7 +195,7 @@ func (a *agent) listen(address string) error {
 		return err
 	}
 	a.web.close()
-	*a.web = *a.serve(listener)
+	a.web = a.serve(listener)
 	return nil
 }
 

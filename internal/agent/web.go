@@ -31,7 +31,8 @@ func (a *agent) serve(listener net.Listener) *web {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug), // what clients get wrong is no news
 	}}
-	go func() { _ = w.server.Serve(listener) }() // ends with close
+	server := w.server
+	go func() { _ = server.Serve(listener) }() // ends with close
 	return w
 }
 
