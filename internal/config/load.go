@@ -21,7 +21,9 @@ import (
 // context ended with. No command is run for a configuration with a mistake in it.
 func Load(ctx context.Context, o Options) (*Config, error) {
 	l := &loader{Options: o, env: environment(o.Env), config: &Config{}}
-	l.read()
+	if err := l.read(ctx); err != nil {
+		return nil, err
+	}
 	l.selectTargets()
 	l.run()
 	for _, target := range l.selected {
@@ -78,10 +80,12 @@ func environment(list []string) map[string]string {
 }
 
 // read turns file, environment and flags into layers.
-func (l *loader) read() {
+func (l *loader) read(ctx context.Context) error {
 	l.base = newLayer()
 	if path, named := find(l.Options, l.env); path != "" && !l.NoFile {
-		l.readFile(path, named)
+		if err := l.readFile(ctx, path, named); err != nil {
+			return err
+		}
 	}
 	here, err := filepath.Abs(".")
 	if err != nil {
@@ -91,21 +95,35 @@ func (l *loader) read() {
 	l.variable = fromEnvironment(l.env, at, &l.problems)
 	l.flags = fromFlags(l.Flags, at, &l.problems)
 	l.foreign = fromForeign(l.env, &l.foreignProblems)
+	return nil
 }
 
-func (l *loader) readFile(path string, named bool) {
-	data, everyone, problem := read(path)
+// readFile returns an error only where the context ended before the file was read.
+func (l *loader) readFile(ctx context.Context, path string, named bool) error {
+	var data []byte
+	var everyone bool
+	var problem *Problem
+	done := make(chan struct{})
+	go func() { // see [sources.resolve]
+		defer close(done)
+		data, everyone, problem = read(path)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	if problem != nil {
 		if l.Partial && !named {
 			l.warn(place{key: path}, problem.Message+": going on without it")
-			return
+			return nil
 		}
 		if named && l.File == "" {
 			problem.Key, problem.File, problem.Message = envConfig, "", path+": "+problem.Message
 		}
 		l.problems.append(*problem)
 		l.broken = true
-		return
+		return nil
 	}
 	l.path = path
 	if absolute, err := filepath.Abs(path); err == nil {
@@ -120,6 +138,7 @@ func (l *loader) readFile(path string, named bool) {
 		l.warn(place{key: path}, "holds a secret, and everyone can read it: `chmod o-rwx` it")
 	}
 	l.distinct()
+	return nil
 }
 
 func (l layer) holdsSecret() bool {

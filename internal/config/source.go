@@ -79,21 +79,30 @@ func (s *sources) addAuthorities(path string, at place) {
 
 // resolve reads every source and hands out the answers.
 func (s *sources) resolve(ctx context.Context, problems *Problems, warn func(place, string)) error {
-	var wait sync.WaitGroup
-	slots := make(chan struct{}, maxReaders)
-	for _, src := range s.order {
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			if src.argv != nil {
-				src.text, src.problem = s.run(ctx, src.argv)
-			} else {
-				src.text, src.everyone, src.problem = readSecret(src.path)
-			}
-		})
+	read := make(chan struct{})
+	go func() { // which an interruption leaves behind: nothing ends the opening of a pipe that nobody writes to
+		defer close(read)
+		var wait sync.WaitGroup
+		slots := make(chan struct{}, maxReaders)
+		for _, src := range s.order {
+			slots <- struct{}{}
+			wait.Go(func() {
+				defer func() { <-slots }()
+				if src.argv != nil {
+					src.text, src.problem = s.run(ctx, src.argv)
+				} else {
+					src.text, src.everyone, src.problem = readSecret(src.path)
+				}
+			})
+		}
+		wait.Wait()
+	}()
+	select {
+	case <-read:
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	wait.Wait()
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	for _, src := range s.order {
@@ -145,6 +154,8 @@ func wrong(text, path string) string {
 		return "is empty"
 	case strings.Contains(text, "\n"):
 		return "must be one line: it has more"
+	case strings.HasPrefix(text, "\ufeff"): // which Proxmox would take for a part of the user, and count a failed login
+		return "begins with a byte order mark: save it as UTF-8 without one"
 	}
 	k := index().path[path]
 	err := k.plain(text)

@@ -72,6 +72,7 @@ func TestSourceMistakes(t *testing.T) {
 		{"one empty line", file("b", "\n"), "proxmox.token_file: what the file holds is empty"},
 		{"two lines", file("c", "realm@pve!agent=hunter2\nhunter2\n"), "proxmox.token_file: what the file holds must be one line: it has more"},
 		{"two line feeds", file("d", "realm@pve!agent=hunter2\n\n"), "proxmox.token_file: what the file holds must be one line: it has more"},
+		{"byte order mark", file("bom", "\ufeffrealm@pve!agent=hunter2\r\n"), "proxmox.token_file: what the file holds begins with a byte order mark: save it as UTF-8 without one"},
 		{"secret alone", file("e", "hunter2\n"), "proxmox.token_file: what the file holds must be a token of the form user@realm!id=secret: this may be the secret alone"},
 		{"too large", file("f", strings.Repeat("hunter2", maxFile/7+1)), "proxmox.token_file: the file is too large"},
 		{"no command", `token_command: [no-such-program, hunter2]`, "proxmox.token_command: the command no-such-program was not found"},

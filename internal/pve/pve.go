@@ -330,7 +330,7 @@ func origin(endpoint string) (string, error) {
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
 		return "", fault.New(fault.Config, "the endpoint %s is more than scheme, host and port", u.Host).WithHint("%s", hint)
 	}
-	return "https://" + strings.ToLower(u.Host), nil
+	return "https://" + strings.Replace(strings.ToLower(u.Host), "%", "%25", 1), nil // a zone (RFC 6874), which u.Host holds decoded
 }
 
 // newBase returns the transport below all else: HTTP/1.1 alone, as Proxmox speaks it, and no compression, so that the

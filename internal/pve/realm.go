@@ -36,7 +36,7 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	if err != nil {
 		return realm.Current{}, explained(&Error{
 			Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: http.MethodGet, Path: path,
-			Reason: c.cleaner.Clean(err.Error()),
+			Reason: "no realm in it",
 		})
 	}
 	c.cleaner.Hold(current.Values.Login(name).ClientKey)

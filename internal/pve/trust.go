@@ -152,6 +152,7 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason, advice s
 	var record tls.RecordHeaderError
 	var proxy *proxyError
 	const noProxy = "set NO_PROXY for the nodes, or unset HTTPS_PROXY"
+	const node = "`systemctl status pveproxy pvedaemon` on the node shows how it is"
 	switch {
 	case errors.As(err, &proxy):
 		return "the proxy of HTTPS_PROXY refuses to connect: " + t.cleaner.Clean(proxy.status), noProxy
@@ -169,9 +170,11 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason, advice s
 	case e.sent && isTimeout(err):
 		return "no answer in time", "proxmox.timeout sets how long to wait; `systemctl status pveproxy pvedaemon` shows how the node is"
 	case e.sent && e.Status != 0:
-		return "the connection broke in the middle of the answer", ""
+		return "the connection broke in the middle of the answer", node
 	case e.sent && closed(err):
-		return "the connection was closed without an answer", ""
+		return "the connection was closed without an answer", node
+	case e.sent && !errors.As(err, &op): // net/http has no error types for what it cannot read
+		return "the answer is no HTTP that could be read", e.portHint()
 	case isTimeout(err) && p.shaking.Load():
 		return "the TLS handshake took too long", "`systemctl status pveproxy` on the node shows how it is"
 	case isTimeout(err):

@@ -137,3 +137,46 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Another service on the port is named as such, in words and with a hint, not in those of net/http.
+func TestWhatIsNoHTTP(t *testing.T) {
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{nodeCert()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = conn.Write([]byte("SSH-2.0-OpenSSH_9.2\r\n"))
+			_ = conn.Close()
+		}
+	}()
+	c, err := pve.New(pve.Options{
+		Endpoints: []string{"https://" + listener.Addr().String()}, CA: authorityFile(), Token: secret.New(tokenID + "=" + tokenSecret),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_, err = c.Realm(t.Context(), "authelia")
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Code != fault.Unreachable || !strings.HasSuffix(f.Message, "no HTTP that could be read") || !strings.Contains(f.Hint, "proxmox.endpoints") {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestAnAddressWithAZone(t *testing.T) {
+	c, err := pve.New(pve.Options{Endpoints: []string{"https://[fe80::1%25LO]:1"}, Token: secret.New(tokenID + "=" + tokenSecret)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err = c.Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.Unreachable {
+		t.Errorf("%v", err)
+	}
+}
