@@ -47,6 +47,7 @@ func (r *run) gate(ctx context.Context, plan realm.Plan) error {
 		held = r.judge(ctx, plan)
 		lastDeclared = time.Now()
 	}
+	r.let = true
 	return nil
 }
 

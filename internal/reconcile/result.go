@@ -33,6 +33,7 @@ type Result struct {
 	Changes  []realm.Change
 	Checks   []check.Check
 	Warnings []string // what an administrator should know though nothing failed
+	Let      bool     // the gate was asked, and lets the change pass
 	Saved    string   // the file in which a deleted realm was kept; "" elsewhere
 	Err      error    // usually a *fault.Error in its tree
 	Duration time.Duration

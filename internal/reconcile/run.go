@@ -36,6 +36,7 @@ type run struct {
 	warnings []string
 	saved    string
 	unread   bool // the realm could not be read
+	let      bool // the gate was asked, and opened
 	sent     bool // a write went out
 	drift    bool // something would be written
 }
@@ -59,7 +60,7 @@ func (r *run) finish(ctx context.Context, work func(*run) error) Result {
 		r.action, r.changes = realm.None, nil // also where somebody else made our change first
 	}
 	result := Result{
-		Action: r.action, Changes: r.changes, Checks: r.checks, Warnings: r.warnings, Saved: r.saved,
+		Action: r.action, Changes: r.changes, Checks: r.checks, Warnings: r.warnings, Saved: r.saved, Let: r.let,
 		Err: err, Duration: time.Since(r.began),
 	}
 	switch {

@@ -60,8 +60,8 @@ func scenarios() []scenario {
 		{"apply-failed", single("apply", reconcile.Failed, realm.Plan{}, denied, nil)},
 		{"plan-unchanged", single("plan", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good())},
 		{"plan-create", single("plan", reconcile.Drift, create, nil, good())},
-		{"plan-update", single("plan", reconcile.Drift, update, nil, good())},
-		{"plan-replace", single("plan", reconcile.Drift, replace, nil, good())},
+		{"plan-update", let(single("plan", reconcile.Drift, update, nil, good()))},
+		{"plan-replace", let(single("plan", reconcile.Drift, replace, nil, good()))},
 		{"plan-held", single("plan", reconcile.Held, update, held, bad())},
 		{"plan-refused", single("plan", reconcile.Refused, refuse, refuse.Refusal, good())},
 		{"verify-good", single("verify", reconcile.Unchanged, realm.Plan{}, nil, good())},
@@ -116,6 +116,12 @@ func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks
 	t.Outcome, t.Action, t.Changes, t.Checks, t.Err = o, plan.Action, plan.Changes, checks, err
 	t.Duration = 48 * time.Millisecond
 	return t
+}
+
+// let is the run with the gate's consent.
+func let(run fleet.Run) fleet.Run {
+	run.Targets[0].Let = true
+	return run
 }
 
 func single(command string, o reconcile.Outcome, plan realm.Plan, err error, checks []check.Check) fleet.Run {

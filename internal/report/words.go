@@ -114,15 +114,10 @@ func wouldDo(t fleet.Target) string {
 		text = ": apply --replace would delete and create it"
 	case realm.Update, realm.Delete, realm.None, realm.Refuse:
 	}
-	if t.Action == realm.Replace || slices.ContainsFunc(t.Changes, gated) {
+	if t.Let {
 		text += ", and the gate would let it pass"
 	}
 	return text
-}
-
-func gated(c realm.Change) bool {
-	d, _ := c.Property.Definition()
-	return d.Gated
 }
 
 // tally returns "1 check failed, 1 warned, 12 passed, 2 skipped"; "" where there are none.
