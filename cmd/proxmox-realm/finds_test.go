@@ -1,0 +1,304 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"proxmox-realm/internal/lab/authority"
+	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
+)
+
+// tune sets up the issuer's side as administrators have it, and as they get it wrong:
+//
+//	tune name URL                the issuer calls itself so
+//	tune keys [ALGORITHM …]      signs with, and publishes, such keys
+//	tune metadata MEMBER JSON    says so in the discovery document; without JSON: leaves it out
+//	tune page PATH               a web page answers there
+
+// tune certificate KIND        presents such a certificate (see internal/lab/authority)
+// tune age HOURS LEFT          presents a certificate of so many hours, so many of them left
+// tune clock DURATION          its Date differs so much
+// tune redirects [URL …]       the client's redirect URIs
+// tune method NAME             the client's token_endpoint_auth_method
+// tune scopes NAME …           the client's scopes
+// tune policy                  the client's claims policy puts claims into the ID token
+func tune(ts *testscript.TestScript, neg bool, args []string) {
+	l := theLab(ts)
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: tune WHAT …")
+	}
+	what, args := args[0], args[1:]
+	client, _ := l.Issuer.Client(l.ClientID)
+	hosts := []string{"127.0.0.1", "::1", "localhost"}
+	switch what {
+	case "name":
+		l.Issuer.SetIssuer(args[0])
+	case "keys":
+		var keys []issuer.Key
+		for _, algorithm := range args {
+			key, err := issuer.NewKey(algorithm, algorithm)
+			ts.Check(err)
+			keys = append(keys, key)
+		}
+		l.Issuer.SetKeys(keys...)
+	case "metadata":
+		var value any
+		if len(args) > 1 {
+			value = json.RawMessage(args[1])
+		}
+		l.Issuer.SetMetadata(args[0], value)
+	case "page":
+		l.Issuer.Inject(args[0], issuer.Fault{Header: http.Header{"Content-Type": {"text/html; charset=utf-8"}}, Body: []byte("<html><title>Login - Authelia</title></html>")})
+	case "certificate":
+		certificate, err := l.Authority.Issue(authority.Kind(args[0]), hosts...)
+		ts.Check(err)
+		l.Issuer.SetCertificate(certificate)
+	case "age":
+		whole, err := time.ParseDuration(args[0])
+		ts.Check(err)
+		left, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		end := time.Now().Add(left)
+		certificate, err := l.Authority.IssueBetween(authority.Valid, end.Add(-whole), end, hosts...)
+		ts.Check(err)
+		l.Issuer.SetCertificate(certificate)
+	case "clock":
+		offset, err := time.ParseDuration(args[0])
+		ts.Check(err)
+		l.Issuer.SetClockOffset(offset)
+	case "redirects":
+		client.RedirectURIs = args
+		l.Issuer.SetClient(client)
+	case "method":
+		client.AuthMethod = args[0]
+		l.Issuer.SetClient(client)
+	case "scopes":
+		client.Scopes = args
+		l.Issuer.SetClient(client)
+	case "policy":
+		client.ClaimsInToken = true
+		l.Issuer.SetClient(client)
+	default:
+		ts.Fatalf("tune %s: unknown", what)
+	}
+}
+
+// node VARIABLE [VERSION | untrusting | cut-off | HOST …] starts a further node of the cluster and puts its address into the
+// variable. An untrusting node does not know the issuer's authority; one that is cut off does not reach it.
+func node(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: node VARIABLE [VERSION | untrusting | cut-off | HOST:PORT]")
+	}
+	l := theLab(ts)
+	certificate, err := l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost")
+	ts.Check(err)
+	trust := &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}
+	options := pve.Options{Certificate: certificate, Seed: l.PVE.State(), LockTimeout: 50 * time.Millisecond}
+	transport := &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}
+	for _, how := range args[1:] {
+		switch {
+		case how == "untrusting":
+			trust.RootCAs = x509.NewCertPool()
+		case how == "cut-off":
+			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1"})
+		case strings.Contains(how, ":"):
+			options.Listen = how
+		default:
+			options.Version = how
+		}
+	}
+	options.IssuerClient = &http.Client{Transport: transport}
+	s, err := pve.Start(options)
+	ts.Check(err)
+	ts.Defer(func() { _ = s.Close() })
+	ts.Setenv(args[0], s.URL())
+}
+
+// balancer VARIABLE NODE … puts one address before nodes that take turns.
+func balancer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: balancer VARIABLE NODE …")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	var turn atomic.Uint64
+	var under sync.WaitGroup
+	ts.Defer(func() {
+		_ = listener.Close()
+		under.Wait()
+	})
+	under.Go(func() {
+		for {
+			browser, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to := strings.TrimPrefix(args[1+(turn.Add(1)-1)%uint64(len(args)-1)], "https://")
+			under.Go(func() { forward(browser, to) })
+		}
+	})
+	ts.Setenv(args[0], "https://"+listener.Addr().String())
+}
+
+func forward(browser net.Conn, to string) {
+	defer func() { _ = browser.Close() }()
+	behind, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer func() { _ = behind.Close() }()
+	go func() {
+		_, _ = io.Copy(behind, browser)
+		_ = behind.Close()
+	}()
+	_, _ = io.Copy(browser, behind)
+}
+
+// access METHOD PATH [PARAMETER=VALUE …] does something at Proxmox as root.
+func access(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: access METHOD PATH [PARAMETER=VALUE …]")
+	}
+	form := url.Values{}
+	for _, pair := range args[2:] {
+		name, value, _ := strings.Cut(pair, "=")
+		form.Set(name, value)
+	}
+	atAPI(ts, args[0], args[1], form)
+}
+
+func atAPI(ts *testscript.TestScript, method, path string, form url.Values) {
+	l := theLab(ts)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
+	request, err := http.NewRequest(method, l.PVE.URL()+"/api2/json"+path, bytes.NewReader([]byte(form.Encode())))
+	ts.Check(err)
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	request.Header.Set("Authorization", "PVEAPIToken="+l.PVE.Token(pve.TokenRoot))
+	response, err := client.Do(request)
+	ts.Check(err)
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		ts.Fatalf("%s %s: %s", method, path, response.Status)
+	}
+}
+
+// heeded [WORD=VALUE …] runs every pveum line that the last command printed, as an administrator would on a node, each
+// WORD in them replaced.
+func heeded(ts *testscript.TestScript, neg bool, args []string) {
+	printed := ts.ReadFile("stdout") + ts.ReadFile("stderr")
+	lines := pveumLine.FindAllString(printed, -1)
+	if neg || len(lines) == 0 {
+		ts.Fatalf("no pveum line was printed:\n%s", printed)
+	}
+	var done []string
+	for _, line := range lines {
+		for _, pair := range args {
+			word, value, _ := strings.Cut(pair, "=")
+			line = strings.ReplaceAll(line, word, value)
+		}
+		line = strings.TrimRight(line, " ,\n")
+		if !slices.Contains(done, line) {
+			pveum(ts, strings.Fields(strings.ReplaceAll(line, "'", "")))
+			done = append(done, line)
+		}
+	}
+}
+
+var pveumLine = regexp.MustCompile("pveum (?:role|acl|user|group) [^;`\n]+")
+
+// pveum carries out one line by the API, as the command of that name does (PVE::CLI::pveum).
+func pveum(ts *testscript.TestScript, words []string) {
+	form, arguments := url.Values{}, []string{}
+	for i := 3; i < len(words); i++ {
+		if name, isOption := strings.CutPrefix(words[i], "--"); isOption && i+1 < len(words) {
+			i++
+			form.Set(name, words[i])
+		} else {
+			arguments = append(arguments, words[i])
+		}
+	}
+	switch command := words[1] + " " + words[2]; command {
+	case "role add":
+		form.Set("roleid", arguments[0])
+		atAPI(ts, http.MethodPost, "/access/roles", form)
+	case "acl modify":
+		form.Set("path", arguments[0])
+		atAPI(ts, http.MethodPut, "/access/acl", form)
+	case "user add":
+		form.Set("userid", arguments[0])
+		atAPI(ts, http.MethodPost, "/access/users", form)
+	case "user modify":
+		atAPI(ts, http.MethodPut, "/access/users/"+arguments[0], form)
+	case "group add":
+		form.Set("groupid", arguments[0])
+		atAPI(ts, http.MethodPost, "/access/groups", form)
+	default:
+		ts.Fatalf("pveum %s: unknown", command)
+	}
+}
+
+// found ID STATUS SUMMARY [HINT] expects a check in the last command's JSON report: a summary, and a hint, that match.
+// found only STATUS … expects no check of another status.
+func found(ts *testscript.TestScript, neg bool, args []string) {
+	var report struct {
+		Targets []struct {
+			Checks []struct{ ID, Status, Summary, Evidence, Hint string }
+		}
+	}
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &report); err != nil || len(report.Targets) == 0 {
+		ts.Fatalf("no report: %v", err)
+	}
+	matches := func(what, pattern, text string) {
+		if !regexp.MustCompile(pattern).MatchString(text) {
+			ts.Fatalf("%s of %s is %q, which does not match %q", what, args[0], text, pattern)
+		}
+	}
+	seen := false
+	for _, c := range report.Targets[0].Checks {
+		switch {
+		case args[0] == "only" && !slices.Contains(args[1:], c.Status):
+			ts.Fatalf("%s: %s: %s (%s; %s)", c.ID, c.Status, c.Summary, c.Evidence, c.Hint)
+		case args[0] == c.ID:
+			seen = true
+			if c.Status != args[1] {
+				ts.Fatalf("%s is %s: %s (%s)", c.ID, c.Status, c.Summary, c.Evidence)
+			}
+			for i, text := range []string{c.Summary, c.Hint, c.Evidence} {
+				if len(args) > 2+i {
+					matches([]string{"summary", "hint", "evidence"}[i], args[2+i], text)
+				}
+			}
+		}
+	}
+	if args[0] != "only" && seen == neg {
+		ts.Fatalf("%s was found: %v", args[0], seen)
+	}
+}
+
+// expand FILE … replaces variables in configurations, and makes them private.
+func expand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: expand FILE …")
+	}
+	for _, file := range args {
+		text := os.Expand(ts.ReadFile(file), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(file), []byte(text), 0o600))
+		ts.Check(os.Chmod(ts.MkAbs(file), 0o600))
+	}
+}
