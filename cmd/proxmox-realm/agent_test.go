@@ -231,6 +231,54 @@ func TestAgentKeepsTheRealm(t *testing.T) {
 	}
 }
 
+// SIGTERM waits for the write in hand, and is no failure.
+func TestAgentEndsTheWriteInHand(t *testing.T) {
+	l := newLab(t, "empty")
+	agentSettings(t, l, "agent: {interval: 1h, listen: \"127.0.0.1:0\"}\n")
+	arrived, reached := when()
+	signalled := make(chan struct{})
+	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/domains", Before: func() { arrived(); <-signalled }})
+	defer remove()
+	p := startAgent(t, l)
+	reach(t, reached)
+	if code, text := p.get("/readyz"); code != http.StatusServiceUnavailable {
+		t.Errorf("ready before the first run has ended: %s", text)
+	}
+	p.signal(syscall.SIGTERM)
+	await(t, p.events, "STOPPING=1")
+	close(signalled)
+	p.ends(0)
+	if _, ok := l.PVE.Realm(lab.RealmName); !ok {
+		t.Error("the write in hand was cut short")
+	}
+}
+
+// A Proxmox that answers 595 for a while: the agent goes on, tells once, and mends the realm when it can, here on SIGHUP.
+func TestAgentOutlastsProxmox(t *testing.T) {
+	l := newLab(t, "drifted")
+	agentSettings(t, l, "agent: {interval: 1s, listen: \"127.0.0.1:0\"}\n")
+	remove := l.PVE.Inject(pve.Rule{Status: 595, Reason: "Connection refused"})
+	p := startAgent(t, l)
+	await(t, p.lines, "the realm needs attention")
+	for range 3 { // three runs, of which the first is told
+		p.signal(syscall.SIGHUP)
+		await(t, p.lines, "configuration reloaded")
+		await(t, p.events, "next run at")
+	}
+	remove()
+	p.signal(syscall.SIGHUP)
+	for line := range p.lines {
+		if strings.Contains(line, "needs attention") {
+			t.Errorf("told again: %s", line)
+		}
+		if strings.Contains(line, "as declared again") {
+			break
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	p.ends(0)
+}
+
 func TestAgentRefusesABrokenConfiguration(t *testing.T) {
 	l := newLab(t, "empty")
 	agentSettings(t, l, "nonsense: true\n")

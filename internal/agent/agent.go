@@ -61,14 +61,18 @@ func Run(ctx context.Context, o Options) error {
 	}
 	a.web = a.serve(o.Listener)
 	defer func() { a.web.close() }() // the one that there is by then
-	stopping := context.AfterFunc(ctx, func() { a.systemd.say("STOPPING=1", "STATUS=stopping") })
-	defer stopping()
+	stopping := make(chan struct{})
+	context.AfterFunc(ctx, func() { // at once, though a write in hand may take its time
+		defer close(stopping)
+		a.systemd.say("STOPPING=1", "STATUS=stopping")
+	})
 	watchdog, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	go a.systemd.watch(watchdog, a.status.alive)
 
 	a.systemd.say("READY=1", "STATUS=first run")
 	a.loop(ctx)
+	<-stopping
 	a.Log.Info("agent stops")
 	return nil
 }

@@ -114,6 +114,9 @@ func TestWeb(t *testing.T) {
 func TestMetricsTellOfTheAgent(t *testing.T) {
 	s := shown()
 	s.ran(fine())
+	if len(s.targets) != 1 {
+		t.Errorf("a target that is gone is kept: %v", s.targets)
+	}
 	s.ran(fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: fault.New(fault.Locked, "x")})
 	text := string(s.metrics())
 	for _, want := range []string{
