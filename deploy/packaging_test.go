@@ -467,4 +467,15 @@ func TestManualPagesAreClean(t *testing.T) {
 			}
 		}
 	}
+	units, err := filepath.Glob("systemd/proxmox-realm*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range units {
+		for _, r := range regexp.MustCompile(`man:([a-z-]+)\((\d)\)`).FindAllStringSubmatch(read(t, path), -1) {
+			if !slices.Contains(pages, filepath.Join(dir, "usr/share/man/man"+r[2], r[1]+"."+r[2]+".gz")) {
+				t.Errorf("%s refers to %s(%s), which is no page", path, r[1], r[2])
+			}
+		}
+	}
 }
