@@ -25,7 +25,7 @@ var catalog = []Entry{
 	{ProxmoxPermissions, "the credentials may do what the plan needs"},
 	{ProxmoxRealm, "the realm is there and as desired"},
 	{ProxmoxDiscovery, "Proxmox itself discovers the issuer, and its authorization URL carries client id, scopes, redirect URL, S256 and nonce as expected"},
-	{ProxmoxUsers, "with autocreate off the realm has users, and their names fit 64 characters"},
+	{ProxmoxUsers, "with autocreate off the realm has users, and their names fit 64 characters; warns where no user or group of the realm has a role"},
 }
 
 // Catalog returns every check of realm, issuer and client, in the order in which they are shown.
