@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,11 +49,10 @@ var release = sync.OnceValues(func() (string, error) {
 var scratch string
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	m.Run() // its result becomes the exit code
 	if scratch != "" {
 		_ = os.RemoveAll(scratch)
 	}
-	os.Exit(code)
 }
 
 // checkout copies the tree as git sees it, changes included, into a repository of its own with one commit.
@@ -102,12 +102,21 @@ func build(dir string) error {
 	if err := yaml.Unmarshal(text, &configuration); err != nil {
 		return err
 	}
-	for _, b := range configuration["builds"].([]any) {
-		b.(map[string]any)["goos"] = []string{"linux"}
-		b.(map[string]any)["goarch"] = []string{runtime.GOARCH}
-	}
-	for _, p := range configuration["nfpms"].([]any) {
-		p.(map[string]any)["formats"] = []string{"deb"}
+	for section, less := range map[string]map[string]any{
+		"builds": {"goos": []string{"linux"}, "goarch": []string{runtime.GOARCH}},
+		"nfpms":  {"formats": []string{"deb"}},
+	} {
+		entries, _ := configuration[section].([]any)
+		if len(entries) == 0 {
+			return errors.New(".goreleaser.yaml has no " + section)
+		}
+		for _, entry := range entries {
+			settings, ok := entry.(map[string]any)
+			if !ok {
+				return errors.New(".goreleaser.yaml: an entry of " + section + " is no mapping")
+			}
+			maps.Copy(settings, less)
+		}
 	}
 	if text, err = yaml.Marshal(configuration); err != nil {
 		return err
