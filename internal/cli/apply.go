@@ -58,6 +58,9 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 			if a.quiet {
 				return a.finishQuietly(cmd.Context(), c, f, result, remind)
 			}
+			if recover && a.output == "text" {
+				result.Command = "recover" // it looked at what was saved, not at what is declared
+			}
 			return a.finish(result, false)
 		},
 	}

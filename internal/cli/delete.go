@@ -56,7 +56,7 @@ func (a *app) delete(cmd *cobra.Command, name string, yes bool, o fleet.Options)
 	run := a.fleet(c).Delete(cmd.Context(), o)
 	err = a.finish(run, false)
 	for _, t := range run.Targets {
-		if t.Saved != "" && a.output == "text" && !a.quiet {
+		if t.Saved != "" && !a.quiet {
 			a.say("note", fmt.Sprintf("realm %s of %s is kept in %s", t.Realm, t.Endpoint, t.Saved))
 		}
 	}

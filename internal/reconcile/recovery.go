@@ -67,7 +67,10 @@ func (rc Recovery) save(stored realm.Current) error {
 // archive keeps a realm that is about to be deleted, for people; it is no recovery file. It returns the file's path.
 func (rc Recovery) archive(stored realm.Current, now time.Time) (string, error) {
 	name := "deleted-" + rc.Realm + "@" + url.PathEscape(rc.Target) + "-" + now.UTC().Format("20060102T150405.000Z") + ".json"
-	return filepath.Join(rc.Dir, name), rc.write(name, stored)
+	if err := rc.write(name, stored); err != nil {
+		return "", err
+	}
+	return filepath.Join(rc.Dir, name), nil
 }
 
 func (rc Recovery) write(name string, stored realm.Current) (err error) {
@@ -106,37 +109,37 @@ func (rc Recovery) write(name string, stored realm.Current) (err error) {
 	return nil
 }
 
-// load reads the recovery file of this target and realm.
-func (rc Recovery) load() (realm.Current, error) {
+// load reads the recovery file of this target and realm, and when it was written.
+func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 	if rc.Dir == "" {
-		return realm.Current{}, errNothingSaved
+		return realm.Current{}, time.Time{}, errNothingSaved
 	}
 	info, err := os.Lstat(rc.path())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return realm.Current{}, errNothingSaved
+		return realm.Current{}, time.Time{}, errNothingSaved
 	case err != nil:
-		return realm.Current{}, rc.unusable("cannot be read: %v", err)
+		return realm.Current{}, time.Time{}, rc.unusable("cannot be read: %v", err)
 	case !info.Mode().IsRegular() || info.Size() > maxSaved:
-		return realm.Current{}, rc.unusable("is not a file that this program wrote")
+		return realm.Current{}, time.Time{}, rc.unusable("is not a file that this program wrote")
 	}
 	content, err := os.ReadFile(rc.path())
 	if err != nil {
-		return realm.Current{}, rc.unusable("cannot be read: %v", err)
+		return realm.Current{}, time.Time{}, rc.unusable("cannot be read: %v", err)
 	}
 	var saved savedRealm
 	if err := json.Unmarshal(content, &saved); err != nil {
-		return realm.Current{}, rc.unusable("was cut short while it was written, before anything was deleted")
+		return realm.Current{}, time.Time{}, rc.unusable("was cut short while it was written, before anything was deleted")
 	}
 	shared := slices.ContainsFunc(saved.Endpoints, func(e string) bool { return slices.Contains(rc.Endpoints, e) })
 	if saved.Version != 1 || saved.Realm != rc.Realm || !shared {
-		return realm.Current{}, rc.unusable("belongs to realm %q of %v", saved.Realm, saved.Endpoints)
+		return realm.Current{}, time.Time{}, rc.unusable("belongs to realm %q of %v", saved.Realm, saved.Endpoints)
 	}
-	stored, err := realm.ParseCurrent(saved.Stored)
+	stored, err = realm.ParseCurrent(saved.Stored)
 	if err != nil {
-		return realm.Current{}, rc.unusable("holds no realm")
+		return realm.Current{}, time.Time{}, rc.unusable("holds no realm")
 	}
-	return stored, nil
+	return stored, saved.SavedAt, nil
 }
 
 func (rc Recovery) unusable(format string, args ...any) error {

@@ -53,7 +53,7 @@ func TestRecover(t *testing.T) {
 		{"the creation did not take", func(c *cluster) { c.script[create] = trouble{never: true} }, reconcile.Refused, realm.Refuse, fault.RecoveryFile, nil, true},
 		{"the read-back fails", func(c *cluster) { c.script["read#2"] = trouble{err: errDown} }, reconcile.Failed, realm.Create, fault.Unreachable, stored(), true},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		inBubble(t, tt.name, func(t *testing.T) { // an equal realm is watched for a while
 			c, target, _ := interrupted(t)
 			tt.before(c)
 			got := reconcile.Recover(t.Context(), target)
@@ -69,6 +69,54 @@ func TestRecover(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A DELETE that outlives the run which sent it takes effect while the recovery looks on: the file is still there.
+func TestRecoverOutlastsALateDelete(t *testing.T) {
+	inBubble(t, "later", func(t *testing.T) {
+		c, target, _ := interrupted(t)
+		c.put(name, stored())
+		c.script["read#60"] = trouble{before: func() { delete(c.realms, name) }}
+		expect(t, reconcile.Recover(t.Context(), target), reconcile.Changed, realm.Create, "")
+		if !equal(c.realms[name], stored()) || len(pending(t, target)) != 0 {
+			t.Errorf("%v, %v", c.realms[name], pending(t, target))
+		}
+	})
+	inBubble(t, "never", func(t *testing.T) {
+		c, target, _ := interrupted(t)
+		c.put(name, stored())
+		began := time.Now()
+		expect(t, reconcile.Recover(t.Context(), target), reconcile.Unchanged, realm.None, "")
+		if took := time.Since(began); took != 75*time.Second || len(pending(t, target)) != 0 {
+			t.Errorf("watched for %s, %v", took, pending(t, target))
+		}
+	})
+	inBubble(t, "a file of yesterday", func(t *testing.T) {
+		c, target, _ := interrupted(t)
+		c.put(name, stored())
+		time.Sleep(24 * time.Hour)
+		began := time.Now()
+		expect(t, reconcile.Recover(t.Context(), target), reconcile.Unchanged, realm.None, "")
+		if took := time.Since(began); took != 0 {
+			t.Errorf("watched for %s", took)
+		}
+	})
+	inBubble(t, "interrupted", func(t *testing.T) {
+		c, target, _ := interrupted(t)
+		c.put(name, stored())
+		ctx, cancel := context.WithCancelCause(t.Context())
+		c.script["read#9"] = trouble{before: func() { cancel(fault.New(fault.Interrupted, "interrupted")) }}
+		expect(t, reconcile.Recover(ctx, target), reconcile.Failed, realm.None, fault.Interrupted)
+		if len(pending(t, target)) != 1 {
+			t.Error("the file is gone")
+		}
+	})
+}
+
+// inBubble is t.Run where time passes at once.
+func inBubble(t *testing.T, name string, f func(*testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
 func TestRecoverWithoutAFile(t *testing.T) {
@@ -270,9 +318,10 @@ func TestDelete(t *testing.T) {
 	c.put(name, stored())
 	target = aim(t, c, &provider{}, spec())
 	target.Recovery.Dir = ""
-	expect(t, reconcile.Delete(t.Context(), target), reconcile.Failed, realm.Delete, fault.Internal)
-	if c.writes() != 0 {
-		t.Errorf("deleted without saving: %v", c.calls)
+	got := reconcile.Delete(t.Context(), target)
+	expect(t, got, reconcile.Failed, realm.Delete, fault.Internal)
+	if c.writes() != 0 || got.Saved != "" {
+		t.Errorf("deleted without saving: %v; saved %q", c.calls, got.Saved)
 	}
 }
 

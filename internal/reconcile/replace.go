@@ -161,11 +161,12 @@ func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
 // Recover ends a replace that was cut short: it creates the saved realm where it is absent, forgets it
 // where it is there and equal, and refuses where it differs.
 func Recover(ctx context.Context, t Target) Result {
-	return start(t, Options{}).finish(ctx, func(r *run) error { return r.recover(r.shield(ctx)) })
+	return start(t, Options{}).finish(ctx, func(r *run) error { return r.recover(ctx) })
 }
 
-func (r *run) recover(ctx context.Context) error {
-	saved, err := r.Recovery.load()
+func (r *run) recover(interruptible context.Context) error {
+	ctx := r.shield(interruptible)
+	saved, at, err := r.Recovery.load()
 	if errors.Is(err, errNothingSaved) {
 		r.action = realm.None
 		r.warn("no replace was cut short: there is nothing to recover")
@@ -179,6 +180,11 @@ func (r *run) recover(ctx context.Context) error {
 		return err
 	}
 	r.action = realm.None
+	if current.Exists && current.SameAs(saved) {
+		if current, err = r.outlast(interruptible, current, at); err != nil {
+			return err
+		}
+	}
 	if !current.Exists {
 		r.action = realm.Create
 		if err := r.recreate(ctx, realm.RestoreParams(r.Spec.Name, saved)); err != nil {
@@ -193,6 +199,24 @@ func (r *run) recover(ctx context.Context) error {
 			WithHint("where the realm is as you want it, remove the file")
 	}
 	return r.Recovery.remove()
+}
+
+// outlast watches a realm for as long as a DELETE may take effect that was under way when its replace was cut short, and
+// returns the realm as it is then: whoever forgets the file before can lose what nobody else has.
+func (r *run) outlast(ctx context.Context, current realm.Current, saved time.Time) (_ realm.Current, err error) {
+	left := min(lateDelete-time.Since(saved), lateDelete) // a clock may have been set back
+	if left > 0 {
+		r.Log.Warn("watching the realm: a DELETE may still be under way", "realm", r.Spec.Name, "for", left.Round(time.Second))
+	}
+	for deadline := time.Now().Add(left); current.Exists && time.Now().Before(deadline); {
+		if err := sleep(ctx, watchEach); err != nil {
+			return current, err
+		}
+		if current, err = r.Realms.Realm(context.WithoutCancel(ctx), r.Spec.Name); err != nil {
+			return current, err
+		}
+	}
+	return current, nil
 }
 
 // Delete saves an OpenID Connect realm, then removes it. An absent realm is nothing to do.

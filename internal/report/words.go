@@ -66,6 +66,8 @@ func verdict(command string, t fleet.Target) string {
 		switch {
 		case command == "delete":
 			return " does not exist: there is nothing to delete"
+		case command == "recover":
+			return " is left as it is"
 		case !asks(command):
 			return " is as declared"
 		case slices.ContainsFunc(t.Checks, func(c check.Check) bool { return c.Status != check.Skip }):
