@@ -105,7 +105,7 @@ func waits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: waits TEXT COMMAND …")
 	}
-	w := &waiter{cmd: exec.Command(args[1], args[2:]...)} //nolint:gosec // the script's own command
+	w := &waiter{cmd: exec.Command(args[1], args[2:]...)}
 	w.cmd.Dir, w.cmd.Stdout = ts.MkAbs("."), &w.shown
 	w.cmd.Env = append(append(os.Environ(), theLab(ts).Environ()...), "HOME="+ts.Getenv("HOME"), "GORACE="+ts.Getenv("GORACE"))
 	stderr, err := w.cmd.StderrPipe()
@@ -166,7 +166,7 @@ func ends(ts *testscript.TestScript, neg bool, args []string) {
 	if w == nil {
 		ts.Fatalf("nothing waits")
 	}
-	for w.line() { //nolint:revive // collects until the program closes its stderr
+	for w.line() {
 	}
 	var failed *exec.ExitError
 	if err := w.cmd.Wait(); err != nil && !errors.As(err, &failed) {

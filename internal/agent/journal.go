@@ -100,13 +100,13 @@ func (j *journal) say(about, state string, level slog.Level, message string, arg
 		return
 	}
 	j.lasting[about] = state
-	j.log.Log(context.Background(), level, message, args...)
+	j.log.Log(context.Background(), level, message, args...) //nolint:sloglint // constant where it is called
 }
 
 // end writes that something is over, if it was there.
 func (j *journal) end(about, message string, args ...any) {
 	if was, lasted := j.lasting[about]; lasted {
 		delete(j.lasting, about)
-		j.log.Info(message, append(args, "was", was)...)
+		j.log.Info(message, append(args, "was", was)...) //nolint:sloglint // constant where it is called
 	}
 }

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"log/slog"
 
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fault"

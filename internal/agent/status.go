@@ -82,7 +82,7 @@ func (s *status) ran(run fleet.Run) {
 	for _, t := range run.Targets {
 		p := s.targets[t.Name]
 		// A target that is changed and then unchanged has been in order all the time.
-		if p.since.IsZero() || p.outcome != t.Outcome && !(settled(p.outcome) && settled(t.Outcome)) {
+		if p.since.IsZero() || p.outcome != t.Outcome && (!settled(p.outcome) || !settled(t.Outcome)) {
 			p.since = now
 		}
 		p.outcome = t.Outcome

@@ -96,8 +96,16 @@ func TestWeb(t *testing.T) {
 		method, path string
 		code         int
 	}{
-		{"GET", "/", 200}, {"HEAD", "/", 200}, {"GET", "/metrics", 200}, {"GET", "/healthz", 200}, {"GET", "/readyz", 200},
-		{"GET", "/debug/pprof/", 404}, {"GET", "/index.html", 404}, {"POST", "/", 405}, {"DELETE", "/metrics", 405}, {"OPTIONS", "/", 405},
+		{"GET", "/", 200},
+		{"HEAD", "/", 200},
+		{"GET", "/metrics", 200},
+		{"GET", "/healthz", 200},
+		{"GET", "/readyz", 200},
+		{"GET", "/debug/pprof/", 404},
+		{"GET", "/index.html", 404},
+		{"POST", "/", 405},
+		{"DELETE", "/metrics", 405},
+		{"OPTIONS", "/", 405},
 	} {
 		r := get(t, s, tt.method, tt.path)
 		if r.StatusCode != tt.code {

@@ -44,7 +44,7 @@ func install(dir string) error {
 		{"ansible-galaxy", "collection", "build", "../../deploy/ansible", "--output-path", dir},
 		{"ansible-galaxy", "collection", "install", filepath.Join(dir, "proxmox_realm-sso-1.0.0.tar.gz"), "--offline", "-p", installed.collections},
 	} {
-		c := exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // the words are above, and TestMain has no context
+		c := exec.Command(command[0], command[1:]...)
 		c.Env = append(os.Environ(), "ANSIBLE_HOME="+dir, "ANSIBLE_COLLECTIONS_PATH="+installed.collections)
 		if out, err := c.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", strings.Join(command, " "), err, out)
@@ -188,7 +188,7 @@ func TestEnvironment(t *testing.T) {
 	witness := filepath.Join(c.dir, "witness")
 	script := fmt.Sprintf("#!/bin/sh\n{ cat /proc/[0-9]*/cmdline; cat /proc/$$/environ; } 2>/dev/null | tr '\\0' '\\n' >>%s\nexec %s \"$@\"\n", witness, installed.binary)
 	wrapper := filepath.Join(c.dir, "wrapper")
-	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	out, err := c.play("testdata/environment.yml", []string{
@@ -264,7 +264,7 @@ func TestExampleRealm(t *testing.T) {
 func TestExampleCommand(t *testing.T) {
 	c := newController(t, "drifted")
 	fake := filepath.Join(c.dir, "fake")
-	if err := os.WriteFile(fake, []byte("#!/bin/sh\ncat \""+c.dir+"/$5.json\" 2>/dev/null\nexit \"$5\"\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(fake, []byte("#!/bin/sh\ncat \""+c.dir+"/$5.json\" 2>/dev/null\nexit \"$5\"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	targets := func(pairs ...string) {
@@ -361,7 +361,7 @@ esac
 	if err := os.Mkdir(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bin, "pveum"), []byte(pveum), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(bin, "pveum"), []byte(pveum), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	u, _ := url.Parse(c.PVE.URL())

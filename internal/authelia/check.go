@@ -485,7 +485,7 @@ func (c *checker) difference(want string, registered []word, line int) string {
 		if err != nil || !strings.EqualFold(u.Hostname(), w.Hostname()) {
 			continue
 		}
-		how := ""
+		var how string
 		switch {
 		case strings.TrimSpace(r.text) == want:
 			how = "surrounding white space"

@@ -203,8 +203,10 @@ func TestWhatFileFiltersFillInIsSkipped(t *testing.T) {
 		{"secret with doubled dollars", digest, "'$$pbkdf2-sha512$$310000$$a$$b'", []check.ID{authelia.CheckSecret, authelia.CheckDigest}, 40},
 		{"redirect URI", "'https://pve2.example.com:8006'", "'https://pve2.{{ env \"DOMAIN\" }}:8006'", []check.ID{authelia.CheckRedirect}, 45},
 		{"redirect URI with a variable", "'https://pve2.example.com:8006'", "'https://pve2.$DOMAIN:8006'", []check.ID{authelia.CheckRedirect}, 45},
-		{"block scalar elsewhere", "          -----BEGIN PRIVATE KEY-----\n          a-private-key-that-nobody-may-see\n          -----END PRIVATE KEY-----\n",
-			"\n\n{{ secret \"/secrets/oidc.key\" | indent 10 }}\n", nil, 0},
+		{
+			"block scalar elsewhere", "          -----BEGIN PRIVATE KEY-----\n          a-private-key-that-nobody-may-see\n          -----END PRIVATE KEY-----\n",
+			"\n\n{{ secret \"/secrets/oidc.key\" | indent 10 }}\n", nil, 0,
+		},
 		{"value that is no YAML as it stands", "'an-hmac-secret-that-nobody-may-see'", "{{ secret \"/secrets/hmac\" | mindent 0 \"|\" | msquote }}", nil, 0},
 		{"condition around keys", "        require_pkce: true\n", "{{- if true }}\n        require_pkce: true\n{{- else }}\n        require_pkce: false\n{{- end }}\n", nil, 0},
 		{"clients from elsewhere", "      - client_id: 'proxmox'", "{{ fileContent \"/clients.yml\" | nindent 6 }}\n      - client_id: 'other'", allButFile(), 38},

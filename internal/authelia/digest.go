@@ -66,7 +66,7 @@ func digest(key secret.Secret, with Algorithm, cost int) (string, error) {
 	case PBKDF2:
 		hash, err = pbkdf2.New(pbkdf2.WithVariant(pbkdf2.VariantSHA512), pbkdf2.WithIterations(cost), pbkdf2.WithSaltLength(16))
 	case Argon2id: // RFC 9106 section 4, second recommended option
-		hash, err = argon2.New(argon2.WithVariantID(), argon2.WithM(uint32(cost)), argon2.WithT(3), argon2.WithP(4), argon2.WithK(32), argon2.WithS(16)) //nolint:gosec // our own constants
+		hash, err = argon2.New(argon2.WithVariantID(), argon2.WithM(uint32(cost)), argon2.WithT(3), argon2.WithP(4), argon2.WithK(32), argon2.WithS(16))
 	case Bcrypt:
 		hash, err = bcrypt.New(bcrypt.WithCost(cost))
 	case Scrypt:

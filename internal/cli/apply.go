@@ -16,7 +16,7 @@ import (
 
 func (a *app) applyCommand() *cobra.Command {
 	var o fleet.Options
-	var recover bool
+	var recovering bool
 	var remind time.Duration
 	var metrics string
 	cmd := &cobra.Command{
@@ -30,7 +30,7 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 		Example: "  proxmox-realm apply\n  proxmox-realm apply --wait 10m   # a new key: then restart Authelia\n  proxmox-realm apply -q           # cron",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if recover && (o.Replace || o.NoGate || o.Wait > 0) {
+			if recovering && (o.Replace || o.NoGate || o.Wait > 0) {
 				return usage("--recover goes with none of --replace, --no-gate and --wait")
 			}
 			if o.Wait < 0 || o.WaitLock < 0 || remind < 0 {
@@ -48,7 +48,7 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 			f := a.fleet(c)
 			o.Carry = a.quiet
 			run := f.Apply
-			if recover {
+			if recovering {
 				run = f.Recover
 			}
 			stop := a.working("applying")
@@ -58,7 +58,7 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 			if a.quiet {
 				return a.finishQuietly(cmd.Context(), c, f, result, remind)
 			}
-			if recover && a.output == "text" {
+			if recovering && a.output == "text" {
 				result.Command = "recover" // it looked at what was saved, not at what is declared
 			}
 			return a.finish(result, false)
@@ -66,7 +66,7 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.Replace, "replace", false, "delete and create a realm whose username-claim differs: every user gets another claim's name")
-	f.BoolVar(&recover, "recover", false, "end a replace that was cut short")
+	f.BoolVar(&recovering, "recover", false, "end a replace that was cut short")
 	f.BoolVar(&o.NoGate, "no-gate", false, "write whatever the issuer says")
 	f.DurationVar(&o.Wait, "wait", 0, "keep asking for `DURATION` while the gate holds the change back")
 	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait for `DURATION` while another run holds the lock")

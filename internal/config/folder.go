@@ -87,7 +87,7 @@ func MakePrivate(dir string) error {
 		return fault.New(fault.Config, "%s %s", dir, what).
 			WithHint("remove it, or set lock_file and state_dir to places that only this user can write")
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the folders above, such as ~/.local/state, are not ours alone
 		return fmt.Errorf("making %s: %w", filepath.Dir(dir), err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

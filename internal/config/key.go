@@ -189,7 +189,8 @@ const (
 var index = sync.OnceValue(func() (x struct {
 	path, env map[string]*key
 	section   map[string]bool
-}) {
+},
+) {
 	x.path, x.env, x.section = map[string]*key{}, map[string]*key{}, map[string]bool{}
 	keys := table()
 	for i := range keys {

@@ -24,6 +24,18 @@ type setting struct {
 	at    place
 }
 
+// text is the value of a key that holds one.
+func (s setting) text() string {
+	text, _ := s.value.(string) // the key's kind says so
+	return text
+}
+
+// words are the value of a list.
+func (s setting) words() []string {
+	words, _ := s.value.([]string) // the key's kind says so
+	return words
+}
+
 func newLayer() layer { return layer{settings: map[string]setting{}, refused: map[string]bool{}} }
 
 func (l layer) has(path string) bool { _, ok := l.settings[path]; return ok }
@@ -72,7 +84,7 @@ func (l layer) complete(problems *Problems) {
 		problems.add(l.settings[path].at, message)
 	}
 	if unset, ok := l.settings["realm.unset"]; ok {
-		for _, name := range unset.value.([]string) {
+		for _, name := range unset.words() {
 			for _, path := range pathsOf(realm.Property(name)) {
 				if l.has(path) {
 					problems.add(unset.at, "names "+name+", which "+path+" sets: keep one of them")
@@ -115,7 +127,7 @@ func prune(layers []layer) []layer {
 			}
 		}
 		if unset, ok := out[i].settings["realm.unset"]; ok {
-			left := slices.DeleteFunc(slices.Clone(unset.value.([]string)), func(name string) bool { return set[name] })
+			left := slices.DeleteFunc(slices.Clone(unset.words()), func(name string) bool { return set[name] })
 			out[i].settings["realm.unset"] = setting{value: left, at: unset.at}
 			for _, name := range left {
 				for _, path := range pathsOf(realm.Property(name)) {

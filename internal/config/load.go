@@ -158,10 +158,10 @@ func (l *loader) distinct() {
 		var urls []string
 		for _, m := range []layer{l.base, target} {
 			if s, ok := m.settings["realm.name"]; ok {
-				name = s.value.(string)
+				name = s.text()
 			}
 			if s, ok := m.settings["proxmox.endpoints"]; ok {
-				urls = s.value.([]string)
+				urls = s.words()
 			}
 		}
 		for _, url := range urls {
@@ -195,8 +195,10 @@ func (l *loader) selectTargets() {
 	for _, over := range []layer{l.variable, l.flags} {
 		for _, k := range table() {
 			if s, set := over.settings[k.Path]; set && (strings.HasPrefix(k.Path, "proxmox.") || k.Path == "realm.name") {
-				l.problems.append(Problem{Key: s.at.key, Message: "must not be given for several targets: one cluster's address or credentials would reach the others",
-					Hint: "name one target with -t"})
+				l.problems.append(Problem{
+					Key: s.at.key, Message: "must not be given for several targets: one cluster's address or credentials would reach the others",
+					Hint: "name one target with -t",
+				})
 			}
 		}
 	}

@@ -160,8 +160,11 @@ func TestGroupsAreReplacedAsAWhole(t *testing.T) {
 		{"endpoint over endpoints", cluster + issuer, []string{"PROXMOX_REALM_PROXMOX_ENDPOINT=[2001:db8::1]"}, nil, func(p Proxmox, _ realm.Values) bool {
 			return slices.Equal(p.Endpoints, []string{"https://[2001:db8::1]:8006"}) && p.Token.IsSet()
 		}},
-		{"client key over its file", cluster + "realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_file: /nonexistent}\n",
-			[]string{"PROXMOX_REALM_REALM_CLIENT_KEY=a-key"}, nil, func(_ Proxmox, vs realm.Values) bool { return vs[realm.ClientKey].String() != "" }},
+		{
+			"client key over its file", cluster + "realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_file: /nonexistent}\n",
+			[]string{"PROXMOX_REALM_REALM_CLIENT_KEY=a-key"},
+			nil, func(_ Proxmox, vs realm.Values) bool { return vs[realm.ClientKey].String() != "" },
+		},
 		{"a value over a removal", cluster + issuer[:len(issuer)-2] + ", unset: [comment, prompt]}\n", nil, []string{"realm.comment=x"}, func(_ Proxmox, vs realm.Values) bool {
 			return vs[realm.Comment].String() == "x"
 		}},
@@ -325,8 +328,13 @@ func TestForeignVariables(t *testing.T) {
 
 func TestFlagsAloneAreEnough(t *testing.T) {
 	o := Options{Env: []string{"HOME=/nonexistent"}, Flags: []FlagValue{
-		{"proxmox.endpoints", "pve1"}, {"proxmox.endpoints", "pve2"}, {"proxmox.username", "root@pam"},
-		{"realm.issuer_url", "https://auth.example.com"}, {"realm.client_id", "proxmox"}, {"realm.scopes", "openid groups"}, {"realm.autocreate", "true"},
+		{"proxmox.endpoints", "pve1"},
+		{"proxmox.endpoints", "pve2"},
+		{"proxmox.username", "root@pam"},
+		{"realm.issuer_url", "https://auth.example.com"},
+		{"realm.client_id", "proxmox"},
+		{"realm.scopes", "openid groups"},
+		{"realm.autocreate", "true"},
 	}}
 	if _, err := os.Stat("/etc/proxmox-realm/config.yaml"); err == nil {
 		o.File = "/dev/null" // a machine that has a configuration

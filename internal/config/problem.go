@@ -35,7 +35,7 @@ func (p Problem) String() string {
 }
 
 // Problems are all mistakes of a configuration, those of the file first, by line.
-type Problems []Problem
+type Problems []Problem //nolint:errname // the plural of what it holds says more
 
 // Error returns one problem a line.
 func (ps Problems) Error() string {

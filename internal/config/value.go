@@ -220,8 +220,8 @@ const tokenForm = "user@realm!id=secret"
 
 // token checks the form of an API token (PVE::AccessControl, token_full_regex).
 func token(text string) (string, error) {
-	refuse := func(format string, args ...any) (string, error) {
-		return "", fmt.Errorf("must be a token of the form "+tokenForm+": "+format, args...)
+	refuse := func(why string) (string, error) {
+		return "", errors.New("must be a token of the form " + tokenForm + ": " + why)
 	}
 	if strings.ContainsFunc(text, unicode.IsSpace) {
 		return refuse("this one contains white space")

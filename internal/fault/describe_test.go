@@ -17,18 +17,30 @@ func TestDescribe(t *testing.T) {
 		want fault.Error
 	}{
 		{"a fault", denied, fault.Error{Code: fault.PermissionDenied, Message: "the privilege is missing", Hint: "run pveum"}},
-		{"with what was being done", fmt.Errorf("read realm: %w", denied),
-			fault.Error{Code: fault.PermissionDenied, Message: "read realm: the privilege is missing", Hint: "run pveum"}},
-		{"the cause's text is not shown", denied.Because(errors.New("secret details")),
-			fault.Error{Code: fault.PermissionDenied, Message: "the privilege is missing", Hint: "run pveum"}},
-		{"the cause's hint counts where there is no other", fault.New(fault.Held, "held").Because(denied),
-			fault.Error{Code: fault.Held, Message: "held", Hint: "run pveum"}},
-		{"the outermost hint wins", fault.New(fault.Held, "held").WithHint("wait").Because(denied),
-			fault.Error{Code: fault.Held, Message: "held", Hint: "wait"}},
-		{"joined", errors.Join(unknown, denied, unknown),
-			fault.Error{Code: fault.Config, Message: "line 3: unknown key\nthe privilege is missing\nline 3: unknown key", Hint: "did you mean realm\nrun pveum"}},
-		{"two wrapped", fmt.Errorf("%w, then %w", unknown, denied),
-			fault.Error{Code: fault.Config, Message: "line 3: unknown key, then the privilege is missing", Hint: "did you mean realm\nrun pveum"}},
+		{
+			"with what was being done", fmt.Errorf("read realm: %w", denied),
+			fault.Error{Code: fault.PermissionDenied, Message: "read realm: the privilege is missing", Hint: "run pveum"},
+		},
+		{
+			"the cause's text is not shown", denied.Because(errors.New("secret details")),
+			fault.Error{Code: fault.PermissionDenied, Message: "the privilege is missing", Hint: "run pveum"},
+		},
+		{
+			"the cause's hint counts where there is no other", fault.New(fault.Held, "held").Because(denied),
+			fault.Error{Code: fault.Held, Message: "held", Hint: "run pveum"},
+		},
+		{
+			"the outermost hint wins", fault.New(fault.Held, "held").WithHint("wait").Because(denied),
+			fault.Error{Code: fault.Held, Message: "held", Hint: "wait"},
+		},
+		{
+			"joined", errors.Join(unknown, denied, unknown),
+			fault.Error{Code: fault.Config, Message: "line 3: unknown key\nthe privilege is missing\nline 3: unknown key", Hint: "did you mean realm\nrun pveum"},
+		},
+		{
+			"two wrapped", fmt.Errorf("%w, then %w", unknown, denied),
+			fault.Error{Code: fault.Config, Message: "line 3: unknown key, then the privilege is missing", Hint: "did you mean realm\nrun pveum"},
+		},
 		{"no fault", errors.New("disk full"), fault.Error{Code: fault.Internal, Message: "disk full"}},
 		{"what steers a terminal", errors.New("a\x1b[31m\tb\u202e\r\u009b\xff"), fault.Error{Code: fault.Internal, Message: "a[31m b\uFFFD"}},
 	} {

@@ -80,9 +80,7 @@ func (f *Fleet) Apply(ctx context.Context, o Options) Run {
 
 // Recover ends replaces that were cut short.
 func (f *Fleet) Recover(ctx context.Context, o Options) Run {
-	return f.alone(ctx, "apply", o, func(ctx context.Context, t reconcile.Target) reconcile.Result {
-		return reconcile.Recover(ctx, t)
-	})
+	return f.alone(ctx, "apply", o, reconcile.Recover)
 }
 
 // Verify runs every check and changes nothing.

@@ -144,8 +144,8 @@ func WriteFile(path string, content []byte, mode os.FileMode) (err error) {
 		_ = file.Close()
 		return err
 	}
-	if err = file.Close(); err != nil {
-		return err
+	if err = file.Close(); err == nil {
+		err = os.Rename(file.Name(), path)
 	}
-	return os.Rename(file.Name(), path)
+	return err
 }

@@ -34,36 +34,76 @@ func TestClientQuestions(t *testing.T) {
 		says   []string
 	}{
 		{"right", nil, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, nil},
-		{"a wrong key", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = secret.New("wrong-key-0123") },
-			outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"401 invalid_client", "restart Authelia"}},
+		{
+			"a wrong key", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = secret.New("wrong-key-0123") },
+			outcomes{issuer.Rejected, issuer.Accepted},
+			[2]check.Status{check.Fail, check.Pass},
+			[]string{"401 invalid_client", "restart Authelia"},
+		},
 		{"a client registered for client_secret_post", func(s *lab.Server, _ *issuer.Question) {
 			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, AuthMethod: "client_secret_post", RedirectURIs: []string{redirectURL}})
 		}, outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"token_endpoint_auth_method: 'client_secret_basic'"}},
-		{"an unknown client", func(s *lab.Server, _ *issuer.Question) { s.RemoveClient("proxmox") },
-			outcomes{issuer.Rejected, issuer.Rejected}, [2]check.Status{check.Fail, check.Fail}, []string{"The requested OAuth 2.0 Client does not exist", "realm.client_id"}},
-		{"no key, where one is wanted", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = secret.Secret{} },
-			outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"realm.client_key_file"}},
-		{"a key that is not known here", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey, q.KeyUnknown = secret.Secret{}, true },
-			outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, nil},
-		{"a redirect URL with a slash", func(s *lab.Server, q *issuer.Question) { q.RedirectURLs = []string{redirectURL, redirectURL + "/"} },
-			outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"exactly so: " + redirectURL + "/", "does not match any", redirectURL + ": accepted"}},
-		{"a guessed redirect URL", func(s *lab.Server, q *issuer.Question) {
-			q.RedirectURLs, q.RedirectsDeclared = []string{"https://10.0.0.1:8006"}, false
+		{
+			"an unknown client", func(s *lab.Server, _ *issuer.Question) { s.RemoveClient("proxmox") },
+			outcomes{issuer.Rejected, issuer.Rejected},
+			[2]check.Status{check.Fail, check.Fail},
+			[]string{"The requested OAuth 2.0 Client does not exist", "realm.client_id"},
 		},
-			outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Warn}, []string{"verify.redirect_urls"}},
-		{"no redirect URL", func(s *lab.Server, q *issuer.Question) { q.RedirectURLs = nil },
-			outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Skip}, nil},
-		{"a scope that the client may not ask for", func(s *lab.Server, q *issuer.Question) { q.Login.Scopes = []string{"openid", "offline_access"} },
-			outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"offline_access", "realm.scopes"}},
+		{
+			"no key, where one is wanted", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = secret.Secret{} },
+			outcomes{issuer.Rejected, issuer.Accepted},
+			[2]check.Status{check.Fail, check.Pass},
+			[]string{"realm.client_key_file"},
+		},
+		{
+			"a key that is not known here", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey, q.KeyUnknown = secret.Secret{}, true },
+			outcomes{issuer.NoVerdict, issuer.Accepted},
+			[2]check.Status{check.Skip, check.Pass},
+			nil,
+		},
+		{
+			"a redirect URL with a slash", func(s *lab.Server, q *issuer.Question) { q.RedirectURLs = []string{redirectURL, redirectURL + "/"} },
+			outcomes{issuer.Accepted, issuer.Rejected},
+			[2]check.Status{check.Pass, check.Fail},
+			[]string{"exactly so: " + redirectURL + "/", "does not match any", redirectURL + ": accepted"},
+		},
+		{
+			"a guessed redirect URL", func(s *lab.Server, q *issuer.Question) {
+				q.RedirectURLs, q.RedirectsDeclared = []string{"https://10.0.0.1:8006"}, false
+			},
+			outcomes{issuer.Accepted, issuer.Rejected},
+			[2]check.Status{check.Pass, check.Warn},
+			[]string{"verify.redirect_urls"},
+		},
+		{
+			"no redirect URL", func(s *lab.Server, q *issuer.Question) { q.RedirectURLs = nil },
+			outcomes{issuer.Accepted, issuer.NoVerdict},
+			[2]check.Status{check.Pass, check.Skip},
+			nil,
+		},
+		{
+			"a scope that the client may not ask for", func(s *lab.Server, q *issuer.Question) { q.Login.Scopes = []string{"openid", "offline_access"} },
+			outcomes{issuer.Accepted, issuer.Rejected},
+			[2]check.Status{check.Pass, check.Fail},
+			[]string{"offline_access", "realm.scopes"},
+		},
 		{"a response type that the client may not ask for", func(s *lab.Server, _ *issuer.Question) {
 			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, ResponseTypes: []string{"id_token"}, RedirectURIs: []string{redirectURL}})
 		}, outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"response_types"}},
-		{"asked quietly", func(_ *lab.Server, q *issuer.Question) { q.Quiet = true },
-			outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, []string{"introspection"}},
-		{"a wrong key, asked quietly", func(_ *lab.Server, q *issuer.Question) {
-			q.Quiet, q.Login.ClientKey = true, secret.New("wrong-key-0123")
+		{
+			"asked quietly", func(_ *lab.Server, q *issuer.Question) { q.Quiet = true },
+			outcomes{issuer.Accepted, issuer.Accepted},
+			[2]check.Status{check.Pass, check.Pass},
+			[]string{"introspection"},
 		},
-			outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"request_unauthorized"}},
+		{
+			"a wrong key, asked quietly", func(_ *lab.Server, q *issuer.Question) {
+				q.Quiet, q.Login.ClientKey = true, secret.New("wrong-key-0123")
+			},
+			outcomes{issuer.Rejected, issuer.Accepted},
+			[2]check.Status{check.Fail, check.Pass},
+			[]string{"request_unauthorized"},
+		},
 		{"a token endpoint that fails", func(s *lab.Server, _ *issuer.Question) {
 			s.Inject("/api/oidc/token", lab.Fault{Status: 503, Body: []byte("down for maintenance")})
 		}, outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"503", "down for maintenance"}},
@@ -77,8 +117,12 @@ func TestClientQuestions(t *testing.T) {
 		{"a limit", func(s *lab.Server, _ *issuer.Question) {
 			s.Inject("/api/oidc/token", lab.Fault{Status: 429, Header: http.Header{"Retry-After": {"61"}}})
 		}, outcomes{issuer.RateLimited, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"ask again in 1m1s"}},
-		{"another name of the issuer", func(s *lab.Server, _ *issuer.Question) { s.SetIssuer(s.URL() + "/") },
-			outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"issuer.identity does not hold"}},
+		{
+			"another name of the issuer", func(s *lab.Server, _ *issuer.Question) { s.SetIssuer(s.URL() + "/") },
+			outcomes{issuer.NoVerdict, issuer.Accepted},
+			[2]check.Status{check.Skip, check.Pass},
+			[]string{"issuer.identity does not hold"},
+		},
 		{"a token endpoint without TLS", func(s *lab.Server, _ *issuer.Question) {
 			s.SetMetadata("token_endpoint", "http://127.0.0.1:1/token")
 		}, outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"issuer.endpoints does not hold"}},

@@ -109,7 +109,7 @@ func TestReach(t *testing.T) {
 		{"speaks HTTP", listen(t, func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }), []string{"TLS with", "openssl s_client"}},
 		{"is silent", listen(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }), []string{"TLS with", "no answer within"}},
 		{"old TLS", listen(t, func(c net.Conn) {
-			_ = tls.Server(c, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}).Handshake() //nolint:gosec // old on purpose
+			_ = tls.Server(c, &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}).Handshake()
 		}), []string{"TLS with", "TLS 1.2"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -36,9 +36,11 @@ var rules = []rule{
 
 // pass, warn, fail and skip are findings whose id is still to come.
 func pass(format string, args ...any) check.Check { return check.Passed("", format, args...) }
+
 func warn(hint, format string, args ...any) check.Check {
 	return check.Warned("", hint, format, args...)
 }
+
 func fail(hint, format string, args ...any) check.Check {
 	return check.Failed("", hint, format, args...)
 }

@@ -209,7 +209,8 @@ func (l *Lab) keep() (kept, error) {
 	case err != nil:
 		return k, err
 	}
-	return k, json.Unmarshal(data, &k)
+	err = json.Unmarshal(data, &k)
+	return k, err
 }
 
 func (l *Lab) useOutside(outside Outside) error {

@@ -192,16 +192,6 @@ func TestSentence(t *testing.T) {
 	}
 }
 
-func TestQuote(t *testing.T) {
-	for word, want := range map[string]string{
-		"john@authelia": "john@authelia", "o'neil@authelia": `'o'\''neil@authelia'`, "$(reboot)@x": "'$(reboot)@x'", "a;b@x": "'a;b@x'", "": "''", "jürgen@x": "'jürgen@x'",
-	} {
-		if got := quote(word); got != want {
-			t.Errorf("%q: %s, want %s", word, got, want)
-		}
-	}
-}
-
 // A browser is not opened where the user sits elsewhere, or where none can be shown.
 func TestBrowser(t *testing.T) {
 	env := func(pairs ...string) func(string) string {

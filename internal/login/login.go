@@ -487,7 +487,7 @@ func named(held map[string]bool) []string {
 // grant says what gives the user a role.
 func (r *rehearsal) grant() string {
 	line := func(who, name string) string {
-		return fmt.Sprintf("`pveum acl modify / --%s %s --roles PVEAuditor`", who, quote(name))
+		return fmt.Sprintf("`pveum acl modify / --%s %s --roles PVEAuditor`", who, pve.Quote(name))
 	}
 	hint := "as root on a node: " + line("users", r.result.User)
 	if len(r.result.Groups) > 0 {
@@ -499,16 +499,6 @@ func (r *rehearsal) grant() string {
 			r.cleaner.Clean(r.login.GroupsClaim), r.login.Realm)
 	}
 	return hint
-}
-
-// quote makes one word for a POSIX shell: a user's name is what the issuer says it is.
-func quote(word string) string {
-	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r))
-	}) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 func (r *rehearsal) warn(format string, args ...any) {

@@ -98,7 +98,7 @@ func (c *Client) Users(ctx context.Context, realmName string) (realm.Users, []Us
 	}
 	var users []User
 	for _, w := range answer {
-		if _, of, _ := cutLast(string(w.UserID), "@"); of == realmName {
+		if _, of, _ := cutLast(string(w.UserID)); of == realmName {
 			users = append(users, c.user(string(w.UserID), w))
 		}
 	}
@@ -184,7 +184,7 @@ func separated(joined string) []string {
 
 // User reads one user with its groups; false where there is none.
 func (c *Client) User(ctx context.Context, userID string) (User, bool, error) {
-	if _, of, ok := cutLast(userID, "@"); !ok || of == "" || strings.ContainsAny(userID, "/:") || !printable(userID) {
+	if _, of, ok := cutLast(userID); !ok || of == "" || strings.ContainsAny(userID, "/:") || !printable(userID) {
 		return User{}, false, fault.New(fault.Config, "a user's name is not of the form user@realm")
 	}
 	path := "/access/users/" + url.PathEscape(userID)

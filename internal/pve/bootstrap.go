@@ -20,7 +20,7 @@ type Bootstrap struct {
 // Validate tells, as a [fault.Usage], what `pveum` would refuse of the names, or leave for somebody to find out later.
 func (b Bootstrap) Validate() error {
 	if b.User != "" {
-		name, realmName, found := cutLast(b.User, "@")
+		name, realmName, found := cutLast(b.User)
 		// PVE::Auth::Plugin: 64 characters in all, none of them white space, a colon or a slash. One ! would begin a token's id.
 		if !found || name == "" || strings.ContainsAny(b.User, ":/!") || !printable(b.User) || len(b.User) > maxUserID || realm.ValidateName(realmName) != nil {
 			return fault.New(fault.Usage, "a user has the form name@realm, at most %d characters", maxUserID).WithHint("such as proxmox-realm@pve")
@@ -55,8 +55,8 @@ func (b Bootstrap) Lines() []string {
 		}
 	}
 	lines := []string{
-		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", quote(user)),
-		fmt.Sprintf("pveum user token add %s %s --privsep 1", quote(user), quote(id)),
+		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", Quote(user)),
+		fmt.Sprintf("pveum user token add %s %s --privsep 1", Quote(user), Quote(id)),
 	}
 	// Roles first: whoever stops halfway has made nothing that could log in.
 	isRole := func(line string) bool { return strings.HasPrefix(line, "pveum role ") }
@@ -78,11 +78,11 @@ func Grant(identity, path string, privileges ...string) []string {
 	var lines []string
 	for _, privilege := range privileges {
 		role := roleFor(privilege)
-		lines = append(lines, fmt.Sprintf("pveum role add %s --privs %s", role, quote(privilege)))
+		lines = append(lines, fmt.Sprintf("pveum role add %s --privs %s", role, Quote(privilege)))
 		if isToken {
-			lines = append(lines, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", quote(path), quote(identity), role))
+			lines = append(lines, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", Quote(path), Quote(identity), role))
 		}
-		lines = append(lines, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", quote(path), quote(user), role))
+		lines = append(lines, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(path), Quote(user), role))
 	}
 	return lines
 }
@@ -103,12 +103,15 @@ func roleFor(privilege string) string {
 	}, privilege) + "Only"
 }
 
-// quote makes one word for a POSIX shell, as it is where it needs no quotation.
-func quote(word string) string {
-	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r))
-	}) {
+// Quote makes one word for a POSIX shell, as it is where it needs no quotation: a user's name is what the issuer says it is.
+func Quote(word string) string {
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool { return !plain(r) }) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// plain tells that a shell takes the character for itself.
+func plain(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r)
 }

@@ -413,7 +413,7 @@ func (e *Error) credentialHint() string {
 	}
 	if token {
 		return fmt.Sprintf("`pveum user token list %s` on a node shows whether %s is there and not expired, `pveum user list` whether its user is enabled; else the secret in proxmox.token is another one%s",
-			quote(user), id, e.otherService())
+			Quote(user), id, e.otherService())
 	}
 	return "check proxmox.username (user@realm), the password and the one-time code: each code serves once" + e.otherService()
 }
@@ -453,9 +453,9 @@ func (e *Error) grantHint() string {
 
 func (e *Error) permissionsCommand() string {
 	if user, id, token := strings.Cut(e.who, "!"); token {
-		return "pveum user token permissions " + quote(user) + " " + quote(id)
+		return "pveum user token permissions " + Quote(user) + " " + Quote(id)
 	}
-	return "pveum user permissions " + quote(e.who)
+	return "pveum user permissions " + Quote(e.who)
 }
 
 func (e *Error) refusals() string {

@@ -160,7 +160,7 @@ func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 		var walk func(error)
 		walk = func(err error) {
 			fmt.Fprintf(&out, "%v %+v %q %s\n", err, err, err, err)
-			switch x := err.(type) { //nolint:errorlint // every node of the tree is looked at
+			switch x := err.(type) {
 			case interface{ Unwrap() error }:
 				if x.Unwrap() != nil {
 					walk(x.Unwrap())

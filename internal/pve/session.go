@@ -37,7 +37,7 @@ func (o Options) authenticator(c *check.Cleaner) (authenticator, error) {
 	case o.Username == "":
 		return nil, fault.New(fault.Config, "no credentials for Proxmox are given").WithHint("set proxmox.token_file, or proxmox.username; `proxmox-realm bootstrap` prints the pveum lines that make a token")
 	}
-	user, realmName, found := cutLast(o.Username, "@")
+	user, realmName, found := cutLast(o.Username)
 	if !found || user == "" || realmName == "" || strings.Contains(o.Username, "!") || !printable(o.Username) {
 		return nil, fault.New(fault.Config, "proxmox.username is not of the form user@realm").WithHint("such as root@pam")
 	}
@@ -73,9 +73,9 @@ func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' || r == '\'' })
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+func cutLast(s string) (before, after string, found bool) {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return s[:i], s[i+1:], true
 	}
 	return s, "", false
 }

@@ -37,7 +37,7 @@ func (o Options) trust() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.InsecureSkipVerify = o.Insecure || len(pins) > 0 && config.RootCAs == nil //nolint:gosec // asked for, or replaced by the pins
+	config.InsecureSkipVerify = o.Insecure || len(pins) > 0 && config.RootCAs == nil
 	if len(pins) > 0 {
 		// Not VerifyPeerCertificate, which resumed connections do not run.
 		config.VerifyConnection = func(s tls.ConnectionState) error {

@@ -261,7 +261,7 @@ func (r rights) none(entries []Entry) (check.Check, bool) {
 			hint += ", after `pveum group add " + group + "`"
 		}
 	case len(r.users) > 0:
-		hint = "grant a role, such as `pveum acl modify / --users " + quote(r.users[0].ID) + " --roles PVEAuditor`"
+		hint = "grant a role, such as `pveum acl modify / --users " + Quote(r.users[0].ID) + " --roles PVEAuditor`"
 	default:
 		hint = "create a user and grant a role, such as `pveum user add " + user + "` and `pveum acl modify / --users " + user +
 			" --roles PVEAuditor`; or do it by groups: set realm.groups_claim"

@@ -464,9 +464,12 @@ func TestModes(t *testing.T) {
 		write bool
 		asked bool
 	}{
-		{reconcile.Auto, true, true}, {reconcile.Auto, false, false},
-		{reconcile.Always, true, true}, {reconcile.Always, false, true},
-		{reconcile.Never, true, false}, {reconcile.Never, false, false},
+		{reconcile.Auto, true, true},
+		{reconcile.Auto, false, false},
+		{reconcile.Always, true, true},
+		{reconcile.Always, false, true},
+		{reconcile.Never, true, false},
+		{reconcile.Never, false, false},
 	} {
 		c, p := newCluster(t), &provider{}
 		if !tt.write {

@@ -123,7 +123,7 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 // The stale key is spoken of only where Proxmox holds another key and the key is what changes.
 func TestTheFormerKeyIsAskedAboutOnlyWhereItTellsSomething(t *testing.T) {
 	refuseAll := func(string) bool { return false }
-	for name_, tt := range map[string]struct {
+	for title, tt := range map[string]struct {
 		begin   fields
 		spec    realm.Spec
 		accepts int
@@ -137,7 +137,7 @@ func TestTheFormerKeyIsAskedAboutOnlyWhereItTellsSomething(t *testing.T) {
 		c, p := newCluster(t).put(name, tt.begin), &provider{takes: refuseAll}
 		expect(t, reconcile.Apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{}), reconcile.Held, realm.Update, fault.Held)
 		if p.accepts != tt.accepts {
-			t.Errorf("%s: asked %d times", name_, p.accepts)
+			t.Errorf("%s: asked %d times", title, p.accepts)
 		}
 	}
 }
@@ -200,7 +200,7 @@ func TestWaitingNoticesThatBothKeysAreTaken(t *testing.T) {
 
 // Authelia's smallest bursts are 30 refusals, refilled by one a minute: a wait must leave most of them to real logins.
 func TestWaitingInVainIsSparing(t *testing.T) {
-	for name_, tt := range map[string]struct {
+	for title, tt := range map[string]struct {
 		issuer    *provider
 		refusals  int
 		questions int
@@ -215,22 +215,22 @@ func TestWaitingInVainIsSparing(t *testing.T) {
 			got, took := waiting(t, c, p, spec(setKey(key)))
 			expect(t, got, reconcile.Held, realm.Update, fault.Held)
 			if took > 10*time.Minute || took < 9*time.Minute {
-				t.Errorf("%s: waited %s", name_, took)
+				t.Errorf("%s: waited %s", title, took)
 			}
 			if len(p.refused) > tt.refusals || len(p.questions) > tt.questions {
-				t.Errorf("%s: %d refusals and %d questions, at most %d and %d", name_, len(p.refused), len(p.questions), tt.refusals, tt.questions)
+				t.Errorf("%s: %d refusals and %d questions, at most %d and %d", title, len(p.refused), len(p.questions), tt.refusals, tt.questions)
 			}
 			if len(p.inspected) < 10 || len(p.inspected) > 61 || c.writes() != 0 || c.count(read) != 1 {
-				t.Errorf("%s: inspected %d times, calls %v", name_, len(p.inspected), c.calls)
+				t.Errorf("%s: inspected %d times, calls %v", title, len(p.inspected), c.calls)
 			}
 			for i, q := range p.questions {
 				if !q.Quiet {
-					t.Errorf("%s: question %d is not quiet", name_, i+1)
+					t.Errorf("%s: question %d is not quiet", title, i+1)
 				}
 			}
 			for i := 1; i < len(p.began); i++ {
 				if p.began[i].Sub(p.began[i-1]) < 10*time.Second {
-					t.Errorf("%s: looked again after %s", name_, p.began[i].Sub(p.began[i-1]))
+					t.Errorf("%s: looked again after %s", title, p.began[i].Sub(p.began[i-1]))
 				}
 			}
 		})

@@ -53,7 +53,7 @@ func (rc Recovery) refusePending() *fault.Error {
 		return nil
 	}
 	if _, err := os.Lstat(rc.path()); err != nil {
-		return nil // absent; or unreadable to this user, who then cannot have begun a replace
+		return nil //nolint:nilerr // absent; or unreadable to this user, who then cannot have begun a replace
 	}
 	return fault.New(fault.RecoveryFile, "a replace of realm %s was cut short: the former realm is kept in %s", rc.Realm, rc.path()).
 		WithHint("run apply --recover: it creates that realm where it is absent, and forgets it where it is there")

@@ -148,7 +148,7 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 			return out
 		}
 	}
-	for name_, tt := range map[string]struct {
+	for title, tt := range map[string]struct {
 		spoil func([]byte) []byte
 		says  string
 	}{
@@ -162,7 +162,7 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 		"null in it":      {rewrite("stored", nil), "no realm"},
 		"too large":       {func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }, "not a file that this program wrote"},
 	} {
-		t.Run(name_, func(t *testing.T) {
+		t.Run(title, func(t *testing.T) {
 			c, target, path := interrupted(t)
 			data, err := os.ReadFile(path)
 			if err != nil {
@@ -220,7 +220,7 @@ func TestRecoverIsNotInterrupted(t *testing.T) {
 
 // A run that meets a recovery file says so; those that write refuse.
 func TestRunsMeetARecoveryFile(t *testing.T) {
-	for name_, run := range map[string]func(context.Context, reconcile.Target) reconcile.Result{
+	for title, run := range map[string]func(context.Context, reconcile.Target) reconcile.Result{
 		"apply":  func(ctx context.Context, t reconcile.Target) reconcile.Result { return reconcile.Apply(ctx, t, agreed) },
 		"plan":   func(ctx context.Context, t reconcile.Target) reconcile.Result { return reconcile.Plan(ctx, t, agreed) },
 		"delete": reconcile.Delete,
@@ -229,7 +229,7 @@ func TestRunsMeetARecoveryFile(t *testing.T) {
 		got := run(t.Context(), target)
 		expect(t, got, reconcile.Refused, realm.Refuse, fault.RecoveryFile)
 		if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(fault.Describe(got.Err).Hint, "apply --recover") {
-			t.Errorf("%s: %v after %v", name_, got.Err, c.calls)
+			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
 	c, target, path := interrupted(t)

@@ -105,7 +105,7 @@ func TestReplaceNeedsConsentAndAWrittenClaim(t *testing.T) {
 
 // Without the recovery file nothing starts.
 func TestReplaceStartsWithTheFile(t *testing.T) {
-	for name_, spoil := range map[string]func(*testing.T, *reconcile.Target){
+	for title, spoil := range map[string]func(*testing.T, *reconcile.Target){
 		"no state_dir": func(_ *testing.T, t *reconcile.Target) { t.Recovery.Dir = "" },
 		"state_dir is a file": func(tb *testing.T, t *reconcile.Target) {
 			if err := os.WriteFile(t.Recovery.Dir, nil, 0o600); err != nil {
@@ -120,7 +120,7 @@ func TestReplaceStartsWithTheFile(t *testing.T) {
 		got := reconcile.Apply(t.Context(), target, agreed)
 		expect(t, got, reconcile.Failed, realm.Replace, fault.Internal)
 		if c.writes() != 0 || !strings.Contains(got.Err.Error(), "nothing was deleted") || !strings.Contains(fault.Describe(got.Err).Hint, "state_dir") {
-			t.Errorf("%s: %v after %v", name_, got.Err, c.calls)
+			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
 }

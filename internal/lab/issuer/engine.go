@@ -105,9 +105,11 @@ func (c registered) RedirectURIs() []string              { return c.Client.Redir
 func (c registered) PostLogoutRedirectURIs() []string    { return nil }
 func (c registered) ApplicationType() op.ApplicationType { return op.ApplicationTypeWeb }
 func (c registered) AuthMethod() oidc.AuthMethod         { return oidc.AuthMethod(c.Client.AuthMethod) }
+
 func (c registered) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
 }
+
 func (c registered) GrantTypes() []oidc.GrantType         { return []oidc.GrantType{oidc.GrantTypeCode} }
 func (c registered) LoginURL(string) string               { return "" }
 func (c registered) AccessTokenType() op.AccessTokenType  { return op.AccessTokenTypeBearer }
@@ -122,7 +124,7 @@ func (c registered) RestrictAdditionalAccessTokenScopes() func([]string) []strin
 
 // RestrictAdditionalIdTokenScopes leaves sub and the protocol's claims alone
 // in the ID token, as Authelia does since 4.39 where no claims policy says otherwise.
-func (c registered) RestrictAdditionalIdTokenScopes() func([]string) []string {
+func (c registered) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // the library spells it so
 	return func(scopes []string) []string {
 		if c.ClaimsInToken {
 			return scopes

@@ -144,9 +144,11 @@ func newAPI(srv *Server) *api {
 		{method: "GET", path: "/access/domains/{realm}", allowed: a.needAny("/access/realm", "Realm.Allocate", "Sys.Audit"), params: realm, run: a.readRealm},
 		{method: "PUT", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: a.schema.update, run: a.updateRealm},
 		{method: "DELETE", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: realm, run: a.deleteRealm},
-		{method: "POST", path: "/access/domains/{realm}/sync", proxied: true, run: a.syncRealm,
+		{
+			method: "POST", path: "/access/domains/{realm}/sync", proxied: true, run: a.syncRealm,
 			allowed: allOf(a.allocateRealmUser, a.need("/access/groups", "User.Modify")),
-			params:  syncKeys.and(realm).and(schema{"dry-run": boolean.opt()})},
+			params:  syncKeys.and(realm).and(schema{"dry-run": boolean.opt()}),
+		},
 
 		{method: "GET", path: "/access/openid", all: true, run: a.index("auth-url", "login")},
 		{method: "POST", path: "/access/openid/auth-url", proxied: true, world: true, params: redirect.and(realm), run: a.authURL},
@@ -166,16 +168,22 @@ func newAPI(srv *Server) *api {
 			"new-format":    boolean.opt(),
 			"tfa-challenge": anyString.opt(),
 		}},
-		{method: "PUT", path: "/access/password", proxied: true, noToken: true, run: a.changePassword,
+		{
+			method: "PUT", path: "/access/password", proxied: true, noToken: true, run: a.changePassword,
 			allowed: anyOf(a.self, allOf(a.allocateUser, a.userGroup("", "User.Modify"))),
-			params:  user.and(schema{"password": &password, "confirmation-password": {kind: "string", min: 5, max: 64, optional: true}})},
+			params:  user.and(schema{"password": &password, "confirmation-password": {kind: "string", min: 5, max: 64, optional: true}}),
+		},
 
 		{method: "GET", path: "/access/users", proxied: true, all: true, run: a.listUsers, params: schema{"enabled": boolean.opt(), "full": boolean.opt()}},
-		{method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("create", "User.Modify")),
-			params: userData.and(user).and(schema{"password": password.opt()}), run: a.createUser},
+		{
+			method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("create", "User.Modify")),
+			params: userData.and(user).and(schema{"password": password.opt()}), run: a.createUser,
+		},
 		{method: "GET", path: "/access/users/{userid}", allowed: a.userGroup("", "User.Modify", "Sys.Audit"), params: user, run: a.readUser},
-		{method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: a.userGroup("update", "User.Modify"),
-			params: userData.and(user).and(schema{"append": {kind: "boolean", optional: true, requires: "groups"}}), run: a.updateUser},
+		{
+			method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: a.userGroup("update", "User.Modify"),
+			params: userData.and(user).and(schema{"append": {kind: "boolean", optional: true, requires: "groups"}}), run: a.updateUser,
+		},
 		{method: "DELETE", path: "/access/users/{userid}", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("", "User.Modify")), params: user, run: a.deleteUser},
 		{method: "GET", path: "/access/users/{userid}/token", allowed: selfOrModify, params: user, run: a.listTokens},
 		{method: "GET", path: "/access/users/{userid}/token/{tokenid}", allowed: selfOrModify, params: token, run: a.readToken},
@@ -193,8 +201,10 @@ func newAPI(srv *Server) *api {
 		{method: "GET", path: "/access/roles", all: true, run: a.listRoles},
 		{method: "POST", path: "/access/roles", proxied: true, allowed: access, params: role.and(schema{"privs": privList.opt()}), run: a.createRole},
 		{method: "GET", path: "/access/roles/{roleid}", all: true, params: role, run: a.readRole},
-		{method: "PUT", path: "/access/roles/{roleid}", proxied: true, allowed: access, run: a.updateRole,
-			params: role.and(schema{"privs": privList.opt(), "append": {kind: "boolean", optional: true, requires: "privs"}})},
+		{
+			method: "PUT", path: "/access/roles/{roleid}", proxied: true, allowed: access, run: a.updateRole,
+			params: role.and(schema{"privs": privList.opt(), "append": {kind: "boolean", optional: true, requires: "privs"}}),
+		},
 		{method: "DELETE", path: "/access/roles/{roleid}", proxied: true, allowed: access, params: role, run: a.deleteRole},
 
 		{method: "GET", path: "/access/acl", all: true, run: a.listACL},

@@ -349,8 +349,10 @@ func (s *Server) handle(r *request) *response {
 	}
 	if !strings.HasPrefix(r.path, "/api2") {
 		if r.method == "GET" && r.path == "/" {
-			return &response{status: 200, reason: "OK", contentType: "text/html; charset=utf-8",
-				body: []byte("<!DOCTYPE html><title>Proxmox VE stand-in</title><p>A stand-in for the access API of Proxmox VE.</p>\n")}
+			return &response{
+				status: 200, reason: "OK", contentType: "text/html; charset=utf-8",
+				body: []byte("<!DOCTYPE html><title>Proxmox VE stand-in</title><p>A stand-in for the access API of Proxmox VE.</p>\n"),
+			}
 		}
 		return fail("no such file '" + r.path + "'\n")
 	}

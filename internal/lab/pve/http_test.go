@@ -76,29 +76,45 @@ func TestTransport(t *testing.T) {
 		{"GET with body, nobody", "GET /api2/json/version HTTP/1.1\r\n" + length("{}"), "HTTP/1.1 401 No ticket", ""},
 		{"GET with body, open", "GET /api2/json/access/domains HTTP/1.1\r\n" + length("{}"), "HTTP/1.1 501 Unexpected content for method 'GET'", "Unexpected content for method 'GET'"},
 		{"too large", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + length(big), "HTTP/1.1 501 for data too large", "for data too large"},
-		{"multipart", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "Content-Type: multipart/form-data; boundary=x\r\n" + length("x"),
-			"HTTP/1.1 506 upload 'Content-Type 'multipart/form-data; boundary=x' not implemented", "upload 'Content-Type 'multipart/form-data; boundary=x' not implemented"},
-		{"JSON in capitals", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "Content-Type: Application/JSON\r\n" + length("{}"),
-			"HTTP/1.1 506 upload 'Content-Type 'Application/JSON' not implemented", "upload 'Content-Type 'Application/JSON' not implemented"},
-		{"JSON without body", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json\r\n" + length(""),
+		{
+			"multipart", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "Content-Type: multipart/form-data; boundary=x\r\n" + length("x"),
+			"HTTP/1.1 506 upload 'Content-Type 'multipart/form-data; boundary=x' not implemented", "upload 'Content-Type 'multipart/form-data; boundary=x' not implemented",
+		},
+		{
+			"JSON in capitals", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "Content-Type: Application/JSON\r\n" + length("{}"),
+			"HTTP/1.1 506 upload 'Content-Type 'Application/JSON' not implemented", "upload 'Content-Type 'Application/JSON' not implemented",
+		},
+		{
+			"JSON without body", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json\r\n" + length(""),
 			"HTTP/1.1 500 malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 (before \"(end of string)\") at PVE/APIServer/AnyEvent.pm line N.",
-			"malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 (before \"(end of string)\") at PVE/APIServer/AnyEvent.pm line N.\n"},
-		{"JSON list", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json\r\n" + length("[]"),
-			"HTTP/1.1 500 Not a HASH reference at PVE/APIServer/AnyEvent.pm line N.", "Not a HASH reference at PVE/APIServer/AnyEvent.pm line N.\n"},
-		{"JSON with charset", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json; charset=utf-8\r\n" + length("{}"),
-			"HTTP/1.1 500 update auth server failed: no options specified", `{"data":null,"message":"update auth server failed: no options specified\n"}`},
+			"malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 (before \"(end of string)\") at PVE/APIServer/AnyEvent.pm line N.\n",
+		},
+		{
+			"JSON list", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json\r\n" + length("[]"),
+			"HTTP/1.1 500 Not a HASH reference at PVE/APIServer/AnyEvent.pm line N.", "Not a HASH reference at PVE/APIServer/AnyEvent.pm line N.\n",
+		},
+		{
+			"JSON with charset", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json; charset=utf-8\r\n" + length("{}"),
+			"HTTP/1.1 500 update auth server failed: no options specified", `{"data":null,"message":"update auth server failed: no options specified\n"}`,
+		},
 		{"unknown method", "PUT /api2/json/access/domains HTTP/1.1\r\n" + token + length(""), "HTTP/1.1 501 Method 'PUT /access/domains' not implemented", `{"data":null,"message":"Method 'PUT /access/domains' not implemented"}`},
 		{"slash at the end is not open", "GET /api2/json/access/domains/ HTTP/1.1\r\n\r\n", "HTTP/1.1 401 No ticket", ""},
 		{"wrong credentials on an open path", "GET /api2/json/access/openid HTTP/1.1\r\nAuthorization: PVEAPIToken=x\r\n\r\n", "HTTP/1.1 401 Authentication failed!", ""},
-		{"no parameters allowed", "GET /api2/json/version?x=1 HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
-			`{"data":null,"errors":{"x":"property is not defined in schema and the schema does not allow additional properties"},"message":"Parameter verification failed.\n"}`},
+		{
+			"no parameters allowed", "GET /api2/json/version?x=1 HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
+			`{"data":null,"errors":{"x":"property is not defined in schema and the schema does not allow additional properties"},"message":"Parameter verification failed.\n"}`,
+		},
 		{"cache breaker", "GET /api2/json/access/openid?_dc=1 HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 200 OK", `{"data":[{"subdir":"auth-url"},{"subdir":"login"}]}`},
 		{"doubled slashes", "GET /api2//json//access//openid HTTP/1.0\r\n" + token + "\r\n", "HTTP/1.0 200 OK", `{"data":[{"subdir":"auth-url"},{"subdir":"login"}]}`},
 		{"extjs", "GET /api2/extjs/access/domains/x2 HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 200 OK", `{"data":null,"message":"domain 'x2' does not exist\n","status":500,"success":0}`},
-		{"escaped path", "GET /api2/json/access/domains/p%61m?realm=pve HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
-			`{"data":null,"errors":{"realm":"duplicate parameter (already defined in URI) with conflicting values!"},"message":"Parameter verification failed.\n"}`},
-		{"umlaut in the path", "GET /api2/json/access/domains/%C3%BCber HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
-			`{"data":null,"errors":{"realm":"invalid format - value does not look like a valid realm\n"},"message":"Parameter verification failed.\n"}`},
+		{
+			"escaped path", "GET /api2/json/access/domains/p%61m?realm=pve HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
+			`{"data":null,"errors":{"realm":"duplicate parameter (already defined in URI) with conflicting values!"},"message":"Parameter verification failed.\n"}`,
+		},
+		{
+			"umlaut in the path", "GET /api2/json/access/domains/%C3%BCber HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
+			`{"data":null,"errors":{"realm":"invalid format - value does not look like a valid realm\n"},"message":"Parameter verification failed.\n"}`,
+		},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			head, body := raw(t, n.Server, x.request)
@@ -128,8 +144,10 @@ func TestHeaders(t *testing.T) {
 	token := "Authorization: PVEAPIToken=" + n.Token(pve.TokenRoot) + "\r\n"
 	for _, x := range []struct{ name, request, want string }{
 		{"read", "GET /api2/json/version HTTP/1.1\r\n" + token + "\r\n", "Cache-Control Connection=Keep-Alive Date Pragma Server Content-Length Content-Type Expires"},
-		{"write", "POST /api2/json/access/domains?realm=x2&type=openid&issuer-url=a&client-id=b HTTP/1.1\r\n" + token + "\r\n",
-			"Cache-Control Connection=close Connection=Keep-Alive Date Pragma Server Content-Length Content-Type Expires"},
+		{
+			"write", "POST /api2/json/access/domains?realm=x2&type=openid&issuer-url=a&client-id=b HTTP/1.1\r\n" + token + "\r\n",
+			"Cache-Control Connection=close Connection=Keep-Alive Date Pragma Server Content-Length Content-Type Expires",
+		},
 		{"refused write", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "\r\n", "Cache-Control Connection=close Date Pragma Server Content-Length Content-Type Expires"},
 		{"nobody", "GET /api2/json/version HTTP/1.1\r\n\r\n", "Cache-Control Connection=close Date Pragma Server Expires"},
 		{"closing client", "GET /api2/json/version HTTP/1.1\r\nConnection: close\r\n" + token + "\r\n", "Cache-Control Connection=close Date Pragma Server Content-Length Content-Type Expires"},

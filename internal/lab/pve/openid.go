@@ -105,8 +105,10 @@ func (p *provider) parse(body []byte) error {
 			return fmt.Errorf("missing field `%s`", k)
 		}
 	}
-	for _, k := range []string{"response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported",
-		"scopes_supported", "claims_supported", "token_endpoint_auth_methods_supported", "grant_types_supported"} {
+	for _, k := range []string{
+		"response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported",
+		"scopes_supported", "claims_supported", "token_endpoint_auth_methods_supported", "grant_types_supported",
+	} {
 		var list []string
 		if v, ok := doc[k]; ok && json.Unmarshal(v, &list) != nil {
 			return fmt.Errorf("`%s` is no list of strings", k)
@@ -493,8 +495,10 @@ func (a *api) acceptUser(realm string, props map[string]string, claims map[strin
 			if st.Users[user] != nil {
 				return dief("user '%s' already exists", user)
 			}
-			st.Users[user] = &User{Enable: true, Email: claimText(claims["email"]),
-				FirstName: claimText(claims["given_name"]), LastName: claimText(claims["family_name"])}
+			st.Users[user] = &User{
+				Enable: true, Email: claimText(claims["email"]),
+				FirstName: claimText(claims["given_name"]), LastName: claimText(claims["family_name"]),
+			}
 			return nil
 		})
 		if err != nil {

@@ -48,8 +48,10 @@ func newIssuer(t *testing.T) *issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i := &issuer{t: t, key: key, alg: jose.RS256, doc: map[string]any{}, claims: map[string]any{},
-		userinfo: map[string]any{"preferred_username": "john", "email": "john@example.com"}, pages: map[string]http.HandlerFunc{}}
+	i := &issuer{
+		t: t, key: key, alg: jose.RS256, doc: map[string]any{}, claims: map[string]any{},
+		userinfo: map[string]any{"preferred_username": "john", "email": "john@example.com"}, pages: map[string]http.HandlerFunc{},
+	}
 	i.Server = httptest.NewTLSServer(http.HandlerFunc(i.serve))
 	t.Cleanup(i.Close)
 	return i
@@ -112,8 +114,10 @@ func publicOf(key any) any {
 }
 
 func (i *issuer) idToken() string {
-	claims := map[string]any{"iss": i.URL, "sub": "uuid-1", "aud": "proxmox", "exp": time.Now().Add(time.Hour).Unix(),
-		"iat": time.Now().Unix(), "nonce": i.asked.Get("nonce")}
+	claims := map[string]any{
+		"iss": i.URL, "sub": "uuid-1", "aud": "proxmox", "exp": time.Now().Add(time.Hour).Unix(),
+		"iat": time.Now().Unix(), "nonce": i.asked.Get("nonce"),
+	}
 	maps.Copy(claims, i.claims)
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: i.alg, Key: i.key}, (&jose.SignerOptions{}).WithHeader("kid", "k1"))
 	if err != nil {
@@ -138,8 +142,10 @@ func loginNode(t *testing.T, o pve.Options, properties map[string]any) (*node, *
 	i := newIssuer(t)
 	o.IssuerClient = i.Client()
 	n := newNode(t, o)
-	body := map[string]any{"realm": "authelia", "type": "openid", "issuer-url": i.URL, "client-id": "proxmox", "client-key": "in sécure/+",
-		"username-claim": "preferred_username", "autocreate": 1}
+	body := map[string]any{
+		"realm": "authelia", "type": "openid", "issuer-url": i.URL, "client-id": "proxmox", "client-key": "in sécure/+",
+		"username-claim": "preferred_username", "autocreate": 1,
+	}
 	maps.Copy(body, properties)
 	maps.DeleteFunc(body, func(_ string, v any) bool { return v == nil })
 	b, _ := json.Marshal(body)
@@ -195,8 +201,10 @@ func TestAuthorizationURL(t *testing.T) {
 		t.Error(got)
 	}
 	q, _ := url.ParseQuery(query)
-	for k, want := range map[string]string{"response_type": "code", "client_id": "proxmox", "code_challenge_method": "S256", "redirect_uri": origin,
-		"scope": "openid openid profile groups", "display": "page", "acr_values": "urn:a urn:b", "prompt": "login"} {
+	for k, want := range map[string]string{
+		"response_type": "code", "client_id": "proxmox", "code_challenge_method": "S256", "redirect_uri": origin,
+		"scope": "openid openid profile groups", "display": "page", "acr_values": "urn:a urn:b", "prompt": "login",
+	} {
 		if q.Get(k) != want {
 			t.Errorf("%s: %q, want %q", k, q.Get(k), want)
 		}
@@ -232,8 +240,10 @@ func TestDiscoveryErrors(t *testing.T) {
 			i.pages[doc] = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, doc, http.StatusFound) }
 		}, "Request failed"},
 		{"201", func(_ *node, i *issuer) { i.pages[doc] = text(201, "application/json", "{}") }, "Server returned invalid response: HTTP status code 201 Created"},
-		{"HTML", func(_ *node, i *issuer) { i.pages[doc] = text(200, "text/html; charset=utf-8", "<html>") },
-			"Server returned invalid response: Unexpected response Content-Type: \"text/html; charset=utf-8\", should be `application/json`"},
+		{
+			"HTML", func(_ *node, i *issuer) { i.pages[doc] = text(200, "text/html; charset=utf-8", "<html>") },
+			"Server returned invalid response: Unexpected response Content-Type: \"text/html; charset=utf-8\", should be `application/json`",
+		},
 		{"no JSON", func(_ *node, i *issuer) { i.pages[doc] = text(200, "application/json", "<html>") }, "Failed to parse server response"},
 		{"member missing", func(_ *node, i *issuer) { i.doc["subject_types_supported"] = nil }, "Failed to parse server response"},
 		{"wrong type", func(_ *node, i *issuer) { i.doc["response_types_supported"] = "code" }, "Failed to parse server response"},
