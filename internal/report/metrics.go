@@ -116,7 +116,7 @@ func (e *exposition) sample(value float64, labels ...string) {
 		if i == 0 {
 			separator = "{"
 		}
-		e.out.WriteString(separator + labels[i] + `="` + labelValue.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")) + `"`)
+		e.out.WriteString(separator + labels[i] + `="` + labelValue.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")) + `"`) //nolint:gosec // labels come in pairs
 	}
 	if len(labels) > 0 {
 		e.out.WriteString("}")
