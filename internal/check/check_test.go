@@ -27,6 +27,9 @@ func TestClean(t *testing.T) {
 		{"secret split by a control character", "key hunter2\x00-hunter2 refused", "key (sensitive) refused"},
 		{"form-encoded secret", "client_secret=" + url.QueryEscape("p+q/r&s"), "client_secret=(sensitive)"},
 		{"base64 of a secret", base64.StdEncoding.EncodeToString([]byte("hunter2-hunter2")), "(sensitive)"},
+		{"base64 of something longer", "Basic " + base64.StdEncoding.EncodeToString([]byte("proxmox:hunter2-hunter2")), "Basic cHJveG1veDp(sensitive)I="},
+		{"hexadecimal", "68756e746572322d68756e74657232", "(sensitive)"},
+		{"HTML", "p+q/r&amp;s", "(sensitive)"},
 		{"a value too short to be searched for", "abc", "abc"},
 	} {
 		if got := c.Clean(tt.in); got != tt.want {

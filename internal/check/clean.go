@@ -2,7 +2,9 @@ package check
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
+	"html"
 	"net/url"
 	"slices"
 	"strings"
@@ -57,11 +59,29 @@ func encodings(value string) []string {
 	}
 	quoted, _ := json.Marshal(value) // a string always marshals
 	raw := []byte(value)
-	return []string{
-		value, url.QueryEscape(value), url.PathEscape(value), strings.Trim(string(quoted), `"`),
+	forms := []string{
+		value, url.QueryEscape(value), url.PathEscape(value), strings.Trim(string(quoted), `"`), html.EscapeString(value),
+		hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
 		base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
 	}
+	// Within a longer text, as in Basic credentials, Base64 of the value begins at one of three offsets; what
+	// belongs to the value alone is what lies between its first and last whole group.
+	if len(value) < minShifted {
+		return forms
+	}
+	for shift := range 3 {
+		padded := append(make([]byte, shift), raw...)
+		from, to := (shift*8+5)/6, len(padded)*8/6
+		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			forms = append(forms, encoding.EncodeToString(padded)[from:to])
+		}
+	}
+	return forms
 }
+
+// minShifted is the length from which a value is searched for inside the Base64 of something longer: a few characters
+// of it would be found by chance.
+const minShifted = 8
 
 // Clean returns the text on one line, cleaned.
 func (c *Cleaner) Clean(text string) string {

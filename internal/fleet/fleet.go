@@ -131,6 +131,9 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, work worker
 	close(next)
 	workers.Wait()
 
+	if command == "plan" { // which changes nothing, here as elsewhere
+		return Run{Command: command, Outcome: worst(targets), Targets: targets, Duration: time.Since(began)}
+	}
 	if err := f.state.save(); err != nil {
 		f.log.Debug("remembering this run", "error", err)
 	}
@@ -203,7 +206,7 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 		AskProxmox: s.due(t.Verify.Proxmox, s.options.ProxmoxEach, remembered.Proxmox, remembered.failing(ofProxmox)),
 		AskClient:  s.due(t.Verify.Client, s.options.ClientEach, remembered.Client, remembered.failing(ofClient)),
 		Ignore:     t.Verify.Ignore, MaxSkew: t.Verify.MaxClockSkew, Gate: t.Gate,
-		Recovery: reconcile.Recovery{Dir: s.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints},
+		Recovery: reconcile.Recovery{Dir: s.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints, Private: config.MakePrivate},
 		Log:      s.log.With("target", t.Name),
 	}
 	if !t.Verify.Issuer {

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -27,6 +28,10 @@ func lock(ctx context.Context, path string, wait time.Duration, log *slog.Logger
 			WithHint("set lock_file to a path that this user can write, or to an empty string for no lock").Because(err)
 	}
 	if err := config.MakePrivate(filepath.Dir(path)); err != nil {
+		var known *fault.Error
+		if errors.As(err, &known) {
+			return nil, fmt.Errorf("the lock file %s cannot be used: %w", path, err)
+		}
 		return nil, unusable(err)
 	}
 	file := flock.New(path, flock.SetPermissions(0o600))

@@ -220,3 +220,58 @@ func BenchmarkFleet(b *testing.B) {
 		})
 	}
 }
+
+func TestPlanLeavesNoFiles(t *testing.T) {
+	_, c := startLab(t, "drifted", 1)
+	if run := open(t, c).Plan(t.Context(), fleet.Options{}); run.Outcome != reconcile.Drift {
+		t.Fatalf("%s: %v", run.Outcome, firstError(run))
+	}
+	if files, _ := os.ReadDir(c.StateDir); len(files) > 0 {
+		t.Errorf("plan left %v", files)
+	}
+	if _, err := os.Stat(c.LockFile); err == nil {
+		t.Error("plan took the lock")
+	}
+}
+
+// verify takes no lock, so that it may end while another run writes: each keeps what the other remembered.
+func TestRunsBesideEachOtherKeepWhatTheOtherRemembers(t *testing.T) {
+	_, c := startLab(t, "converged", 1)
+	slow := open(t, c)
+	if err := open(t, c).Tell([]byte(`"told meanwhile"`)); err != nil {
+		t.Fatal(err)
+	}
+	if run := slow.Verify(t.Context(), fleet.Options{}); run.Outcome != reconcile.Unchanged {
+		t.Fatalf("%s: %v", run.Outcome, firstError(run))
+	}
+	if got := string(open(t, c).Told()); got != `"told meanwhile"` {
+		t.Errorf("told: %s", got)
+	}
+}
+
+// A recovery file in a folder that others can write may be theirs: it is not restored.
+func TestARecoveryFileThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
+	l, c := startLab(t, "claim", 1)
+	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/domains", Status: 500, Reason: "no"})
+	run := open(t, c).Apply(t.Context(), fleet.Options{Options: reconcile.Options{Replace: true}})
+	remove()
+	if run.Outcome != reconcile.Failed {
+		t.Fatalf("%s: %v", run.Outcome, firstError(run))
+	}
+	if err := os.Chmod(c.StateDir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	run = open(t, c).Recover(t.Context(), fleet.Options{})
+	if got := fault.CodeOf(firstError(run)); got != fault.RecoveryFile {
+		t.Errorf("%s: %v", got, firstError(run))
+	}
+	if _, ok := l.PVE.Realm(lab.RealmName); ok {
+		t.Error("the realm was created from it")
+	}
+	if err := os.Chmod(c.StateDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if run = open(t, c).Recover(t.Context(), fleet.Options{}); firstError(run) != nil {
+		t.Error(firstError(run))
+	}
+}

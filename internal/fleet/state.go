@@ -21,9 +21,10 @@ import (
 type state struct {
 	path string
 
-	mu    sync.Mutex
-	kept  kept
-	dirty bool
+	mu      sync.Mutex
+	kept    kept
+	changed map[string]bool // the targets whose memory this run changed
+	spoke   bool            // this run changed what was told
 }
 
 // kept is the file's content.
@@ -48,23 +49,30 @@ const maxState = 16 << 20
 
 // loadState reads what earlier runs of the configuration left.
 func loadState(dir, configFile string) *state {
-	s := &state{kept: kept{Targets: map[string]Memory{}}}
-	if dir == "" {
-		return s
+	s := &state{changed: map[string]bool{}}
+	if dir != "" {
+		sum := sha256.Sum256([]byte(configFile))
+		s.path = filepath.Join(dir, "state-"+hex.EncodeToString(sum[:4])+".json")
 	}
-	sum := sha256.Sum256([]byte(configFile))
-	s.path = filepath.Join(dir, "state-"+hex.EncodeToString(sum[:4])+".json")
-	if info, err := os.Stat(s.path); err != nil || info.Size() > maxState {
-		return s
-	}
-	content, err := os.ReadFile(s.path)
-	if err != nil {
-		return s
-	}
-	if json.Unmarshal(content, &s.kept) != nil || s.kept.Targets == nil {
-		s.kept = kept{Targets: map[string]Memory{}}
-	}
+	s.kept = readKept(s.path)
 	return s
+}
+
+// readKept reads the file; what cannot be read or understood is empty.
+func readKept(path string) kept {
+	nothing := kept{Targets: map[string]Memory{}}
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxState {
+		return nothing
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nothing
+	}
+	var k kept
+	if json.Unmarshal(content, &k) != nil || k.Targets == nil {
+		return nothing
+	}
+	return k
 }
 
 func (s *state) get(key string) Memory {
@@ -87,7 +95,7 @@ func (s *state) update(key string, change func(*Memory)) {
 		after.Subject == before.Subject && slices.Equal(after.Findings, before.Findings) {
 		return
 	}
-	s.kept.Targets[key], s.dirty = after, true
+	s.kept.Targets[key], s.changed[key] = after, true
 }
 
 // told returns what was kept by tell.
@@ -100,17 +108,26 @@ func (s *state) told() json.RawMessage {
 func (s *state) tell(what json.RawMessage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.kept.Told, s.dirty = what, s.dirty || !bytes.Equal(what, s.kept.Told)
+	s.spoke = s.spoke || !bytes.Equal(what, s.kept.Told)
+	s.kept.Told = what
 }
 
-// save writes the file where something changed: atomically, readable by its owner alone.
+// save writes what this run changed into what the file holds by now, since verify runs beside others: atomically, readable by
+// its owner alone.
 func (s *state) save() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.dirty || s.path == "" {
+	if len(s.changed) == 0 && !s.spoke || s.path == "" {
 		return nil
 	}
-	content, err := json.Marshal(s.kept)
+	now := readKept(s.path)
+	for key := range s.changed {
+		now.Targets[key] = s.kept.Targets[key]
+	}
+	if s.spoke {
+		now.Told = s.kept.Told
+	}
+	content, err := json.Marshal(now)
 	if err != nil {
 		return err
 	}
@@ -120,7 +137,7 @@ func (s *state) save() error {
 	if err := WriteFile(s.path, content, 0o600); err != nil {
 		return err
 	}
-	s.dirty = false
+	s.kept, s.changed, s.spoke = now, map[string]bool{}, false
 	return nil
 }
 

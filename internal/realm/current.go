@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"proxmox-realm/internal/secret"
@@ -80,6 +81,23 @@ func (c Current) carried() map[string]any {
 		out[name] = field
 	}
 	return out
+}
+
+// Structures names the stored fields that are neither text, number nor boolean: no version we know has one, and a realm that is
+// created anew could not take them over.
+func (c Current) Structures() []string {
+	fields, err := parseObject([]byte(c.Raw.Reveal()))
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for name, field := range fields {
+		if _, ok := scalar(field); !ok && field != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // SameAs tells whether two stored realms are equal in every field but the digest, unknown fields included.

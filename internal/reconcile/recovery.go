@@ -23,6 +23,9 @@ type Recovery struct {
 	Target    string   // the target's name
 	Realm     string   // the realm's name
 	Endpoints []string // of the target: a file of another cluster is never restored into this one
+	// Private makes Dir, or says why what lies there cannot be trusted: somebody else could have put it there. Nil: it is
+	// made with mode 0700, and trusted.
+	Private func(dir string) error
 }
 
 // savedRealm is the file's content.
@@ -88,7 +91,7 @@ func (rc Recovery) write(name string, stored realm.Current) (err error) {
 	if err != nil {
 		return unsaved(err)
 	}
-	if err := os.MkdirAll(rc.Dir, 0o700); err != nil {
+	if err := rc.prepare(); err != nil {
 		return unsaved(err)
 	}
 	root, err := os.OpenRoot(rc.Dir)
@@ -109,6 +112,13 @@ func (rc Recovery) write(name string, stored realm.Current) (err error) {
 	return nil
 }
 
+func (rc Recovery) prepare() error {
+	if rc.Private != nil {
+		return rc.Private(rc.Dir)
+	}
+	return os.MkdirAll(rc.Dir, 0o700)
+}
+
 // load reads the recovery file of this target and realm, and when it was written.
 func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 	if rc.Dir == "" {
@@ -122,6 +132,9 @@ func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 		return realm.Current{}, time.Time{}, rc.unusable("cannot be read: %v", err)
 	case !info.Mode().IsRegular() || info.Size() > maxSaved:
 		return realm.Current{}, time.Time{}, rc.unusable("is not a file that this program wrote")
+	}
+	if err := rc.prepare(); err != nil {
+		return realm.Current{}, time.Time{}, rc.unusable("may be somebody else's: %v", err)
 	}
 	content, err := os.ReadFile(rc.path())
 	if err != nil {

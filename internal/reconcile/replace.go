@@ -37,6 +37,10 @@ func (r *run) replace(ctx context.Context, plan realm.Plan) error {
 	if current.Digest != plan.Before().Digest || !current.SameAs(plan.Before()) {
 		return fmt.Errorf("before the realm is deleted: %w", realm.ErrConflict)
 	}
+	if odd := current.Structures(); len(odd) > 0 {
+		return fault.New(fault.UnknownProperty, "realm %s holds %s in a form that a new realm could not take over: it is not replaced", r.Spec.Name, strings.Join(odd, ", ")).
+			WithHint("set up a second realm beside this one (realm.name)")
+	}
 	if err := r.Recovery.save(current); err != nil {
 		return err
 	}
