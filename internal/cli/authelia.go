@@ -23,7 +23,7 @@ func (a *app) autheliaCommand() *cobra.Command {
 	var o autheliaOptions
 	cmd := &cobra.Command{
 		Use:   "authelia",
-		Short: "Print the client for Authelia's configuration, or check the one that is there",
+		Short: "Print the client for Authelia's configuration, or check it",
 		Long: `Print the client block for Authelia's configuration that matches the realm: client id, digest of the client key,
 redirect URIs, scopes and methods. It is the other half of the set-up, made from the same configuration. Targets
 that share the client share the block.

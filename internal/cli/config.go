@@ -33,7 +33,7 @@ func (a *app) configCommand() *cobra.Command {
 	}
 	show := &cobra.Command{
 		Use:   "show",
-		Short: "Print the effective configuration, without secrets, and where each value came from",
+		Short: "Print what is in force, without secrets, and where it came from",
 		Args:  exactly(0, ""),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configShow(cmd) },
 	}

@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
@@ -25,21 +30,75 @@ func exitHelp(codes ...int) string {
 	return b.String()
 }
 
-// explain shows a command's help. The keys of the configuration belong to that of config; they are put together only then.
+// explain shows a command's help, folded for a terminal. The keys of the configuration belong to that of config; they are
+// put together only then.
 func explain(show func(*cobra.Command, []string)) func(*cobra.Command, []string) {
 	return func(cmd *cobra.Command, args []string) {
 		if cmd.CommandPath() == "proxmox-realm config" {
 			cmd.Long = strings.TrimRight(configTopic(), "\n")
 		}
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if len(f.Annotations[keyAnnotation]) > 0 {
+				f.Usage = brief(f.Usage)
+			}
+		})
+		out := cmd.OutOrStdout()
+		var page bytes.Buffer
+		cmd.SetOut(&page)
 		show(cmd, args)
+		cmd.SetOut(out)
+		_, _ = io.WriteString(out, folded(page.String()))
 	}
+}
+
+// brief is what a key's text says first, written as the other flags' texts are; "help config" has all of it.
+func brief(text string) string {
+	first, _, _ := strings.Cut(text, ". ")
+	first = strings.TrimSuffix(first, ".")
+	if len(first) > 1 && unicode.IsLower(rune(first[1])) || strings.HasPrefix(first, "A ") {
+		first = strings.ToLower(first[:1]) + first[1:]
+	}
+	return first
+}
+
+// values names what pflag calls by its Go type, in as many characters.
+var values = strings.NewReplacer(` stringArray `, ` VALUE,...   `, ` string[="true"] `, `[=false]         `, ` string `, ` VALUE  `)
+
+// folded breaks the lines of a help text at [width]: paragraphs, and the second column of what has two. Examples and
+// other indented lines stay whole, to be copied.
+func folded(text string) string {
+	columns := regexp.MustCompile(`^( +(?:(?:-\w, )?--[a-z-]+.*?  |[0-9]+ ) *)([^ ].*)$`) // of flags and of exit codes
+	var b strings.Builder
+	var paragraph []string
+	flush := func() {
+		if len(paragraph) > 0 {
+			b.WriteString(wrapped("", strings.Join(paragraph, " ")))
+			paragraph = nil
+		}
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if line != "" && line[0] != ' ' {
+			paragraph = append(paragraph, line)
+			continue
+		}
+		flush()
+		if found := columns.FindStringSubmatch(line); found != nil {
+			b.WriteString(wrapped(values.Replace(found[1]), found[2]))
+			continue
+		}
+		b.WriteString(line + "\n")
+	}
+	flush()
+	return b.String()
 }
 
 // helpCommand is cobra's, which takes every word for a topic and a typo for success, made strict.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Explain a command or a topic",
+		Use:     "help [COMMAND]",
+		Short:   "Explain a command or a topic",
+		GroupID: "other",
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			about, _, err := cmd.Root().Find(args)
 			if err != nil || about == nil {
@@ -85,7 +144,7 @@ func addCompletion(root *cobra.Command, args []string) {
 func helpTopics() []*cobra.Command {
 	topic := func(name, short string, text func() string) *cobra.Command {
 		cmd := &cobra.Command{Use: name, Short: short}
-		cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _, _ = fmt.Fprint(cmd.OutOrStdout(), text()) })
+		cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _, _ = io.WriteString(cmd.OutOrStdout(), folded(text())) })
 		return cmd
 	}
 	return []*cobra.Command{
@@ -173,9 +232,11 @@ these credentials cannot see is skipped. verify.ignore names checks that neither
 	return b.String()
 }
 
-// wrapped breaks text into lines of at most 100 characters, each indented as far as the first.
+// width is that of the lines of help texts, in characters.
+const width = 80
+
+// wrapped breaks text into lines of at most [width] characters, each indented as far as the first.
 func wrapped(first, text string) string {
-	const width = 100
 	var b strings.Builder
 	line := first
 	indent := strings.Repeat(" ", len(first))

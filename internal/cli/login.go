@@ -12,7 +12,7 @@ func (a *app) loginCommand() *cobra.Command {
 	var o loginOptions
 	cmd := &cobra.Command{
 		Use:   "login",
-		Short: "Rehearse a login in a browser, and show whom Proxmox takes the user for",
+		Short: "Rehearse a login, and show whom Proxmox takes the user for",
 		Long: `Rehearse a login through Proxmox, as its web interface makes it, and show whom Proxmox takes the user for: user
 id, groups, privileges by path, and whether Proxmox created the user just now.
 
