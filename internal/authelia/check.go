@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/secret"
 )
 
@@ -316,34 +317,11 @@ func count(n int, one, many string) string {
 func nearest(key string) string {
 	best, at := "", 3
 	for _, known := range slices.Sorted(maps.Keys(clientKeys)) {
-		if d := distance(key, known, at); d < at {
+		if d := config.Distance(key, known); d < at {
 			best, at = known, d
 		}
 	}
 	return best
-}
-
-// distance is the edit distance of two keys; limit where it is that or more.
-func distance(a, b string, limit int) int {
-	if len(a) > len(b)+limit || len(b) > len(a)+limit {
-		return limit
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal, row[j+1] = row[j+1], min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return min(row[len(b)], limit)
 }
 
 func (c *checker) public(id check.ID) check.Check {

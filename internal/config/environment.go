@@ -53,9 +53,9 @@ func nearestVariable(name string, candidates []string) string {
 	best, bestDistance := "", max(2, len(rest)/4)+1
 	for _, candidate := range candidates {
 		full := strings.TrimPrefix(candidate, EnvPrefix)
-		d := distance(rest, full)
+		d := Distance(rest, full)
 		if _, inner, nested := strings.Cut(full, "_"); nested {
-			d = min(d, 1+distance(rest, inner))
+			d = min(d, 1+Distance(rest, inner))
 		}
 		if d < bestDistance {
 			best, bestDistance = candidate, d

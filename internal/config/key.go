@@ -212,9 +212,9 @@ func nearest(written string, candidates []string, separator string) string {
 	const wrongSection = 2
 	best, bestDistance := "", max(2, len(written)/4)+1
 	for _, c := range candidates {
-		d := distance(written, c)
+		d := Distance(written, c)
 		if separator != "" {
-			d = min(d, wrongSection+distance(last(written, separator), last(c, separator)))
+			d = min(d, wrongSection+Distance(last(written, separator), last(c, separator)))
 		}
 		if separator != "" && strings.HasPrefix(c, written+"_") { // half of a key's name
 			d = 1
@@ -228,8 +228,8 @@ func nearest(written string, candidates []string, separator string) string {
 
 func last(path, separator string) string { return path[strings.LastIndex(path, separator)+1:] }
 
-// distance is the Levenshtein distance, with - and _ alike and case ignored.
-func distance(a, b string) int {
+// Distance is the Levenshtein distance of two spellings of a key, with - and _ alike and case ignored.
+func Distance(a, b string) int {
 	a, b = strings.ToLower(strings.ReplaceAll(a, "-", "_")), strings.ToLower(strings.ReplaceAll(b, "-", "_"))
 	row := make([]int, len(b)+1)
 	for j := range row {
