@@ -53,7 +53,7 @@ client of the realm is looked at, and nothing in the files is changed. "help che
 	f.StringVar(&o.name, "client-name", "Proxmox", "`NAME` of the client, which users see when they consent")
 	f.BoolVar(&o.withLogin, "with-login", false, "register the redirect URI of the rehearsal (login) as well")
 	f.BoolVar(&o.whole, "whole", false, "print the block inside identity_providers.oidc.clients")
-	f.StringVar(&o.version, "authelia-version", "", "for this `VERSION` of Authelia, such as 4.37 (the newest)")
+	f.StringVar(&o.version, "authelia-version", "", "for this `VERSION` of Authelia, such as 4.37, in place of the newest")
 	f.StringArrayVar(&o.check, "check", nil, "check `FILE` of Authelia's configuration, - for standard input, instead of printing a block (repeatable)")
 	configFlags(cmd)
 	return cmd

@@ -22,7 +22,10 @@ func (a *app) deleteCommand() *cobra.Command {
 		Use:   "delete REALM",
 		Short: "Save, then remove an OpenID Connect realm",
 		Long: `Save an OpenID Connect realm to a file in state_dir, then remove it. Its users, their API tokens, groups and
-access rules stay in Proxmox: they apply again when a realm of that name is created.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
+access rules stay in Proxmox: they apply again when a realm of that name is created.
+
+The file holds the realm as Proxmox answered it, client key included. To have the realm again, apply a configuration
+with these values.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm delete authelia\n  proxmox-realm delete authelia --yes",
 		Args:    exactly(1, "the name of one realm"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -36,7 +36,7 @@ var exitMeanings = []struct {
 	code  int
 	means string
 }{
-	{exitOK, "the realm is as declared, and nothing failed; warnings and skipped checks do not change the code"},
+	{exitOK, "the realm is as declared, and nothing failed (plan: whatever it shows); warnings and skipped checks do not change the code"},
 	{exitFailed, "failed, with no code of its own"},
 	{exitDrift, "drift (plan --exit-code)"},
 	{exitUnverified, "the realm is in place, but a check failed"},
