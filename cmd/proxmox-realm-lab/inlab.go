@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -176,6 +177,9 @@ func (s *setting) options() (lab.Options, error) {
 
 // runCommand runs a command with more environment, passes signals on to it, and returns its code.
 func runCommand(command, environment []string, signals <-chan os.Signal) (int, error) {
+	if self, err := os.Executable(); err == nil { // proxmox-realm was built beside it
+		_ = os.Setenv("PATH", filepath.Dir(self)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	}
 	child := exec.Command(command[0], command[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.Env = append(os.Environ(), environment...)

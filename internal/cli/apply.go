@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,7 +53,12 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 			if recovering {
 				run = f.Recover
 			}
-			stop := a.working("applying")
+			stop := func() {}
+			if o.Wait > 0 {
+				o.Waiting = a.saysWhy()
+			} else {
+				stop = a.working("applying")
+			}
 			result := run(cmd.Context(), o)
 			stop()
 			a.writeMetrics(metrics, result)
@@ -74,6 +81,23 @@ fail with the new values. With --wait, apply keeps asking until they hold: that 
 	metricsFlag(cmd, &metrics)
 	configFlags(cmd)
 	return cmd
+}
+
+// saysWhy tells on stderr what the gate waits for, once for each reason: meanwhile somebody is to do something about it.
+func (a *app) saysWhy() func(why string, until time.Time) {
+	if a.quiet {
+		return nil
+	}
+	var mu sync.Mutex // several targets may wait
+	told := map[string]bool{}
+	return func(why string, until time.Time) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !told[why] {
+			told[why] = true
+			a.say("note", fmt.Sprintf("%s; waiting until %s for that to change", why, until.Format(time.TimeOnly)))
+		}
+	}
 }
 
 // finishQuietly says only what is news compared with the last quiet run of this configuration: cron mails

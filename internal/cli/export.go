@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,6 +57,9 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 	spec := realm.Spec{Name: name, Set: current.Values}
 	key := spec.Set.Login(name).ClientKey
 	if keyOut != "" {
+		if keyOut, err = filepath.Abs(keyOut); err != nil { // the configuration may come to stand elsewhere
+			return err
+		}
 		if !key.IsSet() {
 			return fault.New(fault.Internal, "realm %s has no client key to write to %s", name, keyOut)
 		}
@@ -66,7 +70,7 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 			return fault.New(fault.Internal, "the client key cannot be written: %v", err).Because(err)
 		}
 	}
-	document, err := config.Document(spec, t.Proxmox, keyOut)
+	document, err := config.Document(spec, t, keyOut)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,8 @@ The report can be pasted into a ticket: it holds no secrets.` + exitHelp(exitUnv
 	f.StringVar(&o.clientKeyFile, "client-key-file", "", "ask whether the issuer accepts the key in `FILE`")
 	f.StringArrayVar(&o.redirectURLs, "redirect-url", nil, "ask whether the client may be sent back to `URL` (repeatable)")
 	f.StringVar(&o.caFile, "ca-file", "", "certificate authorities (PEM `FILE`) of the issuer, in place of the system's")
+	f.StringVar(&o.caFile, "issuer-ca-file", "", "as --ca-file")
+	_ = f.MarkHidden("issuer-ca-file")
 	f.StringVar(&o.proxmox, "proxmox", "", "judge for this `VERSION` of Proxmox VE, such as 8.4")
 	f.SortFlags = false
 	return cmd
@@ -129,5 +131,8 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	stop := a.working("asking " + p.Login.IssuerURL)
 	run := fleet.RunProbe(cmd.Context(), p, userAgent(), a.logger())
 	stop()
+	for i, c := range run.Targets[0].Checks { // hints name keys of a configuration, where there is none
+		run.Targets[0].Checks[i].Hint = strings.ReplaceAll(c.Hint, "verify.issuer_ca_file", "--ca-file")
+	}
 	return a.finish(run, false)
 }

@@ -12,28 +12,28 @@ import (
 
 // Document returns a commented configuration for a realm that exists: every property of the Spec, and how
 // Proxmox is reached. The client key itself is never written; clientKeyFile names the file that holds it, "" leaves
-// the key unmanaged. Loading the document gives the Spec again. A property that Proxmox holds and a
+// the key unmanaged; of the target, how Proxmox is reached and what is verified are taken over. Loading the document gives the Spec again. A property that Proxmox holds and a
 // configuration refuses, such as a comment of two lines, is left out, and a comment says so.
-func Document(spec realm.Spec, from Proxmox, clientKeyFile string) ([]byte, error) {
+func Document(spec realm.Spec, from Target, clientKeyFile string) ([]byte, error) {
 	root := section{&yaml.Node{Kind: yaml.MappingNode}}
 
 	proxmox := root.section("proxmox", "How the cluster is reached.")
-	if len(from.Endpoints) > 0 {
-		proxmox.set("proxmox.endpoints", from.Endpoints)
+	if len(from.Proxmox.Endpoints) > 0 {
+		proxmox.set("proxmox.endpoints", from.Proxmox.Endpoints)
 	}
 	switch {
-	case from.TokenFile != "":
-		proxmox.set("proxmox.token_file", from.TokenFile)
-	case len(from.Endpoints) > 0:
+	case from.Proxmox.TokenFile != "":
+		proxmox.set("proxmox.token_file", from.Proxmox.TokenFile)
+	case len(from.Proxmox.Endpoints) > 0:
 		proxmox.remark("token_file: /etc/proxmox-realm/token  # a file that holds user@realm!id=secret")
 	}
-	if from.CAFile != "" {
-		proxmox.set("proxmox.ca_file", from.CAFile)
+	if from.Proxmox.CAFile != "" {
+		proxmox.set("proxmox.ca_file", from.Proxmox.CAFile)
 	}
-	if len(from.Fingerprints) > 0 {
-		proxmox.set("proxmox.fingerprints", from.Fingerprints)
+	if len(from.Proxmox.Fingerprints) > 0 {
+		proxmox.set("proxmox.fingerprints", from.Proxmox.Fingerprints)
 	}
-	if from.Insecure {
+	if from.Proxmox.Insecure {
 		proxmox.set("proxmox.insecure", true)
 	}
 
@@ -62,6 +62,15 @@ func Document(spec realm.Spec, from Proxmox, clientKeyFile string) ([]byte, erro
 		r.set("realm.unset", names)
 	}
 
+	if from.Verify.RedirectsDeclared || from.Verify.IssuerCAFile != "" {
+		v := root.section("verify", "What is checked before anyone logs in.")
+		if from.Verify.RedirectsDeclared {
+			v.set("verify.redirect_urls", from.Verify.RedirectURLs)
+		}
+		if from.Verify.IssuerCAFile != "" {
+			v.set("verify.issuer_ca_file", from.Verify.IssuerCAFile)
+		}
+	}
 	return root.encode()
 }
 

@@ -191,7 +191,10 @@ func TestDocumentLoadsAgain(t *testing.T) {
 		if _, set := spec.Set[realm.ClientKey]; set {
 			keyFile = key
 		}
-		text, err := Document(spec, Proxmox{Endpoints: []string{"https://pve1:8006"}, CAFile: "/etc/ca: #1.pem"}, keyFile)
+		text, err := Document(spec, Target{
+			Proxmox: Proxmox{Endpoints: []string{"https://pve1:8006"}, CAFile: "/etc/ca: #1.pem"},
+			Verify:  Verify{RedirectURLs: []string{"https://pve1:8006"}, RedirectsDeclared: true, IssuerCAFile: "/etc/ca: #2.pem"},
+		}, keyFile)
 		if err != nil {
 			t.Fatal(err)
 		}

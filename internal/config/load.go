@@ -225,6 +225,11 @@ func (l *loader) selectTarget(name string) {
 	}
 	if l.targets == nil {
 		problem.Message = "the configuration has no targets"
+	} else {
+		problem.Hint = "the targets are " + strings.Join(names[:min(len(names), 10)], ", ")
+		if len(names) > 10 {
+			problem.Hint += fmt.Sprintf(" and %d more", len(names)-10)
+		}
 	}
 	l.problems.append(problem)
 }

@@ -37,6 +37,9 @@ func (r *run) gate(ctx context.Context, plan realm.Plan) error {
 			return held.err
 		}
 		r.Log.Info("waiting for the gate", "realm", r.Spec.Name, "because", held.err.Message, "pause", pause, "until", deadline.Format(time.TimeOnly))
+		if r.Waiting != nil {
+			r.Waiting(held.err.Message, deadline)
+		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 // Package reconcile makes one realm of one Proxmox cluster what it should be, and proves that a login
 // through it works: observe, plan, gate, write, read back, verify. This file holds these steps from top to
-// bottom; replace.go holds the dangerous one.
+// bottom. gate.go holds how the third decides and waits, replace.go the one write that is dangerous, recovery.go the file that
+// makes it safe, and run.go what a run notes down on its way.
 package reconcile
 
 import (
@@ -127,6 +128,8 @@ type Options struct {
 	NoGate  bool          // write whatever the issuer says
 	Wait    time.Duration // keep asking for so long while the gate holds the change back
 	Quiet   bool          // this run repeats: ask the issuer in the way that costs it least
+	// Waiting is told, while the gate waits, why it is shut and until when it will be asked again. Nil: nobody is.
+	Waiting func(why string, until time.Time)
 }
 
 // attempts bounds how many writes a run sends for one change. After each that met a conflict or lost its answer,
@@ -184,9 +187,9 @@ func (r *run) reconcile(ctx context.Context, write bool) error {
 			return r.explain(ctx, err) // a second DELETE is never sent
 		}
 		r.Log.Info("observing again", "realm", r.Spec.Name, "because", err)
-		unsettled, r.shielded = err, false
+		unsettled, r.shielded = err, false // nothing is half done: an interruption counts again
 	}
-	return r.verify(ctx, r.occasion(write)) // 6. verify
+	return r.verify(ctx, r.due(write)) // 6. verify
 }
 
 // decide plans, and asks Proxmox for what the plan turns out to need beyond the realm.
@@ -275,20 +278,26 @@ func (r *run) givenUp(plan realm.Plan, unsettled error) error {
 		WithHint("run again; where it persists, look for another program that writes realms").Because(unsettled)
 }
 
-// foresee ends a plan: what the write would need beyond the gate's consent.
+// foresee ends a plan that has something to do: whether the credentials suffice for the write, what the issuer shows (where the
+// gate had no reason to ask), and what this Proxmox may refuse.
 func (r *run) foresee(ctx context.Context, plan realm.Plan) error {
 	r.add(r.Realms.CheckPermissions(ctx, true))
 	if !r.asked && r.Issuer != nil {
 		r.add(r.inspection.Checks(ctx, plan.After().Values.Login(r.Spec.Name), r.node(ctx))...)
 	}
+	for _, c := range plan.Changes {
+		if d, _ := c.Property.Definition(); c.Op == realm.Set && !r.facts.Version.IsZero() && r.facts.Version.Less(d.Since) {
+			r.warn("Proxmox VE %s may not know %s, which is there since %s: apply will tell", r.facts.Version, c.Property, d.Since)
+		}
+	}
 	r.drift = true
 	return nil
 }
 
-// occasion tells what a reconciling run verifies.
-func (r *run) occasion(write bool) occasion {
+// due tells what a reconciling run asks beyond the issuer's own documents.
+func (r *run) due(write bool) questions {
 	wrote := write && r.sent
-	return occasion{
+	return questions{
 		proxmox: r.AskProxmox == Always || r.AskProxmox == Auto && wrote,
 		client:  r.AskClient == Always || r.AskClient == Auto && wrote,
 	}
@@ -314,10 +323,9 @@ func (r *run) examine(ctx context.Context) error {
 	} else {
 		r.add(r.Realms.CheckPermissions(ctx, !plan.Empty()))
 	}
-	asking := occasion{proxmox: r.AskProxmox != Never, client: r.AskClient != Never, users: true}
+	asking := questions{proxmox: r.AskProxmox != Never, client: r.AskClient != Never, users: true}
 	if err != nil {
-		asking.proxmox, asking.users, asking.unread = false, false, true
-		r.unread = true
+		asking.proxmox, asking.users, r.unread = false, false, true
 	}
 	if failed := r.verify(ctx, asking); failed != nil {
 		return failed
@@ -334,17 +342,16 @@ func (r *run) decideOrAssume(ctx context.Context, current realm.Current, err err
 	return r.plan
 }
 
-// occasion says what a verification asks beyond the issuer's own documents.
-type occasion struct {
+// questions are what a verification asks beyond the issuer's own documents.
+type questions struct {
 	proxmox bool // Proxmox's own discovery
 	client  bool // the client's key and redirect URLs
 	users   bool
-	unread  bool // the realm could not be read
 }
 
-// verify runs the checks that the occasion asks for. All of them run; what fails is found in the checks, and an
+// verify runs the checks, with the questions that are to be asked. All of them run; what fails is found in the checks, and an
 // error is returned only for an interruption.
-func (r *run) verify(ctx context.Context, asking occasion) error {
+func (r *run) verify(ctx context.Context, asking questions) error {
 	if ctx.Err() != nil {
 		if r.sent {
 			r.warn("realm %s was written and read back, but not verified: run verify", r.Spec.Name)
@@ -352,7 +359,7 @@ func (r *run) verify(ctx context.Context, asking occasion) error {
 		return context.Cause(ctx)
 	}
 	login := r.plan.After().Values.Login(r.Spec.Name)
-	if !asking.unread {
+	if !r.unread {
 		r.add(r.realmCheck())
 	}
 	if r.Issuer != nil {
