@@ -245,7 +245,7 @@ func (a *app) readAuthelia(path string) (authelia.File, error) {
 
 // loadClient loads what a configuration says of the client; nothing about Proxmox is needed.
 func (a *app) loadClient(cmd *cobra.Command, key bool) (*config.Config, error) {
-	c, err := a.load(cmd, config.Options{Partial: true, Secrets: key})
+	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: key})
 	var problems config.Problems
 	if errors.As(err, &problems) {
 		for _, p := range problems {

@@ -31,6 +31,8 @@ type Options struct {
 	// Secrets asks for token, password and client key of the selected targets: files are read and commands
 	// run, each distinct one once. Without it, only secrets that stand in the configuration itself are set.
 	Secrets bool
+	// ClientKey asks for the client key alone, for a command that needs nothing else of what Secrets reads.
+	ClientKey bool
 	// Partial loads a configuration for a command that needs only a part of it: required keys may be
 	// absent, and so may endpoints and credentials.
 	Partial bool

@@ -35,7 +35,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	if l.failure != nil {
 		return nil, fault.New(fault.Internal, "%s", l.failure.Error())
 	}
-	if o.Secrets {
+	if o.Secrets || o.ClientKey {
 		l.sources.env, l.sources.dir, l.sources.timeout = o.Env, filepath.Dir(l.config.File), commandTimeout
 		if err := l.sources.resolve(ctx, &l.problems, l.warn); err != nil {
 			return nil, err
@@ -345,7 +345,7 @@ func (l *loader) target(overlay layer) {
 		l.warn(settings["proxmox.insecure"].at, "nothing checks Proxmox's certificate: whoever is in between can read the token and become any user")
 	}
 	l.config.Targets = append(l.config.Targets, t)
-	if l.Secrets {
+	if l.Secrets || l.ClientKey {
 		l.external(len(l.config.Targets)-1, &keys, settings)
 	}
 }
@@ -407,9 +407,12 @@ func (l *loader) external(i int, keys *targetKeys, settings map[string]setting) 
 		}
 	}
 	p, r := keys.Proxmox, keys.Realm
+	note("realm.client_key", r.ClientKeyFile, r.ClientKeyCommand, func(s secret.Secret) { targets().Realm.Set[realm.ClientKey] = realm.Key(s) })
+	if !l.Secrets {
+		return
+	}
 	note("proxmox.token", p.TokenFile, p.TokenCommand, func(s secret.Secret) { targets().Proxmox.Token = s })
 	note("proxmox.password", p.PasswordFile, p.PasswordCommand, func(s secret.Secret) { targets().Proxmox.Password = s })
-	note("realm.client_key", r.ClientKeyFile, r.ClientKeyCommand, func(s secret.Secret) { targets().Realm.Set[realm.ClientKey] = realm.Key(s) })
 	if p.CAFile != "" {
 		l.sources.addAuthorities(p.CAFile, settings["proxmox.ca_file"].at)
 	}

@@ -79,7 +79,9 @@ func verdict(command string, t fleet.Target) string {
 }
 
 // asks tells whether checking is all that the command does.
-func asks(command string) bool { return command == "verify" || command == "probe" }
+func asks(command string) bool {
+	return command == "verify" || command == "probe" || command == "authelia"
+}
 
 // achieved says what was done, for outcomes that mean that the realm now holds.
 func achieved(t fleet.Target) string {
