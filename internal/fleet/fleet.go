@@ -182,7 +182,7 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) Target 
 	if watched != nil && result.Err == nil {
 		result.IssuerCertificate = watched.expiry()
 	}
-	if result.Err == nil {
+	if result.Err == nil && len(t.Proxmox.Endpoints) > 1 {
 		s.state.update(memoryKey(t), func(m *Memory) { m.Endpoint = result.Endpoint })
 	}
 	return result
@@ -191,7 +191,10 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) Target 
 // target puts together what a reconciler needs.
 func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cleaner) (reconcile.Target, *watch, error) {
 	key := memoryKey(t)
-	remembered := s.state.get(key).about(t)
+	var remembered Memory
+	if s.options.Carry || s.options.ProxmoxEach > 0 || s.options.ClientEach > 0 {
+		remembered = s.state.get(key).about(t)
+	}
 	forget := func(change func(*Memory)) { s.state.update(key, change) }
 	c := &cluster{
 		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer, all: t.Proxmox.Endpoints,
@@ -271,8 +274,12 @@ func (f *Fleet) connect(t config.Target) (*pve.Client, *check.Cleaner, error) {
 	}
 	cleaner := check.NewCleaner(t.Proxmox.Token, tokenSecret(t.Proxmox.Token), t.Proxmox.Password, t.Proxmox.OTP,
 		t.Realm.Set.Login(t.Realm.Name).ClientKey)
+	prefer := ""
+	if len(t.Proxmox.Endpoints) > 1 {
+		prefer = f.state.get(memoryKey(t)).Endpoint
+	}
 	client, err := pve.New(pve.Options{
-		Endpoints: t.Proxmox.Endpoints, Prefer: f.state.get(memoryKey(t)).Endpoint,
+		Endpoints: t.Proxmox.Endpoints, Prefer: prefer,
 		Token: t.Proxmox.Token, Username: t.Proxmox.Username, Password: t.Proxmox.Password, OTP: t.Proxmox.OTP,
 		CA: ca, Fingerprints: t.Proxmox.Fingerprints, Insecure: t.Proxmox.Insecure,
 		Timeout: t.Proxmox.Timeout, UserAgent: f.userAgent, Cleaner: cleaner, Log: f.log.With("target", t.Name),

@@ -20,6 +20,7 @@ import (
 // with a damaged one, does the same work and asks a little more.
 type state struct {
 	path string
+	read sync.Once // at first use: most runs need none of it
 
 	mu      sync.Mutex
 	kept    kept
@@ -47,15 +48,20 @@ type Memory struct {
 // maxState bounds the file, in bytes: 1,000 targets need some 200 KiB.
 const maxState = 16 << 20
 
-// loadState reads what earlier runs of the configuration left.
+// loadState is what earlier runs of the configuration left.
 func loadState(dir, configFile string) *state {
 	s := &state{changed: map[string]bool{}}
 	if dir != "" {
 		sum := sha256.Sum256([]byte(configFile))
 		s.path = filepath.Join(dir, "state-"+hex.EncodeToString(sum[:4])+".json")
 	}
-	s.kept = readKept(s.path)
 	return s
+}
+
+// lock reads the file at first use.
+func (s *state) lock() {
+	s.mu.Lock()
+	s.read.Do(func() { s.kept = readKept(s.path) })
 }
 
 // readKept reads the file; what cannot be read or understood is empty.
@@ -76,7 +82,7 @@ func readKept(path string) kept {
 }
 
 func (s *state) get(key string) Memory {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	m := s.kept.Targets[key]
 	m.Rests = maps.Clone(m.Rests)
@@ -84,7 +90,7 @@ func (s *state) get(key string) Memory {
 }
 
 func (s *state) update(key string, change func(*Memory)) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	before := s.kept.Targets[key]
 	after := before
@@ -100,13 +106,13 @@ func (s *state) update(key string, change func(*Memory)) {
 
 // told returns what was kept by tell.
 func (s *state) told() json.RawMessage {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	return s.kept.Told
 }
 
 func (s *state) tell(what json.RawMessage) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	s.spoke = s.spoke || !bytes.Equal(what, s.kept.Told)
 	s.kept.Told = what
