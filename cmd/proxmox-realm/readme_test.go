@@ -50,7 +50,7 @@ func readmeScript(t *testing.T, readme string) string {
 				command += " --ca-file $LAB_ISSUER_CA_FILE"
 			}
 			script.WriteString("exits 0 sh -c '" + command + "'\n")
-			if _, file, made := strings.Cut(command, "authelia --new-key "); made {
+			if _, file, made := strings.Cut(command, " --new-key "); made {
 				script.WriteString("cp stdout block.yml\nclient paste block.yml " + file + "\n")
 			}
 		}
