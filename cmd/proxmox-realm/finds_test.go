@@ -99,24 +99,42 @@ func tune(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// node VARIABLE [VERSION | untrusting | cut-off | HOST …] starts a further node of the cluster and puts its address into the
-// variable. An untrusting node does not know the issuer's authority; one that is cut off does not reach it.
+// node VARIABLE [VERSION | untrusting | cut-off | impatient | HOST:PORT | NAME …] starts a further node of the cluster and puts its
+// address into the variable: at port 443 where it has a name (see streets). An untrusting node does not know the issuer's
+// authority; one that is cut off does not reach it; an impatient one gives an issuer up after a moment.
 func node(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: node VARIABLE [VERSION | untrusting | cut-off | HOST:PORT]")
+		ts.Fatalf("usage: node VARIABLE [VERSION | untrusting | cut-off | impatient | HOST:PORT | NAME]")
 	}
 	l := theLab(ts)
-	certificate, err := l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost")
+	hosts, name := []string{"127.0.0.1", "::1", "localhost"}, ""
+	for _, how := range args[1:] {
+		if strings.HasSuffix(how, ".com") {
+			hosts, name = append(hosts, how), how
+		}
+	}
+	certificate, err := l.Authority.Issue(authority.Valid, hosts...)
 	ts.Check(err)
 	trust := &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}
 	options := pve.Options{Certificate: certificate, Seed: l.PVE.State(), LockTimeout: 50 * time.Millisecond}
 	transport := &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}
+	if l.town != nil {
+		transport.Proxy = func(r *http.Request) (*url.URL, error) {
+			if l.town.to(r.URL.Host+":443") == "" {
+				return nil, nil
+			}
+			return l.town.url(), nil
+		}
+	}
 	for _, how := range args[1:] {
 		switch {
 		case how == "untrusting":
 			trust.RootCAs = x509.NewCertPool()
 		case how == "cut-off":
 			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1"})
+		case how == "impatient":
+			options.IssuerTimeout = 100 * time.Millisecond
+		case how == name:
 		case strings.Contains(how, ":"):
 			options.Listen = how
 		default:
@@ -127,6 +145,11 @@ func node(ts *testscript.TestScript, neg bool, args []string) {
 	s, err := pve.Start(options)
 	ts.Check(err)
 	ts.Defer(func() { _ = s.Close() })
+	if name != "" {
+		l.streets(ts).lead(name+":443", strings.TrimPrefix(s.URL(), "https://"))
+		ts.Setenv(args[0], "https://"+name+":443")
+		return
+	}
 	ts.Setenv(args[0], s.URL())
 }
 

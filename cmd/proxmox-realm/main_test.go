@@ -61,6 +61,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile,
 			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "browse": browse, "ends": ends, "holds": holds,
 			"tune": tune, "node": node, "balancer": balancer, "access": access, "heeded": heeded, "found": found, "expand": expand,
+			"provider": provider, "proxied": proxied, "streets": town,
 		},
 	}
 }
@@ -72,6 +73,7 @@ type world struct {
 	*lab.Lab
 	faults  []func()
 	waiting *waiter
+	town    *streets // nil until something has a name
 }
 
 func theLab(ts *testscript.TestScript) *world { return ts.Value(labKey{}).(*world) }

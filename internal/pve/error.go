@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -227,6 +228,14 @@ func kindOf(status int, path, said string, fields, unknown bool) Kind {
 	return Failed
 }
 
+// mute tells whether Proxmox failed without a word: before libpve-http-server 5.2.0 its messages are in the reason phrase
+// alone, which HTTP/2 does not have and many reverse proxies replace.
+func mute(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == Failed && e.Status == http.StatusInternalServerError &&
+		(e.Reason == http.StatusText(e.Status) || e.Reason == fmt.Sprintf("status %d", e.Status))
+}
+
 // says tells whether the text contains the pattern's parts, which % separates, in their order.
 func says(text, pattern string) bool {
 	for part := range strings.SplitSeq(pattern, "%") {
@@ -373,6 +382,10 @@ func (e *Error) explain() (code fault.Code, message, hint string) {
 		return fault.Internal, fmt.Sprintf("%s refuses the login: %s", host, e.Reason),
 			"the reason is in the node's syslog alone: `journalctl -u pvedaemon --since -5min`"
 	}
+	if mute(e) {
+		return fault.ProxmoxFailed, fmt.Sprintf("%s of %s fails, and no reason came with it", e.request(), host),
+			"a reverse proxy in front of Proxmox may drop what it says: name the node itself in proxmox.endpoints; `journalctl -u pvedaemon -u pveproxy` on the node may say more"
+	}
 	said := e.Reason
 	if e.Status != 500 { // which Proxmox gives for everything
 		said = fmt.Sprintf("%d %s", e.Status, e.Reason)
@@ -412,8 +425,12 @@ func (e *Error) credentialHint() string {
 		return "the token did not arrive: a reverse proxy in front of Proxmox may drop the Authorization header" + e.otherService()
 	}
 	if token {
-		return fmt.Sprintf("`pveum user token list %s` on a node shows whether %s is there and not expired, `pveum user list` whether its user is enabled; else the secret in proxmox.token is another one%s",
-			Quote(user), id, e.otherService())
+		proxy := ""
+		if e.Reason == http.StatusText(http.StatusUnauthorized) { // not Proxmox's own words
+			proxy = "; or a reverse proxy in front of Proxmox drops the Authorization header"
+		}
+		return fmt.Sprintf("`pveum user token list %s` on a node shows whether %s is there and not expired, `pveum user list` whether its user is enabled; else the secret in proxmox.token is another one%s%s",
+			Quote(user), id, proxy, e.otherService())
 	}
 	return "check proxmox.username (user@realm), the password and the one-time code: each code serves once" + e.otherService()
 }

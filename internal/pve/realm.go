@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -29,6 +30,9 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	if errors.As(err, &e) && e.Kind == Absent {
 		return realm.Current{}, nil
 	}
+	if err != nil && mute(err) && c.lacks(ctx, name) {
+		return realm.Current{}, nil
+	}
 	if err != nil {
 		return realm.Current{}, err
 	}
@@ -41,6 +45,20 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	}
 	c.cleaner.Hold(current.Values.Login(name).ClientKey)
 	return current, nil
+}
+
+// lacks tells whether a realm is not in the list of all (GET /access/domains), which holds each of them whoever asks. False
+// where the list cannot be had.
+func (c *Client) lacks(ctx context.Context, name string) bool {
+	data, _, err := c.get(ctx, "/access/domains", realmLimit)
+	if err != nil {
+		return false
+	}
+	var all []struct{ Realm string }
+	if err := json.Unmarshal(data, &all); err != nil || len(all) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(all, func(r struct{ Realm string }) bool { return r.Realm == name })
 }
 
 // Create adds a realm (POST /access/domains). Errors match [realm.ErrConflict] where it exists already,

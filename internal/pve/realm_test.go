@@ -1,6 +1,7 @@
 package pve_test
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,7 +81,9 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 		{"plain text", answer{Status: 200, Type: "text/plain", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
 		{"no type of content", answer{Status: 200, Type: "-", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
 		{"no content", answer{Status: 204, Type: "-"}, pve.NotProxmox},
-		{"compressed", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: "\x1f\x8b"}, pve.BadAnswer},
+		{"compressed", answer{Status: 200, Header: "Content-Encoding: br\r\n", Body: "\x1f\x8b"}, pve.BadAnswer},
+		{"half of a gzip", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: "\x1f\x8b"}, pve.BadAnswer},
+		{"a gzip that bursts", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: zipped(strings.Repeat(" ", 2<<20))}, pve.BadAnswer},
 		{"huge", answer{Status: 200, Body: `{"data":{"type":"openid"}}` + strings.Repeat(" ", 2<<20)}, pve.BadAnswer},
 		{"deep", ok(strings.Repeat("[", 100_000)), pve.BadAnswer},
 		{"redirect", answer{Status: 302, Reason: "Found", Header: "Location: https://evil.example/\r\n"}, pve.Redirected},
@@ -104,13 +107,39 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 			if strings.ContainsFunc(err.Error(), unicode.IsControl) || errors.Is(err, realm.ErrLost) {
 				t.Errorf("message %q", err)
 			}
-			if tt.name == "compressed" && e.Reason != "compressed, which was not asked for" {
+			if tt.name == "compressed" && e.Reason != "in an encoding that was not asked for" {
 				t.Errorf("reason %q", e.Reason)
 			}
 			for _, c := range n.seen() {
-				if c.URL.Path != "/api2/json/access/domains/authelia" {
+				listed := tt.name == "no reason" && c.URL.Path == "/api2/json/access/domains" // and found no list there
+				if c.URL.Path != "/api2/json/access/domains/authelia" && !listed {
 					t.Errorf("went on to %s", c.URL)
 				}
+			}
+		})
+	}
+}
+
+// Where the message of a failure is lost on the way, the list of all realms tells whether one is absent.
+func TestARealmIsAbsentThoughTheNodeIsMute(t *testing.T) {
+	for _, tt := range []struct {
+		name, list, realm string
+		absent            bool
+	}{
+		{"absent", `[{"realm":"pam","type":"pam"},{"realm":"Authelia","type":"openid"}]`, "authelia", true},
+		{"there, and failing", `[{"realm":"pam"},{"realm":"authelia"}]`, "authelia", false},
+		{"no list", `[]`, "authelia", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t, func(c *call) answer {
+				if c.URL.Path == "/api2/json/access/domains" {
+					return ok(tt.list)
+				}
+				return answer{Status: 500, Reason: "Internal Server Error", Body: `{"data":null}`}
+			})
+			got, err := connect(t, nil, n).Realm(t.Context(), tt.realm)
+			if got.Exists || (err == nil) != tt.absent {
+				t.Errorf("%+v, %v", got, err)
 			}
 		})
 	}
@@ -383,4 +412,12 @@ func FuzzAnswer(f *testing.F) {
 		_, _ = c.AuthURL(ctx, "authelia", "https://pve.example.com:8006")
 		_, _ = c.Login(ctx, "state", "code", "https://pve.example.com:8006")
 	})
+}
+
+func zipped(text string) string {
+	var b strings.Builder
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return b.String()
 }

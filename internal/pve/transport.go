@@ -2,6 +2,7 @@ package pve
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -49,6 +50,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if res != nil {
 		body, cut = io.ReadAll(io.LimitReader(res.Body, x.limit+1))
 		_ = res.Body.Close()
+		if cut == nil {
+			body = unzipped(res, body, x.limit)
+		}
 	}
 
 	e := &Error{
@@ -73,6 +77,24 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	t.clock(res, &p)
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
+}
+
+// unzipped undoes gzip, which some reverse proxies apply though nobody asked for it (RFC 9110 section 12.5.3 lets them), up to
+// one byte past the limit. What is no gzip stays as it is, and keeps its Content-Encoding.
+func unzipped(res *http.Response, body []byte, limit int64) []byte {
+	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
+		return body
+	}
+	z, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return body
+	}
+	whole, err := io.ReadAll(io.LimitReader(z, limit+1))
+	if err != nil {
+		return body
+	}
+	res.Header.Del("Content-Encoding")
+	return whole
 }
 
 // progress is how far a request came.
@@ -129,7 +151,7 @@ func (t *transport) read(e *Error, res *http.Response, body []byte, x exchange) 
 	case int64(len(body)) > x.limit:
 		e.Kind, e.Reason = BadAnswer, "larger than any right one"
 	case res.Header.Get("Content-Encoding") != "":
-		e.Kind, e.Reason = BadAnswer, "compressed, which was not asked for"
+		e.Kind, e.Reason = BadAnswer, "in an encoding that was not asked for"
 	case media != "application/json":
 		e.Kind, e.Reason = NotProxmox, "no JSON"
 	default:

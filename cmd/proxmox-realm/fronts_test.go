@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"proxmox-realm/internal/lab/authority"
+	"proxmox-realm/internal/lab/issuer"
+)
+
+// provider VARIABLE [/PATH | NAME | HOW …] starts a further issuer that knows the lab's client, and puts its URL into the
+// variable: below a path, by a name at port 443 (see streets), or behind a reverse proxy (see proxied).
+func provider(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: provider VARIABLE [/PATH | NAME | HOW …]")
+	}
+	l := theLab(ts)
+	keys, err := issuer.DefaultKeys()
+	ts.Check(err)
+	client, _ := l.Issuer.Client(l.ClientID)
+	options := issuer.Options{Authority: l.Authority, Keys: keys, Clients: []issuer.Client{client}}
+	var name string
+	var how []string
+	for _, word := range args[1:] {
+		switch {
+		case strings.HasPrefix(word, "/"):
+			options.Path = word
+		case strings.Contains(word, "."):
+			name = word
+			certificate, err := l.Authority.Issue(authority.Valid, name)
+			ts.Check(err)
+			options.Hosts, options.Certificate = append(options.Hosts, name), &certificate
+		default:
+			how = append(how, word)
+		}
+	}
+	front := &reverseProxy{how: how}
+	address := front.start(ts, l.Authority)
+	options.Hosts = append(options.Hosts, address)
+	s, err := issuer.Start(options)
+	ts.Check(err)
+	ts.Defer(func() { _ = s.Close() })
+	behind, err := url.Parse(s.URL())
+	ts.Check(err)
+	front.before(behind, l.Authority.Pool())
+	switch {
+	case name != "":
+		l.streets(ts).lead(name+":443", behind.Host)
+		ts.Setenv(args[0], "https://"+name+options.Path)
+	case len(how) > 0:
+		ts.Setenv(args[0], "https://"+address+options.Path)
+	default:
+		ts.Setenv(args[0], s.URL())
+	}
+}
+
+// proxied VARIABLE URL [HOW …] puts a reverse proxy, HTTP/2 and all, before a server and its URL
+// into the variable. As many such proxies do, it writes reason phrases and a Server header of its own, and adds others.
+//
+//	gzip       compresses answers, asked or not
+//	chunked    passes answers on without their length
+//	undated    leaves the Date out
+//	stripped   drops the Authorization header
+func proxied(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: proxied VARIABLE URL [HOW …]")
+	}
+	l := theLab(ts)
+	front := &reverseProxy{how: args[2:]}
+	address := front.start(ts, l.Authority)
+	behind, err := url.Parse(args[1])
+	ts.Check(err)
+	front.before(behind, l.Authority.Pool())
+	ts.Setenv(args[0], "https://"+address)
+}
+
+type reverseProxy struct {
+	how   []string
+	ready sync.RWMutex
+	proxy http.Handler
+}
+
+func (p *reverseProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.ready.RLock()
+	defer p.ready.RUnlock()
+	if slices.Contains(p.how, "undated") {
+		w.Header()["Date"] = nil // keeps net/http from adding one
+	}
+	p.proxy.ServeHTTP(w, r)
+}
+
+// start opens its address; [reverseProxy.before] says what is behind it.
+func (p *reverseProxy) start(ts *testscript.TestScript, ca *authority.CA) (address string) {
+	certificate, err := ca.Issue(authority.Valid, "127.0.0.1", "::1", "localhost")
+	ts.Check(err)
+	s := httptest.NewUnstartedServer(p)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	ts.Defer(s.Close)
+	return s.Listener.Addr().String()
+}
+
+func (p *reverseProxy) before(behind *url.URL, pool *x509.CertPool) {
+	p.ready.Lock()
+	defer p.ready.Unlock()
+	p.proxy = &httputil.ReverseProxy{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS12}, DisableCompression: true, DisableKeepAlives: true},
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetXForwarded()
+			r.Out.URL.Scheme, r.Out.URL.Host = behind.Scheme, behind.Host
+			if slices.Contains(p.how, "stripped") {
+				r.Out.Header.Del("Authorization")
+			}
+		},
+		ModifyResponse: p.rewrite,
+	}
+}
+
+func (p *reverseProxy) rewrite(r *http.Response) error {
+	r.Header.Set("Server", "proxy/1.0")
+	r.Header.Set("Strict-Transport-Security", "max-age=63072000")
+	r.Header.Set("Via", "2 proxy")
+	if slices.Contains(p.how, "undated") {
+		r.Header.Del("Date")
+	}
+	if slices.Contains(p.how, "chunked") {
+		r.Header.Del("Content-Length")
+		r.ContentLength = -1
+	}
+	if !slices.Contains(p.how, "gzip") {
+		return nil
+	}
+	whole, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	var zipped bytes.Buffer
+	zip := gzip.NewWriter(&zipped)
+	_, _ = zip.Write(whole)
+	_ = zip.Close()
+	_ = r.Body.Close()
+	r.Body = io.NopCloser(&zipped)
+	r.Header.Set("Content-Encoding", "gzip")
+	r.Header.Set("Content-Length", strconv.Itoa(zipped.Len()))
+	return nil
+}
+
+// streets is a proxy for CONNECT that leads names, which no DNS knows, to servers of the script.
+type streets struct {
+	mu      sync.Mutex
+	leads   map[string]string
+	address string
+}
+
+func (s *streets) lead(name, address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leads[name] = address
+}
+
+func (s *streets) to(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leads[name]
+}
+
+func (s *streets) url() *url.URL { return &url.URL{Scheme: "http", Host: s.address} }
+
+func (s *streets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	to := s.to(r.Host)
+	if r.Method != http.MethodConnect || to == "" {
+		http.Error(w, "unknown", http.StatusBadGateway)
+		return
+	}
+	client, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
+	forward(client, to)
+}
+
+// town is the command `streets`, before anything that should find its way by name.
+func town(ts *testscript.TestScript, _ bool, _ []string) { theLab(ts).streets(ts) }
+
+// streets starts that proxy, for this script's commands and for the nodes that it starts from now on.
+func (w *world) streets(ts *testscript.TestScript) *streets {
+	if w.town == nil {
+		w.town = &streets{leads: map[string]string{}}
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		s := &http.Server{Handler: w.town, ReadHeaderTimeout: time.Minute}
+		go func() { _ = s.Serve(listener) }()
+		ts.Defer(func() { _ = s.Close() })
+		w.town.address = listener.Addr().String()
+		ts.Setenv("HTTPS_PROXY", w.town.url().String())
+	}
+	return w.town
+}
