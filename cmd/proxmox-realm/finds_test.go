@@ -99,12 +99,12 @@ func tune(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// node VARIABLE [VERSION | untrusting | cut-off | impatient | HOST:PORT | NAME …] starts a further node of the cluster and puts its
+// node VARIABLE [VERSION | untrusting | cut-off | silenced | HOST:PORT | NAME …] starts a further node of the cluster and puts its
 // address into the variable: at port 443 where it has a name (see streets). An untrusting node does not know the issuer's
-// authority; one that is cut off does not reach it; an impatient one gives an issuer up after a moment.
+// authority; one that is cut off does not reach it; a silenced one gets no answer from it, and gives up after a moment.
 func node(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
-		ts.Fatalf("usage: node VARIABLE [VERSION | untrusting | cut-off | impatient | HOST:PORT | NAME]")
+		ts.Fatalf("usage: node VARIABLE [VERSION | untrusting | cut-off | silenced | HOST:PORT | NAME]")
 	}
 	l := theLab(ts)
 	hosts, name := []string{"127.0.0.1", "::1", "localhost"}, ""
@@ -132,7 +132,11 @@ func node(ts *testscript.TestScript, neg bool, args []string) {
 			trust.RootCAs = x509.NewCertPool()
 		case how == "cut-off":
 			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1"})
-		case how == "impatient":
+		case how == "silenced":
+			silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+			ts.Check(err)
+			ts.Defer(func() { _ = silent.Close() })
+			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: silent.Addr().String()})
 			options.IssuerTimeout = 100 * time.Millisecond
 		case how == name:
 		case strings.Contains(how, ":"):
@@ -145,6 +149,7 @@ func node(ts *testscript.TestScript, neg bool, args []string) {
 	s, err := pve.Start(options)
 	ts.Check(err)
 	ts.Defer(func() { _ = s.Close() })
+	l.nodes = append(l.nodes, s)
 	if name != "" {
 		l.streets(ts).lead(name+":443", strings.TrimPrefix(s.URL(), "https://"))
 		ts.Setenv(args[0], "https://"+name+":443")

@@ -73,7 +73,8 @@ type world struct {
 	*lab.Lab
 	faults  []func()
 	waiting *waiter
-	town    *streets // nil until something has a name
+	nodes   []*pve.Server // those that the script started
+	town    *streets      // nil until something has a name
 }
 
 func theLab(ts *testscript.TestScript) *world { return ts.Value(labKey{}).(*world) }
@@ -142,7 +143,7 @@ func realm(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// atProxmox does something to, or looks at, the Proxmox side:
+// atProxmox does something to, or looks at, the Proxmox side (pve 1 …: the first node that the script started):
 //
 //	pve answer METHOD PATH STATUS REASON   answers so from now on
 //	pve drop METHOD PATH                   closes the connection before anything is processed
@@ -150,11 +151,15 @@ func realm(ts *testscript.TestScript, neg bool, args []string) {
 //	pve lock | pve unlock | pve noquorum   holds the lock of the realms, frees it, takes the quorum away
 //	pve requests N                         expects so many requests since the last reset
 //	pve handshakes N
+//	pve asked PATH N                       expects so many requests for a path
 //	pve wrote N                            expects so many requests that were not GET
 //	pve reset | pve clear                  forgets requests, ends injected faults
 func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
 	w := theLab(ts)
 	p := w.PVE
+	if i, err := strconv.Atoi(args[0]); err == nil && i >= 1 && i <= len(w.nodes) {
+		p, args = w.nodes[i-1], args[1:]
+	}
 	number := func() int {
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)
@@ -180,6 +185,16 @@ func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
 	case "requests":
 		if got := len(p.Requests()); got != number() {
 			ts.Fatalf("%d requests, expected %s: %v", got, args[1], p.Requests())
+		}
+	case "asked":
+		asked := 0
+		for _, r := range p.Requests() {
+			if strings.TrimPrefix(r.Path, "/api2/json") == args[1] {
+				asked++
+			}
+		}
+		if strconv.Itoa(asked) != args[2] {
+			ts.Fatalf("%d requests for %s, expected %s: %v", asked, args[1], args[2], p.Requests())
 		}
 	case "wrote":
 		var wrote []pve.Request

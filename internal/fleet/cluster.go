@@ -26,8 +26,8 @@ type cluster struct {
 	all     []string // every endpoint
 	inspect bool     // this machine looks at the issuer itself
 
-	memory func() Memory
-	forget func(func(*Memory)) // changes the memory
+	rest   func(node string) time.Time // until when a node is not asked to discover an issuer
+	forget func(func(*Memory))         // changes what is remembered
 
 	mu         sync.Mutex
 	discovered *check.Check // asked once for a run
@@ -79,8 +79,8 @@ func (c *cluster) CheckDiscovery(ctx context.Context, login realm.Login, redirec
 }
 
 func (c *cluster) discoveryOn(ctx context.Context, node string, login realm.Login, redirects []string) check.Check {
-	if until := c.memory().Rests[node]; time.Now().Before(until) && time.Until(until) <= restAfterHang { // more: the clock was set back
-		return check.Skipped(check.ProxmoxDiscovery, "the issuer was silent towards %s: that node is not asked again before %s", node, until.Format(time.TimeOnly))
+	if until := c.rest(node); time.Now().Before(until) && time.Until(until) <= restAfterHang { // more: the clock was set back
+		return check.Skipped(check.ProxmoxDiscovery, "an issuer was silent towards %s, which blocked a worker there: that node is not asked again before %s", node, until.Format(time.TimeOnly))
 	}
 	found, hung := c.On(node).CheckDiscovery(ctx, login, redirectFor(node, redirects), c.inspect)
 	c.forget(func(m *Memory) {

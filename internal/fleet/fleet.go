@@ -198,7 +198,7 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 	forget := func(change func(*Memory)) { s.state.update(key, change) }
 	c := &cluster{
 		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer, all: t.Proxmox.Endpoints,
-		memory: func() Memory { return s.state.get(key) }, forget: forget,
+		rest: s.state.rest, forget: forget,
 	}
 	if s.options.AllEndpoints {
 		c.nodes = t.Proxmox.Endpoints

@@ -89,6 +89,19 @@ func (s *state) get(key string) Memory {
 	return m
 }
 
+// rest returns until when a node is not asked to discover an issuer, whichever target found out: it is the node's workers
+// that a silent issuer blocks.
+func (s *state) rest(node string) (until time.Time) {
+	s.lock()
+	defer s.mu.Unlock()
+	for _, m := range s.kept.Targets {
+		if m.Rests[node].After(until) {
+			until = m.Rests[node]
+		}
+	}
+	return until
+}
+
 func (s *state) update(key string, change func(*Memory)) {
 	s.lock()
 	defer s.mu.Unlock()
