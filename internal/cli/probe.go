@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"net/url"
 	"os"
 	"strings"
 
@@ -62,7 +63,13 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	values := realm.Values{}
 	switch {
 	case len(args) == 1:
-		values[realm.IssuerURL] = realm.Text(args[0])
+		given := realm.Text(args[0])
+		if d, _ := realm.IssuerURL.Definition(); args[0] == "" {
+			return usage("probe takes an issuer URL").WithHint("proxmox-realm probe https://auth.example.com")
+		} else if err := d.Validate(given); err != nil { // the report shows the URL
+			return usage("ISSUER %v", err)
+		}
+		values[realm.IssuerURL] = given
 	default:
 		c, err := a.load(cmd, config.Options{Partial: true})
 		if err != nil {
@@ -72,11 +79,11 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 		if len(c.Targets) > 1 {
 			return usage("probe takes an issuer URL, or a configuration with one target").WithHint("choose one with -t NAME")
 		}
-		url := t.Realm.Set.Login("").IssuerURL
-		if url == "" {
+		issuerURL := t.Realm.Set.Login("").IssuerURL
+		if issuerURL == "" {
 			return usage("probe takes an issuer URL: there is none in a configuration either").WithHint("proxmox-realm probe https://auth.example.com")
 		}
-		values[realm.IssuerURL] = realm.Text(url)
+		values[realm.IssuerURL] = realm.Text(issuerURL)
 		if p.CAFile == "" {
 			p.CAFile = t.Verify.IssuerCAFile
 		}
@@ -84,10 +91,19 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	set := func(p realm.Property, v realm.Value) error {
 		values[p] = v
 		d, _ := p.Definition()
+		flag := strings.ReplaceAll(d.Key, "_", "-")
+		if v.String() == "" {
+			return usage("--%s must not be empty", flag)
+		}
 		if err := d.Validate(v); err != nil {
-			return usage("--%s %v", strings.ReplaceAll(d.Key, "_", "-"), err)
+			return usage("--%s %v", flag, err)
 		}
 		return nil
+	}
+	for _, address := range o.redirectURLs {
+		if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || strings.Contains(address, "#") {
+			return usage("--redirect-url takes a URL with scheme and host").WithHint("Proxmox sends what browsers open, such as https://pve1.example.com:8006")
+		}
 	}
 	scopes := strings.FieldsFunc(strings.Join(o.scopes, " "), func(r rune) bool { return r == ',' || r == ' ' })
 	if err := set(realm.Scopes, realm.Words(realm.Scopes, scopes...)); err != nil {
@@ -114,6 +130,9 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 			return fault.New(fault.Config, "--client-key-file: %v", err).WithHint("give a file that this user can read").Because(err)
 		}
 		text := strings.TrimSuffix(strings.TrimSuffix(string(key), "\n"), "\r")
+		if text == "" {
+			return fault.New(fault.Config, "--client-key-file: the file is empty").WithHint("give the file that holds the client key")
+		}
 		d, _ := realm.ClientKey.Definition()
 		values[realm.ClientKey] = realm.Key(secret.New(text))
 		if err := d.Validate(values[realm.ClientKey]); err != nil {

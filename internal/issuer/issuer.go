@@ -23,7 +23,7 @@ import (
 
 // Options configure a [Client]. The zero value is usable.
 type Options struct {
-	CA        []byte           // PEM; replaces the system's authorities where set
+	CA        []byte           // PEM; replaces the system's authorities unless nil
 	Timeout   time.Duration    // of each request, its body included; 0: [DefaultTimeout]
 	UserAgent string           // with which an administrator finds our requests in the issuer's log
 	Cleaner   *check.Cleaner   // cleans what the issuer says
@@ -69,7 +69,7 @@ func New(o Options) (*Client, error) {
 		c.now = time.Now
 	}
 	var roots *x509.CertPool
-	if len(o.CA) > 0 {
+	if o.CA != nil {
 		roots = x509.NewCertPool()
 		if !roots.AppendCertsFromPEM(o.CA) {
 			return nil, errors.New("no certificate in PEM form")

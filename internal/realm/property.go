@@ -78,7 +78,7 @@ var definitions = []Definition{
 	{Property: GroupsAutocreate, Key: "groups_autocreate", Kind: KindBool, Default: "0", Since: Version{8, 4}},
 	{Property: GroupsClaim, Key: "groups_claim", Kind: KindText, Since: Version{8, 4}, max: 256, valid: claimName},
 	{Property: GroupsOverwrite, Key: "groups_overwrite", Kind: KindBool, Default: "0", Since: Version{8, 4}},
-	{Property: IssuerURL, Key: "issuer_url", Kind: KindText, Required: true, Gated: true, Since: Version{7, 0}, max: 256},
+	{Property: IssuerURL, Key: "issuer_url", Kind: KindText, Required: true, Gated: true, Since: Version{7, 0}, max: 256, valid: noUserinfo},
 	{Property: Prompt, Key: "prompt", Kind: KindText, Gated: true, Since: Version{7, 1}, valid: oneWord},
 	{Property: QueryUserinfo, Key: "query_userinfo", Kind: KindBool, Default: "1", Since: Version{8, 4}},
 	{Property: Scopes, Key: "scopes", Kind: KindSet, Default: "email profile", Gated: true, Since: Version{7, 1}, valid: scopeTokens},
@@ -160,6 +160,18 @@ func isDigit(r rune) bool  { return r >= '0' && r <= '9' }
 func oneWord(value string) string {
 	if strings.ContainsFunc(value, unicode.IsSpace) {
 		return "not contain white space"
+	}
+	return ""
+}
+
+// noUserinfo: no issuer calls itself by a URL with a password (RFC 3986 section 3.2.1), and every plan and report shows the URL.
+func noUserinfo(value string) string {
+	_, rest, _ := strings.Cut(value, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		rest = rest[:i]
+	}
+	if strings.Contains(rest, "@") {
+		return "not hold credentials: remove what stands before the @"
 	}
 	return ""
 }

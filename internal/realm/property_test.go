@@ -69,6 +69,10 @@ func TestValidate(t *testing.T) {
 		{realm.IssuerURL, "https://auth.example.com\u00a0", "white space"},
 		{realm.IssuerURL, "https://" + strings.Repeat("a", 248), ""},
 		{realm.IssuerURL, "https://" + strings.Repeat("a", 249), "at most 256"},
+		{realm.IssuerURL, "https://user:hidden@auth.example.com", "credentials"},
+		{realm.IssuerURL, "https://user:%zz@auth.example.com/", "credentials"},
+		{realm.IssuerURL, "https://auth.example.com/realms/@home", ""},
+		{realm.IssuerURL, "auth.example.com", ""}, // for issuer.url to explain
 		{realm.ClientID, "proxmox", ""},
 		{realm.ClientID, long(256), ""},
 		{realm.ClientID, long(257), "at most 256"},
