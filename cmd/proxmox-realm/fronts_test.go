@@ -5,12 +5,15 @@ import (
 	"compress/gzip"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +71,56 @@ func provider(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv(args[0], s.URL())
 	}
 }
+
+// documented VARIABLE PROVIDER HOST starts an issuer at a name (see streets) that serves a provider's discovery document, as its
+// manual shows it, and keys, and answers nothing else; its URL goes into the variable.
+func documented(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: documented VARIABLE PROVIDER HOST")
+	}
+	l := theLab(ts)
+	text, err := os.ReadFile(filepath.Join(discoveryDocuments, args[1]+".json"))
+	ts.Check(err)
+	var file struct {
+		Path     string
+		Document struct {
+			JWKSURI string `json:"jwks_uri"`
+		}
+	}
+	origin := "https://" + args[2]
+	ts.Check(json.Unmarshal(text, &file))
+	var whole struct{ Document json.RawMessage }
+	filled := strings.NewReplacer("{{issuer}}", origin+file.Path, "{{origin}}", origin).Replace(string(text))
+	ts.Check(json.Unmarshal([]byte(filled), &whole))
+	ts.Check(json.Unmarshal(whole.Document, &file.Document))
+	jwks, err := url.Parse(file.Document.JWKSURI)
+	ts.Check(err)
+	trusting := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
+	response, err := trusting.Get(l.Issuer.URL() + "/jwks.json")
+	ts.Check(err)
+	published, err := io.ReadAll(response.Body)
+	ts.Check(err)
+	_ = response.Body.Close()
+	serve := func(body []byte) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(body)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc(strings.TrimSuffix(file.Path, "/")+"/.well-known/openid-configuration", serve(whole.Document))
+	mux.HandleFunc(jwks.Path, serve(published))
+	certificate, err := l.Authority.Issue(authority.Valid, args[2])
+	ts.Check(err)
+	s := httptest.NewUnstartedServer(mux)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12}
+	s.StartTLS()
+	ts.Defer(s.Close)
+	l.streets(ts).lead(args[2]+":443", s.Listener.Addr().String())
+	ts.Setenv(args[0], origin+file.Path)
+}
+
+var discoveryDocuments, _ = filepath.Abs("../../internal/issuer/testdata/discovery") // scripts run elsewhere
 
 // proxied VARIABLE URL [HOW …] puts a reverse proxy, HTTP/2 and all, before a server and its URL
 // into the variable. As many such proxies do, it writes reason phrases and a Server header of its own, and adds others.

@@ -61,7 +61,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile,
 			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "browse": browse, "ends": ends, "holds": holds,
 			"tune": tune, "node": node, "balancer": balancer, "access": access, "heeded": heeded, "found": found, "expand": expand,
-			"provider": provider, "proxied": proxied, "streets": town,
+			"provider": provider, "proxied": proxied, "streets": town, "documented": documented,
 		},
 	}
 }
