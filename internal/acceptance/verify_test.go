@@ -85,12 +85,36 @@ func TestTheGateHoldsAWrongKeyBack(t *testing.T) {
 	w.holds(w.realm, object{"client-key": env(t, "LAB_CLIENT_KEY")})
 }
 
+// Where somebody else changed the realm, verify says so, and changes nothing.
+func TestVerifyFindsDrift(t *testing.T) {
+	w := begin(t)
+	config := w.config(setting{})
+	w.run(0, config, "apply")
+	w.change(w.realm, object{"client-key": "somebody-elses-key-77ab", "scopes": "email"})
+	before := w.digest(w.realm)
+	o := w.run(11, config, "verify")
+	if status := w.status(o, "proxmox.realm"); status != "fail" {
+		t.Errorf("proxmox.realm: %s", status)
+	}
+	if w.digest(w.realm) != before {
+		t.Error("verify changed something")
+	}
+	if strings.Contains(o.stdout+o.stderr, "somebody-elses-key-77ab") {
+		t.Error("the stored key was printed")
+	}
+}
+
 func TestAWrongRedirectURLIsFound(t *testing.T) {
 	w := begin(t)
 	w.run(0, w.config(setting{}), "apply")
 	o := w.run(11, w.config(setting{verify: object{"client": "auto", "redirect_urls": []string{"https://forgotten.example.com:8006"}}}), "verify")
 	if status := w.status(o, "client.redirect"); status != "fail" {
 		t.Errorf("client.redirect: %s", status)
+	}
+	for _, c := range o.report.Targets[0].Checks {
+		if c.ID == "client.redirect" && !strings.Contains(c.Hint, "https://forgotten.example.com:8006") {
+			t.Errorf("the hint does not name the redirect URL: %s", c.Hint)
+		}
 	}
 }
 
@@ -105,12 +129,16 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-func TestALongRunIsGivenUp(t *testing.T) {
+func TestWithoutProxmoxTheIssuerIsStillLookedAt(t *testing.T) {
 	w := begin(t)
 	config := w.config(setting{more: object{"proxmox": object{
 		"endpoints": []string{"https://127.0.0.1:9"}, "token_file": w.secretFile(env(t, "LAB_TOKEN_REALM_ALLOCATE")),
 	}}})
-	o := w.run(69, config, "apply")
+	o := w.run(69, config, "verify")
+	if status := w.status(o, "issuer.identity"); status != "pass" {
+		t.Errorf("issuer.identity: %s", status)
+	}
+	o = w.run(69, config, "apply")
 	if target := o.report.Targets[0]; target.Error == nil || target.Error.Code != "unreachable" {
 		t.Errorf("%+v", target.Error)
 	}
