@@ -247,7 +247,7 @@ func (a *app) readAuthelia(path string) (authelia.File, error) {
 func (a *app) loadClient(cmd *cobra.Command, key bool) (*config.Config, error) {
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: key})
 	var problems config.Problems
-	if errors.As(err, &problems) {
+	if key && errors.As(err, &problems) { // a new key needs no old one
 		for _, p := range problems {
 			key := strings.ToLower(strings.ReplaceAll(p.Key, "-", "_")) // a flag's or variable's name too
 			if strings.HasSuffix(key, "client_key_file") {

@@ -283,6 +283,10 @@ func TestEnvironmentAndFlagMistakes(t *testing.T) {
 		{"", "realm.name=", "--realm: must not be empty: leave it out instead"},
 		{"", "realm.nmae=hunter2", "realm.nmae: is no key that a flag can set"},
 		{"", "proxmox.token_file=$UNSET_FOLDER/token", "--token-file: the variable $UNSET_FOLDER is not set"},
+		{
+			"", "proxmox.token_file=$CREDENTIALS_DIRECTORY/token",
+			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, name the folder of these files, as in CREDENTIALS_DIRECTORY=/etc/proxmox-realm",
+		},
 	} {
 		var flags []string
 		if tt.flag != "" {

@@ -172,7 +172,11 @@ func (at surroundings) path(text string) (string, error) {
 			rest = rest[1:]
 		}
 		value, set := at.env[name]
-		if !set || value == "" {
+		switch {
+		case set && value != "":
+		case name == "CREDENTIALS_DIRECTORY": // the packages' sample names it
+			return "", fmt.Errorf("%s is not set: systemd sets it for services; by hand, name the folder of these files, as in CREDENTIALS_DIRECTORY=/etc/proxmox-realm", variable(name))
+		default:
 			return "", fmt.Errorf("%s is not set", variable(name))
 		}
 		b.WriteString(value)

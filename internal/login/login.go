@@ -241,7 +241,7 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 	case issuer.Rejected:
 		found, _ := check.Find(answer.Checks, check.ClientRedirect)
 		return fault.New(fault.LoginFailed, "%s: %s", found.Summary, answer.Redirect.Reason).
-			WithHint("%s\n`proxmox-realm authelia --with-login` prints the whole client for Authelia; restart Authelia after a change", found.Hint)
+			WithHint("%s\n%s", found.Hint, r.registering())
 	case issuer.RateLimited, issuer.NoVerdict:
 		r.Note("whether the issuer knows the redirect URL cannot be told beforehand: " + answer.Redirect.Reason)
 	case issuer.Accepted:
@@ -250,6 +250,15 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// registering says how the redirect URL comes into Authelia's configuration.
+func (r *rehearsal) registering() string {
+	const restart = "restart Authelia after a change"
+	if u, err := url.Parse(r.result.RedirectURL); err != nil || u.Hostname() != loopback || u.Path != defaultPath {
+		return restart // --with-login registers the usual address, of which the port alone is free
+	}
+	return "`proxmox-realm authelia --with-login` prints the whole client for Authelia; " + restart
 }
 
 func (r *rehearsal) question(keyUnknown bool) issuer.Question {
