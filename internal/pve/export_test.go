@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"time"
 
@@ -39,6 +40,11 @@ func (c *Client) SetNow(now func() time.Time) { c.auth.(*login).now = now }
 
 // SetProxy takes the place of HTTPS_PROXY, which net/http reads once in a process and never for loopback addresses.
 func (c *Client) SetProxy(u *url.URL) { c.base.Proxy = http.ProxyURL(u) }
+
+// LookAt is [Look] where the name has these addresses.
+func LookAt(ctx context.Context, host, port string, addresses ...netip.Addr) Front {
+	return look(ctx, host, port, addresses, 3)
+}
 
 // Rule is a row of the table of texts.
 type Rule struct {

@@ -1,6 +1,8 @@
 package pve_test
 
 import (
+	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -143,5 +145,30 @@ func TestLook(t *testing.T) {
 		if f := pve.Look(t.Context(), unusable, 1); f != (pve.Front{}) {
 			t.Errorf("%s: %+v", unusable, f)
 		}
+	}
+}
+
+// One name with several addresses: those of one machine present one certificate, those of two nodes two; what cannot be
+// reached from here is left out.
+func TestLookAtANameWithSeveralAddresses(t *testing.T) {
+	one := startLab(t, lab.Options{})
+	u, err := url.Parse(one.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second, nobody := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")
+	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), first, nobody); f != (pve.Front{Nodes: 1}) {
+		t.Errorf("one node and an address where nothing listens: %+v", f)
+	}
+	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), second, nobody); f != (pve.Front{Refused: true}) {
+		t.Errorf("nothing anywhere: %+v", f)
+	}
+	// The same machine by IPv4, and by IPv4 in IPv6.
+	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), first, netip.MustParseAddr("::ffff:127.0.0.1")); f != (pve.Front{Nodes: 1}) {
+		t.Errorf("one node by two addresses: %+v", f)
+	}
+	startLab(t, lab.Options{Listen: "127.0.0.2:" + u.Port()})
+	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), first, second); f != (pve.Front{Nodes: 2}) {
+		t.Errorf("two nodes: %+v", f)
 	}
 }
