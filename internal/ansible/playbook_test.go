@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -170,7 +172,18 @@ func TestLife(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	c := newController(t, "claim")
-	out := c.plays("testdata/refusals.yml", "-vvvv")
+	for name, script := range map[string]string{
+		"later":   `cat >/dev/null; echo '{"protocol":2}'`,
+		"partial": `cat >/dev/null; echo '{"protocol":1,"changed":false}'`,
+		"list":    `cat >/dev/null; echo '[1]'`,
+		"deaf":    `exit 64`,
+		"upset":   `cat >&2; echo it went wrong >&2; exit 2`, // and says what it was given, secrets among it
+	} {
+		if err := os.WriteFile(filepath.Join(c.dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := c.plays("testdata/refusals.yml", "-vvvv", "-e", "programs="+c.dir)
 	if !strings.Contains(out, "[WARNING]: client.credentials: ") {
 		t.Errorf("no warning was shown:\n%s", out)
 	}
@@ -405,6 +418,115 @@ esac
 	}
 }
 
+// The role with a binary from a URL and a token that is given, and its timer. systemd is a stand-in; what it would run,
+// with the credentials that it would hand over, is run.
+func TestRoleTimer(t *testing.T) {
+	c := newController(t, "empty")
+	user, id, value := c.token()
+	program, err := os.ReadFile(installed.binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	releases := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(program) }))
+	t.Cleanup(releases.Close)
+	bin, units, etc := filepath.Join(c.dir, "bin"), filepath.Join(c.dir, "units"), filepath.Join(c.dir, "etc")
+	for _, dir := range []string{bin, units} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	systemctl := fmt.Sprintf(`#!/bin/sh
+cd %s && echo "$*" >>calls
+case "$1" in
+show) echo LoadState=loaded; [ -e start ] && echo ActiveState=active || echo ActiveState=inactive ;;
+is-enabled) [ -e enable ] && echo enabled || { echo disabled; exit 1; } ;;
+enable | start) touch "$1" ;;
+esac
+`, c.dir)
+	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(systemctl), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	u, _ := url.Parse(c.PVE.URL())
+	c.write("role.json", map[string]any{
+		"authelia_realm_url": releases.URL + "/proxmox-realm", "authelia_realm_checksum": fmt.Sprintf("sha256:%x", sha256.Sum256(program)),
+		"authelia_realm_binary": filepath.Join(bin, "proxmox-realm"), "authelia_realm_directory": etc, "authelia_realm_unit_directory": units,
+		"authelia_realm_user": user, "authelia_realm_token_id": id,
+		"authelia_realm_api_host": u.Hostname(), "authelia_realm_api_port": u.Port(), "authelia_realm_ca_path": c.CAFile,
+		"authelia_realm_issuer_url": c.IssuerURL, "authelia_realm_issuer_ca_path": c.CAFile, "authelia_realm_redirect_urls": []string{c.RedirectURL},
+		"authelia_realm_comment": "Log in: \"Authelia\" # ☃", "authelia_realm_timer": true,
+	})
+	c.write("vault.yml", map[string]any{"authelia_realm_token_secret": value, "vault_client_key": c.ClientKey})
+	c.encrypt("vault.yml")
+	path := []string{"PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH")}
+	for _, tt := range []struct {
+		args    []string
+		summary string
+		says    string
+	}{
+		{[]string{"-e", "authelia_realm_checksum=sha256:00"}, "failed=1 ", "checksum"},
+		{[]string{"-e", "authelia_realm_checksum="}, "failed=1 ", "set authelia_realm_checksum"},
+		{[]string{"--check"}, "failed=0 ", ""},
+		{[]string{"-vvvv", "--diff"}, "changed=10 ", "Start the timer"}, // binary, realm, folder, configuration, token, key, units, folder, drop-in, timer
+		{nil, "changed=0 ", ""},
+		{[]string{"-e", `{"authelia_realm_token_secret":"","authelia_realm_token_file":"/nowhere/token"}`}, "failed=1 ", "there is no token in /nowhere/token"},
+	} {
+		out, err := c.play("testdata/role.yml", path, append([]string{"-e", "@role.json"}, tt.args...)...)
+		if !strings.Contains(out, tt.summary) || !strings.Contains(out, tt.says) || (err != nil) != strings.HasPrefix(tt.summary, "failed=1") {
+			t.Errorf("%v: %v, expected %s\n%s", tt.args, err, tt.summary, out)
+		}
+	}
+	calls, _ := os.ReadFile(filepath.Join(c.dir, "calls"))
+	for _, call := range []string{"daemon-reload\n", "enable proxmox-realm.timer\n", "start proxmox-realm.timer\n"} {
+		if strings.Count(string(calls), call) != 1 {
+			t.Errorf("systemctl %s was not called once:\n%s", strings.TrimSpace(call), calls)
+		}
+	}
+	c.starts(filepath.Join(units, "proxmox-realm.service.d", "ansible.conf"))
+	if r, ok := c.PVE.Realm(lab.RealmName); !ok || r.Properties["comment"] != "Log in: \"Authelia\" # ☃" {
+		t.Errorf("%v", r)
+	}
+}
+
+// starts does what systemd does with a drop-in: it copies the credentials into a folder and runs the program. The realm
+// was changed before, and is mended by it.
+func (c controller) starts(dropIn string) {
+	c.tb.Helper()
+	content, err := os.ReadFile(dropIn)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	credentials := filepath.Join(c.dir, "credentials")
+	if err := os.Mkdir(credentials, 0o700); err != nil {
+		c.tb.Fatal(err)
+	}
+	var command []string
+	for line := range strings.Lines(string(content)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch {
+		case key == "ExecStart" && value != "":
+			command = strings.Fields(strings.ReplaceAll(value, "${CREDENTIALS_DIRECTORY}", credentials))
+		case key == "LoadCredential" && value != "":
+			name, from, _ := strings.Cut(value, ":")
+			data, err := os.ReadFile(from)
+			if err == nil {
+				err = os.WriteFile(filepath.Join(credentials, name), data, 0o600)
+			}
+			if err != nil {
+				c.tb.Fatal(err)
+			}
+		}
+	}
+	if len(command) == 0 {
+		c.tb.Fatalf("nothing to run: %s", content)
+	}
+	if err := c.PVE.SetProperty(lab.RealmName, "comment", "changed by somebody"); err != nil {
+		c.tb.Fatal(err)
+	}
+	if out, err := c.commandWith([]string{"CREDENTIALS_DIRECTORY=" + credentials}, command[0], command[1:]...); err != nil {
+		c.tb.Errorf("%v\n%s", err, out)
+	}
+}
+
 // The collection's documentation is what ansible-doc shows, and the linter finds nothing in it at its strictest.
 func TestCollection(t *testing.T) {
 	c := newController(t, "empty")
@@ -422,7 +544,30 @@ func TestCollection(t *testing.T) {
 	if out, err := c.command("ansible-lint", "--offline", "--profile", "production", "--project-dir", tree, tree); err != nil {
 		t.Errorf("ansible-lint: %v\n%s", err, out)
 	}
+	if out, err := c.command("yamllint", append([]string{"-s", "-c", filepath.Join(tree, ".yamllint"), tree}, playbooks(t)...)...); err != nil {
+		t.Errorf("yamllint: %v\n%s", err, out)
+	}
 	if info, err := os.Lstat(filepath.Join(tree, "roles/authelia_realm/files/proxmox-realm.service")); err != nil || !info.Mode().IsRegular() {
 		t.Errorf("the units are not in the collection: %v", err)
 	}
+}
+
+// playbooks returns those of the examples and of the tests.
+func playbooks(t *testing.T) []string {
+	t.Helper()
+	var paths []string
+	for _, pattern := range []string{"../../examples/ansible-*.yml", "testdata/*.yml"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: none, %v", pattern, err)
+		}
+		for _, path := range found {
+			absolute, err := filepath.Abs(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			paths = append(paths, absolute)
+		}
+	}
+	return paths
 }

@@ -31,13 +31,15 @@ func (r request) task(ctx context.Context, env []string) (task, error) {
 		verify: cmp.Or(r.arguments.text("verify"), verifyFail),
 	}
 	t.options.Replace = r.arguments.is("replace", false)
-	flags, wrong := r.arguments.settings()
-	if !r.arguments.has("realm") {
-		wrong = append(wrong, "realm: is required")
+	for _, name := range required() { // an empty one is as good as none
+		if r.arguments.text(name) == "" {
+			delete(r.arguments, name)
+		}
 	}
-	for _, d := range realm.Definitions() {
-		if d.Required && !t.absent && !r.arguments.has(nameOf(d)) {
-			wrong = append(wrong, nameOf(d)+": is required")
+	flags, wrong := r.arguments.settings()
+	for _, name := range required() {
+		if !r.arguments.has(name) && (name == "realm" || !t.absent) {
+			wrong = append(wrong, name+": is required")
 		}
 	}
 	// Partial: what is required was asked for by its name here.
@@ -66,6 +68,17 @@ func (r request) task(ctx context.Context, env []string) (task, error) {
 	return t, nil
 }
 
+// required lists the arguments that name the realm and what it cannot be without, the former in every state.
+func required() []string {
+	names := []string{"realm"}
+	for _, d := range realm.Definitions() {
+		if d.Required {
+			names = append(names, nameOf(d))
+		}
+	}
+	return names
+}
+
 // inArguments puts what was written for the command line and configuration files into the module's words.
 func inArguments(text string) string { return words().Replace(text) }
 
@@ -81,6 +94,7 @@ var words = sync.OnceValue(func() *strings.Replacer {
 		"proxmox.insecure":                         "validate_certs",
 		"realm.client_key_file":                    "openid_client_key",
 		"realm.unset":                              "unset",
+		"the secret in proxmox.token":              "the secret in api_token_secret",
 		"the client key's file":                    "openid_client_key",
 		"run apply --replace":                      "set replace: true",
 		"--no-gate writes":                         "gate: false writes",

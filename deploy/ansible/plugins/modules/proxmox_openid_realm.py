@@ -332,6 +332,7 @@ saved:
   type: str
 '''
 
+import errno
 import json
 import os
 
@@ -345,6 +346,8 @@ INSTALL = (
     'install it on the host that runs the task, or delegate the task to one that has it: '
     'the role proxmox_realm.sso.authelia_realm does, or copy the binary of a release to /usr/local/bin'
 )
+
+OTHER_RELEASE = 'it may be older than the collection: install a proxmox-realm of the same release'
 
 
 def argument_spec():
@@ -392,7 +395,7 @@ def argument_spec():
 
 def find_binary(module, path):
     """Returns the path of the program, or ends the task with what to do."""
-    if path is None:
+    if not path:
         path = module.get_bin_path('proxmox-realm')
         if path is None:
             module.fail_json(msg='proxmox-realm is not on this host', code='no-binary', hint=INSTALL)
@@ -412,12 +415,16 @@ def ask(module, binary, arguments):
         code, out, err = module.run_command([binary, 'ansible'], data=json.dumps(request), handle_exceptions=False)
         answer = json.loads(out)
         protocol = answer.pop('protocol')
+        if protocol == PROTOCOL and not ('failed' in answer and 'msg' in answer):
+            raise ValueError('it is not whole')
     except (OSError, IOError) as e:
+        if e.errno == errno.EPIPE:
+            module.fail_json(msg='%s did not read the request' % binary, code='no-answer', hint=OTHER_RELEASE)
         module.fail_json(msg='%s cannot be run: %s' % (binary, to_native(e)), code='no-answer', hint=INSTALL)
-    except (ValueError, AttributeError, KeyError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         module.fail_json(
             msg='%s gave no answer (exit code %d): %s' % (binary, code, err.strip() or 'it said nothing'),
-            code='no-answer', hint='it may be older than the collection: install a proxmox-realm of the same release',
+            code='no-answer', hint=OTHER_RELEASE,
         )
     if protocol != PROTOCOL:
         module.fail_json(
