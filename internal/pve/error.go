@@ -461,6 +461,8 @@ func (e *Error) grantHint() string {
 			path, privileges = "/access/groups", []string{"Sys.Audit"}
 		case strings.HasPrefix(e.Path, "/access/permissions"):
 			path, privileges = "/access", []string{"Sys.Audit"}
+		case e.onRealms() && e.Reason == http.StatusText(http.StatusForbidden): // the words were lost on the way
+			path, privileges = realmPath, []string{"Realm.Allocate"}
 		default:
 			return "`" + e.permissionsCommand() + "` on a node shows what is granted"
 		}
