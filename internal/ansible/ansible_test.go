@@ -356,6 +356,36 @@ func TestTrust(t *testing.T) {
 	}
 }
 
+// Who asks: a token in either form, or a password, with a one-time code where the user has a second factor.
+// The lab gives that user no privilege.
+func TestIdentify(t *testing.T) {
+	w := newWorld(t)
+	user, id, _ := strings.Cut(w.arguments(nil)["api_token_id"].(string), "!")
+	admin, second := w.PVE.User(pve.UserAdmin), w.PVE.User(pve.UserTOTP)
+	password := func(c pve.Credentials, otp any) map[string]any {
+		return map[string]any{"api_token_id": nil, "api_token_secret": nil, "api_user": c.Username, "api_password": c.Password, "api_otp": otp}
+	}
+	for name, tt := range map[string]struct {
+		more map[string]any
+		code fault.Code
+	}{
+		"token in full":           {nil, ""},
+		"token in two parts":      {map[string]any{"api_user": user, "api_token_id": id}, ""},
+		"token twice":             {map[string]any{"api_user": user}, ""},
+		"token of another":        {map[string]any{"api_user": "root@pam"}, fault.Config},
+		"token without its user":  {map[string]any{"api_token_id": id}, fault.Config},
+		"password":                {password(admin, nil), ""},
+		"wrong password":          {password(pve.Credentials{Username: admin.Username, Password: "of another"}, nil), "bad-credentials"},
+		"one-time code":           {password(second, w.PVE.TOTP(pve.UserTOTP)), fault.PermissionDenied},
+		"wrong one-time code":     {password(second, "000000"), "bad-credentials"},
+		"one-time code forgotten": {password(second, nil), "bad-credentials"},
+	} {
+		if a := w.task(true, tt.more); a.Code != string(tt.code) || a.Changed != (tt.code == "") {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}
+
 // A warning of a check is one of the task, unless nobody wants to know.
 func TestVerifyWarn(t *testing.T) {
 	w := newWorld(t)

@@ -50,7 +50,7 @@ options:
     type: str
   api_password:
     description:
-      - Password of I(api_user).
+      - Password of I(api_user). Not beside I(api_token_secret), wherever the two come from.
       - Falls back to the environment variable C(PROXMOX_PASSWORD).
     type: str
   api_otp:
@@ -90,7 +90,7 @@ options:
   fingerprints:
     description:
       - SHA-256 fingerprints of certificates that are trusted, as C(pvenode cert info) prints them, in place of any authority.
-      - They are checked also where I(validate_certs=false).
+      - They are checked also where I(validate_certs=false). Not beside I(ca_path), wherever that comes from.
     type: list
     elements: str
   realm:
