@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/secret"
 )
 
 // Action is what a plan does.
@@ -33,7 +34,7 @@ const (
 )
 
 // Change is one property that differs. Before and After are as Proxmox stores them, nil where the property
-// is absent; a client key is masked.
+// is absent; a client key is masked, and so are credentials that somebody put into the issuer URL.
 type Change struct {
 	Property Property
 	Op       Op
@@ -144,10 +145,10 @@ func (p Plan) create(want Spec) Plan {
 func (p *Plan) change(op Op, prop Property, to Value) {
 	c := Change{Property: prop, Op: op}
 	if from, ok := p.before.Values[prop]; ok {
-		c.Before = shown(from)
+		c.Before = shown(prop, from)
 	}
 	if op == Set {
-		c.After = shown(to)
+		c.After = shown(prop, to)
 		p.after[prop] = to
 	} else {
 		delete(p.after, prop)
@@ -155,8 +156,14 @@ func (p *Plan) change(op Op, prop Property, to Value) {
 	p.Changes = append(p.Changes, c)
 }
 
-func shown(v Value) *string {
+func shown(p Property, v Value) *string {
 	s := v.String()
+	if p == IssuerURL {
+		start, end := userinfo(s)
+		if end > start {
+			s = s[:start] + secret.Mask + s[end-1:]
+		}
+	}
 	return &s
 }
 
@@ -191,7 +198,7 @@ func (p Plan) refuseLacking(facts Facts) Plan {
 func Removal(have Current) []Change {
 	var changes []Change
 	for _, prop := range have.Values.Properties() {
-		changes = append(changes, Change{Property: prop, Op: Unset, Before: shown(have.Values[prop])})
+		changes = append(changes, Change{Property: prop, Op: Unset, Before: shown(prop, have.Values[prop])})
 	}
 	return changes
 }

@@ -87,6 +87,11 @@ func TestDiff(t *testing.T) {
 			changes: "set client-key (sensitive)->(sensitive); set comment c->d; set scopes openid profile email->openid groups",
 		},
 		{
+			name: "a password that somebody put into the issuer URL", want: spec(),
+			have: `{"type": "openid", "issuer-url": "https://user:hidden@auth.example.com/@", "client-id": "proxmox"}`, action: realm.Update,
+			changes: "set issuer-url https://(sensitive)@auth.example.com/@->https://auth.example.com",
+		},
+		{
 			name: "unset what is stored", want: spec(unset(realm.Comment, realm.ClientKey, realm.Prompt, realm.Autocreate)), have: stored, action: realm.Update,
 			changes: "unset client-key (sensitive)->nil; unset comment c->nil",
 		},

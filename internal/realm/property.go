@@ -164,16 +164,24 @@ func oneWord(value string) string {
 	return ""
 }
 
-// noUserinfo: no issuer calls itself by a URL with a password (RFC 3986 section 3.2.1), and every plan and report shows the URL.
+// noUserinfo: no issuer calls itself by a URL with a password, and every plan and report shows the URL.
 func noUserinfo(value string) string {
-	_, rest, _ := strings.Cut(value, "://")
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		rest = rest[:i]
-	}
-	if strings.Contains(rest, "@") {
+	if start, end := userinfo(value); end > start {
 		return "not hold credentials: remove what stands before the @"
 	}
 	return ""
+}
+
+// userinfo returns where the credentials of a URL stand (RFC 3986 section 3.2.1), the @ included; the URL may be broken.
+func userinfo(address string) (start, end int) {
+	if i := strings.Index(address, "://"); i >= 0 {
+		start = i + len("://")
+	}
+	authority := address[start:]
+	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
+		authority = authority[:i]
+	}
+	return start, start + strings.LastIndex(authority, "@") + 1
 }
 
 // uriWords: Proxmox refuses a space and the delimiters of RFC 3986 appendix C in acr-values and audiences.

@@ -73,6 +73,7 @@ func TestValidate(t *testing.T) {
 		{realm.IssuerURL, "https://user:%zz@auth.example.com/", "credentials"},
 		{realm.IssuerURL, "https://auth.example.com/realms/@home", ""},
 		{realm.IssuerURL, "auth.example.com", ""}, // for issuer.url to explain
+		{realm.IssuerURL, "user:hidden@auth.example.com", "credentials"},
 		{realm.ClientID, "proxmox", ""},
 		{realm.ClientID, long(256), ""},
 		{realm.ClientID, long(257), "at most 256"},
