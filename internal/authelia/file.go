@@ -47,5 +47,6 @@ func unreadable(data []byte) string {
 }
 
 func cannotRead(name string, err error) error {
-	return fault.New(fault.Config, "%s cannot be read: %v", name, reason(err)).Because(err)
+	return fault.New(fault.Config, "%s cannot be read: %v", name, reason(err)).
+		WithHint("name a YAML file of authelia's configuration that this user can read, or - and pipe it in, as from ssh").Because(err)
 }

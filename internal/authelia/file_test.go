@@ -39,7 +39,7 @@ func TestReadFile(t *testing.T) {
 			}
 			continue
 		}
-		if fault.CodeOf(err) != fault.Config || !strings.Contains(err.Error(), tt.says) {
+		if fault.CodeOf(err) != fault.Config || !strings.Contains(err.Error(), tt.says) || fault.Describe(err).Hint == "" {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.says)
 		}
 	}

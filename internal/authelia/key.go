@@ -81,7 +81,8 @@ func alreadyThere(path string) error {
 }
 
 func cannotWrite(path string, err error) error {
-	return fault.New(fault.Internal, "writing the key to %s: %v", path, reason(err)).Because(err)
+	return fault.New(fault.Internal, "writing the key to %s: %v", path, reason(err)).
+		WithHint("name a file in a folder that is there and that this user can write").Because(err)
 }
 
 // reason leaves out the paths of an error, which would name the temporary file.

@@ -113,7 +113,7 @@ func TestWriteKeyFollowsNoLink(t *testing.T) {
 func TestWriteKeyLeavesNothingBehind(t *testing.T) {
 	folder := t.TempDir()
 	err := WriteKey(filepath.Join(folder, "missing", "key"), secret.New("key"), false)
-	if fault.CodeOf(err) != fault.Internal || strings.Contains(err.Error(), ".client-key") {
+	if fault.CodeOf(err) != fault.Internal || strings.Contains(err.Error(), ".client-key") || fault.Describe(err).Hint == "" {
 		t.Errorf("a folder that is not there: %v", err)
 	}
 	if err := WriteKey(folder, secret.New("key"), true); fault.CodeOf(err) != fault.Usage {
