@@ -40,6 +40,8 @@ func scripts(t *testing.T, dir string) testscript.Params {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("RUNTIME_DIRECTORY", filepath.Join(env.WorkDir, "run")) // lock files of configurations that name none
+			env.Setenv("STATE_DIRECTORY", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("LANG", "C.UTF-8")
 			l, err := lab.Start(lab.Options{
 				Dir:    filepath.Join(env.WorkDir, "lab"),
