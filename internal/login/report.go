@@ -8,11 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
-	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/report"
 )
 
@@ -134,16 +131,13 @@ func JSON(w io.Writer, r Result) error {
 		Version: report.Version, Command: "login", Outcome: string(r.Outcome()),
 		Target: r.Target, Endpoint: r.Endpoint, Realm: r.Realm, Issuer: r.Issuer, RedirectURL: r.RedirectURL,
 		Created: r.Created, Groups: r.Groups, Privileges: r.Privileges, Hint: r.Hint,
-		Checks: []jsonCheck{}, Warnings: append([]string{}, r.Warnings...), Duration: r.Duration.Milliseconds(),
+		Checks: []report.Check{}, Warnings: append([]string{}, r.Warnings...), Duration: r.Duration.Milliseconds(), Error: report.ErrorOf(r.Err),
 	}
 	if r.User != "" {
 		out.User = &r.User
 	}
-	if f := fault.Describe(r.Err); f != nil {
-		out.Error = &jsonError{string(f.Code), f.Message, f.Hint}
-	}
 	for _, c := range r.Checks {
-		out.Checks = append(out.Checks, jsonCheckOf(c))
+		out.Checks = append(out.Checks, report.CheckOf(c))
 	}
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
@@ -154,7 +148,7 @@ type jsonResult struct {
 	Version     int                 `json:"version"`
 	Command     string              `json:"command"`
 	Outcome     string              `json:"outcome"`
-	Error       *jsonError          `json:"error"`
+	Error       *report.Error       `json:"error"`
 	Target      string              `json:"target"`
 	Endpoint    string              `json:"endpoint"`
 	Realm       string              `json:"realm"`
@@ -165,28 +159,7 @@ type jsonResult struct {
 	Groups      []string            `json:"groups"`
 	Privileges  map[string][]string `json:"privileges"`
 	Hint        string              `json:"hint"`
-	Checks      []jsonCheck         `json:"checks"`
+	Checks      []report.Check      `json:"checks"`
 	Warnings    []string            `json:"warnings"`
 	Duration    int64               `json:"duration_ms"`
-}
-
-type jsonError struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Hint    string `json:"hint"`
-}
-
-type jsonCheck struct {
-	ID       string `json:"id"`
-	Status   string `json:"status"`
-	Summary  string `json:"summary"`
-	Evidence string `json:"evidence"`
-	Hint     string `json:"hint"`
-	Duration int64  `json:"duration_ms"`
-}
-
-func jsonCheckOf(c check.Check) jsonCheck {
-	return jsonCheck{
-		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Hint, c.Duration.Round(time.Millisecond).Milliseconds(),
-	}
 }

@@ -22,7 +22,7 @@ const Version = 1
 // an absent value of a property, and an error that did not happen, are.
 func JSON(w io.Writer, run fleet.Run) error {
 	out := jsonRun{
-		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: jsonErrorOf(run.Err),
+		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: ErrorOf(run.Err),
 		Targets: []jsonTarget{}, Duration: run.Duration.Milliseconds(),
 	}
 	for _, t := range run.Targets {
@@ -42,7 +42,7 @@ type jsonRun struct {
 	Version  int          `json:"version"`
 	Command  string       `json:"command"`
 	Outcome  string       `json:"outcome"`
-	Error    *jsonError   `json:"error"`
+	Error    *Error       `json:"error"`
 	Targets  []jsonTarget `json:"targets"`
 	Duration int64        `json:"duration_ms"`
 }
@@ -54,8 +54,8 @@ type jsonTarget struct {
 	Outcome  string       `json:"outcome"`
 	Action   string       `json:"action"`
 	Changes  []jsonChange `json:"changes"`
-	Checks   []jsonCheck  `json:"checks"`
-	Error    *jsonError   `json:"error"`
+	Checks   []Check      `json:"checks"`
+	Error    *Error       `json:"error"`
 	Duration int64        `json:"duration_ms"`
 	Warnings []string     `json:"warnings"`
 	Requests int          `json:"requests"`
@@ -68,7 +68,8 @@ type jsonChange struct {
 	After    *string `json:"after"`
 }
 
-type jsonCheck struct {
+// Check is a check as every JSON report has it.
+type Check struct {
 	ID       string `json:"id"`
 	Status   string `json:"status"`
 	Summary  string `json:"summary"`
@@ -77,7 +78,8 @@ type jsonCheck struct {
 	Duration int64  `json:"duration_ms"`
 }
 
-type jsonError struct {
+// Error is an error as every JSON report has it.
+type Error struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
@@ -86,7 +88,7 @@ type jsonError struct {
 func jsonTargetOf(t fleet.Target) jsonTarget {
 	out := jsonTarget{
 		Name: t.Name, Endpoint: t.Endpoint, Realm: t.Realm, Outcome: string(t.Outcome), Action: string(t.Action),
-		Changes: []jsonChange{}, Checks: []jsonCheck{}, Error: jsonErrorOf(t.Err), Duration: t.Duration.Milliseconds(),
+		Changes: []jsonChange{}, Checks: []Check{}, Error: ErrorOf(t.Err), Duration: t.Duration.Milliseconds(),
 		Warnings: append([]string{}, t.Warnings...), Requests: t.Requests,
 	}
 	if out.Action == "" { // no plan was made, so nothing was going to be done
@@ -96,24 +98,26 @@ func jsonTargetOf(t fleet.Target) jsonTarget {
 		out.Changes = append(out.Changes, jsonChange{string(c.Property), string(c.Op), c.Before, c.After})
 	}
 	for _, c := range t.Checks {
-		out.Checks = append(out.Checks, jsonCheckOf(c))
+		out.Checks = append(out.Checks, CheckOf(c))
 	}
 	return out
 }
 
-func jsonCheckOf(c check.Check) jsonCheck {
-	return jsonCheck{
+// CheckOf returns the form that a report has; its duration is in whole milliseconds.
+func CheckOf(c check.Check) Check {
+	return Check{
 		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Hint,
 		c.Duration.Round(time.Millisecond).Milliseconds(),
 	}
 }
 
-func jsonErrorOf(err error) *jsonError {
+// ErrorOf returns the form that a report has; nil for nil.
+func ErrorOf(err error) *Error {
 	f := fault.Describe(err)
 	if f == nil {
 		return nil
 	}
-	return &jsonError{string(f.Code), f.Message, f.Hint}
+	return &Error{string(f.Code), f.Message, f.Hint}
 }
 
 // escape writes as \u escapes what encoding/json lets through and a terminal may obey: DEL, the C1 controls and
