@@ -62,13 +62,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		Request: &op.Request[oidc.AccessTokenRequest]{Method: r.Method, URL: r.URL, Header: r.Header, Form: r.Form, PostForm: r.PostForm, Data: request},
 		Client:  registered{client},
 	})
-	if err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Pragma", "no-cache")
-	writeJSON(w, http.StatusOK, response.Data)
+	answerOnce(w, response, err)
 }
 
 // introspection answers about tokens (RFC 7662). Whoever cannot authenticate
@@ -97,6 +91,11 @@ func (s *Server) introspection(w http.ResponseWriter, r *http.Request) {
 			IntrospectionRequest: &oidc.IntrospectionRequest{Token: text},
 		},
 	})
+	answerOnce(w, response, err)
+}
+
+// answerOnce writes what the library made of a request: an answer that nobody may keep (RFC 6749, section 5.1), or its error.
+func answerOnce(w http.ResponseWriter, response *op.Response, err error) {
 	if err != nil {
 		fromEngine(err).write(w)
 		return
