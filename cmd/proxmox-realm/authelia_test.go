@@ -14,12 +14,13 @@ import (
 	"strconv"
 	"strings"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.yaml.in/yaml/v3"
 
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/lab/issuer"
-	"proxmox-realm/internal/secret"
 )
 
 // atAuthelia changes the client as the administrator of Authelia would:
@@ -64,7 +65,7 @@ func pasted(ts *testscript.TestScript, block, key string) issuer.Client {
 		ts.Fatalf("%d clients", len(clients))
 	}
 	c := clients[0]
-	if ok, err := authelia.Verify(c.Secret, secret.New(key)); err != nil || !ok {
+	if ok, err := authelia.Verify(c.Secret, check.NewSecret(key)); err != nil || !ok {
 		ts.Fatalf("the digest is not of the key: %v", err)
 	}
 	if c.Public == nil || *c.Public || c.ChallengeMethod != "S256" || c.AccessToken != "none" || c.Userinfo != "none" {

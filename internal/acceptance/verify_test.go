@@ -112,8 +112,8 @@ func TestAWrongRedirectURLIsFound(t *testing.T) {
 		t.Errorf("client.redirect: %s", status)
 	}
 	for _, c := range o.report.Targets[0].Checks {
-		if c.ID == "client.redirect" && !strings.Contains(c.Hint, "https://forgotten.example.com:8006") {
-			t.Errorf("the hint does not name the redirect URL: %s", c.Hint)
+		if c.ID == "client.redirect" && !strings.Contains(c.Remedy.String(), "https://forgotten.example.com:8006") {
+			t.Errorf("the hint does not name the redirect URL: %s", c.Remedy.String())
 		}
 	}
 }

@@ -12,8 +12,9 @@ import (
 	"slices"
 	"time"
 
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -123,7 +124,7 @@ func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool
 		options.ProxmoxEach, options.ClientEach = askAnew, askAnew
 	}
 	a.status.work(limit)
-	bounded, cancel := context.WithTimeoutCause(ctx, limit, fault.New(fault.Unreachable, "the run was given up after %s", limit))
+	bounded, cancel := context.WithTimeoutCause(ctx, limit, check.Errorf(check.Unreachable, "the run was given up after %s", limit))
 	run = a.runner.Apply(bounded, options)
 	cancel()
 	if ctx.Err() != nil && interrupted(run) {
@@ -138,8 +139,8 @@ func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool
 // interrupted tells that a run says more of the agent's end than of its targets.
 func interrupted(run fleet.Run) bool {
 	ended := func(err error) bool {
-		code := fault.CodeOf(err)
-		return err != nil && (code == fault.Interrupted || code == fault.Terminated || errors.Is(err, context.Canceled))
+		code := check.CodeOf(err)
+		return err != nil && (code == check.Interrupted || code == check.Terminated || errors.Is(err, context.Canceled))
 	}
 	return ended(run.Err) || slices.ContainsFunc(run.Targets, func(t fleet.Target) bool { return ended(t.Err) })
 }
@@ -177,8 +178,8 @@ func (a *agent) reload(ctx context.Context) {
 	}
 	a.status.reloaded(err)
 	if err != nil {
-		described := fault.Describe(err)
-		a.Log.Error("the configuration is not reloaded: the former one stays in force", "error", described.Message, "hint", described.Hint)
+		described := check.Describe(err)
+		a.Log.Error("the configuration is not reloaded: the former one stays in force", "error", described.Message, "hint", described.Hint())
 		return
 	}
 	for _, w := range c.Warnings {
@@ -207,8 +208,8 @@ func (a *agent) listen(address string) error {
 func Listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address) //nolint:noctx // nothing is waited for
 	if err != nil {
-		return nil, fault.New(fault.Config, "agent.listen: %v", err).
-			WithHint("another agent may run here: stop it, or choose another address").Because(err)
+		return nil, check.Errorf(check.Config, "agent.listen: %v", err).
+			Try(check.Advise("another agent may run here: stop it, or choose another address")).Because(err)
 	}
 	return listener, nil
 }
@@ -224,7 +225,7 @@ func (s *status) line() string {
 func summary(run fleet.Run) string {
 	switch {
 	case run.Err != nil:
-		return fmt.Sprintf("%s (%s)", run.Outcome, fault.CodeOf(run.Err))
+		return fmt.Sprintf("%s (%s)", run.Outcome, check.CodeOf(run.Err))
 	case len(run.Targets) == 1:
 		return fmt.Sprintf("realm %s on %s: %s", run.Targets[0].Realm, run.Targets[0].Endpoint, run.Outcome)
 	}

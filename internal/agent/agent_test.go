@@ -16,7 +16,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -50,7 +49,7 @@ func (s *script) Apply(ctx context.Context, o fleet.Options) fleet.Run {
 		select {
 		case <-time.After(s.takes):
 		case <-ctx.Done():
-			return failed(fault.Terminated)
+			return failed(check.Terminated)
 		}
 	}
 	return s.end(since, n)
@@ -75,12 +74,12 @@ func target(o reconcile.Outcome, err error, checks ...check.Check) fleet.Run {
 
 func fine() fleet.Run { return target(reconcile.Unchanged, nil) }
 
-func failed(code fault.Code) fleet.Run {
-	return target(reconcile.Failed, fault.New(code, "it is %s", code).WithHint("mend it"))
+func failed(code check.Code) fleet.Run {
+	return target(reconcile.Failed, check.Errorf(code, "it is %s", code).Try(check.Advise("mend it")))
 }
 
 func issuerAway() fleet.Run {
-	return target(reconcile.Unverified, nil, check.Failed(check.IssuerReach, "look", "no connection to auth.example.com:443"))
+	return target(reconcile.Unverified, nil, check.Failed(check.IssuerReach, check.Remedy{check.Advise("look")}, "no connection to auth.example.com:443"))
 }
 
 func settings() *config.Config {
@@ -126,20 +125,20 @@ func TestFirstRunAtOnceThenEachInterval(t *testing.T) {
 }
 
 func TestPauses(t *testing.T) {
-	two := failed(fault.BadCredentials)
-	two.Targets = append(two.Targets, failed(fault.Unreachable).Targets...)
+	two := failed(check.BadCredentials)
+	two.Targets = append(two.Targets, failed(check.Unreachable).Targets...)
 	const interval = 15 * time.Minute
 	for name, tt := range map[string]struct {
 		run  fleet.Run
 		want []time.Duration
 	}{
-		"unreachable":        {failed(fault.Unreachable), []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, interval, interval}},
-		"locked":             {fleet.Run{Outcome: reconcile.Failed, Err: fault.New(fault.Locked, "x")}, []time.Duration{30 * time.Second, time.Minute}},
-		"refused":            {target(reconcile.Refused, fault.New(fault.UsernameClaim, "x")), []time.Duration{interval, interval}},
-		"held":               {target(reconcile.Held, fault.New(fault.Held, "x")), []time.Duration{interval, interval}},
-		"limited":            {failed(fault.RateLimited), []time.Duration{interval, interval}},
-		"no privilege":       {failed(fault.PermissionDenied), []time.Duration{interval, interval}},
-		"bad credentials":    {failed(fault.BadCredentials), []time.Duration{interval, 2 * interval, 4 * interval, 8 * interval, 16 * interval, 6 * time.Hour, 6 * time.Hour}},
+		"unreachable":        {failed(check.Unreachable), []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, interval, interval}},
+		"locked":             {fleet.Run{Outcome: reconcile.Failed, Err: check.Errorf(check.Locked, "x")}, []time.Duration{30 * time.Second, time.Minute}},
+		"refused":            {target(reconcile.Refused, check.Errorf(check.UsernameClaim, "x")), []time.Duration{interval, interval}},
+		"held":               {target(reconcile.Held, check.Errorf(check.Held, "x")), []time.Duration{interval, interval}},
+		"limited":            {failed(check.RateLimited), []time.Duration{interval, interval}},
+		"no privilege":       {failed(check.PermissionDenied), []time.Duration{interval, interval}},
+		"bad credentials":    {failed(check.BadCredentials), []time.Duration{interval, 2 * interval, 4 * interval, 8 * interval, 16 * interval, 6 * time.Hour, 6 * time.Hour}},
 		"one of two refused": {two, []time.Duration{interval, interval}},
 		"unverified":         {issuerAway(), []time.Duration{interval, interval}},
 	} {
@@ -175,9 +174,9 @@ func TestFailuresAreLoggedWhenTheyBeginChangeAndEnd(t *testing.T) {
 			case since < time.Hour:
 				return fine()
 			case since < 2*time.Hour:
-				return failed(fault.ProxmoxFailed)
+				return failed(check.ProxmoxFailed)
 			case since < 3*time.Hour:
-				return failed(fault.NoQuorum)
+				return failed(check.NoQuorum)
 			}
 			return fine()
 		}}
@@ -202,9 +201,9 @@ func TestFailuresAreLoggedWhenTheyBeginChangeAndEnd(t *testing.T) {
 func TestManyRunsWithoutGrowth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ends := []func() fleet.Run{
-			fine, issuerAway, func() fleet.Run { return failed(fault.Unreachable) },
+			fine, issuerAway, func() fleet.Run { return failed(check.Unreachable) },
 			func() fleet.Run { return target(reconcile.Changed, nil) },
-			func() fleet.Run { return fleet.Run{Outcome: reconcile.Failed, Err: fault.New(fault.Locked, "x")} },
+			func() fleet.Run { return fleet.Run{Outcome: reconcile.Failed, Err: check.Errorf(check.Locked, "x")} },
 		}
 		var heap [2]uint64
 		var goroutines [2]int
@@ -257,7 +256,7 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 		first := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
 		second := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
 		reload := make(chan struct{})
-		loads := []error{fault.New(fault.Config, "line 3: unknown key").WithHint("did you mean realm"), nil}
+		loads := []error{check.Errorf(check.Config, "line 3: unknown key").Try(check.Advise("did you mean realm")), nil}
 		go func() {
 			for range 2 {
 				time.Sleep(5 * time.Minute)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 )
@@ -24,8 +23,8 @@ func newJournal(log *slog.Logger) *journal { return &journal{log: log, lasting: 
 func (j *journal) run(run fleet.Run) {
 	about := map[string]bool{"run": true, "notify": true, "memory": true}
 	if run.Err != nil {
-		described := fault.Describe(run.Err)
-		j.say("run", string(described.Code), slog.LevelError, "the run failed", "error", described.Message, "hint", described.Hint)
+		described := check.Describe(run.Err)
+		j.say("run", string(described.Code), slog.LevelError, "the run failed", "error", described.Message, "hint", described.Hint())
 		return // nothing is known of the targets
 	}
 	j.end("run", "runs reach their targets again")
@@ -62,9 +61,9 @@ func (j *journal) target(t fleet.Target) {
 	why := []any{"outcome", t.Outcome}
 	state := string(t.Outcome)
 	if t.Err != nil {
-		described := fault.Describe(t.Err)
+		described := check.Describe(t.Err)
 		state += " " + string(described.Code)
-		why = append(why, "error", described.Message, "hint", described.Hint)
+		why = append(why, "error", described.Message, "hint", described.Hint())
 	}
 	for _, c := range check.Failures(t.Checks) {
 		state += " " + string(c.ID)

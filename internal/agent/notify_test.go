@@ -13,8 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 )
 
 func TestNotify(t *testing.T) {
@@ -29,7 +30,7 @@ func TestNotify(t *testing.T) {
 	env := []string{"PATH=" + os.Getenv("PATH"), "PROXMOX_REALM_PROXMOX_TOKEN=hunter2", "CREDENTIALS_DIRECTORY=/x", "MAILTO=root", "DIR=" + dir}
 
 	c := command(`cat >"$DIR/report"; env >"$DIR/env"; printf %s "$1" >"$DIR/argument"`, "a b; $x")
-	if err := Notify(t.Context(), c, env, failed(fault.Unreachable)); err != nil {
+	if err := Notify(t.Context(), c, env, failed(check.Unreachable)); err != nil {
 		t.Fatal(err)
 	}
 	read := func(name string) string {

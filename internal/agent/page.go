@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -36,7 +35,7 @@ type view struct {
 	Started     string
 	Last, Next  string
 	Success     string
-	Error       *fault.Error
+	Error       check.Description
 	ReloadError string
 	Targets     []targetView
 	Order       int
@@ -45,7 +44,7 @@ type view struct {
 type targetView struct {
 	Name, Realm, Endpoint, Outcome, Level string
 	Since                                 string
-	Error                                 *fault.Error
+	Error                                 check.Description
 	Warnings                              []string
 	Drift                                 string
 	Changes                               []changeView // those that are to be made, or else those made last
@@ -60,7 +59,7 @@ type changeView struct{ Property, Before, After string }
 func (s *status) view(now time.Time) view {
 	v := view{
 		Version: s.version, Started: moment(s.started, now), Next: moment(s.next, now),
-		Success: moment(s.success, now), ReloadError: s.reloadError, Error: fault.Describe(s.last.Err), Order: inOrder(s.last),
+		Success: moment(s.success, now), ReloadError: s.reloadError, Error: check.Describe(s.last.Err), Order: inOrder(s.last),
 	}
 	switch {
 	case s.ended.IsZero():
@@ -87,7 +86,7 @@ func (s *status) target(t fleet.Target, now time.Time) targetView {
 	p := s.targets[t.Name]
 	v := targetView{
 		Name: t.Name, Realm: t.Realm, Endpoint: t.Endpoint, Outcome: string(t.Outcome), Level: "bad",
-		Since: moment(p.since, now), Error: fault.Describe(t.Err), Warnings: t.Warnings,
+		Since: moment(p.since, now), Error: check.Describe(t.Err), Warnings: t.Warnings,
 		Drift: "none", Changes: changes(p.changes), Checks: t.Checks, Open: len(s.last.Targets) == 1,
 	}
 	if settled(t.Outcome) {
@@ -305,9 +304,9 @@ func (b *sheet) check(c check.Check) {
 			b.text(c.Evidence)
 			b.raw("</span>")
 		}
-		if c.Hint != "" {
+		if len(c.Remedy) > 0 {
 			b.raw("<br>Hint: ")
-			b.text(c.Hint)
+			b.text(c.Remedy.String())
 		}
 	}
 	b.raw("</td></tr>\n")
@@ -325,9 +324,9 @@ func (b *sheet) term(term, description string) {
 	b.raw("</dd>\n")
 }
 
-func (b *sheet) fault(f *fault.Error) {
-	if f != nil {
-		b.note("bad", string(f.Code)+":", f.Message, f.Hint)
+func (b *sheet) fault(f check.Description) {
+	if f.Code != "" {
+		b.note("bad", string(f.Code)+":", f.Message, f.Hint())
 	}
 }
 

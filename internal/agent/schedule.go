@@ -4,7 +4,8 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/fleet"
 )
 
@@ -65,7 +66,7 @@ func manner(run fleet.Run) when {
 	denied := 0
 	for _, t := range run.Targets {
 		errs = append(errs, t.Err)
-		if t.Err != nil && fault.CodeOf(t.Err) == fault.BadCredentials {
+		if t.Err != nil && check.CodeOf(t.Err) == check.BadCredentials {
 			denied++
 		}
 	}
@@ -79,9 +80,9 @@ func manner(run fleet.Run) when {
 		if err == nil {
 			continue
 		}
-		switch fault.CodeOf(err) { //nolint:exhaustive // all others wait for somebody
-		case fault.Unreachable, fault.ProxmoxFailed, fault.NoQuorum, fault.UnknownCertificate,
-			fault.Locked, fault.LockTimeout, fault.Conflict, fault.ReplacePending, fault.NotTaken, fault.Internal:
+		switch check.CodeOf(err) { //nolint:exhaustive // all others wait for somebody
+		case check.Unreachable, check.ProxmoxFailed, check.NoQuorum, check.UnknownCertificate,
+			check.Locked, check.LockTimeout, check.Conflict, check.ReplacePending, check.NotTaken, check.Internal:
 			return soon
 		}
 	}

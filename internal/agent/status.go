@@ -4,7 +4,8 @@ import (
 	"sync"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -106,5 +107,5 @@ func (s *status) reloaded(err error) {
 		return
 	}
 	s.reloads[0]++
-	s.reloadError = fault.Describe(err).Message
+	s.reloadError = check.Describe(err).Message
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -22,17 +21,17 @@ func shown() *status {
 	before, after := "email profile", "openid profile email"
 	run := target(reconcile.Changed, nil,
 		check.Passed(check.IssuerReach, "reached at 192.0.2.7:443"),
-		check.Warned(check.IssuerCertificate, "renew it", "the issuer's certificate expires in 9 days"),
+		check.Warned(check.IssuerCertificate, check.Remedy{check.Advise("renew it")}, "the issuer's certificate expires in 9 days"),
 		check.Skipped(check.ClientCredentials, "not asked"))
 	run.Targets[0].Changes = []realm.Change{{Property: realm.Scopes, Op: realm.Set, Before: &before, After: &after}}
 	run.Targets[0].IssuerCertificate = time.Now().Add(9 * 24 * time.Hour)
 	second := issuerAway().Targets[0]
 	second.Name, second.Outcome = "berlin", reconcile.Failed
-	second.Err = fault.New(fault.ProxmoxFailed, `<script>alert("x")</script> & more`).WithHint("look at %s", "'pveproxy'")
+	second.Err = check.Errorf(check.ProxmoxFailed, `<script>alert("x")</script> & more`).Try(check.Advise("look at %s", "'pveproxy'"))
 	run.Targets, run.Outcome = append(run.Targets, second), reconcile.Failed
 	s.ran(run)
 	s.sleep(time.Minute)
-	s.reloaded(fault.New(fault.Config, "line 3: <b>unknown</b> key"))
+	s.reloaded(check.Errorf(check.Config, "line 3: <b>unknown</b> key"))
 	return s
 }
 
@@ -125,7 +124,7 @@ func TestMetricsTellOfTheAgent(t *testing.T) {
 	if len(s.targets) != 1 {
 		t.Errorf("a target that is gone is kept: %v", s.targets)
 	}
-	s.ran(fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: fault.New(fault.Locked, "x")})
+	s.ran(fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Locked, "x")})
 	text := string(s.metrics())
 	for _, want := range []string{
 		`proxmox_realm_agent_runs_total{outcome="failed"} 2`, `proxmox_realm_agent_runs_total{outcome="unchanged"} 1`,
@@ -145,7 +144,7 @@ func TestServeEndsWithTheAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(l.Addr().String()); fault.CodeOf(err) != fault.Config {
+	if _, err := Listen(l.Addr().String()); check.CodeOf(err) != check.Config {
 		t.Errorf("an address that is taken: %v", err)
 	}
 	a := &agent{Options: Options{Listener: l, Config: settings(), Log: slog.New(slog.DiscardHandler)}, status: shown()}

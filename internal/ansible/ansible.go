@@ -13,7 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/fleet"
 )
 
@@ -115,7 +116,7 @@ func read(ctx context.Context, in io.Reader) ([]byte, error) {
 	case got := <-done:
 		switch {
 		case got.err != nil:
-			return nil, fault.New(fault.Usage, "the request cannot be read: %v", got.err).Because(got.err)
+			return nil, check.Errorf(check.Usage, "the request cannot be read: %v", got.err).Because(got.err)
 		case len(got.data) > maxRequest:
 			return nil, malformed("it is larger than %d KiB", maxRequest>>10)
 		}

@@ -15,8 +15,9 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/ansible"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/lab"
 	"proxmox-realm/internal/lab/issuer"
 	"proxmox-realm/internal/lab/pve"
@@ -93,54 +94,54 @@ func TestWrongRequests(t *testing.T) {
 	only := func(all string) string { return `{"protocol":1,"arguments":{` + all + `}}` }
 	for name, tt := range map[string]struct {
 		request string
-		code    fault.Code
+		code    check.Code
 		says    string
 	}{
-		"nothing":               {``, fault.Usage, "not a JSON object"},
-		"no object":             {`[1]`, fault.Usage, "not a JSON object"},
-		"cut short":             {`{"protocol":1,"arguments":{`, fault.Usage, "not a JSON object"},
-		"trailing":              {`{"protocol":1,"arguments":{}} {}`, fault.Usage, "something follows"},
-		"doubled":               {`{"protocol":1,"protocol":1,"arguments":{}}`, fault.Usage, "protocol comes twice"},
-		"doubled, escaped":      {`{"protocol":1,"arguments":{"realm":"a1","re\u0061lm":"b1"}}`, fault.Usage, "realm comes twice"},
-		"unknown key":           {`{"protocol":1,"arguments":{},"more":1}`, fault.Usage, "unknown key, more"},
-		"other case":            {`{"protocol":1,"Arguments":{}}`, fault.Usage, "unknown key, Arguments"},
-		"other protocol":        {`{"protocol":2,"arguments":{}}`, fault.Usage, "version 2 of the protocol, and this proxmox-realm version 1"},
-		"no protocol":           {`{"arguments":{}}`, fault.Usage, "protocol is not a number"},
-		"no UTF-8":              {"{\"protocol\":1,\"arguments\":{\"realm\":\"\xff\"}}", fault.Usage, "not UTF-8"},
-		"too large":             {args(`,"comment":"` + strings.Repeat("x", 1<<20) + `"`), fault.Usage, "larger than 1024 KiB"},
-		"unknown argument":      {args(`,"issuer_url":"topsecretvalue"`), fault.Config, "issuer_url: is no argument"},
-		"secret as a name":      {args(`,"top secret value":1`), fault.Config, "a name: is no argument"},
-		"another type":          {args(`,"openid_autocreate":"topsecretvalue"`), fault.Config, "openid_autocreate: must be true or false"},
-		"a list for a text":     {args(`,"comment":["topsecretvalue"]`), fault.Config, "comment: must be a text"},
-		"a text for a list":     {args(`,"unset":"prompt"`), fault.Config, "unset: must be a list"},
-		"null in a list":        {args(`,"unset":[null]`), fault.Config, "unset: must be a list"},
-		"a fraction":            {args(`,"api_port":1.5`), fault.Config, "api_port: must be a whole number"},
-		"nothing given":         {only(``), fault.Config, "api_host: is required; api_token_id and api_token_secret are required, or else api_user and api_password; openid_client_id: is required; openid_issuer_url: is required; realm: is required"},
-		"host with port":        {strings.Replace(args(``), "pve.example.com", "pve.example.com:8006", 1), fault.Config, "api_host: must be a host name or an address alone"},
-		"host with scheme":      {strings.Replace(args(``), "pve.example.com", "https://pve.example.com", 1), fault.Config, "api_host: must be a host name or an address alone"},
-		"host with user":        {strings.Replace(args(``), "pve.example.com", "a@pve.example.com", 1), fault.Config, "api_host: must not hold user information"},
-		"port":                  {args(`,"api_port":0`), fault.Config, "api_port: must be a port"},
-		"timeout":               {args(`,"api_timeout":0`), fault.Config, "api_timeout: must be a duration"},
-		"whole token":           {strings.Replace(args(``), `"topsecretvalue"`, `"u@pve!tk=topsecretvalue"`, 1), fault.Config, "api_token_secret: must be the secret alone"},
-		"short id, no user":     {strings.Replace(args(``), `u@pve!tk`, `t2`, 1), fault.Config, "api_user: is required, unless"},
-		"another user":          {args(`,"api_user":"v@pve"`), fault.Config, "api_token_id: belongs to another user"},
-		"two credentials":       {args(`,"api_user":"u@pve","api_password":"topsecretvalue"`), fault.Config, "api_password: is of no use beside api_token_secret"},
-		"code beside a token":   {args(`,"api_otp":"123456"`), fault.Config, "api_otp: needs api_password"},
-		"user without a realm":  {only(`"api_host":"a","api_user":"root","api_password":"topsecretvalue","realm":"authelia","state":"absent"`), fault.Config, "api_user: must be a user with its realm"},
-		"fingerprint":           {args(`,"fingerprints":["AB"]`), fault.Config, "fingerprints: must be a SHA-256 fingerprint"},
-		"two kinds of trust":    {args(`,"fingerprints":["` + strings.Repeat("AB:", 31) + `AB"],"ca_path":"/x"`), fault.Config, "fingerprints"},
-		"CA that is not there":  {args(`,"ca_path":"/nowhere/ca.pem"`), fault.Config, "ca_path: no such file"},
-		"state":                 {args(`,"state":"topsecretvalue"`), fault.Config, "state: must be present or absent"},
-		"verify":                {args(`,"verify":"True"`), fault.Config, "verify: must be true, warn or false"},
-		"realm name":            {strings.Replace(args(``), `"authelia"`, `"1"`, 1), fault.Config, "realm: must be 2 to 32 characters"},
-		"empty":                 {args(`,"openid_prompt":""`), fault.Config, "openid_prompt: must not be empty: to remove the property, name it in unset"},
-		"empty list":            {args(`,"openid_scopes":[]`), fault.Config, "openid_scopes: must not be empty: to remove the property, name it in unset"},
-		"a space in a word":     {args(`,"openid_prompt":"a b"`), fault.Config, "openid_prompt: must not contain white space"},
-		"a line feed":           {args(`,"comment":"a\nb"`), fault.Config, "comment: must not contain control characters"},
-		"set and unset":         {args(`,"comment":"x","unset":["comment"]`), fault.Config, "unset: names comment, which comment sets"},
-		"unset what is needed":  {args(`,"unset":["openid_issuer_url"]`), fault.Config, "unset: must not name issuer-url"},
-		"unset what is none":    {args(`,"unset":["promt"]`), fault.Config, "the nearest is prompt"},
-		"redirect with a slash": {args(`,"redirect_urls":["https://pve.example.com/"]`), fault.Config, "redirect_urls: must not end with a slash"},
+		"nothing":               {``, check.Usage, "not a JSON object"},
+		"no object":             {`[1]`, check.Usage, "not a JSON object"},
+		"cut short":             {`{"protocol":1,"arguments":{`, check.Usage, "not a JSON object"},
+		"trailing":              {`{"protocol":1,"arguments":{}} {}`, check.Usage, "something follows"},
+		"doubled":               {`{"protocol":1,"protocol":1,"arguments":{}}`, check.Usage, "protocol comes twice"},
+		"doubled, escaped":      {`{"protocol":1,"arguments":{"realm":"a1","re\u0061lm":"b1"}}`, check.Usage, "realm comes twice"},
+		"unknown key":           {`{"protocol":1,"arguments":{},"more":1}`, check.Usage, "unknown key, more"},
+		"other case":            {`{"protocol":1,"Arguments":{}}`, check.Usage, "unknown key, Arguments"},
+		"other protocol":        {`{"protocol":2,"arguments":{}}`, check.Usage, "version 2 of the protocol, and this proxmox-realm version 1"},
+		"no protocol":           {`{"arguments":{}}`, check.Usage, "protocol is not a number"},
+		"no UTF-8":              {"{\"protocol\":1,\"arguments\":{\"realm\":\"\xff\"}}", check.Usage, "not UTF-8"},
+		"too large":             {args(`,"comment":"` + strings.Repeat("x", 1<<20) + `"`), check.Usage, "larger than 1024 KiB"},
+		"unknown argument":      {args(`,"issuer_url":"topsecretvalue"`), check.Config, "issuer_url: is no argument"},
+		"secret as a name":      {args(`,"top secret value":1`), check.Config, "a name: is no argument"},
+		"another type":          {args(`,"openid_autocreate":"topsecretvalue"`), check.Config, "openid_autocreate: must be true or false"},
+		"a list for a text":     {args(`,"comment":["topsecretvalue"]`), check.Config, "comment: must be a text"},
+		"a text for a list":     {args(`,"unset":"prompt"`), check.Config, "unset: must be a list"},
+		"null in a list":        {args(`,"unset":[null]`), check.Config, "unset: must be a list"},
+		"a fraction":            {args(`,"api_port":1.5`), check.Config, "api_port: must be a whole number"},
+		"nothing given":         {only(``), check.Config, "api_host: is required; api_token_id and api_token_secret are required, or else api_user and api_password; openid_client_id: is required; openid_issuer_url: is required; realm: is required"},
+		"host with port":        {strings.Replace(args(``), "pve.example.com", "pve.example.com:8006", 1), check.Config, "api_host: must be a host name or an address alone"},
+		"host with scheme":      {strings.Replace(args(``), "pve.example.com", "https://pve.example.com", 1), check.Config, "api_host: must be a host name or an address alone"},
+		"host with user":        {strings.Replace(args(``), "pve.example.com", "a@pve.example.com", 1), check.Config, "api_host: must not hold user information"},
+		"port":                  {args(`,"api_port":0`), check.Config, "api_port: must be a port"},
+		"timeout":               {args(`,"api_timeout":0`), check.Config, "api_timeout: must be a duration"},
+		"whole token":           {strings.Replace(args(``), `"topsecretvalue"`, `"u@pve!tk=topsecretvalue"`, 1), check.Config, "api_token_secret: must be the secret alone"},
+		"short id, no user":     {strings.Replace(args(``), `u@pve!tk`, `t2`, 1), check.Config, "api_user: is required, unless"},
+		"another user":          {args(`,"api_user":"v@pve"`), check.Config, "api_token_id: belongs to another user"},
+		"two credentials":       {args(`,"api_user":"u@pve","api_password":"topsecretvalue"`), check.Config, "api_password: is of no use beside api_token_secret"},
+		"code beside a token":   {args(`,"api_otp":"123456"`), check.Config, "api_otp: needs api_password"},
+		"user without a realm":  {only(`"api_host":"a","api_user":"root","api_password":"topsecretvalue","realm":"authelia","state":"absent"`), check.Config, "api_user: must be a user with its realm"},
+		"fingerprint":           {args(`,"fingerprints":["AB"]`), check.Config, "fingerprints: must be a SHA-256 fingerprint"},
+		"two kinds of trust":    {args(`,"fingerprints":["` + strings.Repeat("AB:", 31) + `AB"],"ca_path":"/x"`), check.Config, "fingerprints"},
+		"CA that is not there":  {args(`,"ca_path":"/nowhere/ca.pem"`), check.Config, "ca_path: no such file"},
+		"state":                 {args(`,"state":"topsecretvalue"`), check.Config, "state: must be present or absent"},
+		"verify":                {args(`,"verify":"True"`), check.Config, "verify: must be true, warn or false"},
+		"realm name":            {strings.Replace(args(``), `"authelia"`, `"1"`, 1), check.Config, "realm: must be 2 to 32 characters"},
+		"empty":                 {args(`,"openid_prompt":""`), check.Config, "openid_prompt: must not be empty: to remove the property, name it in unset"},
+		"empty list":            {args(`,"openid_scopes":[]`), check.Config, "openid_scopes: must not be empty: to remove the property, name it in unset"},
+		"a space in a word":     {args(`,"openid_prompt":"a b"`), check.Config, "openid_prompt: must not contain white space"},
+		"a line feed":           {args(`,"comment":"a\nb"`), check.Config, "comment: must not contain control characters"},
+		"set and unset":         {args(`,"comment":"x","unset":["comment"]`), check.Config, "unset: names comment, which comment sets"},
+		"unset what is needed":  {args(`,"unset":["openid_issuer_url"]`), check.Config, "unset: must not name issuer-url"},
+		"unset what is none":    {args(`,"unset":["promt"]`), check.Config, "the nearest is prompt"},
+		"redirect with a slash": {args(`,"redirect_urls":["https://pve.example.com/"]`), check.Config, "redirect_urls: must not end with a slash"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := run(t, nil, tt.request)
@@ -300,9 +301,9 @@ func TestCheckModeSeesPrivileges(t *testing.T) {
 	w := newWorld(t)
 	id, value, _ := strings.Cut(w.PVE.Token(pve.TokenSysAudit), "=")
 	args := map[string]any{"api_token_id": id, "api_token_secret": value}
-	for _, check := range []bool{true, false} {
-		if a := w.task(check, args); a.Code != string(fault.PermissionDenied) || a.Changed {
-			t.Errorf("check %v: %+v", check, a)
+	for _, checking := range []bool{true, false} {
+		if a := w.task(checking, args); a.Code != string(check.PermissionDenied) || a.Changed {
+			t.Errorf("check %v: %+v", checking, a)
 		}
 	}
 }
@@ -346,7 +347,7 @@ func TestTrust(t *testing.T) {
 			maps.Copy(args, tt.args)
 			request, _ := json.Marshal(map[string]any{"protocol": 1, "check_mode": true, "arguments": args})
 			a := run(t, w.env, string(request))
-			if a.Failed == tt.fine || !tt.fine && a.Code != string(fault.UnknownCertificate) {
+			if a.Failed == tt.fine || !tt.fine && a.Code != string(check.UnknownCertificate) {
 				t.Errorf("%+v", a)
 			}
 			if warned := strings.Join(a.Warnings, "; "); (tt.warn == "") != (warned == "") || !strings.Contains(warned, tt.warn) {
@@ -367,16 +368,16 @@ func TestIdentify(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		more map[string]any
-		code fault.Code
+		code check.Code
 	}{
 		"token in full":           {nil, ""},
 		"token in two parts":      {map[string]any{"api_user": user, "api_token_id": id}, ""},
 		"token twice":             {map[string]any{"api_user": user}, ""},
-		"token of another":        {map[string]any{"api_user": "root@pam"}, fault.Config},
-		"token without its user":  {map[string]any{"api_token_id": id}, fault.Config},
+		"token of another":        {map[string]any{"api_user": "root@pam"}, check.Config},
+		"token without its user":  {map[string]any{"api_token_id": id}, check.Config},
 		"password":                {password(admin, nil), ""},
 		"wrong password":          {password(pve.Credentials{Username: admin.Username, Password: "of another"}, nil), "bad-credentials"},
-		"one-time code":           {password(second, w.PVE.TOTP(pve.UserTOTP)), fault.PermissionDenied},
+		"one-time code":           {password(second, w.PVE.TOTP(pve.UserTOTP)), check.PermissionDenied},
 		"wrong one-time code":     {password(second, "000000"), "bad-credentials"},
 		"one-time code forgotten": {password(second, nil), "bad-credentials"},
 	} {
@@ -404,7 +405,7 @@ func TestVerifyWarn(t *testing.T) {
 // An interruption ends a run that nobody has asked anything yet.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(fault.New(fault.Interrupted, "interrupted by the test"))
+	cancel(check.Errorf(check.Interrupted, "interrupted by the test"))
 	silent, end := io.Pipe()
 	defer func() { _ = end.Close() }()
 	var out bytes.Buffer

@@ -8,12 +8,10 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
-	"proxmox-realm/internal/secret"
 )
 
 // answer is what the module gets back and returns. Changes and checks are as in the JSON report of every command.
@@ -50,7 +48,7 @@ const unverified = "unverified"
 func failed(realmName string, err error) answer {
 	d := described(err)
 	return answer{
-		Protocol: Protocol, Failed: true, Msg: d.Message, Code: string(d.Code), Hint: d.Hint,
+		Protocol: Protocol, Failed: true, Msg: d.Message, Code: string(d.Code), Hint: d.Hint(),
 		Realm: shownRealm(realmName), Action: string(realm.None), Outcome: string(reconcile.Failed),
 		Changes: json.RawMessage("[]"), Checks: json.RawMessage("[]"), Diff: difference("", nil), Warnings: []string{},
 	}
@@ -71,7 +69,7 @@ func (t task) answer(run fleet.Run) answer {
 	}
 	target := run.Targets[0]
 	for i := range target.Checks {
-		target.Checks[i].Hint = inArguments(target.Checks[i].Hint)
+		target.Checks[i].Remedy = check.Advice(inArguments(target.Checks[i].Remedy.String()))
 	}
 	a := answer{
 		Protocol: Protocol, Realm: target.Realm, Endpoint: target.Endpoint, Action: string(target.Action), Outcome: string(target.Outcome),
@@ -84,14 +82,14 @@ func (t task) answer(run fleet.Run) answer {
 	a.Changes, a.Checks = reported(run)
 	if err := target.Err; err != nil {
 		d := described(err)
-		a.fail(string(d.Code), d.Message, d.Hint)
-		a.Changed = !t.check && d.Code == fault.NotTaken // Proxmox took the write, whatever it made of it
+		a.fail(string(d.Code), d.Message, d.Hint())
+		a.Changed = !t.check && d.Code == check.NotTaken // Proxmox took the write, whatever it made of it
 		return a.complete()
 	}
 	a.Changed = target.Action != realm.None && target.Action != ""
 	a.Msg = t.says(target)
 	if denied, ok := check.Find(target.Checks, check.ProxmoxPermissions); ok && a.Changed && t.check && denied.Status == check.Fail {
-		a.fail(string(fault.PermissionDenied), denied.Summary, denied.Hint)
+		a.fail(string(check.PermissionDenied), denied.Summary, denied.Remedy.String())
 		a.Changed = false // the write would be refused
 		return a.complete()
 	}
@@ -109,7 +107,7 @@ func (t task) judge(a *answer, target fleet.Target) {
 	}
 	for _, c := range target.Checks {
 		if c.Status == check.Warn || c.Status == check.Fail && t.verify == verifyWarn {
-			a.Warnings = append(a.Warnings, sentence(c)+"; "+c.Hint)
+			a.Warnings = append(a.Warnings, sentence(c)+"; "+c.Remedy.String())
 		}
 	}
 	if len(failures) == 0 || t.verify == verifyWarn {
@@ -119,7 +117,7 @@ func (t task) judge(a *answer, target fleet.Target) {
 	for _, c := range failures {
 		said = append(said, sentence(c))
 	}
-	a.fail(unverified, a.Msg+", but a login would fail: "+strings.Join(said, "; "), failures[0].Hint)
+	a.fail(unverified, a.Msg+", but a login would fail: "+strings.Join(said, "; "), failures[0].Remedy.String())
 }
 
 func sentence(c check.Check) string { return string(c.ID) + ": " + c.Summary }
@@ -172,8 +170,8 @@ func difference(header string, changes []realm.Change) diff {
 		if c.After != nil {
 			d.After[string(c.Property)] = *c.After
 		}
-		if c.Before != nil && c.After != nil && *c.Before == secret.Mask && *c.After == secret.Mask {
-			d.After[string(c.Property)] = secret.Mask + " changed"
+		if c.Before != nil && c.After != nil && *c.Before == check.Mask && *c.After == check.Mask {
+			d.After[string(c.Property)] = check.Mask + " changed"
 		}
 	}
 	return d

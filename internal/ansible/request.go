@@ -11,7 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 // maxRequest bounds a request, in bytes.
@@ -54,8 +54,8 @@ func parse(data []byte) (request, error) {
 		return request{}, malformed("protocol is not a number")
 	}
 	if protocol != Protocol {
-		return request{}, fault.New(fault.Usage, "the collection speaks version %d of the protocol, and this proxmox-realm version %d", protocol, Protocol).
-			WithHint("install a collection and a proxmox-realm of the same release")
+		return request{}, check.Errorf(check.Usage, "the collection speaks version %d of the protocol, and this proxmox-realm version %d", protocol, Protocol).
+			Try(check.Advise("install a collection and a proxmox-realm of the same release"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !slices.Contains([]string{"protocol", "check_mode", "arguments"}, name) {
@@ -137,13 +137,13 @@ func shown(name string) string {
 }
 
 func malformed(format string, args ...any) error {
-	return fault.New(fault.Usage, "not a request that the collection's module sends: %s", fmt.Sprintf(format, args...)).
-		WithHint("install a collection and a proxmox-realm of the same release")
+	return check.Errorf(check.Usage, "not a request that the collection's module sends: %s", fmt.Sprintf(format, args...)).
+		Try(check.Advise("install a collection and a proxmox-realm of the same release"))
 }
 
 // mistakes is the fault of wrong arguments, all of them at once.
-func mistakes(wrong []string) *fault.Error {
-	return fault.New(fault.Config, "%s", strings.Join(wrong, "; ")).WithHint("`ansible-doc proxmox_realm.sso.proxmox_openid_realm` explains every argument")
+func mistakes(wrong []string) *check.Error {
+	return check.Errorf(check.Config, "%s", strings.Join(wrong, "; ")).Try(check.Advise("`ansible-doc proxmox_realm.sso.proxmox_openid_realm` explains every argument"))
 }
 
 // kind is the type of an argument.

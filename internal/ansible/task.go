@@ -9,8 +9,9 @@ import (
 	"strings"
 	"sync"
 
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -127,9 +128,9 @@ var words = sync.OnceValue(func() *strings.Replacer {
 })
 
 // described is an error in the module's words.
-func described(err error) *fault.Error {
-	d := fault.Describe(err)
+func described(err error) check.Description {
+	d := check.Describe(err)
 	d.Message = strings.ReplaceAll(d.Message, "\n", "; ")
-	d.Hint = inArguments(strings.ReplaceAll(d.Hint, "\n", "; "))
+	d.Remedy = []check.Remedy{check.Advice(inArguments(strings.ReplaceAll(d.Hint(), "\n", "; ")))}
 	return d
 }

@@ -11,7 +11,8 @@ import (
 	"strconv"
 	"strings"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
 )
 
@@ -59,12 +60,12 @@ var (
 )
 
 // ParseVersion reads "4.38", "v4.39.20" or "4.38.0-beta3"; "" and "latest" are the newest. An error is a
-// *fault.Error.
+// *check.Error.
 func ParseVersion(text string) (Version, error) {
 	if text == "" || text == "latest" {
 		return Version{}, nil
 	}
-	bad := fault.New(fault.Usage, "not a version of authelia").WithHint("give major and minor version, such as %s", Newest)
+	bad := check.Errorf(check.Usage, "not a version of authelia").Try(check.Advise("give major and minor version, such as %s", Newest))
 	majorText, rest, _ := strings.Cut(strings.TrimPrefix(text, "v"), ".")
 	minorText := rest
 	if end := strings.IndexAny(rest, ".-+"); end >= 0 {
@@ -77,8 +78,8 @@ func ParseVersion(text string) (Version, error) {
 	}
 	v := Version{Major: int(major), Minor: int(minor)}
 	if v.Less(Oldest) {
-		return Version{}, fault.New(fault.Usage, "authelia %s is older than any whose client configuration is known", v).
-			WithHint("upgrade authelia: %s and later keep digests of client secrets", digestsSince)
+		return Version{}, check.Errorf(check.Usage, "authelia %s is older than any whose client configuration is known", v).
+			Try(check.Advise("upgrade authelia: %s and later keep digests of client secrets", digestsSince))
 	}
 	return v, nil
 }

@@ -9,9 +9,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"go.yaml.in/yaml/v3"
+	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/fault"
+	"go.yaml.in/yaml/v3"
 )
 
 // Options say what a client block holds.
@@ -30,7 +30,7 @@ const DefaultPolicy = "two_factor"
 // Block returns the client as Authelia's configuration takes it: with the key names of the given version, nothing
 // that this version refuses, and everything of Authelia's guide for Proxmox that it knows. The same options
 // give the same bytes. A list item alone is indented as it stands below `clients:` in Authelia's documents. An error
-// is a *fault.Error about an option that no Authelia of this version takes.
+// is a *check.Error about an option that no Authelia of this version takes.
 func Block(o Options) ([]byte, error) {
 	if o.Name == "" {
 		o.Name = "Proxmox"
@@ -58,17 +58,17 @@ func Block(o Options) ([]byte, error) {
 func (o Options) Validate() error {
 	switch {
 	case len(o.RedirectURIs) == 0 && !o.WithLogin:
-		return fault.New(fault.Config, "there is no redirect URI to register").WithHint("set verify.redirect_urls")
+		return check.Errorf(check.Config, "there is no redirect URI to register").Try(check.Advise("set verify.redirect_urls"))
 	case o.Name != "" && badText(o.Name):
-		return fault.New(fault.Usage, "the client's name must be printable and not empty")
+		return check.Errorf(check.Usage, "the client's name must be printable and not empty")
 	}
 	if why := badClientID(o.Login.ClientID); why != "" {
-		return fault.New(fault.Config, "authelia refuses this client id: it must %s", why).WithHint("choose another realm.client_id")
+		return check.Errorf(check.Config, "authelia refuses this client id: it must %s", why).Try(check.Advise("choose another realm.client_id"))
 	}
 	for _, uri := range o.RedirectURIs {
 		if u, err := url.Parse(uri); err != nil || !u.IsAbs() || badText(uri) {
-			return fault.New(fault.Config, "a redirect URI is not an absolute URL").
-				WithHint("write verify.redirect_urls as https://pve.example.com:8006")
+			return check.Errorf(check.Config, "a redirect URI is not an absolute URL").
+				Try(check.Advise("write verify.redirect_urls as https://pve.example.com:8006"))
 		}
 	}
 	return o.validatePolicy()
@@ -79,11 +79,11 @@ func (o Options) validatePolicy() error {
 	case o.Policy == "" || o.Policy == "one_factor" || o.Policy == "two_factor":
 		return nil
 	case o.Policy == "deny" || !policyName().MatchString(o.Policy):
-		return fault.New(fault.Usage, "no client can have this authorization policy").
-			WithHint("choose one_factor, two_factor or the name of a policy under identity_providers.oidc.authorization_policies")
+		return check.Errorf(check.Usage, "no client can have this authorization policy").
+			Try(check.Advise("choose one_factor, two_factor or the name of a policy under identity_providers.oidc.authorization_policies"))
 	case o.Version.Less(policiesSince):
-		return fault.New(fault.Usage, "authelia %s knows no authorization policies by name", o.Version).
-			WithHint("choose one_factor or two_factor, or upgrade authelia to %s", policiesSince)
+		return check.Errorf(check.Usage, "authelia %s knows no authorization policies by name", o.Version).
+			Try(check.Advise("choose one_factor or two_factor, or upgrade authelia to %s", policiesSince))
 	}
 	return nil
 }
@@ -274,7 +274,7 @@ func encode(n *yaml.Node) ([]byte, error) {
 	encoder := yaml.NewEncoder(&out)
 	encoder.SetIndent(2)
 	if err := encoder.Encode(n); err != nil {
-		return nil, fault.New(fault.Internal, "writing the client block").Because(err)
+		return nil, check.Errorf(check.Internal, "writing the client block").Because(err)
 	}
 	return out.Bytes(), nil
 }

@@ -15,9 +15,7 @@ import (
 
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -32,7 +30,7 @@ const (
 func proxmox() authelia.Client {
 	return authelia.Client{
 		Login: realm.Login{
-			Realm: "authelia", IssuerURL: "https://auth.example.com", ClientID: "proxmox", ClientKey: secret.New(knownKey),
+			Realm: "authelia", IssuerURL: "https://auth.example.com", ClientID: "proxmox", ClientKey: check.NewSecret(knownKey),
 			Scopes:        []string{"openid", "profile", "email", "groups"},
 			UsernameClaim: "preferred_username", GroupsClaim: "groups", QueryUserinfo: true,
 		},
@@ -87,25 +85,25 @@ func TestBlockRefusesWhatAutheliaWouldRefuse(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(o *authelia.Options)
-		code   fault.Code
+		code   check.Code
 	}{
-		{"no digest", func(o *authelia.Options) { o.Digest = "" }, fault.Config},
-		{"no redirect URI", func(o *authelia.Options) { o.RedirectURIs = nil }, fault.Config},
-		{"relative redirect URI", func(o *authelia.Options) { o.RedirectURIs = []string{"pve.example.com"} }, fault.Config},
-		{"no client id", func(o *authelia.Options) { o.Login.ClientID = "" }, fault.Config},
-		{"long client id", func(o *authelia.Options) { o.Login.ClientID = strings.Repeat("a", 101) }, fault.Config},
-		{"client id with a space", func(o *authelia.Options) { o.Login.ClientID = "my proxmox" }, fault.Config},
-		{"name with a line feed", func(o *authelia.Options) { o.Name = "a\nb" }, fault.Usage},
-		{"deny", func(o *authelia.Options) { o.Policy = "deny" }, fault.Usage},
-		{"policy with a dot", func(o *authelia.Options) { o.Policy = "a.b" }, fault.Usage},
-		{"policy by name before 4.38", func(o *authelia.Options) { o.Policy, o.Version = "admins", authelia.Version{Major: 4, Minor: 37} }, fault.Usage},
+		{"no digest", func(o *authelia.Options) { o.Digest = "" }, check.Config},
+		{"no redirect URI", func(o *authelia.Options) { o.RedirectURIs = nil }, check.Config},
+		{"relative redirect URI", func(o *authelia.Options) { o.RedirectURIs = []string{"pve.example.com"} }, check.Config},
+		{"no client id", func(o *authelia.Options) { o.Login.ClientID = "" }, check.Config},
+		{"long client id", func(o *authelia.Options) { o.Login.ClientID = strings.Repeat("a", 101) }, check.Config},
+		{"client id with a space", func(o *authelia.Options) { o.Login.ClientID = "my proxmox" }, check.Config},
+		{"name with a line feed", func(o *authelia.Options) { o.Name = "a\nb" }, check.Usage},
+		{"deny", func(o *authelia.Options) { o.Policy = "deny" }, check.Usage},
+		{"policy with a dot", func(o *authelia.Options) { o.Policy = "a.b" }, check.Usage},
+		{"policy by name before 4.38", func(o *authelia.Options) { o.Policy, o.Version = "admins", authelia.Version{Major: 4, Minor: 37} }, check.Usage},
 	} {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
 		tt.change(&o)
 		_, err := authelia.Block(o)
-		var f *fault.Error
+		var f *check.Error
 		if !errors.As(err, &f) || f.Code != tt.code || f.Message == "" {
-			t.Errorf("%s: %v (%s), want a fault of code %s", tt.name, err, fault.CodeOf(err), tt.code)
+			t.Errorf("%s: %v (%s), want a fault of code %s", tt.name, err, check.CodeOf(err), tt.code)
 		}
 	}
 }
@@ -115,7 +113,7 @@ func TestBlockPassesItsOwnChecks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest, Whole: true}
 		o.Version = rapid.SampledFrom([]authelia.Version{{}, {Major: 4, Minor: 37}, {Major: 4, Minor: 38}, {Major: 4, Minor: 39}, {Major: 4, Minor: 41}}).Draw(t, "version")
-		o.Login.ClientKey = secret.Secret{} // spares the digest's iterations
+		o.Login.ClientKey = check.Secret{} // spares the digest's iterations
 		o.Login.ClientID = rapid.StringMatching(`[A-Za-z0-9._~-]{1,100}`).Draw(t, "id")
 		o.Name = rapid.StringMatching(`[ -~äß€]{1,30}`).Draw(t, "name")
 		o.RedirectURIs = rapid.SliceOfN(rapid.StringMatching(`https://[a-z0-9.-]{1,20}(:[1-9][0-9]{1,3})?`), 1, 4).Draw(t, "redirects")
@@ -155,7 +153,7 @@ func TestParseVersion(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"4", "four", "4.x", "4.30", "0.1", "-4.38", "4,38"} {
-		if got, err := authelia.ParseVersion(text); fault.CodeOf(err) != fault.Usage {
+		if got, err := authelia.ParseVersion(text); check.CodeOf(err) != check.Usage {
 			t.Errorf("%q: %v, %v, want a usage fault", text, got, err)
 		}
 	}

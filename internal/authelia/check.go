@@ -14,7 +14,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/secret"
 )
 
 // Check tells in what an existing configuration of Authelia differs from what the realm needs: one check for each
@@ -75,7 +74,7 @@ func (c *checker) run() {
 
 // add cleans what may quote a file.
 func (c *checker) add(f check.Check) {
-	f.Summary, f.Evidence, f.Hint = c.clean.Clean(f.Summary), c.clean.Clean(f.Evidence), c.clean.Clean(f.Hint)
+	f.Summary, f.Evidence, f.Remedy = c.clean.Clean(f.Summary), c.clean.Clean(f.Evidence), check.Advice(c.clean.Clean(f.Remedy.String()))
 	c.found = append(c.found, f)
 }
 
@@ -88,7 +87,7 @@ func (c *checker) file() {
 			c.add(check.Skipped(CheckFile, "%s is YAML only after its templates are filled in: the client alone is looked at", doc.name).
 				Because("%s:%d: not YAML from here on", doc.name, doc.broken))
 		case doc.broken > 0:
-			c.add(check.Failed(CheckFile, "run `authelia config validate` and mend the indentation or quoting there",
+			c.add(check.Failed(CheckFile, check.Remedy{check.Advise("run `authelia config validate` and mend the indentation or quoting there")},
 				"%s is not YAML: authelia cannot read it", doc.name).Because("%s:%d", doc.name, doc.broken))
 		default:
 			c.add(check.Passed(CheckFile, "%s can be read", doc.name))
@@ -113,21 +112,21 @@ func (c *checker) locate() {
 	id, s := c.want.Login.ClientID, c.search()
 	switch {
 	case len(s.found) > 1:
-		c.add(check.Failed(CheckClient, "keep one of them", "%d clients have the id %s, and authelia refuses that", len(s.found), id).
+		c.add(check.Failed(CheckClient, check.Remedy{check.Advise("keep one of them")}, "%d clients have the id %s, and authelia refuses that", len(s.found), id).
 			Because("%s", c.where(lines(s.found)...)))
 	case len(s.found) == 1:
 		c.client = s.found[0]
 		c.located()
 	case s.replaced != nil:
-		c.add(check.Failed(CheckClient, "write all clients into one file", "a later file replaces the list that has client %s", id).
+		c.add(check.Failed(CheckClient, check.Remedy{check.Advise("write all clients into one file")}, "a later file replaces the list that has client %s", id).
 			Because("%s", c.where(s.replaced.Line)))
 	case s.similar != "":
-		c.add(check.Failed(CheckClient, "spell the id alike on both sides", "the client is spelled otherwise than %s", id).
+		c.add(check.Failed(CheckClient, check.Remedy{check.Advise("spell the id alike on both sides")}, "the client is spelled otherwise than %s", id).
 			Because("%s", s.similar))
 	case s.unseen != "":
 		c.add(check.Skipped(CheckClient, "no client %s is written out, and what is filled in elsewhere cannot be seen", id).Because("%s", s.unseen))
 	default:
-		c.add(check.Failed(CheckClient, "paste the block that `proxmox-realm authelia` prints", "there is no client %s", id))
+		c.add(check.Failed(CheckClient, check.Remedy{check.Advise("paste the block that `proxmox-realm authelia` prints")}, "there is no client %s", id))
 	}
 }
 
@@ -174,7 +173,7 @@ func (c *checker) search() search {
 func (c *checker) located() {
 	id := c.want.Login.ClientID
 	if why := badClientID(id); why != "" && !c.want.Version.Less(renamedSince) {
-		c.add(check.Failed(CheckClient, "choose another id, here and as realm.client_id", "authelia refuses the id of this client: it must %s", why).
+		c.add(check.Failed(CheckClient, check.Remedy{check.Advise("choose another id, here and as realm.client_id")}, "authelia refuses the id of this client: it must %s", why).
 			Because("%s", c.where(c.client.Line)))
 		return
 	}
@@ -284,12 +283,12 @@ func (c *checker) names(id check.ID) check.Check {
 	version := c.want.Version
 	switch {
 	case len(refused) > 0:
-		return check.Failed(id, hint, "authelia %s refuses %s", version, count(len(refused), "key", "keys")).Because("%s", strings.Join(refused, "; "))
+		return check.Failed(id, check.Advice(hint), "authelia %s refuses %s", version, count(len(refused), "key", "keys")).Because("%s", strings.Join(refused, "; "))
 	case len(strange) > 0:
-		return check.Warned(id, "correct or remove it, unless your authelia is newer than "+Newest.String(),
+		return check.Warned(id, check.Advice("correct or remove it, unless your authelia is newer than "+Newest.String()),
 			"authelia %s does not know %s", version, count(len(strange), "key", "keys")).Because("%s", strings.Join(strange, "; "))
 	case len(deprecated) > 0:
-		return check.Warned(id, "rename as the evidence says; for an authelia before 4.38 give --authelia-version",
+		return check.Warned(id, check.Remedy{check.Advise("rename as the evidence says; for an authelia before 4.38 give --authelia-version")},
 			"%s deprecated since authelia 4.38", count(len(deprecated), "key is", "keys are")).Because("%s", strings.Join(deprecated, "; "))
 	}
 	return check.Passed(id, "authelia %s knows every key", version)
@@ -331,13 +330,13 @@ func (c *checker) public(id check.ID) check.Check {
 	case !known:
 		return c.unknown(id, "public", line)
 	case !valid:
-		return check.Failed(id, "write public: false", "public is neither true nor false, and authelia refuses that").Because("%s", c.where(line))
+		return check.Failed(id, check.Remedy{check.Advise("write public: false")}, "public is neither true nor false, and authelia refuses that").Because("%s", c.where(line))
 	case !public:
 		return check.Passed(id, "the client is confidential")
 	case !c.want.Login.ClientKey.IsSet():
 		return check.Skipped(id, "the client is public, and whether Proxmox sends a key is not declared").Because("%s", c.where(line))
 	}
-	return check.Failed(id, "write public: false, and the digest of the key as client_secret",
+	return check.Failed(id, check.Remedy{check.Advise("write public: false, and the digest of the key as client_secret")},
 		"the client is public, but the realm has a client key").Because("%s", c.where(line))
 }
 
@@ -358,12 +357,12 @@ func (c *checker) secret(id check.ID) check.Check {
 	case held == "" && c.isPublic():
 		return check.Skipped(id, "a public client has no secret")
 	case held == "":
-		return check.Failed(id, paste, "the client has no secret, and authelia refuses that").Because("%s", c.where(line))
-	case key.IsSet() && key.Equal(secret.New(held)) && !isPlaintext(held) && c.want.Version.KnowsDigests():
-		return check.Failed(id, "give Proxmox the key itself; a digest alone tells nobody the key: make a new one with `proxmox-realm authelia --new-key FILE`",
+		return check.Failed(id, check.Advice(paste), "the client has no secret, and authelia refuses that").Because("%s", c.where(line))
+	case key.IsSet() && key.Equal(check.NewSecret(held)) && !isPlaintext(held) && c.want.Version.KnowsDigests():
+		return check.Failed(id, check.Remedy{check.Advise("give Proxmox the key itself; a digest alone tells nobody the key: make a new one with `proxmox-realm authelia --new-key FILE`")},
 			"the realm's client key is the digest, not the key").Because("%s", c.where(line))
 	case !c.want.Version.KnowsDigests():
-		return c.compared(id, line, key, key.Equal(secret.New(held)))
+		return c.compared(id, line, key, key.Equal(check.NewSecret(held)))
 	}
 	_, err := decode(held)
 	ok := false
@@ -374,17 +373,17 @@ func (c *checker) secret(id check.ID) check.Check {
 	case errors.Is(err, ErrCostly):
 		return check.Skipped(id, "the digest is too costly to verify here").Because("%s", c.where(line))
 	case err != nil:
-		return check.Failed(id, paste, "client_secret is no digest that authelia can read").Because("%s", c.where(line))
+		return check.Failed(id, check.Advice(paste), "client_secret is no digest that authelia can read").Because("%s", c.where(line))
 	}
 	return c.compared(id, line, key, ok)
 }
 
-func (c *checker) compared(id check.ID, line int, key secret.Secret, ok bool) check.Check {
+func (c *checker) compared(id check.ID, line int, key check.Secret, ok bool) check.Check {
 	switch {
 	case !key.IsSet():
 		return check.Skipped(id, "no client key is declared to compare with").Because("%s", c.where(line))
 	case !ok:
-		return check.Failed(id, "paste the digest that `proxmox-realm authelia` prints, and restart authelia; or declare the key that this digest is of",
+		return check.Failed(id, check.Remedy{check.Advise("paste the digest that `proxmox-realm authelia` prints, and restart authelia; or declare the key that this digest is of")},
 			"client_secret is of another key than the realm's").Because("%s", c.where(line))
 	}
 	return check.Passed(id, "client_secret is of the realm's client key").Because("%s", c.where(line))
@@ -400,7 +399,7 @@ func (c *checker) digest(id check.ID) check.Check {
 	case !c.want.Version.KnowsDigests():
 		return check.Skipped(id, "authelia %s knows no digests", c.want.Version)
 	case isPlaintext(held):
-		return check.Warned(id, "paste the digest that `proxmox-realm authelia` prints, and treat the key as known to whoever read the file",
+		return check.Warned(id, check.Remedy{check.Advise("paste the digest that `proxmox-realm authelia` prints, and treat the key as known to whoever read the file")},
 			"client_secret is the key in clear").Because("%s", c.where(line))
 	}
 	return check.Passed(id, "client_secret is a digest")
@@ -412,7 +411,7 @@ func (c *checker) redirect(id check.ID) check.Check {
 	}
 	e, there := c.get("redirect_uris")
 	if !there {
-		return check.Failed(id, "add redirect_uris: "+bracketed(c.want.RedirectURIs), "the client has no redirect URI").Because("%s", c.where(c.client.Line))
+		return check.Failed(id, check.Advice("add redirect_uris: "+bracketed(c.want.RedirectURIs)), "the client has no redirect URI").Because("%s", c.where(c.client.Line))
 	}
 	registered, known := words(e.value)
 	if e.value.Kind == yaml.ScalarNode { // not a list: Authelia takes it as one URI, commas included
@@ -433,10 +432,10 @@ func (c *checker) redirect(id check.ID) check.Check {
 	case !known:
 		return c.unknown(id, "redirect_uris", e.line)
 	case c.want.Assumed:
-		return check.Warned(id, "register what browsers open, and write it down as verify.redirect_urls",
+		return check.Warned(id, check.Remedy{check.Advise("register what browsers open, and write it down as verify.redirect_urls")},
 			"%s of an API endpoint not registered", count(len(missing), "origin is", "origins are")).Because("%s", strings.Join(evidence, "; "))
 	}
-	return check.Failed(id, "add to redirect_uris: "+bracketed(missing), "%s not registered", count(len(missing), "redirect URI is", "redirect URIs are")).
+	return check.Failed(id, check.Advice("add to redirect_uris: "+bracketed(missing)), "%s not registered", count(len(missing), "redirect URI is", "redirect URIs are")).
 		Because("%s", strings.Join(evidence, "; "))
 }
 
@@ -515,7 +514,7 @@ func (c *checker) scopes(id check.ID) check.Check {
 	case !known:
 		return c.unknown(id, "scopes", line)
 	}
-	return check.Failed(id, "add to scopes: "+bracketed(missing)+", or do not ask for it in realm.scopes",
+	return check.Failed(id, check.Advice("add to scopes: "+bracketed(missing)+", or do not ask for it in realm.scopes"),
 		"the client may not ask for %s", strings.Join(missing, ", ")).Because("%s: %s", c.where(line), bracketed(scopes))
 }
 
@@ -526,20 +525,20 @@ func (c *checker) flow(id check.ID) check.Check {
 	required, line := c.pushed()
 	switch {
 	case !slices.Contains(types, "code") && typesKnown:
-		return check.Failed(id, "add 'code' to response_types", "the client may not use the response type code").
+		return check.Failed(id, check.Remedy{check.Advise("add 'code' to response_types")}, "the client may not use the response type code").
 			Because("%s: %s", c.where(typesLine), bracketed(types))
 	case !slices.Contains(grants, "authorization_code") && grantsKnown:
-		return check.Failed(id, "add 'authorization_code' to grant_types", "the client may not redeem an authorization code").
+		return check.Failed(id, check.Remedy{check.Advise("add 'authorization_code' to grant_types")}, "the client may not redeem an authorization code").
 			Because("%s: %s", c.where(grantsLine), bracketed(grants))
 	case required:
-		return check.Failed(id, "write require_pushed_authorization_requests: false",
+		return check.Failed(id, check.Remedy{check.Advise("write require_pushed_authorization_requests: false")},
 			"authelia demands a pushed authorization request, which Proxmox does not make").Because("%s", line)
 	case !typesKnown && !slices.Contains(types, "code"):
 		return c.unknown(id, "response_types", typesLine)
 	case !grantsKnown && !slices.Contains(grants, "authorization_code"):
 		return c.unknown(id, "grant_types", grantsLine)
 	case !slices.Contains(modes, "query") && modesKnown:
-		return check.Warned(id, "add 'query' to response_modes, or remove it", "response_modes lacks query, the mode in which Proxmox gets its answer").
+		return check.Warned(id, check.Remedy{check.Advise("add 'query' to response_modes, or remove it")}, "response_modes lacks query, the mode in which Proxmox gets its answer").
 			Because("%s: %s", c.where(modesLine), bracketed(modes))
 	}
 	return check.Passed(id, "the client may use the code flow")
@@ -573,7 +572,7 @@ func (c *checker) pkce(id check.ID) check.Check {
 	case method == "" || method == "S256":
 		return check.Passed(id, "S256, which Proxmox always sends, is accepted")
 	}
-	return check.Failed(id, "write pkce_challenge_method: 'S256'", "the client demands another PKCE method than S256, which Proxmox always sends").
+	return check.Failed(id, check.Remedy{check.Advise("write pkce_challenge_method: 'S256'")}, "the client demands another PKCE method than S256, which Proxmox always sends").
 		Because("%s: %s", c.where(line), method)
 }
 
@@ -591,7 +590,7 @@ func (c *checker) authentication(id check.ID) check.Check {
 	case method == "client_secret_post" && multiple:
 		return check.Passed(id, "the client may authenticate by client_secret_basic too")
 	}
-	return check.Failed(id, "write token_endpoint_auth_method: 'client_secret_basic'",
+	return check.Failed(id, check.Remedy{check.Advise("write token_endpoint_auth_method: 'client_secret_basic'")},
 		"the client must authenticate otherwise than by client_secret_basic, as Proxmox does").Because("%s: %s", c.where(line), method)
 }
 
@@ -605,7 +604,7 @@ func (c *checker) userinfo(id check.ID) check.Check {
 		case !known:
 			return c.unknown(id, key, line)
 		case text != "" && text != "none":
-			return check.Failed(id, "write userinfo_signed_response_alg: 'none', and no other userinfo_ key",
+			return check.Failed(id, check.Remedy{check.Advise("write userinfo_signed_response_alg: 'none', and no other userinfo_ key")},
 				"userinfo is signed or encrypted, and Proxmox reads it only as plain JSON").Because("%s: %s: %s", c.where(line), key, text)
 		}
 	}
@@ -614,7 +613,7 @@ func (c *checker) userinfo(id check.ID) check.Check {
 
 func (c *checker) idToken(id check.ID) check.Check {
 	if text, line, known := c.text("id_token_encrypted_response_alg"); known && text != "" && text != "none" {
-		return check.Failed(id, "remove id_token_encrypted_response_alg", "the ID token is encrypted, and Proxmox cannot read it").
+		return check.Failed(id, check.Remedy{check.Advise("remove id_token_encrypted_response_alg")}, "the ID token is encrypted, and Proxmox cannot read it").
 			Because("%s: %s", c.where(line), text)
 	}
 	alg, line, known := c.text("id_token_signed_response_alg")
@@ -628,7 +627,7 @@ func (c *checker) idToken(id check.ID) check.Check {
 	case alg == "ES256" || alg == "ES384":
 		return check.Passed(id, "the ID token is signed with %s, which Proxmox VE 9 and later verify", alg)
 	}
-	return check.Failed(id, "write id_token_signed_response_alg: 'RS256'", "Proxmox does not verify ID tokens signed this way").
+	return check.Failed(id, check.Remedy{check.Advise("write id_token_signed_response_alg: 'RS256'")}, "Proxmox does not verify ID tokens signed this way").
 		Because("%s: %s", c.where(line), alg)
 }
 
@@ -671,9 +670,9 @@ func (c *checker) claims(id check.ID) check.Check {
 func (c *checker) lacking(id check.ID, hint string, claims []string) check.Check {
 	const text = "query_userinfo is off, and the ID token does not carry %s"
 	if slices.Contains(claims, c.want.Login.UsernameClaim) && c.want.Version != (Version{}) {
-		return check.Failed(id, hint, text, strings.Join(claims, ", "))
+		return check.Failed(id, check.Advice(hint), text, strings.Join(claims, ", "))
 	}
-	return check.Warned(id, hint, text+" since authelia 4.39", strings.Join(claims, ", "))
+	return check.Warned(id, check.Advice(hint), text+" since authelia 4.39", strings.Join(claims, ", "))
 }
 
 // definition finds what the client names in a map beside the clients. Maps of several files are merged. The third
@@ -701,10 +700,10 @@ func (c *checker) undefined(id check.ID, what, name string, line int, exists boo
 		}
 	}
 	if !exists { // another file of the configuration may have it
-		return check.Warned(id, hint+"; where another file defines it, give that file too", "the %s %s is not defined", what, name).
+		return check.Warned(id, check.Advice(hint+"; where another file defines it, give that file too"), "the %s %s is not defined", what, name).
 			Because("%s", c.where(line))
 	}
-	return check.Failed(id, hint, "the %s %s is not defined, and authelia refuses that", what, name).Because("%s", c.where(line))
+	return check.Failed(id, check.Advice(hint), "the %s %s is not defined, and authelia refuses that", what, name).Because("%s", c.where(line))
 }
 
 func (c *checker) policy(id check.ID) check.Check {
@@ -717,7 +716,7 @@ func (c *checker) policy(id check.ID) check.Check {
 	case name == "one_factor" || name == "two_factor":
 		return check.Passed(id, "the authorization policy is %s", name)
 	case name == "deny" || c.want.Version.Less(policiesSince):
-		return check.Failed(id, "write authorization_policy: 'two_factor' or 'one_factor'", "authelia %s refuses this authorization policy", c.want.Version).
+		return check.Failed(id, check.Remedy{check.Advise("write authorization_policy: 'two_factor' or 'one_factor'")}, "authelia %s refuses this authorization policy", c.want.Version).
 			Because("%s: %s", c.where(line), name)
 	}
 	if policy, _, exists := c.definition("authorization_policies", name); policy == nil {
@@ -740,24 +739,24 @@ func (c *checker) consent(id check.ID) check.Check {
 	case !known:
 		return c.unknown(id, "consent_mode", line)
 	case !slices.Contains([]string{"explicit", "implicit", "pre-configured"}, mode):
-		return check.Failed(id, "write 'auto', 'explicit', 'implicit' or 'pre-configured'", "authelia refuses this consent mode").
+		return check.Failed(id, check.Remedy{check.Advise("write 'auto', 'explicit', 'implicit' or 'pre-configured'")}, "authelia refuses this consent mode").
 			Because("%s: %s", c.where(line), mode)
 	case mode == "implicit" && slices.Contains(prompts, "consent"):
-		return check.Warned(id, "remove realm.prompt (realm.unset), or write another consent_mode",
+		return check.Warned(id, check.Remedy{check.Advise("remove realm.prompt (realm.unset), or write another consent_mode")},
 			"the realm asks for consent, which the consent mode implicit does not know").Because("%s", c.where(line))
 	case mode == "explicit" && slices.Contains(prompts, "none"):
-		return check.Warned(id, "remove realm.prompt (realm.unset), or write consent_mode: 'implicit' or 'pre-configured'",
+		return check.Warned(id, check.Remedy{check.Advise("remove realm.prompt (realm.unset), or write consent_mode: 'implicit' or 'pre-configured'")},
 			"the realm forbids any page, and the consent mode explicit needs one at each login").Because("%s", c.where(line))
 	}
 	return check.Passed(id, "the consent mode is %s", mode)
 }
 
 // secretsIn returns the values of a file that must not be shown, wherever they turn up again.
-func secretsIn(doc document) []secret.Secret {
-	var out []secret.Secret
+func secretsIn(doc document) []check.Secret {
+	var out []check.Secret
 	hold := func(key, value string) {
 		if sensitive(key) && len(value) >= 8 && len(out) < maxSecrets {
-			out = append(out, secret.New(value), secret.New(strings.TrimPrefix(value, plaintextPrefix)))
+			out = append(out, check.NewSecret(value), check.NewSecret(strings.TrimPrefix(value, plaintextPrefix)))
 		}
 	}
 	walk(doc.root, 0, func(key string, value *yaml.Node) {

@@ -12,7 +12,6 @@ import (
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 func right(t testing.TB) string {
@@ -32,7 +31,7 @@ func complaints(checks []check.Check) []string {
 	var out []string
 	for _, c := range checks {
 		if c.Status == check.Fail || c.Status == check.Warn {
-			out = append(out, fmt.Sprintf("%s %s: %s [%s] %s", c.Status, c.ID, c.Summary, c.Evidence, c.Hint))
+			out = append(out, fmt.Sprintf("%s %s: %s [%s] %s", c.Status, c.ID, c.Summary, c.Evidence, c.Remedy.String()))
 		}
 	}
 	return out
@@ -96,8 +95,8 @@ func TestPlantedMistakes(t *testing.T) {
 		{"public", "public: false", "public: true", nil, authelia.CheckPublic, check.Fail, 41, "public"},
 		{"public, by YAML 1.1", "public: false", "public: no", nil, authelia.CheckPublic, check.Fail, 41, "neither true nor false"},
 
-		{"another key", "", "", func(w *authelia.Client) { w.Login.ClientKey = secret.New("of somebody else") }, authelia.CheckSecret, check.Fail, 40, "another key"},
-		{"the digest as key", "", "", func(w *authelia.Client) { w.Login.ClientKey = secret.New(digest) }, authelia.CheckSecret, check.Fail, 40, "is the digest, not the key"},
+		{"another key", "", "", func(w *authelia.Client) { w.Login.ClientKey = check.NewSecret("of somebody else") }, authelia.CheckSecret, check.Fail, 40, "another key"},
+		{"the digest as key", "", "", func(w *authelia.Client) { w.Login.ClientKey = check.NewSecret(digest) }, authelia.CheckSecret, check.Fail, 40, "is the digest, not the key"},
 		{"broken digest", digest, digest[:50], nil, authelia.CheckSecret, check.Fail, 40, "no digest"},
 		{"no secret", "client_secret: '" + digest + "'", "client_secret:", nil, authelia.CheckSecret, check.Fail, 40, "no secret"},
 		{"key in clear", digest, "$plaintext$insecure_secret", nil, authelia.CheckDigest, check.Warn, 40, "in clear"},
@@ -161,8 +160,8 @@ func TestPlantedMistakes(t *testing.T) {
 			}
 			checks := run(want, text)
 			found, _ := check.Find(slices.DeleteFunc(slices.Clone(checks), func(c check.Check) bool { return c.ID != tt.id }), tt.id)
-			all := found.Summary + " [" + found.Evidence + "] " + found.Hint
-			if found.Status != tt.status || !strings.Contains(all, tt.says) || found.Hint == "" {
+			all := found.Summary + " [" + found.Evidence + "] " + found.Remedy.String()
+			if found.Status != tt.status || !strings.Contains(all, tt.says) || found.Remedy.String() == "" {
 				t.Errorf("%s, want %s with %q:\n%s", found.Status, tt.status, tt.says, all)
 			}
 			if tt.line != none && !strings.Contains(found.Evidence+" ", fmt.Sprintf("configuration.yml:%d", tt.line)) || tt.line == none && found.Evidence != "" && tt.id != authelia.CheckFile {
@@ -374,7 +373,7 @@ func TestNoSecretOfAFileIsShown(t *testing.T) {
 			text = strings.Join(lines, "\n")
 		}
 		want := proxmox()
-		want.Login.ClientKey = secret.New("the-realm-key-that-nobody-may-see")
+		want.Login.ClientKey = check.NewSecret("the-realm-key-that-nobody-may-see")
 		for _, c := range run(want, text) {
 			if shown := fmt.Sprintf("%+v", c); strings.Contains(shown, "nobody-may-see") || strings.Contains(shown, "EAK0ODcu") {
 				t.Fatalf("%s", shown)
@@ -398,7 +397,7 @@ func FuzzCheck(f *testing.F) {
 		seen := map[check.ID]bool{}
 		for _, c := range authelia.Check(want, authelia.File{Name: "x", Data: data}) {
 			seen[c.ID] = true
-			if c.Summary == "" || (c.Status == check.Fail || c.Status == check.Warn) && c.Hint == "" {
+			if c.Summary == "" || (c.Status == check.Fail || c.Status == check.Warn) && c.Remedy.String() == "" {
 				t.Errorf("%+v", c)
 			}
 		}

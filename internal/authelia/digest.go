@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/go-crypt/crypt/algorithm"
 	"github.com/go-crypt/crypt/algorithm/argon2"
 	"github.com/go-crypt/crypt/algorithm/bcrypt"
@@ -13,9 +15,6 @@ import (
 	"github.com/go-crypt/crypt/algorithm/plaintext"
 	"github.com/go-crypt/crypt/algorithm/scrypt"
 	"github.com/go-crypt/crypt/algorithm/shacrypt"
-
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
 )
 
 // Algorithm is a way to make a digest of a client key. Authelia reads all of them.
@@ -35,8 +34,8 @@ func Algorithms() []Algorithm { return []Algorithm{PBKDF2, Argon2id, Bcrypt, Scr
 
 // Digest returns the digest of a key with a fresh salt, in the form in which Authelia takes it and with the cost
 // that `authelia crypto hash generate` has by default. An unknown algorithm, an empty key, and a key that
-// bcrypt would cut (over 72 bytes) are errors of type *fault.Error.
-func Digest(key secret.Secret, with Algorithm) (string, error) {
+// bcrypt would cut (over 72 bytes) are errors of type *check.Error.
+func Digest(key check.Secret, with Algorithm) (string, error) {
 	switch with {
 	case PBKDF2:
 		return digest(key, with, 310_000)
@@ -47,18 +46,18 @@ func Digest(key secret.Secret, with Algorithm) (string, error) {
 	case Scrypt:
 		return digest(key, with, 16)
 	}
-	return "", fault.New(fault.Usage, "unknown digest algorithm").WithHint("choose one of %s", joined(Algorithms()))
+	return "", check.Errorf(check.Usage, "unknown digest algorithm").Try(check.Advise("choose one of %s", joined(Algorithms())))
 }
 
 // digest takes the cost that matters most to each algorithm: iterations of PBKDF2, KiB of memory of Argon2id, and
 // the logarithm of the iterations of bcrypt and scrypt.
-func digest(key secret.Secret, with Algorithm, cost int) (string, error) {
+func digest(key check.Secret, with Algorithm, cost int) (string, error) {
 	switch {
 	case key.Reveal() == "":
 		return "", noKey()
 	case with == Bcrypt && len(key.Reveal()) > 72:
-		return "", fault.New(fault.Config, "the client key is longer than the 72 bytes that bcrypt reads").
-			WithHint("choose another digest algorithm")
+		return "", check.Errorf(check.Config, "the client key is longer than the 72 bytes that bcrypt reads").
+			Try(check.Advise("choose another digest algorithm"))
 	}
 	var hash algorithm.Hash
 	var err error
@@ -73,18 +72,18 @@ func digest(key secret.Secret, with Algorithm, cost int) (string, error) {
 		hash, err = scrypt.New(scrypt.WithLN(cost), scrypt.WithR(8), scrypt.WithP(1), scrypt.WithK(32), scrypt.WithS(16))
 	}
 	if err != nil {
-		return "", fault.New(fault.Internal, "preparing the digest of the client key").Because(err)
+		return "", check.Errorf(check.Internal, "preparing the digest of the client key").Because(err)
 	}
 	made, err := hash.Hash(key.Reveal())
 	if err != nil {
-		return "", fault.New(fault.Internal, "making the digest of the client key").Because(err)
+		return "", check.Errorf(check.Internal, "making the digest of the client key").Because(err)
 	}
 	return made.Encode(), nil
 }
 
 func noKey() error {
-	return fault.New(fault.Config, "there is no client key to make a digest of").
-		WithHint("set realm.client_key_file, or make a key with `proxmox-realm authelia --new-key FILE`")
+	return check.Errorf(check.Config, "there is no client key to make a digest of").
+		Try(check.Advise("set realm.client_key_file, or make a key with `proxmox-realm authelia --new-key FILE`"))
 }
 
 var (
@@ -98,7 +97,7 @@ const plaintextPrefix = "$plaintext$"
 
 // Verify tells whether a client secret of Authelia's configuration is of the key: a digest, `$plaintext$` and the
 // key, or, as Authelia still takes it, the key alone. It may take a second. Errors are [ErrNotDigest] and [ErrCostly].
-func Verify(clientSecret string, key secret.Secret) (bool, error) {
+func Verify(clientSecret string, key check.Secret) (bool, error) {
 	decoded, err := decode(clientSecret)
 	if err != nil {
 		return false, err

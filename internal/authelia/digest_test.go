@@ -6,10 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"pgregory.net/rapid"
+	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
+	"pgregory.net/rapid"
 )
 
 const guideDigest = "$pbkdf2-sha512$310000$c8p78n7pUMln0jzvd4aK4Q$JNRBzwAo0ek5qKn50cFzzvE9RXV88h1wJn5KGiHrD0YKtZaR/nCb2CJPOsKaPK0hjf.9yHxzQGZziziccp6Yng"
@@ -36,7 +35,7 @@ func TestVerify(t *testing.T) {
 		{"bcrypt over the limit", "$2b$31$c29tZXNhbHRzb21lc2FsdOabcdefghijklmnopqrstuvwxyz0123456", "x", false, ErrCostly},
 		{"SHA-crypt over the limit", "$6$rounds=999999999$saltsaltsalt$abc", "x", false, ErrCostly},
 	} {
-		ok, err := Verify(tt.digest, secret.New(tt.key))
+		ok, err := Verify(tt.digest, check.NewSecret(tt.key))
 		if ok != tt.ok || !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v, %v, want %v, %v", tt.name, ok, err, tt.ok, tt.err)
 		}
@@ -68,21 +67,21 @@ func TestEveryDigestVerifiesAndNoOtherKeyDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		with := rapid.SampledFrom(slices.Concat(Algorithms(), slices.Repeat([]Algorithm{Argon2id, Scrypt}, 8))).Draw(t, "algorithm")
 		key := rapid.StringMatching(`[A-Za-z0-9._~$:+ é-]{1,60}`).Filter(func(s string) bool { return len(s) <= 72 }).Draw(t, "key")
-		made, err := digest(secret.New(key), with, costs[with])
+		made, err := digest(check.NewSecret(key), with, costs[with])
 		if err != nil {
 			t.Fatal(err)
 		}
 		if strings.Contains(made, key) && len(key) > 8 {
 			t.Fatal("the digest holds the key")
 		}
-		if ok, err := Verify(made, secret.New(key)); err != nil || !ok {
+		if ok, err := Verify(made, check.NewSecret(key)); err != nil || !ok {
 			t.Fatalf("%s does not verify: %v", made, err)
 		}
 		if with == Argon2id || with == Scrypt { // cheap enough to hash twice more
-			if ok, err := Verify(made, secret.New(key+"x")); err != nil || ok {
+			if ok, err := Verify(made, check.NewSecret(key+"x")); err != nil || ok {
 				t.Fatalf("another key verifies: %v", err)
 			}
-			if again, _ := digest(secret.New(key), with, costs[with]); again == made {
+			if again, _ := digest(check.NewSecret(key), with, costs[with]); again == made {
 				t.Fatal("two digests of one key have the same salt")
 			}
 		}
@@ -94,13 +93,13 @@ func TestDigestRefuses(t *testing.T) {
 		name string
 		key  string
 		with Algorithm
-		code fault.Code
+		code check.Code
 	}{
-		{"no key", "", PBKDF2, fault.Config},
-		{"a key that bcrypt would cut", strings.Repeat("a", 73), Bcrypt, fault.Config},
-		{"an unknown algorithm", "key", "md5", fault.Usage},
+		{"no key", "", PBKDF2, check.Config},
+		{"a key that bcrypt would cut", strings.Repeat("a", 73), Bcrypt, check.Config},
+		{"an unknown algorithm", "key", "md5", check.Usage},
 	} {
-		if got, err := Digest(secret.New(tt.key), tt.with); fault.CodeOf(err) != tt.code {
+		if got, err := Digest(check.NewSecret(tt.key), tt.with); check.CodeOf(err) != tt.code {
 			t.Errorf("%s: %q, %v", tt.name, got, err)
 		}
 	}
@@ -115,7 +114,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add("$6$rounds=1000$salt$abc")
 	f.Add("$plaintext$")
 	f.Fuzz(func(t *testing.T, digest string) {
-		ok, err := Verify(digest, secret.New("a key that nobody has"))
+		ok, err := Verify(digest, check.NewSecret("a key that nobody has"))
 		if ok && !strings.HasSuffix(digest, "a key that nobody has") {
 			t.Fatalf("%q verifies: %v", digest, err)
 		}

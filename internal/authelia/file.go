@@ -6,10 +6,10 @@ import (
 	"os"
 	"unicode/utf8"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
-// ReadFile reads one file of Authelia's configuration. Errors are of type *fault.Error: a file that is absent, a
+// ReadFile reads one file of Authelia's configuration. Errors are of type *check.Error: a file that is absent, a
 // folder, larger than 1 MiB or no text is nothing that could be checked.
 func ReadFile(path string) (File, error) {
 	f, err := os.Open(path)
@@ -18,7 +18,7 @@ func ReadFile(path string) (File, error) {
 	}
 	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
 	if info, err := f.Stat(); err == nil && info.IsDir() {
-		return File{}, fault.New(fault.Config, "%s is a folder", path).WithHint("name each file of authelia's configuration, in the order in which authelia reads them")
+		return File{}, check.Errorf(check.Config, "%s is a folder", path).Try(check.Advise("name each file of authelia's configuration, in the order in which authelia reads them"))
 	}
 	return Read(path, f)
 }
@@ -47,6 +47,6 @@ func unreadable(data []byte) string {
 }
 
 func cannotRead(name string, err error) error {
-	return fault.New(fault.Config, "%s cannot be read: %v", name, reason(err)).
-		WithHint("name a YAML file of authelia's configuration that this user can read, or - and pipe it in, as from ssh").Because(err)
+	return check.Errorf(check.Config, "%s cannot be read: %v", name, reason(err)).
+		Try(check.Advise("name a YAML file of authelia's configuration that this user can read, or - and pipe it in, as from ssh")).Because(err)
 }

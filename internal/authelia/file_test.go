@@ -8,8 +8,9 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/authelia"
-	"proxmox-realm/internal/fault"
 )
 
 func TestReadFile(t *testing.T) {
@@ -39,12 +40,12 @@ func TestReadFile(t *testing.T) {
 			}
 			continue
 		}
-		if fault.CodeOf(err) != fault.Config || !strings.Contains(err.Error(), tt.says) || fault.Describe(err).Hint == "" {
+		if check.CodeOf(err) != check.Config || !strings.Contains(err.Error(), tt.says) || check.Describe(err).Hint() == "" {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.says)
 		}
 	}
 	broken := errors.New("the pipe broke")
-	if _, err := authelia.Read("standard input", iotest.ErrReader(broken)); !errors.Is(err, broken) || fault.CodeOf(err) != fault.Config {
+	if _, err := authelia.Read("standard input", iotest.ErrReader(broken)); !errors.Is(err, broken) || check.CodeOf(err) != check.Config {
 		t.Errorf("a broken pipe: %v", err)
 	}
 }

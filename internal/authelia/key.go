@@ -8,8 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 const (
@@ -20,20 +19,20 @@ const (
 )
 
 // NewKey returns a random client key: 72 unreserved characters, each as likely as any other, 435 bits in all.
-func NewKey() secret.Secret {
+func NewKey() check.Secret {
 	key := make([]byte, keyLength)
 	for i := range key {
 		// Neither call fails: the reader of crypto/rand ends the program where the system has no randomness.
 		n, _ := rand.Int(rand.Reader, big.NewInt(int64(len(keyAlphabet))))
 		key[i] = keyAlphabet[n.Int64()]
 	}
-	return secret.New(string(key))
+	return check.NewSecret(string(key))
 }
 
 // WriteKey writes a key to a file that its owner alone can read. The file appears whole or not at all, nothing is
 // written through a symbolic link, and a file that is there is replaced only where force says so: it may be
-// the one copy of a key in use. Errors are of type *fault.Error.
-func WriteKey(path string, key secret.Secret, force bool) error {
+// the one copy of a key in use. Errors are of type *check.Error.
+func WriteKey(path string, key check.Secret, force bool) error {
 	if err := refuseTarget(path, force); err != nil {
 		return err
 	}
@@ -68,7 +67,7 @@ func refuseTarget(path string, force bool) error {
 	case err != nil:
 		return cannotWrite(path, err)
 	case !info.Mode().IsRegular():
-		return fault.New(fault.Usage, "%s is not a regular file", path).WithHint("name a file that does not exist yet")
+		return check.Errorf(check.Usage, "%s is not a regular file", path).Try(check.Advise("name a file that does not exist yet"))
 	case !force:
 		return alreadyThere(path)
 	}
@@ -76,13 +75,13 @@ func refuseTarget(path string, force bool) error {
 }
 
 func alreadyThere(path string) error {
-	return fault.New(fault.Usage, "%s exists, and may be the one copy of a key in use", path).
-		WithHint("name another file, such as %s.new, or give --force", path)
+	return check.Errorf(check.Usage, "%s exists, and may be the one copy of a key in use", path).
+		Try(check.Advise("name another file, such as %s.new, or give --force", path))
 }
 
 func cannotWrite(path string, err error) error {
-	return fault.New(fault.Internal, "writing the key to %s: %v", path, reason(err)).
-		WithHint("name a file in a folder that is there and that this user can write").Because(err)
+	return check.Errorf(check.Internal, "writing the key to %s: %v", path, reason(err)).
+		Try(check.Advise("name a file in a folder that is there and that this user can write")).Because(err)
 }
 
 // reason leaves out the paths of an error, which would name the temporary file.
@@ -98,7 +97,7 @@ func reason(err error) error {
 	return err
 }
 
-func writeTemporary(folder string, key secret.Secret) (path string, err error) {
+func writeTemporary(folder string, key check.Secret) (path string, err error) {
 	file, err := os.CreateTemp(folder, ".client-key-*") // 0600 and exclusive
 	if err != nil {
 		return "", err

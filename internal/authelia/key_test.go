@@ -10,8 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 func TestNewKey(t *testing.T) {
@@ -40,13 +39,13 @@ func TestNewKey(t *testing.T) {
 func TestWriteKey(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "client-key")
-	if err := WriteKey(path, secret.New("first"), false); err != nil {
+	if err := WriteKey(path, check.NewSecret("first"), false); err != nil {
 		t.Fatal(err)
 	}
 	holds(t, path, "first")
 
-	err := WriteKey(path, secret.New("second"), false)
-	if fault.CodeOf(err) != fault.Usage || strings.Contains(err.Error(), "second") {
+	err := WriteKey(path, check.NewSecret("second"), false)
+	if check.CodeOf(err) != check.Usage || strings.Contains(err.Error(), "second") {
 		t.Errorf("a second time: %v", err)
 	}
 	holds(t, path, "first")
@@ -54,7 +53,7 @@ func TestWriteKey(t *testing.T) {
 	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteKey(path, secret.New("third"), true); err != nil {
+	if err := WriteKey(path, check.NewSecret("third"), true); err != nil {
 		t.Fatal(err)
 	}
 	holds(t, path, "third") // and 0600 again
@@ -69,7 +68,7 @@ func TestOfManyWritersOneWins(t *testing.T) {
 	for i := range cap(won) {
 		writers.Go(func() {
 			<-start
-			if WriteKey(path, secret.New(strconv.Itoa(i)), false) == nil {
+			if WriteKey(path, check.NewSecret(strconv.Itoa(i)), false) == nil {
 				won <- strconv.Itoa(i)
 			}
 		})
@@ -96,7 +95,7 @@ func TestWriteKeyFollowsNoLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, force := range []bool{false, true} {
-			if err := WriteKey(link, secret.New("key"), force); fault.CodeOf(err) != fault.Usage {
+			if err := WriteKey(link, check.NewSecret("key"), force); check.CodeOf(err) != check.Usage {
 				t.Errorf("to %s, force %v: %v", to, force, err)
 			}
 		}
@@ -112,11 +111,11 @@ func TestWriteKeyFollowsNoLink(t *testing.T) {
 
 func TestWriteKeyLeavesNothingBehind(t *testing.T) {
 	folder := t.TempDir()
-	err := WriteKey(filepath.Join(folder, "missing", "key"), secret.New("key"), false)
-	if fault.CodeOf(err) != fault.Internal || strings.Contains(err.Error(), ".client-key") || fault.Describe(err).Hint == "" {
+	err := WriteKey(filepath.Join(folder, "missing", "key"), check.NewSecret("key"), false)
+	if check.CodeOf(err) != check.Internal || strings.Contains(err.Error(), ".client-key") || check.Describe(err).Hint() == "" {
 		t.Errorf("a folder that is not there: %v", err)
 	}
-	if err := WriteKey(folder, secret.New("key"), true); fault.CodeOf(err) != fault.Usage {
+	if err := WriteKey(folder, check.NewSecret("key"), true); check.CodeOf(err) != check.Usage {
 		t.Errorf("a folder in place of a file: %v", err)
 	}
 	only(t, folder)

@@ -1,5 +1,6 @@
-// Package check is the language of verification: one named finding about issuer, client or realm,
-// its status, and the cleaning of text that came from elsewhere.
+// Package check holds what all rooms say things with: a [Check] is one named finding about issuer, client or realm; an
+// [Error] is a failure with a code; a [Remedy] says what mends either; a [Secret] is never shown; a [Cleaner] makes text
+// of servers fit to be shown.
 package check
 
 import (
@@ -43,13 +44,13 @@ const (
 	ProxmoxUsers       ID = "proxmox.users"
 )
 
-// Check is one finding. Summary and Hint are lower case, without full stop, and never hold a secret.
+// Check is one finding. Summary and Evidence are lower case, without full stop, and never hold a secret.
 type Check struct {
 	ID       ID
 	Status   Status
 	Summary  string        // one line: what was found
 	Evidence string        // what was seen: values, answers, addresses; may be ""
-	Hint     string        // what mends it; set for Warn and Fail
+	Remedy   Remedy        // what mends it; set for Warn and Fail
 	Duration time.Duration // what the asking took; 0 where nothing was asked
 }
 
@@ -63,14 +64,14 @@ func Skipped(id ID, format string, args ...any) Check {
 	return Check{ID: id, Status: Skip, Summary: fmt.Sprintf(format, args...)}
 }
 
-// Warned returns a check that holds with a reservation. The hint says what to do about it.
-func Warned(id ID, hint, format string, args ...any) Check {
-	return Check{ID: id, Status: Warn, Summary: fmt.Sprintf(format, args...), Hint: hint}
+// Warned returns a check that holds with a reservation. The remedy says what to do about it.
+func Warned(id ID, remedy Remedy, format string, args ...any) Check {
+	return Check{ID: id, Status: Warn, Summary: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
-// Failed returns a check with proof that a login breaks. The hint says what mends it.
-func Failed(id ID, hint, format string, args ...any) Check {
-	return Check{ID: id, Status: Fail, Summary: fmt.Sprintf(format, args...), Hint: hint}
+// Failed returns a check with proof that a login breaks. The remedy says what mends it.
+func Failed(id ID, remedy Remedy, format string, args ...any) Check {
+	return Check{ID: id, Status: Fail, Summary: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
 // Because returns a copy with evidence.

@@ -11,11 +11,10 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/secret"
 )
 
 func TestClean(t *testing.T) {
-	c := check.NewCleaner(secret.New("hunter2-hunter2"), secret.New("p+q/r&s"), secret.New("abc"))
+	c := check.NewCleaner(check.NewSecret("hunter2-hunter2"), check.NewSecret("p+q/r&s"), check.NewSecret("abc"))
 	for _, tt := range []struct{ name, in, want string }{
 		{"plain", "domain 'x' does not exist", "domain 'x' does not exist"},
 		{"line feeds become spaces", "a\nb\r\nc\td", "a b  c d"},
@@ -46,14 +45,14 @@ func TestCleanIsBoundedPrintableAndHidesSecrets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := rapid.StringMatching(`[A-Za-z0-9+/=&-]{4,20}`).Draw(t, "key")
 		text := rapid.String().Draw(t, "before") + key + rapid.StringN(0, 1200, -1).Draw(t, "after")
-		got := check.NewCleaner(secret.New(key)).Clean(text)
+		got := check.NewCleaner(check.NewSecret(key)).Clean(text)
 		if n := utf8.RuneCountInString(got); n > check.MaxText {
 			t.Fatalf("%d characters", n)
 		}
 		if strings.ContainsFunc(got, unicode.IsControl) || !utf8.ValidString(got) {
 			t.Fatalf("not printable: %q", got)
 		}
-		if strings.Contains(got, key) && !strings.Contains(secret.Mask, key) {
+		if strings.Contains(got, key) && !strings.Contains(check.Mask, key) {
 			t.Fatalf("shows the secret: %q", got)
 		}
 	})
@@ -61,8 +60,8 @@ func TestCleanIsBoundedPrintableAndHidesSecrets(t *testing.T) {
 
 func TestIgnoreTurnsFindingsIntoSkips(t *testing.T) {
 	in := []check.Check{
-		check.Failed(check.IssuerClock, "set the clock", "the clocks differ by 9m"),
-		check.Warned(check.IssuerScopes, "add groups", "no groups scope"),
+		check.Failed(check.IssuerClock, check.Advice("set the clock"), "the clocks differ by 9m"),
+		check.Warned(check.IssuerScopes, check.Advice("add groups"), "no groups scope"),
 		check.Passed(check.IssuerKeys, "2 keys"),
 	}
 	got := check.Ignore(in, []check.ID{check.IssuerClock, check.IssuerKeys})

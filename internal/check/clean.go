@@ -11,15 +11,13 @@ import (
 	"sync"
 	"unicode"
 	"unicode/utf8"
-
-	"proxmox-realm/internal/secret"
 )
 
 // MaxText is the length, in characters, to which foreign text is cut.
 const MaxText = 512
 
 // Cleaner makes text of a server fit for a message, a report or a log: control characters and
-// invalid UTF-8 out, at most [MaxText] characters, and every held secret replaced by [secret.Mask],
+// invalid UTF-8 out, at most [MaxText] characters, and every held secret replaced by [Mask],
 // in the encodings in which a server may echo it. A nil Cleaner holds no secrets. It is safe for
 // concurrent use.
 type Cleaner struct {
@@ -28,7 +26,7 @@ type Cleaner struct {
 }
 
 // NewCleaner returns a Cleaner that holds the secrets.
-func NewCleaner(secrets ...secret.Secret) *Cleaner {
+func NewCleaner(secrets ...Secret) *Cleaner {
 	c := &Cleaner{}
 	c.Hold(secrets...)
 	return c
@@ -40,7 +38,7 @@ const minSecret = 4
 
 // Hold adds secrets to those that are replaced, among them ones met on the way, such as the client
 // key that Proxmox holds or a ticket.
-func (c *Cleaner) Hold(secrets ...secret.Secret) {
+func (c *Cleaner) Hold(secrets ...Secret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range secrets {
@@ -99,7 +97,7 @@ func (c *Cleaner) Clean(text string) string {
 	if c != nil {
 		c.mu.RLock()
 		for _, form := range c.forms {
-			text = strings.ReplaceAll(text, form, secret.Mask)
+			text = strings.ReplaceAll(text, form, Mask)
 		}
 		c.mu.RUnlock()
 	}

@@ -6,11 +6,12 @@ import (
 	"os/signal"
 	"syscall"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 )
 
@@ -98,11 +99,11 @@ func (a *app) unattended(cmd *cobra.Command) (*config.Config, error) {
 	for _, t := range c.Targets {
 		switch p := t.Proxmox; {
 		case p.Username != "" && !p.Password.IsSet():
-			return nil, fault.New(fault.Config, "proxmox.password: there is none for %s of target %s, and the agent asks nobody", p.Username, t.Name).
-				WithHint("use an API token (proxmox.token_file): run bootstrap for the pveum lines")
+			return nil, check.Errorf(check.Config, "proxmox.password: there is none for %s of target %s, and the agent asks nobody", p.Username, t.Name).
+				Try(check.Advise("use an API token (proxmox.token_file): run bootstrap for the pveum lines"))
 		case p.OTP.IsSet():
-			return nil, fault.New(fault.Config, "proxmox.otp: a one-time password serves once, and the agent logs in again and again").
-				WithHint("use an API token (proxmox.token_file): run bootstrap for the pveum lines")
+			return nil, check.Errorf(check.Config, "proxmox.otp: a one-time password serves once, and the agent logs in again and again").
+				Try(check.Advise("use an API token (proxmox.token_file): run bootstrap for the pveum lines"))
 		}
 	}
 	return c, nil

@@ -12,7 +12,6 @@ import (
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -86,9 +85,9 @@ func (a *app) authelia(cmd *cobra.Command, o autheliaOptions) error {
 	}
 	switch {
 	case a.output != "text":
-		return usage("authelia prints YAML, which --output does not change").WithHint("--check takes -o json and -o junit")
+		return usage("authelia prints YAML, which --output does not change").Try(check.Advise("--check takes -o json and -o junit"))
 	case o.force && o.newKey == "":
-		return usage("--force lets --new-key overwrite a file").WithHint("name it with --new-key FILE")
+		return usage("--force lets --new-key overwrite a file").Try(check.Advise("name it with --new-key FILE"))
 	case cmd.Flags().Changed("new-key") && o.newKey == "":
 		return usage("--new-key takes the name of a file")
 	}
@@ -251,8 +250,8 @@ func (a *app) loadClient(cmd *cobra.Command, key bool) (*config.Config, error) {
 		for _, p := range problems {
 			key := strings.ToLower(strings.ReplaceAll(p.Key, "-", "_")) // a flag's or variable's name too
 			if strings.HasSuffix(key, "client_key_file") {
-				return nil, fault.New(fault.Config, "%s", fault.Describe(err).Message).Because(err).
-					WithHint("make a key with `proxmox-realm authelia --new-key FILE`, where there is none yet")
+				return nil, check.Errorf(check.Config, "%s", check.Describe(err).Message).Because(err).
+					Try(check.Advise("make a key with `proxmox-realm authelia --new-key FILE`, where there is none yet"))
 			}
 		}
 	}
@@ -267,14 +266,14 @@ func sharedClient(targets []config.Target, version authelia.Version) (authelia.C
 		login := creationLogin(t.Realm)
 		if key := difference(shared.Login, login); key != "" {
 			return authelia.Client{}, usage("targets %s and %s differ in %s, and have no client in common", targets[0].Name, t.Name, key).
-				WithHint("choose those that share one with -t NAME")
+				Try(check.Advise("choose those that share one with -t NAME"))
 		}
 		shared.Login.Scopes = union(shared.Login.Scopes, login.Scopes)
 		shared.RedirectURIs = union(shared.RedirectURIs, t.Verify.RedirectURLs)
 		shared.Assumed = shared.Assumed || !t.Verify.RedirectsDeclared
 	}
 	if shared.Login.ClientID == "" {
-		return authelia.Client{}, fault.New(fault.Config, "realm.client_id: required").WithHint("give --client-id, such as --client-id proxmox")
+		return authelia.Client{}, check.Errorf(check.Config, "realm.client_id: required").Try(check.Advise("give --client-id, such as --client-id proxmox"))
 	}
 	return shared, nil
 }

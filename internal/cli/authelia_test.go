@@ -8,9 +8,7 @@ import (
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // cluster is a target whose realm has these values beside issuer and client.
@@ -55,7 +53,7 @@ func TestTargetsThatShareNoClient(t *testing.T) {
 	}{
 		{"issuer", "realm.issuer_url", nil, realm.Values{realm.IssuerURL: realm.Text("https://sso.example.com")}},
 		{"client", "realm.client_id", nil, realm.Values{realm.ClientID: realm.Text("pve")}},
-		{"key", "realm.client_key", realm.Values{realm.ClientKey: realm.Key(secret.New("planted-a"))}, realm.Values{realm.ClientKey: realm.Key(secret.New("planted-b"))}},
+		{"key", "realm.client_key", realm.Values{realm.ClientKey: realm.Key(check.NewSecret("planted-a"))}, realm.Values{realm.ClientKey: realm.Key(check.NewSecret("planted-b"))}},
 		{"userinfo", "realm.query_userinfo", nil, realm.Values{realm.QueryUserinfo: off}},
 		{"claims in the ID token", "realm.username_claim", realm.Values{realm.QueryUserinfo: off}, realm.Values{realm.QueryUserinfo: off, realm.UsernameClaim: realm.Text("email")}},
 		{"groups in the ID token", "realm.groups_claim", realm.Values{realm.QueryUserinfo: off}, realm.Values{realm.QueryUserinfo: off, realm.GroupsClaim: realm.Text("groups")}},
@@ -69,7 +67,7 @@ func TestTargetsThatShareNoClient(t *testing.T) {
 			}
 			continue
 		}
-		if fault.CodeOf(err) != fault.Usage || !strings.Contains(err.Error(), "targets berlin and bonn differ in "+tt.differ+",") || strings.Contains(err.Error(), "planted") {
+		if check.CodeOf(err) != check.Usage || !strings.Contains(err.Error(), "targets berlin and bonn differ in "+tt.differ+",") || strings.Contains(err.Error(), "planted") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}

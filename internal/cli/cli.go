@@ -15,12 +15,13 @@ import (
 	"syscall"
 	"time"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 )
 
@@ -75,11 +76,11 @@ func (a *app) interruptible(reloads bool) (context.Context, func()) {
 		for s := range signals {
 			switch s {
 			case os.Interrupt:
-				cancel(fault.New(fault.Interrupted, "interrupted by SIGINT"))
+				cancel(check.Errorf(check.Interrupted, "interrupted by SIGINT"))
 			case syscall.SIGHUP:
-				cancel(fault.New(fault.Terminated, "interrupted by SIGHUP: the terminal is gone"))
+				cancel(check.Errorf(check.Terminated, "interrupted by SIGHUP: the terminal is gone"))
 			default:
-				cancel(fault.New(fault.Terminated, "interrupted by SIGTERM"))
+				cancel(check.Errorf(check.Terminated, "interrupted by SIGTERM"))
 			}
 		}
 	}()
@@ -124,7 +125,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%s", strings.TrimSpace(err.Error())).WithHint("see %s --help", cmd.CommandPath())
+		return usage("%s", strings.TrimSpace(err.Error())).Try(check.Advise("see %s --help", cmd.CommandPath()))
 	})
 	root.SuggestionsMinimumDistance = 2
 	cobra.EnableCommandSorting = false
@@ -181,7 +182,7 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	}
 	if a.timeout > 0 {
 		ctx, cancel := context.WithTimeoutCause(cmd.Context(), a.timeout,
-			fault.New(fault.Unreachable, "given up after %s (--timeout)", a.timeout))
+			check.Errorf(check.Unreachable, "given up after %s (--timeout)", a.timeout))
 		a.cancelled = cancel
 		cmd.SetContext(ctx)
 	}
@@ -197,22 +198,24 @@ func (a *app) execute(ctx context.Context, root *cobra.Command) error {
 	if a.command == "" && cmd != nil && cmd != root { // its arguments were wrong
 		a.command = name(cmd)
 	}
-	var known *fault.Error
+	var known *check.Error
 	var done status
 	if err != nil && !errors.As(err, &known) && !errors.As(err, &done) && strings.HasPrefix(err.Error(), "unknown command") {
-		return usage("%s", firstLine(err.Error())).WithHint("see %s --help", cmd.CommandPath())
+		return usage("%s", firstLine(err.Error())).Try(check.Advise("see %s --help", cmd.CommandPath()))
 	}
 	return err
 }
 
-func usage(format string, args ...any) *fault.Error { return fault.New(fault.Usage, format, args...) }
+func usage(format string, args ...any) *check.Error {
+	return check.Errorf(check.Usage, format, args...)
+}
 
 func unknownCommand(cmd *cobra.Command, called string) error {
 	err := usage("there is no command %q", called)
 	if near := cmd.SuggestionsFor(called); len(near) > 0 {
-		return err.WithHint("did you mean %s", strings.Join(near, " or "))
+		return err.Try(check.Advise("did you mean %s", strings.Join(near, " or ")))
 	}
-	return err.WithHint("see %s --help", cmd.CommandPath())
+	return err.Try(check.Advise("see %s --help", cmd.CommandPath()))
 }
 
 // exactly, atMost: cobra's own argument checks, as usage errors.
@@ -222,9 +225,9 @@ func exactly(n int, what string) cobra.PositionalArgs {
 			return nil
 		}
 		if n == 0 {
-			return usage("%s takes no arguments", cmd.CommandPath()).WithHint("see %s --help", cmd.CommandPath())
+			return usage("%s takes no arguments", cmd.CommandPath()).Try(check.Advise("see %s --help", cmd.CommandPath()))
 		}
-		return usage("%s takes %s", cmd.CommandPath(), what).WithHint("see %s --help", cmd.CommandPath())
+		return usage("%s takes %s", cmd.CommandPath(), what).Try(check.Advise("see %s --help", cmd.CommandPath()))
 	}
 }
 
@@ -347,9 +350,9 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 		p := &c.Targets[i].Proxmox
 		switch {
 		case len(p.Endpoints) == 0:
-			return nil, fault.New(fault.Config, "proxmox.endpoints: required").WithHint("give --endpoint, such as --endpoint pve1.example.com")
+			return nil, check.Errorf(check.Config, "proxmox.endpoints: required").Try(check.Advise("give --endpoint, such as --endpoint pve1.example.com"))
 		case p.Username == "" && !p.Token.IsSet():
-			return nil, fault.New(fault.Config, "proxmox: no credentials").WithHint("give --token-file, or --username to be asked for the password")
+			return nil, check.Errorf(check.Config, "proxmox: no credentials").Try(check.Advise("give --token-file, or --username to be asked for the password"))
 		}
 		if err := a.askPassword(cmd.Context(), c.Targets[i].Name, p); err != nil {
 			return nil, err

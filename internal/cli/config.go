@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
@@ -19,7 +20,7 @@ func (a *app) configCommand() *cobra.Command {
 		Short: "Check, show or describe the configuration",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usage("config takes one of check, show, schema").WithHint("see proxmox-realm config --help")
+				return usage("config takes one of check, show, schema").Try(check.Advise("see proxmox-realm config --help"))
 			}
 			return unknownCommand(cmd, args[0])
 		},

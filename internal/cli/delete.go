@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"strings"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 func (a *app) deleteCommand() *cobra.Command {
@@ -69,7 +69,7 @@ func (a *app) delete(cmd *cobra.Command, name string, yes bool, o fleet.Options)
 // confirm asks for the realm's name; without a terminal to ask on, --yes is the only way.
 func (a *app) confirm(ctx context.Context, name string, where []string) error {
 	if _, ok := terminal(a.stdin); !ok {
-		return usage("delete asks before it removes realm %s from %s", name, strings.Join(where, ", ")).WithHint("add --yes where nobody can answer")
+		return usage("delete asks before it removes realm %s from %s", name, strings.Join(where, ", ")).Try(check.Advise("add --yes where nobody can answer"))
 	}
 	_, _ = fmt.Fprintf(a.stderr, "Realm %s will be removed from %s; nobody can log in through it then.\nType its name to go on: ", name, strings.Join(where, ", "))
 	typed, err := a.readLine(ctx)
@@ -77,7 +77,7 @@ func (a *app) confirm(ctx context.Context, name string, where []string) error {
 		return err
 	}
 	if typed != name {
-		return fault.New(fault.Usage, "not confirmed: nothing was deleted")
+		return check.Errorf(check.Usage, "not confirmed: nothing was deleted")
 	}
 	return nil
 }
@@ -111,8 +111,8 @@ func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox)
 	}
 	password, ok, err := a.readHidden(ctx, "Password for "+p.Username+" on "+p.Endpoints[0]+": ")
 	if !ok {
-		return fault.New(fault.Config, "proxmox.password: there is none for %s of target %s, and no terminal to ask on", p.Username, target).
-			WithHint("set proxmox.password_file, or use an API token (proxmox.token_file)")
+		return check.Errorf(check.Config, "proxmox.password: there is none for %s of target %s, and no terminal to ask on", p.Username, target).
+			Try(check.Advise("set proxmox.password_file, or use an API token (proxmox.token_file)"))
 	}
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox)
 	}
 	code, _, err := a.readHidden(ctx, "One-time code, empty where there is none: ")
 	if digits := strings.TrimSpace(code.Reveal()); err == nil && digits != "" {
-		p.OTP = secret.New(digits)
+		p.OTP = check.NewSecret(digits)
 	}
 	return err
 }

@@ -8,9 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/spf13/cobra"
+	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/fault"
+	"github.com/spf13/cobra"
 )
 
 // docsCommand writes what packages bring along: the manual pages and the shell completions, made from the commands.
@@ -90,10 +90,10 @@ func completions(root *cobra.Command) (map[string][]byte, error) {
 
 func writeDoc(path string, content []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // documents are for everyone
-		return fault.New(fault.Internal, "making %s: %v", filepath.Dir(path), err).Because(err)
+		return check.Errorf(check.Internal, "making %s: %v", filepath.Dir(path), err).Because(err)
 	}
 	if err := os.WriteFile(path, content, 0o644); err != nil { //nolint:gosec // as above
-		return fault.New(fault.Internal, "writing %s: %v", path, err).Because(err)
+		return check.Errorf(check.Internal, "writing %s: %v", path, err).Because(err)
 	}
 	return nil
 }

@@ -8,7 +8,8 @@ import (
 	"strings"
 	"syscall"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -59,28 +60,28 @@ var exitOrder = []int{
 
 // exitCode returns the exit code of an error.
 func exitCode(err error) int {
-	switch fault.CodeOf(err) {
-	case fault.WrongType, fault.UsernameClaim, fault.UnknownProperty, fault.BuiltinRealm, fault.RecoveryFile:
+	switch check.CodeOf(err) {
+	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.RecoveryFile:
 		return exitRefused
-	case fault.LoginFailed:
+	case check.LoginFailed:
 		return exitUnverified
-	case fault.Held:
+	case check.Held:
 		return exitHeld
-	case fault.Usage:
+	case check.Usage:
 		return exitUsage
-	case fault.Unreachable, fault.UnknownCertificate, fault.ProxmoxFailed, fault.NoQuorum:
+	case check.Unreachable, check.UnknownCertificate, check.ProxmoxFailed, check.NoQuorum:
 		return exitUnavailable
-	case fault.Locked, fault.LockTimeout, fault.Conflict, fault.RateLimited, fault.ReplacePending:
+	case check.Locked, check.LockTimeout, check.Conflict, check.RateLimited, check.ReplacePending:
 		return exitTryAgain
-	case fault.BadCredentials, fault.PermissionDenied:
+	case check.BadCredentials, check.PermissionDenied:
 		return exitDenied
-	case fault.Config:
+	case check.Config:
 		return exitConfig
-	case fault.Interrupted:
+	case check.Interrupted:
 		return exitInterrupted
-	case fault.Terminated:
+	case check.Terminated:
 		return exitTerminated
-	case fault.Internal, fault.NotTaken:
+	case check.Internal, check.NotTaken:
 	}
 	return exitFailed
 }
@@ -178,10 +179,10 @@ func render(w io.Writer, format string, run fleet.Run, style report.Style) error
 }
 
 func (a *app) sayError(err error) {
-	described := fault.Describe(err)
+	described := check.Describe(err)
 	a.say("error", described.Message)
-	if described.Hint != "" {
-		a.say("hint", described.Hint)
+	if hint := described.Hint(); hint != "" {
+		a.say("hint", hint)
 	}
 }
 

@@ -6,10 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 )
 
@@ -50,9 +51,9 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 	case err != nil:
 		return err
 	case !current.Exists:
-		return fault.New(fault.Internal, "realm %s does not exist on %s", name, client.Endpoint()).WithHint("`pveum realm list` shows those that do")
+		return check.Errorf(check.Internal, "realm %s does not exist on %s", name, client.Endpoint()).Try(check.Advise("`pveum realm list` shows those that do"))
 	case current.Type != realm.Type:
-		return fault.New(fault.WrongType, "realm %s has the type %s: only OpenID Connect realms are exported", name, current.Type)
+		return check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are exported", name, current.Type)
 	}
 	spec := realm.Spec{Name: name, Set: current.Values}
 	key := spec.Set.Login(name).ClientKey
@@ -61,13 +62,13 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 			return err
 		}
 		if !key.IsSet() {
-			return fault.New(fault.Internal, "realm %s has no client key to write to %s", name, keyOut)
+			return check.Errorf(check.Internal, "realm %s has no client key to write to %s", name, keyOut)
 		}
 		if err := create(keyOut, []byte(key.Reveal()+"\n")); err != nil {
 			if errors.Is(err, fs.ErrExist) {
-				return fault.New(fault.Internal, "%s exists, and is not overwritten", keyOut).WithHint("choose another file for --key-out")
+				return check.Errorf(check.Internal, "%s exists, and is not overwritten", keyOut).Try(check.Advise("choose another file for --key-out"))
 			}
-			return fault.New(fault.Internal, "the client key cannot be written: %v", err).Because(err)
+			return check.Errorf(check.Internal, "the client key cannot be written: %v", err).Because(err)
 		}
 	}
 	document, err := config.Document(spec, t, keyOut)

@@ -134,7 +134,7 @@ func addCompletion(root *cobra.Command, args []string) {
 			continue
 		}
 		c.Args = func(*cobra.Command, []string) error {
-			return usage("completion takes one of bash, zsh, fish, powershell").WithHint("see proxmox-realm completion --help")
+			return usage("completion takes one of bash, zsh, fish, powershell").Try(check.Advise("see proxmox-realm completion --help"))
 		}
 		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // never: Args refuses all
 	}

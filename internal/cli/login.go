@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/login"
 )
 
@@ -50,7 +51,7 @@ type loginOptions struct {
 
 func (a *app) login(cmd *cobra.Command, o loginOptions) error {
 	if a.output == "junit" {
-		return usage("login has no JUnit report").WithHint("use -o json")
+		return usage("login has no JUnit report").Try(check.Advise("use -o json"))
 	}
 	t, f, err := a.oneTarget(cmd)
 	if err != nil {

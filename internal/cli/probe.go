@@ -5,13 +5,13 @@ import (
 	"os"
 	"strings"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 func (a *app) probeCommand() *cobra.Command {
@@ -26,7 +26,7 @@ The report can be pasted into a ticket: it holds no secrets.` + exitHelp(exitUnv
 		Example: "  proxmox-realm probe https://auth.example.com\n  proxmox-realm probe https://auth.example.com --client-id proxmox --redirect-url https://pve1.example.com:8006",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usage("%s takes one issuer URL", cmd.CommandPath()).WithHint("see %s --help", cmd.CommandPath())
+				return usage("%s takes one issuer URL", cmd.CommandPath()).Try(check.Advise("see %s --help", cmd.CommandPath()))
 			}
 			return nil
 		},
@@ -65,7 +65,7 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	case len(args) == 1:
 		given := realm.Text(args[0])
 		if d, _ := realm.IssuerURL.Definition(); args[0] == "" {
-			return usage("probe takes an issuer URL").WithHint("proxmox-realm probe https://auth.example.com")
+			return usage("probe takes an issuer URL").Try(check.Advise("proxmox-realm probe https://auth.example.com"))
 		} else if err := d.Validate(given); err != nil { // the report shows the URL
 			return usage("ISSUER %v", err)
 		}
@@ -77,11 +77,11 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 		}
 		t := c.Targets[0]
 		if len(c.Targets) > 1 {
-			return usage("probe takes an issuer URL, or a configuration with one target").WithHint("choose one with -t NAME")
+			return usage("probe takes an issuer URL, or a configuration with one target").Try(check.Advise("choose one with -t NAME"))
 		}
 		issuerURL := t.Realm.Set.Login("").IssuerURL
 		if issuerURL == "" {
-			return usage("probe takes an issuer URL: there is none in a configuration either").WithHint("proxmox-realm probe https://auth.example.com")
+			return usage("probe takes an issuer URL: there is none in a configuration either").Try(check.Advise("proxmox-realm probe https://auth.example.com"))
 		}
 		values[realm.IssuerURL] = realm.Text(issuerURL)
 		if p.CAFile == "" {
@@ -102,7 +102,7 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	}
 	for _, address := range o.redirectURLs {
 		if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || strings.Contains(address, "#") {
-			return usage("--redirect-url takes a URL with scheme and host").WithHint("Proxmox sends what browsers open, such as https://pve1.example.com:8006")
+			return usage("--redirect-url takes a URL with scheme and host").Try(check.Advise("Proxmox sends what browsers open, such as https://pve1.example.com:8006"))
 		}
 	}
 	scopes := strings.FieldsFunc(strings.Join(o.scopes, " "), func(r rune) bool { return r == ',' || r == ' ' })
@@ -122,21 +122,21 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 			return err
 		}
 	} else if len(o.redirectURLs) > 0 || o.clientKeyFile != "" {
-		return usage("--redirect-url and --client-key-file ask about a client").WithHint("name it with --client-id")
+		return usage("--redirect-url and --client-key-file ask about a client").Try(check.Advise("name it with --client-id"))
 	}
 	if o.clientKeyFile != "" {
 		key, err := os.ReadFile(o.clientKeyFile)
 		if err != nil {
-			return fault.New(fault.Config, "--client-key-file: %v", err).WithHint("give a file that this user can read").Because(err)
+			return check.Errorf(check.Config, "--client-key-file: %v", err).Try(check.Advise("give a file that this user can read")).Because(err)
 		}
 		text := strings.TrimSuffix(strings.TrimSuffix(string(key), "\n"), "\r")
 		if text == "" {
-			return fault.New(fault.Config, "--client-key-file: the file is empty").WithHint("give the file that holds the client key")
+			return check.Errorf(check.Config, "--client-key-file: the file is empty").Try(check.Advise("give the file that holds the client key"))
 		}
 		d, _ := realm.ClientKey.Definition()
-		values[realm.ClientKey] = realm.Key(secret.New(text))
+		values[realm.ClientKey] = realm.Key(check.NewSecret(text))
 		if err := d.Validate(values[realm.ClientKey]); err != nil {
-			return fault.New(fault.Config, "--client-key-file: what the file holds %v", err)
+			return check.Errorf(check.Config, "--client-key-file: what the file holds %v", err)
 		}
 	}
 	if o.proxmox != "" {
@@ -151,7 +151,7 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	run := fleet.RunProbe(cmd.Context(), p, userAgent(), a.logger())
 	stop()
 	for i, c := range run.Targets[0].Checks { // hints name keys of a configuration, where there is none
-		run.Targets[0].Checks[i].Hint = strings.ReplaceAll(c.Hint, "verify.issuer_ca_file", "--ca-file")
+		run.Targets[0].Checks[i].Remedy = check.Advice(strings.ReplaceAll(c.Remedy.String(), "verify.issuer_ca_file", "--ca-file"))
 	}
 	return a.finish(run, false)
 }

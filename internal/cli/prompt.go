@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"os"
 
-	"golang.org/x/term"
+	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/secret"
+	"golang.org/x/term"
 )
 
 // readHidden asks for a secret without showing what is typed; ok is false where there is no terminal. Where the run
 // ends while it waits, the terminal shows again what is typed.
-func (a *app) readHidden(ctx context.Context, question string) (answer secret.Secret, ok bool, err error) {
+func (a *app) readHidden(ctx context.Context, question string) (answer check.Secret, ok bool, err error) {
 	file, isFile := a.stdin.(*os.File)
 	if !isFile || !term.IsTerminal(int(file.Fd())) {
-		return secret.Secret{}, false, nil
+		return check.Secret{}, false, nil
 	}
 	fd := int(file.Fd())
 	before, stateErr := term.GetState(fd)
@@ -33,14 +33,14 @@ func (a *app) readHidden(ctx context.Context, question string) (answer secret.Se
 	case got := <-typed:
 		_, _ = fmt.Fprintln(a.stderr)
 		if got.err != nil {
-			return secret.Secret{}, true, usage("no answer: nothing was done")
+			return check.Secret{}, true, usage("no answer: nothing was done")
 		}
-		return secret.New(string(got.text)), true, nil
+		return check.NewSecret(string(got.text)), true, nil
 	case <-ctx.Done():
 		if stateErr == nil {
 			_ = term.Restore(fd, before)
 		}
 		_, _ = fmt.Fprintln(a.stderr)
-		return secret.Secret{}, true, context.Cause(ctx)
+		return check.Secret{}, true, context.Cause(ctx)
 	}
 }

@@ -2,16 +2,15 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"runtime"
 	"strconv"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/fault"
+	"golang.org/x/sys/unix"
 )
 
 // terminals stay open to the end: a question that was left behind still reads from one, by a number that must not become
@@ -62,8 +61,8 @@ func TestAnInterruptionEndsTheQuestionForAPassword(t *testing.T) {
 	for echoes(t, program) { // until the question is asked
 		runtime.Gosched()
 	}
-	cancel(fault.New(fault.Interrupted, "interrupted by SIGINT"))
-	if err := <-ended; !errors.Is(err, &fault.Error{Code: fault.Interrupted}) {
+	cancel(check.Errorf(check.Interrupted, "interrupted by SIGINT"))
+	if err := <-ended; check.CodeOf(err) != check.Interrupted {
 		t.Errorf("the question ended with %v", err)
 	}
 	if !echoes(t, program) {

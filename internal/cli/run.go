@@ -6,7 +6,8 @@ import (
 	"strings"
 	"syscall"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/report"
 )
@@ -58,7 +59,7 @@ func (a *app) finish(run fleet.Run, drift bool) error {
 
 // unwritten is the error of a result that could not be shown. What was done is done all the same.
 func unwritten(err error) error {
-	return fault.New(fault.Internal, "the result could not be written to standard output: %v", err).Because(err)
+	return check.Errorf(check.Internal, "the result could not be written to standard output: %v", err).Because(err)
 }
 
 // create makes a file that must not exist, readable by its owner alone. One that cannot be written whole is removed.

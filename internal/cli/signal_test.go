@@ -5,13 +5,12 @@ package cli
 import (
 	"bytes"
 	"context"
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 func send(t *testing.T, s syscall.Signal) {
@@ -23,13 +22,13 @@ func send(t *testing.T, s syscall.Signal) {
 
 // A terminal that is closed must not end a run between a DELETE and its POST, any more than Ctrl-C may.
 func TestSignalsEndTheContextAndNotTheProcess(t *testing.T) {
-	for sent, code := range map[syscall.Signal]fault.Code{
-		syscall.SIGINT: fault.Interrupted, syscall.SIGTERM: fault.Terminated, syscall.SIGHUP: fault.Terminated,
+	for sent, code := range map[syscall.Signal]check.Code{
+		syscall.SIGINT: check.Interrupted, syscall.SIGTERM: check.Terminated, syscall.SIGHUP: check.Terminated,
 	} {
 		ctx, stop := (&app{}).interruptible(false)
 		send(t, sent)
 		<-ctx.Done()
-		if err := context.Cause(ctx); !errors.Is(err, &fault.Error{Code: code}) {
+		if err := context.Cause(ctx); check.CodeOf(err) != code {
 			t.Errorf("%v: the cause is %v", sent, err)
 		}
 		stop()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 )
@@ -21,7 +22,7 @@ func (a *app) oneTarget(cmd *cobra.Command) (config.Target, *fleet.Fleet, error)
 			names = append(names, t.Name)
 		}
 		return config.Target{}, nil, usage("%s works on one target, and the configuration has %d", cmd.CommandPath(), len(names)).
-			WithHint("choose one with -t: %s", strings.Join(names[:min(len(names), 10)], ", "))
+			Try(check.Advise("choose one with -t: %s", strings.Join(names[:min(len(names), 10)], ", ")))
 	}
 	return c.Targets[0], a.fleet(c), nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // FlagValue is a key given on the command line: the key's path and its text. A list takes
@@ -82,11 +81,11 @@ type Proxmox struct {
 
 	// Either Token, of the form user@realm!id=secret, or Username. Password may be unset beside a Username: then it
 	// is asked for.
-	Token     secret.Secret
+	Token     check.Secret
 	TokenFile string // where Token came from, if it was a file
 	Username  string
-	Password  secret.Secret
-	OTP       secret.Secret // time-based one-time password
+	Password  check.Secret
+	OTP       check.Secret // time-based one-time password
 
 	// At most one of these is set; none: the system's certificate authorities.
 	CAFile       string

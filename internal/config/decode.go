@@ -6,25 +6,26 @@ import (
 	"reflect"
 	"time"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/go-viper/mapstructure/v2"
 	"github.com/spf13/viper"
 
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // targetKeys are the keys that a target may overlay, as they are decoded. A test holds them and runKeys against [Keys].
 type targetKeys struct {
 	Proxmox struct {
 		Endpoints       []string      `mapstructure:"endpoints"`
-		Token           secret.Secret `mapstructure:"token"`
+		Token           check.Secret  `mapstructure:"token"`
 		TokenFile       string        `mapstructure:"token_file"`
 		TokenCommand    []string      `mapstructure:"token_command"`
 		Username        string        `mapstructure:"username"`
-		Password        secret.Secret `mapstructure:"password"`
+		Password        check.Secret  `mapstructure:"password"`
 		PasswordFile    string        `mapstructure:"password_file"`
 		PasswordCommand []string      `mapstructure:"password_command"`
-		OTP             secret.Secret `mapstructure:"otp"`
+		OTP             check.Secret  `mapstructure:"otp"`
 		CAFile          string        `mapstructure:"ca_file"`
 		Fingerprints    []string      `mapstructure:"fingerprints"`
 		Insecure        bool          `mapstructure:"insecure"`
@@ -120,7 +121,7 @@ func (t *targetKeys) spec() (realm.Spec, error) {
 			s.Set[d.Property] = realm.Bool(v)
 		case []string:
 			s.Set[d.Property] = realm.Words(d.Property, v...)
-		case secret.Secret:
+		case check.Secret:
 			s.Set[d.Property] = realm.Key(v)
 		}
 	}

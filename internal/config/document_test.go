@@ -5,15 +5,16 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 func TestDocument(t *testing.T) {
 	spec := realm.Spec{Name: "authelia", Set: realm.Values{
 		realm.IssuerURL: realm.Text("https://auth.example.com"),
 		realm.ClientID:  realm.Text("proxmox"),
-		realm.ClientKey: realm.Key(secret.New("hunter2-hunter2")),
+		realm.ClientKey: realm.Key(check.NewSecret("hunter2-hunter2")),
 		realm.Comment:   realm.Text("a: b\nhunter2-hunter2"), // as nobody can write it in a configuration
 		realm.Scopes:    realm.Text("email;groups profile"),  // in any spelling that Proxmox takes
 		realm.Default:   realm.Bool(false),

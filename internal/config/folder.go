@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 // runtimeDir returns the folder of locks: systemd's, or one of this program's own that [MakePrivate] makes. Unlike
@@ -84,8 +84,8 @@ func lockName(c *Config) string {
 // must be a folder and no symbolic link, belong to this user or root, and be closed to writes of others.
 func MakePrivate(dir string) error {
 	refuse := func(what string) error {
-		return fault.New(fault.Config, "%s %s", dir, what).
-			WithHint("remove it, or set lock_file and state_dir to places that only this user can write")
+		return check.Errorf(check.Config, "%s %s", dir, what).
+			Try(check.Advise("remove it, or set lock_file and state_dir to places that only this user can write"))
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the folders above, such as ~/.local/state, are not ours alone
 		return fmt.Errorf("making %s: %w", filepath.Dir(dir), err)

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 // Whatever a file holds, it is a configuration or a fault with problems that have a line within the file.
@@ -42,7 +42,7 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		var problems Problems
-		if !errors.Is(err, &fault.Error{Code: fault.Config}) || !errors.As(err, &problems) || len(problems) == 0 {
+		if check.CodeOf(err) != check.Config || !errors.As(err, &problems) || len(problems) == 0 {
 			t.Fatalf("%v", err)
 		}
 		for _, p := range problems {

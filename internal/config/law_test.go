@@ -15,10 +15,11 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
+
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // A secret, wherever it stands and whatever else is wrong, is in nothing that is shown.
@@ -175,7 +176,7 @@ func TestDocumentLoadsAgain(t *testing.T) {
 			case realm.KindBool:
 				v = realm.Bool(rapid.Bool().Draw(t, "bool"))
 			case realm.KindKey:
-				v = realm.Key(secret.New("a-key"))
+				v = realm.Key(check.NewSecret("a-key"))
 			case realm.KindSet, realm.KindList:
 				v = realm.Words(d.Property, rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z0-9:~-]{1,8}|null|true|1e3|\*x`), 1, 4, rapid.ID).Draw(t, "words")...)
 			case realm.KindText:

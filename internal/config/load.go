@@ -9,15 +9,13 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // Load finds, reads, checks and merges a configuration. Flags beat the environment, which beats a target, which
 // beats the keys above the targets, which beat the defaults.
 //
-// Its error is a *[fault.Error] with the code [fault.Config] that wraps [Problems], all of them; or what the
+// Its error is a *[check.Error] with the code [check.Config] that wraps [Problems], all of them; or what the
 // context ended with. No command is run for a configuration with a mistake in it.
 func Load(ctx context.Context, o Options) (*Config, error) {
 	l := &loader{Options: o, env: environment(o.Env), config: &Config{}}
@@ -33,7 +31,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 		return nil, err
 	}
 	if l.failure != nil {
-		return nil, fault.New(fault.Internal, "%s", l.failure.Error())
+		return nil, check.Errorf(check.Internal, "%s", l.failure.Error())
 	}
 	if o.Secrets || o.ClientKey {
 		l.sources.env, l.sources.dir, l.sources.timeout = o.Env, filepath.Dir(l.config.File), commandTimeout
@@ -143,7 +141,7 @@ func (l *loader) readFile(ctx context.Context, path string, named bool) error {
 
 func (l layer) holdsSecret() bool {
 	for _, s := range l.settings {
-		if _, ok := s.value.(secret.Secret); ok {
+		if _, ok := s.value.(check.Secret); ok {
 			return true
 		}
 	}
@@ -398,7 +396,7 @@ func (l *loader) demand(overlay layer, pruned []layer) {
 // their addresses are not kept.
 func (l *loader) external(i int, keys *targetKeys, settings map[string]setting) {
 	targets := func() *Target { return &l.config.Targets[i] }
-	note := func(key, path string, argv []string, assign func(secret.Secret)) {
+	note := func(key, path string, argv []string, assign func(check.Secret)) {
 		if path != "" {
 			l.sources.addFile(path, use{at: settings[key+"_file"].at, key: key, assign: assign})
 		}
@@ -407,12 +405,12 @@ func (l *loader) external(i int, keys *targetKeys, settings map[string]setting) 
 		}
 	}
 	p, r := keys.Proxmox, keys.Realm
-	note("realm.client_key", r.ClientKeyFile, r.ClientKeyCommand, func(s secret.Secret) { targets().Realm.Set[realm.ClientKey] = realm.Key(s) })
+	note("realm.client_key", r.ClientKeyFile, r.ClientKeyCommand, func(s check.Secret) { targets().Realm.Set[realm.ClientKey] = realm.Key(s) })
 	if !l.Secrets {
 		return
 	}
-	note("proxmox.token", p.TokenFile, p.TokenCommand, func(s secret.Secret) { targets().Proxmox.Token = s })
-	note("proxmox.password", p.PasswordFile, p.PasswordCommand, func(s secret.Secret) { targets().Proxmox.Password = s })
+	note("proxmox.token", p.TokenFile, p.TokenCommand, func(s check.Secret) { targets().Proxmox.Token = s })
+	note("proxmox.password", p.PasswordFile, p.PasswordCommand, func(s check.Secret) { targets().Proxmox.Password = s })
 	if p.CAFile != "" {
 		l.sources.addAuthorities(p.CAFile, settings["proxmox.ca_file"].at)
 	}

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
 )
 
@@ -44,7 +45,7 @@ func mustLoad(t *testing.T, text string, o Options, flags ...string) *Config {
 func problemsOf(t *testing.T, err error) string {
 	t.Helper()
 	var problems Problems
-	if err != nil && (!errors.Is(err, &fault.Error{Code: fault.Config}) || !errors.As(err, &problems)) {
+	if err != nil && (check.CodeOf(err) != check.Config || !errors.As(err, &problems)) {
 		t.Fatalf("not a configuration fault: %v", err)
 	}
 	for i, p := range problems {
@@ -256,8 +257,8 @@ func TestMisspeltIsNotMissing(t *testing.T) {
 	if got := problemsOf(t, err); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	var f *fault.Error
-	if !errors.As(err, &f) || !strings.HasPrefix(f.Message, "2 mistakes in the configuration\n") || f.Hint != "`proxmox-realm help config` explains every key" {
+	var f *check.Error
+	if !errors.As(err, &f) || !strings.HasPrefix(f.Message, "2 mistakes in the configuration\n") || f.Remedy.String() != "`proxmox-realm help config` explains every key" {
 		t.Errorf("%+v", f)
 	}
 }
@@ -432,8 +433,8 @@ func TestBounds(t *testing.T) {
 		"many mistakes": "targets:\n" + strings.Repeat("  - {}\n", 5000),
 	} {
 		_, err := load(t, text, Options{})
-		var f *fault.Error
-		if !errors.As(err, &f) || f.Code != fault.Config || len(f.Message) > 10000 || f.Hint == "" {
+		var f *check.Error
+		if !errors.As(err, &f) || f.Code != check.Config || len(f.Message) > 10000 || f.Remedy.String() == "" {
 			t.Errorf("%s: %.200v", name, err)
 		}
 	}

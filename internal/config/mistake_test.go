@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -34,7 +34,7 @@ func TestMistakes(t *testing.T) {
 			write(t, "config.yaml", string(data))
 			_, err := Load(context.Background(), Options{File: "config.yaml", Env: []string{"HOME=/nonexistent"}, Secrets: true})
 			var problems Problems
-			if !errors.Is(err, &fault.Error{Code: fault.Config}) || !errors.As(err, &problems) {
+			if check.CodeOf(err) != check.Config || !errors.As(err, &problems) {
 				t.Fatalf("Load: %v, want problems", err)
 			}
 			got := problems.Error() + "\n"

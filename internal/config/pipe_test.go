@@ -4,13 +4,12 @@ package config
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 // A pipe that nobody writes to, be it the configuration or a secret, does not hold a run that was interrupted.
@@ -27,9 +26,9 @@ func TestAPipeWithoutAWriterCanBeLeft(t *testing.T) {
 	}
 	for _, path := range []string{pipe, file} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(fault.New(fault.Interrupted, "interrupted"))
+		cancel(check.Errorf(check.Interrupted, "interrupted"))
 		_, err := Load(ctx, Options{File: path, Secrets: true})
-		if !errors.Is(err, &fault.Error{Code: fault.Interrupted}) {
+		if check.CodeOf(err) != check.Interrupted {
 			t.Errorf("%s: %v", filepath.Base(path), err)
 		}
 		writer, err := os.OpenFile(pipe, os.O_RDWR, 0) // lets go of who was left behind

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 // Problem is one mistake. It never holds a value.
@@ -83,7 +83,7 @@ func (ps Problems) fault() error {
 	if i := slices.IndexFunc(ps, func(p Problem) bool { return p.Hint != "" }); i >= 0 {
 		hint = ps[i].Hint
 	}
-	return fault.New(fault.Config, "%s", message).WithHint("%s", hint).Because(ps)
+	return check.Errorf(check.Config, "%s", message).Try(check.Advise("%s", hint)).Because(ps)
 }
 
 // unlined puts what has no line after what has one.

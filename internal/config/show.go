@@ -3,16 +3,16 @@ package config
 import (
 	"strings"
 
-	"go.yaml.in/yaml/v3"
+	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/secret"
+	"go.yaml.in/yaml/v3"
 )
 
 // Setting is one row of `config show`.
 type Setting struct {
 	Target string // "" for what concerns the whole run, and where the configuration has no targets
 	Key    string // its path, such as realm.issuer_url
-	Value  string // as it would be written in a file; a secret as [secret.Mask]
+	Value  string // as it would be written in a file; a secret as [check.Mask]
 	Source string // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
 }
 
@@ -59,7 +59,7 @@ func (l *loader) show(run []layer) []Setting {
 // written returns a value as a file would hold it.
 func written(value any) string {
 	switch v := value.(type) {
-	case secret.Secret:
+	case check.Secret:
 		return v.String()
 	case string, bool, int, []string:
 		node := &yaml.Node{}

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 const (
@@ -48,7 +48,7 @@ type source struct {
 type use struct {
 	at     place
 	key    string // that says what the text must be, such as proxmox.token
-	assign func(secret.Secret)
+	assign func(check.Secret)
 }
 
 func (s *sources) add(id string, src source, u use) {
@@ -135,7 +135,7 @@ func (src *source) deliver(problems *Problems, warn func(place, string)) {
 			problems.add(u.at, what+message)
 			continue
 		}
-		u.assign(secret.New(text))
+		u.assign(check.NewSecret(text))
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // Every error of this file says what a value must be and never quotes it.
@@ -27,7 +26,7 @@ type surroundings struct {
 }
 
 // scalar checks the text of a key that is no list and returns the value in the form in which layers hold it: string,
-// bool, int or [secret.Secret]. Durations, percentages and enumerations stay text.
+// bool, int or [check.Secret]. Durations, percentages and enumerations stay text.
 func (k *key) scalar(text string, at surroundings) (any, error) {
 	if text == "" && k.empty {
 		return "", nil
@@ -71,7 +70,7 @@ func (k *key) scalar(text string, at surroundings) (any, error) {
 		return expanded, nil
 	}
 	if k.Secret {
-		return secret.New(text), nil
+		return check.NewSecret(text), nil
 	}
 	return text, nil
 }
@@ -493,7 +492,7 @@ func propertyText(d realm.Definition) func(string) (string, error) {
 
 func clientKeyText(text string) (string, error) {
 	d, _ := realm.ClientKey.Definition()
-	return text, d.Validate(realm.Key(secret.New(text)))
+	return text, d.Validate(realm.Key(check.NewSecret(text)))
 }
 
 // propertyWord checks one word of a property that Proxmox keeps as one text: what it takes for separators cannot be

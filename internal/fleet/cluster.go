@@ -117,12 +117,12 @@ func (c *cluster) fronts(ctx context.Context, redirects []string) []check.Check 
 		switch seen := pve.Look(ctx, front, attempts); {
 		case seen.Nodes > 1:
 			found = append(found, check.Warned(id,
-				"let browsers open each node by a name of its own, with each in verify.redirect_urls and among the client's redirect URIs; or let the balancer before the nodes keep a browser on one of them",
+				check.Advice("let browsers open each node by a name of its own, with each in verify.redirect_urls and among the client's redirect URIs; or let the balancer before the nodes keep a browser on one of them"),
 				"%d nodes take turns at %s, and each keeps to itself the logins that began on it", seen.Nodes, front).
 				Because("%d different certificates were presented there", seen.Nodes))
 		case seen.Refused && beside != "" && !slices.Contains(redirects, beside): // else whoever wrote both knows both
 			found = append(found, check.Warned(id,
-				"if browsers open "+beside+", set verify.redirect_urls to that, and register exactly that at the issuer",
+				check.Advice("if browsers open "+beside+", set verify.redirect_urls to that, and register exactly that at the issuer"),
 				"nothing listens at %s, where logins come back to: Proxmox is at %s", front, beside).
 				Because("a connection to %s is refused", front))
 		}

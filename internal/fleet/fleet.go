@@ -13,11 +13,9 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/reconcile"
-	"proxmox-realm/internal/secret"
 )
 
 // Options are what a run adds to its configuration.
@@ -250,7 +248,7 @@ func (s *session) provider(t config.Target) (*provider, error) {
 	}
 	client, err := issuer.New(issuer.Options{CA: ca, UserAgent: s.userAgent, Cleaner: s.cleaner, Log: s.log})
 	if err != nil {
-		return nil, fault.New(fault.Config, "verify.issuer_ca_file: %v", err).WithHint("give a PEM file of the issuer's certificate authority").Because(err)
+		return nil, check.Errorf(check.Config, "verify.issuer_ca_file: %v", err).Try(check.Advise("give a PEM file of the issuer's certificate authority")).Because(err)
 	}
 	p := newProvider(s.ctx, client)
 	s.providers[t.Verify.IssuerCAFile] = p
@@ -305,19 +303,19 @@ func (f *Fleet) certificates(key, path string) ([]byte, error) {
 	}
 	pem, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fault.New(fault.Config, "%s: %v", key, err).WithHint("give a PEM file that this user can read").Because(err)
+		return nil, check.Errorf(check.Config, "%s: %v", key, err).Try(check.Advise("give a PEM file that this user can read")).Because(err)
 	}
 	f.pem[path] = pem
 	return pem, nil
 }
 
 // tokenSecret is the part of an API token behind its "=", which a server may echo alone.
-func tokenSecret(token secret.Secret) secret.Secret {
+func tokenSecret(token check.Secret) check.Secret {
 	text := token.Reveal()
 	for i := range text {
 		if text[i] == '=' {
-			return secret.New(text[i+1:])
+			return check.NewSecret(text[i+1:])
 		}
 	}
-	return secret.Secret{}
+	return check.Secret{}
 }

@@ -9,7 +9,6 @@ import (
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
-	"proxmox-realm/internal/secret"
 )
 
 // provider hands out inspections made under one set of authorities: one of each issuer, however many
@@ -100,7 +99,7 @@ func (i inspection) Client(ctx context.Context, q reconcile.Question) ([]check.C
 }
 
 // Accepts implements [reconcile.Inspection].
-func (i inspection) Accepts(ctx context.Context, login realm.Login, key secret.Secret) reconcile.Verdict {
+func (i inspection) Accepts(ctx context.Context, login realm.Login, key check.Secret) reconcile.Verdict {
 	return verdictOf(i.Inspection.Accepts(ctx, login.ClientID, key, true))
 }
 

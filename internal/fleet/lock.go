@@ -8,10 +8,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/gofrs/flock"
 
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 )
 
 // lockEach is how often a waiting run looks whether the lock is free.
@@ -24,11 +25,11 @@ func lock(ctx context.Context, path string, wait time.Duration, log *slog.Logger
 		return func() {}, nil
 	}
 	unusable := func(err error) error {
-		return fault.New(fault.Config, "the lock file %s cannot be used: %v", path, err).
-			WithHint("set lock_file to a path that this user can write, or to an empty string for no lock").Because(err)
+		return check.Errorf(check.Config, "the lock file %s cannot be used: %v", path, err).
+			Try(check.Advise("set lock_file to a path that this user can write, or to an empty string for no lock")).Because(err)
 	}
 	if err := config.MakePrivate(filepath.Dir(path)); err != nil {
-		var known *fault.Error
+		var known *check.Error
 		if errors.As(err, &known) {
 			return nil, fmt.Errorf("the lock file %s cannot be used: %w", path, err)
 		}
@@ -52,8 +53,8 @@ func lock(ctx context.Context, path string, wait time.Duration, log *slog.Logger
 	case err != nil:
 		return nil, unusable(err)
 	case !locked:
-		return nil, fault.New(fault.Locked, "another run holds the lock %s", path).
-			WithHint("run again later, or let --wait-lock 60s wait for it")
+		return nil, check.Errorf(check.Locked, "another run holds the lock %s", path).
+			Try(check.Advise("run again later, or let --wait-lock 60s wait for it"))
 	}
 	return func() { _ = file.Unlock() }, nil
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -42,16 +41,16 @@ func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expi
 	if p.CAFile != "" {
 		var err error
 		if ca, err = os.ReadFile(p.CAFile); err != nil {
-			return nil, fault.New(fault.Config, "the CA file cannot be read: %v", err).
-				WithHint("give a PEM file that this user can read").Because(err)
+			return nil, check.Errorf(check.Config, "the CA file cannot be read: %v", err).
+				Try(check.Advise("give a PEM file that this user can read")).Because(err)
 		}
 	}
 	client, err := issuer.New(issuer.Options{
 		CA: ca, Timeout: p.Timeout, UserAgent: userAgent, Cleaner: check.NewCleaner(p.Login.ClientKey), Log: log,
 	})
 	if err != nil {
-		return nil, fault.New(fault.Config, "the CA file %s: %v", p.CAFile, err).
-			WithHint("give a PEM file of the issuer's certificate authority").Because(err)
+		return nil, check.Errorf(check.Config, "the CA file %s: %v", p.CAFile, err).
+			Try(check.Advise("give a PEM file of the issuer's certificate authority")).Because(err)
 	}
 	defer client.Close()
 	i := client.Inspect(ctx, p.Login.IssuerURL)

@@ -14,7 +14,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/lab"
 	"proxmox-realm/internal/lab/pve"
@@ -92,7 +91,7 @@ func TestATargetThatCannotBeReachedLeavesTheOthersAlone(t *testing.T) {
 	if got := run.Targets[0].Outcome; got != reconcile.Unchanged {
 		t.Errorf("the reachable target: %s, %v", got, run.Targets[0].Err)
 	}
-	if got := fault.CodeOf(run.Targets[1].Err); got != fault.Unreachable {
+	if got := check.CodeOf(run.Targets[1].Err); got != check.Unreachable {
 		t.Errorf("the other: %s", got)
 	}
 	if run.Outcome != reconcile.Failed {
@@ -100,7 +99,7 @@ func TestATargetThatCannotBeReachedLeavesTheOthersAlone(t *testing.T) {
 	}
 	c.Targets[0].Proxmox.CAFile = l.Dir + "/absent.pem"
 	run = open(t, c).Apply(t.Context(), fleet.Options{})
-	if got := fault.CodeOf(run.Targets[0].Err); got != fault.Config {
+	if got := check.CodeOf(run.Targets[0].Err); got != check.Config {
 		t.Errorf("a CA file that is not there: %s", got)
 	}
 }
@@ -262,7 +261,7 @@ func TestARecoveryFileThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	run = open(t, c).Recover(t.Context(), fleet.Options{})
-	if got := fault.CodeOf(firstError(run)); got != fault.RecoveryFile {
+	if got := check.CodeOf(firstError(run)); got != check.RecoveryFile {
 		t.Errorf("%s: %v", got, firstError(run))
 	}
 	if _, ok := l.PVE.Realm(lab.RealmName); ok {

@@ -8,7 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
+	"reflect"
 	"sync"
 	"time"
 
@@ -111,7 +111,7 @@ func (s *state) update(key string, change func(*Memory)) {
 	change(&after)
 	if after.Endpoint == before.Endpoint && after.Proxmox.Equal(before.Proxmox) && after.Client.Equal(before.Client) &&
 		maps.EqualFunc(after.Rests, before.Rests, time.Time.Equal) &&
-		after.Subject == before.Subject && slices.Equal(after.Findings, before.Findings) {
+		after.Subject == before.Subject && reflect.DeepEqual(after.Findings, before.Findings) {
 		return
 	}
 	s.kept.Targets[key], s.changed[key] = after, true

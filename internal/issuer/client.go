@@ -16,7 +16,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // MadeUp is the code, and the token, that client questions present. An administrator who finds it in the issuer's log
@@ -103,7 +102,7 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 }
 
 // Accepts asks whether the issuer takes this id and key (not set: as a public client), as [Inspection.Client] does and under the same rules.
-func (i *Inspection) Accepts(ctx context.Context, clientID string, key secret.Secret, quiet bool) Verdict {
+func (i *Inspection) Accepts(ctx context.Context, clientID string, key check.Secret, quiet bool) Verdict {
 	i.client.cleaner.Hold(key)
 	// A redirect URL that was accepted before helps with issuers that look at it first.
 	q, known := i.redirects.find(func(q redirectQuestion, v Verdict) bool { return q.clientID == clientID && v.Outcome == Accepted })
@@ -203,7 +202,7 @@ func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, f
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	if l.ClientKey.IsSet() {
-		pair := secret.New(url.QueryEscape(l.ClientID) + ":" + url.QueryEscape(l.ClientKey.Reveal()))
+		pair := check.NewSecret(url.QueryEscape(l.ClientID) + ":" + url.QueryEscape(l.ClientKey.Reveal()))
 		i.client.cleaner.Hold(pair) // in Base64 too, should the issuer echo the header
 		req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair.Reveal())))
 	}
@@ -356,7 +355,7 @@ func (i *Inspection) credentialsCheck(q Question, v Verdict) check.Check {
 		if !q.Login.ClientKey.IsSet() {
 			hint = "set realm.client_key_file: the realm has no key, and the issuer wants one of this client"
 		}
-		c = check.Failed(check.ClientCredentials, hint, "the issuer refuses the client %s", client)
+		c = check.Failed(check.ClientCredentials, check.Advice(hint), "the issuer refuses the client %s", client)
 	case RateLimited:
 		c = check.Skipped(check.ClientCredentials, "the issuer limits requests%s", again(v))
 	case NoVerdict:
@@ -397,16 +396,16 @@ func (i *Inspection) refusal(q Question, each []Verdict) check.Check {
 			continue
 		}
 		if v.about != ofRedirect {
-			return check.Failed(check.ClientRedirect, requestHint(v, q.Login), "the issuer refuses the %s", v.about)
+			return check.Failed(check.ClientRedirect, check.Advice(requestHint(v, q.Login)), "the issuer refuses the %s", v.about)
 		}
 		refused = append(refused, i.client.cleaner.Clean(q.RedirectURLs[n]))
 	}
 	urls := strings.Join(refused, ", ")
 	hint := "add to the client's redirect URIs in the issuer (Authelia: redirect_uris), exactly so: " + urls
 	if q.RedirectsDeclared {
-		return check.Failed(check.ClientRedirect, hint, "the issuer does not know the redirect URL %s", urls)
+		return check.Failed(check.ClientRedirect, check.Advice(hint), "the issuer does not know the redirect URL %s", urls)
 	}
-	return check.Warned(check.ClientRedirect, "name what browsers open in verify.redirect_urls; if that is it, "+hint,
+	return check.Warned(check.ClientRedirect, check.Advice("name what browsers open in verify.redirect_urls; if that is it, "+hint),
 		"the issuer does not know the redirect URL %s, taken from the endpoint", urls)
 }
 

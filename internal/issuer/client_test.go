@@ -20,7 +20,6 @@ import (
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/lab/authority"
 	lab "proxmox-realm/internal/lab/issuer"
-	"proxmox-realm/internal/secret"
 )
 
 func TestClientQuestions(t *testing.T) {
@@ -35,7 +34,7 @@ func TestClientQuestions(t *testing.T) {
 	}{
 		{"right", nil, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, nil},
 		{
-			"a wrong key", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = secret.New("wrong-key-0123") },
+			"a wrong key", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = check.NewSecret("wrong-key-0123") },
 			outcomes{issuer.Rejected, issuer.Accepted},
 			[2]check.Status{check.Fail, check.Pass},
 			[]string{"401 invalid_client", "restart Authelia"},
@@ -50,13 +49,13 @@ func TestClientQuestions(t *testing.T) {
 			[]string{"The requested OAuth 2.0 Client does not exist", "realm.client_id"},
 		},
 		{
-			"no key, where one is wanted", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = secret.Secret{} },
+			"no key, where one is wanted", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = check.Secret{} },
 			outcomes{issuer.Rejected, issuer.Accepted},
 			[2]check.Status{check.Fail, check.Pass},
 			[]string{"realm.client_key_file"},
 		},
 		{
-			"a key that is not known here", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey, q.KeyUnknown = secret.Secret{}, true },
+			"a key that is not known here", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey, q.KeyUnknown = check.Secret{}, true },
 			outcomes{issuer.NoVerdict, issuer.Accepted},
 			[2]check.Status{check.Skip, check.Pass},
 			nil,
@@ -98,7 +97,7 @@ func TestClientQuestions(t *testing.T) {
 		},
 		{
 			"a wrong key, asked quietly", func(_ *lab.Server, q *issuer.Question) {
-				q.Quiet, q.Login.ClientKey = true, secret.New("wrong-key-0123")
+				q.Quiet, q.Login.ClientKey = true, check.NewSecret("wrong-key-0123")
 			},
 			outcomes{issuer.Rejected, issuer.Accepted},
 			[2]check.Status{check.Fail, check.Pass},
@@ -295,7 +294,7 @@ func TestEachQuestionIsAskedOnce(t *testing.T) {
 	if n, _ := i.Stats(); n != 4 {
 		t.Errorf("%d requests, want discovery, keys, token and authorization", n)
 	}
-	q.Login.ClientKey = secret.New("another-key")
+	q.Login.ClientKey = check.NewSecret("another-key")
 	i.Client(t.Context(), q)
 	if n, _ := i.Stats(); n != 5 {
 		t.Errorf("%d requests: another key is another question, the redirect URL is not", n)
@@ -305,10 +304,10 @@ func TestEachQuestionIsAskedOnce(t *testing.T) {
 func TestNothingMoreIsAskedAfterALimit(t *testing.T) {
 	s := start(t, lab.Options{Limits: []lab.Limit{{Failures: 1, Refill: time.Hour}}})
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
-	if v := i.Accepts(t.Context(), "proxmox", secret.New("wrong-one"), false); v.Outcome != issuer.Rejected {
+	if v := i.Accepts(t.Context(), "proxmox", check.NewSecret("wrong-one"), false); v.Outcome != issuer.Rejected {
 		t.Fatalf("%+v", v)
 	}
-	if v := i.Accepts(t.Context(), "proxmox", secret.New("wrong-two"), false); v.Outcome != issuer.RateLimited || v.RetryAfter <= 0 {
+	if v := i.Accepts(t.Context(), "proxmox", check.NewSecret("wrong-two"), false); v.Outcome != issuer.RateLimited || v.RetryAfter <= 0 {
 		t.Fatalf("%+v", v)
 	}
 	before, _ := i.Stats()
@@ -331,10 +330,10 @@ func TestAcceptsTellsWhichKeyTheIssuerTakes(t *testing.T) {
 	s := start(t, lab.Options{})
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
 	for _, quiet := range []bool{false, true} {
-		if v := i.Accepts(t.Context(), "proxmox", secret.New(clientKey), quiet); v.Outcome != issuer.Accepted {
+		if v := i.Accepts(t.Context(), "proxmox", check.NewSecret(clientKey), quiet); v.Outcome != issuer.Accepted {
 			t.Errorf("quiet %v: %+v", quiet, v)
 		}
-		if v := i.Accepts(t.Context(), "proxmox", secret.New("stale-key"), quiet); v.Outcome != issuer.Rejected {
+		if v := i.Accepts(t.Context(), "proxmox", check.NewSecret("stale-key"), quiet); v.Outcome != issuer.Rejected {
 			t.Errorf("quiet %v: %+v", quiet, v)
 		}
 	}
@@ -351,13 +350,13 @@ func TestInterruptedQuestionIsAskedAgainByTheNext(t *testing.T) {
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan issuer.Verdict)
-	go func() { first <- i.Accepts(ctx, "proxmox", secret.New(clientKey), false) }()
+	go func() { first <- i.Accepts(ctx, "proxmox", check.NewSecret(clientKey), false) }()
 	<-asked
 	cancel()
 	if v := <-first; v.Outcome != issuer.NoVerdict {
 		t.Errorf("%+v", v)
 	}
-	if v := i.Accepts(t.Context(), "proxmox", secret.New(clientKey), false); v.Outcome != issuer.Accepted {
+	if v := i.Accepts(t.Context(), "proxmox", check.NewSecret(clientKey), false); v.Outcome != issuer.Accepted {
 		t.Errorf("%+v", v)
 	}
 }
@@ -486,7 +485,7 @@ func TestRecordedAuthelia(t *testing.T) {
 			}
 			t.Cleanup(c.Close)
 			l := login(s.URL)
-			l.ClientKey = secret.New("insecure_secret")
+			l.ClientKey = check.NewSecret("insecure_secret")
 			// The recorded redirects go to the first; the wrong ones were asked about others.
 			i := c.Inspect(t.Context(), s.URL)
 			for _, found := range i.Checks(t.Context(), view(l)) {

@@ -17,7 +17,6 @@ import (
 	"proxmox-realm/internal/issuer"
 	lab "proxmox-realm/internal/lab/issuer"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -57,7 +56,7 @@ func client(t *testing.T, s *lab.Server, o issuer.Options) *issuer.Client {
 // login is what Proxmox uses with the agent's defaults.
 func login(issuerURL string) realm.Login {
 	v := realm.CreationDefaults()
-	v[realm.IssuerURL], v[realm.ClientID], v[realm.ClientKey] = realm.Text(issuerURL), realm.Text("proxmox"), realm.Key(secret.New(clientKey))
+	v[realm.IssuerURL], v[realm.ClientID], v[realm.ClientKey] = realm.Text(issuerURL), realm.Text("proxmox"), realm.Key(check.NewSecret(clientKey))
 	return v.Login("authelia")
 }
 
@@ -81,7 +80,7 @@ func find(t *testing.T, checks []check.Check, id check.ID) check.Check {
 // want asserts a check's status, that it says each word somewhere, and that a warning or failure has a hint.
 func want(t *testing.T, c check.Check, status check.Status, words ...string) {
 	t.Helper()
-	said := c.Summary + "\n" + c.Evidence + "\n" + c.Hint
+	said := c.Summary + "\n" + c.Evidence + "\n" + c.Remedy.String()
 	if c.Status != status {
 		t.Errorf("%s: %s, want %s\n%s", c.ID, c.Status, status, said)
 	}
@@ -90,8 +89,8 @@ func want(t *testing.T, c check.Check, status check.Status, words ...string) {
 			t.Errorf("%s does not say %q:\n%s", c.ID, w, said)
 		}
 	}
-	if (c.Hint != "") != (c.Status == check.Warn || c.Status == check.Fail) {
-		t.Errorf("%s: %s with the hint %q", c.ID, c.Status, c.Hint)
+	if (c.Remedy.String() != "") != (c.Status == check.Warn || c.Status == check.Fail) {
+		t.Errorf("%s: %s with the hint %q", c.ID, c.Status, c.Remedy.String())
 	}
 	if strings.Contains(said, clientKey) || strings.Contains(said, url.QueryEscape(clientKey)) {
 		t.Errorf("%s shows the key:\n%s", c.ID, said)
@@ -200,7 +199,7 @@ func TestURL(t *testing.T) {
 			want(t, c, check.Skip)
 		}
 		for _, c := range got {
-			if strings.Contains(c.Summary+c.Evidence+c.Hint, "hunter2") {
+			if strings.Contains(c.Summary+c.Evidence+c.Remedy.String(), "hunter2") {
 				t.Errorf("%s shows the password", c.ID)
 			}
 		}

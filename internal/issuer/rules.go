@@ -38,11 +38,11 @@ var rules = []rule{
 func pass(format string, args ...any) check.Check { return check.Passed("", format, args...) }
 
 func warn(hint, format string, args ...any) check.Check {
-	return check.Warned("", hint, format, args...)
+	return check.Warned("", check.Advice(hint), format, args...)
 }
 
 func fail(hint, format string, args ...any) check.Check {
-	return check.Failed("", hint, format, args...)
+	return check.Failed("", check.Advice(hint), format, args...)
 }
 func skip(format string, args ...any) check.Check { return check.Skipped("", format, args...) }
 

@@ -16,7 +16,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 const testRedirect = "https://pve.example.test:8006"
@@ -129,7 +128,7 @@ func TestRightSetUpOfOtherProvidersDoesNotWarn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, issuerURL, _ := provider(t, name, nil)
 			i := c.Inspect(t.Context(), issuerURL)
-			l := realm.Login{IssuerURL: issuerURL, ClientID: "proxmox", ClientKey: secret.New("a-key-of-a-client"), Scopes: tt.scopes, UsernameClaim: tt.claim, GroupsClaim: tt.groups, QueryUserinfo: true}
+			l := realm.Login{IssuerURL: issuerURL, ClientID: "proxmox", ClientKey: check.NewSecret("a-key-of-a-client"), Scopes: tt.scopes, UsernameClaim: tt.claim, GroupsClaim: tt.groups, QueryUserinfo: true}
 			for _, major := range []int{7, 8, 9} {
 				checks := i.Checks(t.Context(), View{Login: l, Version: func() realm.Version { return realm.Version{Major: major} }, Clock: func() (time.Duration, bool) { return 0, true }})
 				for _, found := range checks {
@@ -157,7 +156,7 @@ func TestIntrospectionThatProvesNothingIsNotAsked(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
 		})
-		v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), "proxmox", secret.New("a-key-of-a-client"), true)
+		v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), "proxmox", check.NewSecret("a-key-of-a-client"), true)
 		if v.Outcome != Accepted || !strings.Contains(v.Reason, "invalid_grant") {
 			t.Errorf("%s (%s): %+v", name, d.IntrospectionEndpoint, v)
 		}
@@ -199,7 +198,7 @@ func TestAcceptsPresentsARedirectURLThatIsKnown(t *testing.T) {
 		}
 		_, _ = w.Write([]byte(`{"error":"invalid_client"}`))
 	})
-	right, wrong := secret.New("the-right-key"), secret.New("the-wrong-key")
+	right, wrong := check.NewSecret("the-right-key"), check.NewSecret("the-wrong-key")
 	if v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), "proxmox", right, false); v.Outcome != NoVerdict {
 		t.Errorf("without a redirect URL: %+v", v)
 	}

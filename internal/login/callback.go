@@ -14,8 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 // RedirectURL is where the browser comes back to unless [Options].Listen says otherwise, and so what to register at the
@@ -51,7 +50,7 @@ type callback struct {
 
 // arrival is what the issuer sent the browser back with: a code, or a refusal.
 type arrival struct {
-	code    secret.Secret
+	code    check.Secret
 	refusal *refusal
 	done    chan page // what to show in the browser; takes one without waiting
 }
@@ -76,8 +75,8 @@ func listen(ctx context.Context, where string) (*callback, error) {
 		c.listener, err = config.Listen(ctx, "tcp", loopback+":0")
 	}
 	if err != nil {
-		return nil, fault.New(fault.Usage, "%s cannot be listened on: %v", redirect.Host, err).
-			WithHint("choose another port with --listen, and register its redirect URL at the issuer").Because(err)
+		return nil, check.Errorf(check.Usage, "%s cannot be listened on: %v", redirect.Host, err).
+			Try(check.Advise("choose another port with --listen, and register its redirect URL at the issuer")).Because(err)
 	}
 	c.redirect.Host = strings.TrimSuffix(c.listener.Addr().String(), ":80") // which browsers leave out
 	return c, nil
@@ -88,8 +87,8 @@ func parseListen(where string) (*url.URL, error) {
 	if where == "" {
 		where = RedirectURL
 	}
-	wrong := fault.New(fault.Usage, "--listen takes a port of a loopback address").
-		WithHint("such as %s:%s, or with a path %s:%s%s; names such as localhost can lead elsewhere", loopback, defaultPort, loopback, defaultPort, defaultPath)
+	wrong := check.Errorf(check.Usage, "--listen takes a port of a loopback address").
+		Try(check.Advise("such as %s:%s, or with a path %s:%s%s; names such as localhost can lead elsewhere", loopback, defaultPort, loopback, defaultPort, defaultPath))
 	u, err := url.Parse("http://" + strings.TrimPrefix(where, "http://"))
 	if err != nil || u.User != nil || u.RawPath != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return nil, wrong
@@ -213,7 +212,7 @@ func (c *callback) take(query string) (*arrival, error) {
 	if failure != "" {
 		came.refusal = &refusal{failure, one("error_description")}
 	} else {
-		came.code = secret.New(code)
+		came.code = check.NewSecret(code)
 	}
 	return came, nil
 }

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
+
 	"pgregory.net/rapid"
 
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 )
 
@@ -33,7 +34,7 @@ func TestListen(t *testing.T) {
 		"127.0.0.1:9000/ä",
 	} {
 		_, err := parseListen(where)
-		if f := fault.Describe(err); f == nil || f.Code != fault.Usage || f.Hint == "" {
+		if f := check.Describe(err); f.Code != check.Usage || f.Hint() == "" {
 			t.Errorf("%q: %v", where, err)
 		}
 	}
@@ -52,7 +53,7 @@ func TestTakenPort(t *testing.T) {
 	if !c.moved || c.redirect.Port() == defaultPort || c.redirect.Path != defaultPath || c.redirect.Hostname() != loopback {
 		t.Errorf("moved %t to %s", c.moved, c.redirect)
 	}
-	if _, err := listen(t.Context(), c.redirect.Host); fault.CodeOf(err) != fault.Usage {
+	if _, err := listen(t.Context(), c.redirect.Host); check.CodeOf(err) != check.Usage {
 		t.Errorf("a second listener: %v", err)
 	}
 	c.close(t.Context())

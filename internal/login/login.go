@@ -21,12 +21,10 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
-	"proxmox-realm/internal/secret"
 )
 
 const (
@@ -71,14 +69,14 @@ type Result struct {
 
 	Checks   []check.Check // where the login failed: findings that may tell why
 	Warnings []string
-	Err      error // of [fault.LoginFailed] where a login through the realm does not work
+	Err      error // of [check.LoginFailed] where a login through the realm does not work
 	Duration time.Duration
 }
 
 // Outcome is the result in one word: changed where Proxmox created the user.
 func (r Result) Outcome() reconcile.Outcome {
 	switch {
-	case fault.CodeOf(r.Err) == fault.LoginFailed:
+	case check.CodeOf(r.Err) == check.LoginFailed:
 		return reconcile.Unverified
 	case r.Err != nil:
 		return reconcile.Failed
@@ -176,7 +174,7 @@ func (r *rehearsal) choose() error {
 			return nil
 		}
 	}
-	return fault.New(fault.Usage, "there is no such node among the endpoints").WithHint("choose one of %s", strings.Join(all, ", "))
+	return check.Errorf(check.Usage, "there is no such node among the endpoints").Try(check.Advise("choose one of %s", strings.Join(all, ", ")))
 }
 
 // readRealm reads what logins use, and which users there are.
@@ -189,9 +187,9 @@ func (r *rehearsal) readRealm(ctx context.Context) error {
 	r.result.Endpoint = r.node.Endpoint()
 	switch {
 	case !current.Exists:
-		return fault.New(fault.LoginFailed, "realm %s does not exist on %s", name, r.result.Endpoint).WithHint("`proxmox-realm apply` creates it")
+		return check.Errorf(check.LoginFailed, "realm %s does not exist on %s", name, r.result.Endpoint).Try(check.Advise("`proxmox-realm apply` creates it"))
 	case current.Type != realm.Type:
-		return fault.New(fault.WrongType, "realm %s has the type %s: only a login through OpenID Connect is rehearsed", name, r.cleaner.Clean(current.Type))
+		return check.Errorf(check.WrongType, "realm %s has the type %s: only a login through OpenID Connect is rehearsed", name, r.cleaner.Clean(current.Type))
 	}
 	r.login = current.Values.Login(name)
 	r.result.Issuer = r.cleaner.Clean(r.login.IssuerURL)
@@ -212,12 +210,12 @@ func (r *rehearsal) issuerClient() (*issuer.Client, error) {
 	if file := r.Target.Verify.IssuerCAFile; file != "" {
 		var err error
 		if ca, err = os.ReadFile(file); err != nil {
-			return nil, fault.New(fault.Config, "verify.issuer_ca_file: %v", err).WithHint("give a PEM file that this user can read").Because(err)
+			return nil, check.Errorf(check.Config, "verify.issuer_ca_file: %v", err).Try(check.Advise("give a PEM file that this user can read")).Because(err)
 		}
 	}
 	client, err := issuer.New(issuer.Options{CA: ca, UserAgent: r.UserAgent, Cleaner: r.cleaner, Log: r.Log})
 	if err != nil {
-		return nil, fault.New(fault.Config, "verify.issuer_ca_file: %v", err).WithHint("give a PEM file of the issuer's certificate authority").Because(err)
+		return nil, check.Errorf(check.Config, "verify.issuer_ca_file: %v", err).Try(check.Advise("give a PEM file of the issuer's certificate authority")).Because(err)
 	}
 	return client, nil
 }
@@ -231,17 +229,17 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 		checks := r.inspection.Checks(ctx, r.view(ctx))
 		if failed := check.Failures(checks); len(failed) > 0 {
 			r.result.Checks = findings(checks)
-			return fault.New(fault.LoginFailed, "the issuer is not fit for a login: %s: %s", failed[0].ID, failed[0].Summary).WithHint("%s", failed[0].Hint)
+			return check.Errorf(check.LoginFailed, "the issuer is not fit for a login: %s: %s", failed[0].ID, failed[0].Summary).Try(failed[0].Remedy...)
 		}
-		return fault.New(fault.LoginFailed, "the issuer took too long to answer this machine, and a silent one would block a worker of the Proxmox node").
-			WithHint("`proxmox-realm probe` shows how it answers; try again when it is quicker")
+		return check.Errorf(check.LoginFailed, "the issuer took too long to answer this machine, and a silent one would block a worker of the Proxmox node").
+			Try(check.Advise("`proxmox-realm probe` shows how it answers; try again when it is quicker"))
 	}
 	answer := r.inspection.Client(ctx, r.question(true))
 	switch answer.Redirect.Outcome {
 	case issuer.Rejected:
 		found, _ := check.Find(answer.Checks, check.ClientRedirect)
-		return fault.New(fault.LoginFailed, "%s: %s", found.Summary, answer.Redirect.Reason).
-			WithHint("%s\n%s", found.Hint, r.registering())
+		return check.Errorf(check.LoginFailed, "%s: %s", found.Summary, answer.Redirect.Reason).
+			Try(check.Advise("%s\n%s", found.Remedy, r.registering()))
 	case issuer.RateLimited, issuer.NoVerdict:
 		r.Note("whether the issuer knows the redirect URL cannot be told beforehand: " + answer.Redirect.Reason)
 	case issuer.Accepted:
@@ -288,22 +286,22 @@ func (r *rehearsal) begin(ctx context.Context) (destination, error) {
 	made, err := r.node.AuthURL(ctx, r.login.Realm, r.result.RedirectURL)
 	var failure *pve.Error
 	if errors.As(err, &failure) && breaksLogins(failure.Kind) {
-		described := fault.Describe(err)
-		return destination{}, fault.New(fault.LoginFailed, "%s", described.Message).WithHint("%s", described.Hint).Because(err)
+		described := check.Describe(err)
+		return destination{}, check.Errorf(check.LoginFailed, "%s", described.Message).Try(check.Advise("%s", described.Hint())).Because(err)
 	}
 	if err != nil {
 		return destination{}, err
 	}
 	r.result.Endpoint = made.Endpoint
-	r.cleaner.Hold(secret.New(made.State))
+	r.cleaner.Hold(check.NewSecret(made.State))
 	endpoint := ""
 	if r.inspection != nil {
 		endpoint, _ = r.inspection.AuthorizationEndpoint()
 	}
 	if wrong := examine(made.Raw, endpoint, r.login, r.result.RedirectURL); len(wrong) > 0 {
-		return destination{}, fault.New(fault.LoginFailed, "the authorization URL of %s is not the one that the realm should produce, so that no browser is sent there: %s",
+		return destination{}, check.Errorf(check.LoginFailed, "the authorization URL of %s is not the one that the realm should produce, so that no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
-			WithHint("the node may see another issuer than this machine, or another configuration: run `proxmox-realm verify --all-endpoints`")
+			Try(check.Advise("the node may see another issuer than this machine, or another configuration: run `proxmox-realm verify --all-endpoints`"))
 	}
 	return destination{endpoint: made.Endpoint, address: made.Raw, state: made.State, trusted: endpoint != ""}, nil
 }
@@ -358,13 +356,13 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 		case why := <-back.refusals:
 			r.Note("a browser came back and was refused, and the wait goes on: " + why.Error())
 		case err := <-back.broken:
-			return nil, fault.New(fault.Internal, "the port %s cannot be listened on any longer: %v", back.redirect.Host, err).Because(err)
+			return nil, check.Errorf(check.Internal, "the port %s cannot be listened on any longer: %v", back.redirect.Host, err).Because(err)
 		case <-waiting.Done():
-			if code := fault.CodeOf(context.Cause(ctx)); code == fault.Interrupted || code == fault.Terminated {
+			if code := check.CodeOf(context.Cause(ctx)); code == check.Interrupted || code == check.Terminated {
 				return nil, context.Cause(ctx)
 			}
-			return nil, fault.New(fault.Internal, "nobody logged in within %s", wait).
-				WithHint("--timeout sets how long to wait, 10 minutes at most; where the issuer showed an error in the browser, that is the reason")
+			return nil, check.Errorf(check.Internal, "nobody logged in within %s", wait).
+				Try(check.Advise("--timeout sets how long to wait, 10 minutes at most; where the issuer showed an error in the browser, that is the reason"))
 		}
 	}
 }
@@ -413,14 +411,14 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 	if refusal.description != "" {
 		text += ": " + r.cleaner.Clean(refusal.description)
 	}
-	return fault.New(fault.LoginFailed, "the issuer sent the browser back with an error: %s", text).
-		WithHint("%s", cmp.Or(refusals[refusal.code], "the issuer's log says more"))
+	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).
+		Try(check.Advise("%s", cmp.Or(refusals[refusal.code], "the issuer's log says more")))
 }
 
 // refusedByProxmox looks for the reason that Proxmox keeps to its syslog.
 func (r *rehearsal) refusedByProxmox(ctx context.Context, failure *pve.Error) error {
 	host := strings.TrimPrefix(failure.Endpoint, "https://")
-	said := fault.New(fault.LoginFailed, "%s refuses the login: %s", host, failure.Reason).Because(failure)
+	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", host, failure.Reason).Because(failure)
 	hint := "the reason is in that node's syslog alone: `journalctl -u pvedaemon --since -5min`"
 	checks := []check.Check{r.node.CheckUsers(ctx, r.login)}
 	if r.inspection != nil {
@@ -432,17 +430,17 @@ func (r *rehearsal) refusedByProxmox(ctx context.Context, failure *pve.Error) er
 	failed := check.Failures(checks)
 	switch {
 	case len(failed) > 0:
-		return said.WithHint("%s: %s; %s", failed[0].ID, failed[0].Summary, failed[0].Hint)
+		return said.Try(check.Advise("%s: %s; %s", failed[0].ID, failed[0].Summary, failed[0].Remedy))
 	case !r.login.Autocreate:
-		return said.WithHint("%s; autocreate is off, so that a user must exist and be enabled: `pveum user add NAME@%s`", hint, r.login.Realm)
+		return said.Try(check.Advise("%s; autocreate is off, so that a user must exist and be enabled: `pveum user add NAME@%s`", hint, r.login.Realm))
 	}
-	return said.WithHint("%s", hint)
+	return said.Try(check.Advise("%s", hint))
 }
 
 // outcome is what the browser shows in the end.
 func (r *rehearsal) outcome(session pve.Session, err error) page {
 	if err != nil {
-		return failurePage(fault.Describe(err).Message)
+		return failurePage(check.Describe(err).Message)
 	}
 	return successPage(session.Username)
 }

@@ -25,7 +25,6 @@ import (
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/lab"
 	labissuer "proxmox-realm/internal/lab/issuer"
@@ -385,7 +384,7 @@ func TestFailures(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		arrange func(s *stage, b *browser)
-		code    fault.Code
+		code    check.Code
 		message string
 		hint    string
 		check   check.ID // among the findings
@@ -393,65 +392,65 @@ func TestFailures(t *testing.T) {
 	}{
 		{
 			"the user says no", func(_ *stage, b *browser) { b.decision = "deny" },
-			fault.LoginFailed, "the issuer sent the browser back with an error: access_denied", "authorization_policy", "", "access_denied",
+			check.LoginFailed, "the issuer sent the browser back with an error: access_denied", "authorization_policy", "", "access_denied",
 		},
 		{
 			"the redirect URL is not registered", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{s.RedirectURL} })
 			},
-			fault.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", "", "",
+			check.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", "", "",
 		},
 		{
 			"another path is registered", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{"http://127.0.0.1:8000/"} })
 			},
-			fault.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", "", "",
+			check.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", "", "",
 		},
 		{
 			"the client is not registered", func(s *stage, _ *browser) { s.Issuer.RemoveClient(s.ClientID) },
-			fault.LoginFailed, "the issuer refuses the client id", "realm.client_id", "", "",
+			check.LoginFailed, "the issuer refuses the client id", "realm.client_id", "", "",
 		},
 		{
 			"a scope is not allowed", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.Scopes = []string{"openid", "profile"} })
 			},
-			fault.LoginFailed, "the issuer refuses the scopes", "realm.scopes", "", "",
+			check.LoginFailed, "the issuer refuses the scopes", "realm.scopes", "", "",
 		},
 		{
 			"the key was rotated", func(s *stage, _ *browser) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
-			fault.LoginFailed, "refuses the login: authentication failure", "client.credentials", check.ClientCredentials, "authentication failure",
+			check.LoginFailed, "refuses the login: authentication failure", "client.credentials", check.ClientCredentials, "authentication failure",
 		},
 		{
 			"autocreate is off and the user does not exist", func(s *stage, _ *browser) { s.property("autocreate", "0") },
-			fault.LoginFailed, "refuses the login: authentication failure", "pveum user add NAME@authelia", "", "authentication failure",
+			check.LoginFailed, "refuses the login: authentication failure", "pveum user add NAME@authelia", "", "authentication failure",
 		},
 		{
 			"the claim is missing", func(s *stage, _ *browser) { s.property("username-claim", "nickname") },
-			fault.LoginFailed, "refuses the login: authentication failure", "journalctl -u pvedaemon", "", "authentication failure",
+			check.LoginFailed, "refuses the login: authentication failure", "journalctl -u pvedaemon", "", "authentication failure",
 		},
 		{
 			"the issuer calls itself something else", func(s *stage, _ *browser) { s.Issuer.SetIssuer(s.IssuerURL + "/") },
-			fault.LoginFailed, "the issuer calls itself", "realm.issuer_url", "", "",
+			check.LoginFailed, "the issuer calls itself", "realm.issuer_url", "", "",
 		},
 		{
 			"the issuer publishes no keys", func(s *stage, _ *browser) { s.Issuer.SetKeys() },
-			fault.LoginFailed, "refuses the login: authentication failure", "issuer.keys", check.IssuerKeys, "authentication failure",
+			check.LoginFailed, "refuses the login: authentication failure", "issuer.keys", check.IssuerKeys, "authentication failure",
 		},
 		{
 			"the issuer is away", func(s *stage, _ *browser) { _ = s.Issuer.Close() },
-			fault.LoginFailed, "issuer.reach", "", check.IssuerReach, "",
+			check.LoginFailed, "issuer.reach", "", check.IssuerReach, "",
 		},
 		{
 			"the node cannot fetch the issuer's documents", func(s *stage, _ *browser) {
 				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/auth-url", 500, "Request failed"))
 			},
-			fault.LoginFailed, "cannot fetch the issuer's discovery document", "update-ca-certificates", "", "",
+			check.LoginFailed, "cannot fetch the issuer's discovery document", "update-ca-certificates", "", "",
 		},
 		{
 			"the node sends browsers elsewhere", func(s *stage, _ *browser) {
 				s.PVE.Inject(labpve.Rule{Path: "/access/openid/auth-url", Status: 200, Body: `{"data":"https://evil.example.test/authorize?state=0123456789"}`})
 			},
-			fault.LoginFailed, "it leads to https://evil.example.test/authorize", "verify --all-endpoints", "", "",
+			check.LoginFailed, "it leads to https://evil.example.test/authorize", "verify --all-endpoints", "", "",
 		},
 		{
 			"the realm is not there", func(s *stage, _ *browser) {
@@ -459,7 +458,7 @@ func TestFailures(t *testing.T) {
 					s.Fatal(err)
 				}
 			},
-			fault.LoginFailed, "realm authelia does not exist", "proxmox-realm apply", "", "",
+			check.LoginFailed, "realm authelia does not exist", "proxmox-realm apply", "", "",
 		},
 		{
 			"the realm is another one", func(s *stage, _ *browser) {
@@ -470,7 +469,7 @@ func TestFailures(t *testing.T) {
 					s.Fatal(err)
 				}
 			},
-			fault.WrongType, "realm authelia has the type ldap", "", "", "",
+			check.WrongType, "realm authelia has the type ldap", "", "", "",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -478,8 +477,8 @@ func TestFailures(t *testing.T) {
 			b := s.browser()
 			tt.arrange(s, b)
 			r := s.rehearse(b.visit)
-			f := fault.Describe(r.Err)
-			if f == nil || f.Code != tt.code || !strings.Contains(f.Message, tt.message) || !strings.Contains(f.Hint, tt.hint) {
+			f := check.Describe(r.Err)
+			if f.Code != tt.code || !strings.Contains(f.Message, tt.message) || !strings.Contains(f.Hint(), tt.hint) {
 				t.Fatalf("%+v, want %s, %q, %q; said %s", f, tt.code, tt.message, tt.hint, s.said.String())
 			}
 			if _, found := check.Find(r.Checks, tt.check); found != (tt.check != "") && tt.check != "" {
@@ -491,7 +490,7 @@ func TestFailures(t *testing.T) {
 			if tt.page != "" && (!strings.Contains(b.last().body, tt.page) || !strings.Contains(b.last().body, `class="failure"`)) {
 				t.Errorf("page %s, want %q", b.last().body, tt.page)
 			}
-			if tt.code == fault.LoginFailed && r.Outcome() != reconcile.Unverified {
+			if tt.code == check.LoginFailed && r.Outcome() != reconcile.Unverified {
 				t.Error(r.Outcome())
 			}
 			if r.User != "" {
@@ -617,7 +616,7 @@ func TestAnAnswerCountsOnce(t *testing.T) {
 func TestNobodyLogsIn(t *testing.T) {
 	s := set(t, lab.Options{})
 	r := s.rehearse(func(string) error { return nil }, func(o *login.Options) { o.Wait = 1 })
-	if f := fault.Describe(r.Err); f == nil || f.Code != fault.Internal || !strings.Contains(f.Message, "nobody logged in within") {
+	if f := check.Describe(r.Err); f.Code != check.Internal || !strings.Contains(f.Message, "nobody logged in within") {
 		t.Errorf("%v", r.Err)
 	}
 	if r.Outcome() != reconcile.Failed {
@@ -632,11 +631,11 @@ func TestInterruption(t *testing.T) {
 	s.connect(&o)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	o.Open = func(string) error {
-		cancel(fault.New(fault.Interrupted, "interrupted by SIGINT"))
+		cancel(check.Errorf(check.Interrupted, "interrupted by SIGINT"))
 		return nil
 	}
 	r := login.Run(ctx, o)
-	if fault.CodeOf(r.Err) != fault.Interrupted {
+	if check.CodeOf(r.Err) != check.Interrupted {
 		t.Errorf("%v", r.Err)
 	}
 	if a, err := s.browser().get(r.RedirectURL); err == nil {
@@ -741,7 +740,7 @@ func TestNode(t *testing.T) {
 		}
 	}
 	r := s.rehearse(nil, func(o *login.Options) { o.Node = "https://pve9.example.test:8006" })
-	if f := fault.Describe(r.Err); f == nil || f.Code != fault.Usage || !strings.Contains(f.Hint, s.PVE.URL()) {
+	if f := check.Describe(r.Err); f.Code != check.Usage || !strings.Contains(f.Hint(), s.PVE.URL()) {
 		t.Errorf("%v", r.Err)
 	}
 }

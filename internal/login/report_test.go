@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/login"
 	"proxmox-realm/internal/report"
 )
@@ -37,8 +36,8 @@ func TestReport(t *testing.T) {
 	hidden := logged
 	hidden.User, hidden.Warnings = "jürgen@authelia", []string{"the privileges cannot be read"}
 	failed := base
-	failed.Checks = []check.Check{check.Failed(check.ClientCredentials, "make them what the issuer holds", "the issuer refuses the client proxmox").Because("401 invalid_client")}
-	failed.Err = fault.New(fault.LoginFailed, "pve1.example.com:8006 refuses the login: authentication failure").WithHint("look there")
+	failed.Checks = []check.Check{check.Failed(check.ClientCredentials, check.Remedy{check.Advise("make them what the issuer holds")}, "the issuer refuses the client proxmox").Because("401 invalid_client")}
+	failed.Err = check.Errorf(check.LoginFailed, "pve1.example.com:8006 refuses the login: authentication failure").Try(check.Advise("look there"))
 
 	for name, r := range map[string]login.Result{"rights": rights, "nothing": nothing, "hidden": hidden, "failed": failed} {
 		var text, json bytes.Buffer

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
 )
 
@@ -185,7 +186,7 @@ func separated(joined string) []string {
 // User reads one user with its groups; false where there is none.
 func (c *Client) User(ctx context.Context, userID string) (User, bool, error) {
 	if _, of, ok := cutLast(userID); !ok || of == "" || strings.ContainsAny(userID, "/:") || !printable(userID) {
-		return User{}, false, fault.New(fault.Config, "a user's name is not of the form user@realm")
+		return User{}, false, check.Errorf(check.Config, "a user's name is not of the form user@realm")
 	}
 	path := "/access/users/" + url.PathEscape(userID)
 	data, endpoint, err := c.get(ctx, path, realmLimit)

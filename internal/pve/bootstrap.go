@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
 )
 
@@ -17,17 +18,17 @@ type Bootstrap struct {
 	Users   bool   // may see users, groups and what they may do as well: Sys.Audit on /access
 }
 
-// Validate tells, as a [fault.Usage], what `pveum` would refuse of the names, or leave for somebody to find out later.
+// Validate tells, as a [check.Usage], what `pveum` would refuse of the names, or leave for somebody to find out later.
 func (b Bootstrap) Validate() error {
 	if b.User != "" {
 		name, realmName, found := cutLast(b.User)
 		// PVE::Auth::Plugin: 64 characters in all, none of them white space, a colon or a slash. One ! would begin a token's id.
 		if !found || name == "" || strings.ContainsAny(b.User, ":/!") || !printable(b.User) || len(b.User) > maxUserID || realm.ValidateName(realmName) != nil {
-			return fault.New(fault.Usage, "a user has the form name@realm, at most %d characters", maxUserID).WithHint("such as proxmox-realm@pve")
+			return check.Errorf(check.Usage, "a user has the form name@realm, at most %d characters", maxUserID).Try(check.Advise("such as proxmox-realm@pve"))
 		}
 	}
 	if b.TokenID != "" && realm.ValidateName(b.TokenID) != nil {
-		return fault.New(fault.Usage, "a token's id is 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'").WithHint("such as agent")
+		return check.Errorf(check.Usage, "a token's id is 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'").Try(check.Advise("such as agent"))
 	}
 	return nil
 }

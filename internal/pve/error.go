@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 )
 
@@ -53,7 +52,7 @@ const (
 	Failed Kind = "failed" // anything else that Proxmox answers
 )
 
-// Error is what came of a request that did not succeed. It unwraps to a *[fault.Error] with code, message and hint, and
+// Error is what came of a request that did not succeed. It unwraps to a *[check.Error] with code, message and hint, and
 // matches [realm.ErrConflict], [realm.ErrLost] and *[realm.UnknownPropertyError] where it is one. All text in it is clean.
 type Error struct {
 	Kind     Kind
@@ -72,7 +71,7 @@ type Error struct {
 	Location    string   // Redirected: where to
 	Lost        bool     // a write went out and its answer did not come back
 
-	fault  *fault.Error
+	fault  *check.Error
 	causes []error
 	sent   bool   // the request may have gone out
 	who    string // identity, for hints
@@ -270,7 +269,7 @@ func denied(reason string) (path string, privileges []string) {
 // explained gives an error its code, message and hint.
 func explained(e *Error) *Error {
 	code, message, hint := e.explain()
-	e.fault = &fault.Error{Code: code, Message: message, Hint: hint}
+	e.fault = &check.Error{Code: code, Message: message, Remedy: check.Advice(hint)}
 	if e.Kind == UnknownProperty {
 		var unknown *realm.UnknownPropertyError
 		if errors.As(errors.Join(e.causes...), &unknown) {
@@ -283,7 +282,7 @@ func explained(e *Error) *Error {
 			e.causes = append(e.causes, realm.ErrConflict)
 		}
 	case Interrupted:
-		var told *fault.Error
+		var told *check.Error
 		if errors.As(errors.Join(e.causes...), &told) { // whoever ended the context said why
 			e.fault = told.Because(nil)
 		}
@@ -306,91 +305,91 @@ func (e *Error) interrupted(ctx context.Context) {
 // onRealms tells whether the request was one of those that change realms, or read one.
 func (e *Error) onRealms() bool { return strings.HasPrefix(e.Path, "/access/domains") }
 
-func (e *Error) explain() (code fault.Code, message, hint string) {
+func (e *Error) explain() (code check.Code, message, hint string) {
 	host := e.host()
 	switch e.Kind {
 	case Unreachable:
-		return fault.Unreachable, fmt.Sprintf("%s cannot be reached: %s", host, e.Reason), e.advice
+		return check.Unreachable, fmt.Sprintf("%s cannot be reached: %s", host, e.Reason), e.advice
 	case TimedOut, Broken:
-		return fault.Unreachable, fmt.Sprintf("%s of %s: %s", e.request(), host, e.Reason), e.advice
+		return check.Unreachable, fmt.Sprintf("%s of %s: %s", e.request(), host, e.Reason), e.advice
 	case Interrupted:
 		if slices.Contains(e.causes, context.DeadlineExceeded) {
-			return fault.Unreachable, fmt.Sprintf("%s of %s: the time for it was over", e.request(), host), "--timeout allows for more"
+			return check.Unreachable, fmt.Sprintf("%s of %s: the time for it was over", e.request(), host), "--timeout allows for more"
 		}
-		return fault.Interrupted, fmt.Sprintf("%s of %s was interrupted", e.request(), host), ""
+		return check.Interrupted, fmt.Sprintf("%s of %s was interrupted", e.request(), host), ""
 	case Unavailable:
-		return fault.ProxmoxFailed, fmt.Sprintf("%s could not pass the request on: %d %s", host, e.Status, e.Reason),
+		return check.ProxmoxFailed, fmt.Sprintf("%s could not pass the request on: %d %s", host, e.Status, e.Reason),
 			"`systemctl status pvedaemon pveproxy pve-cluster` on the node shows what is down"
 	case Certificate:
 		message := fmt.Sprintf("the certificate of %s is not trusted: %s", host, e.Reason)
 		if e.Fingerprint != "" {
 			message += fmt.Sprintf("; its SHA-256 fingerprint is %s: compare with `pvenode cert info`", e.Fingerprint)
 		}
-		return fault.UnknownCertificate, message, e.advice
+		return check.UnknownCertificate, message, e.advice
 	case NotProxmox:
-		return fault.ProxmoxFailed, fmt.Sprintf("%s answers, but not as Proxmox VE does: %s", host, e.Reason), e.portHint()
+		return check.ProxmoxFailed, fmt.Sprintf("%s answers, but not as Proxmox VE does: %s", host, e.Reason), e.portHint()
 	case Redirected:
 		to := ""
 		if e.Location != "" {
 			to = " to " + e.Location
 		}
-		return fault.ProxmoxFailed, fmt.Sprintf("%s answers with a redirect%s (%d %s): not followed", host, to, e.Status, e.Reason),
+		return check.ProxmoxFailed, fmt.Sprintf("%s answers with a redirect%s (%d %s): not followed", host, to, e.Status, e.Reason),
 			"name the nodes themselves in proxmox.endpoints, each with its port"
 	case BadAnswer:
-		return fault.ProxmoxFailed, fmt.Sprintf("%s of %s got an answer that is of no use: %s", e.request(), host, e.Reason), e.portHint()
+		return check.ProxmoxFailed, fmt.Sprintf("%s of %s got an answer that is of no use: %s", e.request(), host, e.Reason), e.portHint()
 
 	case BadCredentials:
-		return fault.BadCredentials, fmt.Sprintf("%s refuses %s: %s", host, e.whose(), e.Reason), e.credentialHint()
+		return check.BadCredentials, fmt.Sprintf("%s refuses %s: %s", host, e.whose(), e.Reason), e.credentialHint()
 	case PermissionDenied:
-		return fault.PermissionDenied, e.lacking(), e.grantHint()
+		return check.PermissionDenied, e.lacking(), e.grantHint()
 
 	case Absent:
 		if !e.onRealms() {
-			return fault.ProxmoxFailed, fmt.Sprintf("%s: %s", host, e.Reason), "`proxmox-realm plan` shows what is missing"
+			return check.ProxmoxFailed, fmt.Sprintf("%s: %s", host, e.Reason), "`proxmox-realm plan` shows what is missing"
 		}
-		return fault.Conflict, fmt.Sprintf("%s: %s", host, e.Reason), "somebody removed it meanwhile: run again"
+		return check.Conflict, fmt.Sprintf("%s: %s", host, e.Reason), "somebody removed it meanwhile: run again"
 	case Exists:
-		return fault.Conflict, fmt.Sprintf("%s: %s", host, e.Reason), "somebody created it meanwhile: run again"
+		return check.Conflict, fmt.Sprintf("%s: %s", host, e.Reason), "somebody created it meanwhile: run again"
 	case StaleDigest:
-		return fault.Conflict, fmt.Sprintf("%s: the realms were changed since they were read", host), "run again"
+		return check.Conflict, fmt.Sprintf("%s: the realms were changed since they were read", host), "run again"
 	case LockTimeout:
-		return fault.LockTimeout, fmt.Sprintf("%s: someone else holds the lock of its configuration: %s", host, e.Reason), "try again in a minute"
+		return check.LockTimeout, fmt.Sprintf("%s: someone else holds the lock of its configuration: %s", host, e.Reason), "try again in a minute"
 	case NoQuorum:
-		return fault.NoQuorum, fmt.Sprintf("%s cannot write: %s", host, e.Reason), "`pvecm status` on a node shows which others are missing"
+		return check.NoQuorum, fmt.Sprintf("%s cannot write: %s", host, e.Reason), "`pvecm status` on a node shows which others are missing"
 	case Invalid:
-		return fault.Config, fmt.Sprintf("%s refuses %s", host, e.refusals()), e.keyHint()
+		return check.Config, fmt.Sprintf("%s refuses %s", host, e.refusals()), e.keyHint()
 	case WrongType:
-		return fault.WrongType, fmt.Sprintf("%s: %s", host, e.Reason), "name an OpenID Connect realm in realm.name"
+		return check.WrongType, fmt.Sprintf("%s: %s", host, e.Reason), "name an OpenID Connect realm in realm.name"
 
 	case IssuerUnreachable:
-		return fault.ProxmoxFailed, fmt.Sprintf("%s cannot fetch the issuer's discovery document or keys: %s", host, e.Reason),
+		return check.ProxmoxFailed, fmt.Sprintf("%s cannot fetch the issuer's discovery document or keys: %s", host, e.Reason),
 			"on the node, `curl -v` the issuer's URL with /.well-known/openid-configuration: look at its DNS, its CA store (`update-ca-certificates`) and http_proxy in /etc/pve/datacenter.cfg"
 	case IssuerMismatch:
-		return fault.ProxmoxFailed, fmt.Sprintf("the issuer calls itself %s, the realm has issuer-url %s", e.Found, e.Expected),
+		return check.ProxmoxFailed, fmt.Sprintf("the issuer calls itself %s, the realm has issuer-url %s", e.Found, e.Expected),
 			fmt.Sprintf("set realm.issuer_url to %s, exactly", e.Found)
 	case IssuerDocument:
-		return fault.ProxmoxFailed, fmt.Sprintf("%s cannot read the issuer's discovery document or keys: %s", host, e.Reason),
+		return check.ProxmoxFailed, fmt.Sprintf("%s cannot read the issuer's discovery document or keys: %s", host, e.Reason),
 			"`proxmox-realm probe` shows what the issuer answers"
 	case IssuerURL:
-		return fault.ProxmoxFailed, fmt.Sprintf("%s cannot use the realm's issuer-url: %s", host, e.Reason), "set realm.issuer_url to an https URL"
+		return check.ProxmoxFailed, fmt.Sprintf("%s cannot use the realm's issuer-url: %s", host, e.Reason), "set realm.issuer_url to an https URL"
 	case IssuerHung:
-		return fault.ProxmoxFailed, fmt.Sprintf("the issuer did not answer %s in 30 seconds, and one of the node's three workers stays blocked", host),
+		return check.ProxmoxFailed, fmt.Sprintf("the issuer did not answer %s in 30 seconds, and one of the node's three workers stays blocked", host),
 			"mend the way from the node to the issuer, then `systemctl restart pvedaemon` on the node"
 	case TooManyPending:
-		return fault.ProxmoxFailed, fmt.Sprintf("%s has a hundred logins of this realm under way, and takes no more", host), "they end after 10 minutes: try again then"
+		return check.ProxmoxFailed, fmt.Sprintf("%s has a hundred logins of this realm under way, and takes no more", host), "they end after 10 minutes: try again then"
 	case LoginRefused:
-		return fault.Internal, fmt.Sprintf("%s refuses the login: %s", host, e.Reason),
+		return check.Internal, fmt.Sprintf("%s refuses the login: %s", host, e.Reason),
 			"the reason is in the node's syslog alone: `journalctl -u pvedaemon --since -5min`"
 	}
 	if mute(e) {
-		return fault.ProxmoxFailed, fmt.Sprintf("%s of %s fails, and no reason came with it", e.request(), host),
+		return check.ProxmoxFailed, fmt.Sprintf("%s of %s fails, and no reason came with it", e.request(), host),
 			"a reverse proxy in front of Proxmox may drop what it says: name the node itself in proxmox.endpoints; `journalctl -u pvedaemon -u pveproxy` on the node may say more"
 	}
 	said := e.Reason
 	if e.Status != 500 { // which Proxmox gives for everything
 		said = fmt.Sprintf("%d %s", e.Status, e.Reason)
 	}
-	return fault.ProxmoxFailed, fmt.Sprintf("%s of %s fails: %s", e.request(), host, said),
+	return check.ProxmoxFailed, fmt.Sprintf("%s of %s fails: %s", e.request(), host, said),
 		"`journalctl -u pvedaemon -u pveproxy` on the node may say more"
 }
 
@@ -523,7 +522,7 @@ func joined(failures []*Error) error {
 		parts = append(parts, fmt.Sprintf("%s: %s", f.host(), f.Reason))
 	}
 	all := *last
-	all.fault = fault.New(last.fault.Code, "no endpoint of the cluster answers: %s", strings.Join(parts, "; ")).WithHint("%s", last.fault.Hint)
+	all.fault = check.Errorf(last.fault.Code, "no endpoint of the cluster answers: %s", strings.Join(parts, "; ")).Try(last.fault.Remedy...)
 	if all.Lost {
 		all.fault.Message += "; whether the change took effect is not known"
 	}

@@ -13,10 +13,8 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // The texts of Proxmox that no transcript holds, as its sources write them.
@@ -25,61 +23,61 @@ var texts = []struct {
 	method, path string
 	said         string
 	kind         pve.Kind
-	code         fault.Code
+	code         check.Code
 }{
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout", pve.LockTimeout, fault.LockTimeout},
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: error with cfs lock 'file-domains_cfg': got lock request timeout", pve.LockTimeout, fault.LockTimeout},
-	{500, "DELETE", "/access/domains/authelia", "delete auth server failed: can't lock file '/var/lock/pve-domains.lck' - got timeout", pve.LockTimeout, fault.LockTimeout},
-	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: got lock timeout - aborting command", pve.LockTimeout, fault.LockTimeout},
-	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: no quorum!", pve.NoQuorum, fault.NoQuorum},
-	{500, "POST", "/access/domains", "cluster not ready - no quorum?", pve.NoQuorum, fault.NoQuorum},
-	{500, "POST", "/access/domains", "add auth server failed: unable to open file '/etc/pve/domains.cfg.tmp.123' - Permission denied", pve.NoQuorum, fault.NoQuorum},
-	{500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://auth.example.com` (expected `https://auth.example.com/`)", pve.IssuerMismatch, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Failed to parse server response", pve.IssuerDocument, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Server returned invalid response: no", pve.IssuerDocument, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Validation error: unsupported", pve.IssuerDocument, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "relative URL without a base", pve.IssuerURL, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Failed to parse URL", pve.IssuerURL, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "empty host", pve.IssuerURL, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid port number", pve.IssuerURL, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid international domain name", pve.IssuerURL, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid domain character", pve.IssuerURL, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid IPv4 address", pve.IssuerURL, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Request failed", pve.IssuerUnreachable, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "too many pending openid auth request", pve.TooManyPending, fault.ProxmoxFailed},
-	{596, "POST", "/access/openid/auth-url", "Connection timed out", pve.IssuerHung, fault.ProxmoxFailed},
-	{595, "POST", "/access/openid/auth-url", "Connection refused", pve.Unavailable, fault.ProxmoxFailed},
-	{500, "POST", "/access/openid/login", "authentication failure", pve.LoginRefused, fault.Internal},
-	{500, "POST", "/access/openid/auth-url", "wrong realm type (ldap != openid)", pve.WrongType, fault.WrongType},
-	{500, "GET", "/access/domains/authelia", "Request failed", pve.Failed, fault.ProxmoxFailed},
-	{595, "GET", "/access/domains/authelia", "Connection refused", pve.Unavailable, fault.ProxmoxFailed},
-	{596, "GET", "/access/domains/authelia", "Connection timed out", pve.Unavailable, fault.ProxmoxFailed},
-	{599, "PUT", "/access/domains/authelia", "Too many redirections", pve.Unavailable, fault.ProxmoxFailed},
-	{500, "GET", "/access/users/john@authelia", "no such user ('john@authelia')", pve.Absent, fault.ProxmoxFailed},
-	{500, "GET", "/access/users/john@authelia", "user 'john@authelia' does not exist", pve.Absent, fault.ProxmoxFailed},
-	{500, "GET", "/access/permissions", "user 'john@authelia' does not exist", pve.Absent, fault.ProxmoxFailed},
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: type check ('boolean') failed - got 'x'", pve.Invalid, fault.Config},
-	{401, "GET", "/version", "permission denied - invalid PVE ticket", pve.BadCredentials, fault.BadCredentials},
-	{401, "PUT", "/access/domains/authelia", "Permission denied - invalid csrf token", pve.BadCredentials, fault.BadCredentials},
-	{403, "PUT", "/access/domains/authelia", "Permission check failed (user != root@pam)", pve.PermissionDenied, fault.PermissionDenied},
-	{404, "GET", "/version", "Not Found", pve.NotProxmox, fault.ProxmoxFailed},
-	{429, "GET", "/version", "Too Many Requests", pve.Failed, fault.ProxmoxFailed},
-	{503, "GET", "/version", "Service Unavailable", pve.Failed, fault.ProxmoxFailed},
-	{500, "GET", "/access/domains/authelia", "got no worker upid - start worker failed", pve.Failed, fault.ProxmoxFailed},
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: unable to parse: the comment says domain 'x", pve.Failed, fault.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout", pve.LockTimeout, check.LockTimeout},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: error with cfs lock 'file-domains_cfg': got lock request timeout", pve.LockTimeout, check.LockTimeout},
+	{500, "DELETE", "/access/domains/authelia", "delete auth server failed: can't lock file '/var/lock/pve-domains.lck' - got timeout", pve.LockTimeout, check.LockTimeout},
+	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: got lock timeout - aborting command", pve.LockTimeout, check.LockTimeout},
+	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: no quorum!", pve.NoQuorum, check.NoQuorum},
+	{500, "POST", "/access/domains", "cluster not ready - no quorum?", pve.NoQuorum, check.NoQuorum},
+	{500, "POST", "/access/domains", "add auth server failed: unable to open file '/etc/pve/domains.cfg.tmp.123' - Permission denied", pve.NoQuorum, check.NoQuorum},
+	{500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://auth.example.com` (expected `https://auth.example.com/`)", pve.IssuerMismatch, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Failed to parse server response", pve.IssuerDocument, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Server returned invalid response: no", pve.IssuerDocument, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Validation error: unsupported", pve.IssuerDocument, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "relative URL without a base", pve.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Failed to parse URL", pve.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "empty host", pve.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid port number", pve.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid international domain name", pve.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid domain character", pve.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "invalid IPv4 address", pve.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Request failed", pve.IssuerUnreachable, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "too many pending openid auth request", pve.TooManyPending, check.ProxmoxFailed},
+	{596, "POST", "/access/openid/auth-url", "Connection timed out", pve.IssuerHung, check.ProxmoxFailed},
+	{595, "POST", "/access/openid/auth-url", "Connection refused", pve.Unavailable, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/login", "authentication failure", pve.LoginRefused, check.Internal},
+	{500, "POST", "/access/openid/auth-url", "wrong realm type (ldap != openid)", pve.WrongType, check.WrongType},
+	{500, "GET", "/access/domains/authelia", "Request failed", pve.Failed, check.ProxmoxFailed},
+	{595, "GET", "/access/domains/authelia", "Connection refused", pve.Unavailable, check.ProxmoxFailed},
+	{596, "GET", "/access/domains/authelia", "Connection timed out", pve.Unavailable, check.ProxmoxFailed},
+	{599, "PUT", "/access/domains/authelia", "Too many redirections", pve.Unavailable, check.ProxmoxFailed},
+	{500, "GET", "/access/users/john@authelia", "no such user ('john@authelia')", pve.Absent, check.ProxmoxFailed},
+	{500, "GET", "/access/users/john@authelia", "user 'john@authelia' does not exist", pve.Absent, check.ProxmoxFailed},
+	{500, "GET", "/access/permissions", "user 'john@authelia' does not exist", pve.Absent, check.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: type check ('boolean') failed - got 'x'", pve.Invalid, check.Config},
+	{401, "GET", "/version", "permission denied - invalid PVE ticket", pve.BadCredentials, check.BadCredentials},
+	{401, "PUT", "/access/domains/authelia", "Permission denied - invalid csrf token", pve.BadCredentials, check.BadCredentials},
+	{403, "PUT", "/access/domains/authelia", "Permission check failed (user != root@pam)", pve.PermissionDenied, check.PermissionDenied},
+	{404, "GET", "/version", "Not Found", pve.NotProxmox, check.ProxmoxFailed},
+	{429, "GET", "/version", "Too Many Requests", pve.Failed, check.ProxmoxFailed},
+	{503, "GET", "/version", "Service Unavailable", pve.Failed, check.ProxmoxFailed},
+	{500, "GET", "/access/domains/authelia", "got no worker upid - start worker failed", pve.Failed, check.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: unable to parse: the comment says domain 'x", pve.Failed, check.ProxmoxFailed},
 }
 
 func TestTexts(t *testing.T) {
 	for _, tt := range texts {
 		e := pve.Classify(tt.status, tt.method, tt.path, tt.said, nil, check.NewCleaner())
-		if e.Kind != tt.kind || fault.CodeOf(e) != tt.code {
-			t.Errorf("%d %s: kind %s, code %s; want %s, %s", tt.status, tt.said, e.Kind, fault.CodeOf(e), tt.kind, tt.code)
+		if e.Kind != tt.kind || check.CodeOf(e) != tt.code {
+			t.Errorf("%d %s: kind %s, code %s; want %s, %s", tt.status, tt.said, e.Kind, check.CodeOf(e), tt.kind, tt.code)
 		}
 	}
 	e := pve.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
-	var f *fault.Error
-	if e.Found != "https://a.example" || e.Expected != "https://a.example/" || !errors.As(e, &f) || f.Hint != "set realm.issuer_url to https://a.example, exactly" {
-		t.Errorf("mismatch: %q, %q, %q", e.Found, e.Expected, f.Hint)
+	var f *check.Error
+	if e.Found != "https://a.example" || e.Expected != "https://a.example/" || !errors.As(e, &f) || f.Remedy.String() != "set realm.issuer_url to https://a.example, exactly" {
+		t.Errorf("mismatch: %q, %q, %q", e.Found, e.Expected, f.Remedy.String())
 	}
 }
 
@@ -122,18 +120,18 @@ func matches(r pve.Rule, path, said string) bool {
 func TestMessagesHaveOneStyle(t *testing.T) {
 	for _, tt := range texts {
 		e := pve.Classify(tt.status, tt.method, tt.path, tt.said, nil, nil)
-		var f *fault.Error
+		var f *check.Error
 		if !errors.As(e, &f) {
 			t.Fatal("no fault")
 		}
-		if f.Hint == "" && tt.kind != pve.Invalid {
+		if f.Remedy.String() == "" && tt.kind != pve.Invalid {
 			t.Errorf("%s: no hint", tt.said)
 		}
-		if strings.HasSuffix(f.Hint, ".") {
-			t.Errorf("hint %q", f.Hint)
+		if strings.HasSuffix(f.Remedy.String(), ".") {
+			t.Errorf("hint %q", f.Remedy.String())
 		}
-		if first, _ := utf8.DecodeRuneInString(f.Hint); unicode.IsUpper(first) && !strings.HasPrefix(f.Hint, "Proxmox") {
-			t.Errorf("hint %q", f.Hint)
+		if first, _ := utf8.DecodeRuneInString(f.Remedy.String()); unicode.IsUpper(first) && !strings.HasPrefix(f.Remedy.String(), "Proxmox") {
+			t.Errorf("hint %q", f.Remedy.String())
 		}
 	}
 }
@@ -142,7 +140,7 @@ func TestMessagesHaveOneStyle(t *testing.T) {
 func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		held := rapid.StringMatching(`[A-Za-z0-9]{16,40}`).Draw(t, "secret")
-		c := check.NewCleaner(secret.New(held))
+		c := check.NewCleaner(check.NewSecret(held))
 		junk := rapid.SampledFrom([]string{
 			"%s", "Permission check failed (/access/%s, %s|Sys.Audit)", "Validation error: unexpected issuer URI `%s` (expected `%s`)",
 			"add auth server failed: unexpected property '%s'", "domain '%s' does not exist", "\x1b[31m%s\x00\xff", "got lock request timeout %s",
@@ -178,16 +176,16 @@ func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 		}
 		raw, _ := json.Marshal(e)
 		out.Write(raw)
-		var f *fault.Error
+		var f *check.Error
 		if !errors.As(err, &f) || f.Message == "" {
 			t.Fatal("no fault")
 		}
-		out.WriteString(f.Message + f.Hint)
+		out.WriteString(f.Message + f.Remedy.String())
 		slog.New(slog.NewTextHandler(&out, nil)).Info("m", "err", err)
 		if strings.Contains(out.String(), held) {
 			t.Fatalf("shows the secret: %s", out.String())
 		}
-		for _, text := range []string{f.Message, f.Hint, e.Reason} {
+		for _, text := range []string{f.Message, f.Remedy.String(), e.Reason} {
 			if strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text) {
 				t.Fatalf("not printable: %q", text)
 			}

@@ -11,7 +11,6 @@ import (
 	"github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/secret"
 )
 
 // Send makes any request as the client makes its own.
@@ -70,7 +69,7 @@ func Classify(status int, method, path, said string, fields map[string]string, c
 
 // Over returns a client over something else than a network.
 func Over(trip func(*http.Request) (*http.Response, error)) *Client {
-	c, err := New(Options{Endpoints: []string{"https://pve.example.com:8006"}, Token: secret.New("a@pve!b=cccccccc")})
+	c, err := New(Options{Endpoints: []string{"https://pve.example.com:8006"}, Token: check.NewSecret("a@pve!b=cccccccc")})
 	if err != nil {
 		panic(err)
 	}

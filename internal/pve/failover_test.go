@@ -13,9 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"proxmox-realm/internal/check"
+
 	"go.uber.org/goleak"
 
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
 )
@@ -93,7 +94,7 @@ func TestWritesFollowTheRead(t *testing.T) {
 	}
 	third.close()
 	err := c.Delete(t.Context(), "authelia")
-	if fault.CodeOf(err) != fault.Unreachable || errors.Is(err, realm.ErrLost) {
+	if check.CodeOf(err) != check.Unreachable || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)
 	}
 	for _, n := range []*node{first, second, third} {
@@ -116,7 +117,7 @@ func TestPreferAndViews(t *testing.T) {
 	if c.Stats().Requests != 1 {
 		t.Errorf("a view's requests count: %+v", c.Stats())
 	}
-	if _, err := c.On("https://elsewhere.example:8006").Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.Config {
+	if _, err := c.On("https://elsewhere.example:8006").Realm(t.Context(), "authelia"); check.CodeOf(err) != check.Config {
 		t.Errorf("the token goes to endpoints of the configuration alone: %v", err)
 	}
 	if other := connect(t, func(o *pve.Options) { o.Prefer = "https://elsewhere.example:8006" }, a, b); other.Endpoint() != a.URL {
@@ -132,7 +133,7 @@ func TestTimeout(t *testing.T) {
 	c := connect(t, func(o *pve.Options) { o.Timeout = 100 * time.Millisecond }, n)
 	_, err := c.Realm(t.Context(), "authelia")
 	var e *pve.Error
-	if !errors.As(err, &e) || e.Kind != pve.TimedOut || fault.CodeOf(err) != fault.Unreachable {
+	if !errors.As(err, &e) || e.Kind != pve.TimedOut || check.CodeOf(err) != check.Unreachable {
 		t.Errorf("%v", err)
 	}
 	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "not known") {
@@ -155,18 +156,18 @@ func TestInterruption(t *testing.T) {
 	var err error
 	done.Go(func() { err = c.Delete(ctx, "authelia") })
 	<-arrived
-	cancel(fault.New(fault.Terminated, "terminated"))
+	cancel(check.Errorf(check.Terminated, "terminated"))
 	done.Wait()
-	if !errors.Is(err, realm.ErrLost) || !errors.Is(err, context.Canceled) || fault.CodeOf(err) != fault.Terminated {
-		t.Errorf("%v (%s)", err, fault.CodeOf(err))
+	if !errors.Is(err, realm.ErrLost) || !errors.Is(err, context.Canceled) || check.CodeOf(err) != check.Terminated {
+		t.Errorf("%v (%s)", err, check.CodeOf(err))
 	}
 	if _, err := c.Realm(ctx, "authelia"); !errors.Is(err, context.Canceled) || errors.Is(err, realm.ErrLost) || len(n.seen()) != 1 {
 		t.Errorf("%v", err)
 	}
 	late, stop := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer stop()
-	if err := c.Delete(late, "authelia"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, realm.ErrLost) || fault.CodeOf(err) != fault.Unreachable {
-		t.Errorf("%v (%s)", err, fault.CodeOf(err))
+	if err := c.Delete(late, "authelia"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, realm.ErrLost) || check.CodeOf(err) != check.Unreachable {
+		t.Errorf("%v (%s)", err, check.CodeOf(err))
 	}
 }
 
@@ -207,8 +208,8 @@ func TestConnectionsThatCannotBeMade(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c := connect(t, func(o *pve.Options) { o.Endpoints = []string{tt.endpoint}; o.Timeout = 20 * time.Second })
 			err := c.Delete(t.Context(), "authelia")
-			var f *fault.Error
-			if !errors.As(err, &f) || f.Code != fault.Unreachable || errors.Is(err, realm.ErrLost) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Hint, tt.hint) {
+			var f *check.Error
+			if !errors.As(err, &f) || f.Code != check.Unreachable || errors.Is(err, realm.ErrLost) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Remedy.String(), tt.hint) {
 				t.Errorf("%v; %+v", err, f)
 			}
 		})
@@ -299,8 +300,8 @@ func TestProxy(t *testing.T) {
 	refused := connect(t, nil, n)
 	refused.SetProxy(proxy("407 Proxy Authentication Required"))
 	err := refused.Delete(t.Context(), "authelia")
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Code != fault.Unreachable || !strings.Contains(f.Message, "refuses to connect: 407 Proxy Authentication Required") || !strings.Contains(f.Hint, "NO_PROXY") || errors.Is(err, realm.ErrLost) {
+	var f *check.Error
+	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.Contains(f.Message, "refuses to connect: 407 Proxy Authentication Required") || !strings.Contains(f.Remedy.String(), "NO_PROXY") || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)
 	}
 	away := connect(t, nil, n)

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	lab "proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 func startLab(t *testing.T, o lab.Options) *lab.Server {
@@ -28,7 +28,7 @@ func startLab(t *testing.T, o lab.Options) *lab.Server {
 func toLab(t *testing.T, s *lab.Server, token string, change func(*pve.Options)) *pve.Client {
 	t.Helper()
 	return connect(t, func(o *pve.Options) {
-		o.Endpoints, o.CA, o.Token = []string{s.URL()}, s.CertificatePEM(), secret.New(s.Token(token))
+		o.Endpoints, o.CA, o.Token = []string{s.URL()}, s.CertificatePEM(), check.NewSecret(s.Token(token))
 		if change != nil {
 			change(o)
 		}
@@ -50,11 +50,11 @@ func TestLifeOfARealm(t *testing.T) {
 	if read().Exists {
 		t.Fatal("there already")
 	}
-	create := plan(t, realm.Current{}, realm.Values{realm.ClientKey: realm.Key(secret.New("key-number-one"))})
+	create := plan(t, realm.Current{}, realm.Values{realm.ClientKey: realm.Key(check.NewSecret("key-number-one"))})
 	if err := c.Create(t.Context(), create); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Create(t.Context(), create); !errors.Is(err, realm.ErrConflict) || fault.CodeOf(err) != fault.Conflict {
+	if err := c.Create(t.Context(), create); !errors.Is(err, realm.ErrConflict) || check.CodeOf(err) != check.Conflict {
 		t.Errorf("created twice: %v", err)
 	}
 	first := read()
@@ -105,26 +105,26 @@ func TestPrivileges(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		token     string
-		reads     fault.Code
-		writes    fault.Code
+		reads     check.Code
+		writes    check.Code
 		seesUsers bool
 	}{
 		{lab.TokenRoot, "", "", true},
 		{lab.TokenRealmAllocate, "", "", false},
-		{lab.TokenSysAudit, "", fault.PermissionDenied, false},
-		{lab.TokenNoPrivilege, fault.PermissionDenied, fault.PermissionDenied, false},
-		{lab.TokenPrivsepWithoutACL, fault.PermissionDenied, fault.PermissionDenied, false},
+		{lab.TokenSysAudit, "", check.PermissionDenied, false},
+		{lab.TokenNoPrivilege, check.PermissionDenied, check.PermissionDenied, false},
+		{lab.TokenPrivsepWithoutACL, check.PermissionDenied, check.PermissionDenied, false},
 	} {
 		c := toLab(t, s, tt.token, nil)
 		current, err := c.Realm(t.Context(), "authelia")
-		if err != nil && fault.CodeOf(err) != tt.reads || err == nil && tt.reads != "" {
+		if err != nil && check.CodeOf(err) != tt.reads || err == nil && tt.reads != "" {
 			t.Errorf("%s reads: %v", tt.token, err)
 		}
 		if err != nil {
 			current = stored(t, storedRealm)
 		}
 		err = c.Update(t.Context(), "authelia", plan(t, current, realm.Values{realm.Comment: realm.Text("by " + tt.token)}))
-		if err != nil && fault.CodeOf(err) != tt.writes || err == nil && tt.writes != "" {
+		if err != nil && check.CodeOf(err) != tt.writes || err == nil && tt.writes != "" {
 			t.Errorf("%s writes: %v", tt.token, err)
 		}
 		users, _, err := c.Users(t.Context(), "pve")
@@ -135,9 +135,9 @@ func TestPrivileges(t *testing.T) {
 			t.Errorf("%s: %v, %v", tt.token, held, err)
 		}
 	}
-	wrong := toLab(t, s, lab.TokenRoot, func(o *pve.Options) { o.Token = secret.New(s.Token(lab.TokenRoot) + "x") })
+	wrong := toLab(t, s, lab.TokenRoot, func(o *pve.Options) { o.Token = check.NewSecret(s.Token(lab.TokenRoot) + "x") })
 	s.Reset()
-	if _, err := wrong.Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.BadCredentials || len(s.Requests()) != 1 {
+	if _, err := wrong.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials || len(s.Requests()) != 1 {
 		t.Errorf("%v, %d requests", err, len(s.Requests()))
 	}
 }
@@ -184,7 +184,7 @@ func TestLateDelete(t *testing.T) {
 	s.Reset()
 	c := toLab(t, s, lab.TokenRealmAllocate, func(o *pve.Options) { o.Timeout = 200 * time.Millisecond })
 	err := c.Delete(t.Context(), "authelia")
-	if !errors.Is(err, realm.ErrLost) || fault.CodeOf(err) != fault.Unreachable {
+	if !errors.Is(err, realm.ErrLost) || check.CodeOf(err) != check.Unreachable {
 		t.Fatalf("%v", err)
 	}
 	if _, there := s.Realm("authelia"); !there {
@@ -230,12 +230,12 @@ func TestLockAndQuorum(t *testing.T) {
 	s := startLab(t, lab.Options{LockTimeout: time.Millisecond})
 	c := toLab(t, s, lab.TokenRealmAllocate, nil)
 	release := s.HoldLock()
-	if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); fault.CodeOf(err) != fault.LockTimeout || errors.Is(err, realm.ErrLost) {
+	if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); check.CodeOf(err) != check.LockTimeout || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)
 	}
 	release()
 	s.SetQuorum(false)
-	if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); fault.CodeOf(err) != fault.NoQuorum {
+	if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); check.CodeOf(err) != check.NoQuorum {
 		t.Errorf("%v", err)
 	}
 	s.SetQuorum(true)
@@ -249,29 +249,29 @@ func TestTicketsOfTheLab(t *testing.T) {
 	for _, name := range []string{lab.UserAdmin, lab.UserTOTP} {
 		user := s.User(name)
 		as := func(o *pve.Options) {
-			o.Token, o.Username, o.Password = secret.Secret{}, user.Username, secret.New(user.Password)
+			o.Token, o.Username, o.Password = check.Secret{}, user.Username, check.NewSecret(user.Password)
 			if user.TOTPSecret != "" {
-				o.OTP = secret.New(s.TOTP(name))
+				o.OTP = check.NewSecret(s.TOTP(name))
 			}
 		}
 		c := toLab(t, s, lab.TokenRoot, as)
-		if _, err := c.Realm(t.Context(), "authelia"); err != nil && fault.CodeOf(err) != fault.PermissionDenied {
+		if _, err := c.Realm(t.Context(), "authelia"); err != nil && check.CodeOf(err) != check.PermissionDenied {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); err != nil && fault.CodeOf(err) != fault.PermissionDenied && fault.CodeOf(err) != fault.Conflict {
+		if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); err != nil && check.CodeOf(err) != check.PermissionDenied && check.CodeOf(err) != check.Conflict {
 			t.Errorf("%s writes: %v", name, err)
 		}
-		wrong := toLab(t, s, lab.TokenRoot, func(o *pve.Options) { as(o); o.Password = secret.New("wrong-password") })
-		if _, err := wrong.Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.BadCredentials {
+		wrong := toLab(t, s, lab.TokenRoot, func(o *pve.Options) { as(o); o.Password = check.NewSecret("wrong-password") })
+		if _, err := wrong.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials {
 			t.Errorf("%s with a wrong password: %v", name, err)
 		}
 	}
 	user := s.User(lab.UserTOTP)
 	without := toLab(t, s, lab.TokenRoot, func(o *pve.Options) {
-		o.Token, o.Username, o.Password = secret.Secret{}, user.Username, secret.New(user.Password)
+		o.Token, o.Username, o.Password = check.Secret{}, user.Username, check.NewSecret(user.Password)
 	})
-	var f *fault.Error
-	if _, err := without.Realm(t.Context(), "authelia"); !errors.As(err, &f) || f.Code != fault.BadCredentials || !strings.Contains(f.Hint, "proxmox.otp") {
+	var f *check.Error
+	if _, err := without.Realm(t.Context(), "authelia"); !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), "proxmox.otp") {
 		t.Errorf("%v", err)
 	}
 }

@@ -24,7 +24,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/pve"
-	"proxmox-realm/internal/secret"
 )
 
 // node is a listener that writes the answers which a test gives it, byte for byte: net/http's server cannot set a
@@ -233,7 +232,7 @@ const (
 func connect(t *testing.T, change func(*pve.Options), nodes ...*node) *pve.Client {
 	t.Helper()
 	o := pve.Options{
-		Token: secret.New(tokenID + "=" + tokenSecret), CA: authorityFile(), Timeout: time.Minute, Cleaner: check.NewCleaner(),
+		Token: check.NewSecret(tokenID + "=" + tokenSecret), CA: authorityFile(), Timeout: time.Minute, Cleaner: check.NewCleaner(),
 	}
 	for _, n := range nodes {
 		o.Endpoints = append(o.Endpoints, n.URL)

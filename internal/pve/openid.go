@@ -8,9 +8,9 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/luthermonson/go-proxmox"
+	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/secret"
+	"github.com/luthermonson/go-proxmox"
 )
 
 // AuthURL is the authorization URL that Proxmox made for a login (OpenID Connect Core 3.1.2.1, RFC 7636).
@@ -87,8 +87,8 @@ func (c *Client) parseAuthURL(raw string) (AuthURL, error) {
 type Session struct {
 	Endpoint string // the node that completed it
 	Username string // user@realm
-	Ticket   secret.Secret
-	CSRF     secret.Secret
+	Ticket   check.Secret
+	CSRF     check.Secret
 	Cap      map[string]map[string]bool // privileges by area, as the web interface uses them
 }
 
@@ -96,7 +96,7 @@ type Session struct {
 // made the authorization URL: use [Client.On] with [AuthURL].Endpoint. No credentials are sent. Any refusal is an [Error]
 // of [LoginRefused]: the reason is in that node's syslog alone.
 func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Session, error) {
-	c.cleaner.Hold(secret.New(code))
+	c.cleaner.Hold(check.NewSecret(code))
 	var answer *proxmox.OpenIDLoginResponse
 	endpoint, err := c.call(ctx, once, nobody{}, realmLimit, func(ctx context.Context, api *proxmox.Client) (err error) {
 		answer, err = api.OpenIDLogin(ctx, code, state, redirectURL)
@@ -107,7 +107,7 @@ func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Se
 	}
 	s := Session{
 		Endpoint: endpoint, Username: c.cleaner.Clean(answer.Username),
-		Ticket: secret.New(answer.Ticket), CSRF: secret.New(answer.CSRFPreventionToken), Cap: map[string]map[string]bool{},
+		Ticket: check.NewSecret(answer.Ticket), CSRF: check.NewSecret(answer.CSRFPreventionToken), Cap: map[string]map[string]bool{},
 	}
 	c.cleaner.Hold(s.Ticket, s.CSRF)
 	if !printable(answer.Ticket) || !printable(answer.CSRFPreventionToken) || answer.Ticket == "" || answer.Username == "" {

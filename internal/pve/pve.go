@@ -22,8 +22,6 @@ import (
 	"github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
 )
 
 // Options say how to reach one cluster and as whom. Exactly one of Token and Username is set.
@@ -34,12 +32,12 @@ type Options struct {
 	Prefer string
 
 	// Token is an API token, complete: user@realm!id=secret.
-	Token secret.Secret
+	Token check.Secret
 	// Username (user@realm), Password and, where the user has one as second factor, OTP (a TOTP code) log in for a
 	// ticket with the first request. The ticket is renewed within its two hours; a code serves once.
 	Username string
-	Password secret.Secret
-	OTP      secret.Secret
+	Password check.Secret
+	OTP      check.Secret
 
 	// CA is a PEM file of certificates that replaces the system's CAs.
 	CA []byte
@@ -85,7 +83,7 @@ type link struct {
 	last string // the endpoint to try first
 }
 
-// New checks the options and makes a client; it sends nothing. Its errors are *[fault.Error] with [fault.Config].
+// New checks the options and makes a client; it sends nothing. Its errors are *[check.Error] with [check.Config].
 func New(o Options) (*Client, error) {
 	endpoints, err := origins(o.Endpoints)
 	if err != nil {
@@ -140,7 +138,7 @@ func (c *Client) Endpoints() []string { return slices.Clone(c.endpoints) }
 func (c *Client) Identity() string { return c.auth.identity() }
 
 // On returns a view of the client that talks to one of its endpoints alone, and shares all else with it.
-// Where the endpoint is not among them, every request of the view is a [fault.Config] error.
+// Where the endpoint is not among them, every request of the view is a [check.Config] error.
 func (c *Client) On(endpoint string) *Client {
 	view := *c
 	view.endpoints = nil
@@ -210,7 +208,7 @@ const (
 func (c *Client) call(ctx context.Context, m mode, auth authenticator, limit int64, send func(context.Context, *proxmox.Client) error) (string, error) {
 	order := c.order()
 	if len(order) == 0 {
-		return "", fault.New(fault.Config, "the endpoint is not one of this cluster").WithHint("name it in proxmox.endpoints")
+		return "", check.Errorf(check.Config, "the endpoint is not one of this cluster").Try(check.Advise("name it in proxmox.endpoints"))
 	}
 	var failures []*Error
 	for _, endpoint := range order {
@@ -304,7 +302,7 @@ func (c *Client) order() []string {
 
 func origins(endpoints []string) ([]string, error) {
 	if len(endpoints) == 0 {
-		return nil, fault.New(fault.Config, "no endpoint of Proxmox is given").WithHint("set proxmox.endpoints, or --endpoint")
+		return nil, check.Errorf(check.Config, "no endpoint of Proxmox is given").Try(check.Advise("set proxmox.endpoints, or --endpoint"))
 	}
 	var out []string
 	for _, e := range endpoints {
@@ -324,11 +322,11 @@ func origin(endpoint string) (string, error) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "":
-		return "", fault.New(fault.Config, "an endpoint is not a URL").WithHint("%s", hint)
+		return "", check.Errorf(check.Config, "an endpoint is not a URL").Try(check.Advise("%s", hint))
 	case u.Scheme != "https":
-		return "", fault.New(fault.Config, "the endpoint %s is not https: Proxmox would redirect plain http, after the token was sent", u.Host).WithHint("%s", hint)
+		return "", check.Errorf(check.Config, "the endpoint %s is not https: Proxmox would redirect plain http, after the token was sent", u.Host).Try(check.Advise("%s", hint))
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return "", fault.New(fault.Config, "the endpoint %s is more than scheme, host and port", u.Host).WithHint("%s", hint)
+		return "", check.Errorf(check.Config, "the endpoint %s is more than scheme, host and port", u.Host).Try(check.Advise("%s", hint))
 	}
 	return "https://" + strings.Replace(strings.ToLower(u.Host), "%", "%25", 1), nil // a zone (RFC 6874), which u.Host holds decoded
 }

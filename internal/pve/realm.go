@@ -11,11 +11,11 @@ import (
 	"strings"
 	"unicode"
 
+	"proxmox-realm/internal/check"
+
 	"github.com/luthermonson/go-proxmox"
 
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // Realm reads a realm (GET /access/domains/{realm}). One that does not exist is the zero Current and no error.
@@ -72,7 +72,7 @@ func (c *Client) Create(ctx context.Context, p realm.Params) error {
 	if fields["type"] == realm.Type {
 		for _, required := range []realm.Property{realm.IssuerURL, realm.ClientID} {
 			if _, ok := fields[string(required)]; !ok {
-				return fault.New(fault.Config, "a realm cannot be created without %s", required)
+				return check.Errorf(check.Config, "a realm cannot be created without %s", required)
 			}
 		}
 	}
@@ -94,14 +94,14 @@ func (c *Client) Update(ctx context.Context, name string, p realm.Params) error 
 	}
 	fields := p.Reveal()
 	if digest, _ := fields["digest"].(string); digest == "" {
-		return fault.New(fault.Internal, "an update of realm %s without a digest could overwrite what others changed: not sent", name)
+		return check.Errorf(check.Internal, "an update of realm %s without a digest could overwrite what others changed: not sent", name)
 	}
 	if len(fields) == 1 {
-		return fault.New(fault.Internal, "an update of realm %s that changes nothing: not sent", name)
+		return check.Errorf(check.Internal, "an update of realm %s that changes nothing: not sent", name)
 	}
 	for _, fixed := range []string{"type", string(realm.UsernameClaim)} {
 		if _, ok := fields[fixed]; ok {
-			return fault.New(fault.Internal, "an update of realm %s cannot set %s: not sent", name, fixed)
+			return check.Errorf(check.Internal, "an update of realm %s cannot set %s: not sent", name, fixed)
 		}
 	}
 	if err := c.sendable(fields); err != nil {
@@ -170,7 +170,7 @@ func (c *Client) write(ctx context.Context, send func(context.Context, *proxmox.
 
 func domainPath(name string) (string, error) {
 	if err := realm.ValidateName(name); err != nil {
-		return "", fault.New(fault.Config, "the name of a realm %s", err).WithHint("correct realm.name")
+		return "", check.Errorf(check.Config, "the name of a realm %s", err).Try(check.Advise("correct realm.name"))
 	}
 	return "/access/domains/" + url.PathEscape(name), nil
 }
@@ -180,26 +180,26 @@ func domainPath(name string) (string, error) {
 func (c *Client) sendable(fields map[string]any) error {
 	for name, value := range fields {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			return fault.New(fault.Internal, "a parameter with white space or control characters in its name: not sent")
+			return check.Errorf(check.Internal, "a parameter with white space or control characters in its name: not sent")
 		}
 		written, isText := value.(string)
 		switch value.(type) {
 		case string, bool, int, int64, float64, json.Number:
 		default:
-			return fault.New(fault.Internal, "%s is neither text, number nor boolean: not sent", c.cleaner.Clean(name))
+			return check.Errorf(check.Internal, "%s is neither text, number nor boolean: not sent", c.cleaner.Clean(name))
 		}
 		if !isText {
 			continue
 		}
 		property := realm.Property(name)
 		if d, _ := property.Definition(); d.Required && strings.TrimSpace(written) == "" {
-			return fault.New(fault.Config, "an empty %s makes the realm vanish and blocks every other: not sent", name).WithHint("set realm.%s", d.Key)
+			return check.Errorf(check.Config, "an empty %s makes the realm vanish and blocks every other: not sent", name).Try(check.Advise("set realm.%s", d.Key))
 		}
 		if property != realm.Comment && strings.ContainsFunc(written, unicode.IsControl) {
-			return fault.New(fault.Config, "%s holds control characters: not sent", c.cleaner.Clean(name))
+			return check.Errorf(check.Config, "%s holds control characters: not sent", c.cleaner.Clean(name))
 		}
 		if property == realm.ClientKey {
-			c.cleaner.Hold(secret.New(written))
+			c.cleaner.Hold(check.NewSecret(written))
 		}
 		if name == "delete" {
 			if err := removable(written); err != nil {
@@ -217,11 +217,11 @@ func removable(list string) error {
 	for _, name := range names {
 		d, known := realm.Property(name).Definition()
 		if known && (d.Required || d.CreateOnly) || name == "type" {
-			return fault.New(fault.Config, "removing %s would break the realm: not sent", name).WithHint("take it out of realm.unset")
+			return check.Errorf(check.Config, "removing %s would break the realm: not sent", name).Try(check.Advise("take it out of realm.unset"))
 		}
 	}
 	if len(names) == 0 {
-		return fault.New(fault.Internal, "nothing to remove: not sent")
+		return check.Errorf(check.Internal, "nothing to remove: not sent")
 	}
 	return nil
 }

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"unicode"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // A read costs one handshake and one request; the next one, one request more.
@@ -26,7 +26,7 @@ func TestReadingARealmIsOneHandshakeAndOneRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	login := got.Values.Login("authelia")
-	if !got.Exists || got.Type != "openid" || got.Digest != "<digest 1>" || login.ClientID != "proxmox" || !login.ClientKey.Equal(secret.New("insecure_secret")) || !login.Autocreate {
+	if !got.Exists || got.Type != "openid" || got.Digest != "<digest 1>" || login.ClientID != "proxmox" || !login.ClientKey.Equal(check.NewSecret("insecure_secret")) || !login.Autocreate {
 		t.Errorf("%+v", got)
 	}
 	if s := c.Stats(); s.Requests != 1 || s.Handshakes != 1 {
@@ -175,7 +175,7 @@ func TestWrites(t *testing.T) {
 		want   map[string]any
 	}{
 		{"create", func(c *pve.Client) error {
-			return c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.Autocreate: realm.Bool(true), realm.ClientKey: realm.Key(secret.New("k<&>key"))}))
+			return c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.Autocreate: realm.Bool(true), realm.ClientKey: realm.Key(check.NewSecret("k<&>key"))}))
 		}, "POST", "/api2/json/access/domains", map[string]any{
 			"realm": "authelia", "type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox", "client-key": "k<&>key",
 			"autocreate": float64(1), "username-claim": "preferred_username", "scopes": "openid profile email",
@@ -229,7 +229,7 @@ func TestWhatIsNeverSent(t *testing.T) {
 		{"empty issuer", update(storedRealm, realm.Values{realm.IssuerURL: realm.Text("")})},
 		{"blank client id", update(storedRealm, realm.Values{realm.ClientID: realm.Text("  ")})},
 		{"line feed in a value", update(storedRealm, realm.Values{realm.Scopes: realm.Text("openid\n\tclient-id evil")})},
-		{"line feed in the key", update(storedRealm, realm.Values{realm.ClientKey: realm.Key(secret.New("abc\ndef"))})},
+		{"line feed in the key", update(storedRealm, realm.Values{realm.ClientKey: realm.Key(check.NewSecret("abc\ndef"))})},
 		{"removal of the claim", update(storedRealm, nil, realm.UsernameClaim)},
 		{"removal of the issuer", func() error {
 			return c.Update(t.Context(), "authelia", realm.Diff(realm.Spec{
@@ -253,7 +253,7 @@ func TestWhatIsNeverSent(t *testing.T) {
 	} {
 		if err := tt.run(); err == nil {
 			t.Errorf("%s: no error", tt.name)
-		} else if code := fault.CodeOf(err); code != fault.Config && code != fault.Internal {
+		} else if code := check.CodeOf(err); code != check.Config && code != check.Internal {
 			t.Errorf("%s: %v (%s)", tt.name, err, code)
 		}
 	}
@@ -332,7 +332,7 @@ func TestVersion(t *testing.T) {
 		}
 	}
 	n := start(t, func(*call) answer { return ok(`{"version":"new"}`) })
-	if _, err := connect(t, nil, n).Version(t.Context()); fault.CodeOf(err) != fault.ProxmoxFailed {
+	if _, err := connect(t, nil, n).Version(t.Context()); check.CodeOf(err) != check.ProxmoxFailed {
 		t.Errorf("%v", err)
 	}
 }

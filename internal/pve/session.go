@@ -12,8 +12,6 @@ import (
 	"github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
 )
 
 // authenticator gives the credentials of a request.
@@ -31,18 +29,18 @@ type askTicket func(ctx context.Context, body map[string]string, answer *json.Ra
 func (o Options) authenticator(c *check.Cleaner) (authenticator, error) {
 	switch {
 	case o.Token.IsSet() && o.Username != "":
-		return nil, fault.New(fault.Config, "an API token and a username are given: one of them is enough").WithHint("keep proxmox.token")
+		return nil, check.Errorf(check.Config, "an API token and a username are given: one of them is enough").Try(check.Advise("keep proxmox.token"))
 	case o.Token.IsSet():
 		return parseToken(o.Token, c)
 	case o.Username == "":
-		return nil, fault.New(fault.Config, "no credentials for Proxmox are given").WithHint("set proxmox.token_file, or proxmox.username; `proxmox-realm bootstrap` prints the pveum lines that make a token")
+		return nil, check.Errorf(check.Config, "no credentials for Proxmox are given").Try(check.Advise("set proxmox.token_file, or proxmox.username; `proxmox-realm bootstrap` prints the pveum lines that make a token"))
 	}
 	user, realmName, found := cutLast(o.Username)
 	if !found || user == "" || realmName == "" || strings.Contains(o.Username, "!") || !printable(o.Username) {
-		return nil, fault.New(fault.Config, "proxmox.username is not of the form user@realm").WithHint("such as root@pam")
+		return nil, check.Errorf(check.Config, "proxmox.username is not of the form user@realm").Try(check.Advise("such as root@pam"))
 	}
 	if !o.Password.IsSet() || o.Password.Reveal() == "" {
-		return nil, fault.New(fault.Config, "the password of %s is not given", c.Clean(o.Username)).WithHint("set proxmox.password_file")
+		return nil, check.Errorf(check.Config, "the password of %s is not given", c.Clean(o.Username)).Try(check.Advise("set proxmox.password_file"))
 	}
 	c.Hold(o.Password, o.OTP)
 	return &login{username: o.Username, password: o.Password, otp: o.OTP, cleaner: c, now: time.Now, turn: make(chan struct{}, 1)}, nil
@@ -51,20 +49,20 @@ func (o Options) authenticator(c *check.Cleaner) (authenticator, error) {
 // token is an API token.
 type token struct {
 	id     string
-	secret secret.Secret
+	secret check.Secret
 }
 
 // parseToken reads user@realm!id=secret (PVE::APIServer, PVEAPIToken).
-func parseToken(s secret.Secret, c *check.Cleaner) (token, error) {
+func parseToken(s check.Secret, c *check.Cleaner) (token, error) {
 	c.Hold(s)
 	id, value, found := strings.Cut(s.Reveal(), "=")
 	user, name, separated := strings.Cut(id, "!")
 	at := strings.LastIndex(user, "@")
 	if !found || !separated || name == "" || value == "" || at < 1 || at == len(user)-1 || !printable(id) || !printable(value) {
-		return token{}, fault.New(fault.Config, "the API token is not of the form user@realm!id=secret").
-			WithHint("`pveum user token add` prints full-tokenid and value: join them with =, without a prefix or quotation marks")
+		return token{}, check.Errorf(check.Config, "the API token is not of the form user@realm!id=secret").
+			Try(check.Advise("`pveum user token add` prints full-tokenid and value: join them with =, without a prefix or quotation marks"))
 	}
-	t := token{id: id, secret: secret.New(value)}
+	t := token{id: id, secret: check.NewSecret(value)}
 	c.Hold(t.secret)
 	return t, nil
 }
@@ -114,7 +112,7 @@ const (
 // login is a user with a password, and the ticket that it got with it.
 type login struct {
 	username      string
-	password, otp secret.Secret
+	password, otp check.Secret
 	cleaner       *check.Cleaner
 	now           func() time.Time
 
@@ -160,8 +158,8 @@ func (l *login) ensure(ctx context.Context, ask askTicket) error {
 	case l.current != nil && age >= 0 && age < ticketValid:
 		return l.renew(ctx, ask)
 	case l.usedOTP:
-		return fault.New(fault.BadCredentials, "the session of %s is over, and its one-time code served already", l.username).
-			WithHint("for what runs longer than two hours use an API token: proxmox.token_file")
+		return check.Errorf(check.BadCredentials, "the session of %s is over, and its one-time code served already", l.username).
+			Try(check.Advise("for what runs longer than two hours use an API token: proxmox.token_file"))
 	}
 	return l.begin(ctx, ask)
 }
@@ -186,11 +184,11 @@ func (l *login) post(ctx context.Context, ask askTicket, body map[string]string)
 		code := strings.Join(strings.Fields(l.otp.Reveal()), "")
 		switch {
 		case code == "":
-			return l.denied(fault.New(fault.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).
-				WithHint("set proxmox.otp to a code of this moment, or use an API token, which needs none: proxmox.token_file"))
+			return l.denied(check.Errorf(check.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).
+				Try(check.Advise("set proxmox.otp to a code of this moment, or use an API token, which needs none: proxmox.token_file")))
 		case !totp(string(answer.Ticket)):
-			return l.denied(fault.New(fault.BadCredentials, "the second factor of %s is not a one-time code (TOTP), which is the only one that works here", l.username).
-				WithHint("use an API token, which needs none: proxmox.token_file"))
+			return l.denied(check.Errorf(check.BadCredentials, "the second factor of %s is not a one-time code (TOTP), which is the only one that works here", l.username).
+				Try(check.Advise("use an API token, which needs none: proxmox.token_file")))
 		}
 		answer, err = l.ticket(ctx, ask, map[string]string{
 			"username": l.username, "password": "totp:" + code, "tfa-challenge": string(answer.Ticket),
@@ -202,9 +200,9 @@ func (l *login) post(ctx context.Context, ask askTicket, body map[string]string)
 		}
 	}
 	if answer.Ticket == "" || answer.CSRF == "" || truth(answer.NeedTFA) || !printable(string(answer.Ticket)) || !printable(string(answer.CSRF)) {
-		return fault.New(fault.ProxmoxFailed, "the login of %s got an answer without a ticket", l.username)
+		return check.Errorf(check.ProxmoxFailed, "the login of %s got an answer without a ticket", l.username)
 	}
-	s := Session{Username: l.username, Ticket: secret.New(string(answer.Ticket)), CSRF: secret.New(string(answer.CSRF))}
+	s := Session{Username: l.username, Ticket: check.NewSecret(string(answer.Ticket)), CSRF: check.NewSecret(string(answer.CSRF))}
 	l.cleaner.Hold(s.Ticket, s.CSRF)
 	l.current, l.since = &s, l.now()
 	return nil
@@ -224,15 +222,15 @@ func (l *login) ticket(ctx context.Context, ask askTicket, body map[string]strin
 	}
 	var answer ticketAnswer
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return ticketAnswer{}, fault.New(fault.ProxmoxFailed, "the login of %s got an answer that is of no use", l.username)
+		return ticketAnswer{}, check.Errorf(check.ProxmoxFailed, "the login of %s got an answer that is of no use", l.username)
 	}
-	l.cleaner.Hold(secret.New(string(answer.Ticket)), secret.New(string(answer.CSRF)))
+	l.cleaner.Hold(check.NewSecret(string(answer.Ticket)), check.NewSecret(string(answer.CSRF)))
 	return answer, nil
 }
 
 // denied remembers a refusal, so that it is not asked for again.
 func (l *login) denied(err error) error {
-	if fault.CodeOf(err) == fault.BadCredentials {
+	if check.CodeOf(err) == check.BadCredentials {
 		l.current, l.denial = nil, err
 	}
 	return err

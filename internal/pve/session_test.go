@@ -12,10 +12,8 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 const (
@@ -71,9 +69,9 @@ func (g *gate) ticket() answer {
 
 func asUser(otp string) func(*pve.Options) {
 	return func(o *pve.Options) {
-		o.Token, o.Username, o.Password = secret.Secret{}, "admin@pve", secret.New(password)
+		o.Token, o.Username, o.Password = check.Secret{}, "admin@pve", check.NewSecret(password)
 		if otp != "" {
-			o.OTP = secret.New(otp)
+			o.OTP = check.NewSecret(otp)
 		}
 	}
 }
@@ -124,8 +122,8 @@ func TestSecondFactor(t *testing.T) {
 		c := connect(t, asUser(tt.otp), n)
 		for range 3 { // refused once is refused: the node counts
 			_, err := c.Realm(t.Context(), "authelia")
-			var f *fault.Error
-			if !errors.As(err, &f) || f.Code != fault.BadCredentials || !strings.Contains(f.Hint, tt.hint) {
+			var f *check.Error
+			if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), tt.hint) {
 				t.Errorf("%s: %v; %+v", tt.name, err, f)
 			}
 		}
@@ -140,7 +138,7 @@ func TestRefusedPasswordIsAskedForOnce(t *testing.T) {
 	n, other := start(t, g.handle), start(t, g.handle)
 	c := connect(t, asUser(""), n, other)
 	for range 3 {
-		if _, err := c.Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.BadCredentials {
+		if _, err := c.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials {
 			t.Errorf("%v", err)
 		}
 	}
@@ -175,7 +173,7 @@ func TestTicketsAreRenewed(t *testing.T) {
 
 	// A node that takes the ticket no more is believed, and the next request begins anew.
 	g.tickets++
-	if _, err := c.Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.BadCredentials {
+	if _, err := c.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials {
 		t.Errorf("%v", err)
 	}
 	step(0, 6)
@@ -197,8 +195,8 @@ func TestOneTimeCodeServesOnce(t *testing.T) {
 	now = now.Add(3 * time.Hour)
 	before := len(n.seen())
 	_, err := c.Realm(t.Context(), "authelia")
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Code != fault.BadCredentials || !strings.Contains(f.Hint, "token") || len(n.seen()) != before {
+	var f *check.Error
+	if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), "token") || len(n.seen()) != before {
 		t.Errorf("%v", err)
 	}
 }
@@ -229,7 +227,7 @@ func TestLoginAnswersThatAreOfNoUse(t *testing.T) {
 		if data == `{"ticket":{},"CSRFPreventionToken":[]}` {
 			continue // odd, but tickets as far as anybody can tell
 		}
-		if fault.CodeOf(err) != fault.ProxmoxFailed {
+		if check.CodeOf(err) != check.ProxmoxFailed {
 			t.Errorf("%s: %v", data, err)
 		}
 	}
@@ -268,7 +266,7 @@ func TestAuthURLAndLogin(t *testing.T) {
 		t.Errorf("sent %v", body)
 	}
 	s, err := c.Login(t.Context(), a.State, "code-1234", "https://pve.example.com:8006")
-	if err != nil || s.Username != "john@authelia" || !s.Cap["vms"]["VM.Audit"] || s.Endpoint != n.URL || !s.Ticket.Equal(secret.New("PVE:john@authelia:65::sig")) {
+	if err != nil || s.Username != "john@authelia" || !s.Cap["vms"]["VM.Audit"] || s.Endpoint != n.URL || !s.Ticket.Equal(check.NewSecret("PVE:john@authelia:65::sig")) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if c.As(s).Identity() != "john@authelia" || c.Identity() != tokenID {
@@ -325,7 +323,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.ClientKey: realm.Key(secret.New("the-client-key"))}))
+	err = c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.ClientKey: realm.Key(check.NewSecret("the-client-key"))}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -339,7 +337,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		t.Errorf("says nothing: %s", log.String())
 	}
 	for _, held := range []string{password, "the-client-key", "PVE:admin@pve:00000001::c2ln"} {
-		if cleaner.Clean("x"+held+"x") != "x"+secret.Mask+"x" {
+		if cleaner.Clean("x"+held+"x") != "x"+check.Mask+"x" {
 			t.Errorf("the cleaner does not know %q", held)
 		}
 	}
@@ -358,7 +356,7 @@ func TestEchoedSecretsAreCleaned(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := c.Delete(t.Context(), "authelia")
-	if err == nil || strings.Contains(err.Error(), "insecure_secret") || strings.Contains(err.Error(), tokenSecret) || !strings.Contains(err.Error(), secret.Mask) {
+	if err == nil || strings.Contains(err.Error(), "insecure_secret") || strings.Contains(err.Error(), tokenSecret) || !strings.Contains(err.Error(), check.Mask) {
 		t.Errorf("%v", err)
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
 )
@@ -75,60 +76,60 @@ func (r recorded) older() answer {
 // refusals are what every recorded answer outside 2xx is.
 var refusals = map[string]struct {
 	kind pve.Kind
-	code fault.Code
+	code check.Code
 }{
-	"version-anonymous":         {pve.BadCredentials, fault.BadCredentials},
-	"version-wrong-secret":      {pve.BadCredentials, fault.BadCredentials},
-	"create-anonymous":          {pve.BadCredentials, fault.BadCredentials},
-	"read-wrong-secret":         {pve.BadCredentials, fault.BadCredentials},
-	"read-malformed-token":      {pve.BadCredentials, fault.BadCredentials},
-	"users-anonymous":           {pve.BadCredentials, fault.BadCredentials},
-	"read-missing":              {pve.Absent, fault.Conflict},
-	"update-missing":            {pve.Absent, fault.Conflict},
-	"delete-missing":            {pve.Absent, fault.Conflict},
-	"auth-url-missing":          {pve.Absent, fault.ProxmoxFailed},
-	"read-missing-no-privilege": {pve.PermissionDenied, fault.PermissionDenied},
-	"create-no-privilege":       {pve.PermissionDenied, fault.PermissionDenied},
-	"create-auditor":            {pve.PermissionDenied, fault.PermissionDenied},
-	"read-privsep":              {pve.PermissionDenied, fault.PermissionDenied},
-	"update-auditor":            {pve.PermissionDenied, fault.PermissionDenied},
-	"delete-auditor":            {pve.PermissionDenied, fault.PermissionDenied},
-	"user-as-auditor":           {pve.PermissionDenied, fault.PermissionDenied},
-	"create-without-issuer":     {pve.Invalid, fault.Config},
-	"create-without-client-id":  {pve.Invalid, fault.Config},
-	"create-without-type":       {pve.Invalid, fault.Config},
-	"create-unknown-property":   {pve.UnknownProperty, fault.UnknownProperty},
-	"create-capital-realm":      {pve.UnknownProperty, fault.UnknownProperty},
-	"create-verify":             {pve.UnknownProperty, fault.UnknownProperty},
-	"create-autocreate-yes":     {pve.Invalid, fault.Config},
-	"create-bad-realm":          {pve.Invalid, fault.Config},
-	"create-long-issuer":        {pve.Invalid, fault.Config},
-	"create-bad-groups-claim":   {pve.Invalid, fault.Config},
-	"create-empty-groups-claim": {pve.Invalid, fault.Config},
-	"create-pam":                {pve.Exists, fault.Conflict},
-	"create-type-oidc":          {pve.Invalid, fault.Config},
-	"create-comment-null":       {pve.Invalid, fault.Config},
-	"create-broken-json":        {pve.Failed, fault.ProxmoxFailed},
-	"create-text-plain":         {pve.Failed, fault.ProxmoxFailed},
-	"create-again":              {pve.Exists, fault.Conflict},
-	"update-stale-digest":       {pve.StaleDigest, fault.Conflict},
-	"update-nothing":            {pve.Failed, fault.ProxmoxFailed},
-	"update-only-digest":        {pve.Failed, fault.ProxmoxFailed},
+	"version-anonymous":         {pve.BadCredentials, check.BadCredentials},
+	"version-wrong-secret":      {pve.BadCredentials, check.BadCredentials},
+	"create-anonymous":          {pve.BadCredentials, check.BadCredentials},
+	"read-wrong-secret":         {pve.BadCredentials, check.BadCredentials},
+	"read-malformed-token":      {pve.BadCredentials, check.BadCredentials},
+	"users-anonymous":           {pve.BadCredentials, check.BadCredentials},
+	"read-missing":              {pve.Absent, check.Conflict},
+	"update-missing":            {pve.Absent, check.Conflict},
+	"delete-missing":            {pve.Absent, check.Conflict},
+	"auth-url-missing":          {pve.Absent, check.ProxmoxFailed},
+	"read-missing-no-privilege": {pve.PermissionDenied, check.PermissionDenied},
+	"create-no-privilege":       {pve.PermissionDenied, check.PermissionDenied},
+	"create-auditor":            {pve.PermissionDenied, check.PermissionDenied},
+	"read-privsep":              {pve.PermissionDenied, check.PermissionDenied},
+	"update-auditor":            {pve.PermissionDenied, check.PermissionDenied},
+	"delete-auditor":            {pve.PermissionDenied, check.PermissionDenied},
+	"user-as-auditor":           {pve.PermissionDenied, check.PermissionDenied},
+	"create-without-issuer":     {pve.Invalid, check.Config},
+	"create-without-client-id":  {pve.Invalid, check.Config},
+	"create-without-type":       {pve.Invalid, check.Config},
+	"create-unknown-property":   {pve.UnknownProperty, check.UnknownProperty},
+	"create-capital-realm":      {pve.UnknownProperty, check.UnknownProperty},
+	"create-verify":             {pve.UnknownProperty, check.UnknownProperty},
+	"create-autocreate-yes":     {pve.Invalid, check.Config},
+	"create-bad-realm":          {pve.Invalid, check.Config},
+	"create-long-issuer":        {pve.Invalid, check.Config},
+	"create-bad-groups-claim":   {pve.Invalid, check.Config},
+	"create-empty-groups-claim": {pve.Invalid, check.Config},
+	"create-pam":                {pve.Exists, check.Conflict},
+	"create-type-oidc":          {pve.Invalid, check.Config},
+	"create-comment-null":       {pve.Invalid, check.Config},
+	"create-broken-json":        {pve.Failed, check.ProxmoxFailed},
+	"create-text-plain":         {pve.Failed, check.ProxmoxFailed},
+	"create-again":              {pve.Exists, check.Conflict},
+	"update-stale-digest":       {pve.StaleDigest, check.Conflict},
+	"update-nothing":            {pve.Failed, check.ProxmoxFailed},
+	"update-only-digest":        {pve.Failed, check.ProxmoxFailed},
 	"update-username-claim-same": {
-		pve.UnknownProperty, fault.UnknownProperty,
+		pve.UnknownProperty, check.UnknownProperty,
 	},
-	"update-type":            {pve.UnknownProperty, fault.UnknownProperty},
-	"update-realm-other":     {pve.Invalid, fault.Config},
-	"update-groups":          {pve.Invalid, fault.Config},
-	"delete-option-bad-name": {pve.Invalid, fault.Config},
-	"delete-option-required": {pve.Invalid, fault.Config},
-	"delete-with-body":       {pve.Failed, fault.ProxmoxFailed},
-	"auth-url-pam":           {pve.WrongType, fault.WrongType},
-	"auth-url-long":          {pve.Invalid, fault.Config},
-	"auth-url-unreachable":   {pve.IssuerUnreachable, fault.ProxmoxFailed},
-	"login-bad-state":        {pve.LoginRefused, fault.Internal},
-	"unknown-path":           {pve.Failed, fault.ProxmoxFailed},
-	"head":                   {pve.Failed, fault.ProxmoxFailed},
+	"update-type":            {pve.UnknownProperty, check.UnknownProperty},
+	"update-realm-other":     {pve.Invalid, check.Config},
+	"update-groups":          {pve.Invalid, check.Config},
+	"delete-option-bad-name": {pve.Invalid, check.Config},
+	"delete-option-required": {pve.Invalid, check.Config},
+	"delete-with-body":       {pve.Failed, check.ProxmoxFailed},
+	"auth-url-pam":           {pve.WrongType, check.WrongType},
+	"auth-url-long":          {pve.Invalid, check.Config},
+	"auth-url-unreachable":   {pve.IssuerUnreachable, check.ProxmoxFailed},
+	"login-bad-state":        {pve.LoginRefused, check.Internal},
+	"unknown-path":           {pve.Failed, check.ProxmoxFailed},
+	"head":                   {pve.Failed, check.ProxmoxFailed},
 }
 
 // Every recorded answer is what it is, on nodes that repeat the message in the body and on those that do not.
@@ -163,8 +164,8 @@ func TestTranscripts(t *testing.T) {
 				t.Errorf("%s: no error of ours: %v", r.ID, err)
 				continue
 			}
-			if e.Kind != want.kind || fault.CodeOf(err) != want.code || e.Status != r.Response.Status {
-				t.Errorf("%s: kind %s, code %s, status %d, want %s, %s, %d", r.ID, e.Kind, fault.CodeOf(err), e.Status, want.kind, want.code, r.Response.Status)
+			if e.Kind != want.kind || check.CodeOf(err) != want.code || e.Status != r.Response.Status {
+				t.Errorf("%s: kind %s, code %s, status %d, want %s, %s, %d", r.ID, e.Kind, check.CodeOf(err), e.Status, want.kind, want.code, r.Response.Status)
 			}
 			conflict := r.Method != http.MethodPost && want.kind == pve.Absent || want.kind == pve.StaleDigest || want.kind == pve.Exists
 			if errors.Is(err, realm.ErrConflict) != conflict {
@@ -215,16 +216,16 @@ func TestDetailsOfRecordedRefusals(t *testing.T) {
 	if e.DeniedPath != "/access/realm" || !slices.Equal(e.Privileges, []string{"Realm.Allocate"}) {
 		t.Errorf("privilege: %q %q", e.DeniedPath, e.Privileges)
 	}
-	var f *fault.Error
-	if !errors.As(e, &f) || !strings.Contains(f.Hint, "pveum acl modify /access/realm --tokens 'realmadm@pve!agent' --roles RealmAdmin") ||
-		!strings.Contains(f.Hint, "--users realmadm@pve") {
-		t.Errorf("the hint must name the pveum line for token and user: %q", f.Hint)
+	var f *check.Error
+	if !errors.As(e, &f) || !strings.Contains(f.Remedy.String(), "pveum acl modify /access/realm --tokens 'realmadm@pve!agent' --roles RealmAdmin") ||
+		!strings.Contains(f.Remedy.String(), "--users realmadm@pve") {
+		t.Errorf("the hint must name the pveum line for token and user: %q", f.Remedy.String())
 	}
 	if e := ask("read-missing-no-privilege"); !slices.Equal(e.Privileges, []string{"Realm.Allocate", "Sys.Audit"}) {
 		t.Errorf("alternatives: %q", e.Privileges)
 	}
-	if e := ask("user-as-auditor"); !errors.As(e, &f) || !strings.Contains(f.Hint, "/access/groups") {
-		t.Errorf("users: %q", f.Hint)
+	if e := ask("user-as-auditor"); !errors.As(e, &f) || !strings.Contains(f.Remedy.String(), "/access/groups") {
+		t.Errorf("users: %q", f.Remedy.String())
 	}
 
 	for id, want := range map[string][]realm.Property{
@@ -239,7 +240,7 @@ func TestDetailsOfRecordedRefusals(t *testing.T) {
 	if len(e.Fields) != 2 || e.Fields["acr-values"] != "value does not match the regex pattern" {
 		t.Errorf("fields: %q", e.Fields)
 	}
-	if !errors.As(e, &f) || !strings.Contains(f.Hint, "realm.acr_values, realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
-		t.Errorf("invalid: %q, %q", f.Message, f.Hint)
+	if !errors.As(e, &f) || !strings.Contains(f.Remedy.String(), "realm.acr_values, realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
+		t.Errorf("invalid: %q, %q", f.Message, f.Remedy.String())
 	}
 }

@@ -16,21 +16,21 @@ import (
 	"syscall"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
 )
 
 // trust returns what makes a node's certificate believed.
 func (o Options) trust() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(len(o.Endpoints) + 1)}
 	if o.Insecure && (len(o.CA) > 0 || len(o.Fingerprints) > 0) {
-		return nil, fault.New(fault.Config, "proxmox.insecure trusts any certificate, so a CA or fingerprints beside it mean nothing").
-			WithHint("remove proxmox.insecure")
+		return nil, check.Errorf(check.Config, "proxmox.insecure trusts any certificate, so a CA or fingerprints beside it mean nothing").
+			Try(check.Advise("remove proxmox.insecure"))
 	}
 	if len(o.CA) > 0 {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(o.CA) {
-			return nil, fault.New(fault.Config, "the CA file holds no certificate in PEM").
-				WithHint("copy /etc/pve/pve-root-ca.pem from a node, and name the copy in proxmox.ca_file")
+			return nil, check.Errorf(check.Config, "the CA file holds no certificate in PEM").
+				Try(check.Advise("copy /etc/pve/pve-root-ca.pem from a node, and name the copy in proxmox.ca_file"))
 		}
 	}
 	pins, err := parsePins(o.Fingerprints)
@@ -66,8 +66,8 @@ func parsePins(fingerprints []string) ([][sha256.Size]byte, error) {
 		digits = strings.ReplaceAll(digits, ":", "")
 		raw, err := hex.DecodeString(digits)
 		if err != nil || len(raw) != sha256.Size {
-			return nil, fault.New(fault.Config, "fingerprint %d is not a SHA-256 fingerprint: 32 bytes in hexadecimal", i+1).
-				WithHint("`pvenode cert info` prints it on the node")
+			return nil, check.Errorf(check.Config, "fingerprint %d is not a SHA-256 fingerprint: 32 bytes in hexadecimal", i+1).
+				Try(check.Advise("`pvenode cert info` prints it on the node"))
 		}
 		pins = append(pins, [sha256.Size]byte(raw))
 	}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/pve"
-	"proxmox-realm/internal/secret"
 )
 
 func colons(hex string) string {
@@ -62,12 +62,12 @@ func TestTrust(t *testing.T) {
 				return
 			}
 			var e *pve.Error
-			var f *fault.Error
-			if !errors.As(err, &e) || !errors.As(err, &f) || e.Kind != pve.Certificate || f.Code != fault.UnknownCertificate {
+			var f *check.Error
+			if !errors.As(err, &e) || !errors.As(err, &f) || e.Kind != pve.Certificate || f.Code != check.UnknownCertificate {
 				t.Fatalf("%v", err)
 			}
-			if e.Fingerprint != colons(pinOf(tt.cert)) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, e.Fingerprint+": compare with `pvenode cert info`") || f.Hint == "" {
-				t.Errorf("%s; %s", f.Message, f.Hint)
+			if e.Fingerprint != colons(pinOf(tt.cert)) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, e.Fingerprint+": compare with `pvenode cert info`") || f.Remedy.String() == "" {
+				t.Errorf("%s; %s", f.Message, f.Remedy.String())
 			}
 			if len(n.seen()) != 0 || len(other.seen()) != 0 {
 				t.Error("a request was sent, or another node asked in silence")
@@ -93,7 +93,7 @@ func TestPinHoldsOnResumption(t *testing.T) {
 
 func TestOptionsThatAreRefused(t *testing.T) {
 	good := func() pve.Options {
-		return pve.Options{Endpoints: []string{"https://pve1.example.com:8006"}, Token: secret.New(tokenID + "=" + tokenSecret)}
+		return pve.Options{Endpoints: []string{"https://pve1.example.com:8006"}, Token: check.NewSecret(tokenID + "=" + tokenSecret)}
 	}
 	for name, change := range map[string]func(*pve.Options){
 		"no endpoint":             func(o *pve.Options) { o.Endpoints = nil },
@@ -106,30 +106,30 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		"short fingerprint":       func(o *pve.Options) { o.Fingerprints = []string{"AB:CD"} },
 		"SHA-1":                   func(o *pve.Options) { o.Fingerprints = []string{strings.Repeat("AB", 20)} },
 		"insecure and CA":         func(o *pve.Options) { o.Insecure, o.CA = true, authorityFile() },
-		"no credentials":          func(o *pve.Options) { o.Token = secret.Secret{} },
-		"token and user":          func(o *pve.Options) { o.Username, o.Password = "root@pam", secret.New(tokenSecret) },
-		"token without id":        func(o *pve.Options) { o.Token = secret.New("root@pam=" + tokenSecret) },
-		"token without realm":     func(o *pve.Options) { o.Token = secret.New("root!x=" + tokenSecret) },
-		"token without secret":    func(o *pve.Options) { o.Token = secret.New("root@pam!x=") },
-		"token with a prefix":     func(o *pve.Options) { o.Token = secret.New("PVEAPIToken= root@pam!x=" + tokenSecret) },
-		"token with a colon":      func(o *pve.Options) { o.Token = secret.New("root@pam!x:" + tokenSecret) },
-		"token of two lines":      func(o *pve.Options) { o.Token = secret.New("root@pam!x=" + tokenSecret + "\nX: y") },
-		"quoted token":            func(o *pve.Options) { o.Token = secret.New(`"root@pam!x=` + tokenSecret + `"`) },
-		"empty token":             func(o *pve.Options) { o.Token = secret.New("") },
+		"no credentials":          func(o *pve.Options) { o.Token = check.Secret{} },
+		"token and user":          func(o *pve.Options) { o.Username, o.Password = "root@pam", check.NewSecret(tokenSecret) },
+		"token without id":        func(o *pve.Options) { o.Token = check.NewSecret("root@pam=" + tokenSecret) },
+		"token without realm":     func(o *pve.Options) { o.Token = check.NewSecret("root!x=" + tokenSecret) },
+		"token without secret":    func(o *pve.Options) { o.Token = check.NewSecret("root@pam!x=") },
+		"token with a prefix":     func(o *pve.Options) { o.Token = check.NewSecret("PVEAPIToken= root@pam!x=" + tokenSecret) },
+		"token with a colon":      func(o *pve.Options) { o.Token = check.NewSecret("root@pam!x:" + tokenSecret) },
+		"token of two lines":      func(o *pve.Options) { o.Token = check.NewSecret("root@pam!x=" + tokenSecret + "\nX: y") },
+		"quoted token":            func(o *pve.Options) { o.Token = check.NewSecret(`"root@pam!x=` + tokenSecret + `"`) },
+		"empty token":             func(o *pve.Options) { o.Token = check.NewSecret("") },
 		"user without realm": func(o *pve.Options) {
-			o.Token, o.Username, o.Password = secret.Secret{}, "root", secret.New(tokenSecret)
+			o.Token, o.Username, o.Password = check.Secret{}, "root", check.NewSecret(tokenSecret)
 		},
-		"user without password": func(o *pve.Options) { o.Token, o.Username = secret.Secret{}, "root@pam" },
+		"user without password": func(o *pve.Options) { o.Token, o.Username = check.Secret{}, "root@pam" },
 	} {
 		o := good()
 		change(&o)
 		c, err := pve.New(o)
-		var f *fault.Error
-		if c != nil || !errors.As(err, &f) || f.Code != fault.Config || f.Hint == "" {
+		var f *check.Error
+		if c != nil || !errors.As(err, &f) || f.Code != check.Config || f.Remedy.String() == "" {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if strings.Contains(f.Message+f.Hint, tokenSecret) {
+		if strings.Contains(f.Message+f.Remedy.String(), tokenSecret) {
 			t.Errorf("%s: shows the secret", name)
 		}
 	}
@@ -157,26 +157,26 @@ func TestWhatIsNoHTTP(t *testing.T) {
 		}
 	}()
 	c, err := pve.New(pve.Options{
-		Endpoints: []string{"https://" + listener.Addr().String()}, CA: authorityFile(), Token: secret.New(tokenID + "=" + tokenSecret),
+		Endpoints: []string{"https://" + listener.Addr().String()}, CA: authorityFile(), Token: check.NewSecret(tokenID + "=" + tokenSecret),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	_, err = c.Realm(t.Context(), "authelia")
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Code != fault.Unreachable || !strings.HasSuffix(f.Message, "no HTTP that could be read") || !strings.Contains(f.Hint, "proxmox.endpoints") {
+	var f *check.Error
+	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.HasSuffix(f.Message, "no HTTP that could be read") || !strings.Contains(f.Remedy.String(), "proxmox.endpoints") {
 		t.Errorf("%+v", f)
 	}
 }
 
 func TestAnAddressWithAZone(t *testing.T) {
-	c, err := pve.New(pve.Options{Endpoints: []string{"https://[fe80::1%25LO]:1"}, Token: secret.New(tokenID + "=" + tokenSecret)})
+	c, err := pve.New(pve.Options{Endpoints: []string{"https://[fe80::1%25LO]:1"}, Token: check.NewSecret(tokenID + "=" + tokenSecret)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err = c.Realm(t.Context(), "authelia"); fault.CodeOf(err) != fault.Unreachable {
+	if _, err = c.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.Unreachable {
 		t.Errorf("%v", err)
 	}
 }

@@ -31,12 +31,12 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool) check.Check {
 	case allocate:
 		return check.Passed(id, "%s may read and write realms", c.Identity()).Because("Realm.Allocate on %s", realmPath).Took(took)
 	case write:
-		return check.Failed(id, "run on a node: "+strings.Join(Grant(c.Identity(), realmPath, "Realm.Allocate"), "; "),
+		return check.Failed(id, check.Remedy{check.OnNode("%s", strings.Join(Grant(c.Identity(), realmPath, "Realm.Allocate"), "; "))},
 			"%s may not write realms", c.Identity()).Because("Realm.Allocate on %s is missing", realmPath).Took(took)
 	case audit:
 		return check.Passed(id, "%s may read realms, which is all that is needed now", c.Identity()).Because("Sys.Audit on %s", realmPath).Took(took)
 	}
-	return check.Failed(id, "run on a node: "+strings.Join(Grant(c.Identity(), realmPath, "Sys.Audit"), "; "),
+	return check.Failed(id, check.Remedy{check.OnNode("%s", strings.Join(Grant(c.Identity(), realmPath, "Sys.Audit"), "; "))},
 		"%s may not read realms", c.Identity()).Because("neither Realm.Allocate nor Sys.Audit on %s", realmPath).Took(took)
 }
 
@@ -52,7 +52,7 @@ func (c *Client) CheckDiscovery(ctx context.Context, login realm.Login, redirect
 	node := c.Endpoint()
 	if err == nil {
 		if wrong := unexpected(made, login, redirectURL); len(wrong) > 0 {
-			return check.Failed(id, "run apply, then verify again; where it stays so, the node answers from an old configuration: look at pvedaemon there",
+			return check.Failed(id, check.Remedy{check.Advise("run apply, then verify again; where it stays so, the node answers from an old configuration: look at pvedaemon there")},
 				"the authorization URL of %s is not the one that the realm should produce", node).
 				Because("%s", strings.Join(wrong, "; ")).Took(took), false
 		}
@@ -94,7 +94,7 @@ func (c *Client) CheckDiscovery(ctx context.Context, login realm.Login, redirect
 	default:
 		return check.Skipped(id, "%s could not be asked: %v", node, err).Took(took), false
 	}
-	return check.Failed(id, hint, "%s", summary).Because("%s", failure.Reason).Took(took), failure.Kind == IssuerHung
+	return check.Failed(id, check.Advice(hint), "%s", summary).Because("%s", failure.Reason).Took(took), failure.Kind == IssuerHung
 }
 
 func wellKnown(issuerURL string) string {
@@ -142,7 +142,7 @@ func (c *Client) CheckUsers(ctx context.Context, login realm.Login) check.Check 
 	const id = check.ProxmoxUsers
 	room := maxUserID - 1 - len(login.Realm)
 	if login.UsernameClaim == "sub" && room < uuidLength {
-		return check.Warned(id, "choose a realm.name of at most "+fmt.Sprint(maxUserID-1-uuidLength)+" characters, or another realm.username_claim",
+		return check.Warned(id, check.Advice("choose a realm.name of at most "+fmt.Sprint(maxUserID-1-uuidLength)+" characters, or another realm.username_claim"),
 			"where the issuer's subjects are UUIDs of %d characters, they and @%s are longer than the %d characters of a Proxmox user id", uuidLength, login.Realm, maxUserID)
 	}
 	began := time.Now()
@@ -159,7 +159,7 @@ func (c *Client) CheckUsers(ctx context.Context, login realm.Login) check.Check 
 		return !u.Enabled || !u.Expire.IsZero() && u.Expire.Before(now)
 	})
 	if !login.Autocreate && len(able) == 0 {
-		return check.Failed(id, "create them, such as `pveum user add NAME@"+login.Realm+"`, or set realm.autocreate to true",
+		return check.Failed(id, check.Advice("create them, such as `pveum user add NAME@"+login.Realm+"`, or set realm.autocreate to true"),
 			"nobody can log in: autocreate is off, and realm %s has no user who is enabled", login.Realm).
 			Because("%s, %d enabled", users, len(able)).Took(time.Since(began))
 	}
@@ -226,7 +226,7 @@ func (r rights) passedOver() (check.Check, bool) {
 	}
 	suffix := "-" + r.login.Realm
 	return check.Warned(check.ProxmoxUsers,
-		"for each group GROUP of the issuer that should count, `pveum group add GROUP"+suffix+"`; or set realm.groups_autocreate to true",
+		check.Advice("for each group GROUP of the issuer that should count, `pveum group add GROUP"+suffix+"`; or set realm.groups_autocreate to true"),
 		"the groups of a login are ignored: Proxmox adds %s to their names, has no such group, and groups_autocreate is off", suffix).
 		Because("groups in Proxmox: %s", names), true
 }
@@ -266,7 +266,7 @@ func (r rights) none(entries []Entry) (check.Check, bool) {
 		hint = "create a user and grant a role, such as `pveum user add " + user + "` and `pveum acl modify / --users " + user +
 			" --roles PVEAuditor`; or do it by groups: set realm.groups_claim"
 	}
-	return check.Warned(check.ProxmoxUsers, hint, summary, r.login.Realm).Because("%s", evidence), true
+	return check.Warned(check.ProxmoxUsers, check.Advice(hint), summary, r.login.Realm).Because("%s", evidence), true
 }
 
 // has tells whether the user can log in through the realm.

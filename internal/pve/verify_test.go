@@ -74,8 +74,8 @@ func TestCheckUsers(t *testing.T) {
 				tt.login.Realm = "authelia"
 			}
 			c := toLab(t, s, tt.token, nil).CheckUsers(t.Context(), tt.login)
-			all := c.Summary + "\n" + c.Evidence + "\n" + c.Hint
-			if c.ID != check.ProxmoxUsers || c.Status != tt.want || (c.Hint == "") == (c.Status == check.Warn || c.Status == check.Fail) {
+			all := c.Summary + "\n" + c.Evidence + "\n" + c.Remedy.String()
+			if c.ID != check.ProxmoxUsers || c.Status != tt.want || (c.Remedy.String() == "") == (c.Status == check.Warn || c.Status == check.Fail) {
 				t.Errorf("%s, expected %s:\n%s", c.Status, tt.want, all)
 			}
 			for _, text := range tt.says {
@@ -126,7 +126,7 @@ func TestCheckPermissions(t *testing.T) {
 		{lab.TokenNoPrivilege, false, check.Fail, "pveum role add RealmAuditor --privs Sys.Audit"},
 		{lab.TokenPrivsepWithoutACL, true, check.Fail, "--tokens"},
 	} {
-		if c := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write); c.Status != tt.want || !strings.Contains(c.Hint, tt.hint) {
+		if c := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write); c.Status != tt.want || !strings.Contains(c.Remedy.String(), tt.hint) {
 			t.Errorf("%s, write %v: %+v", tt.token, tt.write, c)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 // Type is the Proxmox realm type of OpenID Connect.
@@ -22,7 +22,7 @@ type Current struct {
 	Values Values // the properties of the table
 	// Raw is the answer's whole `data` object: unknown properties of newer versions as well, and the
 	// client key in clear, which is why it is a Secret.
-	Raw secret.Secret
+	Raw check.Secret
 }
 
 // ParseCurrent reads the `data` of GET /access/domains/{realm}, leniently: booleans may be 1, "1" or true,
@@ -32,7 +32,7 @@ func ParseCurrent(data []byte) (Current, error) {
 	if err != nil {
 		return Current{}, err
 	}
-	c := Current{Exists: true, Values: Values{}, Raw: secret.New(string(data))}
+	c := Current{Exists: true, Values: Values{}, Raw: check.NewSecret(string(data))}
 	for name, field := range fields {
 		text, ok := scalar(field)
 		if !ok {
@@ -46,7 +46,7 @@ func ParseCurrent(data []byte) (Current, error) {
 			c.Digest = text
 		case !known:
 		case d.Kind == KindKey:
-			c.Values[d.Property] = Key(secret.New(text))
+			c.Values[d.Property] = Key(check.NewSecret(text))
 		case d.Kind == KindBool:
 			c.Values[d.Property] = Bool(truth(text))
 		default:

@@ -10,10 +10,11 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
+
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // words draws from few enough words that two draws often meet.
@@ -24,7 +25,7 @@ func drawValue(t *rapid.T, d realm.Definition, separators []string) realm.Value 
 	case realm.KindBool:
 		return realm.Bool(rapid.Bool().Draw(t, "bool"))
 	case realm.KindKey:
-		return realm.Key(secret.New(rapid.SampledFrom([]string{"key-one-secret", "key-two-secret"}).Draw(t, "key")))
+		return realm.Key(check.NewSecret(rapid.SampledFrom([]string{"key-one-secret", "key-two-secret"}).Draw(t, "key")))
 	case realm.KindSet, realm.KindList:
 		list := rapid.SliceOfN(words, 1, 4).Draw(t, "words")
 		return realm.Text(strings.Join(list, rapid.SampledFrom(separators).Draw(t, "separator")))
@@ -245,7 +246,7 @@ func TestNoRenderingShowsAClientKey(t *testing.T) {
 		stored["client-key"] = key
 		have := stored.read(t)
 		want := drawSpec(t)
-		want.Set[realm.ClientKey] = realm.Key(secret.New(other))
+		want.Set[realm.ClientKey] = realm.Key(check.NewSecret(other))
 		want.Unset = nil
 		plan := realm.Diff(want, have, realm.Facts{AllowReplace: rapid.Bool().Draw(t, "allowed")})
 		login := plan.After().Values.Login("authelia")
@@ -276,7 +277,7 @@ func TestNoRenderingShowsAClientKey(t *testing.T) {
 				}
 			}
 		}
-		if !strings.Contains(out.String(), secret.Mask) {
+		if !strings.Contains(out.String(), check.Mask) {
 			t.Fatal("the key is not even masked: the test looks at nothing")
 		}
 	})

@@ -7,8 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/fault"
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 // Action is what a plan does.
@@ -47,7 +46,7 @@ type Plan struct {
 	Realm   string
 	Action  Action
 	Changes []Change     // sorted by property
-	Refusal *fault.Error // why, and what to decide; set where Action is Refuse
+	Refusal *check.Error // why, and what to decide; set where Action is Refuse
 
 	want   Spec
 	before Current
@@ -97,13 +96,13 @@ func Diff(want Spec, have Current, facts Facts) Plan {
 	p := Plan{Realm: want.Name, want: want, before: have}
 	switch {
 	case Builtin(want.Name):
-		return p.refuse(fault.New(fault.BuiltinRealm, "realm %s is Proxmox's own", want.Name).
-			WithHint("choose another realm.name"))
+		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is Proxmox's own", want.Name).
+			Try(check.Advise("choose another realm.name")))
 	case !have.Exists:
 		return p.create(want).refuseLacking(facts)
 	case have.Type != Type:
-		return p.refuse(fault.New(fault.WrongType, "realm %s exists and has the type %s, not %s", want.Name, have.Type, Type).
-			WithHint("choose another realm.name: a realm's type cannot be changed"))
+		return p.refuse(check.Errorf(check.WrongType, "realm %s exists and has the type %s, not %s", want.Name, have.Type, Type).
+			Try(check.Advise("choose another realm.name: a realm's type cannot be changed")))
 	}
 
 	p.after = maps.Clone(have.Values)
@@ -161,23 +160,23 @@ func shown(p Property, v Value) *string {
 	if p == IssuerURL {
 		start, end := userinfo(s)
 		if end > start {
-			s = s[:start] + secret.Mask + s[end-1:]
+			s = s[:start] + check.Mask + s[end-1:]
 		}
 	}
 	return &s
 }
 
-func (p Plan) refuse(why *fault.Error) Plan {
+func (p Plan) refuse(why *check.Error) Plan {
 	p.Action, p.Refusal = Refuse, why
 	return p
 }
 
-func (p Plan) refuseClaim(users Users) *fault.Error {
+func (p Plan) refuseClaim(users Users) *check.Error {
 	from, to := p.before.Values.canonical(UsernameClaim), p.after.canonical(UsernameClaim)
-	return fault.New(fault.UsernameClaim,
+	return check.Errorf(check.UsernameClaim,
 		"the username-claim of realm %s is %s, and Proxmox cannot change it to %s: the realm would have to be deleted and created, and %s would be bound to another claim",
 		p.Realm, from, to, users).
-		WithHint("set up a second realm beside this one (realm.name), or set realm.username_claim to %s, or, where the rebinding is meant, run apply --replace", from)
+		Try(check.Advise("set up a second realm beside this one (realm.name), or set realm.username_claim to %s, or, where the rebinding is meant, run apply --replace", from))
 }
 
 // refuseLacking refuses a plan that sets what this Proxmox certainly does not know.
@@ -205,7 +204,7 @@ func Removal(have Current) []Change {
 
 // LacksProperties is the refusal of properties that a Proxmox does not know, by its version (zero: unknown) or
 // by its own answer to a write.
-func LacksProperties(v Version, lacking []Property) *fault.Error {
+func LacksProperties(v Version, lacking []Property) *check.Error {
 	var names, keys []string
 	var since Version
 	for _, prop := range lacking {
@@ -221,11 +220,11 @@ func LacksProperties(v Version, lacking []Property) *fault.Error {
 	if !v.IsZero() {
 		which = "Proxmox VE " + v.String()
 	}
-	err := fault.New(fault.UnknownProperty, "%s does not know %s", which, strings.Join(names, ", "))
+	err := check.Errorf(check.UnknownProperty, "%s does not know %s", which, strings.Join(names, ", "))
 	if len(keys) == 0 {
-		return err.WithHint("upgrade Proxmox VE")
+		return err.Try(check.Advise("upgrade Proxmox VE"))
 	}
-	return err.WithHint("remove %s from the configuration, or upgrade to Proxmox VE %s or later", strings.Join(keys, ", "), since)
+	return err.Try(check.Advise("remove %s from the configuration, or upgrade to Proxmox VE %s or later", strings.Join(keys, ", "), since))
 }
 
 // Need is a fact that a plan lacks.

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // spec returns the smallest right Spec, changed.
@@ -62,12 +62,12 @@ func TestDiff(t *testing.T) {
 		have    string // "" where the realm is absent
 		facts   realm.Facts
 		action  realm.Action
-		code    fault.Code // of a refusal
+		code    check.Code // of a refusal
 		changes string
 	}{
-		{name: "pam is Proxmox's own", want: spec(named("pam")), have: `{"type": "pam"}`, action: realm.Refuse, code: fault.BuiltinRealm},
-		{name: "pve is Proxmox's own, even where it seems absent", want: spec(named("pve")), action: realm.Refuse, code: fault.BuiltinRealm},
-		{name: "another type", want: spec(), have: `{"type": "ldap", "comment": "x"}`, action: realm.Refuse, code: fault.WrongType},
+		{name: "pam is Proxmox's own", want: spec(named("pam")), have: `{"type": "pam"}`, action: realm.Refuse, code: check.BuiltinRealm},
+		{name: "pve is Proxmox's own, even where it seems absent", want: spec(named("pve")), action: realm.Refuse, code: check.BuiltinRealm},
+		{name: "another type", want: spec(), have: `{"type": "ldap", "comment": "x"}`, action: realm.Refuse, code: check.WrongType},
 		{
 			name: "absent: creation defaults", want: spec(), action: realm.Create,
 			changes: "set client-id nil->proxmox; set issuer-url nil->https://auth.example.com; set scopes nil->openid profile email; set username-claim nil->preferred_username",
@@ -82,7 +82,7 @@ func TestDiff(t *testing.T) {
 			have: `{"type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox", "scopes": "groups"}`, action: realm.None,
 		},
 		{
-			name: "updates, sorted", want: spec(set(realm.Scopes, realm.Text("openid groups")), set(realm.Comment, realm.Text("d")), set(realm.ClientKey, realm.Key(secret.New("new")))),
+			name: "updates, sorted", want: spec(set(realm.Scopes, realm.Text("openid groups")), set(realm.Comment, realm.Text("d")), set(realm.ClientKey, realm.Key(check.NewSecret("new")))),
 			have: stored, action: realm.Update,
 			changes: "set client-key (sensitive)->(sensitive); set comment c->d; set scopes openid profile email->openid groups",
 		},
@@ -103,7 +103,7 @@ func TestDiff(t *testing.T) {
 		{name: "a default that is stored is no drift", want: spec(set(realm.Autocreate, realm.Bool(false)), set(realm.QueryUserinfo, realm.Bool(true))), have: stored, action: realm.None},
 		{
 			name: "another claim", want: spec(set(realm.UsernameClaim, realm.Text("email"))), have: stored,
-			action: realm.Refuse, code: fault.UsernameClaim, changes: "set username-claim preferred_username->email",
+			action: realm.Refuse, code: check.UsernameClaim, changes: "set username-claim preferred_username->email",
 		},
 		{
 			name: "another claim, agreed", want: spec(set(realm.UsernameClaim, realm.Text("email")), set(realm.Comment, realm.Text("d"))), have: stored,
@@ -117,11 +117,11 @@ func TestDiff(t *testing.T) {
 		},
 		{
 			name: "what an earlier generation lacks", want: spec(set(realm.GroupsClaim, realm.Text("groups"))), have: stored,
-			facts: realm.Facts{Version: realm.Version{Major: 7, Minor: 4}}, action: realm.Refuse, code: fault.UnknownProperty, changes: "set groups-claim nil->groups",
+			facts: realm.Facts{Version: realm.Version{Major: 7, Minor: 4}}, action: realm.Refuse, code: check.UnknownProperty, changes: "set groups-claim nil->groups",
 		},
 		{
 			name: "what an earlier generation lacks, at creation", want: spec(set(realm.Audiences, realm.Text("x"))),
-			facts: realm.Facts{Version: realm.Version{Major: 8, Minor: 4}}, action: realm.Refuse, code: fault.UnknownProperty,
+			facts: realm.Facts{Version: realm.Version{Major: 8, Minor: 4}}, action: realm.Refuse, code: check.UnknownProperty,
 		},
 		{
 			name: "an earlier release of the same generation may know it", want: spec(set(realm.Audiences, realm.Text("x"))), have: stored,
@@ -147,7 +147,7 @@ func TestDiff(t *testing.T) {
 		if (p.Refusal != nil) != (tt.action == realm.Refuse) || p.Refusal != nil && p.Refusal.Code != tt.code {
 			t.Errorf("%s: refusal %+v, want %q", tt.name, p.Refusal, tt.code)
 		}
-		if p.Refusal != nil && p.Refusal.Hint == "" {
+		if p.Refusal != nil && p.Refusal.Remedy.String() == "" {
 			t.Errorf("%s: a refusal without a hint", tt.name)
 		}
 		if got := list(p.Changes); tt.changes != "" && got != tt.changes || tt.action == realm.None && got != "" {
@@ -224,9 +224,9 @@ func TestClientKeyIsCompared(t *testing.T) {
 		have string
 		op   realm.Op // "" where nothing changes
 	}{
-		{spec(set(realm.ClientKey, realm.Key(secret.New("k")))), `, "client-key": "k"`, ""},
-		{spec(set(realm.ClientKey, realm.Key(secret.New("k")))), `, "client-key": "l"`, realm.Set},
-		{spec(set(realm.ClientKey, realm.Key(secret.New("k")))), ``, realm.Set},
+		{spec(set(realm.ClientKey, realm.Key(check.NewSecret("k")))), `, "client-key": "k"`, ""},
+		{spec(set(realm.ClientKey, realm.Key(check.NewSecret("k")))), `, "client-key": "l"`, realm.Set},
+		{spec(set(realm.ClientKey, realm.Key(check.NewSecret("k")))), ``, realm.Set},
 		{spec(), `, "client-key": "l"`, ""},
 		{spec(unset(realm.ClientKey)), `, "client-key": "l"`, realm.Unset},
 		{spec(unset(realm.ClientKey)), ``, ""},
@@ -249,11 +249,11 @@ func TestParams(t *testing.T) {
 		facts realm.Facts
 		out   map[string]any
 	}{
-		{"create", spec(set(realm.Autocreate, realm.Bool(true)), set(realm.ClientKey, realm.Key(secret.New("n")))), "", realm.Facts{}, map[string]any{
+		{"create", spec(set(realm.Autocreate, realm.Bool(true)), set(realm.ClientKey, realm.Key(check.NewSecret("n")))), "", realm.Facts{}, map[string]any{
 			"realm": "authelia", "type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox", "client-key": "n", "autocreate": 1,
 			"username-claim": "preferred_username", "scopes": "openid profile email",
 		}},
-		{"update", spec(set(realm.ClientKey, realm.Key(secret.New("n"))), set(realm.QueryUserinfo, realm.Bool(false)), unset(realm.Comment, realm.Default)), stored, realm.Facts{}, map[string]any{
+		{"update", spec(set(realm.ClientKey, realm.Key(check.NewSecret("n"))), set(realm.QueryUserinfo, realm.Bool(false)), unset(realm.Comment, realm.Default)), stored, realm.Facts{}, map[string]any{
 			"client-key": "n", "query-userinfo": 0, "delete": "comment,default", "digest": "d1",
 		}},
 		{"replace", spec(set(realm.UsernameClaim, realm.Text("email")), unset(realm.Comment)), stored, realm.Facts{AllowReplace: true}, map[string]any{
@@ -285,7 +285,7 @@ func TestParams(t *testing.T) {
 func TestGated(t *testing.T) {
 	values := map[realm.Kind]realm.Value{
 		realm.KindText: realm.Text("other"), realm.KindSet: realm.Text("other"), realm.KindList: realm.Text("other"),
-		realm.KindKey: realm.Key(secret.New("other")),
+		realm.KindKey: realm.Key(check.NewSecret("other")),
 	}
 	have := realm.Current{Exists: true, Type: realm.Type, Digest: "d", Values: spec().Set}
 	for _, d := range realm.Definitions() {
@@ -361,8 +361,8 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 			}
 		}
 		for _, part := range []string{"second realm", "--replace", "realm.username_claim"} {
-			if !strings.Contains(refusal.Hint, part) {
-				t.Errorf("%q is missing in %q", part, refusal.Hint)
+			if !strings.Contains(refusal.Remedy.String(), part) {
+				t.Errorf("%q is missing in %q", part, refusal.Remedy.String())
 			}
 		}
 	}
@@ -370,12 +370,12 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 
 func TestLacksProperties(t *testing.T) {
 	err := realm.LacksProperties(realm.Version{Major: 7, Minor: 4}, []realm.Property{realm.GroupsClaim, realm.Audiences})
-	if err.Code != fault.UnknownProperty || err.Message != "Proxmox VE 7.4 does not know groups-claim, audiences" ||
-		err.Hint != "remove realm.groups_claim, realm.audiences from the configuration, or upgrade to Proxmox VE 9.2 or later" {
+	if err.Code != check.UnknownProperty || err.Message != "Proxmox VE 7.4 does not know groups-claim, audiences" ||
+		err.Remedy.String() != "remove realm.groups_claim, realm.audiences from the configuration, or upgrade to Proxmox VE 9.2 or later" {
 		t.Errorf("%+v", err)
 	}
 	err = realm.LacksProperties(realm.Version{}, []realm.Property{"future"})
-	if err.Message != "this Proxmox VE does not know future" || err.Hint != "upgrade Proxmox VE" {
+	if err.Message != "this Proxmox VE does not know future" || err.Remedy.String() != "upgrade Proxmox VE" {
 		t.Errorf("%+v", err)
 	}
 	answer := &realm.UnknownPropertyError{Properties: []realm.Property{realm.Audiences}}

@@ -5,8 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 func TestDefinitionsAreCompleteAndSorted(t *testing.T) {
@@ -132,7 +133,7 @@ func TestValidate(t *testing.T) {
 		d, _ := tt.property.Definition()
 		value := realm.Text(tt.value)
 		if d.Kind == realm.KindKey {
-			value = realm.Key(secret.New(tt.value))
+			value = realm.Key(check.NewSecret(tt.value))
 		}
 		err := d.Validate(value)
 		switch {
@@ -225,7 +226,7 @@ func TestLoginResolvesDefaultsAndAliases(t *testing.T) {
 		t.Errorf("defaults: %+v", bare)
 	}
 	full := realm.Values{
-		realm.ClientKey: realm.Key(secret.New("k")), realm.Scopes: realm.Text("profile,openid;groups profile"), realm.UsernameClaim: realm.Text("username"),
+		realm.ClientKey: realm.Key(check.NewSecret("k")), realm.Scopes: realm.Text("profile,openid;groups profile"), realm.UsernameClaim: realm.Text("username"),
 		realm.QueryUserinfo: realm.Bool(false), realm.Autocreate: realm.Bool(true), realm.GroupsClaim: realm.Text("groups"),
 		realm.GroupsAutocreate: realm.Bool(true), realm.GroupsOverwrite: realm.Bool(true),
 		realm.ACRValues: realm.Text("urn:b,urn:a"), realm.Audiences: realm.Text("x;y"), realm.Prompt: realm.Text("login"),

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 // Spec is what one realm should be. A property in neither Set nor Unset is not managed: it stays as it is.
@@ -84,8 +84,8 @@ type Login struct {
 	Realm         string
 	IssuerURL     string
 	ClientID      string
-	ClientKey     secret.Secret // not set: a public client
-	Scopes        []string      // as they are requested: openid first, each once
+	ClientKey     check.Secret // not set: a public client
+	Scopes        []string     // as they are requested: openid first, each once
 	Prompt        string
 	ACRValues     []string
 	Audiences     []string

@@ -8,14 +8,14 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 // Value is the value of one property in the form in which the API takes it. A client key renders
-// as [secret.Mask] wherever a Value is printed.
+// as [check.Mask] wherever a Value is printed.
 type Value struct {
 	text string
-	key  secret.Secret
+	key  check.Secret
 }
 
 // Text is the value of a text property.
@@ -39,9 +39,9 @@ func Words(p Property, words ...string) Value {
 }
 
 // Key is the value of client-key.
-func Key(s secret.Secret) Value { return Value{key: s} }
+func Key(s check.Secret) Value { return Value{key: s} }
 
-// String returns the value, or [secret.Mask] for a client key.
+// String returns the value, or [check.Mask] for a client key.
 func (v Value) String() string {
 	if v.key.IsSet() {
 		return v.key.String()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,10 +14,8 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
-	"proxmox-realm/internal/secret"
 )
 
 const name = "authelia"
@@ -37,7 +36,7 @@ func set(p realm.Property, v string) func(*realm.Spec) {
 }
 
 func setKey(v string) func(*realm.Spec) {
-	return func(s *realm.Spec) { s.Set[realm.ClientKey] = realm.Key(secret.New(v)) }
+	return func(s *realm.Spec) { s.Set[realm.ClientKey] = realm.Key(check.NewSecret(v)) }
 }
 
 func unset(ps ...realm.Property) func(*realm.Spec) {
@@ -58,11 +57,11 @@ func aim(tb testing.TB, c *cluster, p *provider, s realm.Spec) reconcile.Target 
 }
 
 // expect compares the outcome, the action and the error's code ("" for no error).
-func expect(tb testing.TB, got reconcile.Result, outcome reconcile.Outcome, action realm.Action, code fault.Code) {
+func expect(tb testing.TB, got reconcile.Result, outcome reconcile.Outcome, action realm.Action, code check.Code) {
 	tb.Helper()
-	var found fault.Code
+	var found check.Code
 	if got.Err != nil {
-		found = fault.CodeOf(got.Err)
+		found = check.CodeOf(got.Err)
 	}
 	if got.Outcome != outcome || got.Action != action || found != code {
 		tb.Errorf("%s, %s, code %q (%v); want %s, %s, %q", got.Outcome, got.Action, found, got.Err, outcome, action, code)
@@ -184,7 +183,7 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 		script  func(*cluster) map[string]trouble
 		outcome reconcile.Outcome
 		action  realm.Action
-		code    fault.Code
+		code    check.Code
 		writes  int
 		reads   int
 		holds   bool // in the end the realm is as declared
@@ -197,7 +196,7 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 		{
 			name: "realms keep changing", spec: changed, begin: stored(),
 			script:  func(c *cluster) map[string]trouble { return map[string]trouble{update: {before: c.touch}} },
-			outcome: reconcile.Failed, action: realm.Update, code: fault.Conflict, writes: 3, reads: 4,
+			outcome: reconcile.Failed, action: realm.Update, code: check.Conflict, writes: 3, reads: 4,
 		},
 		{
 			name: "somebody makes our change first", spec: changed, begin: stored(),
@@ -225,7 +224,7 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 			script: func(c *cluster) map[string]trouble {
 				return map[string]trouble{create: {before: func() { c.put(name, fields{"type": "ldap"}) }}}
 			},
-			outcome: reconcile.Refused, action: realm.Refuse, code: fault.WrongType, writes: 1, reads: 2,
+			outcome: reconcile.Refused, action: realm.Refuse, code: check.WrongType, writes: 1, reads: 2,
 		},
 		{
 			name: "somebody deletes the realm first", spec: changed, begin: stored(),
@@ -259,7 +258,7 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 		{
 			name: "every answer is lost and nothing takes effect", spec: changed, begin: stored(),
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{update: {lost: true, never: true}} },
-			outcome: reconcile.Failed, action: realm.Update, code: fault.Unreachable, writes: 3, reads: 4,
+			outcome: reconcile.Failed, action: realm.Update, code: check.Unreachable, writes: 3, reads: 4,
 		},
 		{
 			name: "every answer is lost, the last write takes effect", spec: changed, begin: stored(),
@@ -273,41 +272,41 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 			script: func(*cluster) map[string]trouble {
 				return map[string]trouble{update: {lost: true}, "read#2": {err: errDown}}
 			},
-			outcome: reconcile.Failed, action: realm.Update, code: fault.Unreachable, writes: 1, reads: 2, holds: true,
+			outcome: reconcile.Failed, action: realm.Update, code: check.Unreachable, writes: 1, reads: 2, holds: true,
 		},
 		{
 			name: "Proxmox's lock", spec: changed, begin: stored(),
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{update: {err: errLock}} },
-			outcome: reconcile.Failed, action: realm.Update, code: fault.LockTimeout, writes: 1, reads: 1,
+			outcome: reconcile.Failed, action: realm.Update, code: check.LockTimeout, writes: 1, reads: 1,
 		},
 		{
 			name: "no privilege", spec: changed, begin: stored(),
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{update: {err: errPermission}} },
-			outcome: reconcile.Failed, action: realm.Update, code: fault.PermissionDenied, writes: 1, reads: 1,
+			outcome: reconcile.Failed, action: realm.Update, code: check.PermissionDenied, writes: 1, reads: 1,
 		},
 		{
 			name: "a success that did not take", spec: changed, begin: stored(),
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{update: {never: true}} },
-			outcome: reconcile.Failed, action: realm.Update, code: fault.NotTaken, writes: 1, reads: 2,
+			outcome: reconcile.Failed, action: realm.Update, code: check.NotTaken, writes: 1, reads: 2,
 		},
 		{
 			name: "a value that Proxmox rewrites", spec: spec(set(realm.Comment, " surrounded ")), begin: stored(),
 			script:  func(*cluster) map[string]trouble { return nil },
-			outcome: reconcile.Failed, action: realm.Update, code: fault.NotTaken, writes: 1, reads: 2,
+			outcome: reconcile.Failed, action: realm.Update, code: check.NotTaken, writes: 1, reads: 2,
 		},
 		{
 			name: "somebody changes the realm between write and read-back", spec: changed, begin: stored(),
 			script: func(c *cluster) map[string]trouble {
 				return map[string]trouble{update: {after: func() { c.put(name, stored(with(realm.Comment, "theirs"))) }}}
 			},
-			outcome: reconcile.Failed, action: realm.Update, code: fault.NotTaken, writes: 1, reads: 2,
+			outcome: reconcile.Failed, action: realm.Update, code: check.NotTaken, writes: 1, reads: 2,
 		},
 		{
 			name: "somebody turns the realm into another type after the write", spec: changed, begin: stored(),
 			script: func(c *cluster) map[string]trouble {
 				return map[string]trouble{update: {after: func() { c.put(name, fields{"type": "ldap"}) }}}
 			},
-			outcome: reconcile.Failed, action: realm.Update, code: fault.NotTaken, writes: 1, reads: 2,
+			outcome: reconcile.Failed, action: realm.Update, code: check.NotTaken, writes: 1, reads: 2,
 		},
 		{
 			name: "another realm changes between write and read-back", spec: changed, begin: stored(),
@@ -317,12 +316,12 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 		{
 			name: "the read-back fails", spec: changed, begin: stored(),
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{"read#2": {err: errDown}} },
-			outcome: reconcile.Failed, action: realm.Update, code: fault.Unreachable, writes: 1, reads: 2, holds: true,
+			outcome: reconcile.Failed, action: realm.Update, code: check.Unreachable, writes: 1, reads: 2, holds: true,
 		},
 		{
 			name: "Proxmox cannot be read", spec: changed, begin: stored(),
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{read: {err: errDown}} },
-			outcome: reconcile.Failed, code: fault.Unreachable, reads: 1,
+			outcome: reconcile.Failed, code: check.Unreachable, reads: 1,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -375,13 +374,13 @@ func TestApplyRefuses(t *testing.T) {
 		name  string
 		spec  realm.Spec
 		begin fields
-		code  fault.Code
+		code  check.Code
 		calls []string
 	}{
-		{"another type", spec(), fields{"type": "ldap"}, fault.WrongType, []string{read}},
-		{"pam", spec(func(s *realm.Spec) { s.Name = "pam" }), nil, fault.BuiltinRealm, []string{read}},
-		{"another claim", spec(set(realm.UsernameClaim, "email")), stored(), fault.UsernameClaim, []string{read, users}},
-		{"a property of a later generation", spec(set(realm.Audiences, "x")), stored(), fault.UnknownProperty, []string{read, version}},
+		{"another type", spec(), fields{"type": "ldap"}, check.WrongType, []string{read}},
+		{"pam", spec(func(s *realm.Spec) { s.Name = "pam" }), nil, check.BuiltinRealm, []string{read}},
+		{"another claim", spec(set(realm.UsernameClaim, "email")), stored(), check.UsernameClaim, []string{read, users}},
+		{"a property of a later generation", spec(set(realm.Audiences, "x")), stored(), check.UnknownProperty, []string{read, version}},
 	} {
 		for _, run := range []func(context.Context, reconcile.Target, reconcile.Options) reconcile.Result{reconcile.Apply, reconcile.Plan} {
 			c, p := newCluster(t), &provider{}
@@ -394,10 +393,10 @@ func TestApplyRefuses(t *testing.T) {
 			if !slices.Equal(c.calls, tt.calls) {
 				t.Errorf("%s: calls %v, want %v", tt.name, c.calls, tt.calls)
 			}
-			if fault.Describe(got.Err).Hint == "" {
+			if check.Describe(got.Err).Hint() == "" {
 				t.Errorf("%s: no hint", tt.name)
 			}
-			if tt.code == fault.UsernameClaim && !strings.Contains(got.Err.Error(), "42 users") {
+			if tt.code == check.UsernameClaim && !strings.Contains(got.Err.Error(), "42 users") {
 				t.Errorf("%v", got.Err)
 			}
 		}
@@ -408,7 +407,7 @@ func TestRefusalWithoutCountableUsers(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.script[users] = trouble{err: errPermission}
 	got := reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.UsernameClaim, "email"))), reconcile.Options{})
-	expect(t, got, reconcile.Refused, realm.Refuse, fault.UsernameClaim)
+	expect(t, got, reconcile.Refused, realm.Refuse, check.UsernameClaim)
 	if !strings.Contains(got.Err.Error(), "not visible") || c.count(users) != 1 {
 		t.Errorf("%v after %v", got.Err, c.calls)
 	}
@@ -419,13 +418,13 @@ func TestANodeThatDoesNotKnowAProperty(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.version, c.lacks = realm.Version{Major: 8, Minor: 1}, []realm.Property{realm.GroupsClaim}
 	got := reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.GroupsClaim, "groups"))), reconcile.Options{})
-	expect(t, got, reconcile.Refused, realm.Refuse, fault.UnknownProperty)
+	expect(t, got, reconcile.Refused, realm.Refuse, check.UnknownProperty)
 	if want := []string{read, version, update}; !slices.Equal(c.calls, want) {
 		t.Errorf("calls %v, want %v", c.calls, want)
 	}
 	var unknown *realm.UnknownPropertyError
-	if !errors.As(got.Err, &unknown) || !strings.Contains(got.Err.Error(), "8.1") || !strings.Contains(fault.Describe(got.Err).Hint, "realm.groups_claim") {
-		t.Errorf("%v", fault.Describe(got.Err))
+	if !errors.As(got.Err, &unknown) || !strings.Contains(got.Err.Error(), "8.1") || !strings.Contains(check.Describe(got.Err).Hint(), "realm.groups_claim") {
+		t.Errorf("%v", check.Describe(got.Err))
 	}
 }
 
@@ -542,7 +541,7 @@ func TestVerify(t *testing.T) {
 		got := reconcile.Verify(t.Context(), aim(t, c, p, tt.spec))
 		expect(t, got, tt.outcome, realm.None, "")
 		found, _ := check.Find(got.Checks, check.ProxmoxRealm)
-		if found.Status != tt.realm || !strings.Contains(found.Summary, tt.says) || found.Status == check.Fail && found.Hint == "" {
+		if found.Status != tt.realm || !strings.Contains(found.Summary, tt.says) || found.Status == check.Fail && found.Remedy.String() == "" {
 			t.Errorf("%s: %+v", tt.name, found)
 		}
 		if tt.name == "drifted" && found.Evidence != "client-key, comment" {
@@ -572,7 +571,7 @@ func TestVerifyWithoutProxmox(t *testing.T) {
 	c, p := newCluster(t).put(name, stored()), &provider{}
 	c.script[read] = trouble{err: errDown}
 	got := reconcile.Verify(t.Context(), aim(t, c, p, spec(setKey(key))))
-	expect(t, got, reconcile.Failed, "", fault.Unreachable)
+	expect(t, got, reconcile.Failed, "", check.Unreachable)
 	if status(got, check.IssuerIdentity) != check.Pass || status(got, check.ClientCredentials) != check.Pass || len(p.questions) != 1 {
 		t.Errorf("%+v", got.Checks)
 	}
@@ -595,17 +594,17 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 		options reconcile.Options
 		outcome reconcile.Outcome
 		action  realm.Action
-		code    fault.Code
+		code    check.Code
 	}{
 		{"absent", nil, spec(), nil, reconcile.Options{}, reconcile.Drift, realm.Create, ""},
 		{"as declared", stored(), spec(), nil, reconcile.Options{}, reconcile.Unchanged, realm.None, ""},
 		{"as declared, the issuer is broken", stored(), spec(), broken, reconcile.Options{}, reconcile.Unchanged, realm.None, ""},
 		{"drifted", stored(), spec(set(realm.Comment, "x")), nil, reconcile.Options{}, reconcile.Drift, realm.Update, ""},
 		{"drifted harmlessly, the issuer is broken", stored(), spec(set(realm.Comment, "x")), broken, reconcile.Options{}, reconcile.Drift, realm.Update, ""},
-		{"held", stored(), spec(setKey(key)), broken, reconcile.Options{Wait: time.Hour}, reconcile.Held, realm.Update, fault.Held},
+		{"held", stored(), spec(setKey(key)), broken, reconcile.Options{Wait: time.Hour}, reconcile.Held, realm.Update, check.Held},
 		{"drifted, no gate", stored(), spec(setKey(key)), broken, reconcile.Options{NoGate: true}, reconcile.Drift, realm.Update, ""},
 		{"replace", stored(), spec(set(realm.UsernameClaim, "email")), nil, reconcile.Options{Replace: true}, reconcile.Drift, realm.Replace, ""},
-		{"refused", stored(), spec(set(realm.UsernameClaim, "email")), nil, reconcile.Options{}, reconcile.Refused, realm.Refuse, fault.UsernameClaim},
+		{"refused", stored(), spec(set(realm.UsernameClaim, "email")), nil, reconcile.Options{}, reconcile.Refused, realm.Refuse, check.UsernameClaim},
 	} {
 		c, p := newCluster(t), &provider{finds: tt.issuer}
 		if tt.begin != nil {
@@ -648,17 +647,17 @@ func TestPlanShowsTheGatesConsent(t *testing.T) {
 
 // An interruption at any call ends the run: what is under way is finished, nothing else is begun.
 func TestInterruptionAtEveryCall(t *testing.T) {
-	for _, cause := range []fault.Code{fault.Interrupted, fault.Terminated} {
+	for _, cause := range []check.Code{check.Interrupted, check.Terminated} {
 		for n := 1; n <= 4; n++ {
 			c, p := newCluster(t).put(name, stored()), &provider{}
 			ctx, stop := context.WithCancelCause(t.Context())
 			c.atCall = func(i int, _ string) {
 				if i == n {
-					stop(fault.New(cause, "stopped"))
+					stop(check.Errorf(cause, "stopped"))
 				}
 			}
 			got := reconcile.Apply(ctx, aim(t, c, p, spec(set(realm.Comment, "declared"))), reconcile.Options{})
-			if got.Err == nil || fault.CodeOf(got.Err) != cause || got.Outcome != reconcile.Failed {
+			if got.Err == nil || check.CodeOf(got.Err) != cause || got.Outcome != reconcile.Failed {
 				t.Errorf("call %d: %s, %v", n, got.Outcome, got.Err)
 			}
 			written := c.realms[name]["comment"] == "declared"
@@ -684,22 +683,22 @@ func TestAnInterruptionHidesNoVerdict(t *testing.T) {
 	defer stop(nil)
 	c.atCall = func(_ int, call string) {
 		if call == update {
-			stop(fault.New(fault.Terminated, "stopped"))
+			stop(check.Errorf(check.Terminated, "stopped"))
 		}
 	}
 	got := reconcile.Apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
-	expect(t, got, reconcile.Failed, realm.Update, fault.NotTaken)
+	expect(t, got, reconcile.Failed, realm.Update, check.NotTaken)
 	// After a lost answer the interruption ends the run, instead of another look.
 	c.script[update] = trouble{lost: true, never: true}
 	ctx, again := context.WithCancelCause(t.Context())
 	defer again(nil)
 	c.atCall = func(_ int, call string) {
 		if call == update {
-			again(fault.New(fault.Terminated, "stopped"))
+			again(check.Errorf(check.Terminated, "stopped"))
 		}
 	}
 	got = reconcile.Apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
-	expect(t, got, reconcile.Failed, realm.Update, fault.Terminated)
+	expect(t, got, reconcile.Failed, realm.Update, check.Terminated)
 }
 
 func TestOutcomesAreOrdered(t *testing.T) {
@@ -716,7 +715,7 @@ func TestChecksAreSortedAndTimed(t *testing.T) {
 		got := reconcile.Verify(t.Context(), aim(t, c, &provider{}, spec()))
 		sorted := slices.Clone(got.Checks)
 		check.Sort(sorted)
-		if !slices.Equal(sorted, got.Checks) || len(got.Checks) != 8 || got.Duration != 3*time.Second {
+		if !reflect.DeepEqual(sorted, got.Checks) || len(got.Checks) != 8 || got.Duration != 3*time.Second {
 			t.Errorf("%v in %s", got.Checks, got.Duration)
 		}
 	})

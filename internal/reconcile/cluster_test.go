@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 )
 
@@ -166,10 +165,10 @@ func (c *cluster) around(t trouble, write func() error) error {
 
 // The answers that a client gives its caller.
 var (
-	errLost       = errors.Join(fault.New(fault.Unreachable, "the connection broke").WithHint("look at the network"), realm.ErrLost)
-	errLock       = fault.New(fault.LockTimeout, "got lock request timeout")
-	errPermission = fault.New(fault.PermissionDenied, "Realm.Allocate is missing").WithHint("pveum acl modify")
-	errDown       = fault.New(fault.Unreachable, "no endpoint answers")
+	errLost       = errors.Join(check.Errorf(check.Unreachable, "the connection broke").Try(check.Advise("look at the network")), realm.ErrLost)
+	errLock       = check.Errorf(check.LockTimeout, "got lock request timeout")
+	errPermission = check.Errorf(check.PermissionDenied, "Realm.Allocate is missing").Try(check.Advise("pveum acl modify"))
+	errDown       = check.Errorf(check.Unreachable, "no endpoint answers")
 )
 
 func conflict(why string) error { return fmt.Errorf("%s: %w", why, realm.ErrConflict) }
@@ -327,7 +326,7 @@ func (c *cluster) CheckPermissions(ctx context.Context, write bool) check.Check 
 func (c *cluster) CheckDiscovery(ctx context.Context, login realm.Login, redirects []string) check.Check {
 	t, _ := c.begin(ctx, discovery)
 	if t.never {
-		return check.Failed(check.ProxmoxDiscovery, "look at the node's DNS", "the node cannot reach %s", login.IssuerURL)
+		return check.Failed(check.ProxmoxDiscovery, check.Remedy{check.Advise("look at the node's DNS")}, "the node cannot reach %s", login.IssuerURL)
 	}
 	return check.Passed(check.ProxmoxDiscovery, "discovers %s as %s for %v", login.IssuerURL, login.ClientID, redirects)
 }

@@ -4,7 +4,8 @@ import (
 	"slices"
 	"testing"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -16,13 +17,13 @@ func TestPlanDelete(t *testing.T) {
 		begin   fields
 		outcome reconcile.Outcome
 		action  realm.Action
-		code    fault.Code
+		code    check.Code
 		calls   []string
 		then    reconcile.Outcome
 	}{
 		{"there", stored(), reconcile.Drift, realm.Delete, "", []string{read, permissions}, reconcile.Changed},
 		{"absent", nil, reconcile.Unchanged, realm.None, "", []string{read}, reconcile.Unchanged},
-		{"another type", fields{"type": "ldap"}, reconcile.Refused, realm.Refuse, fault.WrongType, []string{read}, reconcile.Refused},
+		{"another type", fields{"type": "ldap"}, reconcile.Refused, realm.Refuse, check.WrongType, []string{read}, reconcile.Refused},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCluster(t)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 )
 
@@ -33,7 +32,7 @@ func (r *run) gate(ctx context.Context, plan realm.Plan) error {
 		if held.free {
 			pause = pauseFree
 		}
-		if r.Wait == 0 || held.err.Code == fault.RateLimited || time.Now().Add(pause).After(deadline) {
+		if r.Wait == 0 || held.err.Code == check.RateLimited || time.Now().Add(pause).After(deadline) {
 			return held.err
 		}
 		r.Log.Info("waiting for the gate", "realm", r.Spec.Name, "because", held.err.Message, "pause", pause, "until", deadline.Format(time.TimeOnly))
@@ -56,7 +55,7 @@ func (r *run) gate(ctx context.Context, plan realm.Plan) error {
 
 // refusal is why the gate is shut.
 type refusal struct {
-	err     *fault.Error
+	err     *check.Error
 	keyHeld bool // the issuer takes the key that Proxmox holds, and not the declared one
 	free    bool // looking again soon costs the issuer nothing
 }
@@ -90,11 +89,11 @@ func (r *run) judge(ctx context.Context, plan realm.Plan) *refusal {
 
 // limited is the refusal of an issuer that answers 429: no verdict, and nothing more is asked of it.
 func (r *run) limited(retryAfter time.Duration) *refusal {
-	err := fault.New(fault.RateLimited, "the issuer limits requests, so that nobody can tell whether logins would work: realm %s is as before", r.Spec.Name)
+	err := check.Errorf(check.RateLimited, "the issuer limits requests, so that nobody can tell whether logins would work: realm %s is as before", r.Spec.Name)
 	if retryAfter > 0 {
-		return &refusal{err: err.WithHint("run again in %s", retryAfter.Round(time.Second))}
+		return &refusal{err: err.Try(check.Advise("run again in %s", retryAfter.Round(time.Second)))}
 	}
-	return &refusal{err: err.WithHint("run again in some minutes")}
+	return &refusal{err: err.Try(check.Advise("run again in some minutes"))}
 }
 
 // stillTaken tells whether the issuer accepts the key that Proxmox holds, where that is another than the declared one.
@@ -109,18 +108,18 @@ func (r *run) stillTaken(ctx context.Context, plan realm.Plan) bool {
 	return answer == Accepted
 }
 
-func staleKey(plan realm.Plan) *fault.Error {
-	return fault.New(fault.Held, "%s of realm %s is held back: the issuer still takes the key that Proxmox holds, and not the declared one", plan.Action, plan.Realm).
-		WithHint("the client key's file is stale, or the issuer does not have the new key's digest yet: restart Authelia, or let apply --wait 10m wait for it")
+func staleKey(plan realm.Plan) *check.Error {
+	return check.Errorf(check.Held, "%s of realm %s is held back: the issuer still takes the key that Proxmox holds, and not the declared one", plan.Action, plan.Realm).
+		Try(check.Advise("the client key's file is stale, or the issuer does not have the new key's digest yet: restart Authelia, or let apply --wait 10m wait for it"))
 }
 
-func heldBy(plan realm.Plan, failed []check.Check) *fault.Error {
+func heldBy(plan realm.Plan, failed []check.Check) *check.Error {
 	var said []string
 	for _, c := range failed {
 		said = append(said, string(c.ID)+": "+c.Summary)
 	}
-	return fault.New(fault.Held, "%s of realm %s is held back, since logins would fail: %s", plan.Action, plan.Realm, strings.Join(said, "; ")).
-		WithHint("%s; --no-gate writes all the same", failed[0].Hint)
+	return check.Errorf(check.Held, "%s of realm %s is held back, since logins would fail: %s", plan.Action, plan.Realm, strings.Join(said, "; ")).
+		Try(append(failed[0].Remedy, check.Run("apply --no-gate").With("to write it all the same"))...)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -33,7 +32,7 @@ func TestTheGateStandsWhereLoginsCouldBreak(t *testing.T) {
 		target := aim(t, c, p, spec(change))
 		got := reconcile.Apply(t.Context(), target, reconcile.Options{Replace: true})
 		if gated[d.Property] {
-			expect(t, got, reconcile.Held, action, fault.Held)
+			expect(t, got, reconcile.Held, action, check.Held)
 			if c.writes() != 0 || len(files(t, target)) != 0 || len(got.Changes) != 1 {
 				t.Errorf("%s: held, but %v", d.Property, c.calls)
 			}
@@ -61,19 +60,19 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 		issuer  provider
 		target  func(*reconcile.Target)
 		options reconcile.Options
-		held    fault.Code // "": written
+		held    check.Code // "": written
 		says    string     // in message or hint, or, where it is written, in a warning
 	}{
-		{name: "an issuer check fails", issuer: provider{finds: broken}, held: fault.Held, says: "issuer.identity: the issuer calls itself"},
-		{name: "its hint is the remedy", issuer: provider{finds: broken}, held: fault.Held, says: "set realm.issuer_url to https://auth.example.com/; --no-gate"},
-		{name: "the client's key is refused", issuer: provider{takes: func(string) bool { return false }}, held: fault.Held, says: "client.credentials: the issuer refuses the key"},
-		{name: "the redirect URL is refused", issuer: provider{redirect: never}, held: fault.Held, says: "client.redirect: the issuer refuses the redirect URL"},
-		{name: "only the former key is taken", issuer: provider{takes: only(oldKey)}, held: fault.Held, says: "still takes the key that Proxmox holds, and not the declared one"},
-		{name: "only the former key is taken: what to do", issuer: provider{takes: only(oldKey)}, held: fault.Held, says: "file is stale, or the issuer does not have the new key's digest yet: restart Authelia"},
-		{name: "the issuer limits requests", issuer: provider{verdict: limited}, held: fault.RateLimited, says: "run again in 1m30s"},
-		{name: "the issuer limits requests without saying for how long", issuer: provider{verdict: func(string) *reconcile.Verdict { return &reconcile.Verdict{Answer: reconcile.Limited} }}, held: fault.RateLimited, says: "some minutes"},
-		{name: "the issuer limits requests for its documents", issuer: provider{limited: true}, held: fault.RateLimited, says: "run again in 1m0s"},
-		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }, held: fault.RateLimited, says: "run again in 1m0s"},
+		{name: "an issuer check fails", issuer: provider{finds: broken}, held: check.Held, says: "issuer.identity: the issuer calls itself"},
+		{name: "its hint is the remedy", issuer: provider{finds: broken}, held: check.Held, says: "set realm.issuer_url to https://auth.example.com/; --no-gate"},
+		{name: "the client's key is refused", issuer: provider{takes: func(string) bool { return false }}, held: check.Held, says: "client.credentials: the issuer refuses the key"},
+		{name: "the redirect URL is refused", issuer: provider{redirect: never}, held: check.Held, says: "client.redirect: the issuer refuses the redirect URL"},
+		{name: "only the former key is taken", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "still takes the key that Proxmox holds, and not the declared one"},
+		{name: "only the former key is taken: what to do", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "file is stale, or the issuer does not have the new key's digest yet: restart Authelia"},
+		{name: "the issuer limits requests", issuer: provider{verdict: limited}, held: check.RateLimited, says: "run again in 1m30s"},
+		{name: "the issuer limits requests without saying for how long", issuer: provider{verdict: func(string) *reconcile.Verdict { return &reconcile.Verdict{Answer: reconcile.Limited} }}, held: check.RateLimited, says: "some minutes"},
+		{name: "the issuer limits requests for its documents", issuer: provider{limited: true}, held: check.RateLimited, says: "run again in 1m0s"},
+		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }, held: check.RateLimited, says: "run again in 1m0s"},
 		{name: "no verdict", issuer: provider{verdict: func(string) *reconcile.Verdict { return &reconcile.Verdict{} }}, says: "no verdict on client proxmox"},
 		{name: "all is well", issuer: provider{takes: only(key)}},
 		{name: "--no-gate", issuer: provider{finds: broken, takes: only(oldKey)}, options: reconcile.Options{NoGate: true}},
@@ -81,9 +80,9 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 		{name: "verify.issuer: false", issuer: provider{finds: broken}, target: func(t *reconcile.Target) { t.Issuer = nil }},
 		{name: "an ignored issuer check", issuer: provider{finds: broken}, target: func(t *reconcile.Target) { t.Ignore = []check.ID{check.IssuerIdentity} }},
 		{name: "an ignored client check", issuer: provider{redirect: never}, target: func(t *reconcile.Target) { t.Ignore = []check.ID{check.ClientRedirect} }},
-		{name: "another check is ignored", issuer: provider{redirect: never}, target: func(t *reconcile.Target) { t.Ignore = []check.ID{check.ClientCredentials} }, held: fault.Held, says: "client.redirect"},
+		{name: "another check is ignored", issuer: provider{redirect: never}, target: func(t *reconcile.Target) { t.Ignore = []check.ID{check.ClientCredentials} }, held: check.Held, says: "client.redirect"},
 		{name: "verify.client: never", issuer: provider{takes: only(oldKey)}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }},
-		{name: "verify.client: never leaves the issuer checks", issuer: provider{finds: broken}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }, held: fault.Held, says: "issuer.identity"},
+		{name: "verify.client: never leaves the issuer checks", issuer: provider{finds: broken}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }, held: check.Held, says: "issuer.identity"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newCluster(t).put(name, stored()), &tt.issuer
@@ -94,13 +93,13 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 			got := reconcile.Apply(t.Context(), target, tt.options)
 			if tt.held != "" {
 				outcome := reconcile.Held
-				if tt.held == fault.RateLimited {
+				if tt.held == check.RateLimited {
 					outcome = reconcile.Failed
 				}
 				expect(t, got, outcome, realm.Update, tt.held)
-				f := fault.Describe(got.Err)
-				if !strings.Contains(f.Message+"; "+f.Hint, tt.says) {
-					t.Errorf("%q is missing in %q, %q", tt.says, f.Message, f.Hint)
+				f := check.Describe(got.Err)
+				if !strings.Contains(f.Message+"; "+f.Hint(), tt.says) {
+					t.Errorf("%q is missing in %q, %q", tt.says, f.Message, f.Hint())
 				}
 				if c.writes() != 0 || c.realms[name]["client-key"] != oldKey {
 					t.Errorf("held, but %v", c.calls)
@@ -135,7 +134,7 @@ func TestTheFormerKeyIsAskedAboutOnlyWhereItTellsSomething(t *testing.T) {
 		"the key is being removed": {stored(), spec(unset(realm.ClientKey)), 1},
 	} {
 		c, p := newCluster(t).put(name, tt.begin), &provider{takes: refuseAll}
-		expect(t, reconcile.Apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{}), reconcile.Held, realm.Update, fault.Held)
+		expect(t, reconcile.Apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{}), reconcile.Held, realm.Update, check.Held)
 		if p.accepts != tt.accepts {
 			t.Errorf("%s: asked %d times", title, p.accepts)
 		}
@@ -213,7 +212,7 @@ func TestWaitingInVainIsSparing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newCluster(t).put(name, stored()), tt.issuer
 			got, took := waiting(t, c, p, spec(setKey(key)))
-			expect(t, got, reconcile.Held, realm.Update, fault.Held)
+			expect(t, got, reconcile.Held, realm.Update, check.Held)
 			if took > 10*time.Minute || took < 9*time.Minute {
 				t.Errorf("%s: waited %s", title, took)
 			}
@@ -267,7 +266,7 @@ func TestWaitingEndsWhereTheIssuerLimits(t *testing.T) {
 			return &reconcile.Verdict{Answer: reconcile.Limited, RetryAfter: time.Hour}
 		}
 		got, took := waiting(t, c, p, spec(setKey(key)))
-		expect(t, got, reconcile.Failed, realm.Update, fault.RateLimited)
+		expect(t, got, reconcile.Failed, realm.Update, check.RateLimited)
 		if took > 3*time.Minute+time.Second || c.writes() != 0 {
 			t.Errorf("ended after %s and %v", took, c.calls)
 		}
@@ -279,10 +278,10 @@ func TestWaitingIsInterrupted(t *testing.T) {
 		c, p := newCluster(t).put(name, stored()), &provider{takes: only(oldKey)}
 		ctx, stop := context.WithCancelCause(t.Context())
 		defer stop(nil)
-		time.AfterFunc(95*time.Second, func() { stop(fault.New(fault.Interrupted, "interrupted")) })
+		time.AfterFunc(95*time.Second, func() { stop(check.Errorf(check.Interrupted, "interrupted")) })
 		began := time.Now()
 		got := reconcile.Apply(ctx, aim(t, c, p, spec(setKey(key))), reconcile.Options{Wait: 10 * time.Minute})
-		expect(t, got, reconcile.Failed, realm.Update, fault.Interrupted)
+		expect(t, got, reconcile.Failed, realm.Update, check.Interrupted)
 		if time.Since(began) != 95*time.Second || c.writes() != 0 {
 			t.Errorf("after %s: %v", time.Since(began), c.calls)
 		}
@@ -300,7 +299,7 @@ func TestWaitingMeetsAnotherWriter(t *testing.T) {
 			p.finds = broken // and the gate closes again
 		}}
 		got, took := waiting(t, c, p, spec(setKey(key)))
-		expect(t, got, reconcile.Held, realm.Update, fault.Held)
+		expect(t, got, reconcile.Held, realm.Update, check.Held)
 		if took < 9*time.Minute || took > 10*time.Minute || c.count(update) != 1 || c.count(read) != 2 {
 			t.Errorf("after %s: %v", took, c.calls)
 		}

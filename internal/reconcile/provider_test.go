@@ -7,7 +7,6 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
-	"proxmox-realm/internal/secret"
 )
 
 // provider is an issuer in memory: what it says of itself and of a client's keys changes with time, and it counts
@@ -64,22 +63,22 @@ func (i *inspection) Client(_ context.Context, q reconcile.Question) ([]check.Ch
 	case reconcile.Accepted:
 		credentials = check.Passed(check.ClientCredentials, "accepted")
 	case reconcile.Rejected:
-		credentials = check.Failed(check.ClientCredentials, "write the key that the issuer knows", "the issuer refuses the key")
+		credentials = check.Failed(check.ClientCredentials, check.Remedy{check.Advise("write the key that the issuer knows")}, "the issuer refuses the key")
 	case reconcile.NoAnswer, reconcile.Limited:
 	}
 	redirect := check.Passed(check.ClientRedirect, "%d redirect URLs", len(q.Redirects))
 	if i.redirect != nil && !i.redirect() {
-		redirect = check.Failed(check.ClientRedirect, "register the redirect URL", "the issuer refuses the redirect URL")
+		redirect = check.Failed(check.ClientRedirect, check.Remedy{check.Advise("register the redirect URL")}, "the issuer refuses the redirect URL")
 	}
 	return []check.Check{credentials, redirect}, verdict
 }
 
-func (i *inspection) Accepts(_ context.Context, _ realm.Login, key secret.Secret) reconcile.Verdict {
+func (i *inspection) Accepts(_ context.Context, _ realm.Login, key check.Secret) reconcile.Verdict {
 	i.accepts++
 	return i.ask(key)
 }
 
-func (i *inspection) ask(key secret.Secret) reconcile.Verdict {
+func (i *inspection) ask(key check.Secret) reconcile.Verdict {
 	k := key.Reveal()
 	if known, ok := i.keys[k]; ok {
 		return known
@@ -104,7 +103,7 @@ func only(key string) func(string) bool { return func(k string) bool { return k 
 // broken is an issuer that names itself differently.
 func broken() []check.Check {
 	return []check.Check{
-		check.Failed(check.IssuerIdentity, "set realm.issuer_url to https://auth.example.com/", "the issuer calls itself https://auth.example.com/"),
+		check.Failed(check.IssuerIdentity, check.Remedy{check.Advise("set realm.issuer_url to https://auth.example.com/")}, "the issuer calls itself https://auth.example.com/"),
 		check.Passed(check.IssuerKeys, "2 keys"),
 	}
 }

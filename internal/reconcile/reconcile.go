@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
-	"proxmox-realm/internal/secret"
 )
 
 // Realms is one Proxmox cluster, as far as a reconciler needs it. Errors of the writes match
@@ -57,7 +55,7 @@ type Inspection interface {
 	// Client are the client.* checks, and what became of the question about the key.
 	Client(ctx context.Context, q Question) ([]check.Check, Verdict)
 	// Accepts asks about a key alone, in the way that costs the issuer least.
-	Accepts(ctx context.Context, login realm.Login, key secret.Secret) Verdict
+	Accepts(ctx context.Context, login realm.Login, key check.Secret) Verdict
 }
 
 // Node is what the verdict on an issuer may need to know of the Proxmox that will use it.
@@ -256,8 +254,8 @@ func (r *run) readBack(ctx context.Context) error {
 	if left.Action == realm.Refuse {
 		what = left.Refusal.Message
 	}
-	return fault.New(fault.NotTaken, "Proxmox accepted the write, but realm %s is not as it was written: %s", r.Spec.Name, what).
-		WithHint("somebody else may manage this realm as well: run plan to see the difference")
+	return check.Errorf(check.NotTaken, "Proxmox accepted the write, but realm %s is not as it was written: %s", r.Spec.Name, what).
+		Try(check.Advise("somebody else may manage this realm as well: run plan to see the difference"))
 }
 
 // explain gives the error of a write that was refused its final form.
@@ -274,8 +272,8 @@ func (r *run) givenUp(plan realm.Plan, unsettled error) error {
 	if !errors.Is(unsettled, realm.ErrConflict) {
 		return unsettled
 	}
-	return fault.New(fault.Conflict, "the realms of this cluster kept changing: %s of realm %s was given up after %d attempts", plan.Action, r.Spec.Name, attempts).
-		WithHint("run again; where it persists, look for another program that writes realms").Because(unsettled)
+	return check.Errorf(check.Conflict, "the realms of this cluster kept changing: %s of realm %s was given up after %d attempts", plan.Action, r.Spec.Name, attempts).
+		Try(check.Advise("run again; where it persists, look for another program that writes realms")).Because(unsettled)
 }
 
 // foresee ends a plan that has something to do: whether the credentials suffice for the write, what the issuer shows (where the
@@ -311,7 +309,7 @@ func Verify(ctx context.Context, t Target) Result {
 // examine is Verify. Where Proxmox cannot be asked, the issuer is examined all the same.
 func (r *run) examine(ctx context.Context) error {
 	if err := r.Recovery.refusePending(); err != nil {
-		r.warn("%s; %s", err.Message, err.Hint)
+		r.warn("%s; %s", err.Message, err.Remedy)
 	}
 	r.inspect(ctx, time.Time{})
 	current, err := r.Realms.Realm(ctx, r.Spec.Name)
@@ -383,15 +381,15 @@ func (r *run) realmCheck() check.Check {
 	case r.plan.Empty():
 		return check.Passed(check.ProxmoxRealm, "realm %s is as declared", r.Spec.Name)
 	case r.plan.Action == realm.Create:
-		return check.Failed(check.ProxmoxRealm, "run apply", "realm %s does not exist", r.Spec.Name)
+		return check.Failed(check.ProxmoxRealm, check.Remedy{check.Advise("run apply")}, "realm %s does not exist", r.Spec.Name)
 	case r.plan.Action == realm.Refuse:
-		return check.Failed(check.ProxmoxRealm, r.plan.Refusal.Hint, "%s", r.plan.Refusal.Message)
+		return check.Failed(check.ProxmoxRealm, r.plan.Refusal.Remedy, "%s", r.plan.Refusal.Message)
 	}
 	var differ []string
 	for _, c := range r.plan.Changes {
 		differ = append(differ, string(c.Property))
 	}
-	return check.Failed(check.ProxmoxRealm, "run plan to see the differences, apply to mend them",
+	return check.Failed(check.ProxmoxRealm, check.Remedy{check.Advise("run plan to see the differences, apply to mend them")},
 		"realm %s differs from its configuration", r.Spec.Name).Because("%s", strings.Join(differ, ", "))
 }
 

@@ -12,7 +12,8 @@ import (
 	"slices"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
 )
 
@@ -51,15 +52,15 @@ func (rc Recovery) name() string {
 func (rc Recovery) path() string { return filepath.Join(rc.Dir, rc.name()) }
 
 // refusePending returns why a run must not go on where a recovery file waits for a decision.
-func (rc Recovery) refusePending() *fault.Error {
+func (rc Recovery) refusePending() *check.Error {
 	if rc.Dir == "" {
 		return nil
 	}
 	if _, err := os.Lstat(rc.path()); err != nil {
 		return nil //nolint:nilerr // absent; or unreadable to this user, who then cannot have begun a replace
 	}
-	return fault.New(fault.RecoveryFile, "a replace of realm %s was cut short: the former realm is kept in %s", rc.Realm, rc.path()).
-		WithHint("run apply --recover: it creates that realm where it is absent, and forgets it where it is there")
+	return check.Errorf(check.RecoveryFile, "a replace of realm %s was cut short: the former realm is kept in %s", rc.Realm, rc.path()).
+		Try(check.Advise("run apply --recover: it creates that realm where it is absent, and forgets it where it is there"))
 }
 
 // save writes the recovery file, or fails without leaving one.
@@ -78,8 +79,8 @@ func (rc Recovery) archive(stored realm.Current, now time.Time) (string, error) 
 
 func (rc Recovery) write(name string, stored realm.Current) (err error) {
 	unsaved := func(err error) error {
-		return fault.New(fault.Internal, "the realm could not be saved, so nothing was deleted: %v", err).
-			WithHint("set state_dir to a directory that this user can write").Because(err)
+		return check.Errorf(check.Internal, "the realm could not be saved, so nothing was deleted: %v", err).
+			Try(check.Advise("set state_dir to a directory that this user can write")).Because(err)
 	}
 	if rc.Dir == "" {
 		return unsaved(errors.New("there is no state_dir"))
@@ -156,8 +157,8 @@ func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 }
 
 func (rc Recovery) unusable(format string, args ...any) error {
-	return fault.New(fault.RecoveryFile, "the recovery file %s %s", rc.path(), fmt.Sprintf(format, args...)).
-		WithHint("look at the realm in Proxmox; where it is as you want it, remove the file")
+	return check.Errorf(check.RecoveryFile, "the recovery file %s %s", rc.path(), fmt.Sprintf(format, args...)).
+		Try(check.Advise("look at the realm in Proxmox; where it is as you want it, remove the file"))
 }
 
 // remove ends the recovery file.
@@ -167,7 +168,7 @@ func (rc Recovery) remove() error {
 		err = syncDir(rc.Dir)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.New(fault.Internal, "the recovery file is no longer needed, but cannot be removed: %v", err).WithHint("remove it by hand")
+		return check.Errorf(check.Internal, "the recovery file is no longer needed, but cannot be removed: %v", err).Try(check.Advise("remove it by hand"))
 	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -38,20 +37,20 @@ func TestRecover(t *testing.T) {
 		before  func(*cluster)
 		outcome reconcile.Outcome
 		action  realm.Action
-		code    fault.Code
+		code    check.Code
 		ends    fields
 		kept    bool
 	}{
 		{"absent", func(*cluster) {}, reconcile.Changed, realm.Create, "", stored(), false},
 		{"there and equal", func(c *cluster) { c.put(name, stored()) }, reconcile.Unchanged, realm.None, "", stored(), false},
-		{"there and different", func(c *cluster) { c.put(name, replaced()) }, reconcile.Refused, realm.Refuse, fault.RecoveryFile, replaced(), true},
-		{"there, and only an unknown property differs", func(c *cluster) { c.put(name, with2(stored(), "future", "else")) }, reconcile.Refused, realm.Refuse, fault.RecoveryFile, with2(stored(), "future", "else"), true},
-		{"Proxmox cannot be read", func(c *cluster) { c.script[read] = trouble{err: errDown} }, reconcile.Failed, "", fault.Unreachable, nil, true},
-		{"the creation is refused", func(c *cluster) { c.script[create] = trouble{err: errPermission} }, reconcile.Failed, realm.Create, fault.PermissionDenied, nil, true},
+		{"there and different", func(c *cluster) { c.put(name, replaced()) }, reconcile.Refused, realm.Refuse, check.RecoveryFile, replaced(), true},
+		{"there, and only an unknown property differs", func(c *cluster) { c.put(name, with2(stored(), "future", "else")) }, reconcile.Refused, realm.Refuse, check.RecoveryFile, with2(stored(), "future", "else"), true},
+		{"Proxmox cannot be read", func(c *cluster) { c.script[read] = trouble{err: errDown} }, reconcile.Failed, "", check.Unreachable, nil, true},
+		{"the creation is refused", func(c *cluster) { c.script[create] = trouble{err: errPermission} }, reconcile.Failed, realm.Create, check.PermissionDenied, nil, true},
 		{"the answer is lost, it took effect", func(c *cluster) { c.script[create] = trouble{lost: true} }, reconcile.Changed, realm.Create, "", stored(), false},
 		{"the answer is lost, it took no effect", func(c *cluster) { c.script["create#1"] = trouble{lost: true, never: true} }, reconcile.Changed, realm.Create, "", stored(), false},
-		{"the creation did not take", func(c *cluster) { c.script[create] = trouble{never: true} }, reconcile.Refused, realm.Refuse, fault.RecoveryFile, nil, true},
-		{"the read-back fails", func(c *cluster) { c.script["read#2"] = trouble{err: errDown} }, reconcile.Failed, realm.Create, fault.Unreachable, stored(), true},
+		{"the creation did not take", func(c *cluster) { c.script[create] = trouble{never: true} }, reconcile.Refused, realm.Refuse, check.RecoveryFile, nil, true},
+		{"the read-back fails", func(c *cluster) { c.script["read#2"] = trouble{err: errDown} }, reconcile.Failed, realm.Create, check.Unreachable, stored(), true},
 	} {
 		inBubble(t, tt.name, func(t *testing.T) { // an equal realm is watched for a while
 			c, target, _ := interrupted(t)
@@ -64,7 +63,7 @@ func TestRecover(t *testing.T) {
 			if c.count(remove, update) != 0 || c.count(create) > 2 {
 				t.Errorf("calls %v", c.calls)
 			}
-			if tt.code == fault.RecoveryFile && fault.Describe(got.Err).Hint == "" {
+			if tt.code == check.RecoveryFile && check.Describe(got.Err).Hint() == "" {
 				t.Error("no hint")
 			}
 		})
@@ -105,8 +104,8 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c, target, _ := interrupted(t)
 		c.put(name, stored())
 		ctx, cancel := context.WithCancelCause(t.Context())
-		c.script["read#9"] = trouble{before: func() { cancel(fault.New(fault.Interrupted, "interrupted")) }}
-		expect(t, reconcile.Recover(ctx, target), reconcile.Failed, realm.None, fault.Interrupted)
+		c.script["read#9"] = trouble{before: func() { cancel(check.Errorf(check.Interrupted, "interrupted")) }}
+		expect(t, reconcile.Recover(ctx, target), reconcile.Failed, realm.None, check.Interrupted)
 		if len(pending(t, target)) != 1 {
 			t.Error("the file is gone")
 		}
@@ -172,7 +171,7 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := reconcile.Recover(t.Context(), target)
-			expect(t, got, reconcile.Refused, realm.Refuse, fault.RecoveryFile)
+			expect(t, got, reconcile.Refused, realm.Refuse, check.RecoveryFile)
 			if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), tt.says) || !strings.Contains(got.Err.Error(), path) || strings.Contains(got.Err.Error(), oldKey) {
 				t.Errorf("%v after %v", got.Err, c.calls)
 			}
@@ -190,7 +189,7 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 		if err := os.Symlink(moved, path); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, reconcile.Recover(t.Context(), target), reconcile.Refused, realm.Refuse, fault.RecoveryFile)
+		expect(t, reconcile.Recover(t.Context(), target), reconcile.Refused, realm.Refuse, check.RecoveryFile)
 		if len(c.calls) != 0 {
 			t.Errorf("%v", c.calls)
 		}
@@ -211,7 +210,7 @@ func TestRecoverKnowsTheClusterByOneEndpoint(t *testing.T) {
 func TestRecoverIsNotInterrupted(t *testing.T) {
 	c, target, _ := interrupted(t)
 	ctx, stop := context.WithCancelCause(t.Context())
-	stop(fault.New(fault.Interrupted, "interrupted"))
+	stop(check.Errorf(check.Interrupted, "interrupted"))
 	expect(t, reconcile.Recover(ctx, target), reconcile.Changed, realm.Create, "")
 	if len(pending(t, target)) != 0 || !equal(c.realms[name], stored()) {
 		t.Errorf("%v", c.realms[name])
@@ -227,8 +226,8 @@ func TestRunsMeetARecoveryFile(t *testing.T) {
 	} {
 		c, target, path := interrupted(t)
 		got := run(t.Context(), target)
-		expect(t, got, reconcile.Refused, realm.Refuse, fault.RecoveryFile)
-		if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(fault.Describe(got.Err).Hint, "apply --recover") {
+		expect(t, got, reconcile.Refused, realm.Refuse, check.RecoveryFile)
+		if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.Describe(got.Err).Hint(), "apply --recover") {
 			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
@@ -270,19 +269,19 @@ func TestDelete(t *testing.T) {
 		script  map[string]trouble
 		outcome reconcile.Outcome
 		action  realm.Action
-		code    fault.Code
+		code    check.Code
 		calls   []string
 		ends    fields
 		saved   bool
 	}{
 		{"there", stored(), nil, reconcile.Changed, realm.Delete, "", []string{read, remove, read}, nil, true},
 		{"absent", nil, nil, reconcile.Unchanged, realm.None, "", []string{read}, nil, false},
-		{"another type", fields{"type": "ldap"}, nil, reconcile.Refused, realm.Refuse, fault.WrongType, []string{read}, fields{"type": "ldap"}, false},
-		{"cannot be read", stored(), map[string]trouble{read: {err: errDown}}, reconcile.Failed, "", fault.Unreachable, []string{read}, stored(), false},
-		{"refused by Proxmox", stored(), map[string]trouble{remove: {err: errPermission}}, reconcile.Failed, realm.Delete, fault.PermissionDenied, []string{read, remove}, stored(), false},
-		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, fault.NotTaken, []string{read, remove, read}, stored(), true},
-		{"did not take", stored(), map[string]trouble{remove: {never: true}}, reconcile.Failed, realm.Delete, fault.NotTaken, []string{read, remove, read}, stored(), true},
-		{"the read-back fails", stored(), map[string]trouble{"read#2": {err: errDown}}, reconcile.Failed, realm.Delete, fault.Unreachable, []string{read, remove, read}, nil, true},
+		{"another type", fields{"type": "ldap"}, nil, reconcile.Refused, realm.Refuse, check.WrongType, []string{read}, fields{"type": "ldap"}, false},
+		{"cannot be read", stored(), map[string]trouble{read: {err: errDown}}, reconcile.Failed, "", check.Unreachable, []string{read}, stored(), false},
+		{"refused by Proxmox", stored(), map[string]trouble{remove: {err: errPermission}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, remove}, stored(), false},
+		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, remove, read}, stored(), true},
+		{"did not take", stored(), map[string]trouble{remove: {never: true}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, remove, read}, stored(), true},
+		{"the read-back fails", stored(), map[string]trouble{"read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.Unreachable, []string{read, remove, read}, nil, true},
 		{"the answer is lost", stored(), map[string]trouble{remove: {lost: true}}, reconcile.Changed, realm.Delete, "", []string{read, remove, read}, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -314,12 +313,12 @@ func TestDelete(t *testing.T) {
 	}
 	c := newCluster(t)
 	target := aim(t, c, &provider{}, spec(func(s *realm.Spec) { s.Name = "pve" }))
-	expect(t, reconcile.Delete(t.Context(), target), reconcile.Refused, realm.Refuse, fault.BuiltinRealm)
+	expect(t, reconcile.Delete(t.Context(), target), reconcile.Refused, realm.Refuse, check.BuiltinRealm)
 	c.put(name, stored())
 	target = aim(t, c, &provider{}, spec())
 	target.Recovery.Dir = ""
 	got := reconcile.Delete(t.Context(), target)
-	expect(t, got, reconcile.Failed, realm.Delete, fault.Internal)
+	expect(t, got, reconcile.Failed, realm.Delete, check.Internal)
 	if c.writes() != 0 || got.Saved != "" {
 		t.Errorf("deleted without saving: %v; saved %q", c.calls, got.Saved)
 	}
@@ -340,9 +339,9 @@ func TestDeleteThatIsLate(t *testing.T) {
 		c.script[remove] = trouble{late: 90 * time.Second}
 		target := aim(t, c, nil, spec())
 		got := reconcile.Delete(t.Context(), target)
-		expect(t, got, reconcile.Failed, realm.Delete, fault.ReplacePending)
-		if c.count(remove) != 1 || strings.Contains(fault.Describe(got.Err).Hint, "--recover") {
-			t.Errorf("%v after %v", fault.Describe(got.Err), c.calls)
+		expect(t, got, reconcile.Failed, realm.Delete, check.ReplacePending)
+		if c.count(remove) != 1 || strings.Contains(check.Describe(got.Err).Hint(), "--recover") {
+			t.Errorf("%v after %v", check.Describe(got.Err), c.calls)
 		}
 	})
 }
@@ -353,13 +352,13 @@ func TestDeleteIsInterruptedBeforeItBeginsAndNotAfterwards(t *testing.T) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		c.atCall = func(i int, _ string) {
 			if i == n {
-				stop(fault.New(fault.Terminated, "stopped"))
+				stop(check.Errorf(check.Terminated, "stopped"))
 			}
 		}
 		target := aim(t, c, nil, spec())
 		got := reconcile.Delete(ctx, target)
 		if n == 1 {
-			if fault.CodeOf(got.Err) != fault.Terminated || c.realms[name] == nil || len(files(t, target)) != 0 {
+			if check.CodeOf(got.Err) != check.Terminated || c.realms[name] == nil || len(files(t, target)) != 0 {
 				t.Errorf("%v, %v, %v", got.Err, c.realms[name], files(t, target))
 			}
 		} else {

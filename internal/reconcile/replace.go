@@ -8,7 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"proxmox-realm/internal/fault"
+	"proxmox-realm/internal/check"
+
 	"proxmox-realm/internal/realm"
 )
 
@@ -38,8 +39,8 @@ func (r *run) replace(ctx context.Context, plan realm.Plan) error {
 		return fmt.Errorf("before the realm is deleted: %w", realm.ErrConflict)
 	}
 	if odd := current.Structures(); len(odd) > 0 {
-		return fault.New(fault.UnknownProperty, "realm %s holds %s in a form that a new realm could not take over: it is not replaced", r.Spec.Name, strings.Join(odd, ", ")).
-			WithHint("set up a second realm beside this one (realm.name)")
+		return check.Errorf(check.UnknownProperty, "realm %s holds %s in a form that a new realm could not take over: it is not replaced", r.Spec.Name, strings.Join(odd, ", ")).
+			Try(check.Advise("set up a second realm beside this one (realm.name)"))
 	}
 	if err := r.Recovery.save(current); err != nil {
 		return err
@@ -85,8 +86,8 @@ func (r *run) awaitAbsence(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fault.New(fault.ReplacePending, "the answer to the DELETE of realm %s was lost, and the realm was not seen to be gone within %s", r.Spec.Name, lateDelete).
-				WithHint("wait a few minutes: the deletion may still take effect").Because(err)
+			return check.Errorf(check.ReplacePending, "the answer to the DELETE of realm %s was lost, and the realm was not seen to be gone within %s", r.Spec.Name, lateDelete).
+				Try(check.Advise("wait a few minutes: the deletion may still take effect")).Because(err)
 		}
 		if err := sleep(ctx, watchEach); err != nil {
 			return err
@@ -152,11 +153,11 @@ func keep(recovery Recovery, err error) error {
 		return nil
 	}
 	hint := "apply --recover creates it again where there is none"
-	known := fault.Describe(err)
-	if known.Hint != "" {
-		hint = oneLine(known.Hint) + "; then " + hint
+	known := check.Describe(err)
+	if first := known.Hint(); first != "" {
+		hint = oneLine(first) + "; then " + hint
 	}
-	return fault.New(known.Code, "%s; the former realm is kept in %s", oneLine(known.Message), recovery.path()).WithHint("%s", hint).Because(err)
+	return check.Errorf(known.Code, "%s; the former realm is kept in %s", oneLine(known.Message), recovery.path()).Try(check.Advise("%s", hint)).Because(err)
 }
 
 // oneLine puts errors that were joined beside each other.
@@ -199,8 +200,8 @@ func (r *run) recover(interruptible context.Context) error {
 		}
 	}
 	if !current.SameAs(saved) {
-		return fault.New(fault.RecoveryFile, "realm %s exists and differs from the one saved in %s", r.Spec.Name, r.Recovery.path()).
-			WithHint("where the realm is as you want it, remove the file")
+		return check.Errorf(check.RecoveryFile, "realm %s exists and differs from the one saved in %s", r.Spec.Name, r.Recovery.path()).
+			Try(check.Advise("where the realm is as you want it, remove the file"))
 	}
 	return r.Recovery.remove()
 }
@@ -245,15 +246,15 @@ func PlanDelete(ctx context.Context, t Target) Result {
 func (r *run) removable(ctx context.Context) (realm.Current, error) {
 	name := r.Spec.Name
 	if realm.Builtin(name) {
-		return realm.Current{}, fault.New(fault.BuiltinRealm, "realm %s is Proxmox's own and cannot be deleted", name)
+		return realm.Current{}, check.Errorf(check.BuiltinRealm, "realm %s is Proxmox's own and cannot be deleted", name)
 	}
 	if err := r.Recovery.refusePending(); err != nil {
 		return realm.Current{}, err
 	}
 	current, err := r.Realms.Realm(ctx, name)
 	if err == nil && current.Exists && current.Type != realm.Type {
-		err = fault.New(fault.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, current.Type).
-			WithHint("pveum realm delete %s", name)
+		err = check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, current.Type).
+			Try(check.Advise("pveum realm delete %s", name))
 	}
 	if err == nil && !current.Exists {
 		r.action = realm.None
@@ -290,8 +291,8 @@ func (r *run) delete(ctx context.Context) error {
 		return fmt.Errorf("read back: %w", err)
 	}
 	if current.Exists {
-		return fault.New(fault.NotTaken, "Proxmox accepted the DELETE, but realm %s is there", name).
-			WithHint("somebody else may have created it again")
+		return check.Errorf(check.NotTaken, "Proxmox accepted the DELETE, but realm %s is there", name).
+			Try(check.Advise("somebody else may have created it again"))
 	}
 	return nil
 }

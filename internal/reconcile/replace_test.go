@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -95,7 +94,7 @@ func with2(f fields, name string, v any) fields {
 
 func TestReplaceNeedsConsentAndAWrittenClaim(t *testing.T) {
 	c := newCluster(t).put(name, stored())
-	expect(t, reconcile.Apply(t.Context(), aim(t, c, &provider{}, otherClaim), reconcile.Options{}), reconcile.Refused, realm.Refuse, fault.UsernameClaim)
+	expect(t, reconcile.Apply(t.Context(), aim(t, c, &provider{}, otherClaim), reconcile.Options{}), reconcile.Refused, realm.Refuse, check.UsernameClaim)
 	c.put(name, stored(with(realm.UsernameClaim, "email")))
 	expect(t, reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec()), agreed), reconcile.Unchanged, realm.None, "")
 	if c.writes() != 0 {
@@ -118,8 +117,8 @@ func TestReplaceStartsWithTheFile(t *testing.T) {
 		target := aim(t, c, &provider{}, otherClaim)
 		spoil(t, &target)
 		got := reconcile.Apply(t.Context(), target, agreed)
-		expect(t, got, reconcile.Failed, realm.Replace, fault.Internal)
-		if c.writes() != 0 || !strings.Contains(got.Err.Error(), "nothing was deleted") || !strings.Contains(fault.Describe(got.Err).Hint, "state_dir") {
+		expect(t, got, reconcile.Failed, realm.Replace, check.Internal)
+		if c.writes() != 0 || !strings.Contains(got.Err.Error(), "nothing was deleted") || !strings.Contains(check.Describe(got.Err).Hint(), "state_dir") {
 			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
@@ -144,7 +143,7 @@ func TestTheFileIsExclusive(t *testing.T) {
 			}
 		}}
 		got := reconcile.Apply(t.Context(), target, agreed)
-		expect(t, got, reconcile.Failed, realm.Replace, fault.Internal)
+		expect(t, got, reconcile.Failed, realm.Replace, check.Internal)
 		if _, err := os.Stat(victim); err == nil || c.writes() != 0 {
 			t.Errorf("link %t: calls %v, victim %v", link, c.calls, err)
 		}
@@ -163,7 +162,7 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 		script  func(*cluster) map[string]trouble
 		outcome reconcile.Outcome
 		action  realm.Action
-		code    fault.Code
+		code    check.Code
 		deletes int
 		ends    fields // nil: absent
 		kept    bool   // the file
@@ -186,7 +185,7 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 			script: func(c *cluster) map[string]trouble {
 				return map[string]trouble{"read#2": {before: c.touch}, "read#4": {before: c.touch}, "read#6": {before: c.touch}}
 			},
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.Conflict, deletes: 0, ends: stored(),
+			outcome: reconcile.Failed, action: realm.Replace, code: check.Conflict, deletes: 0, ends: stored(),
 		},
 		{
 			name: "the realm changes between the second read and the DELETE: what was saved is what is carried over",
@@ -205,12 +204,12 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 		{
 			name:    "the DELETE is refused",
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{remove: {err: errPermission}} },
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.PermissionDenied, deletes: 1, ends: stored(),
+			outcome: reconcile.Failed, action: realm.Replace, code: check.PermissionDenied, deletes: 1, ends: stored(),
 		},
 		{
 			name:    "Proxmox's lock at the DELETE",
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{remove: {err: errLock}} },
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.LockTimeout, deletes: 1, ends: stored(),
+			outcome: reconcile.Failed, action: realm.Replace, code: check.LockTimeout, deletes: 1, ends: stored(),
 		},
 		{
 			name:    "the answer to the DELETE is lost, it took effect",
@@ -220,21 +219,21 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 		{
 			name:    "the new realm is refused: the former is put back",
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{"create#1": {err: errPermission}} },
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.PermissionDenied, deletes: 1, ends: stored(), warns: "the former one was put back",
+			outcome: reconcile.Failed, action: realm.Replace, code: check.PermissionDenied, deletes: 1, ends: stored(), warns: "the former one was put back",
 		},
 		{
 			name: "the new realm is refused for a property: the former is put back",
 			script: func(*cluster) map[string]trouble {
 				return map[string]trouble{"create#1": {err: &realm.UnknownPropertyError{Properties: []realm.Property{realm.Audiences}}}}
 			},
-			outcome: reconcile.Refused, action: realm.Refuse, code: fault.UnknownProperty, deletes: 1, ends: stored(), warns: "the former one was put back",
+			outcome: reconcile.Refused, action: realm.Refuse, code: check.UnknownProperty, deletes: 1, ends: stored(), warns: "the former one was put back",
 		},
 		{
 			name: "answers to the creation are lost, and then the former is put back: no second DELETE",
 			script: func(*cluster) map[string]trouble {
 				return map[string]trouble{"create#1": {lost: true, never: true}, "create#2": {lost: true, never: true}, "create#3": {lost: true, never: true}}
 			},
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.Unreachable, deletes: 1, ends: stored(), warns: "the former one was put back",
+			outcome: reconcile.Failed, action: realm.Replace, code: check.Unreachable, deletes: 1, ends: stored(), warns: "the former one was put back",
 		},
 		{
 			name:    "the answer to the creation is lost, it took effect",
@@ -256,31 +255,31 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 		{
 			name:    "neither realm can be created",
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{create: {err: errPermission}} },
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.PermissionDenied, deletes: 1, kept: true,
+			outcome: reconcile.Failed, action: realm.Replace, code: check.PermissionDenied, deletes: 1, kept: true,
 		},
 		{
 			name: "the former realm does not come back as it was",
 			script: func(c *cluster) map[string]trouble {
 				return map[string]trouble{"create#1": {err: errPermission}, "create#2": {after: func() { c.put(name, stored(with(realm.Comment, "theirs"))) }}}
 			},
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.PermissionDenied, deletes: 1, ends: stored(with(realm.Comment, "theirs")), kept: true,
+			outcome: reconcile.Failed, action: realm.Replace, code: check.PermissionDenied, deletes: 1, ends: stored(with(realm.Comment, "theirs")), kept: true,
 		},
 		{
 			name: "somebody else creates a realm in the gap",
 			script: func(c *cluster) map[string]trouble {
 				return map[string]trouble{"create#1": {before: func() { c.put(name, stored(with(realm.UsernameClaim, "upn"))) }}}
 			},
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.NotTaken, deletes: 1, ends: stored(with(realm.UsernameClaim, "upn")), kept: true,
+			outcome: reconcile.Failed, action: realm.Replace, code: check.NotTaken, deletes: 1, ends: stored(with(realm.UsernameClaim, "upn")), kept: true,
 		},
 		{
 			name:    "the read-back fails",
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{"read#3": {err: errDown}} },
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.Unreachable, deletes: 1, ends: replaced(), kept: true,
+			outcome: reconcile.Failed, action: realm.Replace, code: check.Unreachable, deletes: 1, ends: replaced(), kept: true,
 		},
 		{
 			name:    "the creation did not take",
 			script:  func(*cluster) map[string]trouble { return map[string]trouble{create: {never: true}} },
-			outcome: reconcile.Failed, action: realm.Replace, code: fault.NotTaken, deletes: 1, kept: true,
+			outcome: reconcile.Failed, action: realm.Replace, code: check.NotTaken, deletes: 1, kept: true,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -297,12 +296,12 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 					t.Errorf("warnings %q", got.Warnings)
 				}
 				if tt.kept {
-					f := fault.Describe(got.Err)
-					if !strings.Contains(f.Message, pending(t, target)[0]) || !strings.Contains(f.Hint, "apply --recover") || strings.Contains(f.Message+f.Hint, "\n") {
-						t.Errorf("%q, %q: does not say where the former realm is", f.Message, f.Hint)
+					f := check.Describe(got.Err)
+					if !strings.Contains(f.Message, pending(t, target)[0]) || !strings.Contains(f.Hint(), "apply --recover") || strings.Contains(f.Message+f.Hint(), "\n") {
+						t.Errorf("%q, %q: does not say where the former realm is", f.Message, f.Hint())
 					}
-					if tt.code == fault.PermissionDenied && !strings.Contains(f.Hint, "pveum acl modify") {
-						t.Errorf("%q: does not say what mends it", f.Hint)
+					if tt.code == check.PermissionDenied && !strings.Contains(f.Hint(), "pveum acl modify") {
+						t.Errorf("%q: does not say what mends it", f.Hint())
 					}
 				}
 			})
@@ -330,12 +329,12 @@ func TestALateDelete(t *testing.T) {
 				}
 				return
 			}
-			expect(t, got, reconcile.Failed, realm.Replace, fault.ReplacePending)
+			expect(t, got, reconcile.Failed, realm.Replace, check.ReplacePending)
 			if took < 75*time.Second || took > 77*time.Second || len(pending(t, target)) != 1 || c.count(create) != 0 {
 				t.Errorf("%s: stopped after %s with %v: %v", after, took, pending(t, target), c.calls)
 			}
 			// A run meanwhile says so and does nothing; the deletion takes effect; the saved realm is created.
-			expect(t, reconcile.Apply(t.Context(), target, agreed), reconcile.Refused, realm.Refuse, fault.RecoveryFile)
+			expect(t, reconcile.Apply(t.Context(), target, agreed), reconcile.Refused, realm.Refuse, check.RecoveryFile)
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if c.realms[name] != nil {
@@ -359,7 +358,7 @@ func TestALateDeleteWhileProxmoxCannotBeRead(t *testing.T) {
 		c = newCluster(t).put(name, stored())
 		c.script[remove] = trouble{lost: true, after: func() { c.script[read] = trouble{err: errDown} }}
 		target := aim(t, c, &provider{}, otherClaim)
-		expect(t, reconcile.Apply(t.Context(), target, agreed), reconcile.Failed, realm.Replace, fault.ReplacePending)
+		expect(t, reconcile.Apply(t.Context(), target, agreed), reconcile.Failed, realm.Replace, check.ReplacePending)
 		if len(pending(t, target)) != 1 || c.count(create) != 0 {
 			t.Errorf("%v, %v", c.calls, pending(t, target))
 		}
@@ -369,17 +368,17 @@ func TestALateDeleteWhileProxmoxCannotBeRead(t *testing.T) {
 // From the DELETE on an interruption waits for the end; before it, nothing is deleted.
 func TestReplaceInterruptedAtEveryCall(t *testing.T) {
 	for n := 1; n <= 7; n++ {
-		for _, cause := range []fault.Code{fault.Interrupted, fault.Terminated} {
+		for _, cause := range []check.Code{check.Interrupted, check.Terminated} {
 			c := newCluster(t).put(name, stored())
 			target := aim(t, c, &provider{}, otherClaim)
 			ctx, stop := context.WithCancelCause(t.Context())
 			c.atCall = func(i int, _ string) {
 				if i == n {
-					stop(fault.New(cause, "stopped"))
+					stop(check.Errorf(cause, "stopped"))
 				}
 			}
 			got := reconcile.Apply(ctx, target, agreed)
-			if fault.CodeOf(got.Err) != cause || got.Outcome != reconcile.Failed {
+			if check.CodeOf(got.Err) != cause || got.Outcome != reconcile.Failed {
 				t.Errorf("call %d: %s, %v", n, got.Outcome, got.Err)
 			}
 			want := stored()
@@ -400,7 +399,7 @@ func TestAnInterruptionHidesNoFile(t *testing.T) {
 	target := aim(t, c, &provider{}, otherClaim)
 	ctx, stop := context.WithCancelCause(t.Context())
 	defer stop(nil)
-	c.script[remove] = trouble{after: func() { stop(fault.New(fault.Terminated, "stopped")) }}
+	c.script[remove] = trouble{after: func() { stop(check.Errorf(check.Terminated, "stopped")) }}
 	c.script[create] = trouble{err: errPermission}
 	got := reconcile.Apply(ctx, target, agreed)
 	if kept := pending(t, target); len(kept) != 1 || !strings.Contains(got.Err.Error(), kept[0]) {
@@ -447,7 +446,7 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 			c := newCluster(t).put(name, stored())
 			ctx, cancel := context.WithCancelCause(context.Background())
 			defer cancel(nil)
-			c.at = at(c, func() { cancel(fault.New(fault.Terminated, "stopped")) })
+			c.at = at(c, func() { cancel(check.Errorf(check.Terminated, "stopped")) })
 			target := aim(t, c, &provider{}, otherClaim)
 			target.Recovery.Dir = filepath.Join(base, fmt.Sprint(runs))
 			got, dead := applyOrDie(ctx, target)
@@ -476,7 +475,7 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 				return
 			}
 			before := c.writes()
-			if again := reconcile.Apply(context.Background(), target, agreed); fault.CodeOf(again.Err) != fault.RecoveryFile || c.writes() != before {
+			if again := reconcile.Apply(context.Background(), target, agreed); check.CodeOf(again.Err) != check.RecoveryFile || c.writes() != before {
 				fail("a run that meets the file goes on: %v", again.Err)
 			}
 			recovered := reconcile.Recover(context.Background(), target)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/realm"
 )
 
@@ -51,7 +50,7 @@ func start(t Target, o Options) *run {
 // finish carries out one way of running and says what became of it.
 func (r *run) finish(ctx context.Context, work func(*run) error) Result {
 	err := work(r)
-	var why *fault.Error
+	var why *check.Error
 	if err != nil && !r.shielded && ctx.Err() != nil && errors.As(context.Cause(ctx), &why) {
 		err = why // a request that failed because of an interruption is that interruption
 	}
@@ -82,10 +81,10 @@ func (r *run) finish(ctx context.Context, work func(*run) error) Result {
 }
 
 func outcomeOf(err error) Outcome {
-	switch fault.CodeOf(err) {
-	case fault.Held:
+	switch check.CodeOf(err) {
+	case check.Held:
 		return Held
-	case fault.WrongType, fault.UsernameClaim, fault.UnknownProperty, fault.BuiltinRealm, fault.RecoveryFile:
+	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.RecoveryFile:
 		return Refused
 	}
 	return Failed

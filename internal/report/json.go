@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 )
@@ -70,19 +69,21 @@ type jsonChange struct {
 
 // Check is a check as every JSON report has it.
 type Check struct {
-	ID       string `json:"id"`
-	Status   string `json:"status"`
-	Summary  string `json:"summary"`
-	Evidence string `json:"evidence"`
-	Hint     string `json:"hint"`
-	Duration int64  `json:"duration_ms"`
+	ID       string       `json:"id"`
+	Status   string       `json:"status"`
+	Summary  string       `json:"summary"`
+	Evidence string       `json:"evidence"`
+	Hint     string       `json:"hint"`
+	Remedy   check.Remedy `json:"remedy,omitempty"`
+	Duration int64        `json:"duration_ms"`
 }
 
 // Error is an error as every JSON report has it.
 type Error struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Hint    string `json:"hint"`
+	Code    string         `json:"code"`
+	Message string         `json:"message"`
+	Hint    string         `json:"hint"`
+	Remedy  []check.Remedy `json:"remedies,omitempty"`
 }
 
 func jsonTargetOf(t fleet.Target) jsonTarget {
@@ -106,18 +107,18 @@ func jsonTargetOf(t fleet.Target) jsonTarget {
 // CheckOf returns the form that a report has; its duration is in whole milliseconds.
 func CheckOf(c check.Check) Check {
 	return Check{
-		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Hint,
+		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Remedy.String(), c.Remedy,
 		c.Duration.Round(time.Millisecond).Milliseconds(),
 	}
 }
 
 // ErrorOf returns the form that a report has; nil for nil.
 func ErrorOf(err error) *Error {
-	f := fault.Describe(err)
-	if f == nil {
+	if err == nil {
 		return nil
 	}
-	return &Error{string(f.Code), f.Message, f.Hint}
+	d := check.Describe(err)
+	return &Error{string(d.Code), d.Message, d.Hint(), d.Remedy}
 }
 
 // escape writes as \u escapes what encoding/json lets through and a terminal may obey: DEL, the C1 controls and

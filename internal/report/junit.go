@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 )
@@ -129,8 +128,8 @@ func details(c check.Check) string {
 	if c.Evidence != "" {
 		lines = append(lines, "evidence: "+printable(c.Evidence))
 	}
-	if c.Hint != "" {
-		lines = append(lines, "hint: "+printable(c.Hint))
+	if len(c.Remedy) > 0 {
+		lines = append(lines, "hint: "+printable(c.Remedy.String()))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -146,10 +145,10 @@ func outputOf(command string, t fleet.Target) string {
 }
 
 func junitError(err error) *junitResult {
-	f := fault.Describe(err)
+	f := check.Describe(err)
 	out := &junitResult{Message: printable(strings.ReplaceAll(f.Message, "\n", "; ")), Type: string(f.Code)}
-	if f.Hint != "" {
-		out.Text = "hint: " + f.Hint
+	if hint := f.Hint(); hint != "" {
+		out.Text = "hint: " + hint
 	}
 	return out
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 )
@@ -72,11 +71,11 @@ func encoded(values ...any) string {
 	return string(text)
 }
 
-func code(err error) fault.Code {
+func code(err error) check.Code {
 	if err == nil {
 		return ""
 	}
-	return fault.CodeOf(err)
+	return check.CodeOf(err)
 }
 
 // Block writes a run as a block for a mail: what is new compared with the last run, then the run as [Text] has it,

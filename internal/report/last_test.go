@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -31,7 +30,7 @@ func TestDigestSeesOutcomesErrorsAndFailuresAlone(t *testing.T) {
 		}, true},
 		{"texts", func(r *fleet.Run) {
 			c := &r.Targets[0].Checks[2]
-			c.Summary, c.Evidence, c.Hint = "other", "other", "other"
+			c.Summary, c.Evidence, c.Remedy = "other", "other", check.Advice("other")
 		}, true},
 		{"a warning", func(r *fleet.Run) { r.Targets[0].Checks = slices.Delete(r.Targets[0].Checks, 1, 2) }, true},
 		{"the order of checks", func(r *fleet.Run) { slices.Reverse(r.Targets[0].Checks) }, true},
@@ -40,7 +39,7 @@ func TestDigestSeesOutcomesErrorsAndFailuresAlone(t *testing.T) {
 		{"outcome", func(r *fleet.Run) { r.Targets[0].Outcome = reconcile.Held }, false},
 		{"outcome of the run", func(r *fleet.Run) { r.Outcome = reconcile.Failed }, false},
 		{"error of a target", func(r *fleet.Run) { r.Targets[0].Err = errors.New("x") }, false},
-		{"error of the run", func(r *fleet.Run) { r.Err = fault.New(fault.Locked, "x") }, false},
+		{"error of the run", func(r *fleet.Run) { r.Err = check.Errorf(check.Locked, "x") }, false},
 		{"another target", func(r *fleet.Run) { r.Targets = append(r.Targets, fleet.Target{}) }, false},
 	} {
 		run := base()
@@ -55,7 +54,7 @@ func TestDigestSeesOutcomesErrorsAndFailuresAlone(t *testing.T) {
 		t.Error("the order of targets is no news")
 	}
 	locked, denied := base(), base()
-	locked.Err, denied.Err = fault.New(fault.Locked, "x"), fault.New(fault.PermissionDenied, "x")
+	locked.Err, denied.Err = check.Errorf(check.Locked, "x"), check.Errorf(check.PermissionDenied, "x")
 	if report.Digest(locked) == report.Digest(denied) {
 		t.Error("another error code is news")
 	}
@@ -68,7 +67,7 @@ func TestWhenARunIsWorthTelling(t *testing.T) {
 		changed  = single("apply", reconcile.Changed, planNone, nil, good())
 		broken   = single("apply", reconcile.Unverified, planNone, nil, bad())
 		broken2  = single("apply", reconcile.Unverified, planNone, nil, bad()[:3])
-		down     = single("apply", reconcile.Failed, planNone, fault.New(fault.Unreachable, "x"), nil)
+		down     = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
 		start    = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 		oneDay   = 24 * time.Hour
 		justLess = oneDay - time.Second

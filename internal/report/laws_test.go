@@ -15,12 +15,10 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
-	"proxmox-realm/internal/secret"
 )
 
 // hostile is text as it might come from anywhere: controls, escapes, direction overrides, broken UTF-8.
@@ -39,14 +37,14 @@ var hostile = rapid.Custom(func(t *rapid.T) string {
 func anyRun(t *rapid.T, oldKey, newKey string) fleet.Run {
 	outcome := rapid.SampledFrom(reconcile.Outcomes())
 	failure := rapid.Custom(func(t *rapid.T) error {
-		f := fault.New(fault.PermissionDenied, "%s", hostile.Draw(t, "message")).WithHint("%s", hostile.Draw(t, "hint"))
+		f := check.Errorf(check.PermissionDenied, "%s", hostile.Draw(t, "message")).Try(check.Advise("%s", hostile.Draw(t, "hint")))
 		switch rapid.IntRange(0, 4).Draw(t, "kind") {
 		case 0:
 			return f
 		case 1:
 			return fmt.Errorf("read realm: %w", f)
 		case 2:
-			return errors.Join(f, fault.New(fault.Config, "second"))
+			return errors.Join(f, check.Errorf(check.Config, "second"))
 		case 3:
 			return errors.New(hostile.Draw(t, "plain"))
 		}
@@ -69,7 +67,7 @@ func anyRun(t *rapid.T, oldKey, newKey string) fleet.Run {
 			Status:   rapid.SampledFrom([]check.Status{check.Pass, check.Warn, check.Fail, check.Skip}).Draw(t, "status"),
 			Summary:  hostile.Draw(t, "summary"),
 			Evidence: hostile.Draw(t, "evidence"),
-			Hint:     hostile.Draw(t, "hint"),
+			Remedy:   check.Advice(hostile.Draw(t, "hint")),
 			Duration: time.Duration(rapid.Int64Range(0, 1e11).Draw(t, "duration")),
 		}
 	})
@@ -79,9 +77,9 @@ func anyRun(t *rapid.T, oldKey, newKey string) fleet.Run {
 	}
 	for i := range rapid.IntRange(0, 4).Draw(t, "targets") {
 		have := realm.Current{Exists: true, Type: realm.Type, Values: values("have").Draw(t, "have")}
-		have.Values[realm.ClientKey] = realm.Key(secret.New(oldKey))
+		have.Values[realm.ClientKey] = realm.Key(check.NewSecret(oldKey))
 		want := realm.Spec{Name: "authelia", Set: values("want").Draw(t, "want"), Unset: []realm.Property{realm.Autocreate}}
-		want.Set[realm.ClientKey] = realm.Key(secret.New(newKey))
+		want.Set[realm.ClientKey] = realm.Key(check.NewSecret(newKey))
 		plan := realm.Diff(want, have, realm.Facts{})
 		target := fleet.Target{
 			Name: fmt.Sprintf("t%d", i), Endpoint: hostile.Draw(t, "endpoint"), Realm: rapid.SampledFrom([]string{"", "authelia"}).Draw(t, "realm"),

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 )
@@ -36,7 +35,7 @@ func Metrics(run fleet.Run, at Moments) []byte {
 	e.outcomes(run.Outcome)
 	e.family("last_run_error", "The error that kept the last run from its targets, by code.")
 	if run.Err != nil {
-		e.sample(1, "code", string(fault.CodeOf(run.Err)))
+		e.sample(1, "code", string(check.CodeOf(run.Err)))
 	}
 
 	e.family("target_outcome", "The outcome of the last run for a target.")
@@ -46,7 +45,7 @@ func Metrics(run fleet.Run, at Moments) []byte {
 	e.family("target_error", "The error of a target in the last run, by code.")
 	for _, t := range run.Targets {
 		if t.Err != nil {
-			e.sample(1, append(labels(t), "code", string(fault.CodeOf(t.Err)))...)
+			e.sample(1, append(labels(t), "code", string(check.CodeOf(t.Err)))...)
 		}
 	}
 	e.family("target_duration_seconds", "How long the last run took for a target.")

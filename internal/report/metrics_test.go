@@ -96,7 +96,7 @@ func TestMetricsHoldTheRun(t *testing.T) {
 func TestMetricsTellACheckOnceByItsWorstStatus(t *testing.T) {
 	run := single("verify", reconcile.Unverified, planNone, nil, []check.Check{
 		check.Passed(check.ProxmoxDiscovery, "through pve1"),
-		check.Failed(check.ProxmoxDiscovery, "run update-ca-certificates on pve2", "through pve2"),
+		check.Failed(check.ProxmoxDiscovery, check.Remedy{check.Advise("run update-ca-certificates on pve2")}, "through pve2"),
 		check.Skipped(check.ProxmoxDiscovery, "through pve3"),
 	})
 	text := string(report.Metrics(run, moments))

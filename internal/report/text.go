@@ -15,7 +15,6 @@ import (
 	"unicode/utf8"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -253,17 +252,17 @@ func (p *printer) checks(indent int, checks []check.Check) {
 		if c.Evidence != "" && (attention || p.Verbose) {
 			p.wrapped(indent+6, p.paint(dim, "evidence:")+" ", len("evidence: "), p.text(c.Evidence))
 		}
-		if c.Hint != "" && (attention || p.Verbose) {
-			p.line(indent+6, p.paint(dim, "hint:")+" "+p.text(c.Hint))
+		if len(c.Remedy) > 0 && (attention || p.Verbose) {
+			p.line(indent+6, p.paint(dim, "hint:")+" "+p.text(c.Remedy.String()))
 		}
 	}
 }
 
 func (p *printer) fault(indent int, err error) {
-	f := fault.Describe(err)
+	f := check.Describe(err)
 	p.labelled(indent, p.paint(red, "error:"), f.Message)
-	if f.Hint != "" {
-		p.labelled(indent, p.paint(dim, "hint:"), f.Hint)
+	if hint := f.Hint(); hint != "" {
+		p.labelled(indent, p.paint(dim, "hint:"), hint)
 	}
 }
 

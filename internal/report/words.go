@@ -8,7 +8,6 @@ import (
 	"unicode"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fault"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -42,7 +41,7 @@ func subject(t fleet.Target) string {
 func verdict(command string, t fleet.Target) string {
 	switch t.Outcome {
 	case reconcile.Failed:
-		return fmt.Sprintf(": %s failed (%s)", command, fault.CodeOf(t.Err))
+		return fmt.Sprintf(": %s failed (%s)", command, check.CodeOf(t.Err))
 	case reconcile.Refused:
 		if command == "plan" {
 			return ": apply would refuse, because a decision is needed"

@@ -1,9 +1,4 @@
-// Package fault is the one form in which errors reach a person or a script: a code for machines, a
-// message that says what is wrong, and a hint that says what mends it.
-//
-// Packages build faults where the knowledge is; they travel up as ordinary errors, wrapped with what
-// was being done; the command line alone decides how they look and which exit code they mean.
-package fault
+package check
 
 import (
 	"errors"
@@ -60,24 +55,34 @@ const (
 	Terminated  Code = "terminated"  // SIGTERM
 )
 
-// Error is a failure as it is shown. Message and Hint are lower case and have no full stop;
-// neither ever holds a secret or uncleaned text of a server.
+// Error is a failure as it is shown: a code for programs, a message for people, and a remedy. The packages that know what
+// went wrong build it; internal/cli alone turns it into text and an exit code.
+//
+// Message is lower case and has no full stop. It never holds a secret or uncleaned text of a server.
 type Error struct {
 	Code    Code
+	Key     string // the configuration key that the message is about; "" if it is about none
 	Message string
-	Hint    string // what mends it: a command, a key, a pveum line; "" where nothing is known
-	Err     error  // the cause, for errors.Is and errors.As; its text is not shown
+	Remedy  Remedy
+	Err     error // the cause, for errors.Is and errors.As; its text is not shown
 }
 
-// New returns a fault without a hint.
-func New(code Code, format string, args ...any) *Error {
+// Errorf returns an error without a remedy.
+func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// WithHint returns a copy that carries the hint.
-func (e *Error) WithHint(format string, args ...any) *Error {
+// Try returns a copy with a remedy: alternatives, the best one first.
+func (e *Error) Try(steps ...Step) *Error {
 	c := *e
-	c.Hint = fmt.Sprintf(format, args...)
+	c.Remedy = steps
+	return &c
+}
+
+// At returns a copy that is about a configuration key.
+func (e *Error) At(key string) *Error {
+	c := *e
+	c.Key = key
 	return &c
 }
 
@@ -88,19 +93,18 @@ func (e *Error) Because(err error) *Error {
 	return &c
 }
 
-// Error returns the message alone.
-func (e *Error) Error() string { return e.Message }
+// Error returns the message, after the key that it is about.
+func (e *Error) Error() string {
+	if e.Key != "" {
+		return e.Key + ": " + e.Message
+	}
+	return e.Message
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is makes two faults of one code match, so that errors.Is(err, &fault.Error{Code: fault.Held}) asks for a kind.
-func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error)
-	return ok && t.Code == e.Code && t.Message == ""
-}
-
-// CodeOf returns the code of the first fault in err's tree, or [Internal] where there is none.
+// CodeOf returns the code of the first [Error] in err's tree, or [Internal] where there is none.
 func CodeOf(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {

@@ -1,4 +1,4 @@
-package secret_test
+package check_test
 
 import (
 	"bytes"
@@ -10,22 +10,22 @@ import (
 
 	"pgregory.net/rapid"
 
-	"proxmox-realm/internal/secret"
+	"proxmox-realm/internal/check"
 )
 
 type holder struct {
-	hidden secret.Secret
-	Shown  secret.Secret
-	Ptr    *secret.Secret
-	Map    map[string]secret.Secret
+	hidden check.Secret
+	Shown  check.Secret
+	Ptr    *check.Secret
+	Map    map[string]check.Secret
 }
 
 // No renderer of the standard library may show a secret, whatever it is and wherever it sits.
 func TestNoRenderingShowsTheValue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		value := rapid.StringMatching(`[A-Za-z0-9]{12,40}`).Draw(t, "value")
-		s := secret.New(value)
-		h := holder{hidden: s, Shown: s, Ptr: &s, Map: map[string]secret.Secret{"k": s}}
+		s := check.NewSecret(value)
+		h := holder{hidden: s, Shown: s, Ptr: &s, Map: map[string]check.Secret{"k": s}}
 
 		var out strings.Builder
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%o", "%t", "%e", "%p", "%T", "%10s", "% x"} {
@@ -54,26 +54,26 @@ func TestNoRenderingShowsTheValue(t *testing.T) {
 				t.Fatalf("a rendering shows the value as %q", form)
 			}
 		}
-		if !strings.Contains(text, secret.Mask) {
+		if !strings.Contains(text, check.Mask) {
 			t.Fatal("no rendering shows the mask")
 		}
 	})
 }
 
 func TestEqualAndIsSet(t *testing.T) {
-	var unset secret.Secret
-	empty, a, b := secret.New(""), secret.New("a"), secret.New("b")
+	var unset check.Secret
+	empty, a, b := check.NewSecret(""), check.NewSecret("a"), check.NewSecret("b")
 	for _, c := range []struct {
 		name string
-		x, y secret.Secret
+		x, y check.Secret
 		want bool
 	}{
-		{"unset and unset", unset, secret.Secret{}, true},
+		{"unset and unset", unset, check.Secret{}, true},
 		{"unset and empty", unset, empty, false},
-		{"empty and empty", empty, secret.New(""), true},
-		{"same value", a, secret.New("a"), true},
+		{"empty and empty", empty, check.NewSecret(""), true},
+		{"same value", a, check.NewSecret("a"), true},
 		{"other value", a, b, false},
-		{"prefix", a, secret.New("aa"), false},
+		{"prefix", a, check.NewSecret("aa"), false},
 	} {
 		if got := c.x.Equal(c.y); got != c.want {
 			t.Errorf("%s: Equal = %v, want %v", c.name, got, c.want)
@@ -88,7 +88,7 @@ func TestEqualAndIsSet(t *testing.T) {
 	if unset.Reveal() != "" || a.Reveal() != "a" {
 		t.Error("Reveal must return the value, or nothing where none is set")
 	}
-	if unset.String() != "" || empty.String() != secret.Mask {
+	if unset.String() != "" || empty.String() != check.Mask {
 		t.Error("String: nothing for the zero value, the mask for all others")
 	}
 }

@@ -1,5 +1,4 @@
-// Package secret holds values that must never be shown: API tokens, passwords, client keys.
-package secret
+package check
 
 import (
 	"crypto/subtle"
@@ -19,8 +18,8 @@ const Mask = "(sensitive)"
 // (fmt on unexported fields) show an address and not the text.
 type Secret struct{ value *string }
 
-// New returns a set secret, even where s is empty.
-func New(s string) Secret { return Secret{value: &s} }
+// NewSecret returns a set secret, even where s is empty.
+func NewSecret(s string) Secret { return Secret{value: &s} }
 
 // Reveal returns the value, or "" where none is set. Every caller is a place where a secret
 // leaves the program: keep them few.
