@@ -142,7 +142,7 @@ func interrupted(run fleet.Run) bool {
 		code := check.CodeOf(err)
 		return err != nil && (code == check.Interrupted || code == check.Terminated || errors.Is(err, context.Canceled))
 	}
-	return ended(run.Err) || slices.ContainsFunc(run.Targets, func(t fleet.Target) bool { return ended(t.Err) })
+	return ended(run.Err) || slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool { return ended(t.Err) })
 }
 
 // tell runs the command that wants to hear of news. Where it fails, the same news are told with the next run.

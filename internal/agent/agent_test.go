@@ -66,9 +66,9 @@ func (s *script) Tell(what []byte) error {
 }
 
 func target(o reconcile.Outcome, err error, checks ...check.Check) fleet.Run {
-	return fleet.Run{Command: "apply", Outcome: o, Targets: []fleet.Target{{
+	return fleet.Run{Command: "apply", Outcome: o, Targets: []reconcile.Result{{
 		Name: "default", Endpoint: "https://pve1.example.com:8006", Realm: "authelia",
-		Result: reconcile.Result{Outcome: o, Action: realm.None, Err: err, Checks: checks},
+		Outcome: o, Action: realm.None, Err: err, Checks: checks,
 	}}}
 }
 

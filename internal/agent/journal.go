@@ -39,7 +39,7 @@ func (j *journal) run(run fleet.Run) {
 	}
 }
 
-func (j *journal) target(t fleet.Target) {
+func (j *journal) target(t reconcile.Result) {
 	who := []any{"target", t.Name, "realm", t.Realm, "endpoint", t.Endpoint}
 	if t.Outcome == reconcile.Changed {
 		var properties []string

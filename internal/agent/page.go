@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -82,7 +81,7 @@ func (s *status) view(now time.Time) view {
 	return v
 }
 
-func (s *status) target(t fleet.Target, now time.Time) targetView {
+func (s *status) target(t reconcile.Result, now time.Time) targetView {
 	p := s.targets[t.Name]
 	v := targetView{
 		Name: t.Name, Realm: t.Realm, Endpoint: t.Endpoint, Outcome: string(t.Outcome), Level: "bad",

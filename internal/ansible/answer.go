@@ -100,7 +100,7 @@ func (t task) answer(run fleet.Run) answer {
 }
 
 // judge does with checks what verify says.
-func (t task) judge(a *answer, target fleet.Target) {
+func (t task) judge(a *answer, target reconcile.Result) {
 	failures := check.Failures(target.Checks)
 	if t.verify == verifyNot {
 		return
@@ -135,7 +135,7 @@ func (a *answer) complete() answer {
 }
 
 // says sums a run without an error up.
-func (t task) says(target fleet.Target) string {
+func (t task) says(target reconcile.Result) string {
 	name := "realm " + target.Realm
 	done := map[realm.Action]string{realm.Create: "created ", realm.Update: "updated ", realm.Replace: "replaced ", realm.Delete: "deleted "}
 	if t.check {

@@ -215,7 +215,7 @@ func (a *app) checkAuthelia(cmd *cobra.Command, o autheliaOptions, version authe
 		files = append(files, file)
 	}
 	first := c.Targets[0]
-	target := fleet.Target{Name: first.Name, Realm: first.Realm.Name}
+	target := reconcile.Result{Name: first.Name, Realm: first.Realm.Name}
 	if len(c.Targets) > 1 {
 		target.Name = client.Login.ClientID
 	}
@@ -224,7 +224,7 @@ func (a *app) checkAuthelia(cmd *cobra.Command, o autheliaOptions, version authe
 	if len(check.Failures(target.Checks)) > 0 {
 		target.Outcome = reconcile.Unverified
 	}
-	run := fleet.Run{Command: a.command, Outcome: target.Outcome, Targets: []fleet.Target{target}, Duration: target.Duration}
+	run := fleet.Run{Command: a.command, Outcome: target.Outcome, Targets: []reconcile.Result{target}, Duration: target.Duration}
 	show := func() error { return report.Checks(a.stdout, target.Checks, a.style()) }
 	if a.output != "text" {
 		show = func() error { return render(a.stdout, a.output, run, report.Style{}) }

@@ -35,7 +35,7 @@ func (s *session) due(mode config.Mode, each time.Duration, last time.Time, fail
 }
 
 // remember keeps what the costly questions found, and lets what earlier runs found count in this one.
-func (s *session) remember(t config.Target, result *Target) {
+func (s *session) remember(t config.Target, result *reconcile.Result) {
 	costly := func(c check.Check) bool { return slices.Contains(ofProxmox, c.ID) || slices.Contains(ofClient, c.ID) }
 	if !s.options.Carry && !slices.ContainsFunc(result.Checks, costly) {
 		return // nothing was asked, and nobody wants to know what was

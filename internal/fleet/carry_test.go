@@ -64,7 +64,7 @@ func age(t *testing.T, c *config.Config, by time.Duration) {
 // What is asked once a day counts all day, also after a restart; what failed is asked again after an hour.
 func TestAnswersToCostlyQuestionsAreCarriedOver(t *testing.T) {
 	l, c := startLab(t, "converged", 1)
-	apply := func() fleet.Target { return open(t, c).Apply(t.Context(), repeated).Targets[0] }
+	apply := func() reconcile.Result { return open(t, c).Apply(t.Context(), repeated).Targets[0] }
 	expect := func(when string, questions int, outcome reconcile.Outcome, status check.Status) {
 		t.Helper()
 		target := apply()

@@ -113,7 +113,7 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, work worker
 	shared := &session{Fleet: f, options: o, ctx: inspecting, providers: map[string]*provider{}}
 	defer shared.close()
 
-	targets := make([]Target, len(f.config.Targets))
+	targets := make([]reconcile.Result, len(f.config.Targets))
 	next := make(chan int)
 	var workers sync.WaitGroup
 	for range min(max(f.config.Concurrency, 1), len(targets)) {
@@ -139,9 +139,9 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, work worker
 }
 
 // worst is the outcome of a run: that of its worst target.
-func worst(targets []Target) reconcile.Outcome {
+func worst(targets []reconcile.Result) reconcile.Outcome {
 	for _, o := range reconcile.Outcomes() {
-		if slices.ContainsFunc(targets, func(t Target) bool { return t.Outcome == o }) {
+		if slices.ContainsFunc(targets, func(t reconcile.Result) bool { return t.Outcome == o }) {
 			return o
 		}
 	}
@@ -159,21 +159,25 @@ type session struct {
 }
 
 // run does one target's work. What cannot even be set up is that target's failure alone.
-func (s *session) run(ctx context.Context, t config.Target, work worker) Target {
+func (s *session) run(ctx context.Context, t config.Target, work worker) reconcile.Result {
 	began := time.Now()
-	result := Target{Name: t.Name, Endpoint: t.Proxmox.Endpoints[0], Realm: t.Realm.Name}
+	failed := func(err error) reconcile.Result {
+		return reconcile.Result{
+			Name: t.Name, Endpoint: t.Proxmox.Endpoints[0], Realm: t.Realm.Name,
+			Outcome: reconcile.Failed, Err: err, Duration: time.Since(began),
+		}
+	}
 	client, cleaner, err := s.connect(t)
 	if err != nil {
-		result.Result = reconcile.Result{Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
-		return result
+		return failed(err)
 	}
 	defer client.Close()
 	target, watched, err := s.target(t, client, cleaner)
 	if err != nil {
-		result.Result = reconcile.Result{Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
-		return result
+		return failed(err)
 	}
-	result.Result = work(ctx, target)
+	result := work(ctx, target)
+	result.Name, result.Realm = t.Name, t.Realm.Name
 	s.remember(t, &result)
 	result.Endpoint = client.Endpoint()
 	result.Requests = client.Stats().Requests

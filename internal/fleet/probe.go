@@ -24,7 +24,7 @@ type Probe struct {
 // RunProbe inspects an issuer; the run's one target has the issuer's URL as its name.
 func RunProbe(ctx context.Context, p Probe, userAgent string, log *slog.Logger) Run {
 	began := time.Now()
-	target := Target{Name: p.Login.IssuerURL}
+	target := reconcile.Result{Name: p.Login.IssuerURL}
 	target.Checks, target.Err = p.ask(ctx, userAgent, log, &target.IssuerCertificate)
 	target.Action, target.Outcome, target.Duration = realm.None, reconcile.Unchanged, time.Since(began)
 	switch {
@@ -33,7 +33,7 @@ func RunProbe(ctx context.Context, p Probe, userAgent string, log *slog.Logger) 
 	case len(check.Failures(target.Checks)) > 0:
 		target.Outcome = reconcile.Unverified
 	}
-	return Run{Command: "probe", Outcome: target.Outcome, Targets: []Target{target}, Duration: target.Duration}
+	return Run{Command: "probe", Outcome: target.Outcome, Targets: []reconcile.Result{target}, Duration: target.Duration}
 }
 
 func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expiry *time.Time) ([]check.Check, error) {

@@ -28,6 +28,13 @@ func Outcomes() []Outcome {
 
 // Result is what became of one target. It is complete also where Err is set: it says how far the run came.
 type Result struct {
+	Name     string // of the target; "default" where the configuration has no targets
+	Endpoint string // the one that answered, or the first that was tried
+	Realm    string
+	Requests int // sent to Proxmox
+	// IssuerCertificate is the end of the lifetime of the issuer's certificate; zero where none was seen.
+	IssuerCertificate time.Time
+
 	Outcome  Outcome
 	Action   realm.Action // of the plan; "" where none was made
 	Changes  []realm.Change

@@ -12,6 +12,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
 )
 
 // Version is that of the JSON report. Keys are only ever added to it.
@@ -86,7 +87,7 @@ type Error struct {
 	Remedy  []check.Remedy `json:"remedies,omitempty"`
 }
 
-func jsonTargetOf(t fleet.Target) jsonTarget {
+func jsonTargetOf(t reconcile.Result) jsonTarget {
 	out := jsonTarget{
 		Name: t.Name, Endpoint: t.Endpoint, Realm: t.Realm, Outcome: string(t.Outcome), Action: string(t.Action),
 		Changes: []jsonChange{}, Checks: []Check{}, Error: ErrorOf(t.Err), Duration: t.Duration.Milliseconds(),

@@ -95,7 +95,7 @@ func walk(t *testing.T, d *json.Decoder, path string, object func(path string, k
 func TestJSONOfNothing(t *testing.T) {
 	const want = `{"version":1,"command":"","outcome":"","error":null,"targets":[{"name":"","endpoint":"","realm":"","outcome":"",` +
 		`"action":"none","changes":[],"checks":[],"error":null,"duration_ms":0,"warnings":[],"requests":0}],"duration_ms":0}` + "\n"
-	if got := encodeJSON(t, fleet.Run{Targets: make([]fleet.Target, 1)}); string(got) != want {
+	if got := encodeJSON(t, fleet.Run{Targets: make([]reconcile.Result, 1)}); string(got) != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
 	if got := encodeJSON(t, fleet.Run{}); !bytes.Contains(got, []byte(`"targets":[]`)) {

@@ -91,7 +91,7 @@ func (r *junitRun) add(s junitSuite) {
 	r.Suites = append(r.Suites, s)
 }
 
-func suiteOf(command string, t fleet.Target) junitSuite {
+func suiteOf(command string, t reconcile.Result) junitSuite {
 	first := junitCase{Name: printable(command), Class: printable(t.Name), Time: seconds(t.Duration), Output: outputOf(command, t)}
 	switch {
 	case t.Err != nil && t.Outcome == reconcile.Failed:
@@ -135,7 +135,7 @@ func details(c check.Check) string {
 }
 
 // outputOf is the text report of a target without its checks and its error, which have places of their own.
-func outputOf(command string, t fleet.Target) string {
+func outputOf(command string, t reconcile.Result) string {
 	said := t
 	said.Checks, said.Err = nil, nil
 	p := &printer{}

@@ -40,7 +40,7 @@ func TestDigestSeesOutcomesErrorsAndFailuresAlone(t *testing.T) {
 		{"outcome of the run", func(r *fleet.Run) { r.Outcome = reconcile.Failed }, false},
 		{"error of a target", func(r *fleet.Run) { r.Targets[0].Err = errors.New("x") }, false},
 		{"error of the run", func(r *fleet.Run) { r.Err = check.Errorf(check.Locked, "x") }, false},
-		{"another target", func(r *fleet.Run) { r.Targets = append(r.Targets, fleet.Target{}) }, false},
+		{"another target", func(r *fleet.Run) { r.Targets = append(r.Targets, reconcile.Result{}) }, false},
 	} {
 		run := base()
 		tt.change(&run)

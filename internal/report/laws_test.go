@@ -81,7 +81,7 @@ func anyRun(t *rapid.T, oldKey, newKey string) fleet.Run {
 		want := realm.Spec{Name: "authelia", Set: values("want").Draw(t, "want"), Unset: []realm.Property{realm.Autocreate}}
 		want.Set[realm.ClientKey] = realm.Key(check.NewSecret(newKey))
 		plan := realm.Diff(want, have, realm.Facts{})
-		target := fleet.Target{
+		target := reconcile.Result{
 			Name: fmt.Sprintf("t%d", i), Endpoint: hostile.Draw(t, "endpoint"), Realm: rapid.SampledFrom([]string{"", "authelia"}).Draw(t, "realm"),
 		}
 		target.Outcome, target.Action, target.Changes = outcome.Draw(t, "outcome"), plan.Action, plan.Changes

@@ -77,7 +77,7 @@ func Metrics(run fleet.Run, at Moments) []byte {
 	return []byte(e.out.String())
 }
 
-func labels(t fleet.Target) []string { return []string{"target", t.Name, "realm", t.Realm} }
+func labels(t reconcile.Result) []string { return []string{"target", t.Name, "realm", t.Realm} }
 
 // worst returns the checks with each id once.
 func worst(checks []check.Check) []check.Check {

@@ -109,8 +109,8 @@ func bad() []check.Check {
 	}
 }
 
-func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks []check.Check) fleet.Target {
-	t := fleet.Target{Name: name, Endpoint: "https://" + name + ".example.com:8006", Realm: "authelia", Requests: 2}
+func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks []check.Check) reconcile.Result {
+	t := reconcile.Result{Name: name, Endpoint: "https://" + name + ".example.com:8006", Realm: "authelia", Requests: 2}
 	t.Outcome, t.Action, t.Changes, t.Checks, t.Err = o, plan.Action, plan.Changes, checks, err
 	t.Duration = 48 * time.Millisecond
 	return t
@@ -128,23 +128,23 @@ func single(command string, o reconcile.Outcome, plan realm.Plan, err error, che
 	if o == reconcile.Failed {
 		t.Warnings = []string{"the token file is readable by everyone: run chmod 600 /etc/proxmox-realm/token"}
 	}
-	return fleet.Run{Command: command, Outcome: o, Targets: []fleet.Target{t}, Duration: 51 * time.Millisecond}
+	return fleet.Run{Command: command, Outcome: o, Targets: []reconcile.Result{t}, Duration: 51 * time.Millisecond}
 }
 
 func probe(o reconcile.Outcome, checks []check.Check) fleet.Run {
-	t := fleet.Target{Name: "https://auth.example.com"}
+	t := reconcile.Result{Name: "https://auth.example.com"}
 	t.Outcome, t.Checks = o, checks
-	return fleet.Run{Command: "probe", Outcome: o, Targets: []fleet.Target{t}}
+	return fleet.Run{Command: "probe", Outcome: o, Targets: []reconcile.Result{t}}
 }
 
-func many(targets ...fleet.Target) fleet.Run {
+func many(targets ...reconcile.Result) fleet.Run {
 	run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Targets: targets, Duration: 1234 * time.Millisecond}
 	return run
 }
 
 // thousand are targets that share an issuer whose certificate is about to expire; some are down.
-func thousand() []fleet.Target {
-	var out []fleet.Target
+func thousand() []reconcile.Result {
+	var out []reconcile.Result
 	for i := range 1000 {
 		name := fmt.Sprintf("site%04d", i)
 		t := target(name, reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, append(good(), bad()[1]))

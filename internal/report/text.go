@@ -73,7 +73,7 @@ func Checks(w io.Writer, checks []check.Check, style Style) error {
 }
 
 func quiet(run fleet.Run) bool {
-	return !slices.ContainsFunc(run.Targets, func(t fleet.Target) bool { return t.Outcome != reconcile.Unchanged })
+	return !slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool { return t.Outcome != reconcile.Unchanged })
 }
 
 // printer builds the text. Whatever it is given passes text() before it is written.
@@ -83,7 +83,7 @@ type printer struct {
 	names *strings.Replacer // what one target's text is generalised with; nil: nothing
 }
 
-func (p *printer) lone(command string, t fleet.Target) {
+func (p *printer) lone(command string, t reconcile.Result) {
 	p.body(0, command, t, !p.Aside)
 	p.line(0, p.paint(outcomeColor[t.Outcome], p.text(sentence(command, t))+p.took(t.Duration)))
 }
@@ -92,7 +92,7 @@ func (p *printer) lone(command string, t fleet.Target) {
 type group struct {
 	outcome reconcile.Outcome
 	body    string
-	targets []fleet.Target
+	targets []reconcile.Result
 }
 
 func (p *printer) several(run fleet.Run) {
@@ -130,7 +130,7 @@ func (p *printer) several(run fleet.Run) {
 }
 
 // generalise replaces what names the target's endpoint, so that one failure of a thousand targets is told once.
-func generalise(t fleet.Target) *strings.Replacer {
+func generalise(t reconcile.Result) *strings.Replacer {
 	pairs := []string{}
 	if u, err := url.Parse(t.Endpoint); err == nil && u.Hostname() != "" {
 		pairs = append(pairs, t.Endpoint, "<endpoint>", u.Host, "<endpoint>", u.Hostname(), "<host>")
@@ -169,7 +169,7 @@ func counts(run fleet.Run) string {
 }
 
 // body writes what belongs to a target besides its sentence.
-func (p *printer) body(indent int, command string, t fleet.Target, aside bool) {
+func (p *printer) body(indent int, command string, t reconcile.Result, aside bool) {
 	if len(t.Changes) > 0 && undone(t.Outcome) {
 		p.line(indent, "planned:")
 		p.changes(indent+2, t.Changes)

@@ -8,14 +8,13 @@ import (
 	"unicode"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
 // sentence says what became of a target, in the words of the command that was given:
 // "realm authelia on https://pve1:8006 is as declared; 14 checks passed, 2 skipped".
-func sentence(command string, t fleet.Target) string {
+func sentence(command string, t reconcile.Result) string {
 	text, counted := subject(t)+verdict(command, t), tally(t.Checks)
 	switch {
 	case counted == "":
@@ -27,7 +26,7 @@ func sentence(command string, t fleet.Target) string {
 }
 
 // subject names the realm and where it is; without a realm, the issuer alone was asked.
-func subject(t fleet.Target) string {
+func subject(t reconcile.Result) string {
 	switch {
 	case t.Realm == "":
 		return "issuer " + cmp.Or(t.Endpoint, t.Name)
@@ -38,7 +37,7 @@ func subject(t fleet.Target) string {
 }
 
 // verdict continues the subject's sentence.
-func verdict(command string, t fleet.Target) string {
+func verdict(command string, t reconcile.Result) string {
 	switch t.Outcome {
 	case reconcile.Failed:
 		return fmt.Sprintf(": %s failed (%s)", command, check.CodeOf(t.Err))
@@ -83,7 +82,7 @@ func asks(command string) bool {
 }
 
 // achieved says what was done, for outcomes that mean that the realm now holds.
-func achieved(t fleet.Target) string {
+func achieved(t reconcile.Result) string {
 	switch t.Action {
 	case realm.Create:
 		return " is created"
@@ -101,14 +100,14 @@ func achieved(t fleet.Target) string {
 	return " is as declared"
 }
 
-func differs(t fleet.Target) string {
+func differs(t reconcile.Result) string {
 	if t.Action == realm.Create {
 		return " does not exist"
 	}
 	return fmt.Sprintf(" differs in %s", number(len(t.Changes), "property", "properties"))
 }
 
-func wouldDo(t fleet.Target) string {
+func wouldDo(t reconcile.Result) string {
 	text := ": apply would update it"
 	switch t.Action {
 	case realm.Create:
