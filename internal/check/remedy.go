@@ -28,8 +28,8 @@ type Step struct {
 	// Subject is the key (SetKey, UnsetKey), the command line (RunThis without the program's name, RunThere), the log
 	// (ReadLog), or the whole advice (Other).
 	Subject string `json:"subject"`
-	Value   string `json:"value,omitempty"` // SetKey: the value; "" if the reader must choose it
-	Note    string `json:"note,omitempty"`  // what the step is for, or when it applies; shown in brackets
+	Value   string `json:"value"` // SetKey: the value; "" if the reader must choose it
+	Note    string `json:"note"`  // what the step is for, or when it applies; shown in brackets
 }
 
 // Set advises to set a configuration key to a value; with "" the reader chooses the value.

@@ -19,7 +19,7 @@ import (
 const Version = 1
 
 // JSON writes a run as one object on one line. Durations are whole milliseconds; lists are never null;
-// an absent value of a property, and an error that did not happen, are.
+// an absent value of a property, an error that did not happen and a file that was not needed are.
 func JSON(w io.Writer, run fleet.Run) error {
 	out := jsonRun{
 		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: ErrorOf(run.Err),
@@ -59,6 +59,7 @@ type jsonTarget struct {
 	Duration int64        `json:"duration_ms"`
 	Warnings []string     `json:"warnings"`
 	Requests int          `json:"requests"`
+	Saved    *string      `json:"saved"`
 }
 
 type jsonChange struct {
@@ -66,25 +67,35 @@ type jsonChange struct {
 	Op       string  `json:"op"`
 	Before   *string `json:"before"`
 	After    *string `json:"after"`
+	Kind     string  `json:"kind"`
 }
 
-// Check is a check as every JSON report has it.
+// Check is a check in a JSON report.
 type Check struct {
 	ID       string       `json:"id"`
 	Status   string       `json:"status"`
 	Summary  string       `json:"summary"`
 	Evidence string       `json:"evidence"`
 	Hint     string       `json:"hint"`
-	Remedy   check.Remedy `json:"remedy,omitempty"`
 	Duration int64        `json:"duration_ms"`
+	Remedy   check.Remedy `json:"remedy"` // what hint says, as data
 }
 
-// Error is an error as every JSON report has it.
+// Error is an error in a JSON report. Code, message and hint describe all of it; problems has an entry for each of several
+// joined errors, such as the mistakes of a configuration.
 type Error struct {
-	Code    string         `json:"code"`
-	Message string         `json:"message"`
-	Hint    string         `json:"hint"`
-	Remedy  []check.Remedy `json:"remedies,omitempty"`
+	Code     string       `json:"code"`
+	Message  string       `json:"message"`
+	Hint     string       `json:"hint"`
+	Remedy   check.Remedy `json:"remedy"` // the steps of all remedies
+	Problems []Problem    `json:"problems"`
+}
+
+// Problem is one of several joined errors.
+type Problem struct {
+	Key     string       `json:"key"` // the configuration key that the message is about; "" if it is about none
+	Message string       `json:"message"`
+	Remedy  check.Remedy `json:"remedy"`
 }
 
 func jsonTargetOf(t reconcile.Result) jsonTarget {
@@ -93,11 +104,14 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 		Changes: []jsonChange{}, Checks: []Check{}, Error: ErrorOf(t.Err), Duration: t.Duration.Milliseconds(),
 		Warnings: append([]string{}, t.Warnings...), Requests: t.Requests,
 	}
+	if t.Saved != "" {
+		out.Saved = &t.Saved
+	}
 	if out.Action == "" { // no plan was made, so nothing was going to be done
 		out.Action = string(realm.None)
 	}
 	for _, c := range t.Changes {
-		out.Changes = append(out.Changes, jsonChange{string(c.Property), string(c.Op), c.Before, c.After})
+		out.Changes = append(out.Changes, jsonChange{string(c.Property), string(c.Op), c.Before, c.After, "property"})
 	}
 	for _, c := range t.Checks {
 		out.Checks = append(out.Checks, CheckOf(c))
@@ -108,8 +122,8 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 // CheckOf returns the form that a report has; its duration is in whole milliseconds.
 func CheckOf(c check.Check) Check {
 	return Check{
-		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Remedy.String(), c.Remedy,
-		c.Duration.Round(time.Millisecond).Milliseconds(),
+		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Remedy.String(),
+		c.Duration.Round(time.Millisecond).Milliseconds(), append(check.Remedy{}, c.Remedy...),
 	}
 }
 
@@ -119,7 +133,31 @@ func ErrorOf(err error) *Error {
 		return nil
 	}
 	d := check.Describe(err)
-	return &Error{string(d.Code), d.Message, d.Hint(), d.Remedy}
+	out := &Error{string(d.Code), d.Message, d.Hint(), check.Remedy{}, problems(err)}
+	for _, r := range d.Remedy {
+		out.Remedy = append(out.Remedy, r...)
+	}
+	return out
+}
+
+// problems lists the errors that were joined, or the only one.
+func problems(err error) []Problem {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []Problem
+		for _, e := range joined.Unwrap() {
+			all = append(all, problems(e)...)
+		}
+		return all
+	}
+	d := check.Describe(err)
+	p := Problem{Message: d.Message, Remedy: check.Remedy{}}
+	if e, ok := err.(*check.Error); ok { //nolint:errorlint // the message of a wrapped error names its key already
+		p.Key, p.Message = e.Key, check.Describe(e.At("")).Message
+	}
+	for _, r := range d.Remedy {
+		p.Remedy = append(p.Remedy, r...)
+	}
+	return []Problem{p}
 }
 
 // escape writes as \u escapes what encoding/json lets through and a terminal may obey: DEL, the C1 controls and

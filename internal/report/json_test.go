@@ -24,7 +24,7 @@ func encodeJSON(t testing.TB, run fleet.Run) []byte {
 }
 
 func TestJSON(t *testing.T) {
-	for _, name := range []string{"apply-updated", "apply-failed", "plan-held", "verify-bad", "config-error", "fleet-mixed"} {
+	for _, name := range []string{"apply-updated", "apply-failed", "plan-held", "verify-bad", "delete-done", "config-error", "fleet-mixed"} {
 		t.Run(name, func(t *testing.T) { golden(t, "json/"+name, encodeJSON(t, find(t, name))) })
 	}
 }
@@ -32,14 +32,18 @@ func TestJSON(t *testing.T) {
 // The keys of the report and their order are what scripts rely on: they are added to at the end, never changed.
 func TestJSONKeys(t *testing.T) {
 	want := map[string][]string{
-		"":                 {"version", "command", "outcome", "error", "targets", "duration_ms"},
-		"error":            {"code", "message", "hint"},
-		"targets":          {"name", "endpoint", "realm", "outcome", "action", "changes", "checks", "error", "duration_ms", "warnings", "requests"},
-		"targets.changes":  {"property", "op", "before", "after"},
-		"targets.checks":   {"id", "status", "summary", "evidence", "hint", "duration_ms"},
-		"targets.error":    {"code", "message", "hint"},
-		"targets.warnings": nil,
+		"":                {"version", "command", "outcome", "error", "targets", "duration_ms"},
+		"error":           {"code", "message", "hint", "remedy", "problems"},
+		"targets":         {"name", "endpoint", "realm", "outcome", "action", "changes", "checks", "error", "duration_ms", "warnings", "requests", "saved"},
+		"targets.changes": {"property", "op", "before", "after", "kind"},
+		"targets.checks":  {"id", "status", "summary", "evidence", "hint", "duration_ms", "remedy"},
+		"targets.error":   {"code", "message", "hint", "remedy", "problems"},
 	}
+	step, problem := []string{"action", "subject", "value", "note"}, []string{"key", "message", "remedy"}
+	for _, e := range []string{"error", "targets.error"} {
+		want[e+".remedy"], want[e+".problems"], want[e+".problems.remedy"] = step, problem, step
+	}
+	want["targets.checks.remedy"] = step
 	seen := map[string]bool{}
 	for _, s := range scenarios() {
 		walk(t, json.NewDecoder(bytes.NewReader(encodeJSON(t, s.run))), "", func(path string, keys []string) {
@@ -94,7 +98,7 @@ func walk(t *testing.T, d *json.Decoder, path string, object func(path string, k
 // An empty run still has lists where lists belong, and null where something is absent.
 func TestJSONOfNothing(t *testing.T) {
 	const want = `{"version":1,"command":"","outcome":"","error":null,"targets":[{"name":"","endpoint":"","realm":"","outcome":"",` +
-		`"action":"none","changes":[],"checks":[],"error":null,"duration_ms":0,"warnings":[],"requests":0}],"duration_ms":0}` + "\n"
+		`"action":"none","changes":[],"checks":[],"error":null,"duration_ms":0,"warnings":[],"requests":0,"saved":null}],"duration_ms":0}` + "\n"
 	if got := encodeJSON(t, fleet.Run{Targets: make([]reconcile.Result, 1)}); string(got) != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
@@ -120,6 +124,7 @@ type contract struct {
 			Op       string  `json:"op"`
 			Before   *string `json:"before"`
 			After    *string `json:"after"`
+			Kind     string  `json:"kind"`
 		} `json:"changes"`
 		Checks []struct {
 			ID       string `json:"id"`
@@ -128,19 +133,34 @@ type contract struct {
 			Evidence string `json:"evidence"`
 			Hint     string `json:"hint"`
 			Duration int64  `json:"duration_ms"`
+			Remedy   []step `json:"remedy"`
 		} `json:"checks"`
 		Error    *failed  `json:"error"`
 		Duration int64    `json:"duration_ms"`
 		Warnings []string `json:"warnings"`
 		Requests int      `json:"requests"`
+		Saved    *string  `json:"saved"`
 	} `json:"targets"`
 	Duration int64 `json:"duration_ms"`
 }
 
 type failed struct {
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Hint    string `json:"hint"`
+	Code     string `json:"code"`
+	Message  string `json:"message"`
+	Hint     string `json:"hint"`
+	Remedy   []step `json:"remedy"`
+	Problems []struct {
+		Key     string `json:"key"`
+		Message string `json:"message"`
+		Remedy  []step `json:"remedy"`
+	} `json:"problems"`
+}
+
+type step struct {
+	Action  string `json:"action"`
+	Subject string `json:"subject"`
+	Value   string `json:"value"`
+	Note    string `json:"note"`
 }
 
 func decodeStrictly(data []byte) (contract, error) {

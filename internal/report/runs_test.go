@@ -67,12 +67,12 @@ func scenarios() []scenario {
 		{"verify-failed", single("verify", reconcile.Failed, realm.Plan{}, denied, good()[:3])},
 		{"probe-good", probe(reconcile.Unchanged, good()[:4])},
 		{"probe-bad", probe(reconcile.Unverified, bad()[:4])},
-		{"delete-done", single("delete", reconcile.Changed, realm.Plan{Action: realm.Delete}, nil, nil)},
+		{"delete-done", saved(single("delete", reconcile.Changed, realm.Plan{Action: realm.Delete}, nil, nil))},
 		{"delete-absent", single("delete", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, nil)},
 		{"delete-failed", single("delete", reconcile.Failed, realm.Plan{Action: realm.Delete}, denied, nil)},
 		{"config-error", fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: errors.Join(
 			check.Errorf(check.Config, "config.yaml:3: unknown key proxmox.endpiont").Try(check.Advise("did you mean proxmox.endpoint")),
-			check.Errorf(check.Config, "config.yaml:9: realm.client_id: required"),
+			check.Errorf(check.Config, "required").At("realm.client_id").Try(check.Set("realm.client_id", "").With("as the issuer calls the client")),
 		)}},
 		{"fleet-mixed", many(
 			target("berlin", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good()),
@@ -119,6 +119,12 @@ func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks
 // let is the run with the gate's consent.
 func let(run fleet.Run) fleet.Run {
 	run.Targets[0].Let = true
+	return run
+}
+
+// saved is the run with the file where the deleted realm was kept.
+func saved(run fleet.Run) fleet.Run {
+	run.Targets[0].Saved = "/var/lib/proxmox-realm/deleted.json"
 	return run
 }
 
