@@ -98,7 +98,7 @@ func (a *app) unattended(cmd *cobra.Command) (*config.Config, error) {
 	}
 	for _, t := range c.Targets {
 		switch p := t.Proxmox; {
-		case p.Username != "" && !p.Password.IsSet():
+		case !p.Username.IsZero() && !p.Password.IsSet():
 			return nil, check.Errorf(check.Config, "proxmox.password: there is none for %s of target %s, and the agent asks nobody", p.Username, t.Name).
 				Try(check.Advise("use an API token (proxmox.token_file): run bootstrap for the pveum lines"))
 		case p.OTP.IsSet():

@@ -269,7 +269,9 @@ func sharedClient(targets []config.Target, version authelia.Version) (authelia.C
 				Try(check.Advise("choose those that share one with -t NAME"))
 		}
 		shared.Login.Scopes = union(shared.Login.Scopes, login.Scopes)
-		shared.RedirectURIs = union(shared.RedirectURIs, t.Verify.RedirectURLs)
+		for _, url := range t.Verify.RedirectURLs {
+			shared.RedirectURIs = union(shared.RedirectURIs, []string{string(url)})
+		}
 		shared.Assumed = shared.Assumed || !t.Verify.RedirectsDeclared
 	}
 	if shared.Login.ClientID == "" {

@@ -12,7 +12,7 @@ import (
 )
 
 // cluster is a target whose realm has these values beside issuer and client.
-func cluster(name string, set realm.Values, redirects ...string) config.Target {
+func cluster(name string, set realm.Values, redirects ...config.Origin) config.Target {
 	values := realm.Values{realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox")}
 	for p, v := range set {
 		values[p] = v

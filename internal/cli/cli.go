@@ -351,7 +351,7 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 		switch {
 		case len(p.Endpoints) == 0:
 			return nil, check.Errorf(check.Config, "proxmox.endpoints: required").Try(check.Advise("give --endpoint, such as --endpoint pve1.example.com"))
-		case p.Username == "" && !p.Token.IsSet():
+		case p.Username.IsZero() && p.Token.IsZero():
 			return nil, check.Errorf(check.Config, "proxmox: no credentials").Try(check.Advise("give --token-file, or --username to be asked for the password"))
 		}
 		if err := a.askPassword(cmd.Context(), c.Targets[i].Name, p); err != nil {

@@ -49,7 +49,7 @@ func (a *app) delete(cmd *cobra.Command, name string, yes bool, o fleet.Options)
 	var where []string
 	for i := range c.Targets {
 		c.Targets[i].Realm = realm.Spec{Name: name}
-		where = append(where, c.Targets[i].Proxmox.Endpoints[0])
+		where = append(where, string(c.Targets[i].Proxmox.Endpoints[0]))
 	}
 	if !yes {
 		if err := a.confirm(cmd.Context(), name, where); err != nil {
@@ -106,10 +106,10 @@ func (a *app) readLine(ctx context.Context) (string, error) {
 
 // askPassword asks on the terminal for the password of a ticket login, and for a one-time code.
 func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox) error {
-	if p.Username == "" || p.Password.IsSet() {
+	if p.Username.IsZero() || p.Password.IsSet() {
 		return nil
 	}
-	password, ok, err := a.readHidden(ctx, "Password for "+p.Username+" on "+p.Endpoints[0]+": ")
+	password, ok, err := a.readHidden(ctx, "Password for "+p.Username.String()+" on "+string(p.Endpoints[0])+": ")
 	if !ok {
 		return check.Errorf(check.Config, "proxmox.password: there is none for %s of target %s, and no terminal to ask on", p.Username, target).
 			Try(check.Advise("set proxmox.password_file, or use an API token (proxmox.token_file)"))

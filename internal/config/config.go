@@ -7,6 +7,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -77,19 +78,19 @@ type Target struct {
 
 // Proxmox is how a cluster is reached.
 type Proxmox struct {
-	Endpoints []string // of one cluster, in the order in which they are tried; each https://host:port
+	Endpoints []Origin // of one cluster, in the order in which they are tried
 
-	// Either Token, of the form user@realm!id=secret, or Username. Password may be unset beside a Username: then it
-	// is asked for.
-	Token     check.Secret
+	// Either Token or Username is set. Password may be unset beside a Username: then it is asked for.
+	Token     Token
 	TokenFile string // where Token came from, if it was a file
-	Username  string
+	Username  UserID
 	Password  check.Secret
 	OTP       check.Secret // time-based one-time password
 
-	// At most one of these is set; none: the system's certificate authorities.
-	CAFile       string
-	Fingerprints []string // SHA-256, as `pvenode cert info` prints them: AB:CD:…
+	// At most one of CA, Fingerprints and Insecure is set; none: the system's certificate authorities.
+	CAFile       string         // where CA came from
+	CA           *x509.CertPool // set only if Options.Secrets asked for it
+	Fingerprints []Fingerprint
 	Insecure     bool
 
 	Timeout time.Duration // per request
@@ -107,10 +108,11 @@ const (
 
 // Verify is what is checked.
 type Verify struct {
-	RedirectURLs      []string // origins that browsers open
-	RedirectsDeclared bool     // false: RedirectURLs are the origins of the endpoints
-	IssuerCAFile      string   // "": the system's certificate authorities
-	Issuer            bool     // false: this machine cannot reach the issuer
+	RedirectURLs      []Origin       // what browsers open
+	RedirectsDeclared bool           // false: RedirectURLs are the origins of the endpoints
+	IssuerCAFile      string         // where IssuerCA came from
+	IssuerCA          *x509.CertPool // nil: the system's certificate authorities; set only if Options.Secrets asked for it
+	Issuer            bool           // false: this machine cannot reach the issuer
 	Proxmox, Client   Mode
 	Ignore            []check.ID
 	MaxClockSkew      time.Duration

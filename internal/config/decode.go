@@ -81,7 +81,7 @@ func merge(pruned []layer, want func(*key) bool, into any) error {
 	}
 	err := v.UnmarshalExact(into, func(c *mapstructure.DecoderConfig) {
 		c.WeaklyTypedInput = false
-		c.DecodeHook = mapstructure.DecodeHookFuncType(texts)
+		c.DecodeHook = mapstructure.DecodeHookFuncType(durations)
 	})
 	if err != nil {
 		return fmt.Errorf("the merged configuration does not fit %T", into)
@@ -89,8 +89,8 @@ func merge(pruned []layer, want func(*key) bool, into any) error {
 	return nil
 }
 
-// texts decodes what layers keep as text.
-func texts(_, to reflect.Type, data any) (any, error) {
+// durations decodes what layers keep as text.
+func durations(_, to reflect.Type, data any) (any, error) {
 	text, ok := data.(string)
 	if !ok {
 		return data, nil

@@ -19,7 +19,7 @@ func Document(spec realm.Spec, from Target, clientKeyFile string) ([]byte, error
 
 	proxmox := root.section("proxmox", "How the cluster is reached.")
 	if len(from.Proxmox.Endpoints) > 0 {
-		proxmox.set("proxmox.endpoints", from.Proxmox.Endpoints)
+		proxmox.set("proxmox.endpoints", texts(from.Proxmox.Endpoints))
 	}
 	switch {
 	case from.Proxmox.TokenFile != "":
@@ -31,7 +31,7 @@ func Document(spec realm.Spec, from Target, clientKeyFile string) ([]byte, error
 		proxmox.set("proxmox.ca_file", from.Proxmox.CAFile)
 	}
 	if len(from.Proxmox.Fingerprints) > 0 {
-		proxmox.set("proxmox.fingerprints", from.Proxmox.Fingerprints)
+		proxmox.set("proxmox.fingerprints", texts(from.Proxmox.Fingerprints))
 	}
 	if from.Proxmox.Insecure {
 		proxmox.set("proxmox.insecure", true)
@@ -65,13 +65,22 @@ func Document(spec realm.Spec, from Target, clientKeyFile string) ([]byte, error
 	if from.Verify.RedirectsDeclared || from.Verify.IssuerCAFile != "" {
 		v := root.section("verify", "What is checked before anyone logs in.")
 		if from.Verify.RedirectsDeclared {
-			v.set("verify.redirect_urls", from.Verify.RedirectURLs)
+			v.set("verify.redirect_urls", texts(from.Verify.RedirectURLs))
 		}
 		if from.Verify.IssuerCAFile != "" {
 			v.set("verify.issuer_ca_file", from.Verify.IssuerCAFile)
 		}
 	}
 	return root.encode()
+}
+
+// texts returns the text of each value.
+func texts[T any](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = fmt.Sprint(v)
+	}
+	return out
 }
 
 // encode writes the sections, with an empty line between them.

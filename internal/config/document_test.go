@@ -19,7 +19,7 @@ func TestDocument(t *testing.T) {
 		realm.Scopes:    realm.Text("email;groups profile"),  // in any spelling that Proxmox takes
 		realm.Default:   realm.Bool(false),
 	}}
-	got, err := Document(spec, Target{Proxmox: Proxmox{Endpoints: []string{"https://pve1.example.com:8006"}, Insecure: true}}, "")
+	got, err := Document(spec, Target{Proxmox: Proxmox{Endpoints: []Origin{"https://pve1.example.com:8006"}, Insecure: true}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ func lockName(c *Config) string {
 		id = resolved
 	}
 	if id == "" && len(c.Targets) > 0 {
-		id = strings.Join(c.Targets[0].Proxmox.Endpoints, " ") + " " + c.Targets[0].Realm.Name
+		id = strings.Join(texts(c.Targets[0].Proxmox.Endpoints), " ") + " " + c.Targets[0].Realm.Name
 	}
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:8]) + ".lock"

@@ -59,7 +59,7 @@ func FuzzAddresses(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for name, normal := range map[string]func(string) (string, error){"endpoint": endpointURL, "origin": origin} {
+		for name, normal := range map[string]func(string) (string, error){"endpoint": normalised(ParseEndpoint), "origin": normalised(ParseOrigin)} {
 			once, err := normal(text)
 			if err != nil {
 				continue

@@ -74,25 +74,25 @@ type key struct {
 // fixed are the keys that are no properties of a realm. Those of `realm` follow realm.name in the order of
 // the property table.
 var fixed = []key{
-	{Key: Key{Path: "proxmox.endpoint", Kind: String, Doc: "One endpoint, where the cluster has no more to offer; short for endpoints."}, group: endpoints, normal: endpointURL},
-	{Key: Key{Path: "proxmox.endpoints", Kind: List, Flag: "endpoint", Doc: "Nodes of one cluster, tried in order: https alone. A bare host name or address gets https:// and :8006."}, group: endpoints, normal: endpointURL},
-	{Key: Key{Path: "proxmox.token", Kind: String, Secret: true, Doc: "The API token, user@realm!id=secret."}, group: credentials, normal: token},
+	{Key: Key{Path: "proxmox.endpoint", Kind: String, Doc: "One endpoint, where the cluster has no more to offer; short for endpoints."}, group: endpoints, normal: normalised(ParseEndpoint)},
+	{Key: Key{Path: "proxmox.endpoints", Kind: List, Flag: "endpoint", Doc: "Nodes of one cluster, tried in order: https alone. A bare host name or address gets https:// and :8006."}, group: endpoints, normal: normalised(ParseEndpoint)},
+	{Key: Key{Path: "proxmox.token", Kind: String, Secret: true, Doc: "The API token, user@realm!id=secret."}, group: credentials, normal: tokenText},
 	{Key: Key{Path: "proxmox.token_file", Kind: Path, Flag: "token-file", Doc: "A file that holds the API token."}, group: credentials, normal: secretPath},
 	{Key: Key{Path: "proxmox.token_command", Kind: Command, Doc: "A command that prints the API token."}, group: credentials},
-	{Key: Key{Path: "proxmox.username", Kind: String, Flag: "username", Doc: "A user with its realm, such as root@pam, for a login instead of a token; asks for the password where none is given."}, group: credentials, normal: username},
+	{Key: Key{Path: "proxmox.username", Kind: String, Flag: "username", Doc: "A user with its realm, such as root@pam, for a login instead of a token; asks for the password where none is given."}, group: credentials, normal: normalised(ParseUserID)},
 	{Key: Key{Path: "proxmox.password", Kind: String, Secret: true, Doc: "The password of username."}, group: credentials},
 	{Key: Key{Path: "proxmox.password_file", Kind: Path, Doc: "A file that holds the password."}, group: credentials, normal: secretPath},
 	{Key: Key{Path: "proxmox.password_command", Kind: Command, Doc: "A command that prints the password."}, group: credentials},
 	{Key: Key{Path: "proxmox.otp", Kind: String, Secret: true, Doc: "The time-based one-time password of username."}, group: credentials, normal: oneTimePassword},
 	{Key: Key{Path: "proxmox.ca_file", Kind: Path, Flag: "ca-file", Doc: "Certificate authorities (PEM) of Proxmox, in place of the system's."}, group: trust},
-	{Key: Key{Path: "proxmox.fingerprints", Kind: List, Flag: "fingerprint", Doc: "SHA-256 fingerprints of the nodes' certificates, as `pvenode cert info` prints them, in place of any authority."}, group: trust, normal: fingerprint},
+	{Key: Key{Path: "proxmox.fingerprints", Kind: List, Flag: "fingerprint", Doc: "SHA-256 fingerprints of the nodes' certificates, as `pvenode cert info` prints them, in place of any authority."}, group: trust, normal: normalised(ParseFingerprint)},
 	{Key: Key{Path: "proxmox.insecure", Kind: Bool, Default: "false", Flag: "insecure", Doc: "Checks no certificate of Proxmox. Warns on every run: whoever is in between reads the token."}, group: trust},
 	{Key: Key{Path: "proxmox.timeout", Kind: Duration, Default: "45s", Doc: "Time for one request; Proxmox itself gives up at 30s."}, normal: durationWithin("1s", "10m")},
 
 	{Key: Key{Path: "realm.name", Kind: String, Default: "authelia", Flag: "realm", Doc: "The name of the realm in Proxmox."}, normal: realmName},
 	{Key: Key{Path: "realm.unset", Kind: List, Default: "[]", Doc: "Properties to remove from the realm. What is merely absent here is left as it is."}, normal: unsetProperty, empty: true},
 
-	{Key: Key{Path: "verify.redirect_urls", Kind: List, Flag: "redirect-url", Doc: "What browsers open: scheme, host and port, without a slash. Default: the origin of each endpoint, and then client.redirect only warns."}, normal: origin},
+	{Key: Key{Path: "verify.redirect_urls", Kind: List, Flag: "redirect-url", Doc: "What browsers open: scheme, host and port, without a slash. Default: the origin of each endpoint, and then client.redirect only warns."}, normal: normalised(ParseOrigin)},
 	{Key: Key{Path: "verify.issuer_ca_file", Kind: Path, Flag: "issuer-ca-file", Doc: "Certificate authorities (PEM) of the issuer, in place of the system's."}},
 	{Key: Key{Path: "verify.issuer", Kind: Bool, Default: "true", Doc: "false: this machine cannot reach the issuer; Proxmox's view alone counts, and there is no gate."}},
 	{Key: Key{Path: "verify.proxmox", Kind: Enum, Choices: modes, Default: "auto", Doc: "When Proxmox is asked to discover the issuer. auto: after a write and in verify; the agent also hourly."}},

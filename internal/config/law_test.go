@@ -136,22 +136,22 @@ func TestNoLeakBetweenTargets(t *testing.T) {
 		for i, target := range c.Targets {
 			id := fmt.Sprintf("of-%d", i)
 			key := target.Realm.Set.Login("").ClientKey.Reveal()
-			all := fmt.Sprintf("%+v %s %s", target, target.Proxmox.Token.Reveal(), key)
+			all := fmt.Sprintf("%+v %s %s", target, target.Proxmox.Token.Full().Reveal(), key)
 			for j := range n {
 				if other := fmt.Sprintf("of-%d", j); j != i && strings.Contains(all, other) {
 					t.Fatalf("target %d has something of target %d: %s", i, j, all)
 				}
 			}
 			has := map[string]bool{
-				"endpoints": strings.Contains(target.Proxmox.Endpoints[0], id), "ca": strings.Contains(target.Proxmox.CAFile, id),
+				"endpoints": strings.Contains(string(target.Proxmox.Endpoints[0]), id), "ca": strings.Contains(target.Proxmox.CAFile, id),
 				"key": strings.Contains(key, id), "comment": strings.Contains(target.Realm.Set[realm.Comment].String(), id),
 				"scopes": strings.Contains(target.Realm.Set[realm.Scopes].String(), id), "unset": len(target.Realm.Unset) > 0,
-				"redirect": target.Verify.RedirectsDeclared && strings.Contains(target.Verify.RedirectURLs[0], id),
+				"redirect": target.Verify.RedirectsDeclared && strings.Contains(string(target.Verify.RedirectURLs[0]), id),
 			}
 			if !maps.Equal(has, own[i]) {
 				t.Fatalf("target %d has %v, said %v", i, has, own[i])
 			}
-			if own[i]["endpoints"] && (strings.Contains(target.Proxmox.Token.Reveal(), "of-all") || target.Proxmox.CAFile == "/etc/all.pem" || slices.Contains(target.Verify.RedirectURLs, "https://all")) {
+			if own[i]["endpoints"] && (strings.Contains(target.Proxmox.Token.Full().Reveal(), "of-all") || target.Proxmox.CAFile == "/etc/all.pem" || slices.Contains(target.Verify.RedirectURLs, "https://all")) {
 				t.Fatalf("another cluster inherits credentials, trust or redirect URLs: %s", all)
 			}
 		}
@@ -193,8 +193,8 @@ func TestDocumentLoadsAgain(t *testing.T) {
 			keyFile = key
 		}
 		text, err := Document(spec, Target{
-			Proxmox: Proxmox{Endpoints: []string{"https://pve1:8006"}, CAFile: "/etc/ca: #1.pem"},
-			Verify:  Verify{RedirectURLs: []string{"https://pve1:8006"}, RedirectsDeclared: true, IssuerCAFile: "/etc/ca: #2.pem"},
+			Proxmox: Proxmox{Endpoints: []Origin{"https://pve1:8006"}, CAFile: "/etc/ca: #1.pem"},
+			Verify:  Verify{RedirectURLs: []Origin{"https://pve1:8006"}, RedirectsDeclared: true, IssuerCAFile: "/etc/ca: #2.pem"},
 		}, keyFile)
 		if err != nil {
 			t.Fatal(err)

@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -320,23 +321,33 @@ func (l *loader) target(overlay layer) {
 	t := Target{
 		Name: cmp.Or(overlay.target, defaultTarget),
 		Proxmox: Proxmox{
-			Endpoints: p.Endpoints,
-			Token:     p.Token, TokenFile: p.TokenFile, Username: p.Username, Password: p.Password, OTP: p.OTP,
-			CAFile: p.CAFile, Fingerprints: p.Fingerprints, Insecure: p.Insecure, Timeout: p.Timeout,
+			TokenFile: p.TokenFile, Password: p.Password, OTP: p.OTP, CAFile: p.CAFile, Insecure: p.Insecure, Timeout: p.Timeout,
 		},
 		Realm: spec,
 		Verify: Verify{
-			RedirectURLs: v.RedirectURLs, RedirectsDeclared: len(v.RedirectURLs) > 0, IssuerCAFile: v.IssuerCAFile,
+			RedirectsDeclared: len(v.RedirectURLs) > 0, IssuerCAFile: v.IssuerCAFile,
 			Issuer: v.Issuer, Proxmox: v.Proxmox, Client: v.Client, MaxClockSkew: v.MaxClockSkew,
 		},
 		Gate: keys.Policy.Gate,
+	}
+	t.Proxmox.Token, _ = ParseToken(p.Token.Reveal()) // the texts were parsed before
+	t.Proxmox.Username, _ = ParseUserID(p.Username)
+	for _, text := range p.Fingerprints {
+		f, _ := ParseFingerprint(text)
+		t.Proxmox.Fingerprints = append(t.Proxmox.Fingerprints, f)
+	}
+	for _, text := range p.Endpoints {
+		t.Proxmox.Endpoints = append(t.Proxmox.Endpoints, Origin(text))
+	}
+	for _, text := range v.RedirectURLs {
+		t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, Origin(text))
 	}
 	for _, id := range v.Ignore {
 		t.Verify.Ignore = append(t.Verify.Ignore, check.ID(id))
 	}
 	if !t.Verify.RedirectsDeclared {
-		for _, url := range p.Endpoints {
-			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, originOf(url))
+		for _, endpoint := range t.Proxmox.Endpoints {
+			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, browserOrigin(endpoint))
 		}
 	}
 	if p.Insecure {
@@ -409,13 +420,13 @@ func (l *loader) external(i int, keys *targetKeys, settings map[string]setting) 
 	if !l.Secrets {
 		return
 	}
-	note("proxmox.token", p.TokenFile, p.TokenCommand, func(s check.Secret) { targets().Proxmox.Token = s })
+	note("proxmox.token", p.TokenFile, p.TokenCommand, func(s check.Secret) { targets().Proxmox.Token, _ = ParseToken(s.Reveal()) })
 	note("proxmox.password", p.PasswordFile, p.PasswordCommand, func(s check.Secret) { targets().Proxmox.Password = s })
 	if p.CAFile != "" {
-		l.sources.addAuthorities(p.CAFile, settings["proxmox.ca_file"].at)
+		l.sources.addAuthorities(p.CAFile, settings["proxmox.ca_file"].at, func(pool *x509.CertPool) { targets().Proxmox.CA = pool })
 	}
 	if keys.Verify.IssuerCAFile != "" {
-		l.sources.addAuthorities(keys.Verify.IssuerCAFile, settings["verify.issuer_ca_file"].at)
+		l.sources.addAuthorities(keys.Verify.IssuerCAFile, settings["verify.issuer_ca_file"].at, func(pool *x509.CertPool) { targets().Verify.IssuerCA = pool })
 	}
 }
 

@@ -67,7 +67,7 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("manages %v: what nobody wrote must stay unmanaged", got)
 	}
 	v := target.Verify
-	if !slices.Equal(v.RedirectURLs, []string{"https://pve1.example.com:8006"}) || v.RedirectsDeclared || !v.Issuer || v.Proxmox != Auto || v.Client != Auto || v.MaxClockSkew.String() != "5m0s" {
+	if !slices.Equal(v.RedirectURLs, []Origin{"https://pve1.example.com:8006"}) || v.RedirectsDeclared || !v.Issuer || v.Proxmox != Auto || v.Client != Auto || v.MaxClockSkew.String() != "5m0s" {
 		t.Errorf("verify %+v", v)
 	}
 	if target.Proxmox.Timeout.String() != "45s" || c.Concurrency != 8 || c.Agent.Interval.String() != "15m0s" || c.Agent.Jitter != 0.1 || c.Agent.Listen != "127.0.0.1:9746" {
@@ -144,22 +144,22 @@ func TestGroupsAreReplacedAsAWhole(t *testing.T) {
 		want       func(Proxmox, realm.Values) bool
 	}{
 		{"token over user", user + issuer, []string{"PROXMOX_REALM_PROXMOX_TOKEN=realm@pve!agent=x"}, nil, func(p Proxmox, _ realm.Values) bool {
-			return p.Token.IsSet() && p.Username == "" && !p.Password.IsSet() && !p.OTP.IsSet()
+			return !p.Token.IsZero() && p.Username.IsZero() && !p.Password.IsSet() && !p.OTP.IsSet()
 		}},
 		{"user over token", cluster + issuer, nil, []string{"proxmox.username=root@pam"}, func(p Proxmox, _ realm.Values) bool {
-			return !p.Token.IsSet() && p.Username == "root@pam" && !p.Password.IsSet()
+			return p.Token.IsZero() && p.Username.String() == "root@pam" && !p.Password.IsSet()
 		}},
 		{"another user drops the password", user + issuer, nil, []string{"proxmox.username=admin@pve"}, func(p Proxmox, _ realm.Values) bool {
-			return p.Username == "admin@pve" && !p.Password.IsSet() && !p.OTP.IsSet()
+			return p.Username.String() == "admin@pve" && !p.Password.IsSet() && !p.OTP.IsSet()
 		}},
 		{"fingerprints over authorities", user + issuer, nil, []string{"proxmox.fingerprints=" + strings.Repeat("ab", 32)}, func(p Proxmox, _ realm.Values) bool {
-			return p.CAFile == "" && len(p.Fingerprints) == 1 && p.Fingerprints[0] == "AB"+strings.Repeat(":AB", 31)
+			return p.CAFile == "" && len(p.Fingerprints) == 1 && p.Fingerprints[0].String() == "AB"+strings.Repeat(":AB", 31)
 		}},
 		{"insecure over authorities", user + issuer, nil, []string{"proxmox.insecure=true"}, func(p Proxmox, _ realm.Values) bool {
 			return p.CAFile == "" && p.Insecure
 		}},
 		{"endpoint over endpoints", cluster + issuer, []string{"PROXMOX_REALM_PROXMOX_ENDPOINT=[2001:db8::1]"}, nil, func(p Proxmox, _ realm.Values) bool {
-			return slices.Equal(p.Endpoints, []string{"https://[2001:db8::1]:8006"}) && p.Token.IsSet()
+			return slices.Equal(p.Endpoints, []Origin{"https://[2001:db8::1]:8006"}) && !p.Token.IsZero()
 		}},
 		{
 			"client key over its file", cluster + "realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_file: /nonexistent}\n",
@@ -209,13 +209,13 @@ targets:
 `
 	c := mustLoad(t, text, Options{})
 	berlin, second := c.Targets[0], c.Targets[1]
-	if p := berlin.Proxmox; p.Token.Reveal() != "realm@pve!agent=of-berlin" || p.CAFile != "" || p.Timeout.String() != "20s" {
+	if p := berlin.Proxmox; p.Token.Full().Reveal() != "realm@pve!agent=of-berlin" || p.CAFile != "" || p.Timeout.String() != "20s" {
 		t.Errorf("berlin inherits the timeout, and neither token nor trust: %+v", p)
 	}
-	if v := berlin.Verify; v.RedirectsDeclared || !slices.Equal(v.RedirectURLs, []string{"https://berlin:8006"}) {
+	if v := berlin.Verify; v.RedirectsDeclared || !slices.Equal(v.RedirectURLs, []Origin{"https://berlin:8006"}) {
 		t.Errorf("berlin inherits no redirect URLs: %+v", v)
 	}
-	if p := second.Proxmox; p.Token.Reveal() != "realm@pve!agent=of-the-file" || p.CAFile != "/etc/ca.pem" || !second.Verify.RedirectsDeclared || second.Realm.Name != "second" {
+	if p := second.Proxmox; p.Token.Full().Reveal() != "realm@pve!agent=of-the-file" || p.CAFile != "/etc/ca.pem" || !second.Verify.RedirectsDeclared || second.Realm.Name != "second" {
 		t.Errorf("the second realm is of the same cluster: %+v", second)
 	}
 
@@ -304,15 +304,15 @@ func TestEnvironmentAndFlagMistakes(t *testing.T) {
 func TestForeignVariables(t *testing.T) {
 	env := []string{"PROXMOX_VE_ENDPOINT=https://ve.example.com:8006/", "PROXMOX_VE_API_TOKEN=realm@pve!agent=of-ve", "PROXMOX_VE_INSECURE=1", "PROXMOX_VE_USERNAME=", "PROXMOX_TOKEN=wrong"}
 	p := mustLoad(t, issuer, Options{Env: env}).Targets[0].Proxmox
-	if p.Endpoints[0] != "https://ve.example.com:8006" || p.Token.Reveal() != "realm@pve!agent=of-ve" || !p.Insecure {
+	if p.Endpoints[0] != "https://ve.example.com:8006" || p.Token.Full().Reveal() != "realm@pve!agent=of-ve" || !p.Insecure {
 		t.Errorf("the set alone: %+v", p)
 	}
 	p = mustLoad(t, "proxmox: {ca_file: /etc/ca.pem}\n"+issuer, Options{Env: env}).Targets[0].Proxmox
-	if p.Insecure || p.CAFile != "/etc/ca.pem" || !p.Token.IsSet() {
+	if p.Insecure || p.CAFile != "/etc/ca.pem" || p.Token.IsZero() {
 		t.Errorf("trust said elsewhere: %+v", p)
 	}
 	p = mustLoad(t, cluster+issuer, Options{Env: env}).Targets[0].Proxmox
-	if p.Insecure || p.Endpoints[0] != "https://pve1.example.com:8006" || p.Token.Reveal() != "realm@pve!agent=of-the-file" {
+	if p.Insecure || p.Endpoints[0] != "https://pve1.example.com:8006" || p.Token.Full().Reveal() != "realm@pve!agent=of-the-file" {
 		t.Errorf("beside a file: %+v", p)
 	}
 	_, err := load(t, issuer, Options{Env: env}, "proxmox.endpoints=pve9")
@@ -349,7 +349,7 @@ func TestFlagsAloneAreEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	target := c.Targets[0]
-	if !slices.Equal(target.Proxmox.Endpoints, []string{"https://pve1:8006", "https://pve2:8006"}) || target.Realm.Set[realm.Scopes].String() != "openid groups" {
+	if !slices.Equal(target.Proxmox.Endpoints, []Origin{"https://pve1:8006", "https://pve2:8006"}) || target.Realm.Set[realm.Scopes].String() != "openid groups" {
 		t.Errorf("%+v", target)
 	}
 	o.Flags = o.Flags[2:3]

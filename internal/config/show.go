@@ -49,7 +49,7 @@ func (l *loader) show(run []layer) []Setting {
 	for i, overlay := range l.selected {
 		derived := map[string]any{}
 		if urls := l.config.Targets[i].Verify.RedirectURLs; len(urls) > 0 {
-			derived["verify.redirect_urls"] = urls
+			derived["verify.redirect_urls"] = texts(urls)
 		}
 		rows(overlay.target, l.layers(overlay), derived, func(k *key) bool { return k.Target })
 	}

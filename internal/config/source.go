@@ -2,7 +2,7 @@ package config
 
 import (
 	"context"
-	"encoding/pem"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +49,7 @@ type use struct {
 	at     place
 	key    string // that says what the text must be, such as proxmox.token
 	assign func(check.Secret)
+	trust  func(*x509.CertPool) // of certificate authorities, in place of assign
 }
 
 func (s *sources) add(id string, src source, u use) {
@@ -72,9 +73,9 @@ func (s *sources) addCommand(argv []string, u use) {
 	s.add("command\x00"+strings.Join(argv, "\x00"), source{at: u.at, argv: argv}, u)
 }
 
-// addAuthorities has a file of certificate authorities checked. Nothing is taken from it: who connects reads it again.
-func (s *sources) addAuthorities(path string, at place) {
-	s.add("authorities\x00"+path, source{at: at, path: path}, use{at: at})
+// addAuthorities has a file of certificate authorities read. All targets that name it share the pool.
+func (s *sources) addAuthorities(path string, at place, assign func(*x509.CertPool)) {
+	s.add("authorities\x00"+path, source{at: at, path: path}, use{at: at, trust: assign})
 }
 
 // resolve reads every source and hands out the answers.
@@ -117,8 +118,13 @@ func (src *source) deliver(problems *Problems, warn func(place, string)) {
 		return
 	}
 	if src.uses[0].assign == nil {
-		if !authorities([]byte(src.text)) {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM([]byte(src.text)) {
 			problems.add(src.at, "the file holds no certificate in PEM form")
+			return
+		}
+		for _, u := range src.uses {
+			u.trust(pool)
 		}
 		return
 	}
@@ -193,15 +199,6 @@ func readSecret(path string) (text string, everyone bool, problem string) {
 		return "", false, "the file is too large"
 	}
 	return string(data), readable(info), ""
-}
-
-func authorities(data []byte) bool {
-	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
-		if block.Type == "CERTIFICATE" {
-			return true
-		}
-	}
-	return false
 }
 
 // run returns what a command prints. What it says on its standard error is dropped: it may quote the secret.

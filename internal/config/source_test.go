@@ -22,7 +22,7 @@ func TestSecretsFromFilesAndCommands(t *testing.T) {
 		"realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_command: [sh, -c, 'echo noise >&2; cat ${DIR}/key']}\n"
 	o := Options{Secrets: true, Env: []string{"CREDENTIALS_DIRECTORY=" + dir, "DIR=" + dir, "PATH=" + os.Getenv("PATH")}}
 	target := mustLoad(t, text, o).Targets[0]
-	if got := target.Proxmox.Token.Reveal(); got != "realm@pve!agent=of-a-file" || target.Proxmox.TokenFile != filepath.Join(dir, "token") {
+	if got := target.Proxmox.Token.Full().Reveal(); got != "realm@pve!agent=of-a-file" || target.Proxmox.TokenFile != filepath.Join(dir, "token") {
 		t.Errorf("token %q of %q", got, target.Proxmox.TokenFile)
 	}
 	d, _ := realm.ClientKey.Definition()
@@ -33,7 +33,7 @@ func TestSecretsFromFilesAndCommands(t *testing.T) {
 		t.Errorf("client key %q", got)
 	}
 	o.Secrets = false
-	if p := mustLoad(t, text, o).Targets[0]; p.Proxmox.Token.IsSet() || p.Proxmox.TokenFile == "" {
+	if p := mustLoad(t, text, o).Targets[0]; !p.Proxmox.Token.IsZero() || p.Proxmox.TokenFile == "" {
 		t.Errorf("read without being asked for: %+v", p)
 	}
 }

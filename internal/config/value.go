@@ -213,69 +213,26 @@ func words(text string) []string {
 }
 
 func secretPath(text string) (string, error) {
-	if _, err := token(text); err == nil || strings.HasPrefix(text, "PVEAPIToken=") {
+	if _, err := ParseToken(text); err == nil || strings.HasPrefix(text, "PVEAPIToken=") {
 		return "", errors.New("must be the path of a file: this is a token")
 	}
 	return text, nil
 }
 
-const tokenForm = "user@realm!id=secret"
-
-// token checks the form of an API token (PVE::AccessControl, token_full_regex).
-func token(text string) (string, error) {
-	refuse := func(why string) (string, error) {
-		return "", errors.New("must be a token of the form " + tokenForm + ": " + why)
-	}
-	if strings.ContainsFunc(text, unicode.IsSpace) {
-		return refuse("this one contains white space")
-	}
-	if strings.HasPrefix(text, "PVEAPIToken=") || strings.HasPrefix(text, "Authorization:") {
-		return refuse("leave out what comes before the user")
-	}
-	if strings.IndexAny(text, `"'`) == 0 {
-		return refuse("leave out the quotation marks")
-	}
-	user, rest, marked := strings.Cut(text, "!")
-	id, value, separated := strings.Cut(rest, "=")
-	switch {
-	case !marked && !strings.Contains(text, "@"):
-		return refuse("this may be the secret alone")
-	case !marked:
-		return refuse("this one has no token id after the user")
-	case !separated && strings.Contains(rest, ":"):
-		return refuse("id and secret are separated by = and not by a colon")
-	case !separated || value == "":
-		return refuse("this one has no secret")
-	}
-	if _, err := username(user); err != nil {
-		return refuse("the user needs its realm, such as automation@pve")
-	}
-	if err := realm.ValidateName(id); err != nil && !tokenID(id) {
-		return refuse("the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'")
-	}
-	return text, nil
-}
-
-// tokenID: unlike a realm's name, a token's id has no greatest length.
-func tokenID(id string) bool {
-	for i, r := range id {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || !strings.ContainsRune("0123456789._-", r)) {
-			return false
+// normalised returns what keeps the text of a parsed value.
+func normalised[T any](parse func(string) (T, error)) func(string) (string, error) {
+	return func(text string) (string, error) {
+		v, err := parse(text)
+		if err != nil {
+			return "", err
 		}
+		return fmt.Sprint(v), nil
 	}
-	return len(id) >= 2
 }
 
-// username checks the form of a user id (PVE::Auth::Plugin, user_regex).
-func username(text string) (string, error) {
-	at := strings.LastIndexByte(text, '@')
-	if at < 1 || realm.ValidateName(text[at+1:]) != nil || strings.ContainsFunc(text[:at], func(r rune) bool {
-		return unicode.IsSpace(r) || r == ':' || r == '/'
-	}) {
-		return "", errors.New("must be a user with its realm, such as root@pam")
-	}
-	return text, nil
+func tokenText(text string) (string, error) {
+	_, err := ParseToken(text)
+	return text, err
 }
 
 func oneTimePassword(text string) (string, error) {
@@ -284,71 +241,6 @@ func oneTimePassword(text string) (string, error) {
 	}
 	return text, nil
 }
-
-// fingerprint returns a SHA-256 fingerprint as `pvenode cert info` prints it.
-func fingerprint(text string) (string, error) {
-	digits := strings.ToUpper(strings.ReplaceAll(text, ":", ""))
-	if strings.Trim(digits, "0123456789ABCDEF") != "" {
-		return "", errors.New("must be a SHA-256 fingerprint as `pvenode cert info` prints it: 32 bytes in hexadecimal, AB:CD:…")
-	}
-	switch len(digits) {
-	case 64:
-	case 40:
-		return "", errors.New("must be a SHA-256 fingerprint of 32 bytes: this one has 20, as SHA-1 has; `pvenode cert info` prints the right one")
-	default:
-		return "", errors.New("must be a SHA-256 fingerprint of 32 bytes, 64 hexadecimal digits, as `pvenode cert info` prints it")
-	}
-	pairs := make([]string, 32)
-	for i := range pairs {
-		pairs[i] = digits[2*i : 2*i+2]
-	}
-	return strings.Join(pairs, ":"), nil
-}
-
-// endpointURL returns https://host:port.
-func endpointURL(text string) (string, error) {
-	rest, port := text, "8006"
-	if scheme, after, found := strings.Cut(text, "://"); found {
-		if !strings.EqualFold(scheme, "https") {
-			return "", errors.New("must begin with https://: Proxmox is never asked without TLS")
-		}
-		rest, port = after, "443"
-	}
-	host, given, err := hostPort(strings.TrimSuffix(rest, "/"))
-	if err != nil {
-		return "", err
-	}
-	if given != "" {
-		port = given
-	}
-	return "https://" + host + ":" + port, nil
-}
-
-// origin returns an origin as browsers write it (RFC 6454 section 6.2): Proxmox's web interface sends it as the redirect URL.
-func origin(text string) (string, error) {
-	scheme, rest, found := strings.Cut(text, "://")
-	scheme = strings.ToLower(scheme)
-	if !found || scheme != "https" && scheme != "http" {
-		return "", errors.New("must begin with https://, as in https://pve1.example.com:8006")
-	}
-	if strings.HasSuffix(rest, "/") && !strings.Contains(strings.TrimSuffix(rest, "/"), "/") {
-		return "", errors.New("must not end with a slash: Proxmox sends scheme, host and port alone")
-	}
-	host, port, err := hostPort(rest)
-	if err != nil {
-		return "", err
-	}
-	if defaults := map[string]string{"https": "443", "http": "80"}; port == defaults[scheme] {
-		return "", fmt.Errorf("must not name port %s: browsers leave it out", port)
-	}
-	if port != "" {
-		port = ":" + port
-	}
-	return scheme + "://" + host + port, nil
-}
-
-// originOf returns the origin that browsers have at an endpoint.
-func originOf(endpoint string) string { return strings.TrimSuffix(endpoint, ":443") }
 
 // hostPort takes an authority apart. The host is fit for a URL, the port is "" where none is given.
 func hostPort(text string) (host, port string, err error) {

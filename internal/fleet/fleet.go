@@ -5,6 +5,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -163,7 +164,7 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) reconci
 	began := time.Now()
 	failed := func(err error) reconcile.Result {
 		return reconcile.Result{
-			Name: t.Name, Endpoint: t.Proxmox.Endpoints[0], Realm: t.Realm.Name,
+			Name: t.Name, Endpoint: string(t.Proxmox.Endpoints[0]), Realm: t.Realm.Name,
 			Outcome: reconcile.Failed, Err: err, Duration: time.Since(began),
 		}
 	}
@@ -199,19 +200,19 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 	}
 	forget := func(change func(*Memory)) { s.state.update(key, change) }
 	c := &cluster{
-		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer, all: t.Proxmox.Endpoints,
+		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer, all: texts(t.Proxmox.Endpoints),
 		rest: s.state.rest, forget: forget,
 	}
 	if s.options.AllEndpoints {
-		c.nodes = t.Proxmox.Endpoints
+		c.nodes = c.all
 	}
 	target := reconcile.Target{
 		Spec: t.Realm, Realms: c,
-		Redirects: t.Verify.RedirectURLs, RedirectsDeclared: t.Verify.RedirectsDeclared,
+		Redirects: texts(t.Verify.RedirectURLs), RedirectsDeclared: t.Verify.RedirectsDeclared,
 		AskProxmox: s.due(t.Verify.Proxmox, s.options.ProxmoxEach, remembered.Proxmox, remembered.failing(ofProxmox)),
 		AskClient:  s.due(t.Verify.Client, s.options.ClientEach, remembered.Client, remembered.failing(ofClient)),
 		Ignore:     t.Verify.Ignore, MaxSkew: t.Verify.MaxClockSkew, Gate: t.Gate,
-		Recovery: reconcile.Recovery{Dir: s.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints, Private: config.MakePrivate},
+		Recovery: reconcile.Recovery{Dir: s.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: texts(t.Proxmox.Endpoints), Private: config.MakePrivate},
 		Log:      s.log.With("target", t.Name),
 	}
 	if !t.Verify.Issuer {
@@ -228,7 +229,7 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 
 // memoryKey names a target in the state: its name may be given to another cluster tomorrow.
 func memoryKey(t config.Target) string {
-	return t.Name + " " + t.Realm.Name + " " + t.Proxmox.Endpoints[0]
+	return t.Name + " " + t.Realm.Name + " " + string(t.Proxmox.Endpoints[0])
 }
 
 func (s *session) close() {
@@ -274,16 +275,16 @@ func (f *Fleet) connect(t config.Target) (*pve.Client, *check.Cleaner, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cleaner := check.NewCleaner(t.Proxmox.Token, tokenSecret(t.Proxmox.Token), t.Proxmox.Password, t.Proxmox.OTP,
+	cleaner := check.NewCleaner(t.Proxmox.Token.Full(), t.Proxmox.Token.Secret, t.Proxmox.Password, t.Proxmox.OTP,
 		t.Realm.Set.Login(t.Realm.Name).ClientKey)
 	prefer := ""
 	if len(t.Proxmox.Endpoints) > 1 {
 		prefer = f.state.get(memoryKey(t)).Endpoint
 	}
 	client, err := pve.New(pve.Options{
-		Endpoints: t.Proxmox.Endpoints, Prefer: prefer,
-		Token: t.Proxmox.Token, Username: t.Proxmox.Username, Password: t.Proxmox.Password, OTP: t.Proxmox.OTP,
-		CA: ca, Fingerprints: t.Proxmox.Fingerprints, Insecure: t.Proxmox.Insecure,
+		Endpoints: texts(t.Proxmox.Endpoints), Prefer: prefer,
+		Token: t.Proxmox.Token.Full(), Username: t.Proxmox.Username.String(), Password: t.Proxmox.Password, OTP: t.Proxmox.OTP,
+		CA: ca, Fingerprints: texts(t.Proxmox.Fingerprints), Insecure: t.Proxmox.Insecure,
 		Timeout: t.Proxmox.Timeout, UserAgent: f.userAgent, Cleaner: cleaner, Log: f.log.With("target", t.Name),
 	})
 	return client, cleaner, err
@@ -313,13 +314,11 @@ func (f *Fleet) certificates(key, path string) ([]byte, error) {
 	return pem, nil
 }
 
-// tokenSecret is the part of an API token behind its "=", which a server may echo alone.
-func tokenSecret(token check.Secret) check.Secret {
-	text := token.Reveal()
-	for i := range text {
-		if text[i] == '=' {
-			return check.NewSecret(text[i+1:])
-		}
+// texts returns the text of each value.
+func texts[T any](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = fmt.Sprint(v)
 	}
-	return check.Secret{}
+	return out
 }

@@ -86,7 +86,7 @@ func firstError(run fleet.Run) error {
 // One target's failure is its own.
 func TestATargetThatCannotBeReachedLeavesTheOthersAlone(t *testing.T) {
 	l, c := startLab(t, "converged", 2)
-	c.Targets[1].Proxmox.Endpoints = []string{"https://127.0.0.1:1"}
+	c.Targets[1].Proxmox.Endpoints = []config.Origin{"https://127.0.0.1:1"}
 	run := open(t, c).Apply(t.Context(), fleet.Options{})
 	if got := run.Targets[0].Outcome; got != reconcile.Unchanged {
 		t.Errorf("the reachable target: %s, %v", got, run.Targets[0].Err)
@@ -107,7 +107,7 @@ func TestATargetThatCannotBeReachedLeavesTheOthersAlone(t *testing.T) {
 // A run remembers which node answered, and the next one tries that first: a dead node costs one run its time, not each.
 func TestTheNodeThatAnsweredIsTriedFirst(t *testing.T) {
 	l, c := startLab(t, "converged", 1)
-	c.Targets[0].Proxmox.Endpoints = []string{"https://127.0.0.1:1", l.PVE.URL()}
+	c.Targets[0].Proxmox.Endpoints = []config.Origin{"https://127.0.0.1:1", config.Origin(l.PVE.URL())}
 	for range 2 {
 		run := open(t, c).Apply(t.Context(), fleet.Options{})
 		if run.Outcome != reconcile.Unchanged || run.Targets[0].Endpoint != l.PVE.URL() {

@@ -1,0 +1,195 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// UserID is a Proxmox user with its realm.
+type UserID struct{ Name, Realm string }
+
+// IsZero reports whether no user is given.
+func (u UserID) IsZero() bool { return u == UserID{} }
+
+// String returns name@realm, or "" for the zero value.
+func (u UserID) String() string {
+	if u.IsZero() {
+		return ""
+	}
+	return u.Name + "@" + u.Realm
+}
+
+// ParseUserID reads name@realm (PVE::Auth::Plugin, user_regex). Its error completes "must …" and never quotes the text.
+func ParseUserID(text string) (UserID, error) {
+	at := strings.LastIndexByte(text, '@')
+	if at < 1 || realm.ValidateName(text[at+1:]) != nil || strings.ContainsFunc(text[:at], func(r rune) bool {
+		return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == ':' || r == '/'
+	}) {
+		return UserID{}, errors.New("must be a user with its realm, such as root@pam")
+	}
+	return UserID{Name: text[:at], Realm: text[at+1:]}, nil
+}
+
+// Token is an API token.
+type Token struct {
+	User   UserID
+	ID     string       // without the user
+	Secret check.Secret // the part behind the "="
+}
+
+// IsZero reports whether no token is given.
+func (t Token) IsZero() bool { return t.ID == "" }
+
+// String returns user@realm!id, which is no secret, or "" for the zero value.
+func (t Token) String() string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.User.String() + "!" + t.ID
+}
+
+// Full returns user@realm!id=secret, as Proxmox expects it, or a secret that is not set for the zero value.
+func (t Token) Full() check.Secret {
+	if t.IsZero() {
+		return check.Secret{}
+	}
+	return check.NewSecret(t.String() + "=" + t.Secret.Reveal())
+}
+
+// ParseToken reads user@realm!id=secret (PVE::AccessControl, token_full_regex). Its error completes "must …" and never
+// quotes the text.
+func ParseToken(text string) (Token, error) {
+	refuse := func(why string) (Token, error) {
+		return Token{}, errors.New("must be a token of the form user@realm!id=secret: " + why)
+	}
+	if strings.ContainsFunc(text, unicode.IsSpace) {
+		return refuse("this one contains white space")
+	}
+	if strings.HasPrefix(text, "PVEAPIToken=") || strings.HasPrefix(text, "Authorization:") {
+		return refuse("leave out what comes before the user")
+	}
+	if strings.IndexAny(text, `"'`) == 0 {
+		return refuse("leave out the quotation marks")
+	}
+	user, rest, marked := strings.Cut(text, "!")
+	id, value, separated := strings.Cut(rest, "=")
+	switch {
+	case !marked && !strings.Contains(text, "@"):
+		return refuse("this may be the secret alone")
+	case !marked:
+		return refuse("this one has no token id after the user")
+	case !separated && strings.Contains(rest, ":"):
+		return refuse("id and secret are separated by = and not by a colon")
+	case !separated || value == "":
+		return refuse("this one has no secret")
+	case strings.ContainsFunc(value, func(r rune) bool { return r < '!' || r > '~' }):
+		return refuse("the secret contains a character that is not ASCII, perhaps an invisible one at its end")
+	}
+	owner, err := ParseUserID(user)
+	if err != nil {
+		return refuse("the user needs its realm, such as automation@pve")
+	}
+	if !tokenID(id) {
+		return refuse("the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'")
+	}
+	return Token{User: owner, ID: id, Secret: check.NewSecret(value)}, nil
+}
+
+// tokenID reports whether Proxmox takes the id of a token. Unlike a realm's name, it has no greatest length.
+func tokenID(id string) bool {
+	for i, r := range id {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+		if !letter && (i == 0 || !strings.ContainsRune("0123456789._-", r)) {
+			return false
+		}
+	}
+	return len(id) >= 2
+}
+
+// Fingerprint is the SHA-256 digest of a certificate in DER.
+type Fingerprint [sha256.Size]byte
+
+// String returns AB:CD:…, as `pvenode cert info` prints it.
+func (f Fingerprint) String() string {
+	return strings.ReplaceAll(strings.ToUpper(fmt.Sprintf("% x", f[:])), " ", ":")
+}
+
+// ParseFingerprint reads hexadecimal digits, with or without colons. Its error completes "must …".
+func ParseFingerprint(text string) (Fingerprint, error) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+	switch {
+	case err != nil && !errors.Is(err, hex.ErrLength):
+		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint as `pvenode cert info` prints it: 32 bytes in hexadecimal, AB:CD:…")
+	case err == nil && len(raw) == 20:
+		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint of 32 bytes: this one has 20, as SHA-1 has; `pvenode cert info` prints the right one")
+	case err != nil || len(raw) != sha256.Size:
+		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint of 32 bytes, 64 hexadecimal digits, as `pvenode cert info` prints it")
+	}
+	return Fingerprint(raw), nil
+}
+
+// Origin is where an endpoint listens or what a browser opens: scheme, host and port, without a slash. The host is in
+// lower case; an IPv6 address stands in square brackets.
+type Origin string
+
+// Host returns host:port, or the host alone if the origin has its scheme's default port.
+func (o Origin) Host() string {
+	_, host, _ := strings.Cut(string(o), "://")
+	return host
+}
+
+// ParseEndpoint reads the address of a Proxmox node and returns it as https://host:port. A bare host or address gets https
+// and port 8006. Its error completes "must …".
+func ParseEndpoint(text string) (Origin, error) {
+	rest, port := text, "8006"
+	if scheme, after, found := strings.Cut(text, "://"); found {
+		if !strings.EqualFold(scheme, "https") {
+			return "", errors.New("must begin with https://: Proxmox is never asked without TLS")
+		}
+		rest, port = after, "443"
+	}
+	host, given, err := hostPort(strings.TrimSuffix(rest, "/"))
+	if err != nil {
+		return "", err
+	}
+	if given != "" {
+		port = given
+	}
+	return Origin("https://" + host + ":" + port), nil
+}
+
+// ParseOrigin reads an origin as browsers write it (RFC 6454 section 6.2), without the scheme's default port. Proxmox's web
+// interface sends it as the redirect URL. Its error completes "must …".
+func ParseOrigin(text string) (Origin, error) {
+	scheme, rest, found := strings.Cut(text, "://")
+	scheme = strings.ToLower(scheme)
+	if !found || scheme != "https" && scheme != "http" {
+		return "", errors.New("must begin with https://, as in https://pve1.example.com:8006")
+	}
+	if strings.HasSuffix(rest, "/") && !strings.Contains(strings.TrimSuffix(rest, "/"), "/") {
+		return "", errors.New("must not end with a slash: Proxmox sends scheme, host and port alone")
+	}
+	host, port, err := hostPort(rest)
+	if err != nil {
+		return "", err
+	}
+	if defaults := map[string]string{"https": "443", "http": "80"}; port == defaults[scheme] {
+		return "", fmt.Errorf("must not name port %s: browsers leave it out", port)
+	}
+	if port != "" {
+		port = ":" + port
+	}
+	return Origin(scheme + "://" + host + port), nil
+}
+
+// browserOrigin returns the origin that browsers have at an endpoint.
+func browserOrigin(endpoint Origin) Origin {
+	return Origin(strings.TrimSuffix(string(endpoint), ":443"))
+}
