@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -40,35 +38,12 @@ func start(t *testing.T, options lab.Options) *lab.Lab {
 	return l
 }
 
-// browser trusts the lab, keeps cookies and follows redirects within the issuer alone.
-func browser(t *testing.T, l *lab.Lab) *http.Client {
+// client trusts the lab.
+func client(t *testing.T, l *lab.Lab) *http.Client {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.Authority.Pool()}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{
-		Transport: transport,
-		Jar:       jar,
-		CheckRedirect: func(request *http.Request, _ []*http.Request) error {
-			if !strings.HasPrefix(request.URL.String(), l.IssuerURL+"/") {
-				return http.ErrUseLastResponse
-			}
-			return nil
-		},
-	}
-}
-
-func post(t *testing.T, client *http.Client, target string, form url.Values) (*http.Response, string) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, strings.NewReader(form.Encode()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return send(t, client, request)
+	return &http.Client{Transport: transport}
 }
 
 func send(t *testing.T, client *http.Client, request *http.Request) (*http.Response, string) {
@@ -85,53 +60,12 @@ func send(t *testing.T, client *http.Client, request *http.Request) (*http.Respo
 	return response, string(body)
 }
 
-var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
-
-// login goes the whole way: Proxmox, issuer, login page, consent, Proxmox. It
-// returns Proxmox's answer.
-func login(t *testing.T, l *lab.Lab, redirectURL string) (*http.Response, string) {
-	t.Helper()
-	client := browser(t, l)
-	response, body := post(t, client, l.PVE.URL()+"/api2/json/access/openid/auth-url", url.Values{
-		"realm": {lab.RealmName}, "redirect-url": {redirectURL},
-	})
-	var answer struct{ Data string }
-	if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Data == "" {
-		t.Fatalf("auth-url: %s %s", response.Status, body)
-	}
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, answer.Data, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, body = send(t, client, request)
-	fields := flowID.FindStringSubmatch(body)
-	if fields == nil {
-		return response, body
-	}
-	// Both pages post to themselves.
-	response, body = post(t, client, response.Request.URL.String(), url.Values{"flow_id": {fields[1]}, "username": {l.Username}, "password": {l.Password}})
-	if !strings.Contains(body, `value="accept"`) {
-		t.Fatalf("no consent page: %s %s", response.Status, body)
-	}
-	response, body = post(t, client, response.Request.URL.String(), url.Values{"flow_id": {fields[1]}, "decision": {"accept"}})
-	back, err := response.Location()
-	if err != nil || !strings.HasPrefix(back.String(), redirectURL) {
-		t.Fatalf("not sent back: %s %s", response.Status, body)
-	}
-	return post(t, client, l.PVE.URL()+"/api2/json/access/openid/login", url.Values{
-		"state": {back.Query().Get("state")}, "code": {back.Query().Get("code")}, "redirect-url": {redirectURL},
-	})
-}
-
 func TestLoginThroughProxmox(t *testing.T) {
 	l := start(t, lab.Options{Seed: "converged"})
-	for _, redirectURL := range []string{l.RedirectURL, "http://127.0.0.1:49152/callback"} {
-		response, body := login(t, l, redirectURL)
-		var answer struct {
-			Data struct{ Username, Ticket string }
-		}
-		if err := json.Unmarshal([]byte(body), &answer); err != nil || answer.Data.Username != "john@authelia" || answer.Data.Ticket == "" {
-			t.Errorf("%s: %s %s", redirectURL, response.Status, body)
+	for _, redirectURL := range []string{"", "http://127.0.0.1:49152/callback"} {
+		session, err := l.LogIn(t.Context(), l.Username, l.Password, redirectURL)
+		if err != nil || session.Username != "john@authelia" || session.Ticket == "" {
+			t.Errorf("%s: %+v, %v", redirectURL, session, err)
 		}
 	}
 	if user := l.PVE.State().Users["john@authelia"]; user == nil || !user.Enable {
@@ -147,8 +81,8 @@ func TestLoginFailsWithTheOldKey(t *testing.T) {
 	client, _ := l.Issuer.Client(l.ClientID)
 	client.Secret = "rotated"
 	l.Issuer.SetClient(client)
-	if response, body := login(t, l, l.RedirectURL); response.StatusCode != http.StatusUnauthorized {
-		t.Errorf("%s %s", response.Status, body)
+	if _, err := l.LogIn(t.Context(), l.Username, l.Password, ""); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("error %v", err)
 	}
 	if failures := l.Issuer.Failures(); len(failures) != 1 || failures[0].Reason != "wrong secret" {
 		t.Errorf("failures %+v", failures)
@@ -157,9 +91,46 @@ func TestLoginFailsWithTheOldKey(t *testing.T) {
 
 func TestLoginFailsForAnUnregisteredAddress(t *testing.T) {
 	l := start(t, lab.Options{Seed: "converged"})
-	response, body := login(t, l, "https://pve2.example.test:8006")
-	if !strings.HasSuffix(response.Request.URL.Path, "/consent/completion") || !strings.Contains(body, "redirect_uri") {
-		t.Errorf("%s %s", response.Request.URL, body)
+	_, err := l.LogIn(t.Context(), l.Username, l.Password, "https://pve2.example.test:8006")
+	if err == nil || !strings.Contains(err.Error(), "/consent/completion") || !strings.Contains(err.Error(), "redirect_uri") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// TestGroupsGiveTheirGrants logs in people of different groups of the issuer: each has what the group's grants allow.
+func TestGroupsGiveTheirGrants(t *testing.T) {
+	l := start(t, lab.Options{Seed: "converged"})
+	if err := l.PVE.SetProperty(lab.RealmName, "groups-claim", "groups"); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.PVE.SetProperty(lab.RealmName, "scopes", "openid profile email groups"); err != nil {
+		t.Fatal(err)
+	}
+	grant := func(state *pve.State) {
+		state.Groups["admins-"+lab.RealmName] = pve.Group{}
+		state.ACL = append(state.ACL, pve.ACL{Path: "/pool/dev", Type: "group", ID: "admins-" + lab.RealmName, Role: "PVEPoolUser", Propagate: true})
+	}
+	if err := l.PVE.Update(grant); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct{ user, want string }{
+		{"john", `{"/pool/dev":{"Pool.Audit":1}}`}, // admins, dev
+		{"harry", `{}`}, // dev, which has no group here
+	} {
+		session, err := l.LogIn(t.Context(), x.user, l.Password, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		permissions, err := session.Permissions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := json.Marshal(permissions); string(got) != x.want {
+			t.Errorf("%s may do %s, want %s", session.Username, got, x.want)
+		}
+	}
+	if groups := l.PVE.State().Groups; len(groups) != 1 || !groups["admins-"+lab.RealmName].Users["john@"+lab.RealmName] {
+		t.Errorf("groups %v", groups)
 	}
 }
 
@@ -215,7 +186,7 @@ func TestConvergedIsWhatTheAPIStores(t *testing.T) {
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Authorization", "PVEAPIToken="+l.PVE.Token(pve.TokenRealmAllocate))
-	if response, body := send(t, browser(t, l), request); response.StatusCode != http.StatusOK {
+	if response, body := send(t, client(t, l), request); response.StatusCode != http.StatusOK {
 		t.Fatalf("%s %s", response.Status, body)
 	}
 	made, _ := l.PVE.Realm(lab.RealmName)
@@ -270,7 +241,7 @@ func jwks(t *testing.T, l *lab.Lab) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, body := send(t, browser(t, l), request)
+	_, body := send(t, client(t, l), request)
 	return body
 }
 

@@ -254,7 +254,7 @@ next:
 			if params == nil {
 				params = map[string]any{}
 			}
-			params[p[1:len(p)-1]] = parts[i]
+			params[p[1:len(p)-1]] = latin1(parts[i]) // a path is bytes to Perl, unlike a form or JSON
 		}
 		if params == nil {
 			params = map[string]any{}

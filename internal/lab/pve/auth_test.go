@@ -267,6 +267,43 @@ func TestACL(t *testing.T) {
 	}
 }
 
+// TestHandingOut holds who may grant what below /vms, /storage and /pool: whoever may allocate there, of the privileges
+// that they have themselves. PVE::API2::ACL, update_acl.
+func TestHandingOut(t *testing.T) {
+	n := newNode(t, pve.Options{})
+	n.must("POST", "/access/roles", "roleid=Keeper&privs=VM.Allocate,VM.Audit")
+	n.must("POST", "/access/roles", "roleid=Looker&privs=VM.Audit")
+	n.must("PUT", "/access/acl", "path=/vms/100&users=nobody@pve&roles=Keeper")
+	n.must("PUT", "/access/acl", "path=/vms/100&tokens=nobody@pve!none&roles=Keeper")
+	n.must("PUT", "/access/acl", "path=/vms/200&users=nobody@pve&roles=Looker")
+	n.must("PUT", "/access/acl", "path=/vms/200&tokens=nobody@pve!none&roles=Looker")
+	n.must("POST", "/access/groups", "groupid=dev")
+	nobody := n.as(pve.TokenNoPrivilege)
+	nobody.must("PUT", "/access/acl", "path=/vms/100&groups=dev&roles=Looker")
+	const superset = "Cannot add role 'PVEVMAdmin' - requires 'Permissions.Modify' or superset of privileges."
+	if a := nobody.send("PUT", "/access/acl", "path=/vms/100&groups=dev&roles=PVEVMAdmin"); !strings.Contains(a.body, superset) {
+		t.Error(a)
+	}
+	const noAccess = "Cannot add role 'NoAccess' - requires 'Permissions.Modify'"
+	if a := nobody.send("PUT", "/access/acl", "path=/vms/100&groups=dev&roles=NoAccess"); !strings.Contains(a.body, noAccess) {
+		t.Error(a)
+	}
+	const refused = "403 Permission check failed (/vms/200, Permissions.Modify|VM.Allocate)"
+	if a := nobody.send("PUT", "/access/acl", "path=/vms/200&groups=dev&roles=Looker"); a.status != refused {
+		t.Errorf("%s, want %s", a.status, refused)
+	}
+	// They see the entries of the paths that they may change, and no others.
+	var seen struct{ Data []struct{ Path, UGID string } }
+	if err := json.Unmarshal([]byte(nobody.must("GET", "/access/acl", "").body), &seen); err != nil || len(seen.Data) != 3 {
+		t.Errorf("%+v, %v", seen.Data, err)
+	}
+	for _, entry := range seen.Data {
+		if entry.Path != "/vms/100" {
+			t.Errorf("an entry of %s is shown", entry.Path)
+		}
+	}
+}
+
 func TestUsersAndGroups(t *testing.T) {
 	n := newNode(t, pve.Options{})
 	n.must("POST", "/access/groups", "groupid=ops&comment=100%25")

@@ -437,12 +437,10 @@ func formParams(params map[string]any) map[string]any {
 		switch v := v.(type) {
 		case nil:
 			form[k] = nil
-		case string:
-			form[k] = v
-			if v == "" {
-				form[k] = nil
-			}
 		case []any:
+			if len(v) == 0 {
+				continue // a form has no empty lists
+			}
 			var parts []string
 			for _, e := range v {
 				parts = append(parts, text(e))

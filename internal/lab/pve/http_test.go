@@ -184,7 +184,7 @@ func TestForms(t *testing.T) {
 	if a.errors()["autocreate"] != "type check ('boolean') failed - got '0\x001'" {
 		t.Error(a)
 	}
-	a = n.send("PUT", "/access/domains/authelia", "comment=")
+	a = n.send("PUT", "/access/domains/authelia", "comment")
 	if a.status != "500 update auth server failed: got undefined value for option 'comment'" {
 		t.Error(a)
 	}

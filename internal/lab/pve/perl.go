@@ -145,16 +145,16 @@ func fileBytes(s string) string {
 	return string(b)
 }
 
-// decodeForm decodes a form or a query as pve-http-server does: a key without
-// value is undef, what follows a second equals sign is lost, and repeated
-// values are joined with NUL.
+// decodeForm decodes a form or a query as pve-http-server does. A key without an
+// equals sign is undef, a key with nothing behind it is the empty string. What
+// follows a second equals sign is lost, and repeated values are joined with NUL.
 func decodeForm(s string) map[string]any {
 	params := map[string]any{}
 	for _, pair := range strings.FieldsFunc(s, func(r rune) bool { return r == '&' || r == ';' }) {
-		k, rest, _ := strings.Cut(pair, "=")
+		k, rest, defined := strings.Cut(pair, "=")
 		v, _, _ := strings.Cut(rest, "=")
 		k = unescape(strings.ReplaceAll(k, "+", " "))
-		if v == "" && strings.Trim(rest, "=") == "" {
+		if !defined {
 			params[k] = nil
 			continue
 		}

@@ -150,11 +150,34 @@ func TestStored(t *testing.T) {
 	}
 }
 
+// TestEmptyInAForm holds that a form's empty values are what JSON's empty strings are: dropped, or refused by a pattern.
+func TestEmptyInAForm(t *testing.T) {
+	n := newNode(t, pve.Options{})
+	n.must("POST", "/access/domains", "realm=authelia&type=openid&issuer-url=https://a&client-id=b&scopes=&client-key=&comment=")
+	r, _ := n.Realm("authelia")
+	if got, want := fmt.Sprint(r.Properties), "map[client-id:b issuer-url:https://a]"; got != want {
+		t.Errorf("stored %s, want %s", got, want)
+	}
+	n.must("PUT", "/access/domains/authelia", "client-key=k&comment=c")
+	n.must("PUT", "/access/domains/authelia", "client-key=&comment=")
+	if r, _ := n.Realm("authelia"); len(r.Properties) != 2 {
+		t.Errorf("an empty value left %v", r.Properties)
+	}
+	for _, property := range []string{"prompt", "groups-claim"} {
+		if a := n.send("PUT", "/access/domains/authelia", property+"="); a.errors()[property] != "value does not match the regex pattern" {
+			t.Errorf("%s: %v", property, a)
+		}
+	}
+	if a := n.send("POST", "/access/users", "userid=jo@pve&password="); !strings.HasPrefix(a.errors()["password"], "value must be at least 8") {
+		t.Error(a)
+	}
+}
+
 // TestDies holds the errors that come after the schema, with their order.
 func TestDies(t *testing.T) {
 	for _, x := range []struct{ name, method, path, body, want string }{
 		{"null", "POST", "", with("scopes", nil), "add auth server failed: got undefined value for option 'scopes'"},
-		{"form without value", "POST", "", "realm=x2&type=openid&issuer-url=https://a&client-id=", "add auth server failed: got undefined value for option 'client-id'"},
+		{"form without value", "POST", "", "realm=x2&type=openid&issuer-url=https://a&client-id", "add auth server failed: got undefined value for option 'client-id'"},
 		{"line feed", "POST", "", with("comment", "a\nb"), "add auth server failed: property contains a line feed"},
 		{"line feed after a pattern", "POST", "", with("acr-values", "a\n"), "add auth server failed: property contains a line feed"},
 		{"carriage return", "POST", "", with("client-key", "a\r"), "add auth server failed: property contains a line feed"},

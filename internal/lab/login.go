@@ -1,0 +1,160 @@
+package lab
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// Session is what Proxmox gave a user who logged in through the issuer.
+type Session struct {
+	Username string `json:"username"` // user@realm
+	Ticket   string `json:"ticket"`
+	CSRF     string `json:"CSRFPreventionToken"`
+
+	lab *Lab
+}
+
+// LogIn logs a user of the lab's issuer in at Proxmox, as the web interface does with a browser: authorization URL,
+// login page, consent, code. redirectURL is the address that the browser is sent back to; empty means l.RedirectURL.
+func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string) (*Session, error) {
+	if redirectURL == "" {
+		redirectURL = l.RedirectURL
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	browser := l.browser(jar)
+	defer browser.CloseIdleConnections()
+	var address string
+	err = l.ask(ctx, browser, "/access/openid/auth-url", url.Values{"realm": {RealmName}, "redirect-url": {redirectURL}}, &address)
+	if err != nil {
+		return nil, err
+	}
+	back, err := l.authorize(ctx, browser, address, username, password)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(back.String(), redirectURL) {
+		return nil, fmt.Errorf("the issuer sent the browser to %s", back.Redacted())
+	}
+	session := &Session{lab: l}
+	query := back.Query()
+	err = l.ask(ctx, browser, "/access/openid/login", url.Values{
+		"state": {query.Get("state")}, "code": {query.Get("code")}, "redirect-url": {redirectURL},
+	}, session)
+	return session, err
+}
+
+// Permissions returns what the user may do, by path and privilege; a value says whether it holds below the path too.
+func (s *Session) Permissions(ctx context.Context) (map[string]map[string]int, error) {
+	client := s.lab.browser(nil)
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.lab.PVE.URL()+"/api2/json/access/permissions", nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Cookie", "PVEAuthCookie="+url.QueryEscape(s.Ticket))
+	permissions := map[string]map[string]int{}
+	return permissions, answer(client, request, &permissions)
+}
+
+// browser trusts the lab's authority, and follows redirects within the issuer alone.
+func (l *Lab) browser(jar http.CookieJar) *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}},
+		Jar:       jar,
+		CheckRedirect: func(request *http.Request, _ []*http.Request) error {
+			if !strings.HasPrefix(request.URL.String(), l.IssuerURL+"/") {
+				return http.ErrUseLastResponse
+			}
+			return nil
+		},
+	}
+}
+
+// ask posts a form to Proxmox, without credentials.
+func (l *Lab) ask(ctx context.Context, client *http.Client, path string, form url.Values, data any) error {
+	request, err := formRequest(ctx, l.PVE.URL()+"/api2/json"+path, form)
+	if err != nil {
+		return err
+	}
+	return answer(client, request, data)
+}
+
+func formRequest(ctx context.Context, target string, form url.Values) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return request, nil
+}
+
+// answer decodes the data of an answer of Proxmox.
+func answer(client *http.Client, request *http.Request, data any) error {
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", request.URL.Path, response.Status)
+	}
+	return json.NewDecoder(response.Body).Decode(&struct {
+		Data any `json:"data"`
+	}{data})
+}
+
+var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
+
+// authorize goes through the pages of the issuer and returns the address that the browser is sent to in the end.
+func (l *Lab) authorize(ctx context.Context, browser *http.Client, address, username, password string) (*url.URL, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	// Login page and consent page post to themselves.
+	for _, form := range []url.Values{{"username": {username}, "password": {password}}, {"decision": {"accept"}}} {
+		page, body, err := read(browser, request)
+		if err != nil {
+			return nil, err
+		}
+		flow := flowID.FindStringSubmatch(body)
+		if flow == nil || page.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("the issuer refuses the login: %s at %s", page.Status, page.Request.URL.Redacted())
+		}
+		form.Set("flow_id", flow[1])
+		if request, err = formRequest(ctx, page.Request.URL.String(), form); err != nil {
+			return nil, err
+		}
+	}
+	page, _, err := read(browser, request)
+	if err != nil {
+		return nil, err
+	}
+	back, err := page.Location()
+	if errors.Is(err, http.ErrNoLocation) {
+		return nil, fmt.Errorf("the issuer does not send the browser back: %s at %s", page.Status, page.Request.URL.Redacted())
+	}
+	return back, err
+}
+
+func read(client *http.Client, request *http.Request) (*http.Response, string, error) {
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return response, string(body), err
+}
