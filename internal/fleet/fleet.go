@@ -5,6 +5,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"os"
@@ -251,10 +252,13 @@ func (s *session) provider(t config.Target) (*provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := issuer.New(issuer.Options{CA: ca, UserAgent: s.userAgent, Cleaner: s.cleaner, Log: s.log})
-	if err != nil {
-		return nil, check.Errorf(check.Config, "verify.issuer_ca_file: %v", err).Try(check.Advise("give a PEM file of the issuer's certificate authority")).Because(err)
+	var roots *x509.CertPool
+	if ca != nil {
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(ca) {
+			return nil, check.Errorf(check.Config, "verify.issuer_ca_file: no certificate in PEM form").Try(check.Advise("give a PEM file of the issuer's certificate authority"))
+		}
 	}
+	client := issuer.New(issuer.Options{Roots: roots, UserAgent: s.userAgent, Cleaner: s.cleaner, Log: s.log})
 	p := newProvider(s.ctx, client)
 	s.providers[t.Verify.IssuerCAFile] = p
 	return p, nil

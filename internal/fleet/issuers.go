@@ -69,7 +69,15 @@ func (w *watch) expiry() time.Time {
 
 // Checks implements [reconcile.Inspection].
 func (i inspection) Checks(ctx context.Context, login realm.Login, node reconcile.Node) []check.Check {
-	return i.Inspection.Checks(ctx, issuer.View{Login: login, Version: node.Version, Clock: node.Clock, MaxSkew: node.MaxSkew})
+	if i.Wait(ctx) != nil {
+		return nil
+	}
+	view := issuer.View{Login: login, MaxSkew: node.MaxSkew}
+	view.ClockOffset, view.ClockKnown = node.Clock()
+	if i.NeedsVersion() {
+		view.Version = node.Version()
+	}
+	return i.Inspection.Checks(view)
 }
 
 // Quick implements [reconcile.Inspection].
@@ -89,7 +97,7 @@ func (i inspection) Limited(ctx context.Context) (time.Duration, bool) {
 func (i inspection) Client(ctx context.Context, q reconcile.Question) ([]check.Check, reconcile.Verdict) {
 	i.asked()
 	answer := i.Inspection.Client(ctx, issuer.Question{
-		Login: q.Login, RedirectURLs: q.Redirects, RedirectsDeclared: q.Declared, Quiet: q.Quiet, KeyUnknown: q.KeyUnknown,
+		Login: q.Login, RedirectURLs: q.Redirects, RedirectsDeclared: q.Declared, Cheap: q.Quiet, KeyUnknown: q.KeyUnknown,
 	})
 	verdict := verdictOf(answer.Credentials)
 	if after, limited := answer.RateLimited(); limited {
@@ -100,13 +108,13 @@ func (i inspection) Client(ctx context.Context, q reconcile.Question) ([]check.C
 
 // Accepts implements [reconcile.Inspection].
 func (i inspection) Accepts(ctx context.Context, login realm.Login, key check.Secret) reconcile.Verdict {
-	return verdictOf(i.Inspection.Accepts(ctx, login.ClientID, key, true))
+	return verdictOf(i.Inspection.Accepts(ctx, login, key))
 }
 
 func verdictOf(v issuer.Verdict) reconcile.Verdict {
-	answers := map[issuer.Outcome]reconcile.Answer{
+	answers := map[issuer.Decision]reconcile.Answer{
 		issuer.NoVerdict: reconcile.NoAnswer, issuer.Accepted: reconcile.Accepted,
 		issuer.Rejected: reconcile.Rejected, issuer.RateLimited: reconcile.Limited,
 	}
-	return reconcile.Verdict{Answer: answers[v.Outcome], RetryAfter: v.RetryAfter}
+	return reconcile.Verdict{Answer: answers[v.Decision], RetryAfter: v.RetryAfter}
 }

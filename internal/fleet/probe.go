@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"os"
 	"time"
@@ -37,24 +38,25 @@ func RunProbe(ctx context.Context, p Probe, userAgent string, log *slog.Logger) 
 }
 
 func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expiry *time.Time) ([]check.Check, error) {
-	var ca []byte
+	var roots *x509.CertPool
 	if p.CAFile != "" {
-		var err error
-		if ca, err = os.ReadFile(p.CAFile); err != nil {
+		ca, err := os.ReadFile(p.CAFile)
+		if err != nil {
 			return nil, check.Errorf(check.Config, "the CA file cannot be read: %v", err).
 				Try(check.Advise("give a PEM file that this user can read")).Because(err)
 		}
+		roots = x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, check.Errorf(check.Config, "the CA file %s holds no certificate in PEM form", p.CAFile).
+				Try(check.Advise("give a PEM file of the issuer's certificate authority"))
+		}
 	}
-	client, err := issuer.New(issuer.Options{
-		CA: ca, Timeout: p.Timeout, UserAgent: userAgent, Cleaner: check.NewCleaner(p.Login.ClientKey), Log: log,
+	client := issuer.New(issuer.Options{
+		Roots: roots, Timeout: p.Timeout, UserAgent: userAgent, Cleaner: check.NewCleaner(p.Login.ClientKey), Log: log,
 	})
-	if err != nil {
-		return nil, check.Errorf(check.Config, "the CA file %s: %v", p.CAFile, err).
-			Try(check.Advise("give a PEM file of the issuer's certificate authority")).Because(err)
-	}
 	defer client.Close()
 	i := client.Inspect(ctx, p.Login.IssuerURL)
-	checks := i.Checks(ctx, issuer.View{Login: p.Login, Version: func() realm.Version { return p.Version }})
+	checks := i.Checks(issuer.View{Login: p.Login, Version: p.Version})
 	if p.Login.ClientID != "" {
 		answer := i.Client(ctx, issuer.Question{Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true, KeyUnknown: !p.Login.ClientKey.IsSet()})
 		checks = append(checks, answer.Checks...)

@@ -22,27 +22,27 @@ import (
 // knows where it came from.
 const MadeUp = "proxmox-realm-verify"
 
-// Outcome is what an issuer makes of a client.
-type Outcome int
+// Decision is what an issuer makes of a client.
+type Decision int
 
-// The outcomes.
+// The decisions.
 const (
-	NoVerdict   Outcome = iota // the answer proves nothing, or nothing could be asked
-	Accepted                   // the issuer takes it
-	Rejected                   // the issuer refuses it: a login through Proxmox would fail
-	RateLimited                // the issuer limits requests (429): try again later
+	NoVerdict   Decision = iota // the answer proves nothing, or nothing could be asked
+	Accepted                    // the issuer takes it
+	Rejected                    // the issuer refuses it: a login through Proxmox would fail
+	RateLimited                 // the issuer limits requests (429): try again later
 )
 
 // String returns "no verdict", "accepted", "rejected" or "rate-limited".
-func (o Outcome) String() string {
-	return [...]string{"no verdict", "accepted", "rejected", "rate-limited"}[o]
+func (d Decision) String() string {
+	return [...]string{"no verdict", "accepted", "rejected", "rate-limited"}[d]
 }
 
-// Verdict is an outcome with its reason, for a gate to act upon.
+// Verdict is a decision with its reason, for a gate to act upon.
 type Verdict struct {
-	Outcome    Outcome
+	Decision   Decision
 	Reason     string        // what the issuer said, cleaned
-	RetryAfter time.Duration // where the outcome is RateLimited; 0: the issuer did not say
+	RetryAfter time.Duration // where the decision is RateLimited; 0: the issuer did not say
 
 	about subject // of a rejection
 	took  time.Duration
@@ -54,7 +54,7 @@ type Question struct {
 	KeyUnknown        bool        // the client may have a key that is not known here: client.credentials is skipped
 	RedirectURLs      []string    // what browsers open; none: client.redirect is skipped
 	RedirectsDeclared bool        // false: a refused redirect URL warns instead of failing
-	Quiet             bool        // asked repeatedly: introspection in place of the token endpoint, where it proves something
+	Cheap             bool        // asked repeatedly: introspection in place of the token endpoint, where it proves something
 }
 
 // Answer is what an issuer said to a [Question].
@@ -68,7 +68,7 @@ type Answer struct {
 // (0: it did not say).
 func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 	for _, v := range []Verdict{a.Credentials, a.Redirect} {
-		if v.Outcome == RateLimited {
+		if v.Decision == RateLimited {
 			retryAfter, limited = max(retryAfter, v.RetryAfter), true
 		}
 	}
@@ -81,18 +81,18 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	i.client.cleaner.Hold(q.Login.ClientKey)
 	redirect, verdicts := i.askRedirects(ctx, q)
-	accepted := slices.IndexFunc(verdicts, func(v Verdict) bool { return v.Outcome == Accepted })
+	accepted := slices.IndexFunc(verdicts, func(v Verdict) bool { return v.Decision == Accepted })
 
 	var credentials Verdict
 	switch {
 	case q.KeyUnknown:
 		credentials.Reason = "the client key is not known here"
 	case accepted >= 0:
-		credentials = i.accepts(ctx, q.Login, q.RedirectURLs[accepted], true, q.Quiet)
+		credentials = i.accepts(ctx, q.Login, q.RedirectURLs[accepted], true, q.Cheap)
 	case len(q.RedirectURLs) > 0:
-		credentials = i.accepts(ctx, q.Login, q.RedirectURLs[0], false, q.Quiet)
+		credentials = i.accepts(ctx, q.Login, q.RedirectURLs[0], false, q.Cheap)
 	default:
-		credentials = i.accepts(ctx, q.Login, "", false, q.Quiet)
+		credentials = i.accepts(ctx, q.Login, "", false, q.Cheap)
 	}
 	return Answer{
 		Checks:      []check.Check{i.credentialsCheck(q, credentials), i.redirectCheck(q, redirect, verdicts)},
@@ -101,12 +101,14 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	}
 }
 
-// Accepts asks whether the issuer takes this id and key (not set: as a public client), as [Inspection.Client] does and under the same rules.
-func (i *Inspection) Accepts(ctx context.Context, clientID string, key check.Secret, quiet bool) Verdict {
+// Accepts asks, in the way that costs the issuer least, whether it accepts this key for the client of the login. The rules of
+// [Inspection.Client] apply.
+func (i *Inspection) Accepts(ctx context.Context, l realm.Login, key check.Secret) Verdict {
 	i.client.cleaner.Hold(key)
 	// A redirect URL that was accepted before helps with issuers that look at it first.
-	q, known := i.redirects.find(func(q redirectQuestion, v Verdict) bool { return q.clientID == clientID && v.Outcome == Accepted })
-	return i.accepts(ctx, realm.Login{ClientID: clientID, ClientKey: key}, q.redirectURL, known, quiet)
+	q, known := i.redirects.find(func(q redirectQuestion, v Verdict) bool { return q.clientID == l.ClientID && v.Decision == Accepted })
+	l.ClientKey = key
+	return i.accepts(ctx, l, q.redirectURL, known, true)
 }
 
 // barred tells why nothing may be asked now.
@@ -115,7 +117,7 @@ func (i *Inspection) barred(ctx context.Context) (Verdict, bool) {
 		return Verdict{Reason: "interrupted"}, true
 	}
 	if after, limited := i.limit.get(); limited {
-		return Verdict{Outcome: RateLimited, Reason: "the issuer limits requests, so nothing more is asked", RetryAfter: after}, true
+		return Verdict{Decision: RateLimited, Reason: "the issuer limits requests, so nothing more is asked", RetryAfter: after}, true
 	}
 	if i.docErr.Status != "" || i.address.Status == check.Fail {
 		return Verdict{Reason: "the issuer's discovery document is not usable"}, true
@@ -206,7 +208,7 @@ func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, f
 		i.client.cleaner.Hold(pair) // in Base64 too, should the issuer echo the header
 		req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair.Reveal())))
 	}
-	a := i.client.once(req, &i.traffic, maxAnswer)
+	a := i.client.once(req, maxAnswer)
 	i.limit.note(a)
 	return a
 }
@@ -214,7 +216,7 @@ func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, f
 // verdict completes and cleans what was made of an answer.
 func (i *Inspection) verdict(a answer, v Verdict) Verdict {
 	v.Reason, v.took = i.client.cleaner.Clean(v.Reason), a.took
-	i.client.log.Debug("issuer asked about a client", "url", i.client.cleaner.Clean(endpointOf(a.url)), "status", a.status, "verdict", v.Outcome.String())
+	i.client.log.Debug("issuer asked about a client", "url", i.client.cleaner.Clean(endpointOf(a.url)), "status", a.status, "verdict", v.Decision.String())
 	return v
 }
 
@@ -244,8 +246,8 @@ func (i *Inspection) askRedirects(ctx context.Context, q Question) (worst Verdic
 
 // worse orders rejected, rate-limited, no verdict, accepted.
 func worse(a, b Verdict) bool {
-	rank := map[Outcome]int{Accepted: 0, NoVerdict: 1, RateLimited: 2, Rejected: 3}
-	return rank[a.Outcome] > rank[b.Outcome]
+	rank := map[Decision]int{Accepted: 0, NoVerdict: 1, RateLimited: 2, Rejected: 3}
+	return rank[a.Decision] > rank[b.Decision]
 }
 
 func (i *Inspection) askRedirect(ctx context.Context, l realm.Login, redirectURL string) Verdict {
@@ -292,7 +294,7 @@ func (i *Inspection) visit(ctx context.Context, address string) answer {
 		return answer{url: address, err: err, clean: i.client.cleaner}
 	}
 	req.Header.Set("Accept", "text/html, application/json;q=0.9")
-	a := i.client.once(req, &i.traffic, maxAnswer)
+	a := i.client.once(req, maxAnswer)
 	if errors.Is(a.err, errTooLarge) {
 		a.err = nil // the beginning of a page is enough
 	}
@@ -344,7 +346,7 @@ func random() string {
 func (i *Inspection) credentialsCheck(q Question, v Verdict) check.Check {
 	c := check.Skipped(check.ClientCredentials, "no verdict on client id and key")
 	client := i.client.cleaner.Clean(q.Login.ClientID)
-	switch v.Outcome {
+	switch v.Decision {
 	case Accepted:
 		c = check.Passed(check.ClientCredentials, "the issuer accepts the client %s with its key", client)
 		if !q.Login.ClientKey.IsSet() {
@@ -375,7 +377,7 @@ func (i *Inspection) redirectCheck(q Question, worst Verdict, each []Verdict) ch
 		evidence = []string{worst.Reason}
 	}
 	var c check.Check
-	switch worst.Outcome {
+	switch worst.Decision {
 	case Accepted:
 		c = check.Passed(check.ClientRedirect, "the issuer accepts %s and the scopes for this client", counted(len(each), "redirect URL"))
 	case Rejected:
@@ -392,7 +394,7 @@ func (i *Inspection) redirectCheck(q Question, worst Verdict, each []Verdict) ch
 func (i *Inspection) refusal(q Question, each []Verdict) check.Check {
 	var refused []string
 	for n, v := range each {
-		if v.Outcome != Rejected {
+		if v.Decision != Rejected {
 			continue
 		}
 		if v.about != ofRedirect {
@@ -411,9 +413,9 @@ func (i *Inspection) refusal(q Question, each []Verdict) check.Check {
 
 func said(v Verdict) string {
 	if v.Reason == "" {
-		return v.Outcome.String()
+		return v.Decision.String()
 	}
-	return v.Outcome.String() + " (" + v.Reason + ")"
+	return v.Decision.String() + " (" + v.Reason + ")"
 }
 
 func again(v Verdict) string {

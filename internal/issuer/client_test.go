@@ -24,7 +24,7 @@ import (
 
 func TestClientQuestions(t *testing.T) {
 	declared := issuer.Question{RedirectURLs: []string{redirectURL}, RedirectsDeclared: true}
-	type outcomes struct{ credentials, redirect issuer.Outcome }
+	type outcomes struct{ credentials, redirect issuer.Decision }
 	for _, tt := range []struct {
 		name   string
 		set    func(*lab.Server, *issuer.Question)
@@ -90,14 +90,14 @@ func TestClientQuestions(t *testing.T) {
 			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, ResponseTypes: []string{"id_token"}, RedirectURIs: []string{redirectURL}})
 		}, outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"response_types"}},
 		{
-			"asked quietly", func(_ *lab.Server, q *issuer.Question) { q.Quiet = true },
+			"asked quietly", func(_ *lab.Server, q *issuer.Question) { q.Cheap = true },
 			outcomes{issuer.Accepted, issuer.Accepted},
 			[2]check.Status{check.Pass, check.Pass},
 			[]string{"introspection"},
 		},
 		{
 			"a wrong key, asked quietly", func(_ *lab.Server, q *issuer.Question) {
-				q.Quiet, q.Login.ClientKey = true, check.NewSecret("wrong-key-0123")
+				q.Cheap, q.Login.ClientKey = true, check.NewSecret("wrong-key-0123")
 			},
 			outcomes{issuer.Rejected, issuer.Accepted},
 			[2]check.Status{check.Fail, check.Pass},
@@ -134,8 +134,8 @@ func TestClientQuestions(t *testing.T) {
 				tt.set(s, &q)
 			}
 			got := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL()).Client(t.Context(), q)
-			if (outcomes{got.Credentials.Outcome, got.Redirect.Outcome}) != tt.want {
-				t.Errorf("%s and %s, want %s and %s", got.Credentials.Outcome, got.Redirect.Outcome, tt.want.credentials, tt.want.redirect)
+			if (outcomes{got.Credentials.Decision, got.Redirect.Decision}) != tt.want {
+				t.Errorf("%s and %s, want %s and %s", got.Credentials.Decision, got.Redirect.Decision, tt.want.credentials, tt.want.redirect)
 			}
 			credentials, redirect := find(t, got.Checks, check.ClientCredentials), find(t, got.Checks, check.ClientRedirect)
 			want(t, credentials, tt.checks[0])
@@ -261,15 +261,12 @@ func TestKeyIsFormEncodedAndNeverFollowsARedirect(t *testing.T) {
 		http.Redirect(w, r, q.Get("redirect_uri")+"?error=login_required&state="+url.QueryEscape(q.Get("state")), http.StatusFound)
 	}
 	issuerURL, ca := scripted(t, token, authorize)
-	c, err := issuer.New(issuer.Options{CA: ca})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := issuer.New(issuer.Options{Roots: roots(ca)})
 	t.Cleanup(c.Close)
 	l := login(issuerURL)
 	l.ClientID = "a client:é"
 	got := c.Inspect(t.Context(), issuerURL).Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL, redirectURL + "/b"}})
-	if got.Credentials.Outcome != issuer.NoVerdict || got.Redirect.Outcome != issuer.Accepted {
+	if got.Credentials.Decision != issuer.NoVerdict || got.Redirect.Decision != issuer.Accepted {
 		t.Errorf("%+v", got)
 	}
 	want := "Basic " + base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(l.ClientID)+":"+url.QueryEscape(clientKey)))
@@ -285,18 +282,18 @@ func TestEachQuestionIsAskedOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			if a := i.Client(t.Context(), q); a.Credentials.Outcome != issuer.Accepted || a.Redirect.Outcome != issuer.Accepted {
+			if a := i.Client(t.Context(), q); a.Credentials.Decision != issuer.Accepted || a.Redirect.Decision != issuer.Accepted {
 				t.Errorf("%+v", a)
 			}
 		})
 	}
 	wg.Wait()
-	if n, _ := i.Stats(); n != 4 {
+	if n := len(s.Requests()); n != 4 {
 		t.Errorf("%d requests, want discovery, keys, token and authorization", n)
 	}
 	q.Login.ClientKey = check.NewSecret("another-key")
 	i.Client(t.Context(), q)
-	if n, _ := i.Stats(); n != 5 {
+	if n := len(s.Requests()); n != 5 {
 		t.Errorf("%d requests: another key is another question, the redirect URL is not", n)
 	}
 }
@@ -304,13 +301,13 @@ func TestEachQuestionIsAskedOnce(t *testing.T) {
 func TestNothingMoreIsAskedAfterALimit(t *testing.T) {
 	s := start(t, lab.Options{Limits: []lab.Limit{{Failures: 1, Refill: time.Hour}}})
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
-	if v := i.Accepts(t.Context(), "proxmox", check.NewSecret("wrong-one"), false); v.Outcome != issuer.Rejected {
+	if v := i.Accepts(t.Context(), login(s.URL()), check.NewSecret("wrong-one")); v.Decision != issuer.Rejected {
 		t.Fatalf("%+v", v)
 	}
-	if v := i.Accepts(t.Context(), "proxmox", check.NewSecret("wrong-two"), false); v.Outcome != issuer.RateLimited || v.RetryAfter <= 0 {
+	if v := i.Accepts(t.Context(), login(s.URL()), check.NewSecret("wrong-two")); v.Decision != issuer.RateLimited || v.RetryAfter <= 0 {
 		t.Fatalf("%+v", v)
 	}
-	before, _ := i.Stats()
+	before := len(s.Requests())
 	a := i.Client(t.Context(), issuer.Question{Login: login(s.URL()), RedirectURLs: []string{redirectURL}, RedirectsDeclared: true})
 	for _, c := range a.Checks {
 		want(t, c, check.Skip, "limits requests")
@@ -321,7 +318,7 @@ func TestNothingMoreIsAskedAfterALimit(t *testing.T) {
 	if _, limited := i.RateLimited(); !limited {
 		t.Error("the inspection does not say that it is limited")
 	}
-	if n, _ := i.Stats(); n != before {
+	if n := len(s.Requests()); n != before {
 		t.Errorf("%d requests after the limit", n-before)
 	}
 }
@@ -329,13 +326,11 @@ func TestNothingMoreIsAskedAfterALimit(t *testing.T) {
 func TestAcceptsTellsWhichKeyTheIssuerTakes(t *testing.T) {
 	s := start(t, lab.Options{})
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
-	for _, quiet := range []bool{false, true} {
-		if v := i.Accepts(t.Context(), "proxmox", check.NewSecret(clientKey), quiet); v.Outcome != issuer.Accepted {
-			t.Errorf("quiet %v: %+v", quiet, v)
-		}
-		if v := i.Accepts(t.Context(), "proxmox", check.NewSecret("stale-key"), quiet); v.Outcome != issuer.Rejected {
-			t.Errorf("quiet %v: %+v", quiet, v)
-		}
+	if v := i.Accepts(t.Context(), login(s.URL()), check.NewSecret(clientKey)); v.Decision != issuer.Accepted {
+		t.Errorf("%+v", v)
+	}
+	if v := i.Accepts(t.Context(), login(s.URL()), check.NewSecret("stale-key")); v.Decision != issuer.Rejected {
+		t.Errorf("%+v", v)
 	}
 }
 
@@ -344,19 +339,19 @@ func TestInterruptedQuestionIsAskedAgainByTheNext(t *testing.T) {
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
 	_ = i.Wait(t.Context())
 	asked := make(chan struct{})
-	s.Inject("/api/oidc/token", lab.Fault{Times: 1, Handler: func(_ http.ResponseWriter, r *http.Request) {
+	s.Inject("/api/oidc/introspection", lab.Fault{Times: 1, Handler: func(_ http.ResponseWriter, r *http.Request) {
 		close(asked)
 		<-r.Context().Done()
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan issuer.Verdict)
-	go func() { first <- i.Accepts(ctx, "proxmox", check.NewSecret(clientKey), false) }()
+	go func() { first <- i.Accepts(ctx, login(s.URL()), check.NewSecret(clientKey)) }()
 	<-asked
 	cancel()
-	if v := <-first; v.Outcome != issuer.NoVerdict {
+	if v := <-first; v.Decision != issuer.NoVerdict {
 		t.Errorf("%+v", v)
 	}
-	if v := i.Accepts(t.Context(), "proxmox", check.NewSecret(clientKey), false); v.Outcome != issuer.Accepted {
+	if v := i.Accepts(t.Context(), login(s.URL()), check.NewSecret(clientKey)); v.Decision != issuer.Accepted {
 		t.Errorf("%+v", v)
 	}
 }
@@ -382,10 +377,7 @@ func TestEchoedKeyIsNotShown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			issuerURL, ca := scripted(t, token, nil)
 			var log strings.Builder
-			c, err := issuer.New(issuer.Options{CA: ca, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := issuer.New(issuer.Options{Roots: roots(ca), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 			t.Cleanup(c.Close)
 			i := c.Inspect(t.Context(), issuerURL)
 			got := i.Client(t.Context(), issuer.Question{Login: login(issuerURL)})
@@ -428,7 +420,7 @@ func TestRecordedAuthelia(t *testing.T) {
 	for _, tt := range []struct {
 		token, authorize, introspect string // exchanges to answer with
 		quiet                        bool
-		credentials, redirect        issuer.Outcome
+		credentials, redirect        issuer.Decision
 		says                         string
 	}{
 		{"token-right-secret", "authorize-prompt-none", "", false, issuer.Accepted, issuer.Accepted, "login_required"},
@@ -479,21 +471,18 @@ func TestRecordedAuthelia(t *testing.T) {
 			s.TLS = tlsConfig(certificate)
 			s.StartTLS()
 			t.Cleanup(s.Close)
-			c, err := issuer.New(issuer.Options{CA: ca.PEM()})
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := issuer.New(issuer.Options{Roots: roots(ca.PEM())})
 			t.Cleanup(c.Close)
 			l := login(s.URL)
 			l.ClientKey = check.NewSecret("insecure_secret")
 			// The recorded redirects go to the first; the wrong ones were asked about others.
 			i := c.Inspect(t.Context(), s.URL)
-			for _, found := range i.Checks(t.Context(), view(l)) {
+			for _, found := range i.Checks(view(l)) {
 				want(t, found, check.Pass)
 			}
-			got := i.Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true, Quiet: tt.quiet})
-			if got.Credentials.Outcome != tt.credentials || got.Redirect.Outcome != tt.redirect {
-				t.Errorf("%s and %s, want %s and %s", got.Credentials.Outcome, got.Redirect.Outcome, tt.credentials, tt.redirect)
+			got := i.Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true, Cheap: tt.quiet})
+			if got.Credentials.Decision != tt.credentials || got.Redirect.Decision != tt.redirect {
+				t.Errorf("%s and %s, want %s and %s", got.Credentials.Decision, got.Redirect.Decision, tt.credentials, tt.redirect)
 			}
 			if all := fmt.Sprintf("%+v", got); !strings.Contains(all, tt.says) {
 				t.Errorf("%q is not said:\n%s", tt.says, all)

@@ -16,7 +16,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -44,9 +43,6 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        30 * time.Second,
 	}
 }
-
-// traffic counts what goes to an issuer.
-type traffic struct{ requests, handshakes atomic.Int64 }
 
 // stage is how far a request came.
 type stage int
@@ -109,7 +105,7 @@ func (a answer) mediaType() string {
 }
 
 // get fetches a document of the issuer. It follows redirects as long as they stay on https and on the same host.
-func (c *Client) get(ctx context.Context, t *traffic, address string) answer {
+func (c *Client) get(ctx context.Context, address string) answer {
 	begin := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -121,7 +117,7 @@ func (c *Client) get(ctx context.Context, t *traffic, address string) answer {
 			return answer{url: address, err: err, clean: c.cleaner}
 		}
 		req.Header.Set("Accept", "application/json")
-		a = c.once(req, t, maxBody)
+		a = c.once(req, maxBody)
 		a.redirected = hop
 		if a.certificates == nil { // an open connection was used again
 			a.certificates, a.chains, a.tlsVersion = before.certificates, before.chains, before.tlsVersion
@@ -142,7 +138,7 @@ func (c *Client) get(ctx context.Context, t *traffic, address string) answer {
 }
 
 // once sends one request and reads its answer, up to limit bytes of body. It follows nothing.
-func (c *Client) once(req *http.Request, t *traffic, limit int) (a answer) {
+func (c *Client) once(req *http.Request, limit int) (a answer) {
 	begin := time.Now()
 	a.url, a.clean = req.URL.String(), c.cleaner
 	req.Header.Set("User-Agent", c.userAgent)
@@ -162,7 +158,7 @@ func (c *Client) once(req *http.Request, t *traffic, limit int) (a answer) {
 	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		DNSStart:          func(httptrace.DNSStartInfo) { advance(stageDNS, nil) },
 		ConnectStart:      func(_, _ string) { advance(stageTCP, nil) },
-		TLSHandshakeStart: func() { t.handshakes.Add(1); advance(stageTLS, nil) },
+		TLSHandshakeStart: func() { advance(stageTLS, nil) },
 		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
 			if err == nil {
 				advance(stageSent, func() {
@@ -173,14 +169,13 @@ func (c *Client) once(req *http.Request, t *traffic, limit int) (a answer) {
 		GotConn: func(g httptrace.GotConnInfo) {
 			advance(stageSent, func() { seen.remote = g.Conn.RemoteAddr().String() })
 		},
-		WroteRequest:         func(httptrace.WroteRequestInfo) { advance(stageSent, func() { seen.sent = c.now() }) },
-		GotFirstResponseByte: func() { advance(stageAnswered, func() { seen.first = c.now() }) },
+		WroteRequest:         func(httptrace.WroteRequestInfo) { advance(stageSent, func() { seen.sent = time.Now() }) },
+		GotFirstResponseByte: func() { advance(stageAnswered, func() { seen.first = time.Now() }) },
 	}))
 	if through, err := c.transport.Proxy(req); err == nil && through != nil {
 		a.proxy = true
 	}
 
-	t.requests.Add(1)
 	resp, err := c.transport.RoundTrip(req)
 	mu.Lock()
 	a.stage, a.remote, a.sent, a.first = seen.stage, seen.remote, seen.sent, seen.first

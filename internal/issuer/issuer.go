@@ -9,10 +9,10 @@ package issuer
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,12 +23,11 @@ import (
 
 // Options configure a [Client]. The zero value is usable.
 type Options struct {
-	CA        []byte           // PEM; replaces the system's authorities unless nil
-	Timeout   time.Duration    // of each request, its body included; 0: [DefaultTimeout]
-	UserAgent string           // with which an administrator finds our requests in the issuer's log
-	Cleaner   *check.Cleaner   // cleans what the issuer says
-	Log       *slog.Logger     // nil: silent
-	Now       func() time.Time // nil: time.Now
+	Roots     *x509.CertPool // the authorities to trust; nil: the system's
+	Timeout   time.Duration  // of each request, its body included; 0: [DefaultTimeout]
+	UserAgent string         // an administrator finds our requests by it in the issuer's log
+	Cleaner   *check.Cleaner // cleans what the issuer says
+	Log       *slog.Logger   // nil: silent
 }
 
 // DefaultTimeout is how long one request to an issuer may take.
@@ -47,12 +46,11 @@ type Client struct {
 	userAgent string
 	cleaner   *check.Cleaner
 	log       *slog.Logger
-	now       func() time.Time
 }
 
-// New returns a Client. The error says that Options.CA holds no certificate.
-func New(o Options) (*Client, error) {
-	c := &Client{timeout: o.Timeout, userAgent: o.UserAgent, cleaner: o.Cleaner, log: o.Log, now: o.Now}
+// New returns a Client.
+func New(o Options) *Client {
+	c := &Client{timeout: o.Timeout, userAgent: o.UserAgent, cleaner: o.Cleaner, log: o.Log}
 	if c.timeout <= 0 {
 		c.timeout = DefaultTimeout
 	}
@@ -65,18 +63,8 @@ func New(o Options) (*Client, error) {
 	if c.cleaner == nil {
 		c.cleaner = check.NewCleaner()
 	}
-	if c.now == nil {
-		c.now = time.Now
-	}
-	var roots *x509.CertPool
-	if o.CA != nil {
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(o.CA) {
-			return nil, errors.New("no certificate in PEM form")
-		}
-	}
-	c.transport = newTransport(roots)
-	return c, nil
+	c.transport = newTransport(o.Roots)
+	return c
 }
 
 // Close closes idle connections. Running inspections end with their own context.
@@ -98,8 +86,7 @@ type Inspection struct {
 	keysErr   check.Check
 	took      time.Duration // both requests
 
-	traffic traffic
-	limit   limit
+	limit limit
 	// What was asked about clients, each question once.
 	credentials memo[credentialsQuestion, Verdict]
 	redirects   memo[redirectQuestion, Verdict]
@@ -125,7 +112,7 @@ func (i *Inspection) run(ctx context.Context) {
 	begin := time.Now()
 	defer func() { i.took = time.Since(begin) }()
 
-	i.discovery = i.client.get(ctx, &i.traffic, wellKnown(i.issuer))
+	i.discovery = i.client.get(ctx, wellKnown(i.issuer))
 	i.limit.note(i.discovery)
 	if i.document, i.docErr = parseDiscovery(i.issuer, i.discovery); i.docErr.Status != "" {
 		return
@@ -133,7 +120,7 @@ func (i *Inspection) run(ctx context.Context) {
 	if !secureEndpoint(i.document.JWKSURI) {
 		return // issuer.endpoints says so
 	}
-	i.keys = i.client.get(ctx, &i.traffic, i.document.JWKSURI)
+	i.keys = i.client.get(ctx, i.document.JWKSURI)
 	i.limit.note(i.keys)
 	i.keySet, i.keysErr = parseKeys(i.keys)
 	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keySet.keys), "took", time.Since(begin))
@@ -150,9 +137,6 @@ func requestable(issuerURL string) bool {
 	u, err := url.Parse(issuerURL)
 	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil
 }
-
-// URL returns the issuer URL that is inspected.
-func (i *Inspection) URL() string { return i.issuer }
 
 // Wait returns nil once the inspection has ended, whatever it found, and ctx's error where that ends first.
 func (i *Inspection) Wait(ctx context.Context) error {
@@ -195,9 +179,32 @@ func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 	return i.document.AuthorizationEndpoint, true
 }
 
-// Stats returns the requests and the TLS handshakes made so far, client questions included.
-func (i *Inspection) Stats() (requests, handshakes int) {
-	return int(i.traffic.requests.Load()), int(i.traffic.handshakes.Load())
+// NeedsVersion tells whether the verdict on the keys depends on the Proxmox generation. It waits for the inspection.
+func (i *Inspection) NeedsVersion() bool {
+	<-i.done
+	older, newer := i.verifiable()
+	return (len(older) == 0) != (len(newer) == 0)
+}
+
+// Reached tells whether this machine made a connection to the issuer. If not, the Proxmox node may still reach it:
+// Proxmox's own discovery decides, and [View.Discovered] carries what it found. It waits for the inspection.
+func (i *Inspection) Reached() bool {
+	<-i.done
+	return i.discovery.stage >= stageTLS
+}
+
+// Trusted tells whether this machine trusts the issuer's certificate. No client question is asked of an issuer that it does
+// not trust. It waits for the inspection.
+func (i *Inspection) Trusted() bool {
+	<-i.done
+	return i.discovery.stage >= stageSent
+}
+
+// LacksClaim tells whether the issuer advertises its claims, and not this one. That is no proof: an issuer may map claims
+// that it does not advertise. It waits for the inspection.
+func (i *Inspection) LacksClaim(claim string) bool {
+	<-i.done
+	return i.document.Claims != nil && !slices.Contains(i.document.Claims, claim)
 }
 
 // RateLimited tells whether any request to the issuer, discovery included, was answered 429, and after which time
@@ -207,26 +214,22 @@ func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
 	return i.limit.get()
 }
 
-// View is what one target makes of an issuer.
+// View holds what the verdict on an issuer depends on besides the issuer: the login and the Proxmox that uses it.
 type View struct {
-	Login realm.Login
-	// Version is called only where the verdict depends on the Proxmox generation. Nil, or the zero version: unknown.
-	Version func() realm.Version
-	// Clock returns Proxmox's clock minus the local one. Nil or false: unknown.
-	Clock   func() (offset time.Duration, ok bool)
-	MaxSkew time.Duration // between issuer and Proxmox; 0: 5 minutes
+	Login       realm.Login
+	Version     realm.Version // of Proxmox; zero: unknown; see [Inspection.NeedsVersion]
+	ClockOffset time.Duration // Proxmox's clock minus the local one
+	ClockKnown  bool          // ClockOffset was measured
+	MaxSkew     time.Duration // allowed between issuer and Proxmox; 0: 5 minutes
+	// Discovered: Proxmox's own discovery of this issuer succeeded. An issuer that only this machine cannot reach is then a
+	// warning.
+	Discovered bool
 }
 
 // Checks returns every issuer.* check in the order of the catalog, always all of them: one that depends
 // on another which failed is a skip with the reason. It waits for the inspection.
-func (i *Inspection) Checks(ctx context.Context, v View) []check.Check {
-	if err := i.Wait(ctx); err != nil {
-		var out []check.Check
-		for _, r := range rules {
-			out = append(out, check.Skipped(r.id, "interrupted before the issuer answered"))
-		}
-		return out
-	}
+func (i *Inspection) Checks(v View) []check.Check {
+	<-i.done
 	out := make([]check.Check, 0, len(rules))
 	for _, r := range rules {
 		out = append(out, i.apply(r, v, out))

@@ -177,6 +177,12 @@ func (g generation) verifies(keys []key, advertised []string) []key {
 	return out
 }
 
+// verifiable returns the keys that the generations up to Proxmox VE 8, and those from 9 on, can verify signatures of.
+func (i *Inspection) verifiable() (older, newer []key) {
+	advertised := i.document.SigningAlgs
+	return generations[0].verifies(i.keySet.keys, advertised), generations[1].verifies(i.keySet.keys, advertised)
+}
+
 // checkKeys is issuer.keys.
 func checkKeys(i *Inspection, v View) check.Check {
 	if i.keysErr.Status != "" {
@@ -194,10 +200,9 @@ func checkKeys(i *Inspection, v View) check.Check {
 		return fail(mend, "the key set is empty: no ID token can be verified").Because("%s", i.keys.url).Took(i.keys.took)
 	}
 
-	older, newer := generations[0].verifies(keys, advertised), generations[1].verifies(keys, advertised)
-	usable, version := newer, realm.Version{}
-	if (len(older) == 0) != (len(newer) == 0) && v.Version != nil {
-		version = v.Version()
+	older, newer := i.verifiable()
+	usable, version := newer, v.Version
+	if !version.IsZero() {
 		usable = generationOf(version).verifies(keys, advertised)
 	}
 	switch {

@@ -18,7 +18,7 @@ import (
 )
 
 // checkReach is issuer.reach.
-func checkReach(i *Inspection, _ View) check.Check {
+func checkReach(i *Inspection, v View) check.Check {
 	if !requestable(i.issuer) {
 		return skip("needs %s", check.IssuerURL)
 	}
@@ -33,7 +33,11 @@ func checkReach(i *Inspection, _ View) check.Check {
 		}
 		return c.Took(a.took)
 	}
-	return unreached(i.issuer, a, i.client.cleaner).Took(a.took)
+	c := unreached(i.issuer, a, i.client.cleaner).Took(a.took)
+	if c.Status == check.Fail && v.Discovered {
+		c.Status = check.Warn
+	}
+	return c
 }
 
 // unreached words what kept a connection from being made.
@@ -70,7 +74,7 @@ func unreached(issuerURL string, a answer, clean *check.Cleaner) check.Check {
 
 // checkCertificate is issuer.certificate.
 func checkCertificate(i *Inspection, _ View) check.Check {
-	a, clean, now := i.discovery, i.client.cleaner, i.client.now()
+	a, clean, now := i.discovery, i.client.cleaner, time.Now()
 	if len(a.certificates) == 0 {
 		return skip("no certificate was seen")
 	}

@@ -52,7 +52,7 @@ func TestCertificates(t *testing.T) {
 			}
 			s := start(t, lab.Options{Authority: ca, Certificate: &certificate})
 			i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
-			checks := i.Checks(t.Context(), view(login(s.URL())))
+			checks := i.Checks(view(login(s.URL())))
 			want(t, find(t, checks, check.IssuerReach), check.Pass)
 			want(t, find(t, checks, check.IssuerCertificate), tt.status, tt.says...)
 			for _, c := range checks[3:] {
@@ -113,13 +113,10 @@ func TestReach(t *testing.T) {
 		}), []string{"TLS with", "TLS 1.2"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := issuer.New(issuer.Options{Timeout: 500 * time.Millisecond})
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := issuer.New(issuer.Options{Timeout: 500 * time.Millisecond})
 			t.Cleanup(c.Close)
 			i := c.Inspect(t.Context(), tt.url)
-			checks := i.Checks(t.Context(), view(login(tt.url)))
+			checks := i.Checks(view(login(tt.url)))
 			want(t, find(t, checks, check.IssuerURL), check.Pass)
 			want(t, find(t, checks, check.IssuerReach), check.Fail, tt.says...)
 			for _, c := range checks[2:] {
@@ -139,5 +136,5 @@ func TestDualStackNameIsReached(t *testing.T) {
 	s := start(t, lab.Options{Hosts: nil})
 	byName := strings.Replace(s.URL(), "127.0.0.1", "localhost", 1)
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), byName)
-	want(t, find(t, i.Checks(t.Context(), view(login(byName))), check.IssuerReach), check.Pass, "127.0.0.1:")
+	want(t, find(t, i.Checks(view(login(byName))), check.IssuerReach), check.Pass, "127.0.0.1:")
 }

@@ -329,11 +329,8 @@ func checkClock(i *Inspection, v View) check.Check {
 	if !ok {
 		return skip("the issuer's answer has no usable Date")
 	}
-	if v.Clock == nil {
-		return skip("Proxmox's clock is not known here").Because("issuer: %s against this machine", signed(theirs))
-	}
-	ours, ok := v.Clock()
-	if !ok {
+	ours := v.ClockOffset
+	if !v.ClockKnown {
 		return skip("Proxmox's clock is not known here").Because("issuer: %s against this machine", signed(theirs))
 	}
 	allowed := v.MaxSkew

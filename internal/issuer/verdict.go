@@ -54,7 +54,7 @@ var tokenAnswers = []struct {
 	product product // "": any
 	code    string
 	text    string // that the description contains; "": any
-	outcome Outcome
+	outcome Decision
 	about   subject
 }{
 	// These look at the code's form before the key, so their invalid_grant says nothing about the key.
@@ -89,12 +89,12 @@ func tokenVerdict(a answer, p product, knownRedirect bool) Verdict {
 		if row.code != e.Code || row.product != "" && row.product != p || !e.mentions(row.text) {
 			continue
 		}
-		v.Outcome, v.about = row.outcome, row.about
+		v.Decision, v.about = row.outcome, row.about
 		break
 	}
-	if v.Outcome == Rejected && p == authentik && !knownRedirect {
+	if v.Decision == Rejected && p == authentik && !knownRedirect {
 		// authentik refuses an unknown redirect URL in the same words as a wrong key (views/token.py).
-		v.Outcome = NoVerdict
+		v.Decision = NoVerdict
 	}
 	return v
 }
@@ -103,14 +103,14 @@ func tokenVerdict(a answer, p product, knownRedirect bool) Verdict {
 func introspectionVerdict(a answer) Verdict {
 	var active struct{ Active *bool }
 	if a.err == nil && a.status == http.StatusOK && json.Unmarshal(a.body, &active) == nil && active.Active != nil {
-		return Verdict{Outcome: Accepted, Reason: fmt.Sprintf("the introspection endpoint answers: active %t", *active.Active)}
+		return Verdict{Decision: Accepted, Reason: fmt.Sprintf("the introspection endpoint answers: active %t", *active.Active)}
 	}
 	e, v, final := errorAnswer(a)
 	if final {
 		return v
 	}
 	if a.status == http.StatusUnauthorized && e.Code != "" {
-		v.Outcome, v.about = Rejected, ofKey
+		v.Decision, v.about = Rejected, ofKey
 		if e.mentions("token_endpoint_auth_method", "introspection_endpoint_auth_method") {
 			v.about = ofMethod
 		}
@@ -137,7 +137,7 @@ func unanswered(a answer) (Verdict, bool) {
 	case a.err != nil:
 		return Verdict{Reason: endpointOf(a.url) + ": " + reason(a.err)}, true
 	case a.status == http.StatusTooManyRequests:
-		return Verdict{Outcome: RateLimited, Reason: endpointOf(a.url) + " answers 429" + a.againIn(), RetryAfter: a.retryAfter()}, true
+		return Verdict{Decision: RateLimited, Reason: endpointOf(a.url) + " answers 429" + a.againIn(), RetryAfter: a.retryAfter()}, true
 	}
 	return Verdict{}, false
 }
@@ -185,7 +185,7 @@ func authorizationVerdict(a answer, p product, redirectURL string) Verdict {
 	}
 	for _, page := range pages {
 		if (a.status >= 400 || page.product == entra) && (page.product == "" || page.product == p) && strings.Contains(string(a.body), page.text) {
-			return Verdict{Outcome: Rejected, about: page.about, Reason: fmt.Sprintf("a page of status %d says: %s", a.status, around(a.body, page.text))}
+			return Verdict{Decision: Rejected, about: page.about, Reason: fmt.Sprintf("a page of status %d says: %s", a.status, around(a.body, page.text))}
 		}
 	}
 	if a.status == http.StatusOK {
@@ -201,9 +201,9 @@ func redirectVerdict(a answer, redirectURL string) Verdict {
 	back := sameTarget(a.location, redirectURL)
 	switch {
 	case back && said.Has("code"):
-		return Verdict{Outcome: Accepted, Reason: "the issuer gives a code"}
+		return Verdict{Decision: Accepted, Reason: "the issuer gives a code"}
 	case back && slices.Contains(waiting, e.Code):
-		return Verdict{Outcome: Accepted, Reason: e.Code}
+		return Verdict{Decision: Accepted, Reason: e.Code}
 	case back && e.Code != "":
 		v := classify(e, e.String())
 		if v.about == ofRedirect || e.Code == "invalid_request" {
@@ -222,7 +222,7 @@ func redirectVerdict(a answer, redirectURL string) Verdict {
 
 // classify tells what an error other than those of waiting means for an authorization request.
 func classify(e oauthError, reason string) Verdict {
-	v := Verdict{Outcome: Rejected, Reason: reason}
+	v := Verdict{Decision: Rejected, Reason: reason}
 	switch {
 	case e.Code == "redirect_uri_mismatch" || e.Code == "invalid_redirect_uri",
 		e.mentions("redirect_uri", "redirect uri", "redirection uri", "redirect url"):
@@ -252,7 +252,7 @@ func googleVerdict(encoded string) Verdict {
 		"redirect_uri_mismatch": ofRedirect, "invalid_client": ofClient, "deleted_client": ofClient, "invalid_scope": ofScope,
 	} {
 		if strings.Contains(string(raw), code) {
-			return Verdict{Outcome: Rejected, about: about, Reason: "the issuer's own page says: " + code}
+			return Verdict{Decision: Rejected, about: about, Reason: "the issuer's own page says: " + code}
 		}
 	}
 	return Verdict{Reason: "the issuer goes on to an error page"}
@@ -268,7 +268,7 @@ func dexGoesOn(a answer, endpoint string) bool {
 // dexVerdict reads the answer at a connector's address: Dex goes on to the login only with a request that is in order.
 func dexVerdict(a answer, redirectURL string) Verdict {
 	if a.err == nil && a.location != nil && parameters(a.location).Get("error") == "" && !sameTarget(a.location, redirectURL) {
-		return Verdict{Outcome: Accepted, Reason: "Dex goes on to its login"}
+		return Verdict{Decision: Accepted, Reason: "Dex goes on to its login"}
 	}
 	return authorizationVerdict(a, dex, redirectURL)
 }

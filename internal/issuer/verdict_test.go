@@ -52,8 +52,8 @@ func TestAnswersOfOtherProviders(t *testing.T) {
 		default:
 			v = authorizationVerdict(a, product(tt.Product), testRedirect)
 		}
-		if v.Outcome.String() != tt.Outcome || v.Outcome == Rejected && string(v.about) != tt.About {
-			t.Errorf("%s %s, %d %s%s (%s):\n%s about %q, want %s about %q", tt.Product, tt.Endpoint, tt.Status, tt.Body, tt.Location, tt.Source, v.Outcome, v.about, tt.Outcome, tt.About)
+		if v.Decision.String() != tt.Outcome || v.Decision == Rejected && string(v.about) != tt.About {
+			t.Errorf("%s %s, %d %s%s (%s):\n%s about %q, want %s about %q", tt.Product, tt.Endpoint, tt.Status, tt.Body, tt.Location, tt.Source, v.Decision, v.about, tt.Outcome, tt.About)
 		}
 		if v.Reason == "" || tt.Source == "" {
 			t.Errorf("%s: no reason (%q) or no source (%q)", tt.Body, v.Reason, tt.Source)
@@ -99,10 +99,7 @@ func provider(t *testing.T, name string, more http.HandlerFunc) (*Client, string
 	if d, err = parseDocument([]byte(body)); err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := New(Options{})
 	c.transport.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	t.Cleanup(c.Close)
 	return c, s.URL + file.Path, d
@@ -130,7 +127,7 @@ func TestRightSetUpOfOtherProvidersDoesNotWarn(t *testing.T) {
 			i := c.Inspect(t.Context(), issuerURL)
 			l := realm.Login{IssuerURL: issuerURL, ClientID: "proxmox", ClientKey: check.NewSecret("a-key-of-a-client"), Scopes: tt.scopes, UsernameClaim: tt.claim, GroupsClaim: tt.groups, QueryUserinfo: true}
 			for _, major := range []int{7, 8, 9} {
-				checks := i.Checks(t.Context(), View{Login: l, Version: func() realm.Version { return realm.Version{Major: major} }, Clock: func() (time.Duration, bool) { return 0, true }})
+				checks := i.Checks(View{Login: l, Version: realm.Version{Major: major}, ClockKnown: true})
 				for _, found := range checks {
 					if found.Status == check.Warn || found.Status == check.Fail || found.Status == check.Skip && found.ID != check.IssuerClaims {
 						t.Errorf("%s: %s: %s (%s)", found.ID, found.Status, found.Summary, found.Evidence)
@@ -156,15 +153,15 @@ func TestIntrospectionThatProvesNothingIsNotAsked(t *testing.T) {
 			w.WriteHeader(http.StatusBadRequest)
 			_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
 		})
-		v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), "proxmox", check.NewSecret("a-key-of-a-client"), true)
-		if v.Outcome != Accepted || !strings.Contains(v.Reason, "invalid_grant") {
+		v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), realm.Login{ClientID: "proxmox", QueryUserinfo: true}, check.NewSecret("a-key-of-a-client"))
+		if v.Decision != Accepted || !strings.Contains(v.Reason, "invalid_grant") {
 			t.Errorf("%s (%s): %+v", name, d.IntrospectionEndpoint, v)
 		}
 	}
 }
 
 func TestDexIsAskedAtItsConnector(t *testing.T) {
-	for wanted, outcome := range map[string]Outcome{testRedirect: Accepted, "https://other.example.test": Rejected} {
+	for wanted, outcome := range map[string]Decision{testRedirect: Accepted, "https://other.example.test": Rejected} {
 		c, issuerURL, _ := provider(t, "dex", func(w http.ResponseWriter, r *http.Request) {
 			switch {
 			case strings.HasSuffix(r.URL.Path, "/auth"):
@@ -177,7 +174,7 @@ func TestDexIsAskedAtItsConnector(t *testing.T) {
 			}
 		})
 		got := c.Inspect(t.Context(), issuerURL).Client(t.Context(), Question{Login: realm.Login{ClientID: "proxmox"}, RedirectURLs: []string{wanted}, KeyUnknown: true})
-		if got.Redirect.Outcome != outcome {
+		if got.Redirect.Decision != outcome {
 			t.Errorf("%s: %+v", wanted, got.Redirect)
 		}
 	}
@@ -199,15 +196,15 @@ func TestAcceptsPresentsARedirectURLThatIsKnown(t *testing.T) {
 		_, _ = w.Write([]byte(`{"error":"invalid_client"}`))
 	})
 	right, wrong := check.NewSecret("the-right-key"), check.NewSecret("the-wrong-key")
-	if v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), "proxmox", right, false); v.Outcome != NoVerdict {
+	if v := c.Inspect(t.Context(), issuerURL).Accepts(t.Context(), realm.Login{ClientID: "proxmox"}, right); v.Decision != NoVerdict {
 		t.Errorf("without a redirect URL: %+v", v)
 	}
 	i := c.Inspect(t.Context(), issuerURL)
 	got := i.Client(t.Context(), Question{Login: realm.Login{ClientID: "proxmox", ClientKey: wrong}, RedirectURLs: []string{testRedirect}})
-	if got.Credentials.Outcome != Rejected {
+	if got.Credentials.Decision != Rejected {
 		t.Errorf("%+v", got.Credentials)
 	}
-	if v := i.Accepts(t.Context(), "proxmox", right, false); v.Outcome != Accepted {
+	if v := i.Accepts(t.Context(), realm.Login{ClientID: "proxmox"}, right); v.Decision != Accepted {
 		t.Errorf("%+v", v)
 	}
 }
@@ -341,7 +338,7 @@ func FuzzVerdicts(f *testing.F) {
 		}
 		for _, p := range []product{unknownProduct, authelia, authentik, dex, entra, google, keycloak, zitadel} {
 			for _, v := range []Verdict{authorizationVerdict(a, p, testRedirect), tokenVerdict(a, p, false), introspectionVerdict(a)} {
-				if v.Outcome != NoVerdict && v.Reason == "" || v.Outcome == Rejected && v.about == "" {
+				if v.Decision != NoVerdict && v.Reason == "" || v.Decision == Rejected && v.about == "" {
 					t.Errorf("%d %q %q: %+v", status, location, body, v)
 				}
 			}

@@ -9,6 +9,7 @@ package login
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -206,18 +207,17 @@ func (r *rehearsal) readRealm(ctx context.Context) error {
 }
 
 func (r *rehearsal) issuerClient() (*issuer.Client, error) {
-	var ca []byte
+	var roots *x509.CertPool
 	if file := r.Target.Verify.IssuerCAFile; file != "" {
-		var err error
-		if ca, err = os.ReadFile(file); err != nil {
+		ca, err := os.ReadFile(file)
+		if err != nil {
 			return nil, check.Errorf(check.Config, "verify.issuer_ca_file: %v", err).Try(check.Advise("give a PEM file that this user can read")).Because(err)
 		}
+		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(ca) {
+			return nil, check.Errorf(check.Config, "verify.issuer_ca_file: no certificate in PEM form").Try(check.Advise("give a PEM file of the issuer's certificate authority"))
+		}
 	}
-	client, err := issuer.New(issuer.Options{CA: ca, UserAgent: r.UserAgent, Cleaner: r.cleaner, Log: r.Log})
-	if err != nil {
-		return nil, check.Errorf(check.Config, "verify.issuer_ca_file: %v", err).Try(check.Advise("give a PEM file of the issuer's certificate authority")).Because(err)
-	}
-	return client, nil
+	return issuer.New(issuer.Options{Roots: roots, UserAgent: r.UserAgent, Cleaner: r.cleaner, Log: r.Log}), nil
 }
 
 // askIssuer finds out, before a user is troubled, whether the issuer can be used and would send a browser back here.
@@ -226,7 +226,7 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if _, ok := r.inspection.AuthorizationEndpoint(); !ok || !r.inspection.Quick() {
-		checks := r.inspection.Checks(ctx, r.view(ctx))
+		checks := r.inspection.Checks(r.view(ctx))
 		if failed := check.Failures(checks); len(failed) > 0 {
 			r.result.Checks = findings(checks)
 			return check.Errorf(check.LoginFailed, "the issuer is not fit for a login: %s: %s", failed[0].ID, failed[0].Summary).Try(failed[0].Remedy...)
@@ -235,7 +235,7 @@ func (r *rehearsal) askIssuer(ctx context.Context) error {
 			Try(check.Advise("`proxmox-realm probe` shows how it answers; try again when it is quicker"))
 	}
 	answer := r.inspection.Client(ctx, r.question(true))
-	switch answer.Redirect.Outcome {
+	switch answer.Redirect.Decision {
 	case issuer.Rejected:
 		found, _ := check.Find(answer.Checks, check.ClientRedirect)
 		return check.Errorf(check.LoginFailed, "%s: %s", found.Summary, answer.Redirect.Reason).
@@ -264,21 +264,15 @@ func (r *rehearsal) question(keyUnknown bool) issuer.Question {
 }
 
 func (r *rehearsal) view(ctx context.Context) issuer.View {
-	return issuer.View{
-		Login: r.login,
-		Version: func() realm.Version {
-			version, err := r.node.Version(ctx)
-			if err != nil {
-				r.Log.Debug("asking for the version", "error", err)
-			}
-			return version
-		},
-		Clock: func() (time.Duration, bool) {
-			server, local, ok := r.node.Date()
-			return server.Sub(local), ok
-		},
-		MaxSkew: r.Target.Verify.MaxClockSkew,
+	server, local, known := r.node.Date()
+	view := issuer.View{Login: r.login, ClockOffset: server.Sub(local), ClockKnown: known, MaxSkew: r.Target.Verify.MaxClockSkew}
+	if r.inspection.NeedsVersion() {
+		var err error
+		if view.Version, err = r.node.Version(ctx); err != nil {
+			r.Log.Debug("asking for the version", "error", err)
+		}
 	}
+	return view
 }
 
 // begin makes Proxmox begin a login, and looks at where it would send a browser before one goes there.
@@ -422,7 +416,7 @@ func (r *rehearsal) refusedByProxmox(ctx context.Context, failure *pve.Error) er
 	hint := "the reason is in that node's syslog alone: `journalctl -u pvedaemon --since -5min`"
 	checks := []check.Check{r.node.CheckUsers(ctx, r.login)}
 	if r.inspection != nil {
-		checks = append(checks, r.inspection.Checks(ctx, r.view(ctx))...)
+		checks = append(checks, r.inspection.Checks(r.view(ctx))...)
 		checks = append(checks, r.inspection.Client(ctx, r.question(false)).Checks...)
 		check.Sort(checks)
 	}
