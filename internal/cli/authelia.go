@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -30,7 +31,7 @@ func (a *app) autheliaCommand() *cobra.Command {
 	var o autheliaOptions
 	cmd := &cobra.Command{
 		Use:   "authelia",
-		Short: "Print the client for Authelia's configuration, or compare it with that configuration",
+		Short: "Print the client for Authelia, or compare Authelia's own with it",
 		Long: `Print the client for Authelia's configuration that matches the realm: client id, digest of the client key, redirect
 URIs, scopes and methods. Targets that share a client share the block.
 
@@ -49,7 +50,7 @@ not break logins are listed as kept.` +
   proxmox-realm authelia --check /etc/authelia/configuration.yml
   ssh auth.example.com cat /etc/authelia/configuration.yml | proxmox-realm authelia --check -
 
-  # new key: replace the client_secret line, then restart Authelia while apply waits
+  # new key: replace client_secret, then restart Authelia while apply waits
   proxmox-realm authelia --new-key client-key.new
   proxmox-realm apply --wait 10m --client-key-file client-key.new`,
 		Args: exactly(0, ""),
@@ -250,8 +251,11 @@ func (a *app) readAuthelia(ctx context.Context, path string) (authelia.File, err
 		if err == nil && len(data) > maxAutheliaFile {
 			err = errors.New("it is larger than 1 MiB")
 		}
+		if pathError := (*fs.PathError)(nil); errors.As(err, &pathError) {
+			err = pathError.Err // without the path
+		}
 		if err != nil {
-			return authelia.File{}, check.Errorf(check.Config, "read Authelia's configuration from %s: %v", name, err).
+			return authelia.File{}, check.Errorf(check.Config, "%s cannot be read: %v", name, err).
 				Try(check.Advise("name a YAML file that you can read"), check.Run("authelia --check -").With("reads standard input")).Because(err)
 		}
 		return authelia.File{Name: name, Data: data}, nil
