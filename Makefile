@@ -30,7 +30,10 @@ demo: build ## watch the agent at work, against the lab
 
 test: build ## run every test, after installing what the suites need
 	@race=$$(.ci/need race) && suites=$$(.ci/need suites) && \
-		set -x && $(GO) test $$race -tags="$$suites" $(TESTFLAGS) ./...
+		set -x && { status=0; \
+		$(GO) test $$race -tags="$$suites" $(TESTFLAGS) ./... || status=1; \
+		$(GO) test -C deploy $$race -tags="$$suites" $(TESTFLAGS) ./... || status=1; \
+		exit $$status; }
 	$(LAB) $(ACCEPTANCE)
 
 acceptance: build ## run the acceptance suite: against the lab, or the API that LAB_* names
@@ -41,8 +44,11 @@ lint: ## check formatting, vet, linters, go.mod and shell scripts
 	@unformatted=$$($(TOOL) gofumpt -l .) && [ -z "$$unformatted" ] || \
 		{ printf 'gofumpt would change: %s\n' $$unformatted >&2; exit 1; }
 	$(GO) vet -tags=$(TAGS) ./...
+	$(GO) vet -C deploy -tags=$(TAGS) ./...
 	$(TOOL) golangci-lint run ./...
+	cd deploy && $(GO) tool -modfile=../internal/tools/go.mod golangci-lint run --config ../.golangci.yml ./...
 	$(GO) mod tidy -diff
+	$(GO) mod tidy -C deploy -diff
 	@! command -v shellcheck >/dev/null || \
 		{ set -x; shellcheck .ci/need .ci/run $$(find examples deploy -name '*.sh' 2>/dev/null); }
 
