@@ -131,7 +131,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 	cobra.EnableCommandSorting = false
 
 	f := root.PersistentFlags()
-	f.StringVarP(&a.file, "config", "c", "", "configuration `FILE`")
+	f.StringVarP(&a.file, "config", "c", "", "configuration `FILE`; - for the standard input")
 	f.StringArrayVarP(&a.targets, "target", "t", nil, "only the target `NAME` of the configuration (repeatable)")
 	f.StringVarP(&a.output, "output", "o", "text", "`FORMAT` of the result: text, json or junit")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "say nothing where all is well")
@@ -154,7 +154,6 @@ Begin with "probe https://auth.example.com", then "bootstrap", then "plan" and "
 	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand(), a.agentCommand())
 	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
-	root.AddCommand(a.ansibleCommand())
 	root.AddCommand(helpTopics()...)
 	root.SetHelpCommand(helpCommand())
 	root.AddCommand(a.docsCommand())
@@ -329,7 +328,7 @@ func flagValues(cmd *cobra.Command) []config.FlagValue {
 
 // load reads the configuration with the command's flags on top, and asks for passwords that it lacks.
 func (a *app) load(cmd *cobra.Command, o config.Options) (*config.Config, error) {
-	o.File, o.Env, o.Targets, o.Flags = a.file, a.env, a.targets, append(o.Flags, flagValues(cmd)...)
+	o.File, o.Stdin, o.Env, o.Targets, o.Flags = a.file, a.stdin, a.env, a.targets, append(o.Flags, flagValues(cmd)...)
 	c, err := config.Load(cmd.Context(), o)
 	if err != nil {
 		return nil, err

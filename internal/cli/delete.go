@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) deleteCommand() *cobra.Command {
-	var yes bool
+	var yes, dryRun bool
 	var o fleet.Options
 	cmd := &cobra.Command{
 		Use:   "delete REALM",
@@ -29,27 +29,31 @@ with these values.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm delete authelia\n  proxmox-realm delete authelia --yes",
 		Args:    exactly(1, "the name of one realm"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.delete(cmd, args[0], yes, o)
+			return a.delete(cmd, args[0], yes, dryRun, o)
 		},
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be removed; change nothing")
 	cmd.Flags().DurationVar(&o.WaitLock, "wait-lock", 0, "wait for `DURATION` while another run holds the lock")
 	configFlags(cmd)
 	return cmd
 }
 
-func (a *app) delete(cmd *cobra.Command, name string, yes bool, o fleet.Options) error {
-	if err := realm.ValidateName(name); err != nil {
-		return usage("a realm's name %v", err)
-	}
+func (a *app) delete(cmd *cobra.Command, name string, yes, dryRun bool, o fleet.Options) error {
 	c, err := a.connectable(cmd, true)
 	if err != nil {
 		return err
+	}
+	if err := realm.ValidateName(name); err != nil {
+		return usage("a realm's name %v", err)
 	}
 	var where []string
 	for i := range c.Targets {
 		c.Targets[i].Realm = realm.Spec{Name: name}
 		where = append(where, string(c.Targets[i].Proxmox.Endpoints[0]))
+	}
+	if dryRun {
+		return a.finish(a.fleet(c).PlanDelete(cmd.Context(), o), false)
 	}
 	if !yes {
 		if err := a.confirm(cmd.Context(), name, where); err != nil {

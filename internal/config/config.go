@@ -8,6 +8,7 @@ package config
 
 import (
 	"crypto/x509"
+	"io"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -22,9 +23,9 @@ type FlagValue struct{ Key, Value string }
 type Options struct {
 	// File is the path given by -c. Empty: the first that exists of $PROXMOX_REALM_CONFIG,
 	// $XDG_CONFIG_HOME/proxmox-realm/config.yaml and /etc/proxmox-realm/config.yaml; none
-	// of them is fine where flags and environment say enough.
+	// of them is fine where flags and environment say enough. "-" is the standard input.
 	File    string
-	NoFile  bool        // no file is looked for: flags and environment say everything
+	Stdin   io.Reader   // read if File is "-"
 	Env     []string    // as os.Environ returns it
 	Flags   []FlagValue // in the order of the command line
 	Targets []string    // names; empty: all
@@ -72,12 +73,8 @@ type Target struct {
 	Name    string // "default" where the configuration has no targets; safe as part of a file name
 	Proxmox Proxmox
 	Realm   realm.Spec
-	// ClientKeyFrom is the key that gives the client key: realm.client_key, realm.client_key_file or
-	// realm.client_key_command; "" if the client key is not managed. ClientKeyFile is its file, if it is one.
-	ClientKeyFrom, ClientKeyFile string
-
-	Verify Verify
-	Gate   bool // policy.gate
+	Verify  Verify
+	Gate    bool // policy.gate
 }
 
 // Proxmox is how a cluster is reached.

@@ -13,6 +13,21 @@ import (
 // maxFile bounds a configuration file, in bytes: far more than a thousand targets need.
 const maxFile = 4 << 20
 
+// stdin is the name of the standard input in place of a configuration file.
+const stdin = "-"
+
+// readStdin returns a configuration from the standard input. Only the caller can write there, so it needs no owner.
+func readStdin(r io.Reader) ([]byte, *Problem) {
+	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, &Problem{File: stdin, Message: reason(err)}
+	case len(data) > maxFile:
+		return nil, &Problem{File: stdin, Message: fmt.Sprintf("is larger than %d MiB", maxFile>>20)}
+	}
+	return data, nil
+}
+
 // find returns the path of the configuration file, "" where there is none, and whether it was named, not searched for.
 func find(o Options, env map[string]string) (path string, named bool) {
 	if o.File != "" {

@@ -81,7 +81,7 @@ func environment(list []string) map[string]string {
 // read turns file, environment and flags into layers.
 func (l *loader) read(ctx context.Context) error {
 	l.base = newLayer()
-	if path, named := find(l.Options, l.env); path != "" && !l.NoFile {
+	if path, named := find(l.Options, l.env); path != "" {
 		if err := l.readFile(ctx, path, named); err != nil {
 			return err
 		}
@@ -105,7 +105,11 @@ func (l *loader) readFile(ctx context.Context, path string, named bool) error {
 	done := make(chan struct{})
 	go func() { // see [sources.resolve]
 		defer close(done)
-		data, everyone, problem = read(path)
+		if path == stdin {
+			data, problem = readStdin(l.Stdin)
+		} else {
+			data, everyone, problem = read(path)
+		}
 	}()
 	select {
 	case <-done:
@@ -125,12 +129,14 @@ func (l *loader) readFile(ctx context.Context, path string, named bool) error {
 		return nil
 	}
 	l.path = path
-	if absolute, err := filepath.Abs(path); err == nil {
-		l.config.File = absolute
-	} else {
-		l.config.File = path
+	here, err := filepath.Abs(path)
+	if err != nil {
+		here = path
 	}
-	p := &parser{file: path, at: surroundings{env: l.env, dir: filepath.Dir(l.config.File)}, problems: &l.problems}
+	if path != stdin {
+		l.config.File = here
+	}
+	p := &parser{file: path, at: surroundings{env: l.env, dir: filepath.Dir(here)}, problems: &l.problems}
 	l.base, l.targets = p.parse(data)
 	l.broken = p.broken
 	if everyone && slices.ContainsFunc(append([]layer{l.base}, l.targets...), layer.holdsSecret) {
@@ -323,7 +329,7 @@ func (l *loader) target(overlay layer) {
 		Proxmox: Proxmox{
 			TokenFile: p.TokenFile, Password: p.Password, OTP: p.OTP, CAFile: p.CAFile, Insecure: p.Insecure, Timeout: p.Timeout,
 		},
-		Realm: spec, ClientKeyFile: keys.Realm.ClientKeyFile,
+		Realm: spec,
 		Verify: Verify{
 			RedirectsDeclared: len(v.RedirectURLs) > 0, IssuerCAFile: v.IssuerCAFile,
 			Issuer: v.Issuer, Proxmox: v.Proxmox, Client: v.Client, MaxClockSkew: v.MaxClockSkew,
@@ -341,11 +347,6 @@ func (l *loader) target(overlay layer) {
 	}
 	for _, text := range v.RedirectURLs {
 		t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, Origin(text))
-	}
-	for _, key := range []string{"realm.client_key", "realm.client_key_file", "realm.client_key_command"} {
-		if _, set := settings[key]; set {
-			t.ClientKeyFrom = key
-		}
 	}
 	for _, id := range v.Ignore {
 		t.Verify.Ignore = append(t.Verify.Ignore, check.ID(id))

@@ -26,11 +26,11 @@ const (
 // The layers, from the top; a package imports only from layers below its own. What a layer's packages may import
 // of each other stands in sideways.
 //
-// cmd -> cli -> {agent, ansible, login, authelia, report} -> fleet -> {reconcile, pve, issuer, config} -> realm -> check
+// cmd -> cli -> {agent, login, authelia, report} -> fleet -> {reconcile, pve, issuer, config} -> realm -> check
 var layers = [][]string{
 	{"cmd/proxmox-realm"},
 	{"internal/cli"},
-	{"internal/agent", "internal/ansible", "internal/login", "internal/authelia", "internal/report"},
+	{"internal/agent", "internal/login", "internal/authelia", "internal/report"},
 	{"internal/fleet"},
 	{"internal/reconcile", "internal/pve", "internal/issuer", "internal/config"},
 	{"internal/realm"},
@@ -40,7 +40,6 @@ var layers = [][]string{
 // sideways lists the imports within one layer: every way of running shows its results through report.
 var sideways = map[string][]string{
 	"internal/agent":    {"internal/report"},
-	"internal/ansible":  {"internal/report"},
 	"internal/login":    {"internal/report"},
 	"internal/authelia": {"internal/report"},
 }
@@ -55,7 +54,10 @@ var lab = map[string][]string{
 }
 
 // testOnly lists the packages that hold tests and no other code.
-var testOnly = []string{"internal/acceptance", "internal/house", "deploy", "examples"}
+var testOnly = []string{"internal/acceptance", "internal/house", "deploy", "deploy/ansible/tests", "examples"}
+
+// nested is the folder of the module that holds the tests of deploy, and with them the large libraries that only these need.
+const nested = "deploy"
 
 // stdOnly lists the packages that import no third-party library at all.
 var stdOnly = []string{"internal/realm", "internal/check"}
@@ -229,6 +231,19 @@ func TestSuitesAreKnown(t *testing.T) {
 	}
 }
 
+// TestNestedModuleIsTested holds that `make test` and `make lint` know the nested module, which the go command leaves out of ./...
+func TestNestedModuleIsTested(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"test", "vet", "mod tidy"} {
+		if want := "$(GO) " + command + " -C " + nested; !bytes.Contains(text, []byte(want)) {
+			t.Errorf("the Makefile lacks %q", want)
+		}
+	}
+}
+
 // suites lists the build tags that tests stand behind; all but acceptance stand for tools that .ci/need sees to.
 var suites = []string{"acceptance", "ansible", "browser", "packaging", "prometheus", "systemd"}
 
@@ -290,10 +305,10 @@ type source struct {
 func packages(t *testing.T) []source {
 	t.Helper()
 	found := map[string]source{}
-	for _, goos := range []string{"linux", "darwin", "windows"} {
+	for _, in := range []struct{ goos, dir string }{{"linux", "."}, {"darwin", "."}, {"windows", "."}, {"linux", nested}} {
 		command := exec.CommandContext(t.Context(), "go", "list", "-e", "-json", "-tags="+strings.Join(suites, ","), "./...")
-		command.Dir = root
-		command.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
+		command.Dir = filepath.Join(root, in.dir)
+		command.Env = append(os.Environ(), "GOOS="+in.goos, "CGO_ENABLED=0")
 		var complaints bytes.Buffer
 		command.Stderr = &complaints
 		output, err := command.Output()

@@ -17,19 +17,19 @@ author:
   - The proxmox-realm authors (@proxmox-realm)
 description:
   - Creates, updates or removes one OpenID Connect realm of Proxmox VE.
-  - Verifies issuer, client and realm, so that a login through the realm is known to work before anyone tries.
-  - Reads the realm back after each write, sees a client key that differs, and never shows it.
-  - A property that the task does not name is not managed and stays as it is. Removal is said with I(unset).
-  - The work is done by the program C(proxmox-realm), which must be on the host that runs the task.
+  - Verifies issuer, client and realm, so that you know that logins work before a user tries.
+  - Reads the realm back after each write. Compares client keys and never shows them.
+  - A property that the task does not name stays as it is. Use I(unset) to remove a property.
+  - The module runs the program C(proxmox-realm) on the host of the task.
 notes:
-  - Usually delegated to C(localhost), since only the API is talked to; C(proxmox-realm) is then needed there alone.
-  - Secrets go to C(proxmox-realm) by its standard input. They are in no command line and in no environment of it.
-  - Set the C(PROXMOX_*) variables for C(ansible-playbook) itself. Those that the keyword C(environment) of a play or task
-    sets are put on a command line by Ansible.
-  - Removing or replacing a realm keeps a copy, which holds the client key, in the state folder of the user who runs the task
-    (C(STATE_DIRECTORY), else C(/var/lib/proxmox-realm) for root, else C(~/.local/state/proxmox-realm)).
+  - The module needs the API of Proxmox only. Delegate the task to C(localhost) to install C(proxmox-realm) there alone.
+  - The module passes secrets to C(proxmox-realm) on its standard input, never in arguments or environment variables.
+  - Set the C(PROXMOX_*) variables for C(ansible-playbook) itself. Ansible puts variables of the keyword C(environment) on
+    command lines, which all users can read.
+  - Before a realm is removed or replaced, C(proxmox-realm) saves it to a file, client key included. The file is in
+    C(STATE_DIRECTORY) if that is set, in C(/var/lib/proxmox-realm) for root, else in C(~/.local/state/proxmox-realm).
 requirements:
-  - proxmox-realm, of the same release as the collection
+  - proxmox-realm of the same release as the collection
 options:
   api_host:
     description:
@@ -45,12 +45,12 @@ options:
     default: 8006
   api_user:
     description:
-      - User with its realm, such as C(root@pam). Not needed beside an I(api_token_id) that names the user.
+      - User with its realm, such as C(root@pam). Not needed if I(api_token_id) names the user.
       - Falls back to the environment variable C(PROXMOX_USER).
     type: str
   api_password:
     description:
-      - Password of I(api_user). Not beside I(api_token_secret), wherever the two come from.
+      - Password of I(api_user). Mutually exclusive with I(api_token_secret).
       - Falls back to the environment variable C(PROXMOX_PASSWORD).
     type: str
   api_otp:
@@ -60,7 +60,7 @@ options:
     type: str
   api_token_id:
     description:
-      - Id of an API token, as C(automation) beside I(api_user), or in full as C(user@pve!automation).
+      - ID of an API token, such as C(automation) with I(api_user), or the full C(user@pve!automation).
       - Falls back to the environment variable C(PROXMOX_TOKEN_ID).
     type: str
   api_token_secret:
@@ -70,27 +70,27 @@ options:
     type: str
   api_timeout:
     description:
-      - Seconds for one request to the API. Proxmox itself gives up after 30.
+      - Timeout of one API request in seconds. Proxmox itself gives up after 30.
       - Falls back to the environment variable C(PROXMOX_API_TIMEOUT).
     type: int
     default: 45
   ca_path:
     description:
-      - File with the certificate authorities (PEM) of Proxmox, in place of those of the system.
-      - Counts for nothing where I(validate_certs=false).
+      - File with the CA certificates (PEM) that Proxmox's certificate is verified with, instead of the system's.
+      - Ignored with I(validate_certs=false). Mutually exclusive with I(fingerprints).
       - Falls back to the environment variable C(PROXMOX_CA_PATH).
     type: path
   validate_certs:
     description:
-      - Whether the certificate of Proxmox is verified. Without that, whoever is in between can read the token; I(fingerprints)
-        do better for certificates that no authority has signed.
+      - Whether the certificate of Proxmox is verified. If not, an attacker on the network can steal the token.
+      - Use I(fingerprints) for certificates that no known CA has signed.
       - Falls back to the environment variable C(PROXMOX_VALIDATE_CERTS).
     type: bool
     default: true
   fingerprints:
     description:
-      - SHA-256 fingerprints of certificates that are trusted, as C(pvenode cert info) prints them, in place of any authority.
-      - They are checked also where I(validate_certs=false). Not beside I(ca_path), wherever that comes from.
+      - SHA-256 fingerprints of trusted certificates, as C(pvenode cert info) prints them.
+      - They are checked with I(validate_certs=false) too.
     type: list
     elements: str
   realm:
@@ -100,75 +100,75 @@ options:
     required: true
   state:
     description:
-      - Whether the realm is there.
-      - C(absent) removes OpenID Connect realms alone, and keeps a copy, see the notes. Users, groups and access rules stay in Proxmox.
+      - Whether the realm should exist.
+      - C(absent) saves and removes OpenID Connect realms only. Users, groups and ACL entries stay in Proxmox.
     type: str
     choices: [present, absent]
     default: present
   comment:
     description:
-      - What the login page shows for the realm.
+      - Text that the login page shows for the realm.
     type: str
   default:
     description:
-      - Whether the login page preselects the realm. Takes the flag from the realm that had it.
+      - Whether the login page preselects the realm. Proxmox then clears this flag of the other realms.
     type: bool
   openid_issuer_url:
     description:
-      - The issuer, byte for byte as its discovery document says. Required where I(state=present).
+      - Issuer URL, exactly as the issuer's discovery document spells it. Required with I(state=present).
     type: str
   openid_client_id:
     description:
-      - The client id that the issuer knows. Required where I(state=present).
+      - Client ID, as registered at the issuer. Required with I(state=present).
     type: str
   openid_client_key:
     description:
-      - The client key (client secret).
+      - Client key (client secret).
     type: str
   openid_username_claim:
     description:
-      - The claim that names users. Proxmox cannot change it once the realm exists, see I(replace).
-      - C(preferred_username) where the realm is created and the task names none.
+      - Claim that becomes the user name. Proxmox cannot change it in an existing realm, see I(replace).
+      - A new realm gets C(preferred_username) by default.
     type: str
   openid_scopes:
     description:
-      - Scopes to ask for, as a list or separated by commas or spaces; C(openid) is implied.
-      - C(openid profile email) where the realm is created and the task names none.
+      - Scopes to request, as a list or separated by commas or spaces. C(openid) is implied.
+      - A new realm gets C(openid profile email) by default.
     type: list
     elements: str
   openid_autocreate:
     description:
-      - Whether Proxmox creates a user at the first login.
+      - Whether Proxmox creates users at their first login.
     type: bool
   openid_groups_claim:
     description:
-      - The claim that holds the groups. Proxmox VE 8.4 or later.
+      - Claim that holds the user's groups. Needs Proxmox VE 8.4.
     type: str
   openid_groups_autocreate:
     description:
-      - Whether Proxmox creates the groups that the claim names. Proxmox VE 8.4 or later.
+      - Whether Proxmox creates groups that the claim names. Needs Proxmox VE 8.4.
     type: bool
   openid_groups_overwrite:
     description:
-      - Whether each login replaces the user's groups. Proxmox VE 8.4 or later.
+      - Whether each login replaces the user's groups. Needs Proxmox VE 8.4.
     type: bool
   openid_prompt:
     description:
-      - C(none), C(login), C(consent) or C(select_account), or an extension of the issuer.
+      - C(none), C(login), C(consent), C(select_account), or another value that the issuer knows.
     type: str
   openid_acr_values:
     description:
-      - Authentication context classes to ask for, the preferred one first.
+      - Authentication context classes to request, the preferred one first.
     type: list
     elements: str
   openid_audiences:
     description:
-      - Audiences that Proxmox accepts in an ID token besides the client id. Proxmox VE 9.2 or later.
+      - Audiences that Proxmox accepts in ID tokens besides the client ID. Needs Proxmox VE 9.2.
     type: list
     elements: str
   openid_query_userinfo:
     description:
-      - Whether Proxmox reads claims from the userinfo endpoint too. Authelia 4.39 and later need it. Proxmox VE 8.4 or later.
+      - Whether Proxmox also reads claims from the userinfo endpoint. Authelia 4.39 and later need this. Needs Proxmox VE 8.4.
     type: bool
   unset:
     description:
@@ -177,37 +177,54 @@ options:
     elements: str
   replace:
     description:
-      - Agrees to delete the realm and create it anew where I(openid_username_claim) differs, which binds every user of the realm to
-        another claim. Without it such a task fails.
+      - Allows the module to delete and recreate the realm if I(openid_username_claim) differs.
+      - All users of the realm then get the names of the other claim. Without this the task fails.
+    type: bool
+    default: false
+  recover:
+    description:
+      - Restores the realm that an interrupted replace has left in a file, before anything else.
+      - Without such a file this does nothing.
     type: bool
     default: false
   gate:
     description:
-      - Whether a change to a realm that exists is kept back while issuer or client would not accept logins with it.
+      - Whether a change to an existing realm is refused if the issuer would then reject logins.
     type: bool
     default: true
   verify:
     description:
-      - What failed checks do. With C(true) they fail the task, with C(warn) they become warnings, with C(false) they are in the
-        result alone.
-      - With I(gate=false) too, C(false) leaves the issuer alone.
+      - What failed checks do. With C(true) they fail the task; with C(warn) they are warnings; with C(false) they only appear in
+        the result.
+      - Check mode fails in every case if the credentials lack a privilege that the write needs.
     type: str
     choices: ['true', 'warn', 'false']
     default: 'true'
+  verify_issuer:
+    description:
+      - Set this to C(false) if the host of the task cannot reach the issuer. Then only Proxmox's own view of the issuer is checked,
+        and I(gate) has no effect.
+    type: bool
+    default: true
+  verify_ignore:
+    description:
+      - IDs of checks that neither fail nor warn, such as C(issuer.claims). C(proxmox-realm help checks) lists them.
+    type: list
+    elements: str
   redirect_urls:
     description:
-      - What browsers open, as scheme, host and port without a slash, such as C(https://pve1.example.com:8006). The issuer is asked
-        whether the client may be sent back there.
-      - The origin of I(api_host) where none are given, and then a refusal only warns.
+      - Addresses of Proxmox in browsers, as scheme, host and port without a slash, such as C(https://pve1.example.com:8006).
+        A check asks the issuer whether the client may use them.
+      - Defaults to the origin of I(api_host). In this case a refusal of the issuer is only a warning.
     type: list
     elements: str
   issuer_ca_path:
     description:
-      - File with the certificate authorities (PEM) of the issuer, in place of those of the system.
+      - File with the CA certificates (PEM) that the issuer's certificate is verified with, instead of the system's.
     type: path
   binary_path:
     description:
-      - Path of C(proxmox-realm) on the host that runs the task. Without it, C(PATH) is searched.
+      - Path of C(proxmox-realm) on the host of the task. The default is to search C(PATH).
       - Falls back to the environment variable C(PROXMOX_REALM_BINARY).
     type: path
 attributes:
@@ -239,7 +256,7 @@ EXAMPLES = r'''
       - https://pve2.example.com:8006
   delegate_to: localhost
 
-- name: The same certificate without an authority, and failed checks that only warn
+- name: Trust a certificate by its fingerprint, and let failed checks warn
   proxmox_realm.sso.proxmox_openid_realm:
     api_host: pve1.example.com
     api_token_id: proxmox-realm@pve!agent
@@ -265,7 +282,7 @@ EXAMPLES = r'''
 
 RETURN = r'''
 msg:
-  description: What was done, or what went wrong.
+  description: What the task did, or why it failed.
   returned: always
   type: str
   sample: 'updated realm authelia: comment, scopes'
@@ -275,18 +292,18 @@ realm:
   type: str
   sample: authelia
 endpoint:
-  description: The endpoint that was talked to.
-  returned: when Proxmox was talked to
+  description: The endpoint that answered.
+  returned: when the configuration was valid
   type: str
   sample: https://pve1.example.com:8006
 action:
-  description: What was done, or in check mode would be, as C(none), C(create), C(update), C(replace), C(refuse) or C(delete).
+  description: What the task did, or would do in check mode, as C(none), C(create), C(update), C(replace), C(refuse) or C(delete).
   returned: always
   type: str
   sample: update
 outcome:
   description:
-    - How it ended, as C(unchanged), C(changed), C(unverified), C(held), C(refused) or C(failed); in check mode C(drift) in place of
+    - How the run ended, as C(unchanged), C(changed), C(unverified), C(held), C(refused) or C(failed). In check mode C(drift) stands for
       C(changed).
   returned: always
   type: str
@@ -297,37 +314,41 @@ changes:
   type: list
   elements: dict
   sample:
-    - property: scopes
+    - kind: property
+      property: scopes
       op: set
       before: email profile
       after: openid profile email
 checks:
-  description: Every check that was made, with C(id), C(status), C(summary), C(evidence), C(hint) and C(duration_ms).
+  description:
+    - The checks, with C(id), C(status), C(summary), C(evidence), C(hint) and C(duration_ms).
+    - A failed task returns the failed checks only.
   returned: always
   type: list
   elements: dict
   sample:
     - id: issuer.identity
       status: pass
-      summary: the issuer is the one that is declared
+      summary: the issuer is the declared one
       evidence: ''
       hint: ''
       duration_ms: 0
 diff:
-  description: Before and after of the properties that change, as C(--diff) shows them.
+  description: The changed properties before and after, as C(--diff) shows them.
   returned: always
   type: dict
 code:
-  description: Why the task failed, in one word.
+  description:
+    - Why the task failed. A code of the JSON report of C(proxmox-realm), or C(unverified), C(no-binary) or C(no-answer).
   returned: failure
   type: str
   sample: held
 hint:
-  description: What mends it.
-  returned: failure, where something is known
+  description: What to do about the failure.
+  returned: failure, if known
   type: str
 saved:
-  description: The file in which a removed realm is kept.
+  description: The file in which a removed realm is saved.
   returned: when a realm was removed
   type: str
 '''
@@ -335,19 +356,75 @@ saved:
 import errno
 import json
 import os
+import re
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible.module_utils.common.text.converters import to_native
 
-# Both sides refuse a version that is not their own.
-PROTOCOL = 1
+# The version of the JSON report that this module reads.
+VERSION = 1
 
 INSTALL = (
-    'install it on the host that runs the task, or delegate the task to one that has it: '
-    'the role proxmox_realm.sso.authelia_realm does, or copy the binary of a release to /usr/local/bin'
+    'install it on the host that runs the task, or delegate the task to a host that has it; '
+    'the role proxmox_realm.sso.authelia_realm installs it'
 )
 
-OTHER_RELEASE = 'it may be older than the collection: install a proxmox-realm of the same release'
+OTHER_RELEASE = 'install a proxmox-realm and a collection of the same release'
+
+# The configuration key of each argument that sets one key. An argument of a list may hold several words in one element.
+KEYS = dict(
+    api_password='proxmox.password',
+    api_otp='proxmox.otp',
+    fingerprints='proxmox.fingerprints',
+    realm='realm.name',
+    comment='realm.comment',
+    default='realm.default',
+    openid_issuer_url='realm.issuer_url',
+    openid_client_id='realm.client_id',
+    openid_client_key='realm.client_key',
+    openid_username_claim='realm.username_claim',
+    openid_scopes='realm.scopes',
+    openid_autocreate='realm.autocreate',
+    openid_groups_claim='realm.groups_claim',
+    openid_groups_autocreate='realm.groups_autocreate',
+    openid_groups_overwrite='realm.groups_overwrite',
+    openid_prompt='realm.prompt',
+    openid_acr_values='realm.acr_values',
+    openid_audiences='realm.audiences',
+    openid_query_userinfo='realm.query_userinfo',
+    unset='realm.unset',
+    gate='policy.gate',
+    redirect_urls='verify.redirect_urls',
+    verify_issuer='verify.issuer',
+    verify_ignore='verify.ignore',
+    issuer_ca_path='verify.issuer_ca_file',
+)
+
+# How a user of the module sets the other keys.
+NAMES = dict((key, argument) for argument, key in KEYS.items())
+NAMES.update({
+    'proxmox.endpoint': 'api_host',
+    'proxmox.endpoints': 'api_host',
+    'proxmox.timeout': 'api_timeout',
+    'proxmox.token': 'api_token_id and api_token_secret',
+    'proxmox.token_file': 'api_token_id and api_token_secret',
+    'proxmox.username': 'api_user',
+    'proxmox.password_file': 'api_password',
+    'proxmox.ca_file': 'ca_path',
+    'proxmox.insecure': 'validate_certs',
+    'realm.client_key_file': 'openid_client_key',
+    'state_dir': 'the environment variable STATE_DIRECTORY',
+    'lock_file': 'the environment variable RUNTIME_DIRECTORY',
+})
+
+# What a user of the module does in place of a flag of the command apply.
+FLAGS = {
+    '--replace': 'set replace to true',
+    '--recover': 'set recover to true',
+    '--no-gate': 'set gate to false',
+    '--wait': 'run the task again later',
+    '--wait-lock': 'run the task again later',
+}
 
 
 def argument_spec():
@@ -385,12 +462,86 @@ def argument_spec():
         openid_query_userinfo=dict(type='bool'),
         unset=dict(type='list', elements='str'),
         replace=dict(type='bool', default=False),
+        recover=dict(type='bool', default=False),
         gate=dict(type='bool', default=True),
         verify=dict(type='str', choices=['true', 'warn', 'false'], default='true'),
+        verify_issuer=dict(type='bool', default=True),
+        verify_ignore=dict(type='list', elements='str'),
         redirect_urls=dict(type='list', elements='str'),
         issuer_ca_path=dict(type='path'),
         binary_path=dict(type='path', fallback=fallback('PROXMOX_REALM_BINARY')),
     )
+
+
+def mistakes(params):
+    """Lists the mistakes that only the module can see."""
+    found = []
+    host = params['api_host'].strip('[]')
+    if '/' in host or host.count(':') == 1:
+        found.append('api_host: must be a host name or an address alone; the port is api_port')
+    if not params['realm']:
+        found.append('realm: must not be empty')
+    secret, token = params['api_token_secret'], params['api_token_id'] or ''
+    owner, full = token.split('!')[0], '!' in token
+    if secret and ('!' in secret or '=' in secret):
+        found.append('api_token_secret: must be the secret alone, without user@realm!id=')
+    elif secret and full and params['api_user'] not in (None, '', owner):
+        found.append('api_token_id: belongs to another user than api_user')
+    elif secret and not full and not params['api_user']:
+        found.append('api_user: is required, unless api_token_id has the form user@realm!id')
+    return found
+
+
+def configuration(params):
+    """Returns the configuration of the program, by section."""
+    config = dict(proxmox=connection(params), realm={}, verify={}, policy={})
+    for argument, key in KEYS.items():
+        value = params[argument]
+        section, name = key.split('.')
+        if value is None or (section in ('proxmox', 'verify') and value in ('', [])) or (params['state'] == 'absent' and section != 'proxmox'):
+            continue
+        if isinstance(value, list):
+            value = [word for element in value for word in re.split('[,; ]+', element) if word]
+        config[section][name] = value
+    if 'unset' in config['realm']:
+        config['realm']['unset'] = [re.sub('^openid_', '', name) for name in config['realm']['unset']]
+    if params['state'] == 'absent':
+        config['realm']['name'] = params['realm']
+    elif params['verify'] == 'false':
+        config['verify']['proxmox'] = 'never'
+        if not params['gate']:
+            config['verify']['issuer'] = False  # nothing uses the issuer's answers
+    return dict((section, keys) for section, keys in config.items() if keys)
+
+
+def connection(params):
+    """Returns how Proxmox is reached, apart from the keys in KEYS."""
+    host = params['api_host'].strip('[]')
+    proxmox = dict(
+        endpoints=['https://%s:%d' % ('[%s]' % host if ':' in host else host, params['api_port'])],
+        timeout='%ds' % params['api_timeout'],
+    )
+    if params['api_password']:
+        proxmox['username'] = params['api_user']
+    else:
+        token = params['api_token_id']
+        proxmox['token'] = '%s=%s' % (token if '!' in token else '%s!%s' % (params['api_user'], token), params['api_token_secret'])
+    if not params['fingerprints']:  # which are checked in every case
+        if not params['validate_certs']:
+            proxmox['insecure'] = True
+        elif params['ca_path']:
+            proxmox['ca_file'] = params['ca_path']
+    return proxmox
+
+
+def command(module):
+    """Returns the command of the program that the task needs."""
+    replace = ['--replace'] if module.params['replace'] else []
+    if module.params['state'] == 'absent':
+        return ['delete', '--dry-run' if module.check_mode else '--yes', '--wait-lock', '1m', '--', module.params['realm']]
+    if module.check_mode:
+        return ['plan'] + replace
+    return ['apply', '--wait-lock', '1m'] + replace
 
 
 def find_binary(module, path):
@@ -400,38 +551,177 @@ def find_binary(module, path):
         if path is None:
             module.fail_json(msg='proxmox-realm is not on this host', code='no-binary', hint=INSTALL)
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):
-        module.fail_json(msg='%s is no program that can be run' % path, code='no-binary', hint=INSTALL)
+        module.fail_json(msg='%s is not an executable file' % path, code='no-binary', hint=INSTALL)
     return path
 
 
-def ask(module, binary, arguments):
-    """Hands the arguments over on standard input, and returns the answer."""
-    request = dict(protocol=PROTOCOL, check_mode=module.check_mode, arguments=arguments)
+def yaml(config):
+    """Writes a configuration as JSON that is YAML too: YAML forbids some characters, or takes them for line feeds."""
+    return re.sub(
+        u'[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]', lambda found: '\\u%04x' % ord(found.group()),
+        json.dumps(config, ensure_ascii=False),
+    )
+
+
+def run(module, binary, args):
+    """Runs a command of the program and returns its report."""
     for name in list(os.environ):
-        if name.startswith('PROXMOX_'):  # the fallbacks have been read, and secrets are nothing for an environment
+        if name.startswith('PROXMOX_'):  # the arguments say everything
             del os.environ[name]
     code, out, err = -1, '', ''
     try:
-        code, out, err = module.run_command([binary, 'ansible'], data=json.dumps(request), handle_exceptions=False)
-        answer = json.loads(out)
-        protocol = answer.pop('protocol')
-        if protocol == PROTOCOL and not ('failed' in answer and 'msg' in answer):
-            raise ValueError('it is not whole')
+        code, out, err = module.run_command([binary, '--config', '-', '--output', 'json'] + args, data=yaml(configuration(module.params)), handle_exceptions=False)
+        report = json.loads(out)
+        if report['version'] == VERSION and len(report['targets']) != 1 and not report['error']:
+            raise ValueError('the report is not about one target')
     except (OSError, IOError) as e:
         if e.errno == errno.EPIPE:
-            module.fail_json(msg='%s did not read the request' % binary, code='no-answer', hint=OTHER_RELEASE)
+            module.fail_json(msg='%s did not read its configuration' % binary, code='no-answer', hint=OTHER_RELEASE)
         module.fail_json(msg='%s cannot be run: %s' % (binary, to_native(e)), code='no-answer', hint=INSTALL)
-    except (ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         module.fail_json(
-            msg='%s gave no answer (exit code %d): %s' % (binary, code, err.strip() or 'it said nothing'),
+            msg='%s printed no report (exit code %d): %s' % (binary, code, err.strip() or 'it printed nothing'),
             code='no-answer', hint=OTHER_RELEASE,
         )
-    if protocol != PROTOCOL:
+    if report['version'] != VERSION:
         module.fail_json(
-            msg='%s speaks version %s of the protocol, and the collection version %s' % (binary, protocol, PROTOCOL),
-            code='protocol', hint='install a collection and a proxmox-realm of the same release',
+            msg='%s writes version %s of the report; this collection reads version %d' % (binary, report['version'], VERSION),
+            code='no-answer', hint=OTHER_RELEASE,
         )
-    return answer
+    return report
+
+
+def step(data):
+    """Words one step of a remedy; '' if it is nothing that a user of the module can do."""
+    action, subject, value = data['action'], data['subject'], data.get('value')
+    text = subject
+    if action == 'set':
+        if subject not in NAMES:
+            return ''
+        if subject == 'proxmox.insecure':
+            value = {'true': 'false', 'false': 'true'}.get(value)
+        text = 'set %s' % NAMES[subject] + (' to %s' % value if value else '')
+    elif action == 'unset':
+        text = 'add %s to unset' % NAMES.get(subject, subject)
+    elif action == 'run':
+        words = subject.split()
+        done = [FLAGS[word] for word in words if word in FLAGS]
+        if words[0] == 'apply':
+            text = done[0] if done else 'run the task'
+        elif words[0] == 'plan':
+            text = 'run the task in check mode'
+        else:
+            text = 'run proxmox-realm %s' % subject
+    elif action == 'node':
+        text = 'run on a node: %s' % subject
+    elif action == 'log':
+        text = 'read %s' % subject
+    return text + (' (%s)' % data['note'] if data.get('note') else '')
+
+
+def hint(found):
+    """Words the remedy of a check, an error or a problem."""
+    steps = [text for text in [step(data) for data in found['remedy']] if text]
+    return ', or '.join(steps) or found.get('hint', '')
+
+
+def failure(error):
+    """Returns code, message and hint of an error."""
+    messages = []
+    for problem in error['problems']:
+        name = NAMES.get(problem['key'], problem['key'])
+        messages.append((name + ': ' if name else '') + problem['message'].replace('\n', '; '))
+    code = error['code']
+    return dict(
+        code=code, msg='; '.join(sorted(messages) if code == 'config' else messages) or error['message'],
+        hint=OTHER_RELEASE if code == 'usage' else hint(error).replace('\n', '; '),
+    )
+
+
+def difference(header, changes):
+    """Returns changes as Ansible's diff. Ansible compares the two sides as text, so masked values must not look alike."""
+    diff = dict(before_header=header, after_header=header, before={}, after={})
+    for change in changes:
+        before, after = change['before'], change['after']
+        if before is not None:
+            diff['before'][change['property']] = before
+        if after is not None:
+            diff['after'][change['property']] = after + (' changed' if before == after else '')
+    return diff
+
+
+def summary(module, target):
+    """Says in one line what became of a run without an error."""
+    verbs = dict(create='create', update='update', replace='replace', delete='delete')
+    verb, name, saved = verbs.get(target['action']), 'realm ' + target['realm'], target.get('saved')
+    if verb is None:
+        return 'there is no ' + name if module.params['state'] == 'absent' else name + ' is as declared'
+    text = ('would %s ' % verb if module.check_mode else verb + 'd ') + name
+    if target['action'] == 'update':
+        text += ': ' + ', '.join(change['property'] for change in target['changes'])
+    elif saved:
+        text += '; the former realm is saved in ' + saved
+    return text
+
+
+def judge(module, target, result):
+    """Turns failed checks into a failure or warnings, as verify says."""
+    verify = 'false' if module.params['state'] == 'absent' else module.params['verify']
+    failed = [check for check in target['checks'] if check['status'] == 'fail']
+    denied = [check for check in failed if check['id'] == 'proxmox.permissions']
+    if module.check_mode and result['changed'] and denied:  # the write would be refused
+        return dict(result, changed=False, code='permission-denied', msg=denied[0]['summary'], hint=denied[0]['hint'])
+    if verify != 'false':
+        for check in target['checks']:
+            if check['status'] == 'warn' or check['status'] == 'fail' and verify == 'warn':
+                module.warn('%s: %s; %s' % (check['id'], check['summary'], check['hint']))
+    if verify != 'true' or not failed:
+        return result
+    said = '; '.join('%s: %s' % (check['id'], check['summary']) for check in failed)
+    return dict(result, code='unverified', msg='%s, but a login would fail: %s' % (result['msg'], said), hint=failed[0]['hint'])
+
+
+def result_of(module, report):
+    """Words a report for Ansible. A result with a code is a failure."""
+    realm, action = module.params['realm'], 'none'
+    if report['error']:  # before Proxmox was asked
+        return dict(
+            failure(report['error']), changed=False, realm=realm, action=action, outcome='failed', changes=[], checks=[], diff=difference('', []),
+        )
+    target = report['targets'][0]
+    for check in target['checks']:
+        check['hint'] = hint(check)
+        del check['remedy']
+    for warning in target['warnings']:
+        module.warn(warning)
+    result = dict((key, target[key]) for key in ('realm', 'endpoint', 'action', 'outcome', 'changes', 'checks'))
+    result['diff'] = difference('realm %s at %s' % (target['realm'], target['endpoint']), target['changes'])
+    if target.get('saved'):
+        result['saved'] = target['saved']
+    if target['error']:
+        # Proxmox took a write that does not hold the declared values.
+        result['changed'] = not module.check_mode and target['error']['code'] == 'not-taken'
+        return dict(result, **failure(target['error']))
+    result.update(changed=target['action'] != 'none', msg=summary(module, target))
+    return judge(module, target, result)
+
+
+def recover(module, binary):
+    """Ends a replace that was interrupted, and then does the task. Returns None if the task does not ask for that."""
+    if not module.params['recover'] or module.params['state'] == 'absent':
+        return None
+    if module.check_mode:
+        result = result_of(module, run(module, binary, command(module)))
+        if result.get('code') != 'recovery-file':
+            return result
+        del result['code'], result['hint']
+        return dict(result, changed=True, action='create', msg='would restore realm %s' % result['realm'])
+    report = run(module, binary, ['apply', '--recover', '--wait-lock', '1m'])
+    if report['error'] or report['targets'][0]['error']:
+        return result_of(module, report)
+    result = result_of(module, run(module, binary, command(module)))
+    result['changed'] = result['changed'] or report['targets'][0]['action'] != 'none'
+    return result
 
 
 def main():
@@ -444,12 +734,17 @@ def main():
         mutually_exclusive=[('api_password', 'api_token_secret'), ('ca_path', 'fingerprints')],
         supports_check_mode=True,
     )
-    arguments = dict((name, value) for name, value in module.params.items() if value is not None)
-    binary = find_binary(module, arguments.pop('binary_path', None))
-    answer = ask(module, binary, arguments)
-    if answer.pop('failed'):
-        module.fail_json(**answer)
-    module.exit_json(**answer)
+    binary = find_binary(module, module.params['binary_path'])
+    found = mistakes(module.params)
+    if found:
+        module.fail_json(msg='; '.join(found), code='config', hint='read ansible-doc proxmox_realm.sso.proxmox_openid_realm')
+    if not module.params['validate_certs'] and not module.params['fingerprints']:
+        module.warn('validate_certs is false: an attacker on the network can steal the token')
+    result = recover(module, binary) or result_of(module, run(module, binary, command(module)))
+    if 'code' in result:
+        result['checks'] = [check for check in result['checks'] if check['status'] == 'fail']
+        module.fail_json(**result)
+    module.exit_json(**result)
 
 
 if __name__ == '__main__':

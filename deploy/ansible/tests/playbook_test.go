@@ -1,6 +1,6 @@
 //go:build ansible
 
-package ansible_test
+package tests
 
 import (
 	"bytes"
@@ -42,8 +42,8 @@ func TestMain(m *testing.M) {
 func install(dir string) error {
 	installed.binary, installed.collections = filepath.Join(dir, "bin", "proxmox-realm"), filepath.Join(dir, "collections")
 	for _, command := range [][]string{
-		{"go", "build", "-o", installed.binary, "../../cmd/proxmox-realm"},
-		{"ansible-galaxy", "collection", "build", "../../deploy/ansible", "--output-path", dir},
+		{"go", "build", "-o", installed.binary, "../../../cmd/proxmox-realm"},
+		{"ansible-galaxy", "collection", "build", "..", "--output-path", dir},
 		{"ansible-galaxy", "collection", "install", filepath.Join(dir, "proxmox_realm-sso-1.0.0.tar.gz"), "--offline", "-p", installed.collections},
 	} {
 		c := exec.Command(command[0], command[1:]...)
@@ -173,8 +173,8 @@ func TestLife(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	c := newController(t, "claim")
 	for name, script := range map[string]string{
-		"later":   `cat >/dev/null; echo '{"protocol":2}'`,
-		"partial": `cat >/dev/null; echo '{"protocol":1,"changed":false}'`,
+		"later":   `cat >/dev/null; echo '{"version":2,"targets":[],"error":null}'`,
+		"partial": `cat >/dev/null; echo '{"version":1,"targets":[],"error":null}'`,
 		"list":    `cat >/dev/null; echo '[1]'`,
 		"deaf":    `exit 64`,
 		"upset":   `cat >&2; echo it went wrong >&2; exit 2`, // and says what it was given, secrets among it
@@ -247,7 +247,7 @@ func TestExampleRealm(t *testing.T) {
 	c.write("vault.yml", map[string]any{"vault_client_key": c.ClientKey, "vault_token_secrets": values})
 	c.encrypt("vault.yml")
 	if user+"!"+id != "proxmox-realm@pve!agent" {
-		playbook, err := os.ReadFile("../../examples/ansible-realm.yml")
+		playbook, err := os.ReadFile("../../../examples/ansible-realm.yml")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -306,7 +306,7 @@ func TestExampleCommand(t *testing.T) {
 	changed := map[string]bool{}
 	play := func(args ...string) map[string]string {
 		args = append([]string{"-i", "inventory", "-f", "4", "-e", "target=all", "-e", "retry_delay=0"}, args...)
-		out, _ := c.play("../../examples/ansible-command.yml", []string{"ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3"}, args...)
+		out, _ := c.play("../../../examples/ansible-command.yml", []string{"ANSIBLE_PYTHON_INTERPRETER=/usr/bin/python3"}, args...)
 		got := map[string]string{}
 		for line := range strings.Lines(out) {
 			if name, result, found := strings.Cut(strings.TrimPrefix(line, "fatal: ["), "]: FAILED! => "); found { // the recap counts it as failed alone
@@ -556,7 +556,7 @@ func TestCollection(t *testing.T) {
 func playbooks(t *testing.T) []string {
 	t.Helper()
 	var paths []string
-	for _, pattern := range []string{"../../examples/ansible-*.yml", "testdata/*.yml"} {
+	for _, pattern := range []string{"../../../examples/ansible-*.yml", "testdata/*.yml"} {
 		found, err := filepath.Glob(pattern)
 		if err != nil || len(found) == 0 {
 			t.Fatalf("%s: none, %v", pattern, err)

@@ -1,0 +1,506 @@
+//go:build ansible
+
+package tests
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/lab"
+	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
+)
+
+const module = "../plugins/modules/proxmox_openid_realm.py"
+
+// result is what the module returns.
+type result struct {
+	Changed  bool     `json:"changed"`
+	Failed   bool     `json:"failed"`
+	Msg      string   `json:"msg"`
+	Code     string   `json:"code"`
+	Hint     string   `json:"hint"`
+	Realm    string   `json:"realm"`
+	Action   string   `json:"action"`
+	Outcome  string   `json:"outcome"`
+	Warnings []string `json:"warnings"`
+	Saved    string   `json:"saved"`
+	Changes  []struct {
+		Property string  `json:"property"`
+		Before   *string `json:"before"`
+		After    *string `json:"after"`
+	} `json:"changes"`
+	Checks []finding `json:"checks"`
+	Diff   struct {
+		Before map[string]string `json:"before"`
+		After  map[string]string `json:"after"`
+	} `json:"diff"`
+}
+
+type finding struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Hint   string `json:"hint"`
+}
+
+// run starts the module as Ansible does, with its arguments on the standard input.
+func run(tb testing.TB, env []string, checking bool, args map[string]any) result {
+	tb.Helper()
+	given := maps.Clone(args)
+	maps.DeleteFunc(given, func(_ string, value any) bool { return value == nil })
+	given["_ansible_check_mode"], given["_ansible_diff"] = checking, true
+	stdin, err := json.Marshal(map[string]any{"ANSIBLE_MODULE_ARGS": given})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	command := exec.CommandContext(tb.Context(), "/usr/bin/python3", module)
+	command.Stdin = bytes.NewReader(stdin)
+	command.Env = append([]string{"PATH=" + filepath.Dir(installed.binary) + string(os.PathListSeparator) + os.Getenv("PATH"), "LANG=C.UTF-8"}, env...)
+	var stdout, stderr bytes.Buffer
+	command.Stdout, command.Stderr = &stdout, &stderr
+	_ = command.Run() // the result says whether it failed
+	var r result
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
+		tb.Fatalf("%v: %s%s", err, stdout.Bytes(), stderr.Bytes())
+	}
+	if strings.Contains(r.Msg, "\n") || r.Msg == "" {
+		tb.Errorf("the message has several lines, or none: %q", r.Msg)
+	}
+	for _, c := range r.Checks {
+		if r.Failed && c.Status != "fail" {
+			tb.Errorf("a failed task shows the check %s, which is %s", c.ID, c.Status)
+		}
+	}
+	foreign := foreignNames.FindString(r.Msg + r.Hint + strings.Join(r.Warnings, ""))
+	for _, c := range r.Checks {
+		foreign += foreignNames.FindString(c.Hint)
+	}
+	if foreign != "" {
+		tb.Errorf("the module has no %s: %+v", foreign, r)
+	}
+	return r
+}
+
+// foreignNames finds keys and flags of the command line in what the module says.
+var foreignNames = func() *regexp.Regexp {
+	names := []string{`--(?:replace|recover|no-gate|wait)\b`}
+	for _, k := range config.Keys() {
+		if strings.Contains(k.Path, ".") {
+			names = append(names, `\b`+regexp.QuoteMeta(k.Path)+`\b`)
+		}
+	}
+	return regexp.MustCompile(strings.Join(names, "|"))
+}()
+
+// minimal holds the arguments that every task needs. Proxmox is never asked.
+func minimal(more map[string]any) map[string]any {
+	args := map[string]any{
+		"api_host": "pve.example.com", "api_token_id": "u@pve!tk", "api_token_secret": "topsecretvalue",
+		"realm": "authelia", "openid_issuer_url": "https://auth.example.com", "openid_client_id": "proxmox",
+	}
+	maps.Copy(args, more)
+	return args
+}
+
+// Mistakes are told with the module's names and without any value.
+func TestMistakes(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		args map[string]any
+		says string
+	}{
+		"host with port":        {map[string]any{"api_host": "pve.example.com:8006"}, "api_host: must be a host name or an address alone"},
+		"host with scheme":      {map[string]any{"api_host": "https://pve.example.com"}, "api_host: must be a host name or an address alone"},
+		"host with user":        {map[string]any{"api_host": "a@pve.example.com"}, "api_host: "},
+		"port":                  {map[string]any{"api_port": 0}, "api_host: "},
+		"timeout":               {map[string]any{"api_timeout": 0}, "api_timeout: must be a duration"},
+		"whole token":           {map[string]any{"api_token_secret": "u@pve!tk=topsecretvalue"}, "api_token_secret: must be the secret alone"},
+		"short id, no user":     {map[string]any{"api_token_id": "t2"}, "api_user: is required, unless"},
+		"another user":          {map[string]any{"api_user": "v@pve"}, "api_token_id: belongs to another user"},
+		"user without a realm":  {map[string]any{"api_token_id": nil, "api_token_secret": nil, "api_user": "root", "api_password": "topsecretvalue"}, "api_user: must be"},
+		"fingerprint":           {map[string]any{"fingerprints": []string{"AB"}}, "fingerprints: must be a SHA-256 fingerprint"},
+		"CA that is not there":  {map[string]any{"ca_path": "/nowhere/ca.pem"}, "ca_path: "},
+		"realm name":            {map[string]any{"realm": "1"}, "realm: must be 2 to 32 characters"},
+		"realm name, absent":    {map[string]any{"realm": "-1", "state": "absent"}, "realm: must be 2 to 32 characters"},
+		"empty realm":           {map[string]any{"realm": ""}, "realm: must not be empty"},
+		"empty":                 {map[string]any{"openid_prompt": ""}, "openid_prompt: must not be empty"},
+		"empty list":            {map[string]any{"openid_scopes": []string{}}, "openid_scopes: must not be empty"},
+		"empty issuer":          {map[string]any{"openid_issuer_url": ""}, "openid_issuer_url: must not be empty"},
+		"a space in a word":     {map[string]any{"openid_prompt": "a b"}, "openid_prompt: must not contain white space"},
+		"a line feed":           {map[string]any{"comment": "a\nb"}, "comment: must not contain control characters"},
+		"a control character":   {map[string]any{"comment": "a\u0085\u2028\x7fb"}, "comment: must not contain"},
+		"set and unset":         {map[string]any{"comment": "x", "unset": []string{"comment"}}, "unset: "},
+		"unset what is needed":  {map[string]any{"unset": []string{"openid_issuer_url"}}, "unset: must not name issuer-url"},
+		"unset what is none":    {map[string]any{"unset": []string{"promt"}}, "unset: "},
+		"redirect with a slash": {map[string]any{"redirect_urls": []string{"https://pve.example.com/"}}, "redirect_urls: must not end with a slash"},
+		"unknown check":         {map[string]any{"verify_ignore": []string{"issuer.nothing"}}, "verify_ignore: "},
+		"two mistakes":          {map[string]any{"comment": " x", "openid_prompt": " y"}, "openid_prompt: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := run(t, nil, true, minimal(tt.args))
+			if !r.Failed || r.Changed || r.Code != "config" || !strings.Contains(r.Msg, tt.says) || r.Hint == "" {
+				t.Errorf("%+v", r)
+			}
+			if strings.Contains(r.Msg+r.Hint+r.Realm, "topsecretvalue") {
+				t.Errorf("a value is quoted: %s", r.Msg)
+			}
+		})
+	}
+}
+
+// What removes a property is said where an empty value was given.
+func TestEmptyValueHint(t *testing.T) {
+	if r := run(t, nil, true, minimal(map[string]any{"openid_prompt": ""})); !strings.Contains(r.Hint, "add openid_prompt to unset") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The documentation names every argument, and what holds a secret is marked so.
+func TestArguments(t *testing.T) {
+	source, err := os.ReadFile(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := []string{"api_password", "api_otp", "api_token_secret", "openid_client_key"}
+	rows := regexp.MustCompile(`(?m)^        (\w+)=dict\(type='(\w+)'(.*)\),$`).FindAllStringSubmatch(string(source), -1)
+	if len(rows) < 30 {
+		t.Fatalf("%d arguments", len(rows))
+	}
+	for _, row := range rows {
+		if secret := slices.Contains(secrets, row[1]); secret != strings.Contains(row[3], "no_log=True") {
+			t.Errorf("%s: no_log", row[1])
+		}
+		if documented := regexp.MustCompile(`(?m)^  ` + row[1] + `:\n    description:`); !documented.Match(source) {
+			t.Errorf("%s is not documented", row[1])
+		}
+	}
+}
+
+// Every property of a realm has an argument, and each key that the module sets is one of the configuration.
+func TestKeys(t *testing.T) {
+	source, err := os.ReadFile(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^    '?[\w.]+'?[=:] ?'?(?:'?)((?:proxmox|realm|verify|policy)\.\w+)',$`).FindAllStringSubmatch(string(source), -1) {
+		set[row[1]] = true
+	}
+	known := map[string]bool{}
+	for _, k := range config.Keys() {
+		known[k.Path] = true
+		if strings.HasPrefix(k.Path, "realm.") && !strings.HasSuffix(k.Path, "_file") && !strings.HasSuffix(k.Path, "_command") && !set[k.Path] {
+			t.Errorf("no argument sets %s", k.Path)
+		}
+	}
+	for key := range set {
+		if !known[key] {
+			t.Errorf("the configuration has no key %s", key)
+		}
+	}
+}
+
+// world is a lab and the arguments that fit it.
+type world struct {
+	*lab.Lab
+	tb  testing.TB
+	env []string
+}
+
+func newWorld(tb testing.TB) world {
+	tb.Helper()
+	dir := tb.TempDir()
+	l, err := lab.Start(lab.Options{Dir: filepath.Join(dir, "lab")})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = l.Close() })
+	return world{l, tb, []string{"HOME=" + dir, "STATE_DIRECTORY=" + filepath.Join(dir, "state"), "RUNTIME_DIRECTORY=" + dir}}
+}
+
+func (w world) arguments(more map[string]any) map[string]any {
+	u, err := url.Parse(w.PVE.URL())
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	id, value, _ := strings.Cut(w.PVE.Token(pve.TokenRealmAllocate), "=")
+	args := map[string]any{
+		"api_host": u.Hostname(), "api_port": json.Number(u.Port()), "api_token_id": id, "api_token_secret": value, "ca_path": w.CAFile,
+		"realm": lab.RealmName, "comment": "Log in with Authelia", "openid_issuer_url": w.IssuerURL, "openid_client_id": w.ClientID,
+		"openid_client_key": w.ClientKey, "openid_username_claim": "preferred_username", "openid_scopes": []string{"openid profile", "email"},
+		"openid_autocreate": true, "redirect_urls": []string{w.RedirectURL}, "issuer_ca_path": w.IssuerCAFile,
+	}
+	maps.Copy(args, more)
+	return args
+}
+
+func (w world) task(checking bool, more map[string]any) result {
+	w.tb.Helper()
+	return run(w.tb, w.env, checking, w.arguments(more))
+}
+
+// Check mode says of every case what the task then does, and changes nothing.
+func TestCheckModePredicts(t *testing.T) {
+	t.Parallel()
+	wrongKey := map[string]any{"openid_client_key": "not-the-key-of-the-client"}
+	with := func(m map[string]any, more ...any) map[string]any {
+		m = maps.Clone(m)
+		for i := 0; i < len(more); i += 2 {
+			m[more[i].(string)] = more[i+1]
+		}
+		return m
+	}
+	for name, tt := range map[string]struct {
+		seed    string
+		args    map[string]any
+		changed bool
+		code    string // "": the task succeeds
+		action  string
+		later   string // the code of the task alone, where check mode cannot know it
+	}{
+		"create":                       {"empty", nil, true, "", "create", ""},
+		"converged":                    {"converged", nil, false, "", "none", ""},
+		"drifted":                      {"drifted", nil, true, "", "update", ""},
+		"unset":                        {"unmanaged", map[string]any{"unset": []string{"openid_prompt", "acr-values"}}, true, "", "update", ""},
+		"unset what is absent":         {"converged", map[string]any{"unset": []string{"prompt"}}, false, "", "none", ""},
+		"unmanaged stays":              {"unmanaged", nil, false, "", "none", ""},
+		"claim":                        {"claim", nil, false, "username-claim", "refuse", ""},
+		"claim, agreed":                {"claim", map[string]any{"replace": true}, true, "", "replace", ""},
+		"foreign":                      {"foreign", nil, false, "wrong-type", "refuse", ""},
+		"builtin":                      {"empty", map[string]any{"realm": "pam"}, false, "builtin-realm", "refuse", ""},
+		"held":                         {"converged", wrongKey, false, "held", "update", ""},
+		"no gate":                      {"converged", with(wrongKey, "gate", false, "verify", "warn"), true, "", "update", ""},
+		"no gate, verified":            {"converged", with(wrongKey, "gate", false), true, "", "update", "unverified"},
+		"nobody asks":                  {"converged", with(wrongKey, "gate", false, "verify", "false"), true, "", "update", ""},
+		"wrong issuer":                 {"empty", map[string]any{"openid_issuer_url": "https://127.0.0.1:1"}, true, "unverified", "create", ""},
+		"wrong issuer, warned":         {"empty", map[string]any{"openid_issuer_url": "https://127.0.0.1:1", "verify": "warn"}, true, "", "create", ""},
+		"wrong issuer, not verified":   {"empty", map[string]any{"openid_issuer_url": "https://127.0.0.1:1", "verify": "false"}, true, "", "create", ""},
+		"delete":                       {"converged", map[string]any{"state": "absent"}, true, "", "delete", ""},
+		"delete what is absent":        {"empty", map[string]any{"state": "absent"}, false, "", "none", ""},
+		"delete a foreign one":         {"foreign", map[string]any{"state": "absent"}, false, "wrong-type", "refuse", ""},
+		"delete a built-in one":        {"empty", map[string]any{"state": "absent", "realm": "pve"}, false, "builtin-realm", "refuse", ""},
+		"delete with the wrong issuer": {"converged", map[string]any{"state": "absent", "openid_issuer_url": "https://127.0.0.1:1"}, true, "", "delete", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			if err := w.Seed(tt.seed); err != nil {
+				t.Fatal(err)
+			}
+			before, _ := json.Marshal(w.PVE.Realms())
+			foreseen := w.task(true, tt.args)
+			if after, _ := json.Marshal(w.PVE.Realms()); !bytes.Equal(before, after) {
+				t.Errorf("check mode wrote: %s, before %s", after, before)
+			}
+			if foreseen.Changed != tt.changed || foreseen.Code != tt.code || foreseen.Action != tt.action {
+				t.Errorf("foreseen: changed %v, code %q, action %q: %s", foreseen.Changed, foreseen.Code, foreseen.Action, foreseen.Msg)
+			}
+			done := w.task(false, tt.args)
+			if done.Changed != tt.changed || done.Code != tt.code+tt.later || done.Action != tt.action {
+				t.Errorf("done: changed %v, code %q, action %q: %s", done.Changed, done.Code, done.Action, done.Msg)
+			}
+			if after, _ := json.Marshal(w.PVE.Realms()); bytes.Equal(before, after) == done.Changed {
+				t.Errorf("said changed %v: %s, before %s", done.Changed, after, before)
+			}
+			if len(foreseen.Changes) != len(done.Changes) || !maps.Equal(foreseen.Diff.Before, done.Diff.Before) || !maps.Equal(foreseen.Diff.After, done.Diff.After) {
+				t.Errorf("foreseen %+v, done %+v", foreseen.Diff, done.Diff)
+			}
+			if done.Failed {
+				return
+			}
+			again := w.task(false, tt.args)
+			if again.Changed || again.Action != "none" {
+				t.Errorf("again: %+v", again)
+			}
+		})
+	}
+}
+
+// A client key that changes shows in the diff, and its value does not.
+func TestDiff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.Seed("drifted"); err != nil {
+		t.Fatal(err)
+	}
+	r := w.task(true, nil)
+	if r.Diff.Before["comment"] != "changed by hand" || r.Diff.After["comment"] != "Log in with Authelia" || r.Diff.After["autocreate"] != "1" {
+		t.Errorf("%+v", r.Diff)
+	}
+	if before, after := r.Diff.Before["client-key"], r.Diff.After["client-key"]; before == after || !strings.Contains(before, "(sensitive)") || !strings.Contains(after, "(sensitive)") {
+		t.Errorf("%q, %q", before, after)
+	}
+	if _, stored := r.Diff.Before["autocreate"]; stored {
+		t.Error("an absent property has a value")
+	}
+}
+
+// Check mode fails if the credentials may not write.
+func TestCheckModeSeesPrivileges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id, value, _ := strings.Cut(w.PVE.Token(pve.TokenSysAudit), "=")
+	for _, verify := range []string{"true", "false"} {
+		for _, checking := range []bool{true, false} {
+			r := w.task(checking, map[string]any{"api_token_id": id, "api_token_secret": value, "verify": verify})
+			if r.Code != "permission-denied" || r.Changed || r.Hint == "" {
+				t.Errorf("check mode %v: %+v", checking, r)
+			}
+		}
+	}
+}
+
+// Neither files nor variables of the command line count: the arguments say everything.
+func TestTheArgumentsSayEverything(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "proxmox-realm")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.yaml"), []byte("realm: {prompt: login}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(w.env, "XDG_CONFIG_HOME="+filepath.Dir(dir), "PROXMOX_REALM_CONFIG="+w.ConfigFile, "PROXMOX_REALM_REALM_PROMPT=login",
+		"PROXMOX_REALM_NONSENSE=1", "PROXMOX_VE_INSECURE=true")
+	comment := "Log in: \"Authelia\" # ☃ 😀 \\ $HOME"
+	a := w.task(false, map[string]any{"comment": comment})
+	r, _ := w.PVE.Realm(lab.RealmName)
+	if a.Failed || !a.Changed || r.Properties["prompt"] != "" || r.Properties["comment"] != comment {
+		t.Errorf("%+v: %v", a, r)
+	}
+}
+
+func TestTrust(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, tt := range map[string]struct {
+		args map[string]any
+		fine bool
+		warn string
+	}{
+		"CA":                    {nil, true, ""},
+		"system":                {map[string]any{"ca_path": nil}, false, ""},
+		"none":                  {map[string]any{"ca_path": nil, "validate_certs": false}, true, "validate_certs is false"},
+		"CA without validation": {map[string]any{"validate_certs": false, "ca_path": "/nowhere"}, true, "validate_certs is false"},
+		"wrong fingerprint":     {map[string]any{"ca_path": nil, "fingerprints": []string{strings.Repeat("AB", 32)}, "validate_certs": false}, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := w.task(true, tt.args)
+			if r.Failed == tt.fine || !tt.fine && r.Code != "unknown-certificate" {
+				t.Errorf("%+v", r)
+			}
+			if warned := strings.Join(r.Warnings, "; "); (tt.warn == "") != (warned == "") || !strings.Contains(warned, tt.warn) {
+				t.Errorf("warnings: %s", warned)
+			}
+		})
+	}
+}
+
+// A task identifies itself by a token in either form, or by a password and, for a second factor, a one-time code. The lab
+// gives the user with the second factor no privilege.
+func TestIdentify(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	user, id, _ := strings.Cut(w.arguments(nil)["api_token_id"].(string), "!")
+	admin, second := w.PVE.User(pve.UserAdmin), w.PVE.User(pve.UserTOTP)
+	password := func(c pve.Credentials, otp any) map[string]any {
+		return map[string]any{"api_token_id": nil, "api_token_secret": nil, "api_user": c.Username, "api_password": c.Password, "api_otp": otp}
+	}
+	for name, tt := range map[string]struct {
+		more map[string]any
+		code string
+	}{
+		"token in full":           {nil, ""},
+		"token in two parts":      {map[string]any{"api_user": user, "api_token_id": id}, ""},
+		"token twice":             {map[string]any{"api_user": user}, ""},
+		"token of another":        {map[string]any{"api_user": "root@pam"}, "config"},
+		"token without its user":  {map[string]any{"api_token_id": id}, "config"},
+		"password":                {password(admin, nil), ""},
+		"wrong password":          {password(pve.Credentials{Username: admin.Username, Password: "of another"}, nil), "bad-credentials"},
+		"one-time code":           {password(second, w.PVE.TOTP(pve.UserTOTP)), "permission-denied"},
+		"wrong one-time code":     {password(second, "000000"), "bad-credentials"},
+		"one-time code forgotten": {password(second, nil), "bad-credentials"},
+	} {
+		if r := w.task(true, tt.more); r.Code != tt.code || r.Changed != (tt.code == "") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+// A warning of a check is one of the task, unless verify is false.
+func TestVerifyWarn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Issuer.Inject("/jwks.json", issuer.Fault{Status: 500})
+	for verify, want := range map[string]bool{"warn": true, "false": false} {
+		r := w.task(true, map[string]any{"verify": verify})
+		if warned := slices.ContainsFunc(r.Warnings, func(s string) bool { return strings.HasPrefix(s, "issuer.keys: ") }); warned != want || r.Failed {
+			t.Errorf("verify %s: %+v", verify, r)
+		}
+	}
+	if r := w.task(true, map[string]any{"verify_ignore": []string{"issuer.keys"}}); r.Failed {
+		t.Errorf("ignored: %+v", r)
+	}
+	if r := w.task(true, nil); !r.Failed || r.Code != "unverified" || !r.Changed || !strings.Contains(r.Msg, "issuer.keys: ") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// With verify_issuer: false the issuer is left alone, and nothing is held.
+func TestVerifyIssuer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.Seed("drifted"); err != nil {
+		t.Fatal(err)
+	}
+	w.Issuer.Inject("/.well-known/openid-configuration", issuer.Fault{Status: 500})
+	if r := w.task(false, nil); r.Code != "held" {
+		t.Fatalf("%+v", r)
+	}
+	if r := w.task(false, map[string]any{"verify_issuer": false}); !r.Changed || r.Code == "held" || slices.ContainsFunc(r.Checks, func(c finding) bool {
+		return strings.HasPrefix(c.ID, "issuer.") && c.Status == "fail"
+	}) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// A replace that was interrupted stops every task, with a hint of the module's own, until one with recover ends it.
+func TestRecover(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.Seed("claim"); err != nil {
+		t.Fatal(err)
+	}
+	mend := w.PVE.Inject(pve.Rule{Method: "POST", Path: "/access/domains", Status: 500, Reason: "add auth server failed", Body: `{"data":null}`})
+	if r := w.task(false, map[string]any{"replace": true}); !r.Failed || r.Changed || !strings.Contains(r.Hint, "set recover to true") {
+		t.Fatalf("%+v", r)
+	}
+	mend()
+	if r := w.task(false, map[string]any{"openid_username_claim": "sub"}); r.Code != "recovery-file" || !strings.Contains(r.Hint, "set recover to true") {
+		t.Fatalf("%+v", r)
+	}
+	args := map[string]any{"openid_username_claim": "sub", "recover": true}
+	foreseen := w.task(true, args)
+	done := w.task(false, args)
+	if foreseen.Failed || !foreseen.Changed || done.Failed || !done.Changed {
+		t.Errorf("foreseen %+v\ndone %+v", foreseen, done)
+	}
+	if r, there := w.PVE.Realm(lab.RealmName); !there || r.Properties["username-claim"] != "" || r.Properties["comment"] != "Log in with Authelia" {
+		t.Errorf("%v", r)
+	}
+	if r := w.task(false, args); r.Failed || r.Changed || len(r.Warnings) > 0 {
+		t.Errorf("again: %+v", r)
+	}
+}
