@@ -26,17 +26,36 @@ import (
 // atAuthelia changes the client as the administrator of Authelia would:
 //
 //	client none                  there is no client yet
-//	client paste BLOCK KEYFILE   it is what the printed block says; its digest must be of the key in the file
+//	client paste TEXT KEYFILE    it is what the printed block says, or has the printed client_secret line in place of its
+//	                             own; the digest must be of the key in the file
 func atAuthelia(ts *testscript.TestScript, neg bool, args []string) {
 	l := theLab(ts)
 	switch {
 	case !neg && len(args) == 1 && args[0] == "none":
 		l.Issuer.RemoveClient(l.ClientID)
 	case !neg && len(args) == 3 && args[0] == "paste":
-		l.Issuer.SetClient(pasted(ts, ts.ReadFile(args[1]), ts.ReadFile(args[2])))
+		key := ts.ReadFile(args[2])
+		if c, ok := l.Issuer.Client(l.ClientID); ok && secretLine(ts, ts.ReadFile(args[1]), key) {
+			c.Secret = key
+			l.Issuer.SetClient(c)
+			return
+		}
+		l.Issuer.SetClient(pasted(ts, ts.ReadFile(args[1]), key))
 	default:
-		ts.Fatalf("usage: client none | client paste BLOCK KEYFILE")
+		ts.Fatalf("usage: client none | client paste TEXT KEYFILE")
 	}
+}
+
+// secretLine tells whether a text is a client_secret line alone, whose digest must be of the key.
+func secretLine(ts *testscript.TestScript, text, key string) bool {
+	var line map[string]string
+	if yaml.Unmarshal([]byte(text), &line) != nil || len(line) != 1 {
+		return false
+	}
+	if ok, err := authelia.Verify(line["client_secret"], check.NewSecret(key)); err != nil || !ok {
+		ts.Fatalf("the digest is not of the key: %v", err)
+	}
+	return true
 }
 
 // pasted reads a block as strictly as Authelia does: every key is known, and the client authenticates with the key that the

@@ -1,38 +1,88 @@
-// Package authelia is the other half of the set-up: the client of Proxmox in Authelia's configuration. It prints
-// the client block that matches a realm ([Block]), makes keys and their digests ([NewKey], [Digest]), and tells
-// in what an existing configuration differs from what the realm needs ([Check]).
+// Package authelia is Authelia's side of the setup. It prints the client that matches a realm ([Block]), makes client
+// keys and their digests ([NewKey], [Digest]), and compares the client in Authelia's configuration with the printed
+// one ([Compare]).
 //
-// Names, limits and defaults follow Authelia's own internal/configuration/schema and validator packages, as of
-// v4.37.5, v4.38.0 and v4.39.20.
+// Names and defaults follow Authelia's internal/configuration/schema and validator packages (v4.37.5, v4.38.0 and
+// v4.39.20).
 package authelia
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"proxmox-realm/internal/check"
-
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 )
 
-// LoginRedirectURI is the redirect URI of a rehearsed login. Authelia compares redirect URIs byte for byte; of a
-// loopback address with plain http alone it leaves the port free (RFC 8252 section 7.3), so this one registration
-// serves whichever port is free, and path and host are fixed.
+// LoginRedirectURI is the redirect URI of the login command. Authelia compares redirect URIs byte for byte, except
+// the port of a loopback address with http (RFC 8252 section 7.3). So this one registration serves every port.
 const LoginRedirectURI = "http://127.0.0.1:8000/callback"
 
 // Client is what a realm needs of its client in Authelia's configuration.
 type Client struct {
 	Login        realm.Login
-	RedirectURIs []string // what browsers open: scheme, host and port, no slash
-	Assumed      bool     // nobody wrote the redirect URIs down: they are the origins of the API endpoints
+	RedirectURIs []string // what browsers open: scheme, host and port, without a slash at the end
+	Assumed      bool     // some RedirectURIs are only the addresses of API endpoints, because none are configured
 	Version      Version  // of Authelia
 }
 
-// needsClaimsPolicy returns the claims that this client's ID tokens must carry beyond what every ID token does.
-// Proxmox that asks for no userinfo reads them there, and Authelia leaves them out since 4.39 unless a
-// claims policy adds them.
-func (c Client) needsClaimsPolicy() []string {
+// ClientOf returns the one client of all targets, with the redirect URIs and scopes of each. Targets that cannot share a
+// client are a usage error.
+func ClientOf(targets []config.Target, version Version) (Client, error) {
+	shared := Client{Login: targets[0].Realm.Login(), Version: version}
+	for _, t := range targets {
+		login := t.Realm.Login()
+		if key := difference(shared.Login, login); key != "" {
+			return Client{}, check.Errorf(check.Usage, "targets %s and %s differ in %s, so they cannot share a client",
+				targets[0].Name, t.Name, key).Try(check.Run("authelia -t NAME").With("once for each client"))
+		}
+		shared.Login.Scopes = union(shared.Login.Scopes, login.Scopes)
+		for _, url := range t.Verify.RedirectURLs {
+			shared.RedirectURIs = union(shared.RedirectURIs, []string{string(url)})
+		}
+		shared.Assumed = shared.Assumed || !t.Verify.RedirectsDeclared
+	}
+	if shared.Login.ClientID == "" {
+		return Client{}, check.Errorf(check.Config, "is required").At("realm.client_id").Try(check.Set("realm.client_id", "proxmox"))
+	}
+	return shared, nil
+}
+
+// difference returns the first key that keeps two logins from sharing a client, or "".
+func difference(a, b realm.Login) string {
+	switch {
+	case a.IssuerURL != b.IssuerURL:
+		return "realm.issuer_url"
+	case a.ClientID != b.ClientID:
+		return "realm.client_id"
+	case !a.ClientKey.Equal(b.ClientKey):
+		return "realm.client_key"
+	case a.QueryUserinfo != b.QueryUserinfo:
+		return "realm.query_userinfo"
+	case !a.QueryUserinfo && a.UsernameClaim != b.UsernameClaim: // the claims policy lists the claims
+		return "realm.username_claim"
+	case !a.QueryUserinfo && a.GroupsClaim != b.GroupsClaim:
+		return "realm.groups_claim"
+	}
+	return ""
+}
+
+func union(words, more []string) []string {
+	out := slices.Clone(words)
+	for _, w := range more {
+		if !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// policyClaims returns the claims that a claims policy must add to the ID token. If Proxmox does not ask for userinfo,
+// it reads the claims from the ID token, and Authelia 4.39 and later leaves them out by default.
+func (c Client) policyClaims() []string {
 	if c.Login.QueryUserinfo || c.Version.Less(Version{4, 39}) {
 		return nil
 	}
@@ -49,37 +99,33 @@ func (c Client) needsClaimsPolicy() []string {
 type Version struct{ Major, Minor int }
 
 var (
-	// Newest is the newest version whose configuration this package knows.
-	Newest = Version{4, 39}
-	// Oldest is the first version that Authelia's guide for Proxmox was tested with.
-	Oldest = Version{4, 35}
+	newest = Version{4, 39}
+	oldest = Version{4, 36}
 
-	digestsSince  = Version{4, 37} // client secrets may be digests
-	renamedSince  = Version{4, 38} // client_id, client_secret and so on
-	policiesSince = Version{4, 38} // authorization policies by name
+	digestsSince = Version{4, 37} // client secrets may be digests
+	renamedSince = Version{4, 38} // present key names, authorization policies by name
 )
 
-// ParseVersion reads "4.38", "v4.39.20" or "4.38.0-beta3"; "" and "latest" are the newest. An error is a
-// *check.Error.
+// ParseVersion reads "4.38", "v4.39.20" or "4.38.0-beta3"; "" means the newest version. An error is a *check.Error.
 func ParseVersion(text string) (Version, error) {
-	if text == "" || text == "latest" {
+	if text == "" {
 		return Version{}, nil
 	}
-	bad := check.Errorf(check.Usage, "not a version of authelia").Try(check.Advise("give major and minor version, such as %s", Newest))
-	majorText, rest, _ := strings.Cut(strings.TrimPrefix(text, "v"), ".")
-	minorText := rest
-	if end := strings.IndexAny(rest, ".-+"); end >= 0 {
-		minorText = rest[:end]
+	text, _, _ = strings.Cut(strings.TrimPrefix(text, "v"), "-")
+	parts := strings.Split(text, ".")
+	major, err := strconv.Atoi(parts[0])
+	minor := 0
+	if err == nil && len(parts) > 1 {
+		minor, err = strconv.Atoi(parts[1])
 	}
-	major, err1 := strconv.ParseUint(majorText, 10, 8)
-	minor, err2 := strconv.ParseUint(minorText, 10, 16)
-	if err1 != nil || err2 != nil || major == 0 {
-		return Version{}, bad
-	}
-	v := Version{Major: int(major), Minor: int(minor)}
-	if v.Less(Oldest) {
-		return Version{}, check.Errorf(check.Usage, "authelia %s is older than any whose client configuration is known", v).
-			Try(check.Advise("upgrade authelia: %s and later keep digests of client secrets", digestsSince))
+	v := Version{Major: major, Minor: minor}
+	switch {
+	case err != nil || len(parts) < 2 || major < 1 || minor < 0:
+		return Version{}, check.Errorf(check.Usage, "not a version of authelia").
+			Try(check.Advise("give major and minor version, such as %s", newest))
+	case v.Less(oldest):
+		return Version{}, check.Errorf(check.Usage, "authelia %s is not supported", v).
+			Try(check.Advise("upgrade authelia to %s or later", oldest))
 	}
 	return v, nil
 }
@@ -96,12 +142,12 @@ func (v Version) Less(w Version) bool {
 	return v.Major < w.Major || v.Major == w.Major && v.Minor < w.Minor
 }
 
-// KnowsDigests tells whether this version may hold the digest of a client's key in place of the key itself.
+// KnowsDigests tells whether this version accepts the digest of a client key in place of the key itself.
 func (v Version) KnowsDigests() bool { return !v.Less(digestsSince) }
 
 func (v Version) orNewest() Version {
 	if v == (Version{}) {
-		return Newest
+		return newest
 	}
 	return v
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 )
@@ -223,10 +222,6 @@ these credentials cannot see is skipped. verify.ignore names checks that neither
 `)
 	entry := func(e check.Entry) { b.WriteString(wrapped(fmt.Sprintf("  %-23s ", e.ID), e.Holds)) }
 	for _, e := range check.Catalog() {
-		entry(e)
-	}
-	b.WriteString("\nOf Authelia's configuration, by authelia --check:\n\n")
-	for _, e := range authelia.Catalog() {
 		entry(e)
 	}
 	return b.String()

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 )
@@ -211,11 +210,6 @@ func checksPage(date time.Time) []byte {
 	p.section("ISSUER, CLIENT AND REALM")
 	p.prose("Each holds when")
 	for _, e := range check.Catalog() {
-		p.term(`.B `+escape(string(e.ID)), e.Holds)
-	}
-	p.section("AUTHELIA'S CONFIGURATION")
-	p.prose("By \"proxmox-realm authelia --check\". Each holds when")
-	for _, e := range authelia.Catalog() {
 		p.term(`.B `+escape(string(e.ID)), e.Holds)
 	}
 	p.section("SEE ALSO")

@@ -73,8 +73,12 @@ type Target struct {
 	Name    string // "default" where the configuration has no targets; safe as part of a file name
 	Proxmox Proxmox
 	Realm   realm.Spec
-	Verify  Verify
-	Gate    bool // policy.gate
+	// ClientKeyFrom is the key that gives the client key: realm.client_key, realm.client_key_file or
+	// realm.client_key_command; "" if the client key is not managed. ClientKeyFile is its file, if it is one.
+	ClientKeyFrom, ClientKeyFile string
+
+	Verify Verify
+	Gate   bool // policy.gate
 }
 
 // Proxmox is how a cluster is reached.

@@ -329,7 +329,7 @@ func (l *loader) target(overlay layer) {
 		Proxmox: Proxmox{
 			TokenFile: p.TokenFile, Password: p.Password, OTP: p.OTP, CAFile: p.CAFile, Insecure: p.Insecure, Timeout: p.Timeout,
 		},
-		Realm: spec,
+		Realm: spec, ClientKeyFile: keys.Realm.ClientKeyFile,
 		Verify: Verify{
 			RedirectsDeclared: len(v.RedirectURLs) > 0, IssuerCAFile: v.IssuerCAFile,
 			Issuer: v.Issuer, Proxmox: v.Proxmox, Client: v.Client, MaxClockSkew: v.MaxClockSkew,
@@ -347,6 +347,11 @@ func (l *loader) target(overlay layer) {
 	}
 	for _, text := range v.RedirectURLs {
 		t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, Origin(text))
+	}
+	for _, key := range []string{"realm.client_key", "realm.client_key_file", "realm.client_key_command"} {
+		if _, set := settings[key]; set {
+			t.ClientKeyFrom = key
+		}
 	}
 	for _, id := range v.Ignore {
 		t.Verify.Ignore = append(t.Verify.Ignore, check.ID(id))

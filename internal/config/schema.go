@@ -125,7 +125,7 @@ func (k *key) word(text map[string]any) map[string]any {
 		for _, e := range check.Catalog() {
 			ids = append(ids, string(e.ID))
 		}
-		return map[string]any{"anyOf": []any{map[string]any{"enum": ids}, map[string]any{"type": "string", "pattern": `^authelia\.[a-z0-9_.-]+$`}}}
+		return map[string]any{"enum": ids}
 	}
 	return text
 }

@@ -428,9 +428,6 @@ func checkID(text string) (string, error) {
 			return text, nil
 		}
 	}
-	if name, found := strings.CutPrefix(text, "authelia."); found && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_.-") == "" {
-		return text, nil
-	}
 	return "", errors.New("must name a check, see `proxmox-realm help checks`" + suggest(text, ids, "."))
 }
 

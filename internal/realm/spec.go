@@ -26,6 +26,9 @@ func CreationDefaults() Values {
 	}
 }
 
+// Login returns what logins use of a realm that is created as the Spec asks.
+func (s Spec) Login() Login { return s.created().Login(s.Name) }
+
 // created returns the values of a realm that is created as the Spec asks.
 func (s Spec) created() Values {
 	values := CreationDefaults()

@@ -1,4 +1,4 @@
-package cli
+package authelia_test
 
 import (
 	"slices"
@@ -26,7 +26,7 @@ func cluster(name string, set realm.Values, redirects ...config.Origin) config.T
 func TestTargetsShareAClient(t *testing.T) {
 	berlin := cluster("berlin", nil, "https://berlin1:8006", "https://berlin2:8006")
 	munich := cluster("munich", realm.Values{realm.Scopes: realm.Words(realm.Scopes, "openid", "groups")}, "https://munich:8006", "https://berlin2:8006")
-	got, err := sharedClient([]config.Target{berlin, munich}, authelia.Version{})
+	got, err := authelia.ClientOf([]config.Target{berlin, munich}, authelia.Version{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestTargetsShareAClient(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	munich.Verify.RedirectsDeclared = false
-	if got, _ := sharedClient([]config.Target{berlin, munich}, authelia.Version{}); !got.Assumed {
+	if got, _ := authelia.ClientOf([]config.Target{berlin, munich}, authelia.Version{}); !got.Assumed {
 		t.Error("a redirect URI of munich is assumed")
 	}
 }
@@ -60,7 +60,7 @@ func TestTargetsThatShareNoClient(t *testing.T) {
 		{"claims in userinfo", "", nil, realm.Values{realm.UsernameClaim: realm.Text("email"), realm.GroupsClaim: realm.Text("groups")}},
 		{"what no client has to know", "", nil, realm.Values{realm.Comment: realm.Text("another")}},
 	} {
-		_, err := sharedClient([]config.Target{cluster("berlin", tt.a), cluster("bonn", tt.b)}, authelia.Version{})
+		_, err := authelia.ClientOf([]config.Target{cluster("berlin", tt.a), cluster("bonn", tt.b)}, authelia.Version{})
 		if tt.differ == "" {
 			if err != nil {
 				t.Errorf("%s: %v", tt.name, err)
@@ -70,29 +70,5 @@ func TestTargetsThatShareNoClient(t *testing.T) {
 		if check.CodeOf(err) != check.Usage || !strings.Contains(err.Error(), "targets berlin and bonn differ in "+tt.differ+",") || strings.Contains(err.Error(), "planted") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-	}
-}
-
-// What a realm is created with counts where nobody wrote it down, and Proxmox's own default where it was taken away.
-func TestTheLoginOfANewRealm(t *testing.T) {
-	spec := cluster("berlin", nil).Realm
-	if l := creationLogin(spec); !slices.Equal(l.Scopes, []string{"openid", "profile", "email"}) || l.UsernameClaim != "preferred_username" {
-		t.Errorf("%+v", l)
-	}
-	spec.Unset = []realm.Property{realm.Scopes}
-	if l := creationLogin(spec); !slices.Equal(l.Scopes, []string{"openid", "email", "profile"}) {
-		t.Errorf("scopes %v", l.Scopes)
-	}
-}
-
-func TestACheckIsIgnoredWhereEveryTargetIgnoresIt(t *testing.T) {
-	a, b := cluster("berlin", nil), cluster("bonn", nil)
-	a.Verify.Ignore = []check.ID{authelia.CheckNames, authelia.CheckDigest}
-	b.Verify.Ignore = []check.ID{authelia.CheckDigest, authelia.CheckScopes}
-	if got := ignoredByAll([]config.Target{a, b}); !slices.Equal(got, []check.ID{authelia.CheckDigest}) {
-		t.Errorf("%v", got)
-	}
-	if got := ignoredByAll([]config.Target{a}); len(got) != 2 {
-		t.Errorf("%v", got)
 	}
 }
