@@ -15,7 +15,7 @@ const (
 	NotTaken Code = "not-taken" // Proxmox reported success, but the realm does not hold the value
 
 	// Exit code 11: the realm is in place, but…
-	LoginFailed Code = "login-failed" // …a rehearsed login proves that logins do not work
+	LoginFailed Code = "login-failed" // …a rehearsed login failed, or nobody logged in
 
 	// Exit code 12: refused, the plan needs a decision.
 	WrongType       Code = "wrong-type"       // a realm of that name exists and is not OpenID Connect

@@ -13,32 +13,31 @@ func (a *app) loginCommand() *cobra.Command {
 	var o loginOptions
 	cmd := &cobra.Command{
 		Use:   "login",
-		Short: "Rehearse a login, and show whom Proxmox takes the user for",
-		Long: `Rehearse a login through Proxmox, as its web interface makes it, and show whom Proxmox takes the user for: user
-id, groups, privileges by path, and whether Proxmox created the user just now.
+		Short: "Rehearse a login, and show which user Proxmox takes you for",
+		Long: `Rehearse a login through Proxmox, like its web interface, and show which user Proxmox takes you for: user id,
+groups, privileges by path, and whether Proxmox created the user in this login.
 
-The browser comes back to a port of this machine, and the issuer must know that address. At the client of
-Proxmox, register
+The browser comes back to a port of this machine. Register this redirect URL at the client of Proxmox:
 
   ` + login.RedirectURL + `
 
-Authelia then takes any port of 127.0.0.1; path and host must be these. "authelia --with-login" prints a client
-that has it. Other issuers may compare the port as well. The web interface does not need it: remove it when
-all is well.
+"authelia --with-login" prints a client for Authelia that has it. Authelia then accepts any port of 127.0.0.1; other
+issuers may compare the port. The web interface does not need this URL: remove it when all is well.
 
-Without a browser, as over ssh, the address to open is shown. Open it wherever a browser is; where that browser cannot
-reach this machine, it ends at an address that it cannot open: paste that one into the terminal.
+Without a browser, for example over ssh, the address to open is shown. Open it in any browser. If that browser then
+shows an unreachable page, paste its address into the terminal.
 
-The ticket that Proxmox returns is neither shown nor kept. --timeout sets how long to wait for the user, instead
-of 5 minutes; after 10, Proxmox forgets the login.` + exitHelp(exitUnverified, exitUnavailable, exitDenied, exitInterrupted),
+The ticket that Proxmox returns is neither shown nor kept. --timeout sets how long to wait for you to log in: 5
+minutes by default, and at most 10, because Proxmox then forgets the login. If nobody logs in, the login counts as
+failed.` + exitHelp(exitUnverified, exitUnavailable, exitDenied, exitInterrupted),
 		Example: "  proxmox-realm login\n  proxmox-realm login --no-browser --node pve2.example.com\n  proxmox-realm login -o json | jq .privileges",
 		Args:    exactly(0, ""),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.login(cmd, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.listen, "listen", "", "come back to this `HOST:PORT` of loopback, with a path or without (127.0.0.1:8000/callback)")
+	f.StringVar(&o.listen, "listen", "", "let the browser come back to this loopback `HOST:PORT` (default 127.0.0.1:8000/callback)")
 	f.BoolVar(&o.noBrowser, "no-browser", false, "show the address instead of opening a browser")
-	f.StringVar(&o.node, "node", "", "log in through this `NODE`, one of the endpoints; each has its own DNS, authorities and proxy")
+	f.StringVar(&o.node, "node", "", "log in through this `NODE`, one of the endpoints")
 	configFlags(cmd)
 	return cmd
 }
@@ -91,8 +90,8 @@ func (a *app) finishLogin(r login.Result) error {
 		a.warning(w)
 	}
 	if r.Err == nil {
-		if r.Hint != "" {
-			a.say("hint", r.Hint)
+		if hint := r.Remedy.String(); hint != "" {
+			a.say("hint", hint)
 		}
 		return nil
 	}

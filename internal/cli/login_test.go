@@ -124,13 +124,13 @@ func TestLogin(t *testing.T) {
 
 	t.Run("text", func(t *testing.T) {
 		code, stdout, stderr := loginOverSSH(t, l, "accept")
-		if code != exitOK || !strings.Contains(stdout, "takes the user for john@authelia\n") || !strings.Contains(stdout, "  privileges:  none") {
+		if code != exitOK || !strings.Contains(stdout, "takes the user for john@authelia\n") || !strings.Contains(stdout, "  privileges: none") {
 			t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
 		}
 		for _, want := range []string{
 			"proxmox-realm: note: the issuer must know the redirect URL http://127.0.0.1:",
-			"proxmox-realm: hint: as root on a node: `pveum acl modify / --users john@authelia --roles PVEAuditor`",
-			"paste that one here",
+			"proxmox-realm: hint: run on a node: pveum acl modify / --users john@authelia --roles PVEAuditor",
+			"paste its address here",
 		} {
 			if !strings.Contains(stderr, want) {
 				t.Errorf("%q is not in %s", want, stderr)

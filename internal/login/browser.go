@@ -5,11 +5,11 @@ import (
 	"runtime"
 )
 
-// Browser returns what opens an address in the user's browser, or nil where there is none to be expected: over ssh,
-// whose user sits elsewhere, and where no display is. getenv looks an environment variable up.
+// Browser returns a function that opens an address in the user's browser. It returns nil over ssh, because the user is at
+// another machine, and without a display. getenv returns an environment variable.
 //
-// The function blocks until the program that it starts has ended, which may be the browser itself; its input and output
-// are not the terminal's.
+// The function blocks until the program that it starts ends, which may be the browser itself. That program is not
+// connected to the terminal.
 func Browser(getenv func(string) string) func(address string) error {
 	if getenv("SSH_CONNECTION") != "" || getenv("SSH_TTY") != "" {
 		return nil
@@ -22,7 +22,7 @@ func Browser(getenv func(string) string) func(address string) error {
 		command = []string{"rundll32", "url.dll,FileProtocolHandler"}
 	default:
 		if getenv("DISPLAY") == "" && getenv("WAYLAND_DISPLAY") == "" {
-			return nil // xdg-open would begin a browser in the terminal
+			return nil // xdg-open would start a browser in the terminal
 		}
 		command = []string{"xdg-open"}
 	}

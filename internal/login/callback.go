@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -17,9 +16,9 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// RedirectURL is where the browser comes back to unless [Options].Listen says otherwise, and so what to register at the
-// issuer. An address and not a name: a name could be answered by somebody else (RFC 8252 section 8.3). Authelia takes
-// any port where this one is registered; other issuers compare ports, which is why it is a fixed one.
+// RedirectURL is where the browser comes back to, unless [Options].Listen says otherwise. Register it at the issuer. It
+// holds an address, because a name could lead to another machine (RFC 8252 section 8.3). Authelia then accepts any port;
+// the port is fixed for issuers that compare it.
 const RedirectURL = "http://" + loopback + ":" + defaultPort + defaultPath
 
 const (
@@ -28,37 +27,37 @@ const (
 	defaultPath = "/callback"
 )
 
-// callback is where a browser comes back to. It takes one answer to one login, and refuses all else
-// without ending the wait: whatever page the user has open can send requests to a loopback port.
+// callback is the server that a browser comes back to. It takes one answer to one login. It refuses everything else
+// without ending the wait, because any page that the user has open can send requests to a loopback port.
 type callback struct {
 	redirect *url.URL
-	moved    bool // the usual port was taken
+	moved    bool // to another port, because the usual one is in use
 	listener net.Listener
 	server   *http.Server
 	serving  sync.WaitGroup
 
 	arrivals chan *arrival // one at most
-	refusals chan error    // why the first refused answer was, for the user to know
+	refusals chan error    // why the first refused answer was refused
 	refused  sync.Once
-	broken   chan error // the server ended by itself
+	broken   chan error // why the server ended by itself
 	closing  chan struct{}
 
 	mu    sync.Mutex
-	state string // that the issuer must return; "" before the login began
+	state string // the issuer must return it; "" before the login began
 	taken bool
 }
 
-// arrival is what the issuer sent the browser back with: a code, or a refusal.
+// arrival is what the browser brought from the issuer: a code or a refusal.
 type arrival struct {
 	code    check.Secret
 	refusal *refusal
-	done    chan page // what to show in the browser; takes one without waiting
+	done    chan page // what the browser shows; holds one page
 }
 
-// refusal is an error of the authorization endpoint (RFC 6749 section 4.1.2.1), as it came.
+// refusal is an error of the authorization endpoint (RFC 6749 section 4.1.2.1), not yet cleaned.
 type refusal struct{ code, description string }
 
-// listen takes the port. Until [callback.serve], browsers wait.
+// listen opens the port. Browsers wait until [callback.serve].
 func listen(ctx context.Context, where string) (*callback, error) {
 	redirect, err := parseListen(where)
 	if err != nil {
@@ -75,20 +74,20 @@ func listen(ctx context.Context, where string) (*callback, error) {
 		c.listener, err = config.Listen(ctx, "tcp", loopback+":0")
 	}
 	if err != nil {
-		return nil, check.Errorf(check.Usage, "%s cannot be listened on: %v", redirect.Host, err).
-			Try(check.Advise("choose another port with --listen, and register its redirect URL at the issuer")).Because(err)
+		return nil, check.Errorf(check.Usage, "listen on %s: %v", redirect.Host, err).
+			Try(check.Run("login --listen HOST:PORT").With("register the redirect URL of that port at the issuer")).Because(err)
 	}
-	c.redirect.Host = strings.TrimSuffix(c.listener.Addr().String(), ":80") // which browsers leave out
+	c.redirect.Host = strings.TrimSuffix(c.listener.Addr().String(), ":80") // browsers leave this port out
 	return c, nil
 }
 
-// parseListen reads host:port, with a path or without, as a redirect URL.
+// parseListen reads host:port, with or without a path, as a redirect URL.
 func parseListen(where string) (*url.URL, error) {
 	if where == "" {
 		where = RedirectURL
 	}
-	wrong := check.Errorf(check.Usage, "--listen takes a port of a loopback address").
-		Try(check.Advise("such as %s:%s, or with a path %s:%s%s; names such as localhost can lead elsewhere", loopback, defaultPort, loopback, defaultPort, defaultPath))
+	wrong := check.Errorf(check.Usage, "cannot listen there: a loopback address and a port are needed, and not a name such as localhost").
+		Try(check.Run("login --listen %s:%s", loopback, defaultPort))
 	u, err := url.Parse("http://" + strings.TrimPrefix(where, "http://"))
 	if err != nil || u.User != nil || u.RawPath != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return nil, wrong
@@ -101,12 +100,12 @@ func parseListen(where string) (*url.URL, error) {
 		u.Path = defaultPath
 	}
 	if strings.ContainsFunc(u.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"'<>\^{|}%`+"`", r) }) {
-		return nil, wrong // whether it came back could not be told byte for byte
+		return nil, wrong // its spelling could not be compared byte for byte
 	}
 	return u, nil
 }
 
-// serve begins to answer: the issuer must return this state.
+// serve begins to answer. The issuer must return this state.
 func (c *callback) serve(state string, log *slog.Logger) {
 	c.mu.Lock()
 	c.state = state
@@ -116,7 +115,7 @@ func (c *callback) serve(state string, log *slog.Logger) {
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          serverLog(log),
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	c.server.SetKeepAlivesEnabled(false)
 	c.serving.Go(func() {
@@ -126,7 +125,7 @@ func (c *callback) serve(state string, log *slog.Logger) {
 	})
 }
 
-// close lets an answer that is under way reach the browser, and frees the port. It does so although ctx has ended.
+// close waits until the last answer has reached the browser, even if ctx has ended, and frees the port.
 func (c *callback) close(ctx context.Context) {
 	close(c.closing)
 	if c.server == nil {
@@ -145,7 +144,7 @@ func (c *callback) close(ctx context.Context) {
 func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Host != c.redirect.Host: // another site's name that leads here (DNS rebinding)
-		refusedPage("this address answers under its own name alone").write(w, http.StatusMisdirectedRequest)
+		refusedPage("the browser used another host name for this address").write(w, http.StatusMisdirectedRequest)
 		return
 	case r.URL.EscapedPath() != c.redirect.Path:
 		refusedPage("there is nothing at this address").write(w, http.StatusNotFound)
@@ -170,26 +169,26 @@ func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case p := <-came.done:
 			p.write(w, http.StatusOK)
 		default:
-			failurePage("the rehearsal ended before Proxmox had answered").write(w, http.StatusOK)
+			failurePage("the rehearsal ended before Proxmox answered").write(w, http.StatusOK)
 		}
 	}
 }
 
-// What is wrong with an answer that is refused.
+// Why an answer is refused.
 var (
 	errOther  = errors.New("this address belongs to another or an earlier login")
-	errTwice  = errors.New("the answer to this login was taken already")
-	errSpoilt = errors.New("the issuer sends either a code or an error, and this address does not hold just one of them")
+	errTwice  = errors.New("this login already has its answer")
+	errSpoilt = errors.New("this address must hold either one code or one error of the issuer")
 )
 
-// take looks at the parameters of an authorization response (RFC 6749 sections 4.1.2 and 4.1.2.1), of which the first with
-// the right state counts, and no other.
+// take reads an authorization response (RFC 6749 sections 4.1.2 and 4.1.2.1). Only the first one with the right state
+// counts.
 func (c *callback) take(query string) (*arrival, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, errOther
 	}
-	one := func(name string) string { // a parameter that comes twice is none
+	one := func(name string) string { // a repeated parameter does not count
 		if list := values[name]; len(list) == 1 {
 			return list[0]
 		}
@@ -215,9 +214,4 @@ func (c *callback) take(query string) (*arrival, error) {
 		came.code = check.NewSecret(code)
 	}
 	return came, nil
-}
-
-// serverLog keeps what net/http has to say, such as about broken requests, at debug level.
-func serverLog(l *slog.Logger) *log.Logger {
-	return slog.NewLogLogger(l.Handler(), slog.LevelDebug)
 }

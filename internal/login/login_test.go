@@ -257,8 +257,8 @@ func TestRehearsal(t *testing.T) {
 	if r.User != "john@authelia" || r.Created == nil || !*r.Created || r.Groups == nil || len(r.Groups) != 0 {
 		t.Errorf("user %q, created %v, groups %q", r.User, r.Created, r.Groups)
 	}
-	if r.Privileges == nil || len(r.Privileges) != 0 || !strings.Contains(r.Hint, "`pveum acl modify / --users john@authelia --roles PVEAuditor`") {
-		t.Errorf("privileges %v, hint %q", r.Privileges, r.Hint)
+	if r.Privileges == nil || len(r.Privileges) != 0 || !strings.Contains(r.Remedy.String(), "pveum acl modify / --users john@authelia --roles PVEAuditor") {
+		t.Errorf("privileges %v, hint %q", r.Privileges, r.Remedy)
 	}
 	if r.Outcome() != reconcile.Changed || len(r.Warnings) != 0 || len(r.Checks) != 0 {
 		t.Errorf("%s, warnings %q, checks %v", r.Outcome(), r.Warnings, r.Checks)
@@ -285,8 +285,8 @@ func TestRehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = s.rehearse(s.browser().visit, s.asRoot)
-	if r.Err != nil || *r.Created || !slices.Equal(r.Groups, []string{"admins-authelia"}) || r.Hint != "" {
-		t.Errorf("error %v, created %v, groups %q, hint %q", r.Err, *r.Created, r.Groups, r.Hint)
+	if r.Err != nil || *r.Created || !slices.Equal(r.Groups, []string{"admins-authelia"}) || r.Remedy != nil {
+		t.Errorf("error %v, created %v, groups %q, hint %q", r.Err, *r.Created, r.Groups, r.Remedy)
 	}
 	if !slices.Contains(r.Privileges["/"], "Sys.Audit") || !slices.Contains(r.Privileges["/vms"], "VM.Audit") || !slices.IsSorted(r.Privileges["/"]) {
 		t.Errorf("privileges %v", r.Privileges)
@@ -311,7 +311,7 @@ func TestRehearsalWithTheLeastPrivilege(t *testing.T) {
 	if r.Err != nil || r.Created == nil || *r.Created {
 		t.Errorf("error %v, created %v: without autocreate, Proxmox creates nobody", r.Err, r.Created)
 	}
-	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "not as the configuration says") {
+	if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "differs from the configuration") {
 		t.Errorf("warnings %q", r.Warnings)
 	}
 }
@@ -321,14 +321,14 @@ func TestGroupsThatProxmoxDoesNotKnow(t *testing.T) {
 	s.property("groups-claim", "groups")
 	s.property("scopes", "openid profile email groups")
 	r := s.rehearse(s.browser().visit, s.asRoot)
-	if r.Err != nil || len(r.Groups) != 0 || !strings.Contains(r.Hint, "realm.groups_autocreate") {
-		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Hint)
+	if r.Err != nil || len(r.Groups) != 0 || !strings.Contains(r.Remedy.String(), "realm.groups_autocreate") {
+		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Remedy)
 	}
 	s.property("groups-autocreate", "1")
 	r = s.rehearse(s.browser().visit, s.asRoot)
 	if r.Err != nil || !slices.Equal(r.Groups, []string{"admins-authelia", "dev-authelia"}) ||
-		!strings.Contains(r.Hint, "`pveum acl modify / --groups admins-authelia --roles PVEAuditor`") {
-		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Hint)
+		!strings.Contains(r.Remedy.String(), "pveum acl modify / --groups admins-authelia --roles PVEAuditor") {
+		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Remedy)
 	}
 }
 
@@ -418,7 +418,7 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			"the key was rotated", func(s *stage, _ *browser) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
-			check.LoginFailed, "refuses the login: authentication failure", "client.credentials", check.ClientCredentials, "authentication failure",
+			check.LoginFailed, "refuses the login: authentication failure; client.credentials: ", "", check.ClientCredentials, "authentication failure",
 		},
 		{
 			"autocreate is off and the user does not exist", func(s *stage, _ *browser) { s.property("autocreate", "0") },
@@ -429,12 +429,16 @@ func TestFailures(t *testing.T) {
 			check.LoginFailed, "refuses the login: authentication failure", "journalctl -u pvedaemon", "", "authentication failure",
 		},
 		{
+			"the claim is missing, and signed userinfo would look the same", func(s *stage, _ *browser) { s.property("username-claim", "nickname") },
+			check.LoginFailed, "refuses the login: authentication failure", "userinfo_signed_response_alg", "", "authentication failure",
+		},
+		{
 			"the issuer calls itself something else", func(s *stage, _ *browser) { s.Issuer.SetIssuer(s.IssuerURL + "/") },
 			check.LoginFailed, "the issuer calls itself", "realm.issuer_url", "", "",
 		},
 		{
 			"the issuer publishes no keys", func(s *stage, _ *browser) { s.Issuer.SetKeys() },
-			check.LoginFailed, "refuses the login: authentication failure", "issuer.keys", check.IssuerKeys, "authentication failure",
+			check.LoginFailed, "refuses the login: authentication failure; issuer.keys: ", "", check.IssuerKeys, "authentication failure",
 		},
 		{
 			"the issuer is away", func(s *stage, _ *browser) { _ = s.Issuer.Close() },
@@ -450,7 +454,7 @@ func TestFailures(t *testing.T) {
 			"the node sends browsers elsewhere", func(s *stage, _ *browser) {
 				s.PVE.Inject(labpve.Rule{Path: "/access/openid/auth-url", Status: 200, Body: `{"data":"https://evil.example.test/authorize?state=0123456789"}`})
 			},
-			check.LoginFailed, "it leads to https://evil.example.test/authorize", "verify --all-endpoints", "", "",
+			check.LoginFailed, "it leads to https://evil.example.test/authorize instead", "verify --all-endpoints", "", "",
 		},
 		{
 			"the realm is not there", func(s *stage, _ *browser) {
@@ -570,7 +574,7 @@ func TestStrangersDoNotEndTheWait(t *testing.T) {
 	if r.Err != nil || r.User != "john@authelia" {
 		t.Errorf("error %v, user %q", r.Err, r.User)
 	}
-	if n := strings.Count(s.said.String(), "was refused, and the wait goes on"); n != 1 {
+	if n := strings.Count(s.said.String(), "was refused, still waiting"); n != 1 {
 		t.Errorf("refusals were told %d times: %s", n, s.said.String())
 	}
 }
@@ -590,7 +594,7 @@ func TestAnAnswerCountsOnce(t *testing.T) {
 		second.Go(func() {
 			<-arrived
 			a, err := again.get(back)
-			if err != nil || a.status != http.StatusBadRequest || !strings.Contains(a.body, "taken already") {
+			if err != nil || a.status != http.StatusBadRequest || !strings.Contains(a.body, "already has its answer") {
 				t.Errorf("%v %d %s", err, a.status, a.body)
 			}
 			close(proceed)
@@ -616,10 +620,10 @@ func TestAnAnswerCountsOnce(t *testing.T) {
 func TestNobodyLogsIn(t *testing.T) {
 	s := set(t, lab.Options{})
 	r := s.rehearse(func(string) error { return nil }, func(o *login.Options) { o.Wait = 1 })
-	if f := check.Describe(r.Err); f.Code != check.Internal || !strings.Contains(f.Message, "nobody logged in within") {
+	if f := check.Describe(r.Err); f.Code != check.LoginFailed || !strings.Contains(f.Message, "nobody logged in within") {
 		t.Errorf("%v", r.Err)
 	}
-	if r.Outcome() != reconcile.Failed {
+	if r.Outcome() != reconcile.Unverified {
 		t.Error(r.Outcome())
 	}
 }
@@ -723,7 +727,7 @@ func TestIssuerThatGivesNoVerdict(t *testing.T) {
 	s := set(t, lab.Options{})
 	s.Issuer.Inject("/api/oidc/authorization", labissuer.Fault{Status: http.StatusTooManyRequests, Times: 1})
 	r := s.rehearse(s.browser().visit)
-	if r.Err != nil || !strings.Contains(s.said.String(), "cannot be told beforehand") {
+	if r.Err != nil || !strings.Contains(s.said.String(), "not checked whether the issuer knows the redirect URL") {
 		t.Errorf("error %v: %s", r.Err, s.said.String())
 	}
 }

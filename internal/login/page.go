@@ -4,80 +4,56 @@ import (
 	"crypto/sha256"
 	_ "embed" // the page
 	"encoding/base64"
-	"fmt"
-	"html"
-	"io"
+	"html/template"
 	"net/http"
-	"strconv"
-	"strings"
-	"sync"
-	"unicode"
-	"unicode/utf8"
 )
 
-// page is what the browser shows when it comes back: success or failure in plain words, without anything secret, in one
-// document that loads nothing.
+// page is what the browser shows when it comes back. It holds no secret and loads nothing.
 type page struct {
-	kind    string // the class that colours it
-	mark    string // the path of the sign: a tick, a cross, a stroke and a dot
-	title   string
-	message string
-	next    string // what to do now
+	Kind    string // success, failure or refused: the class that colours it
+	Title   string
+	Message string // like an error: lower case, without a full stop
+	Next    string // what to do now
 }
 
 func successPage(user string) page {
 	return page{
-		kind: "success", mark: "M7.5 12.5l3 3 6-7", title: "The login works",
-		message: "Proxmox takes you for " + user,
-		next:    "You can close this window. The terminal shows what this user may do.",
+		"success", "The login works", "Proxmox takes you for " + user,
+		"You can close this window. The terminal shows what this user may do.",
 	}
 }
 
-// failurePage and refusedPage take a message in the style of errors: lower case, without a full stop.
 func failurePage(message string) page {
-	return page{
-		kind: "failure", mark: "M8.5 8.5l7 7M15.5 8.5l-7 7", title: "The login did not work",
-		message: sentence(message),
-		next:    "You can close this window. The terminal says what to do.",
-	}
+	return page{"failure", "The login did not work", message, "You can close this window. The terminal says what to do."}
 }
 
 func refusedPage(message string) page {
-	return page{
-		kind: "refused", mark: "M12 7v6M12 16.5v.01", title: "Nothing was done",
-		message: sentence(message),
-		next:    "Go on where the login was begun, or begin again in the terminal.",
+	return page{"refused", "Nothing was done", message, "Go back to the window where you began the login, or begin again in the terminal."}
+}
+
+var (
+	//go:embed page.html
+	document string
+	//go:embed page.css
+	style string
+
+	layout = template.Must(template.New("page").Parse(document))
+	marks  = map[string]string{ // SVG paths: a tick, a cross, an exclamation mark
+		"success": "M7.5 12.5l3 3 6-7", "failure": "M8.5 8.5l7 7M15.5 8.5l-7 7", "refused": "M12 7v6M12 16.5v.01",
 	}
-}
+)
 
-// sentence makes a message one for a page.
-func sentence(message string) string {
-	first, size := utf8.DecodeRuneInString(message)
-	return string(unicode.ToUpper(first)) + strings.TrimRight(message[size:], ".") + "."
-}
-
-//go:embed page.html
-var document string
-
-// policy lets the page be as it was written, and nothing else be in it (Content Security Policy Level 3, section 4.2.3).
-var policy = sync.OnceValue(func() string {
-	_, rest, _ := strings.Cut(document, "<style>")
-	style, _, _ := strings.Cut(rest, "</style>")
+// policy allows the page its own style and nothing else (Content Security Policy Level 3, section 4.2.3).
+func policy() string {
 	sum := sha256.Sum256([]byte(style))
-	return fmt.Sprintf("default-src 'none'; style-src 'sha256-%s'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-		base64.StdEncoding.EncodeToString(sum[:]))
-})
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+}
 
-// write answers with the page. The address that it has in the browser holds a code, spent or not: nothing keeps or
-// passes it on.
+// write answers with the page. The browser's address holds a code, so that nothing may keep it or pass it on.
 func (p page) write(w http.ResponseWriter, status int) {
-	text := strings.NewReplacer(
-		"{kind}", p.kind, "{mark}", p.mark,
-		"{title}", html.EscapeString(p.title), "{message}", html.EscapeString(p.message), "{next}", html.EscapeString(p.next),
-	).Replace(document)
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Length", strconv.Itoa(len(text)))
 	h.Set("Content-Security-Policy", policy())
 	h.Set("Cache-Control", "no-store")
 	h.Set("Referrer-Policy", "no-referrer")
@@ -86,5 +62,9 @@ func (p page) write(w http.ResponseWriter, status int) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	w.WriteHeader(status)
-	_, _ = io.WriteString(w, text)
+	_ = layout.Execute(w, struct {
+		page
+		Style template.CSS
+		Mark  string
+	}{p, template.CSS(style), marks[p.Kind]}) //nolint:gosec // the style is part of the program
 }

@@ -9,21 +9,20 @@ import (
 	"unicode"
 )
 
-// paste takes an address that somebody copied from a browser. A line without anything in it is neither an arrival
-// nor an error.
+// paste takes an address that the user copied from a browser. An empty line is neither an arrival nor an error.
 func (c *callback) paste(line string) (*arrival, error) {
 	if strings.TrimSpace(line) == "" {
 		return nil, nil
 	}
 	query, found := c.query(line)
 	if !found {
-		return nil, errors.New("that is not the address that the browser was sent to: it begins with " + c.redirect.String() + "?")
+		return nil, errors.New("that is not the address that the browser was sent to, which begins with " + c.redirect.String() + "?")
 	}
 	return c.take(query)
 }
 
-// query finds the redirect URL's parameters in a line: browsers show addresses without http://, and terminals, chats
-// and mails put things around them.
+// query finds the redirect URL's parameters in a line. Browsers show addresses without http://, and terminals, chats
+// and mails add characters around them.
 func (c *callback) query(line string) (query string, found bool) {
 	_, rest, found := strings.Cut(line, c.redirect.Host+c.redirect.EscapedPath()+"?")
 	if !found {
@@ -36,16 +35,16 @@ func (c *callback) query(line string) (query string, found bool) {
 	return strings.TrimRight(rest, ")],;"), true
 }
 
-// delimits tells what cannot stand in an address (RFC 3986 appendix C).
+// delimits tells whether a character ends an address (RFC 3986 appendix C).
 func delimits(r rune) bool {
 	return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune("\"'<>`\\", r)
 }
 
-// maxLine is the length of a pasted line beyond which reading ends.
+// maxLine is the greatest length of a pasted line, in bytes.
 const maxLine = 64 << 10
 
-// lines reads lines until it is stopped or the input ends. A read that cannot be interrupted, as of a terminal, is left
-// behind for the end of the program.
+// lines reads lines until it is stopped or the input ends. The read of a terminal cannot be interrupted and goes on until
+// the program ends.
 func lines(in io.Reader) (<-chan string, func()) {
 	out := make(chan string)
 	if in == nil {

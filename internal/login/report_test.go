@@ -32,7 +32,7 @@ func TestReport(t *testing.T) {
 	}
 	nothing := logged
 	nothing.Created, nothing.Groups, nothing.Privileges = &yes, []string{}, map[string][]string{}
-	nothing.Hint = "as root on a node: `pveum acl modify / --users john@authelia --roles PVEAuditor`"
+	nothing.Remedy = check.Remedy{check.OnNode("pveum acl modify / --users john@authelia --roles PVEAuditor")}
 	hidden := logged
 	hidden.User, hidden.Warnings = "jürgen@authelia", []string{"the privileges cannot be read"}
 	failed := base
@@ -41,7 +41,7 @@ func TestReport(t *testing.T) {
 
 	for name, r := range map[string]login.Result{"rights": rights, "nothing": nothing, "hidden": hidden, "failed": failed} {
 		var text, json bytes.Buffer
-		if err := login.Text(&text, r, report.Style{ASCII: name == "hidden"}); err != nil {
+		if err := login.Text(&text, r, report.Style{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := login.JSON(&json, r); err != nil {

@@ -1,0 +1,190 @@
+package login
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/pve"
+)
+
+// announce names the redirect URL that the issuer must know.
+func (r *rehearsal) announce(back *callback) {
+	if back.moved {
+		r.Note(fmt.Sprintf("port %s is in use, so another one is used; an issuer that compares ports refuses it", defaultPort))
+	}
+	r.Note(fmt.Sprintf("the issuer must know the redirect URL %s for the client %s", r.redirectURL, r.cleaner.Clean(r.held.ClientID)))
+}
+
+// destination is where the browser is sent.
+type destination struct {
+	endpoint string // the node that began the login: no other node remembers it
+	address  string
+	state    string
+	trusted  bool // the address is on the authorization endpoint that the issuer names to this machine
+}
+
+// begin lets Proxmox begin a login, and examines the address before a browser goes there.
+func (r *rehearsal) begin(ctx context.Context) (destination, error) {
+	made, err := r.node.AuthURL(ctx, r.held.Realm, r.redirectURL)
+	var failure *pve.Error
+	if errors.As(err, &failure) && breaksLogins(failure.Kind) {
+		return destination{}, check.Errorf(check.LoginFailed, "%s", check.Describe(err).Message).Because(err)
+	}
+	if err != nil {
+		return destination{}, err
+	}
+	r.cleaner.Hold(check.NewSecret(made.State))
+	expected := ""
+	if r.inspection != nil {
+		expected, _ = r.inspection.AuthorizationEndpoint()
+	}
+	if wrong := examine(made.Raw, expected, r.held, r.redirectURL); len(wrong) > 0 {
+		return destination{}, check.Errorf(check.LoginFailed, "%s makes a wrong authorization URL, and no browser is sent there: %s",
+			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
+			Try(check.Run("verify --all-endpoints").With("this node may see another issuer than this machine"))
+	}
+	return destination{endpoint: made.Endpoint, address: made.Raw, state: made.State, trusted: expected != ""}, nil
+}
+
+// breaksLogins tells whether every user would meet this failure.
+func breaksLogins(kind pve.Kind) bool {
+	return slices.Contains([]pve.Kind{
+		pve.IssuerUnreachable, pve.IssuerMismatch, pve.IssuerDocument, pve.IssuerURL, pve.IssuerHung, pve.TooManyPending,
+	}, kind)
+}
+
+// await sends the browser off and waits until it comes back, or until the user pastes the address.
+func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (*arrival, error) {
+	wait := min(cmp.Or(r.Wait, DefaultWait), maxWait)
+	waiting, stop := context.WithTimeout(ctx, wait)
+	defer stop()
+	back.serve(to.state, r.Log)
+	pasted, stopPasting := lines(r.Paste)
+	defer stopPasting()
+
+	failed := make(chan error, 1)
+	if r.Open != nil && to.trusted {
+		r.Note("opening the browser: log in as the user to be tested")
+		go func() { failed <- r.Open(to.address) }()
+	} else {
+		r.show(to)
+	}
+	for {
+		select {
+		case came := <-back.arrivals:
+			return came, nil
+		case line := <-pasted:
+			switch came, err := back.paste(line); {
+			case err != nil:
+				r.Note(err.Error())
+			case came != nil:
+				return came, nil
+			}
+		case err := <-failed:
+			if err != nil {
+				r.Log.Debug("opening the browser", "error", err)
+				r.show(to)
+			}
+		case why := <-back.refusals:
+			r.Note("an answer from a browser was refused, still waiting: " + why.Error())
+		case err := <-back.broken:
+			return nil, check.Errorf(check.Internal, "listen on %s: %v", back.redirect.Host, err).Because(err)
+		case <-waiting.Done():
+			if code := check.CodeOf(context.Cause(ctx)); code == check.Interrupted || code == check.Terminated {
+				return nil, context.Cause(ctx)
+			}
+			return nil, check.Errorf(check.LoginFailed, "nobody logged in within %s", wait).
+				Try(check.Run("login --timeout 10m").With("waits longer"), check.Advise("if the browser shows an error, correct that"))
+		}
+	}
+}
+
+// show lets the user open the address.
+func (r *rehearsal) show(to destination) {
+	if !to.trusted {
+		r.Note("verify.issuer is false, so this address was not compared with the issuer's: check its host before you open it")
+	}
+	r.Note("open this address in a browser, and log in as the user to be tested:")
+	r.Show(to.address)
+	if r.Paste != nil {
+		r.Note("if the browser shows an unreachable page, paste its address here: it begins with " + r.redirectURL + "?")
+	}
+}
+
+// complete gives Proxmox what the browser brought. If Proxmox refuses it, complete returns the checks that may tell why.
+func (r *rehearsal) complete(ctx context.Context, to destination, came *arrival) (pve.Session, []check.Check, error) {
+	if came.refusal != nil {
+		return pve.Session{}, nil, r.refusedByIssuer(*came.refusal)
+	}
+	r.cleaner.Hold(came.code)
+	session, err := r.Client.On(to.endpoint).Login(ctx, to.state, came.code.Reveal(), r.redirectURL)
+	var failure *pve.Error
+	if errors.As(err, &failure) && failure.Kind == pve.LoginRefused {
+		checks := r.suspects(ctx)
+		return pve.Session{}, checks, r.refusedByProxmox(failure, check.Failures(checks))
+	}
+	return session, nil, err
+}
+
+// unprompted is what to do about an issuer that may not show a page, but has to.
+var unprompted = check.Remedy{check.Unset("realm.prompt").With("with prompt none, only users with a session at the issuer can log in")}
+
+// refusals says what to do about the errors with which an issuer may end a login (RFC 6749 section 4.1.2.1, OpenID Connect
+// Core 1.0 section 3.1.2.6).
+var refusals = map[string]check.Remedy{
+	"access_denied": {
+		check.Advise("check the issuer's policy for this client (Authelia: authorization_policy)"),
+		check.SeeLog("the issuer's log"),
+	},
+	"invalid_scope":              {check.Advise("allow the client the realm's scopes at the issuer (Authelia: scopes)")},
+	"unauthorized_client":        {check.Advise("allow the client the authorization code flow at the issuer (Authelia: grant_types, response_types)")},
+	"login_required":             unprompted,
+	"interaction_required":       unprompted,
+	"consent_required":           unprompted,
+	"account_selection_required": unprompted,
+	"temporarily_unavailable":    {check.Advise("try again later"), check.SeeLog("the issuer's log")},
+}
+
+func (r *rehearsal) refusedByIssuer(refusal refusal) error {
+	text := r.cleaner.Clean(refusal.code)
+	if refusal.description != "" {
+		text += ": " + r.cleaner.Clean(refusal.description)
+	}
+	remedy, known := refusals[refusal.code]
+	if !known {
+		remedy = check.Remedy{check.SeeLog("the issuer's log")}
+	}
+	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).Try(remedy...)
+}
+
+// suspects makes the checks that may tell why Proxmox refuses a login: Proxmox itself writes the reason to its syslog only.
+func (r *rehearsal) suspects(ctx context.Context) []check.Check {
+	checks := []check.Check{r.node.CheckUsers(ctx, r.held)}
+	if r.inspection != nil {
+		checks = append(checks, r.inspection.Checks(r.view(ctx))...)
+		checks = append(checks, r.inspection.Client(ctx, r.question(false)).Checks...)
+		check.Sort(checks)
+	}
+	return findings(checks)
+}
+
+func (r *rehearsal) refusedByProxmox(failure *pve.Error, failed []check.Check) error {
+	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint, failure.Reason).Because(failure)
+	if len(failed) > 0 {
+		said.Message += fmt.Sprintf("; %s: %s", failed[0].ID, failed[0].Summary)
+		return said.Try(failed[0].Remedy...)
+	}
+	remedy := check.Remedy{check.OnNode("journalctl -u pvedaemon --since -5min").With("only this node's syslog has the reason")}
+	if r.held.QueryUserinfo {
+		remedy = append(remedy, check.Run("authelia --check FILE").With("Proxmox cannot read signed userinfo: userinfo_signed_response_alg must be none"))
+	}
+	if !r.held.Autocreate {
+		remedy = append(remedy, check.OnNode("pveum user add NAME@%s", r.held.Realm).With("autocreate is off, so the user must exist and be enabled"))
+	}
+	return said.Try(remedy...)
+}

@@ -1,0 +1,94 @@
+package login
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/pve"
+)
+
+// Identity is the user that Proxmox takes a visitor for.
+type Identity struct {
+	User       string              // user@realm; "" if nobody was logged in
+	Created    *bool               // whether Proxmox created the user in this login; nil: not visible
+	Groups     []string            // of Proxmox, sorted; nil: not visible
+	Privileges map[string][]string // by path, sorted; nil: not visible
+	Remedy     check.Remedy        // gives a user without privileges some
+}
+
+// listUsers returns the ids of the realm's users, or nil if these credentials do not see them.
+func listUsers(ctx context.Context, node *pve.Client, realmName string, log *slog.Logger) []string {
+	users, list, err := node.Users(ctx, realmName)
+	if err != nil {
+		log.Debug("listing users", "realm", realmName, "error", err)
+	}
+	if err != nil || !users.Visible {
+		return nil
+	}
+	ids := []string{}
+	for _, u := range list {
+		ids = append(ids, u.ID)
+	}
+	return ids
+}
+
+// describe finds out, as the user itself, what the user may do. Before lists the users before the login; nil: not
+// visible. The error says why the privileges cannot be read.
+func (r *rehearsal) describe(ctx context.Context, session pve.Session, before []string) (Identity, error) {
+	who := Identity{User: session.Username}
+	user := r.Client.On(session.Endpoint).As(session)
+	privileges, failed := user.UserPermissions(ctx, "")
+	if failed == nil {
+		who.Privileges = map[string][]string{}
+		for path, held := range privileges {
+			if names := named(held); len(names) > 0 {
+				who.Privileges[path] = names
+			}
+		}
+	}
+	known, found, err := user.Self(ctx)
+	if err == nil && found {
+		who.Groups = append([]string{}, known.Groups...)
+		slices.Sort(who.Groups)
+	} else {
+		r.Log.Debug("reading the user's groups", "found", found, "error", err)
+	}
+	switch {
+	case before != nil:
+		created := !slices.Contains(before, session.Username)
+		who.Created = &created
+	case !r.held.Autocreate:
+		who.Created = new(bool)
+	}
+	if who.Privileges != nil && len(who.Privileges) == 0 {
+		who.Remedy = r.grants(who)
+	}
+	return who, failed
+}
+
+func named(held map[string]bool) []string {
+	var names []string
+	for name, has := range held {
+		if has {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// grants says how the user gets a role.
+func (r *rehearsal) grants(who Identity) check.Remedy {
+	const grant = "pveum acl modify / --%s %s --roles PVEAuditor"
+	remedy := check.Remedy{check.OnNode(grant, "users", pve.Quote(who.User)).With("`pveum role list` shows other roles")}
+	if len(who.Groups) > 0 {
+		remedy = append(remedy, check.OnNode(grant, "groups", pve.Quote(who.Groups[0])).With("for everyone in the group"))
+	}
+	if r.held.GroupsClaim != "" && who.Groups != nil && len(who.Groups) == 0 {
+		remedy = append(remedy, check.Set("realm.groups_autocreate", "true").
+			With("the claim %s named no group that Proxmox has as NAME-%s", r.cleaner.Clean(r.held.GroupsClaim), r.held.Realm))
+	}
+	return remedy
+}
