@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,8 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -158,46 +155,6 @@ func node(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], s.URL())
 }
 
-// balancer VARIABLE NODE … puts one address before nodes that take turns.
-func balancer(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: balancer VARIABLE NODE …")
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	var turn atomic.Uint64
-	var under sync.WaitGroup
-	ts.Defer(func() {
-		_ = listener.Close()
-		under.Wait()
-	})
-	under.Go(func() {
-		for {
-			browser, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			to := strings.TrimPrefix(args[1+(turn.Add(1)-1)%uint64(len(args)-1)], "https://")
-			under.Go(func() { forward(browser, to) })
-		}
-	})
-	ts.Setenv(args[0], "https://"+listener.Addr().String())
-}
-
-func forward(browser net.Conn, to string) {
-	defer func() { _ = browser.Close() }()
-	behind, err := net.Dial("tcp", to)
-	if err != nil {
-		return
-	}
-	defer func() { _ = behind.Close() }()
-	go func() {
-		_, _ = io.Copy(behind, browser)
-		_ = behind.Close()
-	}()
-	_, _ = io.Copy(browser, behind)
-}
-
 // access METHOD PATH [PARAMETER=VALUE …] does something at Proxmox as root.
 func access(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -230,17 +187,17 @@ func atAPI(ts *testscript.TestScript, method, path string, form url.Values) {
 // WORD in them replaced.
 func heeded(ts *testscript.TestScript, neg bool, args []string) {
 	printed := ts.ReadFile("stdout") + ts.ReadFile("stderr")
-	lines := pveumLine.FindAllString(printed, -1)
+	lines := pveumLine.FindAllStringSubmatch(printed, -1)
 	if neg || len(lines) == 0 {
 		ts.Fatalf("no pveum line was printed:\n%s", printed)
 	}
 	var done []string
-	for _, line := range lines {
+	for _, found := range lines {
+		line := found[1]
 		for _, pair := range args {
 			word, value, _ := strings.Cut(pair, "=")
 			line = strings.ReplaceAll(line, word, value)
 		}
-		line = strings.TrimRight(line, " ,\n")
 		if !slices.Contains(done, line) {
 			pveum(ts, strings.Fields(strings.ReplaceAll(line, "'", "")))
 			done = append(done, line)
@@ -248,7 +205,8 @@ func heeded(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-var pveumLine = regexp.MustCompile("pveum (?:role|acl|user|group) [^;`\n]+")
+// pveumLine is a line up to the next one, the next step, the note, or the end of the text in which it stands.
+var pveumLine = regexp.MustCompile(`(pveum (?:role|acl|user|group) .+?)(?:;|, or | \(|"|\n)`)
 
 // pveum carries out one line by the API, as the command of that name does (PVE::CLI::pveum).
 func pveum(ts *testscript.TestScript, words []string) {

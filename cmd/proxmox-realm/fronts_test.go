@@ -249,6 +249,21 @@ func (s *streets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	forward(client, to)
 }
 
+// forward joins a connection with another one to an address.
+func forward(client net.Conn, to string) {
+	defer func() { _ = client.Close() }()
+	behind, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer func() { _ = behind.Close() }()
+	go func() {
+		_, _ = io.Copy(behind, client)
+		_ = behind.Close()
+	}()
+	_, _ = io.Copy(client, behind)
+}
+
 // town is the command `streets`, before anything that should find its way by name.
 func town(ts *testscript.TestScript, _ bool, _ []string) { theLab(ts).streets(ts) }
 

@@ -62,7 +62,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile,
 			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "browse": browse, "ends": ends, "holds": holds,
-			"tune": tune, "node": node, "balancer": balancer, "access": access, "heeded": heeded, "found": found, "expand": expand,
+			"tune": tune, "node": node, "access": access, "heeded": heeded, "found": found, "expand": expand,
 			"provider": provider, "proxied": proxied, "streets": town, "documented": documented,
 		},
 	}

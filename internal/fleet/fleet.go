@@ -169,20 +169,20 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) reconci
 			Outcome: reconcile.Failed, Err: err, Duration: time.Since(began),
 		}
 	}
-	client, cleaner, err := s.connect(t)
+	client, err := s.Connect(t)
 	if err != nil {
 		return failed(err)
 	}
 	defer client.Close()
-	target, watched, err := s.target(t, client, cleaner)
+	target, watched, err := s.target(t, client)
 	if err != nil {
 		return failed(err)
 	}
 	result := work(ctx, target)
 	result.Name, result.Realm = t.Name, t.Realm.Name
 	s.remember(t, &result)
-	result.Endpoint = client.Endpoint()
-	result.Requests = client.Stats().Requests
+	result.Endpoint = string(client.Endpoint())
+	result.Requests = client.Requests()
 	if watched != nil && result.Err == nil {
 		result.IssuerCertificate = watched.expiry()
 	}
@@ -193,7 +193,7 @@ func (s *session) run(ctx context.Context, t config.Target, work worker) reconci
 }
 
 // target puts together what a reconciler needs.
-func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cleaner) (reconcile.Target, *watch, error) {
+func (s *session) target(t config.Target, client *pve.Client) (reconcile.Target, *watch, error) {
 	key := memoryKey(t)
 	var remembered Memory
 	if s.options.Carry || s.options.ProxmoxEach > 0 || s.options.ClientEach > 0 {
@@ -201,11 +201,11 @@ func (s *session) target(t config.Target, client *pve.Client, cleaner *check.Cle
 	}
 	forget := func(change func(*Memory)) { s.state.update(key, change) }
 	c := &cluster{
-		Client: client, cleaner: cleaner, inspect: t.Verify.Issuer, all: texts(t.Proxmox.Endpoints),
+		Client: client, inspect: t.Verify.Issuer,
 		rest: s.state.rest, forget: forget,
 	}
 	if s.options.AllEndpoints {
-		c.nodes = c.all
+		c.nodes = texts(t.Proxmox.Endpoints)
 	}
 	target := reconcile.Target{
 		Spec: t.Realm, Realms: c,
@@ -273,31 +273,16 @@ func (f *Fleet) Tell(what []byte) error {
 	return f.state.save()
 }
 
-// connect makes the client of a target. Commands that need Proxmox without a reconciler use it through [Fleet.Connect].
-func (f *Fleet) connect(t config.Target) (*pve.Client, *check.Cleaner, error) {
-	ca, err := f.certificates("proxmox.ca_file", t.Proxmox.CAFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	cleaner := check.NewCleaner(t.Proxmox.Token.Full(), t.Proxmox.Token.Secret, t.Proxmox.Password, t.Proxmox.OTP,
-		t.Realm.Set.Login(t.Realm.Name).ClientKey)
-	prefer := ""
-	if len(t.Proxmox.Endpoints) > 1 {
-		prefer = f.state.get(memoryKey(t)).Endpoint
-	}
-	client, err := pve.New(pve.Options{
-		Endpoints: texts(t.Proxmox.Endpoints), Prefer: prefer,
-		Token: t.Proxmox.Token.Full(), Username: t.Proxmox.Username.String(), Password: t.Proxmox.Password, OTP: t.Proxmox.OTP,
-		CA: ca, Fingerprints: texts(t.Proxmox.Fingerprints), Insecure: t.Proxmox.Insecure,
-		Timeout: t.Proxmox.Timeout, UserAgent: f.userAgent, Cleaner: cleaner, Log: f.log.With("target", t.Name),
-	})
-	return client, cleaner, err
-}
-
 // Connect returns the client of a target, to be closed by the caller.
 func (f *Fleet) Connect(t config.Target) (*pve.Client, error) {
-	client, _, err := f.connect(t)
-	return client, err
+	options := pve.Options{
+		UserAgent: f.userAgent, Log: f.log.With("target", t.Name),
+		Cleaner: check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey),
+	}
+	if len(t.Proxmox.Endpoints) > 1 {
+		options.Prefer = config.Origin(f.state.get(memoryKey(t)).Endpoint)
+	}
+	return pve.New(t.Proxmox, options)
 }
 
 // certificates reads a CA file, once for all targets that name it.

@@ -26,13 +26,15 @@ const (
 // The layers, from the top; a package imports only from layers below its own. What a layer's packages may import
 // of each other stands in sideways.
 //
-// cmd -> cli -> {agent, login, authelia, report} -> fleet -> {reconcile, pve, issuer, config} -> realm -> check
+// cmd -> cli -> {agent, login, authelia, report} -> fleet -> reconcile -> {pve, issuer} -> config -> realm -> check
 var layers = [][]string{
 	{"cmd/proxmox-realm"},
 	{"internal/cli"},
 	{"internal/agent", "internal/login", "internal/authelia", "internal/report"},
 	{"internal/fleet"},
-	{"internal/reconcile", "internal/pve", "internal/issuer", "internal/config"},
+	{"internal/reconcile"},
+	{"internal/pve", "internal/issuer"},
+	{"internal/config"},
 	{"internal/realm"},
 	{"internal/check"},
 }

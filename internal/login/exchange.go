@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/pve"
 )
 
@@ -22,7 +23,7 @@ func (r *rehearsal) announce(back *callback) {
 
 // destination is where the browser is sent.
 type destination struct {
-	endpoint string // the node that began the login: no other node remembers it
+	endpoint config.Origin // the node that began the login: no other node remembers it
 	address  string
 	state    string
 	trusted  bool // the address is on the authorization endpoint that the issuer names to this machine
@@ -164,7 +165,8 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 
 // suspects makes the checks that may tell why Proxmox refuses a login: Proxmox itself writes the reason to its syslog only.
 func (r *rehearsal) suspects(ctx context.Context) []check.Check {
-	checks := []check.Check{r.node.CheckUsers(ctx, r.held)}
+	users, _ := r.node.CheckUsers(ctx, r.held) // the check says why Proxmox could not be asked
+	checks := []check.Check{users}
 	if r.inspection != nil {
 		checks = append(checks, r.inspection.Checks(r.view(ctx))...)
 		checks = append(checks, r.inspection.Client(ctx, r.question(false)).Checks...)

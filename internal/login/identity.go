@@ -20,11 +20,11 @@ type Identity struct {
 
 // listUsers returns the ids of the realm's users, or nil if these credentials do not see them.
 func listUsers(ctx context.Context, node *pve.Client, realmName string, log *slog.Logger) []string {
-	users, list, err := node.Users(ctx, realmName)
+	list, visible, err := node.ListUsers(ctx, realmName)
 	if err != nil {
 		log.Debug("listing users", "realm", realmName, "error", err)
 	}
-	if err != nil || !users.Visible {
+	if err != nil || !visible {
 		return nil
 	}
 	ids := []string{}
@@ -39,7 +39,7 @@ func listUsers(ctx context.Context, node *pve.Client, realmName string, log *slo
 func (r *rehearsal) describe(ctx context.Context, session pve.Session, before []string) (Identity, error) {
 	who := Identity{User: session.Username}
 	user := r.Client.On(session.Endpoint).As(session)
-	privileges, failed := user.UserPermissions(ctx, "")
+	privileges, failed := user.AllPermissions(ctx)
 	if failed == nil {
 		who.Privileges = map[string][]string{}
 		for path, held := range privileges {

@@ -58,8 +58,8 @@ func (r *rehearsal) question(keyUnknown bool) issuer.Question {
 }
 
 func (r *rehearsal) view(ctx context.Context) issuer.View {
-	server, local, known := r.node.Date()
-	view := issuer.View{Login: r.held, ClockOffset: server.Sub(local), ClockKnown: known, MaxSkew: r.Target.Verify.MaxClockSkew}
+	offset, known := r.node.ClockOffset()
+	view := issuer.View{Login: r.held, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Target.Verify.MaxClockSkew}
 	if r.inspection.NeedsVersion() {
 		var err error
 		if view.Version, err = r.node.Version(ctx); err != nil {

@@ -434,7 +434,7 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			"the issuer calls itself something else", func(s *stage, _ *browser) { s.Issuer.SetIssuer(s.IssuerURL + "/") },
-			check.LoginFailed, "the issuer calls itself", "realm.issuer_url", "", "",
+			check.LoginFailed, "the issuer's own name", "realm.issuer_url", "", "",
 		},
 		{
 			"the issuer publishes no keys", func(s *stage, _ *browser) { s.Issuer.SetKeys() },

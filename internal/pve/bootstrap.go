@@ -6,34 +6,35 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 )
 
-// Bootstrap says what to set up on a node for this program: the least that it needs.
+// Bootstrap is the least that this program needs in Proxmox.
 type Bootstrap struct {
 	User    string // user@realm; "" means proxmox-realm@pve
 	TokenID string // "" means agent
-	Audit   bool   // plan and verify alone: Sys.Audit in place of Realm.Allocate
-	Users   bool   // may see users, groups and what they may do as well: Sys.Audit on /access
+	Audit   bool   // only plan and verify: Sys.Audit in place of Realm.Allocate
+	Users   bool   // also see users, groups and their privileges: Sys.Audit on /access
 }
 
-// Validate tells, as a [check.Usage], what `pveum` would refuse of the names, or leave for somebody to find out later.
+// Validate returns a [check.Usage] error for names that `pveum` would reject.
 func (b Bootstrap) Validate() error {
 	if b.User != "" {
-		name, realmName, found := cutLast(b.User)
-		// PVE::Auth::Plugin: 64 characters in all, none of them white space, a colon or a slash. One ! would begin a token's id.
-		if !found || name == "" || strings.ContainsAny(b.User, ":/!") || !printable(b.User) || len(b.User) > maxUserID || realm.ValidateName(realmName) != nil {
-			return check.Errorf(check.Usage, "a user has the form name@realm, at most %d characters", maxUserID).Try(check.Advise("such as proxmox-realm@pve"))
+		// An exclamation mark would begin the id of a token.
+		if _, err := config.ParseUserID(b.User); err != nil || strings.Contains(b.User, "!") || len(b.User) > maxUserID {
+			return check.Errorf(check.Usage, "a user has the form name@realm, with at most %d characters", maxUserID).
+				Try(check.Advise("use a name such as proxmox-realm@pve"))
 		}
 	}
 	if b.TokenID != "" && realm.ValidateName(b.TokenID) != nil {
-		return check.Errorf(check.Usage, "a token's id is 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'").Try(check.Advise("such as agent"))
+		return check.Errorf(check.Usage, "the id of a token has 2 to 32 characters: a letter, then letters, digits, '.', '_' or '-'").
+			Try(check.Advise("use an id such as agent"))
 	}
 	return nil
 }
 
-// Lines returns the `pveum` lines, to be run as root on one node, in this order. The one that makes the token prints its
+// Lines returns the `pveum` commands to run as root on one node, in this order. The one that creates the token prints its
 // secret, once.
 func (b Bootstrap) Lines() []string {
 	user, id := b.User, b.TokenID
@@ -47,45 +48,36 @@ func (b Bootstrap) Lines() []string {
 	if b.Audit {
 		privilege = "Sys.Audit"
 	}
-	grants := Grant(user+"!"+id, realmPath, privilege)
+	roles, grants := grant(user+"!"+id, realmGrants, privilege)
 	if b.Users {
-		for _, line := range Grant(user+"!"+id, "/access", "Sys.Audit") {
-			if !slices.Contains(grants, line) {
-				grants = append(grants, line)
-			}
-		}
+		more, granted := grant(user+"!"+id, "/access", "Sys.Audit")
+		roles, grants = append(roles, more...), append(grants, granted...)
 	}
-	lines := []string{
+	slices.Sort(roles)
+	// Roles come first: if somebody stops halfway, nothing exists that could log in.
+	return slices.Concat(slices.Compact(roles), []string{
 		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", Quote(user)),
 		fmt.Sprintf("pveum user token add %s %s --privsep 1", Quote(user), Quote(id)),
-	}
-	// Roles first: whoever stops halfway has made nothing that could log in.
-	isRole := func(line string) bool { return strings.HasPrefix(line, "pveum role ") }
-	var roles, entries []string
-	for _, line := range grants {
-		if isRole(line) {
-			roles = append(roles, line)
-		} else {
-			entries = append(entries, line)
-		}
-	}
-	return slices.Concat(roles, lines, entries)
+	}, grants)
 }
 
-// Grant returns the `pveum` lines that give an identity (user@realm!id or user@realm) privileges at a path. A token with
-// privilege separation may do what both it and its user may, so both are granted.
-func Grant(identity, path string, privileges ...string) []string {
-	user, _, isToken := strings.Cut(identity, "!")
-	var lines []string
-	for _, privilege := range privileges {
-		role := roleFor(privilege)
-		lines = append(lines, fmt.Sprintf("pveum role add %s --privs %s", role, Quote(privilege)))
-		if isToken {
-			lines = append(lines, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", Quote(path), Quote(identity), role))
-		}
-		lines = append(lines, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(path), Quote(user), role))
+// grantStep is the remedy for a missing privilege: all `pveum` commands that grant it, separated by semicolons.
+func grantStep(who, path, privilege string) check.Step {
+	roles, grants := grant(who, path, privilege)
+	return check.OnNode("%s", strings.Join(append(roles, grants...), "; "))
+}
+
+// grant returns the `pveum` commands that create a role with one privilege, and those that give it to an identity
+// (user@realm!id or user@realm) at a path. A token with privilege separation may do what both it and its user may, so both
+// get the role.
+func grant(who, path, privilege string) (roles, grants []string) {
+	role := roleFor(privilege)
+	roles = []string{fmt.Sprintf("pveum role add %s --privs %s", role, Quote(privilege))}
+	user, _, isToken := strings.Cut(who, "!")
+	if isToken {
+		grants = append(grants, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", Quote(path), Quote(who), role))
 	}
-	return lines
+	return roles, append(grants, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(path), Quote(user), role))
 }
 
 // roleFor names the role that holds one privilege.
@@ -104,7 +96,7 @@ func roleFor(privilege string) string {
 	}, privilege) + "Only"
 }
 
-// Quote makes one word for a POSIX shell, as it is where it needs no quotation: a user's name is what the issuer says it is.
+// Quote makes one word for a POSIX shell. Names of users and groups come from the issuer and may hold any character.
 func Quote(word string) string {
 	if word != "" && !strings.ContainsFunc(word, func(r rune) bool { return !plain(r) }) {
 		return word
@@ -112,7 +104,7 @@ func Quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// plain tells that a shell takes the character for itself.
+// plain tells whether a character has no special meaning for a shell.
 func plain(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@%+=:,./-_", r)
 }

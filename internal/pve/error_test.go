@@ -53,9 +53,8 @@ var texts = []struct {
 	{595, "GET", "/access/domains/authelia", "Connection refused", pve.Unavailable, check.ProxmoxFailed},
 	{596, "GET", "/access/domains/authelia", "Connection timed out", pve.Unavailable, check.ProxmoxFailed},
 	{599, "PUT", "/access/domains/authelia", "Too many redirections", pve.Unavailable, check.ProxmoxFailed},
-	{500, "GET", "/access/users/john@authelia", "no such user ('john@authelia')", pve.Absent, check.ProxmoxFailed},
-	{500, "GET", "/access/users/john@authelia", "user 'john@authelia' does not exist", pve.Absent, check.ProxmoxFailed},
 	{500, "GET", "/access/permissions", "user 'john@authelia' does not exist", pve.Absent, check.ProxmoxFailed},
+	{408, "PUT", "/access/domains/authelia", "Request Timeout", pve.Failed, check.ProxmoxFailed},
 	{500, "PUT", "/access/domains/authelia", "update auth server failed: type check ('boolean') failed - got 'x'", pve.Invalid, check.Config},
 	{401, "GET", "/version", "permission denied - invalid PVE ticket", pve.BadCredentials, check.BadCredentials},
 	{401, "PUT", "/access/domains/authelia", "Permission denied - invalid csrf token", pve.BadCredentials, check.BadCredentials},
@@ -76,7 +75,7 @@ func TestTexts(t *testing.T) {
 	}
 	e := pve.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
 	var f *check.Error
-	if e.Found != "https://a.example" || e.Expected != "https://a.example/" || !errors.As(e, &f) || f.Remedy.String() != "set realm.issuer_url to https://a.example, exactly" {
+	if e.Found != "https://a.example" || e.Expected != "https://a.example/" || !errors.As(e, &f) || f.Remedy.String() != "set realm.issuer_url to https://a.example" {
 		t.Errorf("mismatch: %q, %q, %q", e.Found, e.Expected, f.Remedy.String())
 	}
 }

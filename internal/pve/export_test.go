@@ -2,48 +2,36 @@ package pve
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
-	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
-	"github.com/luthermonson/go-proxmox"
-
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 )
 
 // Send makes any request as the client makes its own.
 func (c *Client) Send(ctx context.Context, method, path, body string) error {
-	m, auth := read, c.auth
+	r := request{method: method, path: path, class: read, as: c.identity}
 	if method != http.MethodGet {
-		m = write
+		r.class = write
 	}
-	if len(path) > 15 && path[:15] == "/access/openid/" {
-		m, auth = once, nobody{}
+	if strings.HasPrefix(path, "/access/openid/") {
+		r.class, r.as = once, identity{}
 	}
-	_, err := c.call(ctx, m, auth, realmLimit, func(ctx context.Context, api *proxmox.Client) error {
-		var data json.RawMessage
-		switch {
-		case body != "":
-			return api.Req(ctx, method, path, []byte(body), &data)
-		default:
-			return api.Req(ctx, method, path, nil, &data)
-		}
-	})
+	if body != "" {
+		r.body = body
+	}
+	_, err := c.do(ctx, r, nil)
 	return err
 }
 
 // SetNow moves the clock by which tickets age.
-func (c *Client) SetNow(now func() time.Time) { c.auth.(*login).now = now }
+func (c *Client) SetNow(now func() time.Time) { c.identity.login.now = now }
 
 // SetProxy takes the place of HTTPS_PROXY, which net/http reads once in a process and never for loopback addresses.
 func (c *Client) SetProxy(u *url.URL) { c.base.Proxy = http.ProxyURL(u) }
-
-// LookAt is [Look] where the name has these addresses.
-func LookAt(ctx context.Context, host, port string, addresses ...netip.Addr) Front {
-	return look(ctx, host, port, addresses, 3)
-}
 
 // Rule is a row of the table of texts.
 type Rule struct {
@@ -69,7 +57,10 @@ func Classify(status int, method, path, said string, fields map[string]string, c
 
 // Over returns a client over something else than a network.
 func Over(trip func(*http.Request) (*http.Response, error)) *Client {
-	c, err := New(Options{Endpoints: []string{"https://pve.example.com:8006"}, Token: check.NewSecret("a@pve!b=cccccccc")})
+	c, err := New(config.Proxmox{
+		Endpoints: []config.Origin{"https://pve.example.com:8006"},
+		Token:     config.Token{User: config.UserID{Name: "a", Realm: "pve"}, ID: "bb", Secret: check.NewSecret("cccccccc")},
+	}, Options{})
 	if err != nil {
 		panic(err)
 	}

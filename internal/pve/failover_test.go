@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 
 	"go.uber.org/goleak"
 
@@ -31,7 +32,7 @@ func dead(t *testing.T) *node {
 		t.Fatal(err)
 	}
 	_ = listener.Close()
-	return &node{URL: "https://" + listener.Addr().String()}
+	return &node{URL: config.Origin("https://" + listener.Addr().String())}
 }
 
 func TestReadsGoToTheNextNode(t *testing.T) {
@@ -98,7 +99,7 @@ func TestWritesFollowTheRead(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, n := range []*node{first, second, third} {
-		if !strings.Contains(err.Error(), strings.TrimPrefix(n.URL, "https://")) {
+		if !strings.Contains(err.Error(), n.URL.Host()) {
 			t.Errorf("%v does not name %s", err, n.URL)
 		}
 	}
@@ -107,20 +108,20 @@ func TestWritesFollowTheRead(t *testing.T) {
 func TestPreferAndViews(t *testing.T) {
 	right := func(*call) answer { return byID(t, "read").answer() }
 	a, b := start(t, right), start(t, right)
-	c := connect(t, func(o *pve.Options) { o.Prefer = b.URL + "/" }, a, b)
+	c := connect(t, func(o *setup) { o.Prefer = b.URL }, a, b)
 	if c.Endpoint() != b.URL {
 		t.Errorf("preferred %s, first %s", b.URL, c.Endpoint())
 	}
 	if _, err := c.On(a.URL).Realm(t.Context(), "authelia"); err != nil || len(a.seen()) != 1 || len(b.seen()) != 0 {
 		t.Errorf("view: %v, %d and %d requests", err, len(a.seen()), len(b.seen()))
 	}
-	if c.Stats().Requests != 1 {
-		t.Errorf("a view's requests count: %+v", c.Stats())
+	if c.Requests() != 1 {
+		t.Errorf("a view's requests count: %d", c.Requests())
 	}
 	if _, err := c.On("https://elsewhere.example:8006").Realm(t.Context(), "authelia"); check.CodeOf(err) != check.Config {
 		t.Errorf("the token goes to endpoints of the configuration alone: %v", err)
 	}
-	if other := connect(t, func(o *pve.Options) { o.Prefer = "https://elsewhere.example:8006" }, a, b); other.Endpoint() != a.URL {
+	if other := connect(t, func(o *setup) { o.Prefer = "https://elsewhere.example:8006" }, a, b); other.Endpoint() != a.URL {
 		t.Errorf("an unknown preference counts for nothing: %s", other.Endpoint())
 	}
 }
@@ -130,13 +131,13 @@ func TestTimeout(t *testing.T) {
 	release := make(chan struct{})
 	n := start(t, func(*call) answer { return answer{Drop: true, Wait: release} })
 	t.Cleanup(func() { close(release) })
-	c := connect(t, func(o *pve.Options) { o.Timeout = 100 * time.Millisecond }, n)
+	c := connect(t, func(o *setup) { o.Timeout = 100 * time.Millisecond }, n)
 	_, err := c.Realm(t.Context(), "authelia")
 	var e *pve.Error
 	if !errors.As(err, &e) || e.Kind != pve.TimedOut || check.CodeOf(err) != check.Unreachable {
 		t.Errorf("%v", err)
 	}
-	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "not known") {
+	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "unknown whether") {
 		t.Errorf("%v", err)
 	}
 }
@@ -173,7 +174,7 @@ func TestInterruption(t *testing.T) {
 
 // What nothing but a sound connection can carry is told apart, and none of it has lost a write.
 func TestConnectionsThatCannotBeMade(t *testing.T) {
-	listen := func(serve func(net.Conn)) string {
+	listen := func(serve func(net.Conn)) config.Origin {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -190,23 +191,27 @@ func TestConnectionsThatCannotBeMade(t *testing.T) {
 			}
 		})
 		t.Cleanup(func() { _ = l.Close(); done.Wait() })
-		return "https://" + l.Addr().String()
+		return config.Origin("https://" + l.Addr().String())
 	}
-	for _, tt := range []struct{ name, endpoint, says, hint string }{
+	for _, tt := range []struct {
+		name       string
+		endpoint   config.Origin
+		says, hint string
+	}{
 		{"refused", dead(t).URL, "connection refused", "pveproxy"},
 		{"no such name", "https://node.invalid:8006", "the name", ""},
 		{"closed at once", listen(func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite(); _, _ = c.Read(make([]byte, 4096)) }), "closed before TLS began", "ALLOW_FROM"},
 		{"plain http", listen(func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 4096))
 			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
-		}), "no TLS is spoken", "8006"},
+		}), "the port does not speak TLS", "8006"},
 		{"another service", listen(func(c net.Conn) {
 			_, _ = c.Write([]byte("SSH-2.0-OpenSSH_9.2 and more\r\n"))
 			_, _ = c.Read(make([]byte, 4096))
-		}), "no TLS is spoken", "8006"},
+		}), "the port does not speak TLS", "8006"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := connect(t, func(o *pve.Options) { o.Endpoints = []string{tt.endpoint}; o.Timeout = 20 * time.Second })
+			c := connect(t, func(o *setup) { o.Endpoints = []config.Origin{tt.endpoint}; o.Timeout = 20 * time.Second })
 			err := c.Delete(t.Context(), "authelia")
 			var f *check.Error
 			if !errors.As(err, &f) || f.Code != check.Unreachable || errors.Is(err, realm.ErrLost) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Remedy.String(), tt.hint) {
@@ -224,7 +229,7 @@ func TestIPv6Endpoint(t *testing.T) {
 	}
 	_ = probe.Close()
 	n := startAt(t, "[::1]:0", nodeCert(), func(*call) answer { return byID(t, "read").answer() })
-	if _, err := connect(t, nil, n).Realm(t.Context(), "authelia"); err != nil || n.seen()[0].Host != strings.TrimPrefix(n.URL, "https://") {
+	if _, err := connect(t, nil, n).Realm(t.Context(), "authelia"); err != nil || n.seen()[0].Host != n.URL.Host() {
 		t.Errorf("%v", err)
 	}
 }
@@ -241,8 +246,8 @@ func TestConcurrentUse(t *testing.T) {
 				if _, err := c.Realm(t.Context(), "authelia"); err != nil {
 					t.Error(err)
 				}
-				c.Stats()
-				c.Date()
+				c.Requests()
+				c.ClockOffset()
 				c.On(n.URL).Endpoint()
 			}
 		})
@@ -305,8 +310,8 @@ func TestProxy(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	away := connect(t, nil, n)
-	away.SetProxy(&url.URL{Scheme: "http", Host: strings.TrimPrefix(dead(t).URL, "https://")})
-	if _, err := away.Realm(t.Context(), "authelia"); !errors.As(err, &f) || !strings.Contains(f.Message, "the proxy of HTTPS_PROXY cannot be reached") {
+	away.SetProxy(&url.URL{Scheme: "http", Host: dead(t).URL.Host()})
+	if _, err := away.Realm(t.Context(), "authelia"); !errors.As(err, &f) || !strings.Contains(f.Message, "the proxy in HTTPS_PROXY cannot be reached") {
 		t.Errorf("%v", err)
 	}
 }

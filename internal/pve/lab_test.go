@@ -1,6 +1,7 @@
 package pve_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"slices"
@@ -9,7 +10,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-
+	"proxmox-realm/internal/config"
 	lab "proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
@@ -25,14 +26,24 @@ func startLab(t *testing.T, o lab.Options) *lab.Server {
 	return s
 }
 
-func toLab(t *testing.T, s *lab.Server, token string, change func(*pve.Options)) *pve.Client {
+func toLab(t *testing.T, s *lab.Server, token string, change func(*setup)) *pve.Client {
 	t.Helper()
-	return connect(t, func(o *pve.Options) {
-		o.Endpoints, o.CA, o.Token = []string{s.URL()}, s.CertificatePEM(), check.NewSecret(s.Token(token))
+	return connect(t, func(o *setup) {
+		o.CA = x509.NewCertPool()
+		o.CA.AppendCertsFromPEM(s.CertificatePEM())
+		o.Endpoints, o.Token = []config.Origin{config.Origin(s.URL())}, tokenOf(t, s.Token(token))
 		if change != nil {
 			change(o)
 		}
 	})
+}
+
+// asUserOf makes a client log in as a user of the lab.
+func asUserOf(user lab.Credentials) func(*setup) {
+	return func(o *setup) {
+		name, of, _ := strings.Cut(user.Username, "@")
+		o.Token, o.Username, o.Password = config.Token{}, config.UserID{Name: name, Realm: of}, check.NewSecret(user.Password)
+	}
 }
 
 // A realm's whole life.
@@ -127,7 +138,7 @@ func TestPrivileges(t *testing.T) {
 		if err != nil && check.CodeOf(err) != tt.writes || err == nil && tt.writes != "" {
 			t.Errorf("%s writes: %v", tt.token, err)
 		}
-		users, _, err := c.Users(t.Context(), "pve")
+		users, err := c.Users(t.Context(), "pve")
 		if err != nil || users.Visible != tt.seesUsers {
 			t.Errorf("%s sees users: %+v, %v", tt.token, users, err)
 		}
@@ -135,7 +146,7 @@ func TestPrivileges(t *testing.T) {
 			t.Errorf("%s: %v, %v", tt.token, held, err)
 		}
 	}
-	wrong := toLab(t, s, lab.TokenRoot, func(o *pve.Options) { o.Token = check.NewSecret(s.Token(lab.TokenRoot) + "x") })
+	wrong := toLab(t, s, lab.TokenRoot, func(o *setup) { o.Token = tokenOf(t, s.Token(lab.TokenRoot)+"x") })
 	s.Reset()
 	if _, err := wrong.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials || len(s.Requests()) != 1 {
 		t.Errorf("%v, %d requests", err, len(s.Requests()))
@@ -182,7 +193,7 @@ func TestLateDelete(t *testing.T) {
 	let, gone := make(chan struct{}), make(chan struct{})
 	s.Inject(lab.Rule{Method: http.MethodDelete, Until: let, Count: 1, After: func() { close(gone) }})
 	s.Reset()
-	c := toLab(t, s, lab.TokenRealmAllocate, func(o *pve.Options) { o.Timeout = 200 * time.Millisecond })
+	c := toLab(t, s, lab.TokenRealmAllocate, func(o *setup) { o.Timeout = 200 * time.Millisecond })
 	err := c.Delete(t.Context(), "authelia")
 	if !errors.Is(err, realm.ErrLost) || check.CodeOf(err) != check.Unreachable {
 		t.Fatalf("%v", err)
@@ -248,8 +259,8 @@ func TestTicketsOfTheLab(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	for _, name := range []string{lab.UserAdmin, lab.UserTOTP} {
 		user := s.User(name)
-		as := func(o *pve.Options) {
-			o.Token, o.Username, o.Password = check.Secret{}, user.Username, check.NewSecret(user.Password)
+		as := func(o *setup) {
+			asUserOf(user)(o)
 			if user.TOTPSecret != "" {
 				o.OTP = check.NewSecret(s.TOTP(name))
 			}
@@ -261,15 +272,13 @@ func TestTicketsOfTheLab(t *testing.T) {
 		if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); err != nil && check.CodeOf(err) != check.PermissionDenied && check.CodeOf(err) != check.Conflict {
 			t.Errorf("%s writes: %v", name, err)
 		}
-		wrong := toLab(t, s, lab.TokenRoot, func(o *pve.Options) { as(o); o.Password = check.NewSecret("wrong-password") })
+		wrong := toLab(t, s, lab.TokenRoot, func(o *setup) { as(o); o.Password = check.NewSecret("wrong-password") })
 		if _, err := wrong.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials {
 			t.Errorf("%s with a wrong password: %v", name, err)
 		}
 	}
 	user := s.User(lab.UserTOTP)
-	without := toLab(t, s, lab.TokenRoot, func(o *pve.Options) {
-		o.Token, o.Username, o.Password = check.Secret{}, user.Username, check.NewSecret(user.Password)
-	})
+	without := toLab(t, s, lab.TokenRoot, asUserOf(user))
 	var f *check.Error
 	if _, err := without.Realm(t.Context(), "authelia"); !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), "proxmox.otp") {
 		t.Errorf("%v", err)
@@ -291,7 +300,7 @@ func TestEndlessAndSlow(t *testing.T) {
 		t.Errorf("endless: %v", err)
 	}
 	s.Inject(lab.Rule{Path: "/access/domains/", Slow: 50 * time.Millisecond})
-	slow := toLab(t, s, lab.TokenRoot, func(o *pve.Options) { o.Timeout = 300 * time.Millisecond })
+	slow := toLab(t, s, lab.TokenRoot, func(o *setup) { o.Timeout = 300 * time.Millisecond })
 	if _, err := slow.Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != pve.TimedOut {
 		t.Errorf("slow: %v", err)
 	}

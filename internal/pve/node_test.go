@@ -10,26 +10,24 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/pve"
 )
 
 // node is a listener that writes the answers which a test gives it, byte for byte: net/http's server cannot set a
 // reason phrase, and answers nothing that is broken.
 type node struct {
-	URL  string
+	URL  config.Origin
 	Cert tls.Certificate
 
 	listener net.Listener
@@ -70,10 +68,12 @@ func ok(data string) answer {
 func fails(status int, reason string) answer { return answer{Status: status, Reason: reason} }
 
 var (
-	authority     = sync.OnceValue(func() tls.Certificate { return certify(tls.Certificate{}, func(*x509.Certificate) {}) })
-	nodeCert      = sync.OnceValue(func() tls.Certificate { return certify(authority(), func(*x509.Certificate) {}) })
-	authorityFile = sync.OnceValue(func() []byte {
-		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority().Certificate[0]})
+	authority   = sync.OnceValue(func() tls.Certificate { return certify(tls.Certificate{}, func(*x509.Certificate) {}) })
+	nodeCert    = sync.OnceValue(func() tls.Certificate { return certify(authority(), func(*x509.Certificate) {}) })
+	authorities = sync.OnceValue(func() *x509.CertPool {
+		pool := x509.NewCertPool()
+		pool.AddCert(authority().Leaf)
+		return pool
 	})
 )
 
@@ -106,10 +106,7 @@ func certify(by tls.Certificate, change func(*x509.Certificate)) tls.Certificate
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
-func pinOf(c tls.Certificate) string {
-	sum := sha256.Sum256(c.Certificate[0])
-	return strings.ToUpper(hex.EncodeToString(sum[:]))
-}
+func pinOf(c tls.Certificate) config.Fingerprint { return sha256.Sum256(c.Certificate[0]) }
 
 func start(t *testing.T, handle func(*call) answer) *node {
 	t.Helper()
@@ -122,7 +119,7 @@ func startAt(t *testing.T, address string, cert tls.Certificate, handle func(*ca
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &node{listener: listener, handle: handle, URL: "https://" + listener.Addr().String(), Cert: cert, conns: map[net.Conn]bool{}}
+	n := &node{listener: listener, handle: handle, URL: config.Origin("https://" + listener.Addr().String()), Cert: cert, conns: map[net.Conn]bool{}}
 	config := &tls.Config{Certificates: []tls.Certificate{cert}}
 	n.handled.Go(func() {
 		for {
@@ -229,10 +226,27 @@ const (
 	tokenSecret = "7c5a3d1e-9b1f-4f0e-8f3b-2d1c0b9a8f7e"
 )
 
-func connect(t *testing.T, change func(*pve.Options), nodes ...*node) *pve.Client {
+// setup is what a client is made from.
+type setup struct {
+	config.Proxmox
+	pve.Options
+}
+
+// tokenOf parses a token, which may be wrong.
+func tokenOf(t *testing.T, full string) config.Token {
 	t.Helper()
-	o := pve.Options{
-		Token: check.NewSecret(tokenID + "=" + tokenSecret), CA: authorityFile(), Timeout: time.Minute, Cleaner: check.NewCleaner(),
+	token, err := config.ParseToken(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func connect(t *testing.T, change func(*setup), nodes ...*node) *pve.Client {
+	t.Helper()
+	o := setup{
+		Proxmox: config.Proxmox{Token: tokenOf(t, tokenID+"="+tokenSecret), CA: authorities(), Timeout: time.Minute},
+		Options: pve.Options{Cleaner: check.NewCleaner()},
 	}
 	for _, n := range nodes {
 		o.Endpoints = append(o.Endpoints, n.URL)
@@ -240,7 +254,7 @@ func connect(t *testing.T, change func(*pve.Options), nodes ...*node) *pve.Clien
 	if change != nil {
 		change(&o)
 	}
-	c, err := pve.New(o)
+	c, err := pve.New(o.Proxmox, o.Options)
 	if err != nil {
 		t.Fatal(err)
 	}

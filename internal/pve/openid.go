@@ -3,26 +3,29 @@ package pve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"proxmox-realm/internal/check"
-
-	"github.com/luthermonson/go-proxmox"
+	"proxmox-realm/internal/config"
 )
 
-// AuthURL is the authorization URL that Proxmox made for a login (OpenID Connect Core 3.1.2.1, RFC 7636).
-// All text but Raw and State, which are of use only as they came, is clean.
+const (
+	authURLPath = "/access/openid/auth-url"
+	loginPath   = "/access/openid/login"
+)
+
+// AuthURL is the authorization URL that Proxmox made for a login (OpenID Connect Core 3.1.2.1, RFC 7636). All its texts but
+// Raw and State are clean.
 type AuthURL struct {
-	Endpoint string // the node that made it: it alone can complete the login
+	Endpoint config.Origin // the node that made it: only this node can complete the login
 	Raw      string
 
 	Location            string // the authorization endpoint: the URL without its query
 	ResponseType        string
 	ClientID            string
-	Scopes              []string // as sent: openid comes twice where the realm lists it
+	Scopes              []string // as sent: openid comes twice if the realm lists it
 	RedirectURI         string
 	State               string
 	Nonce               string
@@ -33,27 +36,22 @@ type AuthURL struct {
 	ACRValues           []string
 }
 
-// AuthURL makes a node discover the issuer and returns the authorization URL that it would send a browser to
-// (POST /access/openid/auth-url). No credentials are sent. It leaves one of a hundred pending logins behind for 10
-// minutes, and where the issuer is silent, a blocked worker on the node: an [Error] of [IssuerHung].
+// AuthURL makes a node discover the issuer and returns the authorization URL for a browser (POST
+// /access/openid/auth-url). It sends no credentials. Each call leaves a pending login for 10 minutes, of which a node keeps
+// a hundred. A silent issuer blocks one of the node's workers: see [IssuerHung].
 func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (AuthURL, error) {
-	if _, err := domainPath(realmName); err != nil {
-		return AuthURL{}, err
+	var raw text
+	r := request{
+		method: http.MethodPost, path: authURLPath, class: once,
+		body: map[string]string{"realm": realmName, "redirect-url": redirectURL},
 	}
-	var raw string
-	endpoint, err := c.call(ctx, once, nobody{}, realmLimit, func(ctx context.Context, api *proxmox.Client) (err error) {
-		raw, err = api.OpenIDAuthURL(ctx, realmName, redirectURL)
-		return err
-	})
+	endpoint, err := c.do(ctx, r, &raw)
 	if err != nil {
 		return AuthURL{}, err
 	}
-	a, err := c.parseAuthURL(raw)
+	a, err := c.parseAuthURL(string(raw))
 	if err != nil {
-		return AuthURL{}, explained(&Error{
-			Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: http.MethodPost, Path: "/access/openid/auth-url",
-			Reason: c.cleaner.Clean(err.Error()),
-		})
+		return AuthURL{}, c.unusable(r, endpoint, err.Error())
 	}
 	a.Endpoint = endpoint
 	return a, nil
@@ -61,15 +59,12 @@ func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (Au
 
 func (c *Client) parseAuthURL(raw string) (AuthURL, error) {
 	u, err := url.Parse(raw)
-	if err != nil {
-		return AuthURL{}, errors.New("no URL")
-	}
-	if u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return AuthURL{}, fmt.Errorf("no absolute http or https URL")
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return AuthURL{}, errors.New("it is not an http or https URL")
 	}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return AuthURL{}, errors.New("a URL whose query cannot be read")
+		return AuthURL{}, errors.New("the query of its URL is malformed")
 	}
 	location := *u
 	location.RawQuery, location.Fragment, location.RawFragment, location.ForceQuery = "", "", "", false
@@ -85,45 +80,37 @@ func (c *Client) parseAuthURL(raw string) (AuthURL, error) {
 
 // Session is a completed login.
 type Session struct {
-	Endpoint string // the node that completed it
-	Username string // user@realm
+	Endpoint config.Origin // the node that completed it
+	Username string        // user@realm
 	Ticket   check.Secret
 	CSRF     check.Secret
-	Cap      map[string]map[string]bool // privileges by area, as the web interface uses them
 }
 
-// Login completes a login with what the issuer sent the browser back with (POST /access/openid/login), on the node that
-// made the authorization URL: use [Client.On] with [AuthURL].Endpoint. No credentials are sent. Any refusal is an [Error]
-// of [LoginRefused]: the reason is in that node's syslog alone.
+// Login completes a login with the state and code that the issuer sent the browser back with (POST /access/openid/login).
+// Only the node that made the authorization URL can do that: use [Client.On] with [AuthURL].Endpoint. It sends no
+// credentials. Every refusal is an [Error] of [LoginRefused]: only the node's syslog holds the reason.
 func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Session, error) {
 	c.cleaner.Hold(check.NewSecret(code))
-	var answer *proxmox.OpenIDLoginResponse
-	endpoint, err := c.call(ctx, once, nobody{}, realmLimit, func(ctx context.Context, api *proxmox.Client) (err error) {
-		answer, err = api.OpenIDLogin(ctx, code, state, redirectURL)
-		return err
-	})
+	var answer struct {
+		Username text `json:"username"`
+		Ticket   text `json:"ticket"`
+		CSRF     text `json:"CSRFPreventionToken"`
+	}
+	r := request{
+		method: http.MethodPost, path: loginPath, class: once,
+		body: map[string]string{"state": state, "code": code, "redirect-url": redirectURL},
+	}
+	endpoint, err := c.do(ctx, r, &answer)
 	if err != nil {
 		return Session{}, err
 	}
 	s := Session{
-		Endpoint: endpoint, Username: c.cleaner.Clean(answer.Username),
-		Ticket: check.NewSecret(answer.Ticket), CSRF: check.NewSecret(answer.CSRFPreventionToken), Cap: map[string]map[string]bool{},
+		Endpoint: endpoint, Username: c.cleaner.Clean(string(answer.Username)),
+		Ticket: check.NewSecret(string(answer.Ticket)), CSRF: check.NewSecret(string(answer.CSRF)),
 	}
 	c.cleaner.Hold(s.Ticket, s.CSRF)
-	if !printable(answer.Ticket) || !printable(answer.CSRFPreventionToken) || answer.Ticket == "" || answer.Username == "" {
-		return Session{}, explained(&Error{
-			Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: http.MethodPost, Path: "/access/openid/login",
-			Reason: "no ticket in it",
-		})
-	}
-	areas, _ := answer.Cap.(map[string]any)
-	for area, list := range areas {
-		privileges, _ := list.(map[string]any)
-		held := map[string]bool{}
-		for name, has := range privileges {
-			held[c.cleaner.Clean(name)] = truth(has)
-		}
-		s.Cap[c.cleaner.Clean(area)] = held
+	if s.Username == "" || !headerValue(string(answer.Ticket)) || !headerValue(string(answer.CSRF)) {
+		return Session{}, c.unusable(r, endpoint, "it holds no ticket")
 	}
 	return s, nil
 }

@@ -1,19 +1,15 @@
-// Package pve is the client for realms of Proxmox VE: reads and writes over github.com/luthermonson/go-proxmox, with
-// own request and answer types, an own transport below it, and an error for each thing that Proxmox says.
+// Package pve is the client for realms, groups and grants of Proxmox VE, over github.com/luthermonson/go-proxmox.
 //
-// What it adds to that library: nothing outside 2xx is ever success; answers are bounded in size and time; redirects
-// are not followed; a write whose answer did not come back is told apart from one that failed; reads go to the next
-// node where one is away.
+// It adds to that library: an answer outside 2xx is always an error; answers are bounded in size and time; redirects are
+// not followed; an error tells whether a write may have taken effect; reads go to the next node if one does not answer.
 package pve
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -22,56 +18,33 @@ import (
 	"github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 )
 
-// Options say how to reach one cluster and as whom. Exactly one of Token and Username is set.
+// Options are what a client needs beside the configuration of its cluster.
 type Options struct {
-	// Endpoints are origins of nodes of one cluster, https://host:port, tried in order.
-	Endpoints []string
-	// Prefer is the endpoint to try first, such as the one that answered last time; ignored unless it is in Endpoints.
-	Prefer string
-
-	// Token is an API token, complete: user@realm!id=secret.
-	Token check.Secret
-	// Username (user@realm), Password and, where the user has one as second factor, OTP (a TOTP code) log in for a
-	// ticket with the first request. The ticket is renewed within its two hours; a code serves once.
-	Username string
-	Password check.Secret
-	OTP      check.Secret
-
-	// CA is a PEM file of certificates that replaces the system's CAs.
-	CA []byte
-	// Fingerprints are SHA-256 digests of the nodes' certificates (leaf, DER), in hexadecimal with or without colons.
-	// They replace the system's CAs; with CA as well, both must hold.
-	Fingerprints []string
-	// Insecure trusts any certificate.
-	Insecure bool
-
-	// Timeout bounds each request, connecting included. Zero means 45 s: Proxmox itself gives up after 30.
-	Timeout time.Duration
-	// UserAgent names the program to Proxmox. Empty means "proxmox-realm".
-	UserAgent string
-	// Cleaner cleans what Proxmox says and learns the secrets met here: credentials, tickets, client keys.
-	// Nil means one of the client's own.
-	Cleaner *check.Cleaner
-	// Log receives a debug record for each request: method, path, status, duration; never bodies or headers.
-	// Nil means none.
-	Log *slog.Logger
+	UserAgent string         // names the program to Proxmox; "" means "proxmox-realm"
+	Cleaner   *check.Cleaner // cleans texts of Proxmox and learns secrets; nil means one of the client's own
+	Log       *slog.Logger   // gets a debug record for each request, never bodies or headers; nil means none
+	Prefer    config.Origin  // the endpoint to try first; ignored unless it is one of the cluster
 }
+
+// defaultTimeout is longer than the 30 s after which Proxmox itself gives up.
+const defaultTimeout = 45 * time.Second
 
 // Client talks to one cluster. It is safe for concurrent use.
 //
-// Connections go through the proxy that the environment names (HTTPS_PROXY, NO_PROXY), as administrators expect of every
-// program; TLS ends at the node in any case, so a proxy sees no token.
+// Connections go through the proxy that the environment names (HTTPS_PROXY, NO_PROXY). TLS ends at the node, so the
+// proxy does not see the token.
 type Client struct {
 	*link
-	endpoints []string // of this view
-	auth      authenticator
+	endpoints []config.Origin // of this view
+	identity  identity
 }
 
 // link is what a client shares with its views.
 type link struct {
-	all     []string // as configured
+	all     []config.Origin // as configured
 	http    *http.Client
 	base    *http.Transport
 	wire    *transport
@@ -80,189 +53,198 @@ type link struct {
 	agent   string
 
 	mu   sync.Mutex
-	last string // the endpoint to try first
+	last config.Origin // the endpoint to try first
 }
 
-// New checks the options and makes a client; it sends nothing. Its errors are *[check.Error] with [check.Config].
-func New(o Options) (*Client, error) {
-	endpoints, err := origins(o.Endpoints)
-	if err != nil {
-		return nil, err
+// New makes a client of a validated configuration. It sends nothing. It fails with [check.Config] if the configuration
+// has no endpoint or lacks credentials, such as a password that nobody could be asked for.
+func New(p config.Proxmox, o Options) (*Client, error) {
+	switch {
+	case len(p.Endpoints) == 0:
+		return nil, check.Errorf(check.Config, "no endpoint of Proxmox is given").Try(check.Set("proxmox.endpoints", ""))
+	case p.Token.IsZero() && p.Username.IsZero():
+		return nil, check.Errorf(check.Config, "no credentials for Proxmox are given").
+			Try(check.Set("proxmox.token_file", ""), check.Run("bootstrap").With("prints the commands that create a token"))
+	case p.Token.IsZero() && p.Password.Reveal() == "":
+		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).Try(check.Set("proxmox.password_file", ""))
 	}
-	trust, err := o.trust()
-	if err != nil {
-		return nil, err
+	l := &link{
+		all: p.Endpoints, cleaner: o.Cleaner, timeout: p.Timeout, agent: o.UserAgent, last: p.Endpoints[0],
 	}
-	l := &link{all: endpoints, cleaner: o.Cleaner, timeout: o.Timeout, agent: o.UserAgent, last: endpoints[0]}
 	if l.cleaner == nil {
 		l.cleaner = check.NewCleaner()
 	}
 	if l.timeout <= 0 {
-		l.timeout = 45 * time.Second
+		l.timeout = defaultTimeout
 	}
 	if l.agent == "" {
 		l.agent = "proxmox-realm"
 	}
-	if prefer, err := origin(o.Prefer); err == nil && slices.Contains(endpoints, prefer) {
-		l.last = prefer
+	if slices.Contains(p.Endpoints, o.Prefer) {
+		l.last = o.Prefer
 	}
-	auth, err := o.authenticator(l.cleaner)
-	if err != nil {
-		return nil, err
-	}
-	l.base = newBase(trust, l.timeout)
+	l.base = newBase(trust(p), l.timeout)
 	l.wire = &transport{base: l.base, cleaner: l.cleaner, log: o.Log}
-	l.http = &http.Client{
-		Transport:     l.wire,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return &Client{link: l, endpoints: endpoints, auth: auth}, nil
+	l.http = &http.Client{Transport: l.wire}
+	return &Client{link: l, endpoints: p.Endpoints, identity: credentials(p, l.cleaner)}, nil
 }
 
-// Close closes idle connections, those of its views as well. The client may be used again.
+// Close closes idle connections, also those of the client's views. The client may be used again.
 func (c *Client) Close() { c.base.CloseIdleConnections() }
 
-// Endpoint is the one that answered last, or else the one that will be tried first.
-func (c *Client) Endpoint() string {
-	order := c.order()
-	if len(order) == 0 {
-		return ""
-	}
-	return order[0]
-}
+// Endpoint returns the endpoint that answered last. Before the first answer it is the one to be tried first.
+func (c *Client) Endpoint() config.Origin { return c.order()[0] }
 
-// Endpoints are all of them, in the order of the options.
-func (c *Client) Endpoints() []string { return slices.Clone(c.endpoints) }
+// Endpoints returns all endpoints in the order of the configuration.
+func (c *Client) Endpoints() []config.Origin { return slices.Clone(c.endpoints) }
 
-// Identity is whom Proxmox takes the client for: user@realm!id of a token, user@realm of a ticket.
-func (c *Client) Identity() string { return c.auth.identity() }
+// Identity returns the name that Proxmox knows the client by: user@realm!id of a token, user@realm of a ticket.
+func (c *Client) Identity() string { return c.identity.name }
 
-// On returns a view of the client that talks to one of its endpoints alone, and shares all else with it.
-// Where the endpoint is not among them, every request of the view is a [check.Config] error.
-func (c *Client) On(endpoint string) *Client {
+// On returns a view of the client that uses a single endpoint of the cluster and shares everything else.
+func (c *Client) On(endpoint config.Origin) *Client {
 	view := *c
-	view.endpoints = nil
-	if o, err := origin(endpoint); err == nil && slices.Contains(c.all, o) {
-		view.endpoints = []string{o}
-	}
+	view.endpoints = []config.Origin{endpoint}
 	return &view
 }
 
-// As returns a view of the client that acts with a ticket that [Client.Login] got.
+// As returns a view of the client that uses the ticket from [Client.Login].
 func (c *Client) As(s Session) *Client {
 	view := *c
-	view.auth = ticket(s)
+	view.identity = s.identity()
 	return &view
 }
 
-// Stats counts what a client and its views have sent so far.
-type Stats struct {
-	Requests   int // HTTP requests sent, refused ones included
-	Handshakes int // TLS handshakes completed, resumptions included
-	Resumed    int // of these: resumptions
-}
+// Requests counts the HTTP requests that the client and its views have sent.
+func (c *Client) Requests() int { return int(c.wire.requests.Load()) }
 
-// Stats returns the counts so far.
-func (c *Client) Stats() Stats {
-	return Stats{
-		Requests:   int(c.wire.requests.Load()),
-		Handshakes: int(c.wire.handshakes.Load()),
-		Resumed:    int(c.wire.resumed.Load()),
+// ClockOffset returns how far Proxmox's clock was ahead of this machine's at the last answer, to about a second. It is
+// false before the first answer, and if the answer had no Date header.
+func (c *Client) ClockOffset() (time.Duration, bool) {
+	offset := c.wire.offset.Load()
+	if offset == nil {
+		return 0, false
 	}
+	return *offset, true
 }
 
-// Date returns what the last answer said the time was, and the local time halfway between the request's leaving and
-// the answer's coming: their difference is that of the clocks, to a second or so. ok is false before the first answer.
-func (c *Client) Date() (server, local time.Time, ok bool) {
-	d := c.wire.date.Load()
-	if d == nil {
-		return time.Time{}, time.Time{}, false
-	}
-	return d.server, d.local, true
-}
+// Clean makes a text that Proxmox stores fit to be shown, without the secrets that the client knows.
+func (c *Client) Clean(text string) string { return c.cleaner.Clean(text) }
 
-// mode says what may be done with a request whose answer does not come.
-type mode int
+// retryClass says what may be done with a request that got no answer.
+type retryClass int
 
 const (
-	read  mode = iota // ask the next endpoint
-	write             // ask the next one where no connection was made; once sent, report it as lost
-	once              // the same for what is no write of a realm
+	read  retryClass = iota // ask the next endpoint
+	write                   // ask the next endpoint if nothing was sent; otherwise the write is lost
+	once                    // like write, for requests that change no realm
 )
 
-type exchangeKey struct{}
-
-// exchange travels with a request's context to the transport.
-type exchange struct {
-	mode  mode
-	limit int64 // bytes of an answer
-	who   string
+// request is one call of the API.
+type request struct {
+	method string
+	path   string // below /api2/json
+	body   any    // sent as JSON; nil: none
+	class  retryClass
+	limit  int64 // bytes of the answer; 0 means realmLimit
+	as     identity
 }
 
 const (
 	realmLimit = 1 << 20
-	userLimit  = 16 << 20
+	listLimit  = 16 << 20 // users, groups and grants of a large cluster
 )
 
-// call lets send make one request, on the next endpoint where one cannot take it, and returns the endpoint that answered.
-func (c *Client) call(ctx context.Context, m mode, auth authenticator, limit int64, send func(context.Context, *proxmox.Client) error) (string, error) {
-	order := c.order()
-	if len(order) == 0 {
-		return "", check.Errorf(check.Config, "the endpoint is not one of this cluster").Try(check.Advise("name it in proxmox.endpoints"))
+// get reads what is at a path.
+func (c *Client) get(ctx context.Context, path string, limit int64, answer any) error {
+	_, err := c.do(ctx, request{method: http.MethodGet, path: path, class: read, limit: limit, as: c.identity}, answer)
+	return err
+}
+
+// change sends a write.
+func (c *Client) change(ctx context.Context, method, path string, body any) error {
+	_, err := c.do(ctx, request{method: method, path: path, body: body, class: write, as: c.identity}, nil)
+	return err
+}
+
+// do sends a request and decodes the `data` of its answer, unless answer is nil. It asks the next endpoint if the class of
+// the request permits that. It returns the endpoint that answered.
+func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, error) {
+	if r.limit == 0 {
+		r.limit = realmLimit
 	}
 	var failures []*Error
-	for _, endpoint := range order {
-		err := c.ask(ctx, m, auth, limit, endpoint, send)
-		if err == nil {
-			c.answered(endpoint)
-			return endpoint, nil
+	for _, endpoint := range c.order() {
+		if !slices.Contains(c.all, endpoint) {
+			return endpoint, check.Errorf(check.Config, "%s is not an endpoint of this cluster", endpoint.Host()).
+				Try(check.Set("proxmox.endpoints", ""))
 		}
+		var data json.RawMessage
+		err := c.ask(ctx, r, endpoint, &data)
 		var e *Error
-		if !errors.As(err, &e) {
+		switch {
+		case err == nil:
+			c.remember(endpoint)
+			return endpoint, c.decode(r, endpoint, data, answer)
+		case !errors.As(err, &e):
 			return endpoint, err
-		}
-		if !e.connection() {
+		case !e.connection():
 			if e.Status != 0 {
-				c.answered(endpoint)
+				c.remember(endpoint)
 			}
 			return endpoint, err
 		}
 		failures = append(failures, e)
-		if m != read && e.sent {
+		if r.class != read && e.sent {
 			break
 		}
 	}
 	return failures[0].Endpoint, joined(failures)
 }
 
-// ask makes one request to one endpoint, after a login where there is no ticket yet.
-func (c *Client) ask(ctx context.Context, m mode, auth authenticator, limit int64, endpoint string, send func(context.Context, *proxmox.Client) error) error {
-	who := auth.identity()
-	request := func(ctx context.Context, x exchange, send func(context.Context, *proxmox.Client) error, credentials ...proxmox.Option) error {
-		ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
-		defer cancel()
-		options := append([]proxmox.Option{
-			proxmox.WithHTTPClient(c.http), proxmox.WithUserAgent(c.agent), proxmox.WithLogger(silence{}),
-		}, credentials...)
-		err := send(context.WithValue(ctx, exchangeKey{}, x), proxmox.NewClient(endpoint+base, options...))
-		return c.typed(err, endpoint)
+func (c *Client) decode(r request, endpoint config.Origin, data json.RawMessage, answer any) error {
+	if answer == nil {
+		return nil
 	}
-	credentials, err := auth.options(ctx, func(ctx context.Context, body map[string]string, answer *json.RawMessage) error {
-		return request(ctx, exchange{mode: once, limit: realmLimit, who: who}, func(ctx context.Context, api *proxmox.Client) error {
-			return api.Post(ctx, "/access/ticket", body, answer)
-		})
+	if len(data) == 0 || string(data) == "null" {
+		return c.unusable(r, endpoint, "it holds no data")
+	}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return c.unusable(r, endpoint, err.Error())
+	}
+	return nil
+}
+
+// unusable is the error of an answer whose data is not what the request asks for.
+func (c *Client) unusable(r request, endpoint config.Origin, reason string) error {
+	path, _, _ := strings.Cut(r.path, "?")
+	return explained(&Error{
+		Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: r.method, Path: path,
+		Reason: c.cleaner.Clean(reason), sent: true,
 	})
-	if err != nil {
-		var e *Error
-		if errors.As(err, &e) {
-			e.sent = false // what was asked for was not
+}
+
+// ask sends one request to one endpoint. It logs in before if the identity has no ticket yet.
+func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, data *json.RawMessage) error {
+	options := r.as.options
+	if r.as.login != nil {
+		var err error
+		options, err = r.as.login.ticket(ctx, func(ctx context.Context, body map[string]string, answer *json.RawMessage) error {
+			post := request{method: http.MethodPost, path: ticketPath, body: body, class: once, limit: realmLimit, as: r.as}
+			return c.send(ctx, post, endpoint, nil, answer)
+		})
+		if err != nil {
+			var e *Error
+			if errors.As(err, &e) {
+				e.sent = false // the login was sent, the request itself was not
+			}
+			return err
 		}
-		return err
 	}
-	err = request(ctx, exchange{mode: m, limit: limit, who: who}, send, credentials...)
+	err := c.send(ctx, r, endpoint, options, data)
 	var e *Error
-	if errors.As(err, &e) && e.Kind == BadCredentials {
-		auth.refused()
+	if r.as.login != nil && errors.As(err, &e) && e.Kind == BadCredentials {
+		r.as.login.discard()
 	}
 	return err
 }
@@ -270,26 +252,48 @@ func (c *Client) ask(ctx context.Context, m mode, auth authenticator, limit int6
 // base is the path below which the API lives.
 const base = "/api2/json"
 
-// typed makes an error of the library's own, which it gives for answers that its types cannot hold, one of ours.
-func (c *Client) typed(err error, endpoint string) error {
-	var e *Error
-	if err == nil || errors.As(err, &e) {
-		if e != nil {
-			return e // without the library's wrapping, which names the URL
-		}
-		return nil
-	}
-	return explained(&Error{Kind: BadAnswer, Endpoint: endpoint, Reason: c.cleaner.Clean(err.Error()), sent: true})
+type exchangeKey struct{}
+
+// exchange is what the transport needs to know of a request. It travels in the request's context.
+type exchange struct {
+	class retryClass
+	limit int64
+	who   string
 }
 
-func (c *Client) answered(endpoint string) {
+func (c *Client) send(ctx context.Context, r request, endpoint config.Origin, credentials []proxmox.Option, data *json.RawMessage) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+	defer cancel()
+	ctx = context.WithValue(ctx, exchangeKey{}, exchange{class: r.class, limit: r.limit, who: r.as.name})
+	var body []byte
+	if r.body != nil {
+		var err error
+		if body, err = json.Marshal(r.body); err != nil {
+			return check.Errorf(check.Internal, "the body of %s %s cannot be encoded", r.method, r.path)
+		}
+	}
+	options := append([]proxmox.Option{
+		proxmox.WithHTTPClient(c.http), proxmox.WithUserAgent(c.agent), proxmox.WithLogger(silence{}),
+	}, credentials...)
+	err := proxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, data)
+	var e *Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &e):
+		return e // without the library's wrapping, which names the URL
+	}
+	return c.unusable(r, endpoint, err.Error())
+}
+
+func (c *Client) remember(endpoint config.Origin) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = endpoint
 }
 
 // order returns the endpoints of the view, the one that answered last first.
-func (c *Client) order() []string {
+func (c *Client) order() []config.Origin {
 	c.mu.Lock()
 	last := c.last
 	c.mu.Unlock()
@@ -300,63 +304,7 @@ func (c *Client) order() []string {
 	return slices.Concat(c.endpoints[i:i+1], c.endpoints[:i], c.endpoints[i+1:])
 }
 
-func origins(endpoints []string) ([]string, error) {
-	if len(endpoints) == 0 {
-		return nil, check.Errorf(check.Config, "no endpoint of Proxmox is given").Try(check.Advise("set proxmox.endpoints, or --endpoint"))
-	}
-	var out []string
-	for _, e := range endpoints {
-		o, err := origin(e)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(out, o) {
-			out = append(out, o)
-		}
-	}
-	return out, nil
-}
-
-func origin(endpoint string) (string, error) {
-	hint := "write https://host:8006"
-	u, err := url.Parse(endpoint)
-	switch {
-	case err != nil || u.Host == "" || u.Hostname() == "":
-		return "", check.Errorf(check.Config, "an endpoint is not a URL").Try(check.Advise("%s", hint))
-	case u.Scheme != "https":
-		return "", check.Errorf(check.Config, "the endpoint %s is not https: Proxmox would redirect plain http, after the token was sent", u.Host).Try(check.Advise("%s", hint))
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "":
-		return "", check.Errorf(check.Config, "the endpoint %s is more than scheme, host and port", u.Host).Try(check.Advise("%s", hint))
-	}
-	return "https://" + strings.Replace(strings.ToLower(u.Host), "%", "%25", 1), nil // a zone (RFC 6874), which u.Host holds decoded
-}
-
-// newBase returns the transport below all else: HTTP/1.1 alone, as Proxmox speaks it, and no compression, so that the
-// bound on an answer's size holds for what is kept in memory.
-func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
-	connect := min(timeout, 10*time.Second) // a node that is off costs this before the next is asked
-	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer(connect),
-		TLSClientConfig:        trust,
-		TLSHandshakeTimeout:    connect,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: 64 << 10,
-		MaxIdleConnsPerHost:    2,
-		IdleConnTimeout:        4 * time.Second, // PVE::APIServer::AnyEvent closes idle connections after 5
-		Protocols:              new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
-		if res.StatusCode != http.StatusOK {
-			return &proxyError{status: res.Status}
-		}
-		return nil
-	}
-	return t
-}
-
-// silence keeps the library's logger, which prints bodies, from ever being connected.
+// silence replaces the library's logger, which prints bodies.
 type silence struct{}
 
 func (silence) Debugf(string, ...any) {}

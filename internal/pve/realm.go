@@ -12,25 +12,23 @@ import (
 	"unicode"
 
 	"proxmox-realm/internal/check"
-
-	"github.com/luthermonson/go-proxmox"
-
 	"proxmox-realm/internal/realm"
 )
 
-// Realm reads a realm (GET /access/domains/{realm}). One that does not exist is the zero Current and no error.
-// It needs Realm.Allocate or Sys.Audit on /access/realm.
+const realmsPath = "/access/domains"
+
+// Realm reads a realm (GET /access/domains/{realm}). A realm that does not exist is the zero Current, not an error. The
+// cleaner learns the realm's client key. It needs Realm.Allocate or Sys.Audit on /access/realm.
 func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) {
-	path, err := domainPath(name)
+	path, err := realmPath(name)
 	if err != nil {
 		return realm.Current{}, err
 	}
-	data, endpoint, err := c.get(ctx, path, realmLimit)
+	r := request{method: http.MethodGet, path: path, class: read, as: c.identity}
+	var data json.RawMessage
+	endpoint, err := c.do(ctx, r, &data)
 	var e *Error
-	if errors.As(err, &e) && e.Kind == Absent {
-		return realm.Current{}, nil
-	}
-	if err != nil && mute(err) && c.lacks(ctx, name) {
+	if errors.As(err, &e) && e.Kind == Absent || reasonLost(err) && c.unlisted(ctx, name) {
 		return realm.Current{}, nil
 	}
 	if err != nil {
@@ -38,195 +36,155 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	}
 	current, err := realm.ParseCurrent(data)
 	if err != nil {
-		return realm.Current{}, explained(&Error{
-			Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: http.MethodGet, Path: path,
-			Reason: "no realm in it",
-		})
+		return realm.Current{}, c.unusable(r, endpoint, "it holds no realm")
 	}
 	c.cleaner.Hold(current.Values.Login(name).ClientKey)
+	current.Type = c.cleaner.Clean(current.Type)
 	return current, nil
 }
 
-// lacks tells whether a realm is not in the list of all (GET /access/domains), which holds each of them whoever asks. False
-// where the list cannot be had.
-func (c *Client) lacks(ctx context.Context, name string) bool {
-	data, _, err := c.get(ctx, "/access/domains", realmLimit)
-	if err != nil {
-		return false
-	}
-	var all []struct{ Realm string }
-	if err := json.Unmarshal(data, &all); err != nil || len(all) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(all, func(r struct{ Realm string }) bool { return r.Realm == name })
+// unlisted tells whether the list of all realms (GET /access/domains) lacks a realm. Every caller sees the whole list. It is
+// false if the list cannot be read.
+func (c *Client) unlisted(ctx context.Context, name string) bool {
+	names, err := c.Realms(ctx)
+	return err == nil && len(names) > 0 && !slices.Contains(names, name)
 }
 
-// Create adds a realm (POST /access/domains). Errors match [realm.ErrConflict] where it exists already,
-// [realm.ErrLost] where the answer did not come back, and *[realm.UnknownPropertyError].
+// Realms lists the names of all realms of the cluster, sorted (GET /access/domains).
+func (c *Client) Realms(ctx context.Context) ([]string, error) {
+	var all []struct{ Realm text }
+	if err := c.get(ctx, realmsPath, realmLimit, &all); err != nil {
+		return nil, err
+	}
+	names := make([]string, 0, len(all))
+	for _, r := range all {
+		names = append(names, c.cleaner.Clean(string(r.Realm)))
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Create adds a realm (POST /access/domains). Its errors match [realm.ErrConflict] if the realm exists, [realm.ErrLost] if
+// no answer came, and *[realm.UnknownPropertyError].
 func (c *Client) Create(ctx context.Context, p realm.Params) error {
 	fields := p.Reveal()
 	name, _ := fields["realm"].(string)
-	if _, err := domainPath(name); err != nil {
+	if _, err := realmPath(name); err != nil {
 		return err
 	}
-	if fields["type"] == realm.Type {
-		for _, required := range []realm.Property{realm.IssuerURL, realm.ClientID} {
-			if _, ok := fields[string(required)]; !ok {
-				return check.Errorf(check.Config, "a realm cannot be created without %s", required)
-			}
+	for _, required := range []realm.Property{realm.IssuerURL, realm.ClientID} {
+		if _, ok := fields[string(required)]; !ok && fields["type"] == realm.Type {
+			return notSent("a new realm needs %s", required)
 		}
 	}
 	if err := c.sendable(fields); err != nil {
 		return err
 	}
-	return c.write(ctx, func(ctx context.Context, api *proxmox.Client) error {
-		return api.Post(ctx, "/access/domains", fields, nil)
-	})
+	return c.change(ctx, http.MethodPost, realmsPath, fields)
 }
 
-// Update changes a realm (PUT /access/domains/{realm}). It refuses to send what Proxmox would swallow to the
-// realm's harm: a missing or empty digest, an empty issuer-url or client-id, and removing username-claim. Errors match
-// [realm.ErrConflict] where the digest is stale or the realm is gone, else as those of [Client.Create].
+// Update changes a realm (PUT /access/domains/{realm}). It refuses to send what would harm the realm although Proxmox
+// accepts it: an empty digest, an empty issuer-url or client-id, and the removal of username-claim. Its errors match
+// [realm.ErrConflict] if the digest is stale or the realm is gone, otherwise as those of [Client.Create].
 func (c *Client) Update(ctx context.Context, name string, p realm.Params) error {
-	path, err := domainPath(name)
+	path, err := realmPath(name)
 	if err != nil {
 		return err
 	}
 	fields := p.Reveal()
 	if digest, _ := fields["digest"].(string); digest == "" {
-		return check.Errorf(check.Internal, "an update of realm %s without a digest could overwrite what others changed: not sent", name)
+		return notSent("an update of realm %s without a digest could overwrite changes of others", name)
 	}
 	if len(fields) == 1 {
-		return check.Errorf(check.Internal, "an update of realm %s that changes nothing: not sent", name)
+		return notSent("an update of realm %s changes nothing", name)
 	}
 	for _, fixed := range []string{"type", string(realm.UsernameClaim)} {
 		if _, ok := fields[fixed]; ok {
-			return check.Errorf(check.Internal, "an update of realm %s cannot set %s: not sent", name, fixed)
+			return notSent("an update of realm %s cannot set %s", name, fixed)
 		}
 	}
 	if err := c.sendable(fields); err != nil {
 		return err
 	}
-	return c.write(ctx, func(ctx context.Context, api *proxmox.Client) error {
-		return api.Put(ctx, path, fields, nil)
-	})
+	return c.change(ctx, http.MethodPut, path, fields)
 }
 
-// Delete removes a realm (DELETE /access/domains/{realm}). An error that matches [realm.ErrLost] means that it may still
-// take effect, up to a minute later; one that matches [realm.ErrConflict], that the realm is gone already.
+// Delete removes a realm (DELETE /access/domains/{realm}). After an error that matches [realm.ErrLost] it may still take
+// effect, up to a minute later. An error that matches [realm.ErrConflict] means that the realm is already gone.
 func (c *Client) Delete(ctx context.Context, name string) error {
-	path, err := domainPath(name)
+	path, err := realmPath(name)
 	if err != nil {
 		return err
 	}
-	return c.write(ctx, func(ctx context.Context, api *proxmox.Client) error {
-		return api.Delete(ctx, path, nil)
-	})
+	return c.change(ctx, http.MethodDelete, path, nil)
 }
 
 // Version asks for the Proxmox VE version (GET /version).
 func (c *Client) Version(ctx context.Context) (realm.Version, error) {
-	data, endpoint, err := c.get(ctx, "/version", realmLimit)
+	r := request{method: http.MethodGet, path: "/version", class: read, as: c.identity}
+	var answer struct{ Version, Release text }
+	endpoint, err := c.do(ctx, r, &answer)
 	if err != nil {
 		return realm.Version{}, err
 	}
-	var answer struct{ Version, Release text }
-	if err := json.Unmarshal(data, &answer); err == nil {
-		for _, t := range []text{answer.Version, answer.Release} { // "9.2.11" and "9.2"; "7.4-3" and "7.4"
-			if v, err := realm.ParseVersion(string(t)); err == nil {
-				return v, nil
-			}
+	for _, t := range []text{answer.Version, answer.Release} { // "9.2.11" and "9.2"; "7.4-3" and "7.4"
+		if v, err := realm.ParseVersion(string(t)); err == nil {
+			return v, nil
 		}
 	}
-	return realm.Version{}, explained(&Error{
-		Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: http.MethodGet, Path: "/version",
-		Reason: "no version in it",
-	})
+	return realm.Version{}, c.unusable(r, endpoint, "it holds no version")
 }
 
-// get returns the `data` of a GET, which is there and not null.
-func (c *Client) get(ctx context.Context, path string, limit int64) (json.RawMessage, string, error) {
-	var data json.RawMessage
-	endpoint, err := c.call(ctx, read, c.auth, limit, func(ctx context.Context, api *proxmox.Client) error {
-		return api.Get(ctx, path, &data)
-	})
-	if err != nil {
-		return nil, endpoint, err
-	}
-	if len(data) == 0 || string(data) == "null" {
-		path, _, _ = strings.Cut(path, "?")
-		return nil, endpoint, explained(&Error{
-			Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: http.MethodGet, Path: path,
-			Reason: "no data in it",
-		})
-	}
-	return data, endpoint, nil
-}
-
-func (c *Client) write(ctx context.Context, send func(context.Context, *proxmox.Client) error) error {
-	_, err := c.call(ctx, write, c.auth, realmLimit, send)
-	return err
-}
-
-func domainPath(name string) (string, error) {
+func realmPath(name string) (string, error) {
 	if err := realm.ValidateName(name); err != nil {
-		return "", check.Errorf(check.Config, "the name of a realm %s", err).Try(check.Advise("correct realm.name"))
+		return "", check.Errorf(check.Config, "the name of a realm %s", err).Try(check.Set("realm.name", ""))
 	}
-	return "/access/domains/" + url.PathEscape(name), nil
+	return realmsPath + "/" + url.PathEscape(name), nil
 }
 
-// sendable refuses parameters that Proxmox would accept and that break the realm, or the file of all realms
-// (PVE::SectionConfig writes values as they come, one on a line).
+// notSent is the error of a request that this program must never make.
+func notSent(format string, args ...any) error {
+	return check.Errorf(check.Internal, format+"; the request was not sent", args...)
+}
+
+// sendable refuses parameters that Proxmox would accept although they break the realm or the file of all realms:
+// PVE::SectionConfig writes each value unchanged on a line of its own.
 func (c *Client) sendable(fields map[string]any) error {
 	for name, value := range fields {
 		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			return check.Errorf(check.Internal, "a parameter with white space or control characters in its name: not sent")
+			return notSent("the name of a parameter contains white space or control characters")
 		}
 		written, isText := value.(string)
-		switch value.(type) {
-		case string, bool, int, int64, float64, json.Number:
-		default:
-			return check.Errorf(check.Internal, "%s is neither text, number nor boolean: not sent", c.cleaner.Clean(name))
-		}
 		if !isText {
 			continue
 		}
 		property := realm.Property(name)
-		if d, _ := property.Definition(); d.Required && strings.TrimSpace(written) == "" {
-			return check.Errorf(check.Config, "an empty %s makes the realm vanish and blocks every other: not sent", name).Try(check.Advise("set realm.%s", d.Key))
-		}
-		if property != realm.Comment && strings.ContainsFunc(written, unicode.IsControl) {
-			return check.Errorf(check.Config, "%s holds control characters: not sent", c.cleaner.Clean(name))
-		}
-		if property == realm.ClientKey {
+		d, _ := property.Definition()
+		switch {
+		case d.Required && strings.TrimSpace(written) == "":
+			return notSent("an empty %s would make Proxmox ignore this realm and reject writes to all others", name)
+		case property != realm.Comment && strings.ContainsFunc(written, unicode.IsControl):
+			return notSent("%s contains control characters", c.cleaner.Clean(name))
+		case property == realm.ClientKey:
 			c.cleaner.Hold(check.NewSecret(written))
-		}
-		if name == "delete" {
-			if err := removable(written); err != nil {
-				return err
-			}
+		case name == "delete" && !removable(written):
+			return notSent("removing %s would break the realm", c.cleaner.Clean(written))
 		}
 	}
 	return nil
 }
 
-// removable refuses to remove what a realm cannot be without. Proxmox removes username-claim without complaint, and every
-// user of the realm is someone else from then on.
-func removable(list string) error {
-	names := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(",;", r) || unicode.IsSpace(r) || r == 0 })
-	for _, name := range names {
+// removable tells whether a realm can do without each property of a list. Proxmox removes username-claim without complaint,
+// and every user of the realm is someone else from then on.
+func removable(list string) bool {
+	names := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ';' || unicode.IsSpace(r) || r == 0 })
+	return len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool {
 		d, known := realm.Property(name).Definition()
-		if known && (d.Required || d.CreateOnly) || name == "type" {
-			return check.Errorf(check.Config, "removing %s would break the realm: not sent", name).Try(check.Advise("take it out of realm.unset"))
-		}
-	}
-	if len(names) == 0 {
-		return check.Errorf(check.Internal, "nothing to remove: not sent")
-	}
-	return nil
+		return known && (d.Required || d.CreateOnly) || name == "type"
+	})
 }
 
-// text is a JSON string or number, as versions differ.
+// text is a JSON string or number: versions of Proxmox differ.
 type text string
 
 func (t *text) UnmarshalJSON(data []byte) error {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
 )
@@ -67,9 +68,9 @@ func (g *gate) ticket() answer {
 		`{"data":{"ticket":"PVE:admin@pve:%08X::c2ln","username":"admin@pve","CSRFPreventionToken":"%08X:csrf","cap":{}}}`, g.tickets, g.tickets)}
 }
 
-func asUser(otp string) func(*pve.Options) {
-	return func(o *pve.Options) {
-		o.Token, o.Username, o.Password = check.Secret{}, "admin@pve", check.NewSecret(password)
+func asUser(otp string) func(*setup) {
+	return func(o *setup) {
+		o.Token, o.Username, o.Password = config.Token{}, config.UserID{Name: "admin", Realm: "pve"}, check.NewSecret(password)
 		if otp != "" {
 			o.OTP = check.NewSecret(otp)
 		}
@@ -114,7 +115,7 @@ func TestSecondFactor(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, otp, challenge, hint string }{
 		{"no code", "", challenge, "proxmox.otp"},
-		{"wrong code", "000000", challenge, "each code serves once"},
+		{"wrong code", "000000", challenge, "each code works once"},
 		{"no TOTP", "123456", "PVE:!tfa!%7B%22webauthn%22%3A%7B%7D%7D:6923A0B1::c2ln", "proxmox.token_file"},
 	} {
 		g := &gate{challenge: tt.challenge, code: "123456"}
@@ -243,7 +244,7 @@ func TestAuthURLAndLogin(t *testing.T) {
 			t.Error("credentials were sent")
 		}
 		if c.URL.Path == "/api2/json/access/openid/login" {
-			return answer{Status: 200, Reason: "OK", Body: `{"data":{"username":"john@authelia","ticket":"PVE:john@authelia:65::sig","CSRFPreventionToken":"65:abc","cap":{"vms":{"VM.Audit":1},"dc":{}}}}`}
+			return answer{Status: 200, Reason: "OK", Body: `{"data":{"username":"john@authelia","ticket":"PVE:john@authelia:65::sig","CSRFPreventionToken":"65:abc"}}`}
 		}
 		raw, _ := json.Marshal(authorization)
 		return answer{Status: 200, Reason: "OK", Body: `{"data":` + string(raw) + `}`}
@@ -266,7 +267,7 @@ func TestAuthURLAndLogin(t *testing.T) {
 		t.Errorf("sent %v", body)
 	}
 	s, err := c.Login(t.Context(), a.State, "code-1234", "https://pve.example.com:8006")
-	if err != nil || s.Username != "john@authelia" || !s.Cap["vms"]["VM.Audit"] || s.Endpoint != n.URL || !s.Ticket.Equal(check.NewSecret("PVE:john@authelia:65::sig")) {
+	if err != nil || s.Username != "john@authelia" || s.Endpoint != n.URL || !s.Ticket.Equal(check.NewSecret("PVE:john@authelia:65::sig")) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if c.As(s).Identity() != "john@authelia" || c.Identity() != tokenID {
@@ -282,7 +283,7 @@ func TestAuthURLAndLogin(t *testing.T) {
 		}
 		return ok(`{"/vms":{"VM.Audit":1}}`)
 	})
-	if all, err := connect(t, nil, me).As(s).UserPermissions(t.Context(), ""); err != nil || !all["/vms"]["VM.Audit"] {
+	if all, err := connect(t, nil, me).As(s).AllPermissions(t.Context()); err != nil || !all["/vms"]["VM.Audit"] {
 		t.Errorf("%v, %v", all, err)
 	}
 }
@@ -315,7 +316,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	cleaner := check.NewCleaner()
 	g := &gate{challenge: challenge, code: "123456"}
 	n := start(t, g.handle)
-	c := connect(t, func(o *pve.Options) {
+	c := connect(t, func(o *setup) {
 		asUser("123456")(o)
 		o.Cleaner, o.Log = cleaner, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
 	}, n)
@@ -384,7 +385,11 @@ pveum acl modify /access --users 'o'\''neil@pve' --roles RealmAuditor`},
 			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, tt.want)
 		}
 	}
-	if got := pve.Grant("root@pam", "/access", "Sys.Audit"); len(got) != 2 || strings.Contains(got[1], "--tokens") {
-		t.Errorf("%q", got)
+	for word, want := range map[string]string{
+		"john@authelia": "john@authelia", "$(reboot)@x": "'$(reboot)@x'", "a;b@x": "'a;b@x'", "": "''", "jürgen@x": "'jürgen@x'",
+	} {
+		if got := pve.Quote(word); got != want {
+			t.Errorf("%q: %s, want %s", word, got, want)
+		}
 	}
 }

@@ -30,7 +30,7 @@ type recorded struct {
 func transcripts(t *testing.T) []recorded {
 	t.Helper()
 	var all []recorded
-	for _, name := range []string{"proxmox-ve-9.2.json", "proxmox-ve-9.2-users.json"} {
+	for _, name := range []string{"proxmox-ve-9.2.json", "proxmox-ve-9.2-users.json", "proxmox-ve-9.2-access.json"} {
 		raw, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			t.Fatal(err)
@@ -41,7 +41,7 @@ func transcripts(t *testing.T) []recorded {
 		}
 		all = append(all, file.Exchanges...)
 	}
-	if len(all) < 100 {
+	if len(all) < 150 {
 		t.Fatalf("only %d exchanges", len(all))
 	}
 	return all
@@ -130,6 +130,26 @@ var refusals = map[string]struct {
 	"login-bad-state":        {pve.LoginRefused, check.Internal},
 	"unknown-path":           {pve.Failed, check.ProxmoxFailed},
 	"head":                   {pve.Failed, check.ProxmoxFailed},
+
+	"role-unknown":                   {pve.UnknownRole, check.Config},
+	"create-group-twice":             {pve.Exists, check.Conflict},
+	"create-group-bad-name":          {pve.InvalidGroup, check.Config},
+	"create-group-colon":             {pve.InvalidGroup, check.Config},
+	"create-group-unicode":           {pve.InvalidGroup, check.Config},
+	"group-absent":                   {pve.Absent, check.Conflict},
+	"create-group-as-realm-allocate": {pve.PermissionDenied, check.PermissionDenied},
+	"create-group-as-sys-audit":      {pve.PermissionDenied, check.PermissionDenied},
+	"grant-bad-path":                 {pve.UnknownPath, check.Config},
+	"grant-unknown-role":             {pve.UnknownRole, check.Config},
+	"grant-unknown-group":            {pve.Absent, check.Conflict},
+	"grant-unknown-user":             {pve.Absent, check.Conflict},
+	"grant-one-of-two-unknown":       {pve.Absent, check.Conflict},
+	"grant-nothing":                  {pve.Invalid, check.Config},
+	"grant-as-realm-allocate":        {pve.PermissionDenied, check.PermissionDenied},
+	"grant-as-sys-audit":             {pve.PermissionDenied, check.PermissionDenied},
+	"revoke-unknown-group":           {pve.Absent, check.Conflict},
+	"remove-group-again":             {pve.Absent, check.Conflict},
+	"remove-unicode":                 {pve.InvalidGroup, check.Config},
 }
 
 // Every recorded answer is what it is, on nodes that repeat the message in the body and on those that do not.
@@ -240,7 +260,7 @@ func TestDetailsOfRecordedRefusals(t *testing.T) {
 	if len(e.Fields) != 2 || e.Fields["acr-values"] != "value does not match the regex pattern" {
 		t.Errorf("fields: %q", e.Fields)
 	}
-	if !errors.As(e, &f) || !strings.Contains(f.Remedy.String(), "realm.acr_values, realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
+	if !errors.As(e, &f) || !strings.Contains(f.Remedy.String(), "set realm.acr_values, or set realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
 		t.Errorf("invalid: %q, %q", f.Message, f.Remedy.String())
 	}
 }

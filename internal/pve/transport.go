@@ -13,29 +13,53 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 )
 
-// errTimeout is the cause of a context that ended because a request took too long, to tell that from its caller's end.
+// errTimeout is the cause of a context that ended by the client's own timeout, not by its caller.
 var errTimeout = errors.New("the request timed out")
 
-// transport lies between go-proxmox and the network. It gives back an answer that holds `{"data": …}`, complete and within
-// the bound of its exchange, or an [Error]: never another status, never a body that is still to be read.
+// newBase returns the transport that makes connections. It speaks HTTP/1.1, as Proxmox does. It asks for no compression,
+// so that the bound on an answer's size holds in memory.
+func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
+	connect := min(timeout, 10*time.Second) // the time until the next node is asked if this one is off
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}).DialContext,
+		TLSClientConfig:        trust,
+		TLSHandshakeTimeout:    connect,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConnsPerHost:    2,
+		IdleConnTimeout:        4 * time.Second, // PVE::APIServer::AnyEvent closes idle connections after 5
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
+		if res.StatusCode != http.StatusOK {
+			return &proxyError{status: res.Status}
+		}
+		return nil
+	}
+	return t
+}
+
+// transport lies between go-proxmox and the network. It returns either a complete answer of the form `{"data": …}` within
+// the size limit, or an [Error]. It follows no redirect.
 type transport struct {
 	base    http.RoundTripper
 	cleaner *check.Cleaner
 	log     *slog.Logger
 
-	requests, handshakes, resumed atomic.Int64
-	date                          atomic.Pointer[clocks]
+	requests atomic.Int64
+	offset   atomic.Pointer[time.Duration]
 }
-
-// clocks is one moment on both sides.
-type clocks struct{ server, local time.Time }
 
 // RoundTrip implements [http.RoundTripper].
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -46,41 +70,41 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	res, err := t.base.RoundTrip(req.WithContext(ctx))
 	var body []byte
-	var cut error
+	var broken error
 	if res != nil {
-		body, cut = io.ReadAll(io.LimitReader(res.Body, x.limit+1))
+		body, broken = io.ReadAll(io.LimitReader(res.Body, x.limit+1))
 		_ = res.Body.Close()
-		if cut == nil {
+		if broken == nil {
 			body = unzipped(res, body, x.limit)
 		}
 	}
 
 	e := &Error{
-		Endpoint: req.URL.Scheme + "://" + req.URL.Host, Method: req.Method,
+		Endpoint: config.Origin(req.URL.Scheme + "://" + req.URL.Host), Method: req.Method,
 		Path: strings.TrimPrefix(req.URL.Path, base), sent: p.sent.Load(), who: x.who,
 	}
 	switch {
 	case err != nil:
 		t.disconnected(ctx, e, err, &p)
-	case cut != nil && res.StatusCode >= 200 && res.StatusCode < 300:
+	case broken != nil && res.StatusCode >= 200 && res.StatusCode < 300:
 		e.Status = res.StatusCode
-		t.disconnected(ctx, e, cut, &p)
-	default: // of a refusal, the status line is enough
+		t.disconnected(ctx, e, broken, &p)
+	default: // the status line of a refusal suffices, even if its body is cut off
 		e.Status = res.StatusCode
-		t.read(e, res, body, x)
+		t.read(e, res, body, x.limit)
 	}
 	t.record(ctx, e, time.Since(begin))
 	if e.Kind != "" {
-		e.Lost = x.mode == write && e.sent && e.undecided()
+		e.Lost = x.class == write && e.sent && e.undecided()
 		return nil, explained(e)
 	}
-	t.clock(res, &p)
+	t.compareClocks(res, &p)
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
 }
 
-// unzipped undoes gzip, which some reverse proxies apply though nobody asked for it (RFC 9110 section 12.5.3 lets them), up to
-// one byte past the limit. What is no gzip stays as it is, and keeps its Content-Encoding.
+// unzipped undoes gzip, which some reverse proxies apply although nobody asked for it, up to one byte past the limit. It
+// returns a body that is not gzip unchanged and leaves its Content-Encoding.
 func unzipped(res *http.Response, body []byte, limit int64) []byte {
 	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
 		return body
@@ -97,95 +121,75 @@ func unzipped(res *http.Response, body []byte, limit int64) []byte {
 	return whole
 }
 
-// progress is how far a request came.
+// progress records how far a request came.
 type progress struct {
-	connected, shaking, sent atomic.Bool
-	left, came               atomic.Int64 // Unix nanoseconds
+	handshaking, sent atomic.Bool
+	left, came        atomic.Int64 // when the request left and the answer came: Unix nanoseconds
 }
 
 func (t *transport) trace(p *progress) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		ConnectDone: func(_, _ string, err error) {
-			if err == nil {
-				p.connected.Store(true)
-			}
-		},
-		TLSHandshakeStart: func() { p.shaking.Store(true) },
-		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
-			if err == nil {
-				t.handshakes.Add(1)
-				if s.DidResume {
-					t.resumed.Add(1)
-				}
-			}
-		},
+		TLSHandshakeStart: func() { p.handshaking.Store(true) },
 		GotConn: func(httptrace.GotConnInfo) {
 			t.requests.Add(1)
-			p.sent.Store(true) // from here on it may have gone out
+			p.sent.Store(true) // from here on the request may have been sent
 		},
 		WroteRequest:         func(httptrace.WroteRequestInfo) { p.left.Store(time.Now().UnixNano()) },
 		GotFirstResponseByte: func() { p.came.Store(time.Now().UnixNano()) },
 	}
 }
 
-// read decides what an answer is. It leaves e.Kind empty where it is a success that can be used.
-func (t *transport) read(e *Error, res *http.Response, body []byte, x exchange) {
+// read classifies an answer. It leaves e.Kind empty for a usable success.
+func (t *transport) read(e *Error, res *http.Response, body []byte, limit int64) {
 	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	_, reason, _ := strings.Cut(res.Status, " ")
+	page := media == "text/html" || media == "application/xhtml+xml" || bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
+	var answer map[string]json.RawMessage
+	success := res.StatusCode >= 200 && res.StatusCode <= 299
 	switch {
-	case res.StatusCode >= 300 && res.StatusCode < 400:
+	case res.StatusCode >= 300 && res.StatusCode <= 399:
 		e.Kind, e.Reason, e.Location = Redirected, t.cleaner.Clean(reason), t.cleaner.Clean(res.Header.Get("Location"))
-		return
-	case media == "text/html" || media == "application/xhtml+xml" || bytes.HasPrefix(bytes.TrimSpace(body), []byte("<")):
-		e.Kind, e.Reason = NotProxmox, "a web page"
-		if res.StatusCode >= 300 {
-			e.Reason = t.cleaner.Clean(res.Status) + ", " + e.Reason
-		}
-		return
-	}
-	if res.StatusCode < 200 || res.StatusCode > 299 {
+	case page && success:
+		e.Kind, e.Reason = NotProxmox, "it sent a web page"
+	case page:
+		e.Kind, e.Reason = NotProxmox, "it sent a web page with status "+t.cleaner.Clean(res.Status)
+	case !success:
 		t.refused(e, reason, body)
-		return
-	}
-	switch {
-	case int64(len(body)) > x.limit:
-		e.Kind, e.Reason = BadAnswer, "larger than any right one"
+	case int64(len(body)) > limit:
+		e.Kind, e.Reason = BadAnswer, "it is too large"
 	case res.Header.Get("Content-Encoding") != "":
-		e.Kind, e.Reason = BadAnswer, "in an encoding that was not asked for"
+		e.Kind, e.Reason = BadAnswer, "it has an encoding that was not asked for"
 	case media != "application/json":
-		e.Kind, e.Reason = NotProxmox, "no JSON"
-	default:
-		var answer map[string]json.RawMessage
-		if err := json.Unmarshal(body, &answer); err != nil {
-			e.Kind, e.Reason = BadAnswer, "no JSON object, or not the whole of one"
-		} else if _, ok := answer["data"]; !ok {
-			e.Kind, e.Reason = NotProxmox, "JSON without data"
-		}
+		e.Kind, e.Reason = NotProxmox, "it did not send JSON"
+	case json.Unmarshal(body, &answer) != nil:
+		e.Kind, e.Reason = BadAnswer, "it is not one complete JSON object"
+	case answer["data"] == nil:
+		e.Kind, e.Reason = NotProxmox, "its JSON has no member data"
 	}
 }
 
-// refused reads an answer outside 2xx. Proxmox's message is in the reason phrase, its first line only; newer nodes repeat the
-// whole of it in the body, where it survives reverse proxies that write reason phrases of their own.
+// refused reads an answer outside 2xx. Proxmox puts the first line of its message into the reason phrase. Newer nodes
+// repeat the whole message in the body, which survives reverse proxies that replace the reason phrase.
 func (t *transport) refused(e *Error, reason string, body []byte) {
 	var answer struct {
 		Message string         `json:"message"`
 		Errors  map[string]any `json:"errors"`
 	}
-	_ = json.Unmarshal(body, &answer) // older nodes, and 401, have no body
+	_ = json.Unmarshal(body, &answer) // older nodes send no message, and a 401 has no body
 	said := answer.Message
 	if strings.TrimSpace(said) == "" {
 		said = reason
 	}
 	fields := map[string]string{}
-	for name, says := range answer.Errors {
-		if s, ok := says.(string); ok && len(fields) < 32 {
-			fields[name] = s
+	for name, value := range answer.Errors {
+		if text, ok := value.(string); ok && len(fields) < 32 {
+			fields[name] = text
 		}
 	}
 	classify(e, said, fields, t.cleaner)
 }
 
-// disconnected reads the end of a connection that came before that of an answer.
+// disconnected classifies a connection that ended before its answer was complete.
 func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *progress) {
 	switch {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
@@ -200,7 +204,7 @@ func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *pr
 	default:
 		e.Kind = Broken
 	}
-	e.Reason, e.advice = t.describe(err, p, e)
+	e.Reason, e.remedy = t.describe(err, p, e)
 }
 
 func isTimeout(err error) bool {
@@ -213,7 +217,7 @@ func (t *transport) record(ctx context.Context, e *Error, took time.Duration) {
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("endpoint", e.Endpoint), slog.String("method", e.Method), slog.String("path", t.cleaner.Clean(e.Path)),
+		slog.String("endpoint", string(e.Endpoint)), slog.String("method", e.Method), slog.String("path", t.cleaner.Clean(e.Path)),
 		slog.Int("status", e.Status), slog.Duration("took", took.Round(time.Microsecond)),
 	}
 	if e.Kind != "" {
@@ -222,11 +226,13 @@ func (t *transport) record(ctx context.Context, e *Error, took time.Duration) {
 	t.log.LogAttrs(ctx, slog.LevelDebug, "proxmox", attrs...)
 }
 
-func (t *transport) clock(res *http.Response, p *progress) {
+// compareClocks compares the answer's Date with the local time halfway between request and answer.
+func (t *transport) compareClocks(res *http.Response, p *progress) {
 	server, err := http.ParseTime(res.Header.Get("Date"))
 	left, came := p.left.Load(), p.came.Load()
 	if err != nil || left == 0 || came < left {
 		return
 	}
-	t.date.Store(&clocks{server: server, local: time.Unix(0, left+(came-left)/2)})
+	offset := server.Sub(time.Unix(0, left+(came-left)/2))
+	t.offset.Store(&offset)
 }

@@ -1,14 +1,11 @@
 package pve_test
 
 import (
-	"net/netip"
-	"net/url"
 	"strings"
 	"testing"
 
 	"proxmox-realm/internal/check"
 	lab "proxmox-realm/internal/lab/pve"
-	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
 )
 
@@ -37,23 +34,23 @@ func TestCheckUsers(t *testing.T) {
 		want  check.Status
 		says  []string
 	}{
-		"nobody sees users":      {token: lab.TokenRealmAllocate, want: check.Skip, says: []string{"does not see users", "pveum acl modify /access --tokens"}},
-		"nobody was created":     {want: check.Fail, says: []string{"nobody can log in", "`pveum user add NAME@authelia`"}},
+		"nobody sees users":      {token: lab.TokenRealmAllocate, want: check.Skip, says: []string{"may not see users", "pveum acl modify /access --tokens"}},
+		"nobody was created":     {want: check.Fail, says: []string{"nobody can log in", "pveum user add NAME@authelia"}},
 		"one, who is disabled":   {state: []func(*lab.State){user("ann@authelia", false)}, want: check.Fail, says: []string{"1 user, 0 enabled"}},
-		"no role":                {state: []func(*lab.State){user("ann@authelia", true)}, want: check.Warn, says: []string{"may do nothing", "--users ann@authelia"}},
-		"a role that forbids":    {state: []func(*lab.State){user("ann@authelia", true), role("user", "ann@authelia", "NoAccess")}, want: check.Warn, says: []string{"may do nothing"}},
-		"another realm's role":   {state: []func(*lab.State){user("ann@authelia", true), user("bob@pve", true), role("user", "bob@pve", "PVEAdmin")}, want: check.Warn, says: []string{"may do nothing"}},
+		"no role":                {state: []func(*lab.State){user("ann@authelia", true)}, want: check.Warn, says: []string{"then do nothing", "--users ann@authelia"}},
+		"a role that forbids":    {state: []func(*lab.State){user("ann@authelia", true), role("user", "ann@authelia", "NoAccess")}, want: check.Warn, says: []string{"then do nothing"}},
+		"another realm's role":   {state: []func(*lab.State){user("ann@authelia", true), user("bob@pve", true), role("user", "bob@pve", "PVEAdmin")}, want: check.Warn, says: []string{"then do nothing"}},
 		"a role":                 {state: []func(*lab.State){user("ann@authelia", true), role("user", "ann@authelia", "PVEAdmin")}, want: check.Pass},
 		"a role by a group":      {state: []func(*lab.State){user("ann@authelia", true), group("staff", "ann@authelia"), role("group", "staff", "PVEAdmin")}, want: check.Pass},
 		"a group without anyone": {state: []func(*lab.State){group("staff-authelia"), role("group", "staff-authelia", "PVEAdmin")}, login: realm.Login{Autocreate: true}, want: check.Warn, says: []string{"set realm.groups_claim to groups", "staff-authelia"}},
 		"groups of logins":       {state: []func(*lab.State){group("staff-authelia"), role("group", "staff-authelia", "PVEAdmin")}, login: realm.Login{Autocreate: true, GroupsClaim: "groups"}, want: check.Pass},
 		"groups under bare names": {
 			state: []func(*lab.State){group("staff"), role("group", "staff", "PVEAdmin")}, login: realm.Login{Autocreate: true, GroupsClaim: "groups"},
-			want: check.Warn, says: []string{"are ignored", "`pveum group add GROUP-authelia`", "groups in Proxmox: staff"},
+			want: check.Warn, says: []string{"Proxmox ignores the groups", "pveum group add GROUP-authelia", "groups in Proxmox: staff"},
 		},
 		"groups made by logins, without a role": {
 			login: realm.Login{Autocreate: true, GroupsClaim: "groups", GroupsAutocreate: true},
-			want:  check.Warn, says: []string{"may do nothing", "`pveum acl modify / --groups GROUP-authelia --roles PVEAuditor`, after `pveum group add GROUP-authelia`"},
+			want:  check.Warn, says: []string{"then do nothing", "pveum group add GROUP-authelia; pveum acl modify / --groups GROUP-authelia --roles PVEAuditor"},
 		},
 		"a subject that does not fit": {login: realm.Login{Realm: strings.Repeat("r", 28), UsernameClaim: "sub", Autocreate: true}, want: check.Warn, says: []string{"at most 27 characters"}},
 	} {
@@ -73,7 +70,10 @@ func TestCheckUsers(t *testing.T) {
 			if tt.login.Realm == "" {
 				tt.login.Realm = "authelia"
 			}
-			c := toLab(t, s, tt.token, nil).CheckUsers(t.Context(), tt.login)
+			c, err := toLab(t, s, tt.token, nil).CheckUsers(t.Context(), tt.login)
+			if err != nil {
+				t.Fatal(err)
+			}
 			all := c.Summary + "\n" + c.Evidence + "\n" + c.Remedy.String()
 			if c.ID != check.ProxmoxUsers || c.Status != tt.want || (c.Remedy.String() == "") == (c.Status == check.Warn || c.Status == check.Fail) {
 				t.Errorf("%s, expected %s:\n%s", c.Status, tt.want, all)
@@ -105,8 +105,8 @@ func TestRolesThatAreNotVisibleWarnNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := toLab(t, s, lab.TokenNoPrivilege, nil).CheckUsers(t.Context(), realm.Login{Realm: "authelia", Autocreate: true})
-	if c.Status != check.Pass || !strings.Contains(c.Evidence, "Sys.Audit on /access shows it") {
+	c, err := toLab(t, s, lab.TokenNoPrivilege, nil).CheckUsers(t.Context(), realm.Login{Realm: "authelia", Autocreate: true})
+	if err != nil || c.Status != check.Pass || !strings.Contains(c.Evidence, "not visible without Sys.Audit on /access") {
 		t.Errorf("%+v", c)
 	}
 }
@@ -122,53 +122,79 @@ func TestCheckPermissions(t *testing.T) {
 		{lab.TokenRealmAllocate, true, check.Pass, ""},
 		{lab.TokenRoot, true, check.Pass, ""},
 		{lab.TokenSysAudit, false, check.Pass, ""},
-		{lab.TokenSysAudit, true, check.Fail, "pveum role add RealmAdmin --privs Realm.Allocate"},
+		{lab.TokenSysAudit, true, check.Fail, "set proxmox.token_file (another token"},
 		{lab.TokenNoPrivilege, false, check.Fail, "pveum role add RealmAuditor --privs Sys.Audit"},
-		{lab.TokenPrivsepWithoutACL, true, check.Fail, "--tokens"},
+		{lab.TokenPrivsepWithoutACL, true, check.Fail, "pveum role add RealmAdmin --privs Realm.Allocate; pveum acl modify /access/realm --tokens"},
 	} {
-		if c := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write); c.Status != tt.want || !strings.Contains(c.Remedy.String(), tt.hint) {
+		if c, err := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write); err != nil || c.Status != tt.want || !strings.Contains(c.Remedy.String(), tt.hint) {
 			t.Errorf("%s, write %v: %+v", tt.token, tt.write, c)
 		}
 	}
 }
 
-// An origin behind which nothing listens, and one with one node.
-func TestLook(t *testing.T) {
-	s := startLab(t, lab.Options{})
-	if f := pve.Look(t.Context(), s.URL(), 3); f != (pve.Front{Nodes: 1}) {
-		t.Errorf("%+v", f)
-	}
-	if f := pve.Look(t.Context(), "https://127.0.0.1:1", 1); f != (pve.Front{Refused: true}) {
-		t.Errorf("%+v", f)
-	}
-	for _, unusable := range []string{"", "http://127.0.0.1", "https://", ":"} {
-		if f := pve.Look(t.Context(), unusable, 1); f != (pve.Front{}) {
-			t.Errorf("%s: %+v", unusable, f)
-		}
+// A definite answer of the node is a failure: a login gets the same one. What came from something else, or not at all, is
+// an error beside a skipped check.
+func TestCheckDiscoveryTellsAnswersFromSilence(t *testing.T) {
+	login := realm.Login{Realm: "authelia", IssuerURL: "https://auth.example.com", ClientID: "proxmox", Scopes: []string{"openid"}}
+	for _, tt := range []struct {
+		name   string
+		answer answer
+		want   check.Status
+		hung   bool
+		says   string
+	}{
+		{"no such realm", fails(500, "authentication domain 'authelia' does not exist"), check.Fail, false, "refuses to begin a login"},
+		{"a realm of another type", fails(500, "wrong realm type (ldap != openid)"), check.Fail, false, "set realm.name"},
+		{"an unknown failure", fails(500, "something is wrong"), check.Fail, false, "journalctl"},
+		{"a failure without a reason", fails(500, "Internal Server Error"), check.Fail, false, "a reverse proxy may drop the reason"},
+		{"an unknown refusal", fails(418, "I'm a teapot"), check.Fail, false, "418 I'm a teapot|I'm a teapot"},
+		{"the issuer is away", fails(500, "Request failed"), check.Fail, false, "curl -v https://auth.example.com/.well-known/openid-configuration"},
+		{"the issuer hangs", fails(596, "Connection timed out"), check.Fail, true, "systemctl restart pvedaemon"},
+		{"another URL", ok(`"https://auth.example.com/authorize?client_id=other"`), check.Fail, false, `client_id is "other", not "proxmox"`},
+		{"silence", answer{Drop: true}, check.Skip, false, "not checked"},
+		{"the daemon is away", fails(595, "Connection refused"), check.Skip, false, "not checked"},
+		{"a gateway's 502", fails(502, "Bad Gateway"), check.Skip, false, "not checked"},
+		{"a gateway's 503", fails(503, "Service Unavailable"), check.Skip, false, "not checked"},
+		{"too many requests", fails(429, "Too Many Requests"), check.Skip, false, "not checked"},
+		{"a portal", answer{Status: 200, Type: "text/html", Body: "<html>"}, check.Skip, false, "not checked"},
+		{"a redirect", answer{Status: 302, Reason: "Found", Header: "Location: /\r\n"}, check.Skip, false, "not checked"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := start(t, func(*call) answer { return tt.answer })
+			found, hung, err := connect(t, nil, n).CheckDiscovery(t.Context(), login, "https://pve.example.com:8006", true)
+			all := found.Summary + "\n" + found.Evidence + "\n" + found.Remedy.String()
+			says := false
+			for text := range strings.SplitSeq(tt.says, "|") {
+				says = says || strings.Contains(all, text)
+			}
+			if found.ID != check.ProxmoxDiscovery || found.Status != tt.want || hung != tt.hung || !says || (err != nil) != (tt.want == check.Skip) {
+				t.Errorf("hung %v, %v, %s:\n%s", hung, err, found.Status, all)
+			}
+			if (len(found.Remedy) > 0) != (found.Status == check.Fail) || len(n.seen()) != 1 {
+				t.Errorf("%d steps, %d requests", len(found.Remedy), len(n.seen()))
+			}
+		})
 	}
 }
 
-// One name with several addresses: those of one machine present one certificate, those of two nodes two; what cannot be
-// reached from here is left out.
-func TestLookAtANameWithSeveralAddresses(t *testing.T) {
-	one := startLab(t, lab.Options{})
-	u, err := url.Parse(one.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, second, nobody := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")
-	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), first, nobody); f != (pve.Front{Nodes: 1}) {
-		t.Errorf("one node and an address where nothing listens: %+v", f)
-	}
-	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), second, nobody); f != (pve.Front{Refused: true}) {
-		t.Errorf("nothing anywhere: %+v", f)
-	}
-	// The same machine by IPv4, and by IPv4 in IPv6.
-	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), first, netip.MustParseAddr("::ffff:127.0.0.1")); f != (pve.Front{Nodes: 1}) {
-		t.Errorf("one node by two addresses: %+v", f)
-	}
-	startLab(t, lab.Options{Listen: "127.0.0.2:" + u.Port()})
-	if f := pve.LookAt(t.Context(), "pve.example.com", u.Port(), first, second); f != (pve.Front{Nodes: 2}) {
-		t.Errorf("two nodes: %+v", f)
+// A Proxmox that cannot be asked is an error; a privilege that is missing is not.
+func TestChecksTellWhenProxmoxIsAway(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer answer
+		code   check.Code
+	}{
+		"silence":     {answer{Drop: true}, check.Unreachable},
+		"unavailable": {fails(595, "Connection refused"), check.ProxmoxFailed},
+		"401":         {fails(401, "no such token"), check.BadCredentials},
+		"403":         {fails(403, "Permission check failed (/access/groups, Sys.Audit)"), ""},
+	} {
+		c := connect(t, nil, start(t, func(*call) answer { return tt.answer }))
+		users, err := c.CheckUsers(t.Context(), realm.Login{Realm: "authelia", Autocreate: true})
+		if users.Status != check.Skip || (err != nil) != (tt.code != "") || err != nil && check.CodeOf(err) != tt.code {
+			t.Errorf("%s: %+v, %v", name, users, err)
+		}
+		if permissions, err := c.CheckPermissions(t.Context(), true); permissions.Status != check.Skip || err == nil {
+			t.Errorf("%s: %+v, %v", name, permissions, err)
+		}
 	}
 }

@@ -1,0 +1,179 @@
+package pve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// maxUserID is the maximum length of a user id, including the realm (PVE::Auth::Plugin::verify_username).
+const maxUserID = 64
+
+// uuidLength is the length of the subjects of Authelia, Keycloak, Zitadel and others.
+const uuidLength = 36
+
+// CheckUsers is proxmox.users: whether the users of a login can exist, and whether Proxmox grants them anything. Its error
+// says why Proxmox could not be asked; then the check is skipped.
+func (c *Client) CheckUsers(ctx context.Context, login realm.Login) (check.Check, error) {
+	began := time.Now()
+	found, err := c.checkUsers(ctx, login)
+	var denied *Error
+	switch {
+	case errors.As(err, &denied) && denied.Kind == PermissionDenied:
+		found, err = check.Skipped(check.ProxmoxUsers, "not checked: %v", err), nil
+	case err != nil:
+		found = check.Skipped(check.ProxmoxUsers, "not checked: %v", err)
+	}
+	return found.Took(time.Since(began)), err
+}
+
+func (c *Client) checkUsers(ctx context.Context, login realm.Login) (check.Check, error) {
+	const id = check.ProxmoxUsers
+	room := maxUserID - 1 - len(login.Realm)
+	if login.UsernameClaim == "sub" && room < uuidLength {
+		return check.Warned(id, check.Remedy{
+			check.Set("realm.name", "").With("at most %d characters", maxUserID-1-uuidLength), check.Set("realm.username_claim", ""),
+		}, "user ids from UUIDs of %d characters and @%s exceed Proxmox's limit of %d characters", uuidLength, login.Realm, maxUserID), nil
+	}
+	users, visible, err := c.ListUsers(ctx, login.Realm)
+	if err != nil {
+		return check.Check{}, err
+	}
+	if !visible {
+		return check.Skipped(id, "not checked: %s may not see users", c.Identity()).
+			Because("to let it see users, groups and their privileges: %s", grantStep(c.Identity(), "/access", "Sys.Audit").Subject), nil
+	}
+	count := realm.Users{Asked: true, Visible: true, Count: len(users)}
+	now := time.Now()
+	able := slices.DeleteFunc(slices.Clone(users), func(u User) bool {
+		return !u.Enabled || !u.Expire.IsZero() && u.Expire.Before(now)
+	})
+	found := check.Passed(id, "realm %s has %s", login.Realm, count).
+		Because("%d enabled; autocreate is off, so nobody else can log in", len(able))
+	switch {
+	case login.Autocreate:
+		found = check.Passed(id, "realm %s has %s, and creates others when they log in", login.Realm, count).
+			Because("a user name may have up to %d characters", room)
+	case len(able) == 0:
+		return check.Failed(id, check.Remedy{
+			check.OnNode("pveum user add NAME@%s", login.Realm).With("for each user"), check.Set("realm.autocreate", "true"),
+		}, "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm).
+			Because("%s, %d enabled", count, len(able)), nil
+	}
+	return c.checkRights(ctx, login, able, found)
+}
+
+// checkRights looks for logins that succeed and lead nowhere: Proxmox ignores the user's groups, or no user and group of
+// the realm has a role. Otherwise it returns the given finding, and notes in it what is not visible.
+func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User, found check.Check) (check.Check, error) {
+	groups, err := c.Groups(ctx)
+	if err != nil {
+		return check.Check{}, err
+	}
+	r := rights{login: login, users: able, groups: groups}
+	if ignored, ok := r.ignoredGroups(); ok {
+		return ignored, nil
+	}
+	entries, visible, err := c.ACL(ctx)
+	if err != nil {
+		return check.Check{}, err
+	}
+	if !visible {
+		return found.Because("%s; their privileges are not visible without Sys.Audit on /access", found.Evidence), nil
+	}
+	if none, ok := r.noRole(entries); ok {
+		return none, nil
+	}
+	return found, nil
+}
+
+// rights is what the users of a realm may get a role by.
+type rights struct {
+	login  realm.Login
+	users  []User // who can log in
+	groups []Group
+}
+
+// fromIssuer tells whether a group has the name of one that a login adds its user to: the issuer's name, "-" and the realm's
+// (PVE::API2::OpenId).
+func (r rights) fromIssuer(group string) bool {
+	return strings.HasSuffix(group, "-"+r.login.Realm) && len(group) > len(r.login.Realm)+1
+}
+
+// ignoredGroups finds that Proxmox has none of the issuer's groups. It ignores unknown groups.
+func (r rights) ignoredGroups() (check.Check, bool) {
+	if r.login.GroupsClaim == "" || r.login.GroupsAutocreate || slices.ContainsFunc(r.groups, func(g Group) bool { return r.fromIssuer(g.ID) }) {
+		return check.Check{}, false
+	}
+	names := "none"
+	if len(r.groups) > 0 {
+		var all []string
+		for _, g := range r.groups {
+			all = append(all, g.ID)
+		}
+		names = strings.Join(all, ", ")
+	}
+	suffix := "-" + r.login.Realm
+	return check.Warned(check.ProxmoxUsers, check.Remedy{
+		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"), check.Set("realm.groups_autocreate", "true"),
+	}, "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups_autocreate is off", suffix).
+		Because("groups in Proxmox: %s", names), true
+}
+
+// noRole finds that no entry of the access control list names a user or group of the realm.
+func (r rights) noRole(entries []Entry) (check.Check, bool) {
+	var idle []string // groups with a role and the name of an issuer's group, but without members
+	for _, e := range entries {
+		switch {
+		case e.Role == "NoAccess":
+		case e.Type == "user" && r.has(e.ID):
+			return check.Check{}, false
+		case e.Type == "group" && (r.populated(e.ID) || r.fromIssuer(e.ID) && r.login.GroupsClaim != ""):
+			return check.Check{}, false
+		case e.Type == "group" && r.fromIssuer(e.ID):
+			idle = append(idle, e.ID)
+		}
+	}
+	evidence := fmt.Sprintf("none of the %d ACL entries names a user or group of this realm", len(entries))
+	if len(idle) > 0 {
+		evidence = strings.Join(idle, ", ") + ": has a role and no member, and groups_claim is not set"
+	}
+	return check.Warned(check.ProxmoxUsers, r.roleRemedy(idle),
+		"users may log in and then do nothing: no user and no group of realm %s has a role", r.login.Realm).Because("%s", evidence), true
+}
+
+// roleRemedy says how somebody of the realm gets a role.
+func (r rights) roleRemedy(idle []string) check.Remedy {
+	user, group := "NAME@"+r.login.Realm, "GROUP-"+r.login.Realm
+	claim := check.Set("realm.groups_claim", "groups")
+	switch existing := slices.IndexFunc(r.groups, func(g Group) bool { return r.fromIssuer(g.ID) }); {
+	case len(idle) > 0:
+		return check.Remedy{check.OnNode("pveum user modify %s --groups %s", user, Quote(idle[0])), claim.With("logins add users to groups")}
+	case r.login.GroupsClaim != "" && existing >= 0:
+		return check.Remedy{check.OnNode("pveum acl modify / --groups %s --roles PVEAuditor", Quote(r.groups[existing].ID))}
+	case r.login.GroupsClaim != "":
+		return check.Remedy{check.OnNode("pveum group add %s; pveum acl modify / --groups %s --roles PVEAuditor", group, group)}
+	case len(r.users) > 0:
+		return check.Remedy{check.OnNode("pveum acl modify / --users %s --roles PVEAuditor", Quote(r.users[0].ID))}
+	}
+	return check.Remedy{
+		check.OnNode("pveum user add %s; pveum acl modify / --users %s --roles PVEAuditor", user, user),
+		claim.With("grant roles to groups instead"),
+	}
+}
+
+// has tells whether a user can log in through the realm.
+func (r rights) has(userID string) bool {
+	return slices.ContainsFunc(r.users, func(u User) bool { return u.ID == userID })
+}
+
+// populated tells whether a group has a member who can log in.
+func (r rights) populated(group string) bool {
+	return slices.ContainsFunc(r.groups, func(g Group) bool { return g.ID == group && slices.ContainsFunc(g.Members, r.has) })
+}
