@@ -80,9 +80,9 @@ func union(words, more []string) []string {
 	return out
 }
 
-// policyClaims returns the claims that a claims policy must add to the ID token. If Proxmox does not ask for userinfo,
+// idTokenClaims returns the claims that a claims policy must add to the ID token. If Proxmox does not ask for userinfo,
 // it reads the claims from the ID token, and Authelia 4.39 and later leaves them out by default.
-func (c Client) policyClaims() []string {
+func (c Client) idTokenClaims() []string {
 	if c.Login.QueryUserinfo || c.Version.Less(Version{4, 39}) {
 		return nil
 	}

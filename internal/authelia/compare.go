@@ -48,11 +48,14 @@ type Property struct {
 // lacks. The digest is verified with the client key. An error is a *check.Error: a file is not YAML, or does not hold
 // exactly one such client.
 func Compare(o Options, files ...File) (Comparison, error) {
-	c := &comparer{builder: builder{Options: o}, clean: check.NewCleaner(o.Login.ClientKey)}
+	c := &comparer{Options: o, clean: check.NewCleaner(o.Login.ClientKey)}
 	if err := c.find(files); err != nil {
 		return Comparison{}, err
 	}
-	wanted := c.client()
+	wanted, err := blockNode(o)
+	if err != nil {
+		return Comparison{}, err
+	}
 	for i := 0; i+1 < len(wanted.Content); i += 2 {
 		c.compare(wanted.Content[i].Value, wanted.Content[i+1])
 	}
@@ -62,7 +65,7 @@ func Compare(o Options, files ...File) (Comparison, error) {
 }
 
 type comparer struct {
-	builder
+	Options
 	clean    *check.Cleaner
 	provider []provider           // of each file
 	own      map[string]yaml.Node // the client's properties that are not yet compared
@@ -79,6 +82,29 @@ type provider struct {
 			Clients        yaml.Node                       `yaml:"clients"`
 		} `yaml:"oidc"`
 	} `yaml:"identity_providers"`
+}
+
+// blockNode returns the client that Block prints. Its digest is a placeholder.
+func blockNode(o Options) (*yaml.Node, error) {
+	o.Digest = "placeholder"
+	text, err := Block(o)
+	if err != nil {
+		return nil, err
+	}
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return nil, check.Errorf(check.Internal, "read the client block").Because(err)
+	}
+	return clients(&root)[0].node, nil
+}
+
+// formerNames maps the properties that Authelia 4.38 renamed to their former names. Later versions still read the former
+// names (internal/configuration/deprecation.go).
+var formerNames = map[string]string{
+	"client_id":                    "id",
+	"client_name":                  "description",
+	"client_secret":                "secret",
+	"userinfo_signed_response_alg": "userinfo_signing_algorithm",
 }
 
 // find reads the files and finds the one client.
@@ -273,8 +299,8 @@ func (c *comparer) compareSecret(property Property, found string) {
 // compareClaims looks for the claims in the client's claims policy, whatever that policy is called.
 func (c *comparer) compareClaims(property Property, policy string) {
 	if policy == "" {
-		c.differ(Difference{Property: property, Wanted: claimsPolicyName})
-		policy = claimsPolicyName
+		c.differ(Difference{Property: property, Wanted: "proxmox"})
+		policy = "proxmox"
 	}
 	property.Name = "claims_policies." + policy + ".id_token"
 	seen := false
@@ -286,7 +312,7 @@ func (c *comparer) compareClaims(property Property, policy string) {
 			if idToken.Line > 0 {
 				property.File, property.Line = p.file, idToken.Line
 			}
-			c.compareList(property, words(idToken), c.policyClaims())
+			c.compareList(property, words(idToken), c.idTokenClaims())
 			return
 		}
 	}
@@ -294,7 +320,7 @@ func (c *comparer) compareClaims(property Property, policy string) {
 		c.unseen(property, "the file holds the client alone")
 		return
 	}
-	c.compareList(property, nil, c.policyClaims())
+	c.compareList(property, nil, c.idTokenClaims())
 }
 
 // compareProvider compares what applies to all clients.
