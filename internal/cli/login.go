@@ -35,7 +35,7 @@ failed.` + exitHelp(exitUnverified, exitUnavailable, exitDenied, exitInterrupted
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.login(cmd, o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.listen, "listen", "", "let the browser come back to this loopback `HOST:PORT` (default 127.0.0.1:8000/callback)")
+	f.StringVar(&o.listen, "listen", "", "let the browser come back to this loopback `HOST:PORT` (default 127.0.0.1:8000)")
 	f.BoolVar(&o.noBrowser, "no-browser", false, "show the address instead of opening a browser")
 	f.StringVar(&o.node, "node", "", "log in through this `NODE`, one of the endpoints")
 	configFlags(cmd)

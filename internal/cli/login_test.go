@@ -174,8 +174,8 @@ func TestLogin(t *testing.T) {
 			t.Errorf("a user was troubled in vain: %s", stderr.String())
 		}
 		stderr.Reset()
-		code = Main([]string{"login", "-c", l.ConfigFile, "--listen", "127.0.0.1:0/elsewhere"}, nil, strings.NewReader(""), &stdout, &stderr)
-		if said := stderr.String(); code != exitUnverified || !strings.Contains(said, "/elsewhere\n") || strings.Contains(said, "--with-login") {
+		code = Main([]string{"login", "-c", l.ConfigFile, "--listen", "127.0.0.2:0"}, nil, strings.NewReader(""), &stdout, &stderr)
+		if said := stderr.String(); code != exitUnverified || !strings.Contains(said, "http://127.0.0.2:") || strings.Contains(said, "--with-login") {
 			t.Errorf("--with-login registers another address: exit %d\n%s", code, said)
 		}
 	})

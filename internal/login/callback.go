@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -19,12 +20,12 @@ import (
 // RedirectURL is where the browser comes back to, unless [Options].Listen says otherwise. Register it at the issuer. It
 // holds an address, because a name could lead to another machine (RFC 8252 section 8.3). Authelia then accepts any port;
 // the port is fixed for issuers that compare it.
-const RedirectURL = "http://" + loopback + ":" + defaultPort + defaultPath
+const RedirectURL = "http://" + loopback + ":" + defaultPort + callbackPath
 
 const (
-	loopback    = "127.0.0.1"
-	defaultPort = "8000"
-	defaultPath = "/callback"
+	loopback     = "127.0.0.1"
+	defaultPort  = "8000"
+	callbackPath = "/callback"
 )
 
 // callback is the server that a browser comes back to. It takes one answer to one login. It refuses everything else
@@ -81,28 +82,14 @@ func listen(ctx context.Context, where string) (*callback, error) {
 	return c, nil
 }
 
-// parseListen reads host:port, with or without a path, as a redirect URL.
+// parseListen reads host:port as a redirect URL.
 func parseListen(where string) (*url.URL, error) {
-	if where == "" {
-		where = RedirectURL
+	address, err := netip.ParseAddrPort(cmp.Or(where, loopback+":"+defaultPort))
+	if ip := address.Addr(); err != nil || !ip.IsLoopback() || ip.Zone() != "" || ip.Is4In6() {
+		return nil, check.Errorf(check.Usage, "cannot listen there: a loopback address and a port are needed, and not a name such as localhost").
+			Try(check.Run("login --listen %s:%s", loopback, defaultPort))
 	}
-	wrong := check.Errorf(check.Usage, "cannot listen there: a loopback address and a port are needed, and not a name such as localhost").
-		Try(check.Run("login --listen %s:%s", loopback, defaultPort))
-	u, err := url.Parse("http://" + strings.TrimPrefix(where, "http://"))
-	if err != nil || u.User != nil || u.RawPath != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return nil, wrong
-	}
-	address, err := netip.ParseAddrPort(u.Host)
-	if err != nil || !address.Addr().IsLoopback() || address.Addr().Zone() != "" || address.Addr().Is4In6() {
-		return nil, wrong
-	}
-	if u.Path == "" {
-		u.Path = defaultPath
-	}
-	if strings.ContainsFunc(u.Path, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"'<>\^{|}%`+"`", r) }) {
-		return nil, wrong // its spelling could not be compared byte for byte
-	}
-	return u, nil
+	return &url.URL{Scheme: "http", Host: address.String(), Path: callbackPath}, nil
 }
 
 // serve begins to answer. The issuer must return this state.

@@ -18,8 +18,6 @@ import (
 func TestListen(t *testing.T) {
 	for _, tt := range []struct{ where, redirect string }{
 		{"127.0.0.1:9000", "http://127.0.0.1:9000/callback"},
-		{"127.0.0.1:9000/", "http://127.0.0.1:9000/"},
-		{"http://127.0.0.1:9000/back/here", "http://127.0.0.1:9000/back/here"},
 		{"127.3.4.5:9000", "http://127.3.4.5:9000/callback"},
 		{"[::1]:9000", "http://[::1]:9000/callback"},
 		{"", RedirectURL},
@@ -30,8 +28,7 @@ func TestListen(t *testing.T) {
 	}
 	for _, where := range []string{
 		"9000", ":9000", "0.0.0.0:9000", "192.0.2.1:9000", "localhost:9000", "[::]:9000", "[::ffff:127.0.0.1]:9000", "[::1%lo]:9000", "127.0.0.1",
-		"127.0.0.1:x", "127.0.0.1:70000", "https://127.0.0.1:9000", "127.0.0.1:9000/?a", "127.0.0.1:9000/#a", "me@127.0.0.1:9000", "127.0.0.1:9000/%63", "127.0.0.1:9000/a b",
-		"127.0.0.1:9000/ä",
+		"127.0.0.1:x", "127.0.0.1:70000", "http://127.0.0.1:9000", "127.0.0.1:9000/", "127.0.0.1:9000/?a", "127.0.0.1:9000#a", "me@127.0.0.1:9000",
 	} {
 		_, err := parseListen(where)
 		if f := check.Describe(err); f.Code != check.Usage || f.Hint() == "" {
@@ -50,7 +47,7 @@ func TestTakenPort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.moved || c.redirect.Port() == defaultPort || c.redirect.Path != defaultPath || c.redirect.Hostname() != loopback {
+	if !c.moved || c.redirect.Port() == defaultPort || c.redirect.Path != callbackPath || c.redirect.Hostname() != loopback {
 		t.Errorf("moved %t to %s", c.moved, c.redirect)
 	}
 	if _, err := listen(t.Context(), c.redirect.Host); check.CodeOf(err) != check.Usage {

@@ -176,7 +176,7 @@ func (r *rehearsal) suspects(ctx context.Context) []check.Check {
 }
 
 func (r *rehearsal) refusedByProxmox(failure *pve.Error, failed []check.Check) error {
-	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint, failure.Reason).Because(failure)
+	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), failure.Reason).Because(failure)
 	if len(failed) > 0 {
 		said.Message += fmt.Sprintf("; %s: %s", failed[0].ID, failed[0].Summary)
 		return said.Try(failed[0].Remedy...)

@@ -36,8 +36,8 @@ type Options struct {
 	Target config.Target
 	Client *pve.Client
 	Node   string // one of the client's endpoints, or its host; "": the first that answers
-	// Listen is host:port on loopback, with or without a path: where the browser comes back to. "" means
-	// [RedirectURL], or any free port if that one is in use.
+	// Listen is the host:port on loopback that the browser comes back to. "" means that of [RedirectURL], or any free
+	// port if that one is in use.
 	Listen string
 	Wait   time.Duration // for the user to log in; 0: [DefaultWait]; at most 10 minutes, when Proxmox forgets
 
