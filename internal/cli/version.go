@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -11,16 +10,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (-X proxmox-realm/internal/cli.version=…) for a release. Otherwise the build
-// information has a version.
+// version is set by the linker (-X proxmox-realm/internal/cli.version=…) for a release; else the build says what
+// it was made from.
 var version string
 
-// build returns the version and the commit.
+// build returns version and commit.
 func build() (name, commit string) {
 	name = version
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return strings.TrimPrefix(cmp.Or(name, "unknown"), "v"), ""
+		return strings.TrimPrefix(cmpOr(name, "unknown"), "v"), ""
 	}
 	dirty := ""
 	for _, s := range info.Settings {
@@ -37,7 +36,14 @@ func build() (name, commit string) {
 	if name == "" && info.Main.Version != "(devel)" {
 		name = info.Main.Version
 	}
-	return strings.TrimPrefix(cmp.Or(name, "unreleased"), "v"), commit
+	return strings.TrimPrefix(cmpOr(name, "unreleased"), "v"), commit
+}
+
+func cmpOr(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
 }
 
 func versionLine() string {
@@ -48,7 +54,7 @@ func versionLine() string {
 	return fmt.Sprintf("proxmox-realm %s%s %s %s/%s", name, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// userAgent names the program in the logs of Proxmox and the issuer.
+// userAgent is how requests call the program: administrators find it in the logs of Proxmox and the issuer.
 func userAgent() string {
 	name, _ := build()
 	name, _, _ = strings.Cut(name, "+")

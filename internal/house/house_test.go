@@ -88,7 +88,7 @@ var homes = []struct {
 	{library: "github.com/go-crypt/crypt", in: []string{"internal/authelia"}},
 	{library: "golang.org/x/crypto", in: []string{"internal/authelia"}},
 	{library: "golang.org/x/oauth2", in: []string{"internal/issuer"}},
-	{library: "golang.org/x/sync", in: []string{"internal/fleet"}},
+	{library: "golang.org/x/sync", in: []string{"internal/issuer"}},
 	{library: "golang.org/x/sys", in: []string{"internal/agent", "internal/config", "internal/fleet"}},
 	{library: "golang.org/x/term", in: []string{"internal/cli"}},
 }

@@ -12,60 +12,39 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/singleflight"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 
-// MadeUp is the code, and the token, that client questions present. An administrator who finds it in the issuer's log
-// knows where it came from.
+// MadeUp is the code, and the token, of client questions. An administrator finds it in the issuer's log.
 const MadeUp = "proxmox-realm-verify"
 
-// Decision is what an issuer makes of a client.
-type Decision int
-
-// The decisions.
-const (
-	NoVerdict   Decision = iota // the answer proves nothing, or nothing could be asked
-	Accepted                    // the issuer takes it
-	Rejected                    // the issuer refuses it: a login through Proxmox would fail
-	RateLimited                 // the issuer limits requests (429): try again later
-)
-
-// String returns "no verdict", "accepted", "rejected" or "rate-limited".
-func (d Decision) String() string {
-	return [...]string{"no verdict", "accepted", "rejected", "rate-limited"}[d]
-}
-
-// Verdict is a decision with its reason, for a gate to act upon.
-type Verdict struct {
-	Decision   Decision
-	Reason     string        // what the issuer said, cleaned
-	RetryAfter time.Duration // where the decision is RateLimited; 0: the issuer did not say
-
-	about subject // of a rejection
-	took  time.Duration
-}
+// maxAnswer is how much of an answer to a client question is read.
+const maxAnswer = 256 << 10
 
 // Question asks an issuer about a client.
 type Question struct {
 	Login             realm.Login // without a key: a public client
-	KeyUnknown        bool        // the client may have a key that is not known here: client.credentials is skipped
+	KeyUnknown        bool        // the client may have a key that is unknown here: client.credentials is skipped
 	RedirectURLs      []string    // what browsers open; none: client.redirect is skipped
-	RedirectsDeclared bool        // false: a refused redirect URL warns instead of failing
-	Cheap             bool        // asked repeatedly: introspection in place of the token endpoint, where it proves something
+	RedirectsDeclared bool        // false: an unknown redirect URL is a warning, not a failure
+	Cheap             bool        // the question repeats: introspection replaces the token endpoint if it proves something
 }
 
 // Answer is what an issuer said to a [Question].
 type Answer struct {
 	Checks      []check.Check // client.credentials, client.redirect
 	Credentials Verdict
-	Redirect    Verdict // the worst over all redirect URLs, rejections first
+	Redirect    Verdict // the worst of all redirect URLs, rejections first
 }
 
-// RateLimited tells whether the issuer limited one of the requests, and after which time it may be asked again
-// (0: it did not say).
+// RateLimited tells whether the issuer limited one of the requests, and when it may be asked again (0: it did not say).
 func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 	for _, v := range []Verdict{a.Credentials, a.Redirect} {
 		if v.Decision == RateLimited {
@@ -75,104 +54,144 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 	return retryAfter, limited
 }
 
-// Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. Each distinct question
-// is asked once for an inspection, however many callers have it; after a first 429, nothing more is asked.
-// The key is sent only to an https endpoint of an issuer whose identity and endpoints hold, never along a redirect.
+// Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. It asks each question once in an
+// inspection, however many callers there are, and nothing more after a first 429. It sends the key only to an https endpoint
+// of an issuer that this machine trusts and whose identity and endpoints hold, and never along a redirect.
 func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	i.client.cleaner.Hold(q.Login.ClientKey)
-	redirect, verdicts := i.askRedirects(ctx, q)
-	accepted := slices.IndexFunc(verdicts, func(v Verdict) bool { return v.Decision == Accepted })
-
-	var credentials Verdict
-	switch {
-	case q.KeyUnknown:
-		credentials.Reason = "the client key is not known here"
-	case accepted >= 0:
-		credentials = i.accepts(ctx, q.Login, q.RedirectURLs[accepted], true, q.Cheap)
-	case len(q.RedirectURLs) > 0:
-		credentials = i.accepts(ctx, q.Login, q.RedirectURLs[0], false, q.Cheap)
-	default:
-		credentials = i.accepts(ctx, q.Login, "", false, q.Cheap)
+	var redirects []Verdict
+	for _, redirectURL := range q.RedirectURLs {
+		redirects = append(redirects, i.askRedirect(ctx, q.Login, redirectURL))
+	}
+	worst := noVerdict("no redirect URL is known")
+	if len(redirects) > 0 {
+		worst = slices.MaxFunc(redirects, func(a, b Verdict) int { return severity(a) - severity(b) })
+	}
+	credentials := noVerdict("the client key is not known here")
+	if !q.KeyUnknown {
+		credentials = i.askKey(ctx, q.Login, q.RedirectURLs, q.Cheap)
 	}
 	return Answer{
-		Checks:      []check.Check{i.credentialsCheck(q, credentials), i.redirectCheck(q, redirect, verdicts)},
+		Checks:      []check.Check{i.checkCredentials(q, credentials), i.checkRedirects(q, worst, redirects)},
 		Credentials: credentials,
-		Redirect:    redirect,
+		Redirect:    worst,
 	}
 }
 
-// Accepts asks, in the way that costs the issuer least, whether it accepts this key for the client of the login. The rules of
-// [Inspection.Client] apply.
+// Accepts asks, in the way that costs the issuer least, whether it accepts this key for the client of the login. The rules
+// of [Inspection.Client] apply.
 func (i *Inspection) Accepts(ctx context.Context, l realm.Login, key check.Secret) Verdict {
 	i.client.cleaner.Hold(key)
-	// A redirect URL that was accepted before helps with issuers that look at it first.
-	q, known := i.redirects.find(func(q redirectQuestion, v Verdict) bool { return q.clientID == l.ClientID && v.Decision == Accepted })
 	l.ClientKey = key
-	return i.accepts(ctx, l, q.redirectURL, known, true)
+	return i.askKey(ctx, l, nil, true)
 }
 
-// barred tells why nothing may be asked now.
-func (i *Inspection) barred(ctx context.Context) (Verdict, bool) {
-	if i.Wait(ctx) != nil {
-		return Verdict{Reason: "interrupted"}, true
+// severity orders accepted, not checked, not checked with an error page, rate-limited, rejected.
+func severity(v Verdict) int {
+	rank := map[Decision]int{Accepted: 0, NoVerdict: 1, RateLimited: 3, Rejected: 4}[v.Decision]
+	if v.warns {
+		rank++
 	}
-	if after, limited := i.limit.get(); limited {
-		return Verdict{Decision: RateLimited, Reason: "the issuer limits requests, so nothing more is asked", RetryAfter: after}, true
-	}
-	if i.docErr.Status != "" || i.address.Status == check.Fail {
-		return Verdict{Reason: "the issuer's discovery document is not usable"}, true
-	}
-	return Verdict{}, false
+	return rank
 }
 
-// credentialsQuestion is one question about id and key. It holds a digest, so that no rendering shows the key.
-type credentialsQuestion struct {
-	clientID      string
-	key           [sha256.Size]byte
-	public, quiet bool
-	knownRedirect bool
+// questions remembers what was asked, and what the issuer said.
+type questions struct {
+	flight    singleflight.Group
+	verdicts  sync.Map                      // question to Verdict
+	redirects sync.Map                      // client id to a redirect URL that the issuer accepts
+	limit     atomic.Pointer[time.Duration] // of the first 429: when to ask again; 0: the issuer did not say
 }
 
-// accepts asks about id and key. redirectURL is presented with the code; known tells that the issuer takes it.
-func (i *Inspection) accepts(ctx context.Context, l realm.Login, redirectURL string, known, quiet bool) Verdict {
-	if v, barred := i.barred(ctx); barred {
-		return v
+// note remembers a first 429.
+func (q *questions) note(a answer) {
+	if after := a.retryAfter(); a.status == http.StatusTooManyRequests {
+		q.limit.CompareAndSwap(nil, &after)
 	}
-	if c := checkIdentity(i, View{}); c.Status != check.Pass {
-		return Verdict{Reason: "not asked: " + string(check.IssuerIdentity) + " does not hold"}
+}
+
+// limited returns the verdict of an issuer that limits requests; false if it does not.
+func (q *questions) limited() (Verdict, bool) {
+	after := q.limit.Load()
+	if after == nil {
+		return Verdict{}, false
 	}
-	if c := checkEndpoints(i, View{Login: l}); c.Status != check.Pass {
-		return Verdict{Reason: "not asked: " + string(check.IssuerEndpoints) + " does not hold"}
-	}
-	quiet = quiet && l.ClientKey.IsSet() && i.introspects()
-	q := credentialsQuestion{
-		clientID: l.ClientID, key: sha256.Sum256([]byte(l.ClientKey.Reveal())), public: !l.ClientKey.IsSet(), quiet: quiet, knownRedirect: known,
-	}
-	v, err := i.credentials.ask(ctx, q, func() Verdict {
-		if v, barred := i.barred(ctx); barred {
+	reason := "the issuer limits requests" + again(*after)
+	return Verdict{Decision: RateLimited, Reason: reason, RetryAfter: *after}, true
+}
+
+// once asks a question once, however many callers have it. If the caller that asks is interrupted, the next one asks.
+func (q *questions) once(ctx context.Context, question string, ask func() Verdict) Verdict {
+	for ctx.Err() == nil {
+		said, err, _ := q.flight.Do(question, func() (any, error) {
+			if v, known := q.verdicts.Load(question); known {
+				return v, nil
+			}
+			if v, limited := q.limited(); limited {
+				return v, nil
+			}
+			v := ask()
+			if ctx.Err() == nil {
+				q.verdicts.Store(question, v)
+			}
+			return v, ctx.Err()
+		})
+		if v, ok := said.(Verdict); ok && err == nil {
 			return v
 		}
-		if quiet {
-			return i.introspect(ctx, l)
-		}
-		return i.exchange(ctx, l, redirectURL, known)
-	})
-	if err != nil {
-		return Verdict{Reason: "interrupted"}
 	}
-	return v
+	return noVerdict("interrupted")
 }
 
-// introspects tells whether the issuer has an introspection endpoint whose answer depends on the key. Dex does not ask
-// who asks (server/introspectionhandler.go), and authentik answers a wrong key like an unknown token (views/introspection.py).
-func (i *Inspection) introspects() bool {
-	p := i.product()
-	return secureEndpoint(i.document.IntrospectionEndpoint) && p != dex && p != authentik
+// usable tells whether the inspection found what client questions need; if not, the verdict says why.
+func (i *Inspection) usable(ctx context.Context) (Verdict, bool) {
+	if i.Wait(ctx) != nil {
+		return noVerdict("interrupted"), false
+	}
+	if v, limited := i.questions.limited(); limited {
+		return v, false
+	}
+	switch {
+	case i.distrust != nil:
+		return noVerdict("this machine does not trust the issuer's certificate"), false
+	case i.documentErr.Status != "" || checkURL(i.issuer).Status == check.Fail:
+		return noVerdict("needs %s", check.IssuerDiscovery), false
+	}
+	return Verdict{}, true
 }
 
-// exchange presents a made-up code at the token endpoint, as Proxmox would a real one (RFC 6749 section 4.1.3, RFC 7636
-// section 4.5): the refusal tells whether the client was recognised.
-func (i *Inspection) exchange(ctx context.Context, l realm.Login, redirectURL string, known bool) Verdict {
+// askKey asks about client id and key. A redirect URL that the issuer accepts helps with issuers that judge it first.
+func (i *Inspection) askKey(ctx context.Context, l realm.Login, redirectURLs []string, cheap bool) Verdict {
+	if v, ok := i.usable(ctx); !ok {
+		return v
+	}
+	if checkIdentity(i, View{}).Status != check.Pass {
+		return noVerdict("needs %s", check.IssuerIdentity)
+	}
+	if checkEndpoints(i, View{Login: l}).Status != check.Pass {
+		return noVerdict("needs %s", check.IssuerEndpoints)
+	}
+	redirectURL := strings.Join(redirectURLs[:min(len(redirectURLs), 1)], "")
+	accepted, known := i.questions.redirects.Load(l.ClientID)
+	if known {
+		redirectURL, _ = accepted.(string)
+	}
+	cheap = cheap && l.ClientKey.IsSet() && !i.provider().BlindIntrospection && secureEndpoint(i.document.IntrospectionEndpoint)
+	digest := sha256.Sum256([]byte(l.ClientKey.Reveal()))
+	question := fmt.Sprintf("key %q %x %t %t %t", l.ClientID, digest, l.ClientKey.IsSet(), cheap, known)
+	return i.questions.once(ctx, question, func() Verdict {
+		at, endpoint, form := "token", i.document.TokenEndpoint, exchange(l, redirectURL)
+		if cheap {
+			at, endpoint, form = "introspection", i.document.IntrospectionEndpoint, url.Values{"token": {MadeUp}}
+		}
+		a := i.post(ctx, endpoint, l, form)
+		return i.finish(a, keyVerdict(at, a, i.provider(), known))
+	})
+}
+
+// exchange is the request of a made-up code, as Proxmox would send a real one (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+// The error tells whether the issuer accepts the client. An introspection of a made-up token (RFC 7662) tells the same.
+func exchange(l realm.Login, redirectURL string) url.Values {
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {MadeUp}, "code_verifier": {random()}}
 	if redirectURL != "" {
 		form.Set("redirect_uri", redirectURL)
@@ -180,159 +199,86 @@ func (i *Inspection) exchange(ctx context.Context, l realm.Login, redirectURL st
 	if !l.ClientKey.IsSet() {
 		form.Set("client_id", l.ClientID)
 	}
-	a := i.post(ctx, i.document.TokenEndpoint, l, form)
-	return i.verdict(a, tokenVerdict(a, i.product(), known))
+	return form
 }
 
-// introspect asks about a made-up token (RFC 7662): an issuer answers that to clients it recognises alone.
-func (i *Inspection) introspect(ctx context.Context, l realm.Login) Verdict {
-	a := i.post(ctx, i.document.IntrospectionEndpoint, l, url.Values{"token": {MadeUp}})
-	return i.verdict(a, introspectionVerdict(a))
-}
-
-// maxAnswer is how much of an answer to a client question is looked at.
-const maxAnswer = 256 << 10
-
-// post sends a form with the client's id and key, each form-encoded before Base64 (RFC 6749 section 2.3.1).
+// post sends a form with client id and key, each form-encoded before Base64 (RFC 6749 section 2.3.1).
 func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, form url.Values) answer {
-	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint, strings.NewReader(form.Encode()))
-	if err != nil {
-		return answer{url: endpoint, err: err, clean: i.client.cleaner}
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Accept", "application/json")
+	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}}
 	if l.ClientKey.IsSet() {
 		pair := check.NewSecret(url.QueryEscape(l.ClientID) + ":" + url.QueryEscape(l.ClientKey.Reveal()))
-		i.client.cleaner.Hold(pair) // in Base64 too, should the issuer echo the header
-		req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair.Reveal())))
+		i.client.cleaner.Hold(pair) // the issuer may echo it
+		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair.Reveal())))
 	}
-	a := i.client.once(req, maxAnswer)
-	i.limit.note(a)
-	return a
+	return i.send(ctx, http.MethodPost, endpoint, header, form.Encode())
 }
 
-// verdict completes and cleans what was made of an answer.
-func (i *Inspection) verdict(a answer, v Verdict) Verdict {
-	v.Reason, v.took = i.client.cleaner.Clean(v.Reason), a.took
-	i.client.log.Debug("issuer asked about a client", "url", i.client.cleaner.Clean(endpointOf(a.url)), "status", a.status, "verdict", v.Decision.String())
-	return v
-}
-
-// endpointOf returns a URL without its query.
-func endpointOf(address string) string {
-	bare, _, _ := strings.Cut(address, "?")
-	return bare
-}
-
-// redirectQuestion is one question about a redirect URL.
-type redirectQuestion struct{ clientID, scopes, acrValues, redirectURL string }
-
-// askRedirects asks about each redirect URL and returns the worst verdict with each.
-func (i *Inspection) askRedirects(ctx context.Context, q Question) (worst Verdict, each []Verdict) {
-	if len(q.RedirectURLs) == 0 {
-		return Verdict{Reason: "no redirect URL is known"}, nil
-	}
-	for n, redirectURL := range q.RedirectURLs {
-		v := i.askRedirect(ctx, q.Login, redirectURL)
-		each = append(each, v)
-		if n == 0 || worse(v, worst) {
-			worst = v
-		}
-	}
-	return worst, each
-}
-
-// worse orders rejected, rate-limited, no verdict, accepted.
-func worse(a, b Verdict) bool {
-	rank := map[Decision]int{Accepted: 0, NoVerdict: 1, RateLimited: 2, Rejected: 3}
-	return rank[a.Decision] > rank[b.Decision]
-}
-
-func (i *Inspection) askRedirect(ctx context.Context, l realm.Login, redirectURL string) Verdict {
-	if v, barred := i.barred(ctx); barred {
-		return v
-	}
-	if !secureEndpoint(i.document.AuthorizationEndpoint) {
-		return Verdict{Reason: "not asked: " + string(check.IssuerEndpoints) + " does not hold"}
-	}
-	q := redirectQuestion{l.ClientID, l.ScopeParameter(), strings.Join(l.ACRValues, " "), redirectURL}
-	v, err := i.redirects.ask(ctx, q, func() Verdict {
-		if v, barred := i.barred(ctx); barred {
-			return v
-		}
-		return i.authorize(ctx, l, redirectURL)
-	})
-	if err != nil {
-		return Verdict{Reason: "interrupted"}
-	}
-	return v
-}
-
-// authorize sends the authorization request that Proxmox would make, with prompt=none in place of a login (OpenID Connect
-// Core 1.0 section 3.1.2.1), and follows nothing.
-func (i *Inspection) authorize(ctx context.Context, l realm.Login, redirectURL string) Verdict {
-	address, err := authorizationURL(i.document.AuthorizationEndpoint, l, redirectURL)
-	if err != nil {
-		return Verdict{Reason: "not asked: the authorization endpoint is not a URL"}
-	}
-	a := i.visit(ctx, address)
-	if p := i.product(); p == dex && dexGoesOn(a, i.document.AuthorizationEndpoint) {
-		// Dex looks at the request only at the address of its one connector.
-		a = i.visit(ctx, a.location.String())
-		return i.verdict(a, dexVerdict(a, redirectURL))
-	}
-	return i.verdict(a, authorizationVerdict(a, i.product(), redirectURL))
-}
-
-func (i *Inspection) visit(ctx context.Context, address string) answer {
+// send sends one request for a client question. It follows no redirect.
+func (i *Inspection) send(ctx context.Context, method, address string, header http.Header, body string) answer {
 	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err != nil {
 		return answer{url: address, err: err, clean: i.client.cleaner}
 	}
-	req.Header.Set("Accept", "text/html, application/json;q=0.9")
-	a := i.client.once(req, maxAnswer)
-	if errors.Is(a.err, errTooLarge) {
+	req.Header = header
+	a := i.client.once(i.client.verified, req, maxAnswer)
+	if method == http.MethodGet && errors.Is(a.err, errTooLarge) {
 		a.err = nil // the beginning of a page is enough
 	}
-	i.limit.note(a)
+	i.questions.note(a)
 	return a
 }
 
-// authorizationURL forms the request as proxmox-openid does (src/lib.rs, authorize_url).
-func authorizationURL(endpoint string, l realm.Login, redirectURL string) (string, error) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return "", err
+// finish cleans a verdict and adds what is known of the answer.
+func (i *Inspection) finish(a answer, v Verdict) Verdict {
+	clean := i.client.cleaner
+	v.Reason, v.took = clean.Clean(v.Reason), a.took
+	i.client.log.Debug("issuer asked about a client", "url", clean.Clean(a.endpoint()), "status", a.status, "decision", v.Decision)
+	return v
+}
+
+func (i *Inspection) askRedirect(ctx context.Context, l realm.Login, redirectURL string) Verdict {
+	if v, ok := i.usable(ctx); !ok {
+		return v
 	}
-	state, err := json.Marshal(map[string]string{"csrf_token": random(), "realm": l.Realm})
-	if err != nil {
-		return "", err
+	if !secureEndpoint(i.document.AuthorizationEndpoint) {
+		return noVerdict("needs %s", check.IssuerEndpoints)
 	}
+	question := fmt.Sprintf("redirect %q %q %q %q", l.ClientID, l.ScopeParameter(), l.ACRValues, redirectURL)
+	v := i.questions.once(ctx, question, func() Verdict {
+		header := http.Header{"Accept": {"text/html, application/json;q=0.9"}}
+		a := i.send(ctx, http.MethodGet, authorizationURL(i.document.AuthorizationEndpoint, l, redirectURL), header, "")
+		return i.finish(a, requestVerdict(a, i.provider(), redirectURL))
+	})
+	if v.Decision == Accepted {
+		i.questions.redirects.Store(l.ClientID, redirectURL)
+	}
+	return v
+}
+
+// authorizationURL forms the request as proxmox-openid does (src/lib.rs, authorize_url), but with prompt=none, so that the
+// issuer asks no user (OpenID Connect Core 1.0 section 3.1.2.1).
+func authorizationURL(endpoint string, l realm.Login, redirectURL string) string {
+	u, _ := url.Parse(endpoint) // a secure endpoint
+	state, _ := json.Marshal(map[string]string{"csrf_token": random(), "realm": l.Realm})
 	challenge := sha256.Sum256([]byte(random()))
-	query := u.Query() // an endpoint may bring parameters of its own (RFC 6749 section 3.1)
-	for name, value := range map[string]string{
-		"response_type":         "code",
-		"client_id":             l.ClientID,
-		"redirect_uri":          redirectURL,
-		"scope":                 l.ScopeParameter(),
-		"state":                 string(state),
-		"nonce":                 random(),
-		"code_challenge":        base64.RawURLEncoding.EncodeToString(challenge[:]),
-		"code_challenge_method": "S256",
-		"display":               "page",
-		"prompt":                "none",
-	} {
-		query.Set(name, value)
-	}
+	query := u.Query() // an endpoint may have parameters of its own (RFC 6749 section 3.1)
+	query.Set("response_type", "code")
+	query.Set("client_id", l.ClientID)
+	query.Set("redirect_uri", redirectURL)
+	query.Set("scope", l.ScopeParameter())
+	query.Set("state", string(state))
+	query.Set("nonce", random())
+	query.Set("code_challenge", base64.RawURLEncoding.EncodeToString(challenge[:]))
+	query.Set("code_challenge_method", "S256")
+	query.Set("display", "page")
+	query.Set("prompt", "none")
 	if len(l.ACRValues) > 0 {
 		query.Set("acr_values", strings.Join(l.ACRValues, " "))
 	}
 	u.RawQuery = query.Encode()
-	return u.String(), nil
+	return u.String()
 }
 
 // random returns 43 characters that a state, a nonce or a code verifier may consist of.
@@ -342,85 +288,58 @@ func random() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// credentialsCheck is client.credentials.
-func (i *Inspection) credentialsCheck(q Question, v Verdict) check.Check {
-	c := check.Skipped(check.ClientCredentials, "no verdict on client id and key")
-	client := i.client.cleaner.Clean(q.Login.ClientID)
-	switch v.Decision {
-	case Accepted:
-		c = check.Passed(check.ClientCredentials, "the issuer accepts the client %s with its key", client)
-		if !q.Login.ClientKey.IsSet() {
-			c = check.Passed(check.ClientCredentials, "the issuer accepts %s as a public client, without a key", client)
+// checkCredentials is client.credentials.
+func (i *Inspection) checkCredentials(q Question, v Verdict) check.Check {
+	const id = check.ClientCredentials
+	client, hasKey := i.client.cleaner.Clean(q.Login.ClientID), q.Login.ClientKey.IsSet()
+	c := check.Skipped(id, "not checked: %s", v.Reason)
+	switch {
+	case v.Decision == Accepted && hasKey:
+		c = check.Passed(id, "the issuer accepts the client %s with its key", client).Because("%s", v.Reason)
+	case v.Decision == Accepted:
+		c = check.Passed(id, "the issuer accepts the public client %s, without a key", client).Because("%s", v.Reason)
+	case v.Decision == Rejected:
+		remedy := v.about.remedy(q.Login)
+		if !hasKey {
+			remedy = check.Remedy{check.Set("realm.client_key_file", "").With("the issuer requires a key of this client")}
 		}
-	case Rejected:
-		hint := credentialsHint(v)
-		if !q.Login.ClientKey.IsSet() {
-			hint = "set realm.client_key_file: the realm has no key, and the issuer wants one of this client"
-		}
-		c = check.Failed(check.ClientCredentials, check.Advice(hint), "the issuer refuses the client %s", client)
-	case RateLimited:
-		c = check.Skipped(check.ClientCredentials, "the issuer limits requests%s", again(v))
-	case NoVerdict:
+		c = check.Failed(id, remedy, "the issuer rejects the %s of the client %s", v.about, client).Because("%s", v.Reason)
 	}
-	return c.Because("%s", v.Reason).Took(v.took)
+	return c.Took(v.took)
 }
 
-// redirectCheck is client.redirect.
-func (i *Inspection) redirectCheck(q Question, worst Verdict, each []Verdict) check.Check {
-	var evidence []string
+// checkRedirects is client.redirect.
+func (i *Inspection) checkRedirects(q Question, worst Verdict, each []Verdict) check.Check {
+	const id = check.ClientRedirect
+	client := i.client.cleaner.Clean(q.Login.ClientID)
+	var evidence, unknown []string
 	var took time.Duration
 	for n, v := range each {
-		evidence = append(evidence, fmt.Sprintf("%s: %s", q.RedirectURLs[n], said(v)))
+		evidence = append(evidence, fmt.Sprintf("%s: %s (%s)", q.RedirectURLs[n], v.Decision, v.Reason))
+		if v.about == ofRedirect {
+			unknown = append(unknown, i.client.cleaner.Clean(q.RedirectURLs[n]))
+		}
 		took += v.took
+		if v.Decision == Rejected && v.about != ofRedirect {
+			worst = v // it concerns every redirect URL
+		}
 	}
-	if len(each) == 0 {
-		evidence = []string{worst.Reason}
-	}
-	var c check.Check
-	switch worst.Decision {
-	case Accepted:
-		c = check.Passed(check.ClientRedirect, "the issuer accepts %s and the scopes for this client", counted(len(each), "redirect URL"))
-	case Rejected:
-		c = i.refusal(q, each)
-	case RateLimited:
-		c = check.Skipped(check.ClientRedirect, "the issuer limits requests%s", again(worst))
-	case NoVerdict:
-		c = check.Skipped(check.ClientRedirect, "no verdict on redirect URLs and scopes")
+	urls := strings.Join(unknown, ", ")
+	register := check.Advise("register in the issuer, exactly so: %s", urls).With("Authelia: redirect_uris of the client")
+	c := check.Skipped(id, "not checked: %s", worst.Reason)
+	switch {
+	case worst.Decision == Accepted:
+		c = check.Passed(id, "the issuer accepts %s and the scopes for this client", counted(len(each), "redirect URL"))
+	case worst.Decision == Rejected && worst.about != ofRedirect:
+		c = check.Failed(id, worst.about.remedy(q.Login), "the issuer rejects the %s of the client %s", worst.about, client)
+	case worst.Decision == Rejected && q.RedirectsDeclared:
+		c = check.Failed(id, check.Remedy{register}, "the issuer does not know the redirect URL %s", urls)
+	case worst.Decision == Rejected:
+		c = check.Warned(id, check.Remedy{check.Set("verify.redirect_urls", "").With("what browsers open"), register},
+			"the issuer does not know the redirect URL %s, taken from the endpoint", urls)
+	case worst.warns:
+		c = check.Warned(id, check.Remedy{check.SeeLog("the issuer's log").With("users may see the same error")},
+			"the issuer answers the login request with an error page: %s", worst.Reason)
 	}
 	return c.Because("%s", i.client.cleaner.Clean(strings.Join(evidence, "; "))).Took(took)
-}
-
-// refusal words the rejections: those of client and scopes before those of single redirect URLs.
-func (i *Inspection) refusal(q Question, each []Verdict) check.Check {
-	var refused []string
-	for n, v := range each {
-		if v.Decision != Rejected {
-			continue
-		}
-		if v.about != ofRedirect {
-			return check.Failed(check.ClientRedirect, check.Advice(requestHint(v, q.Login)), "the issuer refuses the %s", v.about)
-		}
-		refused = append(refused, i.client.cleaner.Clean(q.RedirectURLs[n]))
-	}
-	urls := strings.Join(refused, ", ")
-	hint := "add to the client's redirect URIs in the issuer (Authelia: redirect_uris), exactly so: " + urls
-	if q.RedirectsDeclared {
-		return check.Failed(check.ClientRedirect, check.Advice(hint), "the issuer does not know the redirect URL %s", urls)
-	}
-	return check.Warned(check.ClientRedirect, check.Advice("name what browsers open in verify.redirect_urls; if that is it, "+hint),
-		"the issuer does not know the redirect URL %s, taken from the endpoint", urls)
-}
-
-func said(v Verdict) string {
-	if v.Reason == "" {
-		return v.Decision.String()
-	}
-	return v.Decision.String() + " (" + v.Reason + ")"
-}
-
-func again(v Verdict) string {
-	if v.RetryAfter > 0 {
-		return fmt.Sprintf(": ask again in %s", v.RetryAfter)
-	}
-	return ": ask again later"
 }

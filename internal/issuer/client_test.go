@@ -110,21 +110,28 @@ func TestClientQuestions(t *testing.T) {
 			s.Inject("/api/oidc/token", lab.Fault{Reset: true})
 			s.Inject("/api/oidc/authorization", lab.Fault{Status: 500})
 		}, outcomes{issuer.NoVerdict, issuer.NoVerdict}, [2]check.Status{check.Skip, check.Skip}, nil},
+		{"a client that must push its requests", func(s *lab.Server, _ *issuer.Question) {
+			s.Inject("/api/oidc/authorization", lab.Fault{Status: 302, Header: http.Header{"Location": {s.URL() + "/consent/completion?error=invalid_request" +
+				"&error_hint=Pushed+Authorization+Requests+are+required+but+this+request+was+not+pushed"}}})
+		}, outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"require_pushed_authorization_requests: false", "Pushed Authorization Requests are required"}},
+		{"an error on the issuer's own page", func(s *lab.Server, _ *issuer.Question) {
+			s.Inject("/api/oidc/authorization", lab.Fault{Status: 302, Header: http.Header{"Location": {s.URL() + "/error?error=invalid_request&error_hint=try+later"}}})
+		}, outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Warn}, []string{"invalid_request: try later"}},
 		{"an issuer that shows its login page", func(s *lab.Server, _ *issuer.Question) {
 			s.Inject("/api/oidc/authorization", lab.Fault{Body: []byte("<form>user, password</form>")})
 		}, outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Skip}, []string{"in spite of prompt=none"}},
 		{"a limit", func(s *lab.Server, _ *issuer.Question) {
 			s.Inject("/api/oidc/token", lab.Fault{Status: 429, Header: http.Header{"Retry-After": {"61"}}})
-		}, outcomes{issuer.RateLimited, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"ask again in 1m1s"}},
+		}, outcomes{issuer.RateLimited, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"429, again in 1m1s"}},
 		{
 			"another name of the issuer", func(s *lab.Server, _ *issuer.Question) { s.SetIssuer(s.URL() + "/") },
 			outcomes{issuer.NoVerdict, issuer.Accepted},
 			[2]check.Status{check.Skip, check.Pass},
-			[]string{"issuer.identity does not hold"},
+			[]string{"not checked: needs issuer.identity"},
 		},
 		{"a token endpoint without TLS", func(s *lab.Server, _ *issuer.Question) {
 			s.SetMetadata("token_endpoint", "http://127.0.0.1:1/token")
-		}, outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"issuer.endpoints does not hold"}},
+		}, outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"not checked: needs issuer.endpoints"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := start(t, lab.Options{})

@@ -2,14 +2,12 @@ package issuer
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -28,16 +26,14 @@ const (
 	maxRetry     = 24 * time.Hour // of a Retry-After that is believed
 )
 
-// newTransport returns the one way to an issuer. HTTP/1.1 as Proxmox speaks it; nothing is decompressed unseen.
-func newTransport(roots *x509.CertPool) *http.Transport {
+// newTransport returns a transport that speaks HTTP/1.1, as Proxmox does.
+func newTransport(config *tls.Config) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{}).DialContext, // bounded by each request's context
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        config,
 		Protocols:              protocols,
-		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
 		MaxIdleConnsPerHost:    2,
 		IdleConnTimeout:        30 * time.Second,
@@ -52,29 +48,25 @@ const (
 	stageDNS
 	stageTCP
 	stageTLS
-	stageSent // TLS stands, or an open connection was used again
-	stageAnswered
+	stageSent // after the TLS handshake, or on an open connection
 )
 
-// answer is what became of a request: as much as came, and what stopped the rest.
+// answer is what became of a request.
 type answer struct {
-	url      string // that was asked; after redirects, the last one
+	url      string // after redirects, the last one
 	status   int
 	header   http.Header
 	body     []byte
-	location *url.URL // of a redirect that was not followed, absolute
+	location *url.URL // of a redirect, absolute
 	err      error
 
 	stage        stage
-	proxy        bool   // the connection went by way of a proxy
 	remote       string // address and port
-	tlsVersion   uint16
 	certificates []*x509.Certificate
-	chains       [][]*x509.Certificate
-	sent, first  time.Time // request written, first byte of the answer
+	sent, first  time.Time // when the request was written, and when the answer began
 	took         time.Duration
 	redirected   int
-	clean        *check.Cleaner // for what is shown of it
+	clean        *check.Cleaner // for what is shown of the answer
 }
 
 var (
@@ -86,7 +78,7 @@ var (
 // arrived tells whether a whole answer came.
 func (a answer) arrived() bool { return a.status != 0 && a.err == nil }
 
-// retryAfter returns the header of that name (RFC 9110 section 10.2.3); 0 where there is none.
+// retryAfter returns the header of that name (RFC 9110 section 10.2.3); 0 if there is none.
 func (a answer) retryAfter() time.Duration {
 	text := a.header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
@@ -98,134 +90,139 @@ func (a answer) retryAfter() time.Duration {
 	return 0
 }
 
-// mediaType returns the content type without parameters, in lower case.
-func (a answer) mediaType() string {
-	kind, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
-	return strings.ToLower(strings.TrimSpace(kind))
-}
-
-// get fetches a document of the issuer. It follows redirects as long as they stay on https and on the same host.
-func (c *Client) get(ctx context.Context, address string) answer {
-	begin := time.Now()
+// get fetches a document of the issuer.
+func (c *Client) get(ctx context.Context, transport *http.Transport, address string) answer {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	var a answer
-	for hop := 0; ; hop++ {
-		before := a
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-		if err != nil {
-			return answer{url: address, err: err, clean: c.cleaner}
-		}
-		req.Header.Set("Accept", "application/json")
-		a = c.once(req, maxBody)
-		a.redirected = hop
-		if a.certificates == nil { // an open connection was used again
-			a.certificates, a.chains, a.tlsVersion = before.certificates, before.chains, before.tlsVersion
-		}
-		a.took = time.Since(begin)
-		switch {
-		case a.err != nil || a.location == nil:
-			return a
-		case a.location.Scheme != "https" || !strings.EqualFold(a.location.Host, req.URL.Host):
-			a.err = errRedirectAway
-			return a
-		case hop == maxRedirects:
-			a.err = errRedirects
-			return a
-		}
-		address = a.location.String()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return answer{url: address, err: err, clean: c.cleaner}
 	}
+	seen := &recorder{client: c, transport: transport}
+	resp, err := seen.httpClient().Do(req)
+	if err == nil {
+		_ = resp.Body.Close()
+	}
+	return seen.result(err)
 }
 
-// once sends one request and reads its answer, up to limit bytes of body. It follows nothing.
-func (c *Client) once(req *http.Request, limit int) (a answer) {
-	begin := time.Now()
-	a.url, a.clean = req.URL.String(), c.cleaner
-	req.Header.Set("User-Agent", c.userAgent)
-	req.Header.Set("Accept-Encoding", "identity")
+// recorder is a RoundTripper that keeps the last answer for the checks.
+type recorder struct {
+	client    *Client
+	transport *http.Transport
+	last      answer
+	requests  int
+	took      time.Duration
+}
 
-	// The hooks may run after RoundTrip returned, on connections that lost a race.
-	var mu sync.Mutex
-	var seen answer
-	advance := func(to stage, more func()) {
-		mu.Lock()
-		defer mu.Unlock()
-		seen.stage = max(seen.stage, to)
-		if more != nil {
-			more()
+// httpClient follows redirects to https on the same host only.
+func (r *recorder) httpClient() *http.Client {
+	return &http.Client{Transport: r, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if req.URL.Scheme != "https" || !strings.EqualFold(req.URL.Host, via[0].URL.Host) {
+			return errRedirectAway
 		}
-	}
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		DNSStart:          func(httptrace.DNSStartInfo) { advance(stageDNS, nil) },
-		ConnectStart:      func(_, _ string) { advance(stageTCP, nil) },
-		TLSHandshakeStart: func() { advance(stageTLS, nil) },
-		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
-			if err == nil {
-				advance(stageSent, func() {
-					seen.certificates, seen.chains, seen.tlsVersion = s.PeerCertificates, s.VerifiedChains, s.Version
-				})
-			}
-		},
-		GotConn: func(g httptrace.GotConnInfo) {
-			advance(stageSent, func() { seen.remote = g.Conn.RemoteAddr().String() })
-		},
-		WroteRequest:         func(httptrace.WroteRequestInfo) { advance(stageSent, func() { seen.sent = time.Now() }) },
-		GotFirstResponseByte: func() { advance(stageAnswered, func() { seen.first = time.Now() }) },
-	}))
-	if through, err := c.transport.Proxy(req); err == nil && through != nil {
-		a.proxy = true
-	}
+		if len(via) > maxRedirects {
+			return errRedirects
+		}
+		return nil
+	}}
+}
 
-	resp, err := c.transport.RoundTrip(req)
-	mu.Lock()
-	a.stage, a.remote, a.sent, a.first = seen.stage, seen.remote, seen.sent, seen.first
-	a.certificates, a.chains, a.tlsVersion = seen.certificates, seen.chains, seen.tlsVersion
-	mu.Unlock()
-	defer func() { a.took = time.Since(begin) }()
-	if err != nil {
+// RoundTrip implements [http.RoundTripper].
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	r.last = r.client.once(r.transport, req, maxBody)
+	r.requests++
+	r.took += r.last.took
+	if r.last.err != nil {
+		return nil, r.last.err
+	}
+	return &http.Response{
+		Status: http.StatusText(r.last.status), StatusCode: r.last.status, Header: r.last.header, Request: req,
+		Body: io.NopCloser(bytes.NewReader(r.last.body)),
+	}, nil
+}
+
+// result returns the last answer. The error is that of the HTTP client, which knows which redirects it did not follow.
+func (r *recorder) result(err error) answer {
+	a := r.last
+	a.clean, a.took, a.redirected = r.client.cleaner, r.took, max(r.requests-1, 0)
+	if errors.Is(err, errRedirectAway) || errors.Is(err, errRedirects) || a.status == 0 && a.err == nil {
 		a.err = err
+	}
+	return a
+}
+
+// once sends one request and reads its answer, up to limit bytes of body. It follows no redirect.
+func (c *Client) once(transport *http.Transport, req *http.Request, limit int) (a answer) {
+	begin := time.Now()
+	defer func() { a.took = time.Since(begin) }()
+
+	seen := &trace{}
+	req = req.Clone(httptrace.WithClientTrace(req.Context(), seen.hooks()))
+	req.Header.Set("User-Agent", c.userAgent)
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "application/json")
+	}
+	resp, err := transport.RoundTrip(req)
+	a = seen.get()
+	a.url, a.clean, a.err = req.URL.String(), c.cleaner, err
+	if err != nil {
 		if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
 			a.certificates = untrusted.UnverifiedCertificates
 		}
 		return a
 	}
 	defer func() { _ = resp.Body.Close() }()
-	a.status, a.header = resp.StatusCode, resp.Header
+	a.status, a.header, a.certificates = resp.StatusCode, resp.Header, resp.TLS.PeerCertificates
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		a.location, _ = resp.Location() // absolute; nil where there is none
+		a.location, _ = resp.Location()
 	}
-	a.body, a.err = readBody(resp, limit)
+	a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1)) // bounded after decompression
+	if len(a.body) > limit {
+		a.body, a.err = a.body[:limit], errTooLarge
+	}
 	if a.err == nil {
-		// Closing the connection at the deadline may make the server end a half body as if it were whole.
+		// If the deadline closes the connection, the server may end half a body as if it were whole.
 		a.err = req.Context().Err()
 	}
 	return a
 }
 
-// readBody reads a body and undoes gzip, which Proxmox's HTTP client undoes too; neither form may be larger than limit.
-func readBody(resp *http.Response, limit int) ([]byte, error) {
-	body, err := readAll(resp.Body, limit)
-	if err != nil {
-		return body, err
-	}
-	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
-	case "", "identity":
-		return body, nil
-	case "gzip", "x-gzip":
-		unzipped, err := gzip.NewReader(bytes.NewReader(body))
-		if err != nil {
-			return nil, fmt.Errorf("content encoding gzip: %w", err)
-		}
-		return readAll(unzipped, limit)
-	default:
-		return nil, fmt.Errorf("content encoding %q, which was not asked for", encoding)
-	}
+// trace notes how far a request comes. Its hooks may run after RoundTrip has returned, on connections that lost a race.
+type trace struct {
+	mu   sync.Mutex
+	seen answer
 }
 
-func readAll(r io.Reader, limit int) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	if len(body) > limit {
-		return body[:limit], errTooLarge
+func (t *trace) get() answer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen
+}
+
+func (t *trace) note(to stage, more func(*answer)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.seen.stage = max(t.seen.stage, to)
+	more(&t.seen)
+}
+
+func (t *trace) hooks() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart:          func(httptrace.DNSStartInfo) { t.note(stageDNS, func(*answer) {}) },
+		ConnectStart:      func(_, _ string) { t.note(stageTCP, func(*answer) {}) },
+		TLSHandshakeStart: func() { t.note(stageTLS, func(*answer) {}) },
+		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
+			if err == nil {
+				t.note(stageSent, func(a *answer) { a.certificates = s.PeerCertificates })
+			}
+		},
+		GotConn: func(g httptrace.GotConnInfo) {
+			t.note(stageSent, func(a *answer) { a.remote = g.Conn.RemoteAddr().String() })
+		},
+		WroteRequest: func(httptrace.WroteRequestInfo) {
+			t.note(stageSent, func(a *answer) { a.sent = time.Now() })
+		},
+		GotFirstResponseByte: func() { t.note(stageSent, func(a *answer) { a.first = time.Now() }) },
 	}
-	return body, err
 }

@@ -1,21 +1,22 @@
-// Package issuer looks at an OpenID Connect issuer from here: whether it can be reached and trusted, what
-// it says of itself (OpenID Connect Discovery 1.0), and whether it takes a client's id, key and redirect URLs
-// (RFC 6749), all without a user.
+// Package issuer inspects an OpenID Connect issuer without a user: whether this machine reaches and trusts it, what its
+// discovery document and its keys say (OpenID Connect Discovery 1.0), and whether it accepts a client's id, key and
+// redirect URLs (RFC 6749).
 //
-// A check fails only on proof that a login through Proxmox would break. What an issuer does not advertise
-// may still work, and an answer that this package does not recognise is no verdict.
+// A check fails only on proof that a login through Proxmox breaks. A capability that an issuer does not advertise may still
+// exist, and an answer that this package does not know proves nothing.
 package issuer
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
-	"sync"
 	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -35,17 +36,18 @@ const DefaultTimeout = 10 * time.Second
 
 const (
 	inspectionTimeout = 15 * time.Second // of discovery and keys together
-	quickTime         = 5 * time.Second  // in which both must come for Proxmox to be asked too
+	quickTime         = 5 * time.Second  // of both, if Proxmox is to be asked too
 	defaultMaxSkew    = 5 * time.Minute
 )
 
-// Client inspects issuers that one set of authorities vouches for. It is safe for concurrent use.
+// Client inspects issuers. It is safe for concurrent use.
 type Client struct {
-	transport *http.Transport
-	timeout   time.Duration
-	userAgent string
-	cleaner   *check.Cleaner
-	log       *slog.Logger
+	verified   *http.Transport
+	unverified *http.Transport // checks no certificate: for public documents only
+	timeout    time.Duration
+	userAgent  string
+	cleaner    *check.Cleaner
+	log        *slog.Logger
 }
 
 // New returns a Client.
@@ -63,105 +65,141 @@ func New(o Options) *Client {
 	if c.cleaner == nil {
 		c.cleaner = check.NewCleaner()
 	}
-	c.transport = newTransport(o.Roots)
+	c.verified = newTransport(&tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12})
+	c.unverified = newTransport(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // see above
 	return c
 }
 
-// Close closes idle connections. Running inspections end with their own context.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+// Close closes idle connections. A running inspection ends with its own context.
+func (c *Client) Close() {
+	c.verified.CloseIdleConnections()
+	c.unverified.CloseIdleConnections()
+}
 
-// Inspection is one look at one issuer: two requests, shared by every target that uses the issuer, and the
-// questions about its clients. It is safe for concurrent use.
+// Inspection is one look at one issuer. All targets that use the issuer share its two requests and its questions about
+// clients. It is safe for concurrent use. All methods but Wait wait until the inspection has ended.
 type Inspection struct {
 	client *Client
 	issuer string
-	done   chan struct{} // closed once the fields below are written; they do not change afterwards
+	done   chan struct{} // closed once the inspection has ended; the fields up to questions do not change afterwards
 
-	address   check.Check // issuer.url
-	discovery answer
-	document  document
-	docErr    check.Check // what is wrong with the document; zero where it holds
-	keys      answer
-	keySet    keySet
-	keysErr   check.Check
-	took      time.Duration // both requests
+	discovery   answer
+	document    document
+	documentErr check.Check // issuer.discovery, if the document is not usable; else zero
+	keys        answer
+	keySet      keySet
+	keysErr     check.Check                       // issuer.keys, if the key set is not usable; else zero
+	distrust    *tls.CertificateVerificationError // why this machine does not trust the certificate; nil: it does
+	took        time.Duration                     // discovery and keys
 
-	limit limit
-	// What was asked about clients, each question once.
-	credentials memo[credentialsQuestion, Verdict]
-	redirects   memo[redirectQuestion, Verdict]
+	questions questions
 }
 
-// Inspect starts the requests for discovery document and keys in the background and returns at once. They end
-// with ctx, or after 15 s in all.
+// Inspect starts the requests for discovery document and keys in the background and returns at once. They end with ctx, and
+// after 15 s in all.
 func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection {
-	i := &Inspection{client: c, issuer: issuerURL, done: make(chan struct{}), address: examineURL(issuerURL)}
+	i := &Inspection{client: c, issuer: issuerURL, done: make(chan struct{})}
 	go func() {
 		defer close(i.done)
-		i.run(ctx)
+		if requestable(issuerURL) {
+			i.run(ctx)
+		}
 	}()
 	return i
 }
 
 func (i *Inspection) run(ctx context.Context) {
-	if !requestable(i.issuer) {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, inspectionTimeout)
 	defer cancel()
 	begin := time.Now()
 	defer func() { i.took = time.Since(begin) }()
 
-	i.discovery = i.client.get(ctx, wellKnown(i.issuer))
-	i.limit.note(i.discovery)
-	if i.document, i.docErr = parseDiscovery(i.issuer, i.discovery); i.docErr.Status != "" {
+	transport := i.client.verified
+	i.discover(ctx, transport)
+	if errors.As(i.discovery.err, &i.distrust) && unknownAuthority(i.distrust) {
+		// The node may know an authority that this machine does not. The documents are public, so they are read all the same.
+		transport = i.client.unverified
+		i.discover(ctx, transport)
+	}
+	i.questions.note(i.discovery)
+	if i.documentErr.Status != "" || !secureEndpoint(i.document.JWKSURI) {
 		return
 	}
-	if !secureEndpoint(i.document.JWKSURI) {
-		return // issuer.endpoints says so
-	}
-	i.keys = i.client.get(ctx, i.document.JWKSURI)
-	i.limit.note(i.keys)
+	i.keys = i.client.get(ctx, transport, i.document.JWKSURI)
+	i.questions.note(i.keys)
 	i.keySet, i.keysErr = parseKeys(i.keys)
 	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keySet.keys), "took", time.Since(begin))
 }
 
-// wellKnown returns the address of the discovery document (OpenID Connect Discovery 1.0, section 4.1), as
-// openidconnect-rs and go-oidc form it.
-func wellKnown(issuerURL string) string {
-	return strings.TrimSuffix(issuerURL, "/") + "/.well-known/openid-configuration"
+// discover lets go-oidc request the discovery document.
+func (i *Inspection) discover(ctx context.Context, transport *http.Transport) {
+	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
+	defer cancel()
+	seen := &recorder{client: i.client, transport: transport}
+	ctx = oidc.ClientContext(ctx, seen.httpClient())
+	ctx = oidc.InsecureIssuerURLContext(ctx, i.issuer) // issuer.identity compares the issuer
+	provider, err := oidc.NewProvider(ctx, i.issuer)
+	i.discovery = seen.result(err)
+	i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery, provider)
 }
 
-// requestable tells whether the issuer URL can be asked at all: https, with a host, and without credentials.
+// requestable tells whether the issuer URL can be requested at all: https, with a host, without credentials.
 func requestable(issuerURL string) bool {
 	u, err := url.Parse(issuerURL)
 	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil
 }
 
-// Wait returns nil once the inspection has ended, whatever it found, and ctx's error where that ends first.
+// Wait returns nil once the inspection has ended, whatever it found, and ctx's error if that comes first.
 func (i *Inspection) Wait(ctx context.Context) error {
 	select {
 	case <-i.done:
-		return nil
-	default:
-	}
-	select {
-	case <-i.done:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		select {
+		case <-i.done: // both have ended
+		default:
+			return ctx.Err()
+		}
 	}
+	return nil
 }
 
-// Quick tells whether discovery and keys came within 5 s in all: the condition under which Proxmox may be
-// asked for its authorization URL (a silent issuer blocks one of its workers for good). It waits for the inspection.
+// Quick tells whether Proxmox may be asked to discover the issuer: discovery and keys came within 5 s in all, or this
+// machine learned as fast that it cannot connect. An issuer that stays silent blocks a worker of the node for good.
 func (i *Inspection) Quick() bool {
 	<-i.done
-	return i.discovery.arrived() && i.keys.arrived() && i.took <= quickTime
+	answered := i.discovery.arrived() && i.keys.arrived()
+	return i.took <= quickTime && (answered || i.discovery.err != nil && i.discovery.stage < stageTLS)
 }
 
-// Certificate returns the end of the lifetime of the issuer's certificate, also of one that is not trusted;
-// false where none was seen. It waits for the inspection.
+// Reached tells whether this machine made a connection to the issuer. If not, the Proxmox node may still reach it:
+// Proxmox's own discovery decides, and [View.Discovered] carries what it found.
+func (i *Inspection) Reached() bool {
+	<-i.done
+	return i.discovery.stage >= stageTLS
+}
+
+// Trusted tells whether this machine trusts the issuer's certificate. No client question is asked of an issuer that it does
+// not trust.
+func (i *Inspection) Trusted() bool {
+	<-i.done
+	return i.distrust == nil && i.discovery.stage >= stageSent
+}
+
+// LacksClaim tells whether the issuer advertises its claims, and not this one. That is no proof: an issuer may map claims
+// that it does not advertise.
+func (i *Inspection) LacksClaim(claim string) bool {
+	<-i.done
+	return i.document.lacksClaim(claim)
+}
+
+// NeedsVersion tells whether the verdict on the keys depends on the Proxmox version.
+func (i *Inspection) NeedsVersion() bool {
+	<-i.done
+	older, newer := i.verifiable()
+	return (len(older) == 0) != (len(newer) == 0)
+}
+
+// Certificate returns when the issuer's certificate ends, even if it is not trusted; false if there was none.
 func (i *Inspection) Certificate() (notAfter time.Time, ok bool) {
 	<-i.done
 	if len(i.discovery.certificates) == 0 {
@@ -170,48 +208,20 @@ func (i *Inspection) Certificate() (notAfter time.Time, ok bool) {
 	return i.discovery.certificates[0].NotAfter, true
 }
 
-// AuthorizationEndpoint returns where browsers are sent, where the issuer names an https URL. It waits for the inspection.
+// AuthorizationEndpoint returns the https URL to which Proxmox sends browsers; false if the issuer names none.
 func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 	<-i.done
-	if i.docErr.Status != "" || !secureEndpoint(i.document.AuthorizationEndpoint) {
+	if i.documentErr.Status != "" || !secureEndpoint(i.document.AuthorizationEndpoint) {
 		return "", false
 	}
 	return i.document.AuthorizationEndpoint, true
 }
 
-// NeedsVersion tells whether the verdict on the keys depends on the Proxmox generation. It waits for the inspection.
-func (i *Inspection) NeedsVersion() bool {
-	<-i.done
-	older, newer := i.verifiable()
-	return (len(older) == 0) != (len(newer) == 0)
-}
-
-// Reached tells whether this machine made a connection to the issuer. If not, the Proxmox node may still reach it:
-// Proxmox's own discovery decides, and [View.Discovered] carries what it found. It waits for the inspection.
-func (i *Inspection) Reached() bool {
-	<-i.done
-	return i.discovery.stage >= stageTLS
-}
-
-// Trusted tells whether this machine trusts the issuer's certificate. No client question is asked of an issuer that it does
-// not trust. It waits for the inspection.
-func (i *Inspection) Trusted() bool {
-	<-i.done
-	return i.discovery.stage >= stageSent
-}
-
-// LacksClaim tells whether the issuer advertises its claims, and not this one. That is no proof: an issuer may map claims
-// that it does not advertise. It waits for the inspection.
-func (i *Inspection) LacksClaim(claim string) bool {
-	<-i.done
-	return i.document.Claims != nil && !slices.Contains(i.document.Claims, claim)
-}
-
-// RateLimited tells whether any request to the issuer, discovery included, was answered 429, and after which time
-// it may be asked again (0: it did not say). It waits for the inspection.
+// RateLimited tells whether the issuer answered 429 to any request, and when it may be asked again (0: it did not say).
 func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
 	<-i.done
-	return i.limit.get()
+	v, limited := i.questions.limited()
+	return v.RetryAfter, limited
 }
 
 // View holds what the verdict on an issuer depends on besides the issuer: the login and the Proxmox that uses it.
@@ -226,8 +236,29 @@ type View struct {
 	Discovered bool
 }
 
-// Checks returns every issuer.* check in the order of the catalog, always all of them: one that depends
-// on another which failed is a skip with the reason. It waits for the inspection.
+// rule is one check of an issuer. If a check that it needs failed or was skipped, the rule is skipped.
+type rule struct {
+	id    check.ID
+	needs []check.ID
+	check func(*Inspection, View) check.Check
+}
+
+// rules are in the order of the catalog.
+var rules = []rule{
+	{check.IssuerURL, nil, func(i *Inspection, _ View) check.Check { return checkURL(i.issuer) }},
+	{check.IssuerReach, nil, checkReach},
+	{check.IssuerCertificate, []check.ID{check.IssuerReach}, checkCertificate},
+	{check.IssuerDiscovery, []check.ID{check.IssuerReach, check.IssuerCertificate}, checkDiscovery},
+	{check.IssuerIdentity, []check.ID{check.IssuerDiscovery}, checkIdentity},
+	{check.IssuerEndpoints, []check.ID{check.IssuerDiscovery}, checkEndpoints},
+	{check.IssuerKeys, []check.ID{check.IssuerDiscovery}, checkKeys},
+	{check.IssuerCapabilities, []check.ID{check.IssuerDiscovery}, checkCapabilities},
+	{check.IssuerScopes, []check.ID{check.IssuerDiscovery}, checkScopes},
+	{check.IssuerClaims, []check.ID{check.IssuerDiscovery}, checkClaims},
+	{check.IssuerClock, []check.ID{check.IssuerReach, check.IssuerCertificate}, checkClock},
+}
+
+// Checks returns every issuer.* check, in the order of the catalog.
 func (i *Inspection) Checks(v View) []check.Check {
 	<-i.done
 	out := make([]check.Check, 0, len(rules))
@@ -237,10 +268,9 @@ func (i *Inspection) Checks(v View) []check.Check {
 	return out
 }
 
-// apply runs one rule, unless something that it needs does not hold.
 func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 	for _, need := range r.needs {
-		if c, ok := check.Find(before, need); ok && unmet(c) {
+		if c, ok := check.Find(before, need); ok && (c.Status == check.Fail || c.Status == check.Skip) {
 			return check.Skipped(r.id, "needs %s", need)
 		}
 	}
@@ -249,27 +279,15 @@ func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 	return c
 }
 
-// unmet tells whether what depends on a check has nothing to go by. A warning is no obstacle.
-func unmet(c check.Check) bool { return c.Status == check.Fail || c.Status == check.Skip }
+// pass, warn, fail and skip make findings of a rule: [Inspection.apply] adds the id.
+func pass(format string, args ...any) check.Check { return check.Passed("", format, args...) }
 
-// limit remembers the first 429 of an issuer.
-type limit struct {
-	mu         sync.Mutex
-	limited    bool
-	retryAfter time.Duration
+func warn(remedy check.Remedy, format string, args ...any) check.Check {
+	return check.Warned("", remedy, format, args...)
 }
 
-func (l *limit) note(a answer) {
-	if a.status != http.StatusTooManyRequests {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.limited, l.retryAfter = true, max(l.retryAfter, a.retryAfter())
+func fail(remedy check.Remedy, format string, args ...any) check.Check {
+	return check.Failed("", remedy, format, args...)
 }
 
-func (l *limit) get() (time.Duration, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.retryAfter, l.limited
-}
+func skip(format string, args ...any) check.Check { return check.Skipped("", format, args...) }

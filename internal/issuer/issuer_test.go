@@ -248,11 +248,11 @@ func TestFindings(t *testing.T) {
 		says   []string
 	}{
 		{"another slash", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer(s.URL() + "/") }, check.IssuerIdentity, check.Fail, []string{"set realm.issuer_url to https://127.0.0.1:", "/"}},
-		{"another host", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("https://auth.example.test") }, check.IssuerIdentity, check.Fail, []string{"set realm.issuer_url to https://auth.example.test if", "X-Forwarded-Proto"}},
+		{"another host", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("https://auth.example.test") }, check.IssuerIdentity, check.Fail, []string{"set realm.issuer_url to https://auth.example.test (if", "X-Forwarded-Proto"}},
 		{"another scheme", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
 			s.SetIssuer(strings.Replace(s.URL(), "https:", "http:", 1))
-		}, check.IssuerIdentity, check.Fail, []string{"does not know that it is reached over https"}},
-		{"nonsense as name", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("x:y") }, check.IssuerIdentity, check.Fail, []string{"x:y", "correct the address"}},
+		}, check.IssuerIdentity, check.Fail, []string{"let the proxy pass on Host, X-Forwarded-Proto"}},
+		{"nonsense as name", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("x:y") }, check.IssuerIdentity, check.Fail, []string{"x:y", "external address"}},
 		{"a tenant to be named", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
 			s.SetIssuer("https://login.microsoftonline.com/{tenantid}/v2.0")
 		}, check.IssuerIdentity, check.Fail, []string{"TENANT-ID"}},
@@ -264,9 +264,13 @@ func TestFindings(t *testing.T) {
 		{"a missing member", set("subject_types_supported", nil), check.IssuerDiscovery, check.Fail, []string{"subject_types_supported is missing"}},
 		{"a text for a list", set("scopes_supported", "openid"), check.IssuerDiscovery, check.Fail, []string{"scopes_supported is not an array of strings"}},
 		{"a relative URL", set("op_policy_uri", "/policy"), check.IssuerDiscovery, check.Fail, []string{`op_policy_uri is not an absolute URL: "/policy"`}},
-		{"a number for a URL", set("jwks_uri", 7), check.IssuerDiscovery, check.Fail, []string{"jwks_uri is not a string"}},
+		{"a number for a URL", set("jwks_uri", 7), check.IssuerDiscovery, check.Fail, []string{"jwks_uri is not an absolute URL: 7"}},
 		{"a text for a boolean", set("claims_parameter_supported", "yes"), check.IssuerDiscovery, check.Fail, []string{"claims_parameter_supported is not true or false"}},
 		{"unknown algorithms are passed over", set("userinfo_signing_alg_values_supported", []any{"XX1", 3}), check.IssuerDiscovery, check.Pass, nil},
+		{"what go-oidc reads and Proxmox does not", set("device_authorization_endpoint", false), check.IssuerDiscovery, check.Pass, nil},
+		{"a number among the algorithms", set("id_token_signing_alg_values_supported", []any{"RS256", 7}), check.IssuerDiscovery, check.Pass, nil},
+		{"another type for a member that Proxmox does not read", set("introspection_endpoint", false), check.IssuerEndpoints, check.Pass, nil},
+		{"names differ by case", set("Jwks_Uri", "http://other.example.test"), check.IssuerEndpoints, check.Pass, nil},
 		{"null for an optional member", set("claims_supported", json.RawMessage("null")), check.IssuerDiscovery, check.Pass, nil},
 		{"a member that nobody reads", set("x_anything", map[string]int{"a": 1}), check.IssuerDiscovery, check.Pass, nil},
 		{"status", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
@@ -316,20 +320,22 @@ func TestFindings(t *testing.T) {
 		{"no Basic", set("token_endpoint_auth_methods_supported", []string{"client_secret_post"}), check.IssuerCapabilities, check.Fail, []string{"client_secret_post"}},
 		{"plain PKCE alone", set("code_challenge_methods_supported", []string{"plain"}), check.IssuerCapabilities, check.Fail, []string{"plain"}},
 		{"pushed requests required", set("require_pushed_authorization_requests", true), check.IssuerCapabilities, check.Fail, []string{"require_pushed"}},
+		{"the prompt none", ask(func(l *realm.Login) { l.Prompt = "none" }), check.IssuerCapabilities, check.Warn, []string{"session at the issuer", "set realm.prompt to login"}},
 		{"PKCE not advertised", set("code_challenge_methods_supported", nil), check.IssuerCapabilities, check.Pass, nil},
 		{"methods not advertised", set("token_endpoint_auth_methods_supported", nil), check.IssuerCapabilities, check.Pass, nil},
 
 		{"an unknown scope", ask(func(l *realm.Login) { l.Scopes = append(l.Scopes, "roles") }), check.IssuerScopes, check.Warn, []string{"roles"}},
-		{"groups without their scope", ask(func(l *realm.Login) { l.GroupsClaim = "groups" }), check.IssuerScopes, check.Warn, []string{"add groups to realm.scopes"}},
-		{"a name without its scope", ask(func(l *realm.Login) { l.Scopes = []string{"openid", "email"} }), check.IssuerScopes, check.Warn, []string{"add profile to realm.scopes"}},
-		{"an address without its scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim = []string{"openid"}, "email" }), check.IssuerScopes, check.Warn, []string{"add email to realm.scopes"}},
+		{"groups without their scope", ask(func(l *realm.Login) { l.GroupsClaim = "groups" }), check.IssuerScopes, check.Warn, []string{"set realm.scopes to [openid, profile, email, groups]"}},
+		{"a name without its scope", ask(func(l *realm.Login) { l.Scopes = []string{"openid", "email"} }), check.IssuerScopes, check.Warn, []string{"set realm.scopes to [openid, email, profile]"}},
+		{"an address without its scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim = []string{"openid"}, "email" }), check.IssuerScopes, check.Warn, []string{"set realm.scopes to [openid, email]"}},
 		{"sub needs no scope", ask(func(l *realm.Login) { l.Scopes, l.UsernameClaim, l.QueryUserinfo = []string{"openid"}, "sub", false }), check.IssuerScopes, check.Pass, nil},
 		{"scopes not advertised", set("scopes_supported", nil), check.IssuerScopes, check.Skip, nil},
 
-		{"users named by a UUID", ask(func(l *realm.Login) { l.UsernameClaim = "sub" }), check.IssuerClaims, check.Warn, []string{"which at Authelia is a UUID", "set realm.username_claim to preferred_username before anyone logs in", "name issuer.claims in verify.ignore"}},
+		{"users named by a UUID", ask(func(l *realm.Login) { l.UsernameClaim = "sub" }), check.IssuerClaims, check.Warn, []string{"which Authelia fills with a UUID", "set realm.username_claim to preferred_username (before anyone logs in", "set verify.ignore to [issuer.claims]"}},
 		{"users named by two words", ask(func(l *realm.Login) { l.UsernameClaim = "name" }), check.IssuerClaims, check.Warn, []string{"name holds white space", "preferred_username"}},
-		{"no such standard claim", set("claims_supported", []string{"sub", "email"}), check.IssuerClaims, check.Warn, []string{"preferred_username", "cannot be changed later"}},
-		{"a claim that may be mapped", ask(func(l *realm.Login) { l.UsernameClaim = "uid" }), check.IssuerClaims, check.Skip, []string{"uid"}},
+		{"no such standard claim", set("claims_supported", []string{"sub", "email"}), check.IssuerClaims, check.Warn, []string{"preferred_username", "cannot change it later", "set realm.username_claim to email"}},
+		{"a custom claim", ask(func(l *realm.Login) { l.UsernameClaim = "uid" }), check.IssuerClaims, check.Warn, []string{"uid", "set verify.ignore to [issuer.claims]"}},
+		{"groups that may be mapped", ask(func(l *realm.Login) { l.GroupsClaim = "teams" }), check.IssuerClaims, check.Skip, []string{"teams"}},
 		{"claims not advertised", set("claims_supported", nil), check.IssuerClaims, check.Skip, nil},
 		{"ID token alone", ask(func(l *realm.Login) { l.QueryUserinfo = false }), check.IssuerClaims, check.Warn, []string{"claims policy", "Authelia since 4.39"}},
 

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,56 +19,57 @@ import (
 // keySet is a JSON Web Key Set (RFC 7517), as Proxmox's library reads it: keys that it does not understand are passed over.
 type keySet struct {
 	keys    []key
-	private bool // it publishes a private key
+	private bool // the set publishes a private key
 }
 
 // key is one key of the set.
 type key struct {
 	kty, crv, alg, use string
 	bits               int    // of an RSA modulus
-	malformed          string // why its material cannot be used; "" where it can
+	malformed          string // why the key cannot be used; "" if it can
 }
 
-// parseKeys reads the answer to the request for keys. The check is zero where the set can be read, and otherwise the
-// outcome of issuer.keys.
+// parseKeys reads the answer to the request for keys. The check is zero if the set can be read, and else the outcome of
+// issuer.keys.
 func parseKeys(a answer) (keySet, check.Check) {
-	if c := a.asJSON("key set", "application/json", "application/jwk-set+json"); c.Status != "" {
-		return keySet{}, c
+	if c := a.unusable("key set", "application/json", "application/jwk-set+json"); c.Status != "" {
+		return keySet{}, c.Took(a.took)
 	}
-	set, err := parseKeySet(a.body)
-	if err != nil {
-		return keySet{}, fail("look at "+a.url+": it must serve a JSON Web Key Set", "Proxmox cannot read the key set").
-			Because("%s", a.clean.Clean(err.Error()))
+	var set keySet
+	if err := decode(a.body, &set); err != nil {
+		mend := check.Advise("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url))
+		return keySet{}, fail(check.Remedy{mend}, "Proxmox cannot read the key set").
+			Because("%s", a.clean.Clean(err.Error())).Took(a.took)
 	}
 	return set, check.Check{}
 }
 
-func parseKeySet(body []byte) (keySet, error) {
-	fields, err := parseObject(body, func(name string) bool { return name == "keys" })
+// UnmarshalJSON reads a key set.
+func (s *keySet) UnmarshalJSON(body []byte) error {
+	fields, err := object(body)
 	if err != nil {
-		return keySet{}, err
+		return err
 	}
 	var raws []json.RawMessage
 	if err := json.Unmarshal(fields["keys"], &raws); err != nil || raws == nil {
-		return keySet{}, fmt.Errorf("it has no array of keys")
+		return errors.New("there is no array of keys")
 	}
-	var set keySet
 	for _, raw := range raws {
 		k, private := parseKey(raw)
-		set.keys = append(set.keys, k)
-		set.private = set.private || private
+		s.keys = append(s.keys, k)
+		s.private = s.private || private
 	}
-	return set, nil
+	return nil
 }
 
-// parseKey reads one key. Only what verifying needs is read: a certificate beside it (x5c), say, may be malformed.
+// parseKey reads the members of a key that verifying needs. Other members, such as x5c, may be malformed.
 func parseKey(raw json.RawMessage) (k key, private bool) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &fields); err != nil || fields == nil {
 		return key{malformed: "not an object"}, false
 	}
 	text := func(name string) (s string) {
-		_ = json.Unmarshal(fields[name], &s) // another type is as good as absent
+		_ = json.Unmarshal(fields[name], &s) // a member of another type counts as absent
 		return s
 	}
 	k = key{kty: text("kty"), crv: text("crv"), alg: text("alg"), use: text("use")}
@@ -77,12 +79,11 @@ func parseKey(raw json.RawMessage) (k key, private bool) {
 	}
 	private = text("d") != ""
 
-	material, _ := json.Marshal(map[string]string{ // of strings: never fails
-		"kty": k.kty, "crv": k.crv, "n": text("n"), "e": text("e"), "x": text("x"), "y": text("y"),
-	})
+	material := map[string]string{"kty": k.kty, "crv": k.crv, "n": text("n"), "e": text("e"), "x": text("x"), "y": text("y")}
+	public, _ := json.Marshal(material) // never fails for strings
 	var parsed jose.JSONWebKey
-	if err := parsed.UnmarshalJSON(material); err != nil {
-		k.malformed = "its material cannot be read"
+	if err := parsed.UnmarshalJSON(public); err != nil {
+		k.malformed = "malformed"
 		return k, private
 	}
 	switch public := parsed.Key.(type) {
@@ -95,7 +96,7 @@ func parseKey(raw json.RawMessage) (k key, private bool) {
 	return k, private
 }
 
-// String returns "RS256", "RSA 2048", "EC P-521", "OKP Ed25519 (enc)".
+// String returns "RS256", "RSA 2048", "EC P-521", "OKP Ed25519 (use enc)".
 func (k key) String() string {
 	name := strings.TrimSpace(k.kty + " " + k.crv)
 	if k.alg != "" {
@@ -112,33 +113,29 @@ func (k key) String() string {
 	return strings.TrimSpace(name)
 }
 
-// generation is what a Proxmox generation can verify: Proxmox VE 7 and 8 by openidconnect-rs 2 over ring, Proxmox VE 9
-// by openidconnect-rs 4 over the RustCrypto crates.
+// generation is what a Proxmox generation can verify. Proxmox VE 7 and 8 use openidconnect-rs 2 over ring, Proxmox VE 9
+// openidconnect-rs 4 over the RustCrypto crates.
 type generation struct {
-	since            int // major version
 	algs             []string
 	minBits, maxBits int // of an RSA key
 }
 
-var rsaAlgs = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
+var (
+	rsaAlgs = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
 
-var generations = []generation{
-	{since: 7, algs: rsaAlgs, minBits: 2048, maxBits: 8192},
-	{since: 9, algs: append([]string{"ES256", "ES384", "EdDSA"}, rsaAlgs...), maxBits: 4096},
-}
+	upTo8 = generation{algs: rsaAlgs, minBits: 2048, maxBits: 8192}
+	from9 = generation{algs: append([]string{"ES256", "ES384", "EdDSA"}, rsaAlgs...), maxBits: 4096}
+)
 
 func generationOf(v realm.Version) generation {
-	g := generations[0]
-	for _, next := range generations {
-		if v.Major >= next.since {
-			g = next
-		}
+	if v.Major >= 9 {
+		return from9
 	}
-	return g
+	return upTo8
 }
 
-// algorithms returns those that the key can sign with, as check_key_compatibility of openidconnect-rs sees it: `use`, where
-// it is there, must be sig; `alg`, where it is there, is the only one.
+// algorithms returns those with which the key can sign (openidconnect-rs, check_key_compatibility): a `use` must be sig,
+// and an `alg` excludes all others.
 func (k key) algorithms() []string {
 	if k.malformed != "" || k.use != "" && k.use != "sig" {
 		return nil
@@ -160,8 +157,8 @@ func (k key) algorithms() []string {
 	return algs
 }
 
-// verifies returns the keys that the generation can verify signatures of. An ID token whose algorithm is not advertised
-// is refused (openidconnect-rs, set_allowed_algs).
+// verifies returns the keys whose signatures the generation can verify. Proxmox refuses an ID token if the issuer does not
+// advertise its algorithm (openidconnect-rs, set_allowed_algs).
 func (g generation) verifies(keys []key, advertised []string) []key {
 	var out []key
 	for _, k := range keys {
@@ -177,60 +174,63 @@ func (g generation) verifies(keys []key, advertised []string) []key {
 	return out
 }
 
-// verifiable returns the keys that the generations up to Proxmox VE 8, and those from 9 on, can verify signatures of.
+// verifiable returns the keys that Proxmox up to version 8, and from version 9 on, can use.
 func (i *Inspection) verifiable() (older, newer []key) {
 	advertised := i.document.SigningAlgs
-	return generations[0].verifies(i.keySet.keys, advertised), generations[1].verifies(i.keySet.keys, advertised)
+	return upTo8.verifies(i.keySet.keys, advertised), from9.verifies(i.keySet.keys, advertised)
+}
+
+// signsWithClientKey tells whether the issuer signs ID tokens with the client key only, so that no key set is needed.
+func (i *Inspection) signsWithClientKey() bool {
+	algs := i.document.SigningAlgs
+	return len(algs) > 0 && !slices.ContainsFunc(algs, func(a string) bool { return !strings.HasPrefix(a, "HS") })
 }
 
 // checkKeys is issuer.keys.
 func checkKeys(i *Inspection, v View) check.Check {
+	if !secureEndpoint(i.document.JWKSURI) {
+		return skip("needs %s", check.IssuerEndpoints)
+	}
 	if i.keysErr.Status != "" {
-		return i.keysErr.Took(i.keys.took)
+		return i.keysErr
 	}
-	advertised, keys := i.document.SigningAlgs, i.keySet.keys
-	seen := fmt.Sprintf("%s; advertised for ID tokens: %s", listed(names(keys)), listed(advertised))
-	seen = i.client.cleaner.Clean(seen)
-	const mend = "let the issuer sign ID tokens with an RSA key of 2048 to 4096 bits and RS256 (Authelia: identity_providers.oidc.jwks, id_token_signed_response_alg of the client)"
-
-	if slices.ContainsFunc(advertised, symmetric) && !slices.ContainsFunc(advertised, func(a string) bool { return !symmetric(a) }) {
-		return pass("ID tokens are signed with the client key").Because("%s", seen).Took(i.keys.took)
-	}
-	if len(keys) == 0 {
-		return fail(mend, "the key set is empty: no ID token can be verified").Because("%s", i.keys.url).Took(i.keys.took)
-	}
-
-	older, newer := i.verifiable()
-	usable, version := newer, v.Version
-	if !version.IsZero() {
-		usable = generationOf(version).verifies(keys, advertised)
-	}
-	switch {
-	case len(older) == 0 && len(newer) == 0:
-		return fail(mend, "no key of the set can verify an ID token in Proxmox").Because("%s", seen).Took(i.keys.took)
-	case (len(older) == 0) != (len(newer) == 0) && version.IsZero():
-		good, bad := "9 and later", "8 and earlier"
-		if len(newer) == 0 {
-			good, bad = bad, good
-		}
-		return skip("the keys suit Proxmox VE %s, not %s, and its version is not known here", good, bad).Because("%s", seen).Took(i.keys.took)
-	case len(usable) == 0 && version.Major < 9:
-		return fail(mend+", or upgrade to Proxmox VE 9", "no key of the set can verify an ID token in Proxmox VE %s", version).Because("%s", seen).Took(i.keys.took)
-	case len(usable) == 0:
-		return fail(mend, "no key of the set can verify an ID token in Proxmox VE %s", version).Because("%s", seen).Took(i.keys.took)
-	case i.keySet.private:
-		return warn("replace the key, and publish its public half alone", "the key set publishes a private key: anyone can sign as the issuer").
-			Because("%s", i.keys.url).Took(i.keys.took)
-	}
-	return pass("%s for signing that Proxmox can verify", counted(len(usable), "key")).Because("%s", seen).Took(i.keys.took)
+	return i.judgeKeys(v.Version).Took(i.keys.took)
 }
 
-func symmetric(alg string) bool { return strings.HasPrefix(alg, "HS") }
-
-func names(keys []key) []string {
-	out := []string{}
-	for _, k := range keys {
-		out = append(out, k.String())
+func (i *Inspection) judgeKeys(version realm.Version) check.Check {
+	var names []string
+	for _, k := range i.keySet.keys {
+		names = append(names, k.String())
 	}
-	return out
+	seen := i.client.cleaner.Clean(fmt.Sprintf("keys: %s; advertised for ID tokens: %s", listed(names), listed(i.document.SigningAlgs)))
+	rsaKey := check.Advise("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits").
+		With("Authelia: identity_providers.oidc.jwks, and the client's id_token_signed_response_alg")
+
+	older, newer := i.verifiable()
+	usable := newer
+	if !version.IsZero() {
+		usable = generationOf(version).verifies(i.keySet.keys, i.document.SigningAlgs)
+	}
+	switch {
+	case i.signsWithClientKey():
+		return pass("the issuer signs ID tokens with the client key").Because("%s", seen)
+	case len(names) == 0:
+		return fail(check.Remedy{rsaKey}, "the key set is empty: Proxmox cannot verify ID tokens").Because("%s", seen)
+	case len(older) == 0 && len(newer) == 0:
+		return fail(check.Remedy{rsaKey}, "Proxmox cannot verify ID tokens with any key of the key set").Because("%s", seen)
+	case version.IsZero() && len(older) == 0:
+		return skip("the keys suit only Proxmox VE 9 and later, and the version is unknown").Because("%s", seen)
+	case version.IsZero() && len(newer) == 0:
+		return skip("the keys suit only Proxmox VE 8 and earlier, and the version is unknown").Because("%s", seen)
+	case len(usable) == 0 && version.Major < 9:
+		return fail(check.Remedy{rsaKey, check.Advise("upgrade to Proxmox VE 9")},
+			"Proxmox VE %s cannot verify ID tokens with any key of the key set", version).Because("%s", seen)
+	case len(usable) == 0:
+		return fail(check.Remedy{rsaKey}, "Proxmox VE %s cannot verify ID tokens with any key of the key set", version).
+			Because("%s", seen)
+	case i.keySet.private:
+		return warn(check.Remedy{check.Advise("replace the key, and publish only its public half")},
+			"the key set publishes a private key: anyone can sign as the issuer").Because("%s", seen)
+	}
+	return pass("Proxmox can verify ID tokens with %s", counted(len(usable), "key")).Because("%s", seen)
 }

@@ -3,11 +3,13 @@ package issuer
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,10 +29,11 @@ func TestAnswersOfOtherProviders(t *testing.T) {
 	}
 	var file struct {
 		Answers []struct {
-			Endpoint, Product, Location, Body, Outcome, About, Says, Source string
-			Status                                                          int
-			ContentType                                                     string `json:"content_type"`
-			KnownRedirect                                                   bool   `json:"known_redirect"`
+			Endpoint, Product, Location, Body, Outcome, About, Source string
+			Status                                                    int
+			ContentType                                               string `json:"content_type"`
+			KnownRedirect                                             bool   `json:"known_redirect"`
+			Warns                                                     bool
 		}
 	}
 	if err := json.Unmarshal(data, &file); err != nil {
@@ -45,12 +48,10 @@ func TestAnswersOfOtherProviders(t *testing.T) {
 		}
 		var v Verdict
 		switch tt.Endpoint {
-		case "token":
-			v = tokenVerdict(a, product(tt.Product), tt.KnownRedirect)
-		case "introspection":
-			v = introspectionVerdict(a)
+		case "token", "introspection":
+			v = keyVerdict(tt.Endpoint, a, providerOf(tt.Product), tt.KnownRedirect)
 		default:
-			v = authorizationVerdict(a, product(tt.Product), testRedirect)
+			v = requestVerdict(a, providerOf(tt.Product), testRedirect)
 		}
 		if v.Decision.String() != tt.Outcome || v.Decision == Rejected && string(v.about) != tt.About {
 			t.Errorf("%s %s, %d %s%s (%s):\n%s about %q, want %s about %q", tt.Product, tt.Endpoint, tt.Status, tt.Body, tt.Location, tt.Source, v.Decision, v.about, tt.Outcome, tt.About)
@@ -58,14 +59,27 @@ func TestAnswersOfOtherProviders(t *testing.T) {
 		if v.Reason == "" || tt.Source == "" {
 			t.Errorf("%s: no reason (%q) or no source (%q)", tt.Body, v.Reason, tt.Source)
 		}
-		if tt.Says != "" && !strings.Contains(credentialsHint(v), tt.Says) {
-			t.Errorf("the hint for %s is %q", tt.Body, credentialsHint(v))
+		if v.Decision == Rejected && v.about != ofRedirect && v.about.remedy(realm.Login{}).String() == "" {
+			t.Errorf("%s: no remedy for %s", tt.Body, v.about)
+		}
+		if v.warns != tt.Warns {
+			t.Errorf("%s %s, %d %s%s: warns %v", tt.Product, tt.Endpoint, tt.Status, tt.Body, tt.Location, v.warns)
 		}
 	}
 }
 
-// provider serves a discovery document of testdata, RSA keys, and answers like that provider's.
-func provider(t *testing.T, name string, more http.HandlerFunc) (*Client, string, document) {
+// providerOf returns what is known of a provider.
+func providerOf(name string) provider {
+	for _, p := range known.Providers {
+		if p.Name == name {
+			return p
+		}
+	}
+	return provider{Name: "the issuer"}
+}
+
+// serve serves a discovery document of testdata, RSA keys, and answers like that provider's.
+func serve(t *testing.T, name string, more http.HandlerFunc) (*Client, string, document) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "discovery", name+".json"))
 	if err != nil {
@@ -96,11 +110,11 @@ func provider(t *testing.T, name string, more http.HandlerFunc) (*Client, string
 	}))
 	t.Cleanup(s.Close)
 	body = strings.NewReplacer("{{issuer}}", s.URL+file.Path, "{{origin}}", s.URL).Replace(string(file.Document))
-	if d, err = parseDocument([]byte(body)); err != nil {
+	if err = decode([]byte(body), &d); err != nil {
 		t.Fatal(err)
 	}
 	c := New(Options{})
-	c.transport.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	c.verified.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	t.Cleanup(c.Close)
 	return c, s.URL + file.Path, d
 }
@@ -110,20 +124,20 @@ const testKeys = `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"1","x5c
 // On a right set-up nothing warns, whoever the issuer is.
 func TestRightSetUpOfOtherProvidersDoesNotWarn(t *testing.T) {
 	for name, tt := range map[string]struct {
-		product product
+		product string
 		groups  string
 		scopes  []string
 		claim   string
 	}{
-		"keycloak":  {keycloak, "groups", []string{"openid", "profile", "email"}, "preferred_username"},
-		"authentik": {authentik, "groups", []string{"openid", "profile", "email"}, "preferred_username"},
-		"entra":     {entra, "groups", []string{"openid", "profile", "email"}, "preferred_username"},
-		"dex":       {dex, "groups", []string{"openid", "profile", "email", "groups"}, "preferred_username"},
-		"google":    {unknownProduct, "", []string{"openid", "profile", "email"}, "email"}, // known by its host alone
-		"zitadel":   {zitadel, "", []string{"openid", "profile", "email"}, "preferred_username"},
+		"keycloak":  {"Keycloak", "groups", []string{"openid", "profile", "email"}, "preferred_username"},
+		"authentik": {"authentik", "groups", []string{"openid", "profile", "email"}, "preferred_username"},
+		"entra":     {"Entra ID", "groups", []string{"openid", "profile", "email"}, "preferred_username"},
+		"dex":       {"Dex", "groups", []string{"openid", "profile", "email", "groups"}, "preferred_username"},
+		"google":    {"the issuer", "", []string{"openid", "profile", "email"}, "email"}, // known by its host alone
+		"zitadel":   {"Zitadel", "", []string{"openid", "profile", "email"}, "preferred_username"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, issuerURL, _ := provider(t, name, nil)
+			c, issuerURL, _ := serve(t, name, nil)
 			i := c.Inspect(t.Context(), issuerURL)
 			l := realm.Login{IssuerURL: issuerURL, ClientID: "proxmox", ClientKey: check.NewSecret("a-key-of-a-client"), Scopes: tt.scopes, UsernameClaim: tt.claim, GroupsClaim: tt.groups, QueryUserinfo: true}
 			for _, major := range []int{7, 8, 9} {
@@ -134,7 +148,7 @@ func TestRightSetUpOfOtherProvidersDoesNotWarn(t *testing.T) {
 					}
 				}
 			}
-			if p := i.product(); p != tt.product {
+			if p := i.provider().Name; p != tt.product {
 				t.Errorf("taken for %s", p)
 			}
 		})
@@ -144,7 +158,7 @@ func TestRightSetUpOfOtherProvidersDoesNotWarn(t *testing.T) {
 // Dex and authentik answer introspection without regard to the key, so a quiet question goes to the token endpoint.
 func TestIntrospectionThatProvesNothingIsNotAsked(t *testing.T) {
 	for _, name := range []string{"dex", "authentik"} {
-		c, issuerURL, d := provider(t, name, func(w http.ResponseWriter, r *http.Request) {
+		c, issuerURL, d := serve(t, name, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			if strings.Contains(r.URL.Path, "introspect") {
 				_, _ = w.Write([]byte(`{"active":false}`))
@@ -160,29 +174,9 @@ func TestIntrospectionThatProvesNothingIsNotAsked(t *testing.T) {
 	}
 }
 
-func TestDexIsAskedAtItsConnector(t *testing.T) {
-	for wanted, outcome := range map[string]Decision{testRedirect: Accepted, "https://other.example.test": Rejected} {
-		c, issuerURL, _ := provider(t, "dex", func(w http.ResponseWriter, r *http.Request) {
-			switch {
-			case strings.HasSuffix(r.URL.Path, "/auth"):
-				http.Redirect(w, r, "/dex/auth/ldap?"+r.URL.RawQuery, http.StatusFound)
-			case r.URL.Query().Get("redirect_uri") != testRedirect:
-				w.WriteHeader(http.StatusBadRequest)
-				_, _ = w.Write([]byte("<html>Unregistered redirect_uri</html>"))
-			default:
-				http.Redirect(w, r, "/dex/auth/ldap/login?state=abc", http.StatusFound)
-			}
-		})
-		got := c.Inspect(t.Context(), issuerURL).Client(t.Context(), Question{Login: realm.Login{ClientID: "proxmox"}, RedirectURLs: []string{wanted}, KeyUnknown: true})
-		if got.Redirect.Decision != outcome {
-			t.Errorf("%s: %+v", wanted, got.Redirect)
-		}
-	}
-}
-
 // authentik looks at the redirect URL too, so the one that it took before is presented with another key.
 func TestAcceptsPresentsARedirectURLThatIsKnown(t *testing.T) {
-	c, issuerURL, _ := provider(t, "authentik", func(w http.ResponseWriter, r *http.Request) {
+	c, issuerURL, _ := serve(t, "authentik", func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/authorize/") {
 			http.Redirect(w, r, testRedirect+"?error=login_required", http.StatusFound)
 			return
@@ -220,6 +214,50 @@ func TestRSAKeySizesByGeneration(t *testing.T) {
 	}
 }
 
+// Each saying names a provider and a place that exist, and rejects something that has a remedy.
+func TestKnownSayings(t *testing.T) {
+	for _, s := range known.Sayings {
+		if s.Provider != "" && providerOf(s.Provider).Name != s.Provider {
+			t.Errorf("%+v: no such provider", s)
+		}
+		if !slices.Contains([]string{"token", "introspection", "request", "page"}, s.At) {
+			t.Errorf("%+v: no such place", s)
+		}
+		switch s.Rejects {
+		case "", ofRedirect: // ofRedirect is worded with the redirect URLs
+		default:
+			if s.Rejects.remedy(realm.Login{})[0].Subject == "" {
+				t.Errorf("%+v: no remedy", s)
+			}
+		}
+	}
+}
+
+// Proxmox is not asked about an issuer that took longer than 5 s: a silent one blocks a worker of the node for good.
+func TestQuick(t *testing.T) {
+	came, silent := answer{status: 200, stage: stageSent}, answer{stage: stageSent, err: context.DeadlineExceeded}
+	for _, tt := range []struct {
+		name            string
+		discovery, keys answer
+		took            time.Duration
+		want            bool
+	}{
+		{"at once", came, came, time.Millisecond, true},
+		{"in 5 s", came, came, 5 * time.Second, true},
+		{"in more than 5 s", came, came, 5*time.Second + time.Millisecond, false},
+		{"keys that do not come", came, silent, time.Second, false},
+		{"silence", silent, answer{}, time.Second, false},
+		{"no connection", answer{stage: stageTCP, err: net.ErrClosed}, answer{}, time.Millisecond, true},
+		{"no connection for 10 s", answer{stage: stageTCP, err: context.DeadlineExceeded}, answer{}, 10 * time.Second, false},
+	} {
+		i := &Inspection{done: make(chan struct{}), discovery: tt.discovery, keys: tt.keys, took: tt.took}
+		close(i.done)
+		if got := i.Quick(); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+}
+
 func TestClockOfCachedAnswers(t *testing.T) {
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	for _, tt := range []struct {
@@ -243,14 +281,17 @@ func TestClockOfCachedAnswers(t *testing.T) {
 	}
 }
 
-func TestMemoAsksOnce(t *testing.T) {
+func TestEachQuestionIsAskedOnceAndKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var m memo[int, int]
-		asked := map[int]int{}
-		for _, q := range rapid.SliceOfN(rapid.IntRange(0, 5), 1, 40).Draw(t, "questions") {
-			got, err := m.ask(context.Background(), q, func() int { asked[q]++; return q * 2 })
-			if err != nil || got != q*2 || asked[q] != 1 {
-				t.Fatalf("%d: %d, %v, asked %d times", q, got, err, asked[q])
+		var q questions
+		asked := map[string]int{}
+		for _, question := range rapid.SliceOfN(rapid.StringN(1, 1, 1), 1, 40).Draw(t, "questions") {
+			got := q.once(context.Background(), question, func() Verdict {
+				asked[question]++
+				return Verdict{Decision: Accepted, Reason: question}
+			})
+			if got.Reason != question || asked[question] != 1 {
+				t.Fatalf("%q: %+v, asked %d times", question, got, asked[question])
 			}
 		}
 	})
@@ -292,8 +333,8 @@ func FuzzParseDocument(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		d, err := parseDocument(body)
-		if err != nil {
+		var d document
+		if decode(body, &d) != nil {
 			return
 		}
 		if d.Issuer == "" || d.AuthorizationEndpoint == "" || d.JWKSURI == "" || d.ResponseTypes == nil || d.SigningAlgs == nil || !json.Valid(body) {
@@ -314,11 +355,11 @@ func FuzzParseKeys(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		set, err := parseKeySet(body)
-		if err != nil {
+		var set keySet
+		if decode(body, &set) != nil {
 			return
 		}
-		for _, g := range generations {
+		for _, g := range []generation{upTo8, from9} {
 			for _, k := range g.verifies(set.keys, g.algs) {
 				if k.malformed != "" || k.use != "" && k.use != "sig" {
 					t.Errorf("%s is no key for signing", k)
@@ -336,8 +377,8 @@ func FuzzVerdicts(f *testing.F) {
 		if u, err := url.Parse(location); err == nil && location != "" {
 			a.location = u
 		}
-		for _, p := range []product{unknownProduct, authelia, authentik, dex, entra, google, keycloak, zitadel} {
-			for _, v := range []Verdict{authorizationVerdict(a, p, testRedirect), tokenVerdict(a, p, false), introspectionVerdict(a)} {
+		for _, p := range append(known.Providers, provider{}) {
+			for _, v := range []Verdict{requestVerdict(a, p, testRedirect), keyVerdict("token", a, p, false), keyVerdict("introspection", a, p, false)} {
 				if v.Decision != NoVerdict && v.Reason == "" || v.Decision == Rejected && v.about == "" {
 					t.Errorf("%d %q %q: %+v", status, location, body, v)
 				}

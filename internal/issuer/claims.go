@@ -1,0 +1,126 @@
+package issuer
+
+import (
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// scopeOf names the scope that carries a claim (OpenID Connect Core 1.0 section 5.4; groups by convention).
+var scopeOf = map[string]string{
+	"name": "profile", "family_name": "profile", "given_name": "profile", "middle_name": "profile", "nickname": "profile",
+	"preferred_username": "profile", "profile": "profile", "picture": "profile", "website": "profile", "gender": "profile",
+	"birthdate": "profile", "zoneinfo": "profile", "locale": "profile", "updated_at": "profile",
+	"email": "email", "email_verified": "email", "phone_number": "phone", "phone_number_verified": "phone",
+	"address": "address", "groups": "groups",
+}
+
+// checkScopes is issuer.scopes.
+func checkScopes(i *Inspection, v View) check.Check {
+	advertised, requested := i.document.Scopes, v.Login.Scopes
+	if advertised == nil {
+		return skip("the issuer does not advertise its scopes").Because("requested: %s", listed(requested))
+	}
+	evidence := i.client.cleaner.Clean("requested: " + listed(requested) + "; advertised: " + listed(advertised))
+	var unknown []string
+	for _, scope := range requested {
+		if scope != "openid" && !slices.Contains(advertised, scope) {
+			unknown = append(unknown, scope)
+		}
+	}
+	if len(unknown) > 0 {
+		return warn(check.Remedy{
+			check.Set("realm.scopes", "").With("without %s", strings.Join(unknown, ", ")),
+			check.Set("verify.ignore", "["+string(check.IssuerScopes)+"]").With("if the issuer has the scope without advertising it"),
+		},
+			"the issuer does not advertise the scope %s", strings.Join(unknown, ", ")).Because("%s", evidence)
+	}
+	for _, claim := range []string{v.Login.UsernameClaim, v.Login.GroupsClaim} {
+		scope := scopeOf[claim]
+		if i.provider().DefaultScopes || scope == "" || !slices.Contains(advertised, scope) || slices.Contains(requested, scope) {
+			continue
+		}
+		all := strings.Join(append(slices.Clone(requested), scope), ", ")
+		return warn(check.Remedy{check.Set("realm.scopes", "["+all+"]").With("and allow the client the scope %s in the issuer", scope)},
+			"the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
+	}
+	return pass("the issuer advertises every requested scope").Because("%s", evidence)
+}
+
+// unnameable tells why Proxmox refuses a claim's value as a user name: a name holds no white space, ":" or "/"
+// (PVE::Auth::Plugin::verify_username). OpenID Connect Core 1.0 section 5.1 defines the claims.
+var unnameable = map[string]string{
+	"name": "holds white space", "zoneinfo": "holds a slash",
+	"profile": "is a URL", "picture": "is a URL", "website": "is a URL",
+	"address": "is not a text", "groups": "is not a text", "roles": "is not a text", "updated_at": "is not a text",
+	"email_verified": "is not a text", "phone_number_verified": "is not a text",
+}
+
+// checkClaims is issuer.claims.
+func checkClaims(i *Inspection, v View) check.Check {
+	advertised, l, p := i.document.Claims, v.Login, i.provider()
+	var wanted, mapped []string // mapped: those that an issuer may lack
+	for _, claim := range []string{l.UsernameClaim, l.GroupsClaim} {
+		if claim != "" {
+			wanted = append(wanted, claim)
+		}
+		if claim != "" && claim != "sub" {
+			mapped = append(mapped, claim)
+		}
+	}
+	if !l.QueryUserinfo && p.BareToken && len(mapped) > 0 {
+		return warn(check.Remedy{
+			check.Set("realm.query_userinfo", "true"),
+			check.Advise("let the issuer put %s into the ID token", strings.Join(mapped, ", ")).
+				With("Authelia since 4.39: a claims policy of the client"),
+		},
+			"%s may be missing: Proxmox reads only the ID token, and %s puts only sub into it", strings.Join(mapped, ", "), p.Name).
+			Because("wanted: %s; userinfo is not queried", listed(wanted))
+	}
+	if c := i.judgeNames(l); c.Status != "" {
+		return c
+	}
+	if advertised == nil {
+		return skip("the issuer does not advertise its claims").Because("wanted: %s", listed(wanted))
+	}
+	evidence := i.client.cleaner.Clean("wanted: " + listed(wanted) + "; advertised: " + listed(advertised))
+	switch {
+	case l.UsernameClaim != "" && i.document.lacksClaim(l.UsernameClaim):
+		return warn(check.Remedy{i.betterName(), ignoreClaims("if the issuer has the claim without advertising it")},
+			"the issuer does not advertise the username claim %s", l.UsernameClaim).Because("%s", evidence)
+	case l.GroupsClaim != "" && i.document.lacksClaim(l.GroupsClaim):
+		return skip("the issuer does not advertise the groups claim %s, but may have it", l.GroupsClaim).Because("%s", evidence)
+	}
+	return pass("the issuer advertises every claim that is needed").Because("%s", evidence)
+}
+
+// judgeNames warns of a username claim whose values Proxmox refuses, or that nobody recognises. Proxmox cannot change the
+// claim later. The check is zero if the claim is in order.
+func (i *Inspection) judgeNames(l realm.Login) check.Check {
+	claim, p := l.UsernameClaim, i.provider()
+	if why, bad := unnameable[claim]; bad {
+		return warn(check.Remedy{i.betterName()}, "the username claim %s %s, and Proxmox refuses such names", claim, why).
+			Because("username claim: %s", claim)
+	}
+	if claim == "sub" && p.Subject != "" && l.QueryUserinfo { // without userinfo, sub may be the only claim
+		return warn(check.Remedy{i.betterName(), ignoreClaims("if users log in by these names already")},
+			"users are named by the claim sub, which %s fills with %s", p.Name, p.Subject).
+			Because("username claim: sub (Proxmox's default)")
+	}
+	return check.Check{}
+}
+
+// betterName advises a username claim.
+func (i *Inspection) betterName() check.Step {
+	claim := "preferred_username"
+	if i.document.lacksClaim(claim) && !i.document.lacksClaim("email") {
+		claim = "email"
+	}
+	return check.Set("realm.username_claim", claim).With("before anyone logs in: Proxmox cannot change it later")
+}
+
+func ignoreClaims(when string) check.Step {
+	return check.Set("verify.ignore", "["+string(check.IssuerClaims)+"]").With("%s", when)
+}

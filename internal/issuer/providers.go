@@ -1,0 +1,126 @@
+package issuer
+
+import (
+	_ "embed"
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+//go:embed providers.json
+var providersJSON []byte
+
+// known is what is known of the software behind issuers, from providers.json. The first saying that fits counts.
+var known = func() (k struct {
+	Providers []provider
+	Sayings   []saying
+},
+) {
+	if err := json.Unmarshal(providersJSON, &k); err != nil {
+		panic("providers.json: " + err.Error())
+	}
+	return k
+}()
+
+// provider is the software behind an issuer. What is known of it only softens a verdict, or words one.
+type provider struct {
+	Name               string
+	Authorization      string // how its authorization endpoint ends, the host before the path
+	Keys               string // how its jwks_uri ends
+	Subject            string // what sub holds; "": unknown
+	BareToken          bool   `json:"bare_token"`            // its ID tokens hold no claim of the user but sub
+	DefaultScopes      bool   `json:"default_scopes"`        // it gives claims whose scope is not requested
+	BlindIntrospection bool   `json:"blind_introspection"`   // its introspection endpoint ignores the key
+	ChecksRedirect     bool   `json:"token_checks_redirect"` // its token endpoint takes a wrong redirect URL for a wrong key
+	PagesWith200       bool   `json:"pages_with_200"`        // its error pages have the status 200
+}
+
+// provider recognises the software by its endpoints. It returns a provider called "the issuer" for all others.
+func (i *Inspection) provider() provider {
+	if u, err := url.Parse(i.document.AuthorizationEndpoint); err == nil {
+		for _, p := range known.Providers {
+			if strings.HasSuffix(u.Host+u.Path, p.Authorization) && strings.HasSuffix(i.document.JWKSURI, p.Keys) {
+				return p
+			}
+		}
+	}
+	return provider{Name: "the issuer"}
+}
+
+// saying is one thing that an issuer may say. Empty fields fit everything. A saying that neither accepts nor rejects proves
+// nothing.
+type saying struct {
+	// At is where the issuer says it: token and introspection are OAuth errors of these endpoints, request is an OAuth error
+	// for an authorization request, page is an error page for one.
+	At       string
+	Provider string
+	Code     string
+	Text     string // that the description or the page contains, in any case
+	Accepted bool
+	Rejects  subject
+}
+
+// find returns what the first saying that fits decides, and the saying.
+func find(at, provider, code, text string) (Decision, saying) {
+	text = strings.ToLower(text)
+	for _, s := range known.Sayings {
+		if s.At != at || s.Provider != "" && s.Provider != provider || s.Code != "" && s.Code != code ||
+			!strings.Contains(text, strings.ToLower(s.Text)) {
+			continue
+		}
+		switch {
+		case s.Accepted:
+			return Accepted, s
+		case s.Rejects != "":
+			return Rejected, s
+		}
+		return NoVerdict, s
+	}
+	return NoVerdict, saying{}
+}
+
+// subject is what the issuer rejects of a client.
+type subject string
+
+const (
+	ofKey      subject = "key"
+	ofKeyID    subject = "key id"
+	ofOldKey   subject = "expired key"
+	ofClient   subject = "id"
+	ofMethod   subject = "authentication method"
+	ofGrant    subject = "authorization code grant"
+	ofRedirect subject = "redirect URL"
+	ofScope    subject = "scopes"
+	ofResponse subject = "response type code"
+	ofPlain    subject = "login request that was not pushed"
+)
+
+// remedy says what mends a rejection.
+func (s subject) remedy(l realm.Login) check.Remedy {
+	step := map[subject]check.Step{
+		ofKey:      check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
+		ofKeyID:    check.Set("realm.client_key_file", "").With("the value of the client secret, not its id"),
+		ofOldKey:   check.Advise("make a new client secret in the issuer"),
+		ofClient:   check.Set("realm.client_id", "").With("the issuer does not know %s", l.ClientID),
+		ofMethod:   check.Advise("let the client use client_secret_basic").With("Authelia: token_endpoint_auth_method: 'client_secret_basic'"),
+		ofGrant:    check.Advise("allow the client the code flow").With("Authelia: grant_types; Keycloak: standard flow"),
+		ofScope:    check.Advise("allow the client the scopes %s", l.ScopeParameter()).With("Authelia: scopes"),
+		ofResponse: check.Advise("allow the client the response type code").With("Authelia: response_types"),
+		ofPlain: check.Advise("let the client send requests that are not pushed").
+			With("Authelia: require_pushed_authorization_requests: false"),
+	}[s]
+	remedy := check.Remedy{step}
+	switch s {
+	case ofKey:
+		remedy = append(remedy, check.Advise("give the issuer the key, for client_secret_basic").
+			With("Authelia: client_secret is the key's digest; restart Authelia after a change"))
+	case ofClient:
+		remedy = append(remedy, check.Advise("register the client in the issuer"))
+	case ofScope:
+		remedy = append(remedy, check.Set("realm.scopes", "").With("without the rejected scope"))
+	}
+	return remedy
+}
