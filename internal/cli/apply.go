@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,74 +17,83 @@ import (
 	"proxmox-realm/internal/report"
 )
 
+type applyOptions struct {
+	fleet.Options
+	recover bool
+	remind  time.Duration
+	metrics string
+}
+
 func (a *app) applyCommand() *cobra.Command {
-	var o fleet.Options
-	var recovering bool
-	var remind time.Duration
-	var metrics string
+	var o applyOptions
 	cmd := &cobra.Command{
 		Use:   "apply",
 		Short: "Create or update the realm, read it back and verify it",
 		Long: `Create or update the realm, read it back and verify it.
 
-A change to an existing realm that could break logins is written only while the issuer and client checks do not
-fail with the new values. With --wait, apply keeps asking until they hold: that is how a client key is rotated.` +
+If the issuer would reject a change to an existing realm, nothing is written and
+logins keep working. With --wait, apply asks the issuer again until it accepts
+the change. That is how a client key is rotated.` +
 			exitHelp(exitUnverified, exitRefused, exitHeld, exitTryAgain, exitDenied),
-		Example: "  proxmox-realm apply\n  proxmox-realm apply --wait 10m   # a new key: then restart Authelia\n  proxmox-realm apply -q           # cron",
-		Args:    exactly(0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if recovering && (o.Replace || o.NoGate || o.Wait > 0) {
-				return usage("--recover goes with none of --replace, --no-gate and --wait")
-			}
-			if o.Wait < 0 || o.WaitLock < 0 || remind < 0 {
-				return usage("--wait, --wait-lock and --remind take durations above zero, such as 10m")
-			}
-			c, err := a.connectable(cmd, false)
-			if err != nil {
-				run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err}
-				a.writeMetrics(metrics, run)
-				if a.quiet && a.output == "text" && cmd.Context().Err() == nil {
-					return a.finishUnconfigured(run, remind)
-				}
-				return err
-			}
-			f := a.fleet(c)
-			o.Carry = a.quiet
-			run := f.Apply
-			if recovering {
-				run = f.Recover
-			}
-			stop := func() {}
-			if o.Wait > 0 {
-				o.Waiting = a.saysWhy()
-			} else {
-				stop = a.working("applying")
-			}
-			result := run(cmd.Context(), o)
-			stop()
-			a.writeMetrics(metrics, result)
-			if a.quiet {
-				return a.finishQuietly(cmd.Context(), c, f, result, remind)
-			}
-			if recovering && a.output == "text" {
-				result.Command = "recover" // it looked at what was saved, not at what is declared
-			}
-			return a.finish(result, false)
-		},
+		Example: "  proxmox-realm apply\n" +
+			"  proxmox-realm apply --wait 10m   # a new client key: now restart Authelia\n" +
+			"  proxmox-realm apply -q           # cron",
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.apply(cmd, o) },
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.Replace, "replace", false, "delete and create a realm whose username-claim differs: every user gets another claim's name")
-	f.BoolVar(&recovering, "recover", false, "end a replace that was cut short")
-	f.BoolVar(&o.NoGate, "no-gate", false, "write whatever the issuer says")
-	f.DurationVar(&o.Wait, "wait", 0, "keep asking for `DURATION` while the gate holds the change back")
-	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait for `DURATION` while another run holds the lock")
-	f.DurationVar(&remind, "remind", 24*time.Hour, "with --quiet, speak again of what lasts after `DURATION`")
-	metricsFlag(cmd, &metrics)
+	f.BoolVar(&o.Replace, "replace", false, "delete and recreate a realm whose username-claim differs: every user gets a new name")
+	f.BoolVar(&o.recover, "recover", false, "finish a replace that was interrupted")
+	f.BoolVar(&o.NoGate, "no-gate", false, "write the change even if logins would fail")
+	f.DurationVar(&o.Wait, "wait", 0, "ask the issuer again for up to `DURATION` until it accepts the change")
+	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait up to `DURATION` while another run holds the lock")
+	f.DurationVar(&o.remind, "remind", 24*time.Hour, "with --quiet, repeat an unresolved problem every `DURATION`")
+	metricsFlag(cmd, &o.metrics)
 	configFlags(cmd)
 	return cmd
 }
 
-// saysWhy tells on stderr what the gate waits for, once for each reason: meanwhile somebody is to do something about it.
+func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
+	if o.recover && (o.Replace || o.NoGate || o.Wait > 0) {
+		return usage("--recover excludes --replace, --no-gate and --wait")
+	}
+	if o.Wait < 0 || o.WaitLock < 0 || o.remind < 0 {
+		return usage("--wait, --wait-lock and --remind take durations above zero, such as 10m")
+	}
+	c, err := a.connectable(cmd, false)
+	if err != nil {
+		run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err}
+		a.writeMetrics(o.metrics, run)
+		if a.quiet && a.output == "text" && !interrupted(cmd.Context()) {
+			return a.finishUnconfigured(run, o.remind)
+		}
+		return err
+	}
+	f := a.fleet(c)
+	o.Carry = a.quiet
+	run := f.Apply
+	if o.recover {
+		run = f.Recover
+	}
+	stop := func() {}
+	if o.Wait > 0 {
+		o.Waiting = a.saysWhy()
+	} else {
+		stop = a.working("applying")
+	}
+	result := run(cmd.Context(), o.Options)
+	stop()
+	a.writeMetrics(o.metrics, result)
+	if a.quiet {
+		return a.finishQuietly(cmd.Context(), c, f, result, o.remind)
+	}
+	if o.recover && a.output == "text" {
+		result.Command = "recover" // the report is about the saved realm, not about the declared one
+	}
+	return a.finish(result, false)
+}
+
+// saysWhy returns a function that prints each reason for waiting once: somebody must act on it meanwhile.
 func (a *app) saysWhy() func(why string, until time.Time) {
 	if a.quiet {
 		return nil
@@ -95,7 +105,7 @@ func (a *app) saysWhy() func(why string, until time.Time) {
 		defer mu.Unlock()
 		if !told[why] {
 			told[why] = true
-			a.say("note", fmt.Sprintf("%s; waiting until %s for that to change", why, until.Format(time.TimeOnly)))
+			a.say("note", fmt.Sprintf("%s; waiting until %s for that to change", why, until.Format("2006-01-02 15:04:05 MST")))
 		}
 	}
 }
@@ -104,9 +114,10 @@ func (a *app) saysWhy() func(why string, until time.Time) {
 // whatever is said, and the same mail 96 times a day is read by nobody. notify.command hears of the same news,
 // reminders aside. A run that was interrupted is no news of the realm.
 func (a *app) finishQuietly(ctx context.Context, c *config.Config, f *fleet.Fleet, run fleet.Run, remind time.Duration) error {
-	if ctx.Err() != nil {
+	if interrupted(ctx) {
 		return a.finish(run, false)
 	}
+	ctx = context.WithoutCancel(ctx) // --timeout has ended it
 	unconfigured := a.unconfigured()
 	var last report.Last
 	_ = json.Unmarshal(f.Told(), &last) // without it, everything is news
@@ -150,7 +161,7 @@ func (a *app) finishUnconfigured(run fleet.Run, remind time.Duration) error {
 
 // unconfigured is a fleet without targets, for what is remembered of runs whose configuration could not be used.
 func (a *app) unconfigured() *fleet.Fleet {
-	name := cmpOr(a.file, a.getenv("PROXMOX_REALM_CONFIG"))
+	name := cmp.Or(a.file, a.getenv("PROXMOX_REALM_CONFIG"))
 	return a.fleet(&config.Config{StateDir: config.StateDir(a.env), File: "unusable " + name})
 }
 

@@ -32,16 +32,19 @@ func (a *app) autheliaCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "authelia",
 		Short: "Print the client for Authelia, or compare Authelia's own with it",
-		Long: `Print the client for Authelia's configuration that matches the realm: client id, digest of the client key, redirect
-URIs, scopes and methods. Targets that share a client share the block.
+		Long: `Print the client for Authelia's configuration that matches the realm: client id,
+digest of the client key, redirect URIs, scopes and methods. Targets that share
+a client share the block.
 
---new-key FILE makes a random client key, writes it to FILE and prints its digest. The key itself is never shown. If
-the configuration already names another key, only the client_secret line is printed, so that you keep your own
+--new-key FILE makes a random client key, writes it to FILE and prints its
+digest. The key itself is never shown. If the configuration already names
+another key, only the client_secret line is printed, so that you keep your own
 settings of the client. Add --whole to print everything.
 
---check FILE finds the client in Authelia's configuration and shows how it differs from the printed block, with line
-numbers. The file may be a whole configuration or the client alone. Nothing is changed. Settings of your own that do
-not break logins are listed as kept.` +
+--check FILE finds the client in Authelia's configuration and shows how it
+differs from the printed block, with line numbers. The file may be a whole
+configuration or the client alone. Nothing is changed. Settings of your own that
+do not break logins are listed as kept.` +
 			exitHelp(exitUnverified, exitUsage, exitConfig),
 		Example: `  # first setup: paste the block, restart Authelia, then apply
   proxmox-realm authelia --new-key /etc/proxmox-realm/client-key

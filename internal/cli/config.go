@@ -1,13 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
@@ -18,29 +18,30 @@ func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Check, show or describe the configuration",
+		Long:  configTopic(),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usage("config takes one of check, show, schema").Try(check.Advise("see proxmox-realm config --help"))
+				return usage("config takes one of check, show, schema").Try(seeHelp(cmd))
 			}
 			return unknownCommand(cmd, args[0])
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // cobra asks Args only if there is one
 	}
 	check := &cobra.Command{
 		Use:   "check",
-		Short: "Validate the configuration, secrets' files and commands included",
+		Short: "Validate the configuration, its secret files and its commands",
 		Args:  exactly(0, ""),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configCheck(cmd) },
 	}
 	show := &cobra.Command{
 		Use:   "show",
-		Short: "Print what is in force, without secrets, and where it came from",
+		Short: "Print the effective values without secrets, and their sources",
 		Args:  exactly(0, ""),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configShow(cmd) },
 	}
 	schema := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the configuration's JSON Schema",
+		Short: "Print the JSON Schema of the configuration",
 		Args:  exactly(0, ""),
 		RunE: func(*cobra.Command, []string) error {
 			document, err := config.Schema()
@@ -67,15 +68,19 @@ func (a *app) configCheck(cmd *cobra.Command) error {
 	if a.quiet {
 		return nil
 	}
-	name := c.File
-	if name == "" {
-		name = "environment and flags"
-	}
 	targets := "1 target"
 	if len(c.Targets) != 1 {
 		targets = fmt.Sprintf("%d targets", len(c.Targets))
 	}
-	return a.printf("%s: %s, no mistakes\n", name, targets)
+	return a.printf("%s: %s, no mistakes\n", cmp.Or(c.File, "environment and flags"), targets)
+}
+
+// setting is a line of config show as JSON.
+type setting struct {
+	Target *string `json:"target"`
+	Key    string  `json:"key"`
+	Value  string  `json:"value"`
+	Source string  `json:"source"`
 }
 
 func (a *app) configShow(cmd *cobra.Command) error {
@@ -83,29 +88,23 @@ func (a *app) configShow(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	type setting struct {
-		Target *string `json:"target"`
-		Key    string  `json:"key"`
-		Value  string  `json:"value"`
-		Source string  `json:"source"`
-	}
 	if a.output == "json" {
-		out := struct {
-			Version  int       `json:"version"`
-			Command  string    `json:"command"`
-			File     string    `json:"file"`
-			Settings []setting `json:"settings"`
-		}{report.Version, a.command, c.File, []setting{}}
+		settings := []setting{}
 		for _, s := range c.Show() {
 			row := setting{Key: s.Key, Value: s.Value, Source: s.Source}
 			if s.Target != "" {
 				row.Target = &s.Target
 			}
-			out.Settings = append(out.Settings, row)
+			settings = append(settings, row)
 		}
 		encoder := json.NewEncoder(a.stdout)
 		encoder.SetEscapeHTML(false)
-		return encoder.Encode(out)
+		return encoder.Encode(struct {
+			Version  int       `json:"version"`
+			Command  string    `json:"command"`
+			File     string    `json:"file"`
+			Settings []setting `json:"settings"`
+		}{report.Version, a.command, c.File, settings})
 	}
 	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	target := ""

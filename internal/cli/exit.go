@@ -8,8 +8,10 @@ import (
 	"strings"
 	"syscall"
 
-	"proxmox-realm/internal/check"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -32,24 +34,24 @@ const (
 	exitTerminated  = 143
 )
 
-// exitMeanings is what `help exit-codes` shows.
+// exitMeanings says what each code means, in at most 70 characters.
 var exitMeanings = []struct {
 	code  int
 	means string
 }{
-	{exitOK, "the realm is as declared, and nothing failed (plan: whatever it shows); warnings and skipped checks do not change the code"},
-	{exitFailed, "failed, with no code of its own"},
+	{exitOK, "success; plan also returns 0 for drift or failed checks"},
+	{exitFailed, "failed, for a reason without a code of its own"},
 	{exitDrift, "drift (plan --exit-code)"},
 	{exitUnverified, "the realm is in place, but a check failed"},
-	{exitRefused, "refused: the plan needs a decision (another type, username-claim, version, recovery file)"},
-	{exitHeld, "held: the gate kept the change back; the realm is as before"},
-	{exitUsage, "usage"},
-	{exitUnavailable, "Proxmox unreachable or failing, no quorum"},
-	{exitTryAgain, "try again: another run holds the lock, Proxmox's lock timed out, the configuration kept changing underneath, the issuer limits requests"},
-	{exitDenied, "Proxmox refuses the credentials or the privilege"},
-	{exitConfig, "configuration"},
+	{exitRefused, "refused: needs a decision, such as --replace or --recover"},
+	{exitHeld, "held: logins would fail; nothing was written"},
+	{exitUsage, "usage error"},
+	{exitUnavailable, "Proxmox is unreachable or failing, or the cluster has no quorum"},
+	{exitTryAgain, "try again: locked, changed meanwhile, or rate-limited by the issuer"},
+	{exitDenied, "Proxmox rejects the credentials, or a privilege is missing"},
+	{exitConfig, "configuration error"},
 	{exitInterrupted, "interrupted by SIGINT"},
-	{exitTerminated, "interrupted by SIGTERM (the agent ends with 0)"},
+	{exitTerminated, "interrupted by SIGTERM (the agent exits with 0)"},
 }
 
 // exitOrder ranks the codes of several targets: the first that occurred is the run's.
@@ -86,7 +88,7 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// runCode returns the exit code of a run. Drift counts where the caller asked for it.
+// runCode returns the exit code of a run. Drift has a code of its own only if the caller asks for it.
 func runCode(run fleet.Run, drift bool) int {
 	if run.Err != nil {
 		return exitCode(run.Err)
@@ -110,7 +112,7 @@ func runCode(run fleet.Run, drift bool) int {
 	return exitOK
 }
 
-// status ends the program with a code when everything has been said.
+// status ends the program with a code after everything has been printed.
 type status int
 
 // Error implements error.
@@ -124,8 +126,8 @@ func done(code int) error {
 	return status(code)
 }
 
-// exit says what went wrong, if anything did, and returns the exit code. Where the report is JSON or JUnit, an error that came
-// before there was one is such a report.
+// exit shows an error and returns the exit code. If a report was asked for as JSON or JUnit, the error is such a report
+// as well.
 func (a *app) exit(args []string, err error) int {
 	var said status
 	switch {
@@ -133,10 +135,10 @@ func (a *app) exit(args []string, err error) int {
 		return exitOK
 	case errors.As(err, &said):
 		return int(said)
-	case errors.Is(err, syscall.EPIPE): // whoever read the output had enough of it
+	case errors.Is(err, syscall.EPIPE): // the reader of stdout has gone
 		return exitFailed
 	}
-	if format := a.wanted(args); format != "text" {
+	if format := a.format(args); format != "text" {
 		run := fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err}
 		if render(a.stdout, format, run, report.Style{}) != nil {
 			return exitFailed
@@ -146,25 +148,73 @@ func (a *app) exit(args []string, err error) int {
 	return exitCode(err)
 }
 
-// wanted returns the format of reports, also where the flags could not be read to their end.
-func (a *app) wanted(args []string) string {
-	if a.output == "json" || a.output == "junit" {
+// format returns the value of --output, even if cobra stopped at another flag before it.
+func (a *app) format(args []string) string {
+	if a.ready {
 		return a.output
 	}
-	for i, arg := range args {
-		value, joined := strings.CutPrefix(arg, "--output=")
-		if !joined && (arg == "-o" || arg == "--output") && i+1 < len(args) {
-			value, joined = args[i+1], true
+	output := a.output
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.ParseErrorsAllowlist.UnknownFlags = true
+	f.Usage = func() {}
+	f.StringVarP(&output, "output", "o", output, "")
+	_ = f.Parse(args)
+	if !slices.Contains(outputs, output) {
+		return "text"
+	}
+	return output
+}
+
+func usage(format string, args ...any) *check.Error {
+	return check.Errorf(check.Usage, format, args...)
+}
+
+func seeHelp(cmd *cobra.Command) check.Step {
+	return check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" --help", "proxmox-realm "))
+}
+
+func unknownCommand(cmd *cobra.Command, called string) error {
+	var steps []check.Step
+	for _, near := range cmd.SuggestionsFor(called) {
+		steps = append(steps, check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" "+near, "proxmox-realm ")))
+	}
+	if len(steps) == 0 {
+		steps = append(steps, seeHelp(cmd))
+	}
+	return usage("there is no command %q", called).Try(steps...)
+}
+
+// exactly lets cobra report a wrong number of arguments as a usage error.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == n:
+			return nil
+		case n == 0:
+			return usage("%s takes no arguments", cmd.CommandPath()).Try(seeHelp(cmd))
 		}
-		if !joined {
-			value, joined = strings.CutPrefix(arg, "-o")
-			value = strings.TrimPrefix(value, "=")
+		return usage("%s takes %s", cmd.CommandPath(), what).Try(seeHelp(cmd))
+	}
+}
+
+// finish prints a run to stdout, and its errors and warnings to stderr. Those of several targets are in the report. It
+// returns what the command ends with.
+func (a *app) finish(run fleet.Run, drift bool) error {
+	if err := render(a.stdout, a.output, run, a.style()); err != nil && !errors.Is(err, syscall.EPIPE) {
+		return unwritten(err)
+	}
+	if len(run.Targets) == 1 {
+		for _, w := range run.Targets[0].Warnings {
+			a.warning(w)
 		}
-		if joined && (value == "json" || value == "junit") {
-			return value
+		if err := run.Targets[0].Err; err != nil {
+			a.sayError(err)
 		}
 	}
-	return "text"
+	if run.Err != nil {
+		a.sayError(run.Err)
+	}
+	return done(runCode(run, drift))
 }
 
 // render writes a run in one of the formats of --output.
@@ -178,17 +228,22 @@ func render(w io.Writer, format string, run fleet.Run, style report.Style) error
 	return report.Text(w, run, style)
 }
 
+// unwritten is the error of a result that could not be printed. It undoes nothing.
+func unwritten(err error) error {
+	return check.Errorf(check.Internal, "the result could not be written to standard output: %v", err).Because(err)
+}
+
 func (a *app) sayError(err error) {
 	described := check.Describe(err)
 	a.say("error", described.Message)
-	if hint := described.Hint(); hint != "" {
+	if hint := described.HintIn(a.wording); hint != "" {
 		a.say("hint", hint)
 	}
 }
 
 func (a *app) warning(text string) { a.say("warning", text) }
 
-// say writes a message to stderr, each line of it with the program's name and the kind of message.
+// say writes a message to stderr: each line with the program's name and the kind of message.
 func (a *app) say(kind, text string) {
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		_, _ = fmt.Fprintf(a.stderr, "proxmox-realm: %s: %s\n", kind, line)

@@ -1,16 +1,18 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
-	"proxmox-realm/internal/check"
-
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/pve"
 	"proxmox-realm/internal/realm"
 )
 
@@ -19,13 +21,14 @@ func (a *app) exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export REALM",
 		Short: "Print a configuration for a realm that exists",
-		Long: `Print a configuration that declares a realm as it is now: the way to adopt one that was made by hand. To apply
-it changes nothing. The client key is not printed; --key-out writes it to a file.` + exitHelp(exitUnavailable, exitDenied),
+		Long: `Print a configuration that declares a realm as it is now. To adopt an existing
+realm, save this output as your configuration: applying it changes nothing. The
+client key is not printed; --key-out writes it to a file.` + exitHelp(exitUnavailable, exitDenied),
 		Example: "  proxmox-realm export authelia --endpoint pve1.example.com --token-file token --key-out client-key > config.yaml",
 		Args:    exactly(1, "the name of one realm"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.export(cmd, args[0], keyOut) },
 	}
-	cmd.Flags().StringVar(&keyOut, "key-out", "", "write the client key to `FILE`, which must not exist, with mode 0600")
+	cmd.Flags().StringVar(&keyOut, "key-out", "", "write the client key to `FILE` with mode 0600; FILE must not exist")
 	configFlags(cmd)
 	return cmd
 }
@@ -35,7 +38,7 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		return usage("a realm's name %v", err)
 	}
 	if a.output != "text" {
-		return usage("export prints YAML, which --output does not change")
+		return usage("export prints YAML: --output does not apply to it")
 	}
 	t, f, err := a.oneTarget(cmd)
 	if err != nil {
@@ -51,24 +54,15 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 	case err != nil:
 		return err
 	case !current.Exists:
-		return check.Errorf(check.Internal, "realm %s does not exist on %s", name, client.Endpoint()).Try(check.Advise("`pveum realm list` shows those that do"))
+		return absent(cmd.Context(), client, name)
 	case current.Type != realm.Type:
 		return check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are exported", name, current.Type)
 	}
 	spec := realm.Spec{Name: name, Set: current.Values}
 	key := spec.Set.Login(name).ClientKey
 	if keyOut != "" {
-		if keyOut, err = filepath.Abs(keyOut); err != nil { // the configuration may come to stand elsewhere
+		if keyOut, err = writeClientKey(keyOut, name, key); err != nil {
 			return err
-		}
-		if !key.IsSet() {
-			return check.Errorf(check.Internal, "realm %s has no client key to write to %s", name, keyOut)
-		}
-		if err := create(keyOut, []byte(key.Reveal()+"\n")); err != nil {
-			if errors.Is(err, fs.ErrExist) {
-				return check.Errorf(check.Internal, "%s exists, and is not overwritten", keyOut).Try(check.Advise("choose another file for --key-out"))
-			}
-			return check.Errorf(check.Internal, "the client key cannot be written: %v", err).Because(err)
 		}
 	}
 	document, err := config.Document(spec, t, keyOut)
@@ -76,7 +70,43 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		return err
 	}
 	if key.IsSet() && keyOut == "" {
-		a.warning("the client key is left out, and so not managed: --key-out FILE writes it to a file that the configuration names")
+		a.warning("the client key is left out of the configuration, so it is not managed: --key-out FILE exports it")
 	}
 	return a.printf("%s\n", strings.TrimRight(string(document), "\n"))
+}
+
+// absent is the error of a realm that does not exist. It names the realms that do, if Proxmox lists them.
+func absent(ctx context.Context, client *pve.Client, name string) error {
+	err := check.Errorf(check.Internal, "realm %s does not exist on %s", name, client.Endpoint())
+	names, unlisted := client.Realms(ctx)
+	if unlisted != nil || len(names) == 0 {
+		return err.Try(check.OnNode("pveum realm list"))
+	}
+	return err.Try(check.Advise("choose one of the realms there: %s", strings.Join(names, ", ")))
+}
+
+// writeClientKey creates a file that its owner alone can read, and returns its absolute path: the configuration may
+// be moved to another folder.
+func writeClientKey(path, realm string, key check.Secret) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if !key.IsSet() {
+		return "", check.Errorf(check.Internal, "realm %s has no client key to write to %s", realm, path)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return "", check.Errorf(check.Internal, "%s exists and is not overwritten", path).Try(check.Advise("choose another file"))
+	}
+	if err == nil {
+		_, err = file.WriteString(key.Reveal() + "\n")
+		if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+			_ = os.Remove(path)
+		}
+	}
+	if err != nil {
+		return "", check.Errorf(check.Internal, "the client key cannot be written: %v", err).Because(err)
+	}
+	return path, nil
 }

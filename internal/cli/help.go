@@ -1,13 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -16,140 +12,105 @@ import (
 	"proxmox-realm/internal/config"
 )
 
-// exitHelp ends a command's help with its exit codes, beside 0 and those that every command has.
+// usageTemplate is cobra's, with flags wrapped, and with one line for the flags that are configuration keys: they are
+// the same fifteen for most commands.
+const usageTemplate = `Usage:{{if .Runnable}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{range $group := .Groups}}
+
+{{.Title}}{{range $cmds}}{{if (and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help")))}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{else}}
+
+Commands:{{range $cmds}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}
+
+Flags:
+{{(ownFlags .).FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{if takesKeys .}}
+
+The common configuration keys are flags too, such as --endpoint:
+see "proxmox-realm help config".{{end}}{{if .HasAvailableInheritedFlags}}
+
+Global Flags:
+{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasHelpSubCommands}}
+
+Help Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
+  {{rpad .CommandPath .CommandPathPadding}} {{.Short}}{{end}}{{end}}{{end}}
+`
+
+func init() {
+	cobra.AddTemplateFunc("ownFlags", ownFlags)
+	cobra.AddTemplateFunc("takesKeys", func(cmd *cobra.Command) bool {
+		found := false
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { found = found || isKey(f) })
+		return found
+	})
+}
+
+func isKey(f *pflag.Flag) bool {
+	_, ok := f.Value.(*keyFlag)
+	return ok
+}
+
+// ownFlags returns a command's flags without those that are configuration keys.
+func ownFlags(cmd *cobra.Command) *pflag.FlagSet {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	own.SortFlags = false
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+		if !isKey(f) {
+			own.AddFlag(f)
+		}
+	})
+	return own
+}
+
+// exitHelp ends a command's help with its exit codes, without those that every command has.
 func exitHelp(codes ...int) string {
 	var b strings.Builder
-	b.WriteString("\n\nExit codes:")
+	b.WriteString("\n\nExit codes:\n")
 	for _, m := range exitMeanings {
 		if m.code == exitOK || slices.Contains(codes, m.code) {
-			fmt.Fprintf(&b, "\n  %-4d %s", m.code, m.means)
+			fmt.Fprintf(&b, "\n    %-4d %s", m.code, m.means)
 		}
 	}
-	b.WriteString("\nAll of them: proxmox-realm help exit-codes")
+	b.WriteString("\n\n\"help exit-codes\" lists all of them.")
 	return b.String()
 }
 
-// explain shows a command's help, folded for a terminal. The keys of the configuration belong to that of config; they are
-// put together only then.
-func explain(show func(*cobra.Command, []string)) func(*cobra.Command, []string) {
-	return func(cmd *cobra.Command, args []string) {
-		if cmd.CommandPath() == "proxmox-realm config" {
-			cmd.Long = strings.TrimRight(configTopic(), "\n")
-		}
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if len(f.Annotations[keyAnnotation]) > 0 {
-				f.Usage = brief(f.Usage)
-			}
-		})
-		out := cmd.OutOrStdout()
-		var page bytes.Buffer
-		cmd.SetOut(&page)
-		show(cmd, args)
-		cmd.SetOut(out)
-		_, _ = io.WriteString(out, folded(page.String()))
-	}
-}
-
-// brief is what a key's text says first, written as the other flags' texts are; "help config" has all of it.
-func brief(text string) string {
-	first, _, _ := strings.Cut(text, ". ")
-	first = strings.TrimSuffix(first, ".")
-	if len(first) > 1 && unicode.IsLower(rune(first[1])) || strings.HasPrefix(first, "A ") {
-		first = strings.ToLower(first[:1]) + first[1:]
-	}
-	return first
-}
-
-// values names what pflag calls by its Go type, in as many characters.
-var values = strings.NewReplacer(` stringArray `, ` VALUE,...   `, ` string[="true"] `, `[=false]         `, ` string `, ` VALUE  `)
-
-// folded breaks the lines of a help text at [width]: paragraphs, and the second column of what has two. Examples and
-// other indented lines stay whole, to be copied.
-func folded(text string) string {
-	columns := regexp.MustCompile(`^( +(?:(?:-\w, )?--[a-z-]+.*?  |[0-9]+ ) *)([^ ].*)$`) // of flags and of exit codes
-	var b strings.Builder
-	var paragraph []string
-	flush := func() {
-		if len(paragraph) > 0 {
-			b.WriteString(wrapped("", strings.Join(paragraph, " ")))
-			paragraph = nil
-		}
-	}
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\n")
-		if line != "" && line[0] != ' ' {
-			paragraph = append(paragraph, line)
-			continue
-		}
-		flush()
-		if found := columns.FindStringSubmatch(line); found != nil {
-			b.WriteString(wrapped(values.Replace(found[1]), found[2]))
-			continue
-		}
-		b.WriteString(line + "\n")
-	}
-	flush()
-	return b.String()
-}
-
-// helpCommand is cobra's, which takes every word for a topic and a typo for success, made strict.
-func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "help [COMMAND]",
-		Short:   "Explain a command or a topic",
-		GroupID: "other",
-		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			about, _, err := cmd.Root().Find(args)
-			if err != nil || about == nil {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			var names []string
-			for _, c := range about.Commands() {
-				if !c.Hidden {
-					names = append(names, c.Name()+"\t"+c.Short)
-				}
-			}
-			return names, cobra.ShellCompDirectiveNoFileComp
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			about, left, err := cmd.Root().Find(args)
-			switch {
-			case err != nil:
-				return unknownCommand(cmd.Root(), args[0])
-			case len(left) > 0:
-				return unknownCommand(about, left[0])
-			}
-			about.InitDefaultHelpFlag()
-			return about.Help()
-		},
-	}
-}
-
-// addCompletion adds cobra's command, which takes every word for a shell and a typo for success, made strict.
-func addCompletion(root *cobra.Command, args []string) {
-	root.InitDefaultCompletionCmd(args...)
+// addStrict adds cobra's commands help and completion. As cobra defines them, a typo in their arguments is a success.
+func addStrict(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		if c.Name() != "completion" {
-			continue
+		switch c.Name() {
+		case "help":
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				about, left, err := cmd.Root().Find(args)
+				switch {
+				case err != nil:
+					return unknownCommand(cmd.Root(), args[0])
+				case len(left) > 0:
+					return unknownCommand(about, left[0])
+				}
+				return nil
+			}
+		case "completion":
+			c.Args = func(cmd *cobra.Command, _ []string) error {
+				return usage("completion takes one of bash, zsh, fish, powershell").Try(seeHelp(cmd))
+			}
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // cobra asks Args only if there is one
 		}
-		c.Args = func(*cobra.Command, []string) error {
-			return usage("completion takes one of bash, zsh, fish, powershell").Try(check.Advise("see proxmox-realm completion --help"))
-		}
-		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // never: Args refuses all
 	}
 }
 
-// helpTopics are commands that only explain.
+// helpTopics are commands that only explain. In their texts, four spaces begin a list, as in Markdown.
 func helpTopics() []*cobra.Command {
-	topic := func(name, short string, text func() string) *cobra.Command {
-		cmd := &cobra.Command{Use: name, Short: short}
-		cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _, _ = io.WriteString(cmd.OutOrStdout(), folded(text())) })
-		return cmd
-	}
 	return []*cobra.Command{
-		topic("exit-codes", "The exit codes", exitCodesTopic),
-		topic("environment", "The environment variables", environmentTopic),
-		topic("checks", "The checks", checksTopic),
+		{Use: "exit-codes", Short: "The exit codes", Long: exitCodesTopic()},
+		{Use: "environment", Short: "The environment variables", Long: environmentTopic()},
+		{Use: "checks", Short: "The checks", Long: checksTopic()},
 	}
 }
 
@@ -157,18 +118,21 @@ func exitCodesTopic() string {
 	var b strings.Builder
 	b.WriteString("Exit codes:\n\n")
 	for _, m := range exitMeanings {
-		b.WriteString(wrapped(fmt.Sprintf("  %-5d", m.code), m.means))
+		fmt.Fprintf(&b, "    %-4d %s\n", m.code, m.means)
 	}
-	b.WriteString("\nWith several targets, every one is tried, and the code is the first that occurred of\n")
-	b.WriteString("130, 143, 1, 78, 77, 69, 75, 12, 13, 11, 10.\n")
+	b.WriteString(`
+With several targets, every target is tried. The exit code is the first of these
+that occurred: 130, 143, 1, 78, 77, 69, 75, 12, 13, 11, 10.`)
 	return b.String()
 }
 
 func configTopic() string {
 	var b strings.Builder
-	b.WriteString(`The configuration is one YAML document, found by --config, $PROXMOX_REALM_CONFIG,
-$XDG_CONFIG_HOME/proxmox-realm/config.yaml or /etc/proxmox-realm/config.yaml. Flags beat the environment,
-which beats the file. "config show" tells where each value came from.
+	b.WriteString(`The configuration is one YAML document. It is read from --config,
+$PROXMOX_REALM_CONFIG, $XDG_CONFIG_HOME/proxmox-realm/config.yaml or
+/etc/proxmox-realm/config.yaml, whichever is found first. Flags override the
+environment, and the environment overrides the file. "config show" prints where
+each value came from.
 
 `)
 	for _, k := range config.Keys() {
@@ -176,7 +140,6 @@ which beats the file. "config show" tells where each value came from.
 		if k.Flag != "" {
 			name += " (--" + k.Flag + ")"
 		}
-		b.WriteString("  " + name + "\n")
 		text := k.Doc
 		if k.Default != "" {
 			text += " Default: " + k.Default + "."
@@ -185,65 +148,68 @@ which beats the file. "config show" tells where each value came from.
 			text += " One of " + strings.Join(k.Choices, ", ") + "."
 		}
 		if k.Since != "" && k.Since > "7.1" {
-			text += " Proxmox VE " + k.Since + " and later."
+			text += " Needs Proxmox VE " + k.Since + " or later."
 		}
-		b.WriteString(wrapped("      ", text))
+		b.WriteString("    " + name + "\n" + wrapped("        ", text))
 	}
-	b.WriteString("  targets\n")
-	b.WriteString(wrapped("      ", "Many clusters: a list of names, each with keys that overlay those above. A target that sets endpoints inherits no credentials, no trust and no redirect URLs."))
-	return b.String()
+	b.WriteString("    targets\n" + wrapped("        ", "A list of clusters. Each entry has a name and keys that override those above. "+
+		"A target that sets endpoints inherits no credentials, no trust and no redirect URLs."))
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func environmentTopic() string {
 	var b strings.Builder
-	b.WriteString("Every key but lists of arguments can be given as a variable; secrets are better kept in files.\n\n")
+	b.WriteString(`Every configuration key can be set by an environment variable, except commands.
+Keep secrets in files rather than in variables.
+
+`)
 	for _, k := range config.Keys() {
 		if k.Env != "" {
-			fmt.Fprintf(&b, "  %-42s %s\n", k.Env, k.Path)
+			fmt.Fprintf(&b, "    %-40s %s\n", k.Env, k.Path)
 		}
 	}
 	b.WriteString(`
-  PROXMOX_REALM_CONFIG     the configuration file
-  NO_COLOR                 no colours
-  HTTPS_PROXY, NO_PROXY    as usual
+Other variables:
 
-PROXMOX_VE_ENDPOINT, PROXMOX_VE_API_TOKEN, PROXMOX_VE_USERNAME, PROXMOX_VE_PASSWORD and PROXMOX_VE_INSECURE
-count as one set, and only where nothing else says anything under "proxmox", trust aside. PROXMOX_TOKEN is never
-read: other tools disagree on what it holds.
-`)
+    PROXMOX_REALM_CONFIG     the configuration file
+    NO_COLOR                 use no colors
+    HTTPS_PROXY, NO_PROXY    the proxy for requests to Proxmox and the issuer
+    STATE_DIRECTORY          the default of state_dir; systemd sets it
+    RUNTIME_DIRECTORY        the folder of the lock file; systemd sets it
+
+PROXMOX_VE_* and PROXMOX_TOKEN, which other tools use, are not read.`)
 	return b.String()
 }
 
 func checksTopic() string {
 	var b strings.Builder
-	b.WriteString(`A check passes, warns, fails or is skipped. It fails only on proof that a login breaks; what this machine or
-these credentials cannot see is skipped. verify.ignore names checks that neither fail nor warn. Each holds when …
+	b.WriteString(`A check passes, warns, fails or is skipped. It fails only if a login would break
+for certain. It is skipped if this machine or token lacks access to the
+information. verify.ignore names checks that neither fail nor warn. Each check
+tests whether:
 
 `)
-	entry := func(e check.Entry) { b.WriteString(wrapped(fmt.Sprintf("  %-23s ", e.ID), e.Holds)) }
 	for _, e := range check.Catalog() {
-		entry(e)
+		b.WriteString(wrapped(fmt.Sprintf("    %-21s ", e.ID), e.Holds))
 	}
-	return b.String()
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// width is that of the lines of help texts, in characters.
-const width = 80
-
-// wrapped breaks text into lines of at most [width] characters, each indented as far as the first.
+// wrapped breaks text into lines of at most 80 characters. It puts first before the first line and indents the others
+// as far.
 func wrapped(first, text string) string {
+	const width = 80
 	var b strings.Builder
-	line := first
-	indent := strings.Repeat(" ", len(first))
-	for i, word := range strings.Fields(text) {
-		if i > 0 && len(line)+1+len(word) > width {
-			b.WriteString(strings.TrimRight(line, " ") + "\n")
-			line = indent
-		} else if i > 0 && line != indent {
+	line, empty := first, true
+	for word := range strings.FieldsSeq(text) {
+		if !empty && len(line)+1+len(word) > width {
+			b.WriteString(line + "\n")
+			line, empty = strings.Repeat(" ", len(first)), true
+		}
+		if !empty {
 			line += " "
 		}
-		line += word
+		line, empty = line+word, false
 	}
-	b.WriteString(line + "\n")
-	return b.String()
+	return b.String() + line + "\n"
 }

@@ -2,6 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,12 +21,12 @@ func help(t *testing.T, args ...string) string {
 	return stdout.String()
 }
 
-// Every help text fits a terminal of 80 columns; only what is there to be copied may be longer.
+// Help texts fit a terminal of 80 columns. Command lines to copy may be longer.
 func TestHelpFitsATerminal(t *testing.T) {
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		if cmd.Name() == "completion" {
-			return // cobra's own words
+			return // its text is cobra's
 		}
 		args := strings.Fields(cmd.CommandPath())[1:]
 		text := help(t, append([]string{"help"}, args...)...)
@@ -47,20 +50,47 @@ func TestHelpFitsATerminal(t *testing.T) {
 	walk((&app{}).root())
 }
 
-func TestHelpOfKeyFlags(t *testing.T) {
+// The configuration keys are too many for the help of each command: "help config" explains them.
+func TestKeyFlagsAreExplainedOnce(t *testing.T) {
 	text := help(t, "plan", "--help")
-	for _, want := range []string{
-		"\n      --endpoint VALUE,...",
-		"\n      --insecure[=false] ",
-		" a user with its realm, such as root@pam,",
-		" SHA-256 fingerprints of",
-		"\n  13   held: the gate kept the change back; the realm is as before\n",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("plan --help lacks %q:\n%s", want, text)
-		}
+	if strings.Contains(text, "--username-claim") || !strings.Contains(text, "help config") {
+		t.Errorf("plan --help lists the configuration keys, or does not say where they are:\n%s", text)
 	}
-	if strings.Contains(text, "string") {
-		t.Errorf("plan --help names a type of Go:\n%s", text)
+	if !strings.Contains(text, "--exit-code ") || !strings.Contains(text, "\n    13   held") {
+		t.Errorf("plan --help lacks its own flag or its exit codes:\n%s", text)
+	}
+	if !strings.Contains(help(t, "help", "config"), "realm.username_claim (--username-claim)") {
+		t.Error("help config does not name the flag of realm.username_claim")
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	content := "targets:\n- {name: berlin, proxmox: {endpoint: b.example.com}}\n- {name: paris, proxmox: {endpoint: p.example.com}}\n"
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"verify", "-c", file, "-t", ""}, []string{"berlin", "paris"}},
+		{[]string{"verify", "-c", file + ".absent", "-t", ""}, nil},
+		{[]string{"verify", "-o", ""}, []string{"text", "json", "junit"}},
+		{[]string{"verify", "--fingerp"}, []string{"--fingerprint"}},
+		{[]string{"help", "ap"}, []string{"apply"}},
+	} {
+		var stdout, stderr bytes.Buffer
+		Main(append([]string{"__complete"}, test.args...), nil, strings.NewReader(""), &stdout, &stderr)
+		var got []string
+		for line := range strings.Lines(stdout.String()) {
+			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			if word != "" && !strings.HasPrefix(word, ":") {
+				got = append(got, word)
+			}
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%q completes to %q, want %q", test.args, got, test.want)
+		}
 	}
 }

@@ -14,22 +14,26 @@ func (a *app) loginCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "login",
 		Short: "Rehearse a login, and show which user Proxmox takes you for",
-		Long: `Rehearse a login through Proxmox, like its web interface, and show which user Proxmox takes you for: user id,
-groups, privileges by path, and whether Proxmox created the user in this login.
+		Long: `Rehearse a login through Proxmox, like its web interface, and show which user
+Proxmox takes you for: user id, groups, privileges by path, and whether Proxmox
+created the user in this login.
 
-The browser comes back to a port of this machine. Register this redirect URL at the client of Proxmox:
+The browser comes back to a port of this machine. Register this redirect URL at
+the client of Proxmox:
 
-  ` + login.RedirectURL + `
+    ` + login.RedirectURL + `
 
-"authelia --with-login" prints a client for Authelia that has it. Authelia then accepts any port of 127.0.0.1; other
-issuers may compare the port. The web interface does not need this URL: remove it when all is well.
+"authelia --with-login" prints a client for Authelia that has it. Authelia then
+accepts any port of 127.0.0.1; other issuers may compare the port. The web
+interface does not need this URL: remove it when all is well.
 
-Without a browser, for example over ssh, the address to open is shown. Open it in any browser. If that browser then
-shows an unreachable page, paste its address into the terminal.
+Without a browser, for example over ssh, the address to open is shown. Open it
+in any browser. If that browser then shows an unreachable page, paste its
+address into the terminal.
 
-The ticket that Proxmox returns is neither shown nor kept. --timeout sets how long to wait for you to log in: 5
-minutes by default, and at most 10, because Proxmox then forgets the login. If nobody logs in, the login counts as
-failed.` + exitHelp(exitUnverified, exitUnavailable, exitDenied, exitInterrupted),
+The ticket that Proxmox returns is neither shown nor kept. --timeout sets how
+long to wait for you to log in: 5 minutes by default, and at most 10, because
+Proxmox then forgets the login. If nobody logs in, the login counts as failed.` + exitHelp(exitUnverified, exitUnavailable, exitDenied, exitInterrupted),
 		Example: "  proxmox-realm login\n  proxmox-realm login --no-browser --node pve2.example.com\n  proxmox-realm login -o json | jq .privileges",
 		Args:    exactly(0, ""),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.login(cmd, o) },
@@ -50,7 +54,7 @@ type loginOptions struct {
 
 func (a *app) login(cmd *cobra.Command, o loginOptions) error {
 	if a.output == "junit" {
-		return usage("login has no JUnit report").Try(check.Advise("use -o json"))
+		return usage("login has no JUnit report").Try(check.Run("login -o json"))
 	}
 	t, f, err := a.oneTarget(cmd)
 	if err != nil {

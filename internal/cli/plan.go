@@ -11,10 +11,11 @@ func (a *app) planCommand() *cobra.Command {
 	var exitCode bool
 	cmd := &cobra.Command{
 		Use:   "plan",
-		Short: "Show what apply would do; changes nothing",
-		Long: `Show what apply would do, the gate's verdict included, and change nothing.
+		Short: "Show what apply would do; change nothing",
+		Long: `Show what "apply" would do, and whether logins would still work. Change nothing.
 
-A property that the configuration does not name is not managed: it never appears in a plan.` + exitHelp(exitDrift, exitRefused, exitHeld),
+A property that the configuration does not name is not managed: no plan has it.` +
+			exitHelp(exitDrift, exitRefused, exitHeld),
 		Example: "  proxmox-realm plan\n  proxmox-realm plan --exit-code || proxmox-realm apply",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -28,9 +29,10 @@ A property that the configuration does not name is not managed: it never appears
 			return a.finish(run, exitCode)
 		},
 	}
-	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 10 where there is drift")
-	cmd.Flags().BoolVar(&o.Replace, "replace", false, "plan to delete and create a realm whose username-claim differs")
-	cmd.Flags().BoolVar(&o.NoGate, "no-gate", false, "do not ask what the gate would say")
+	f := cmd.Flags()
+	f.BoolVar(&exitCode, "exit-code", false, "exit with 10 if there is drift")
+	f.BoolVar(&o.Replace, "replace", false, "plan to delete and recreate the realm if its username-claim differs")
+	f.BoolVar(&o.NoGate, "no-gate", false, "plan the change even if logins would fail")
 	configFlags(cmd)
 	return cmd
 }

@@ -1,46 +1,100 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"os"
-
-	"proxmox-realm/internal/check"
+	"strings"
 
 	"golang.org/x/term"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 )
 
-// readHidden asks for a secret without showing what is typed; ok is false where there is no terminal. Where the run
-// ends while it waits, the terminal shows again what is typed.
-func (a *app) readHidden(ctx context.Context, question string) (answer check.Secret, ok bool, err error) {
+// ask prints a question and reads one line of the answer. If the context ends first, the read is left behind for the
+// short time until the program ends, because nothing can interrupt a read from a terminal.
+func (a *app) ask(ctx context.Context, question string, read func() (string, error)) (string, error) {
+	type answer struct {
+		text string
+		err  error
+	}
+	_, _ = fmt.Fprint(a.stderr, question)
+	answers := make(chan answer, 1)
+	go func() {
+		text, err := read()
+		answers <- answer{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
+	case got := <-answers:
+		if got.err != nil && got.text == "" {
+			return "", usage("no answer: nothing was done")
+		}
+		return got.text, nil
+	}
+}
+
+// askHidden asks for a secret and does not show what is typed; ok is false if stdin is no terminal.
+func (a *app) askHidden(ctx context.Context, question string) (answer check.Secret, ok bool, err error) {
 	file, isFile := a.stdin.(*os.File)
 	if !isFile || !term.IsTerminal(int(file.Fd())) {
 		return check.Secret{}, false, nil
 	}
 	fd := int(file.Fd())
 	before, stateErr := term.GetState(fd)
-	_, _ = fmt.Fprint(a.stderr, question)
-	type line struct {
-		text []byte
-		err  error
+	text, err := a.ask(ctx, question, func() (string, error) {
+		typed, err := term.ReadPassword(fd)
+		return string(typed), err
+	})
+	if ctx.Err() != nil && stateErr == nil {
+		_ = term.Restore(fd, before) // the read that was left behind keeps the echo off
 	}
-	typed := make(chan line, 1)
-	go func() { // nothing ends a read of a terminal: on an interruption it is left behind, for the few moments to the end
-		text, err := term.ReadPassword(fd)
-		typed <- line{text, err}
-	}()
-	select {
-	case got := <-typed:
-		_, _ = fmt.Fprintln(a.stderr)
-		if got.err != nil {
-			return check.Secret{}, true, usage("no answer: nothing was done")
-		}
-		return check.NewSecret(string(got.text)), true, nil
-	case <-ctx.Done():
-		if stateErr == nil {
-			_ = term.Restore(fd, before)
-		}
-		_, _ = fmt.Fprintln(a.stderr)
-		return check.Secret{}, true, context.Cause(ctx)
+	_, _ = fmt.Fprintln(a.stderr)
+	return check.NewSecret(text), true, err
+}
+
+// confirm asks for the realm's name before a delete.
+func (a *app) confirm(ctx context.Context, realm string, where []string) error {
+	from := strings.Join(where, ", ")
+	if _, ok := terminal(a.stdin); !ok {
+		return usage("delete asks before it removes realm %s from %s, and stdin is not a terminal", realm, from).
+			Try(check.Run("delete %s --yes", realm))
 	}
+	question := fmt.Sprintf("Realm %s will be removed from %s. Nobody can log in through it then.\nType its name to go on: ", realm, from)
+	typed, err := a.ask(ctx, question, func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(typed) != realm {
+		return usage("not confirmed: nothing was deleted")
+	}
+	return nil
+}
+
+// askPassword asks for the password of a ticket login, and for a one-time code.
+func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox) error {
+	if p.Username.IsZero() || p.Password.IsSet() {
+		return nil
+	}
+	password, ok, err := a.askHidden(ctx, fmt.Sprintf("Password for %s on %s: ", p.Username, p.Endpoints[0]))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return check.Errorf(check.Config, "target %s has no password for %s, and stdin is not a terminal to ask on", target, p.Username).
+			At("proxmox.password").
+			Try(check.Set("proxmox.password_file", ""), check.Set("proxmox.token_file", "").With("an API token"))
+	}
+	p.Password = password
+	if p.OTP.IsSet() {
+		return nil
+	}
+	code, _, err := a.askHidden(ctx, "One-time code (empty if there is none): ")
+	if digits := strings.TrimSpace(code.Reveal()); err == nil && digits != "" {
+		p.OTP = check.NewSecret(digits)
+	}
+	return err
 }

@@ -55,7 +55,7 @@ func TestAnInterruptionEndsTheQuestionForAPassword(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		_, _, err := a.readHidden(ctx, "Password: ")
+		_, _, err := a.askHidden(ctx, "Password: ")
 		ended <- err
 	}()
 	for echoes(t, program) { // until the question is asked
@@ -79,7 +79,7 @@ func TestAPasswordIsTakenAsItIsTyped(t *testing.T) {
 		}
 		_, _ = person.WriteString(" with spaces \n")
 	}()
-	got, asked, err := a.readHidden(t.Context(), "Password: ")
+	got, asked, err := a.askHidden(t.Context(), "Password: ")
 	if err != nil || !asked || got.Reveal() != " with spaces " {
 		t.Errorf("asked %v, %d characters, %v", asked, len(got.Reveal()), err)
 	}

@@ -25,7 +25,7 @@ func TestSignalsEndTheContextAndNotTheProcess(t *testing.T) {
 	for sent, code := range map[syscall.Signal]check.Code{
 		syscall.SIGINT: check.Interrupted, syscall.SIGTERM: check.Terminated, syscall.SIGHUP: check.Terminated,
 	} {
-		ctx, stop := (&app{}).interruptible(false)
+		ctx, stop := interruptible(t.Context(), false)
 		send(t, sent)
 		<-ctx.Done()
 		if err := context.Cause(ctx); check.CodeOf(err) != code {
@@ -39,7 +39,7 @@ func TestACommandThatReloadsHasItsOwnUseForSIGHUP(t *testing.T) {
 	own := make(chan os.Signal, 1)
 	signal.Notify(own, syscall.SIGHUP)
 	defer signal.Stop(own)
-	ctx, stop := (&app{}).interruptible(true)
+	ctx, stop := interruptible(t.Context(), true)
 	defer stop()
 	send(t, syscall.SIGHUP)
 	<-own

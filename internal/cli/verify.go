@@ -12,11 +12,12 @@ func (a *app) verifyCommand() *cobra.Command {
 	var metrics string
 	cmd := &cobra.Command{
 		Use:   "verify",
-		Short: "Run all checks on realm, issuer and client; changes nothing",
-		Long: `Run all checks on realm, issuer and client, and change nothing.
+		Short: "Run all checks on realm, issuer and client; change nothing",
+		Long: `Run all checks on realm, issuer and client. Change nothing.
 
-A check fails only on proof that a login breaks; what this machine or these credentials cannot see is skipped.
-"help checks" explains each.` + exitHelp(exitUnverified, exitUnavailable, exitDenied),
+A check fails only if a login would break for certain. It is skipped if this
+machine or token lacks access to what it needs. "help checks" lists the checks.` +
+			exitHelp(exitUnverified, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm verify\n  proxmox-realm verify --all-endpoints -o junit > report.xml",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -25,14 +26,15 @@ A check fails only on proof that a login breaks; what this machine or these cred
 				a.writeMetrics(metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err})
 				return err
 			}
-			stop := a.working("checking")
+			stop := a.working("verifying")
 			run := a.fleet(c).Verify(cmd.Context(), o)
 			stop()
 			a.writeMetrics(metrics, run)
 			return a.finish(run, false)
 		},
 	}
-	cmd.Flags().BoolVar(&o.AllEndpoints, "all-endpoints", false, "let every node discover the issuer: each has its own DNS, authorities and proxy")
+	cmd.Flags().BoolVar(&o.AllEndpoints, "all-endpoints", false,
+		"let every node discover the issuer: each has its own DNS, certificate authorities and proxy")
 	metricsFlag(cmd, &metrics)
 	configFlags(cmd)
 	return cmd

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -10,16 +11,16 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (-X proxmox-realm/internal/cli.version=…) for a release; else the build says what
-// it was made from.
+// version is set by the linker (-X proxmox-realm/internal/cli.version=…) for a release. Otherwise the build
+// information has a version.
 var version string
 
-// build returns version and commit.
+// build returns the version and the commit.
 func build() (name, commit string) {
 	name = version
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return strings.TrimPrefix(cmpOr(name, "unknown"), "v"), ""
+		return strings.TrimPrefix(cmp.Or(name, "unknown"), "v"), ""
 	}
 	dirty := ""
 	for _, s := range info.Settings {
@@ -36,14 +37,7 @@ func build() (name, commit string) {
 	if name == "" && info.Main.Version != "(devel)" {
 		name = info.Main.Version
 	}
-	return strings.TrimPrefix(cmpOr(name, "unreleased"), "v"), commit
-}
-
-func cmpOr(text, otherwise string) string {
-	if text == "" {
-		return otherwise
-	}
-	return text
+	return strings.TrimPrefix(cmp.Or(name, "unreleased"), "v"), commit
 }
 
 func versionLine() string {
@@ -54,7 +48,7 @@ func versionLine() string {
 	return fmt.Sprintf("proxmox-realm %s%s %s %s/%s", name, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// userAgent is how requests call the program: administrators find it in the logs of Proxmox and the issuer.
+// userAgent names the program in the logs of Proxmox and the issuer.
 func userAgent() string {
 	name, _ := build()
 	name, _, _ = strings.Cut(name, "+")

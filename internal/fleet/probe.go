@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
-	"os"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -17,7 +16,7 @@ import (
 type Probe struct {
 	Login     realm.Login   // a ClientID asks about the client as well
 	Redirects []string      // that the client should be sent back to
-	CAFile    string        // PEM; "": the system's authorities
+	Roots     *x509.CertPool // nil: the system's
 	Version   realm.Version // of the Proxmox that would use the issuer; zero: unknown
 	Timeout   time.Duration // for each request; 0: the default
 }
@@ -38,21 +37,8 @@ func RunProbe(ctx context.Context, p Probe, userAgent string, log *slog.Logger) 
 }
 
 func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expiry *time.Time) ([]check.Check, error) {
-	var roots *x509.CertPool
-	if p.CAFile != "" {
-		ca, err := os.ReadFile(p.CAFile)
-		if err != nil {
-			return nil, check.Errorf(check.Config, "the CA file cannot be read: %v", err).
-				Try(check.Advise("give a PEM file that this user can read")).Because(err)
-		}
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(ca) {
-			return nil, check.Errorf(check.Config, "the CA file %s holds no certificate in PEM form", p.CAFile).
-				Try(check.Advise("give a PEM file of the issuer's certificate authority"))
-		}
-	}
 	client := issuer.New(issuer.Options{
-		Roots: roots, Timeout: p.Timeout, UserAgent: userAgent, Cleaner: check.NewCleaner(p.Login.ClientKey), Log: log,
+		Roots: p.Roots, Timeout: p.Timeout, UserAgent: userAgent, Cleaner: check.NewCleaner(p.Login.ClientKey), Log: log,
 	})
 	defer client.Close()
 	i := client.Inspect(ctx, p.Login.IssuerURL)

@@ -169,7 +169,7 @@ func TestWithoutOwnInspectionProxmoxIsAskedAllTheSame(t *testing.T) {
 func TestProbe(t *testing.T) {
 	l, c := startLab(t, "empty", 1)
 	login := c.Targets[0].Realm.Set.Login("")
-	run := fleet.RunProbe(t.Context(), fleet.Probe{Login: login, CAFile: l.IssuerCAFile, Redirects: []string{l.RedirectURL}}, "proxmox-realm/test", slog.New(slog.DiscardHandler))
+	run := fleet.RunProbe(t.Context(), fleet.Probe{Login: login, Roots: c.Targets[0].Verify.IssuerCA, Redirects: []string{l.RedirectURL}}, "proxmox-realm/test", slog.New(slog.DiscardHandler))
 	if run.Outcome != reconcile.Unchanged {
 		t.Errorf("%s: %+v", run.Outcome, check.Failures(run.Targets[0].Checks))
 	}

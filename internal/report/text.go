@@ -30,6 +30,8 @@ type Style struct {
 	// Aside leaves out the run's error, and a lone target's error and warnings, because the caller shows them on
 	// standard error. Where there are several targets, each one's stay with it.
 	Aside bool
+	// Wording words the hints; the zero value is for readers of a configuration file.
+	Wording check.Wording
 }
 
 // Text writes a run for people.
@@ -253,7 +255,7 @@ func (p *printer) checks(indent int, checks []check.Check) {
 			p.wrapped(indent+6, p.paint(dim, "evidence:")+" ", len("evidence: "), p.text(c.Evidence))
 		}
 		if len(c.Remedy) > 0 && (attention || p.Verbose) {
-			p.line(indent+6, p.paint(dim, "hint:")+" "+p.text(c.Remedy.String()))
+			p.line(indent+6, p.paint(dim, "hint:")+" "+p.text(c.Remedy.In(p.Wording)))
 		}
 	}
 }
@@ -261,7 +263,7 @@ func (p *printer) checks(indent int, checks []check.Check) {
 func (p *printer) fault(indent int, err error) {
 	f := check.Describe(err)
 	p.labelled(indent, p.paint(red, "error:"), f.Message)
-	if hint := f.Hint(); hint != "" {
+	if hint := f.HintIn(p.Wording); hint != "" {
 		p.labelled(indent, p.paint(dim, "hint:"), hint)
 	}
 }

@@ -353,21 +353,22 @@ func TestExampleCommand(t *testing.T) {
 	}
 }
 
-// The role with a binary from a file, a token that it makes, and everything as it was the second time. Units are left to
-// the tests of the units.
+// The role installs a binary from a file and creates a token. The token survives a run that fails afterwards, and the last
+// run changes nothing. Other tests cover the units.
 func TestRole(t *testing.T) {
 	c := newController(t, "empty")
 	user, id, value := c.token()
 	made := filepath.Join(c.dir, "made")
 	bin := filepath.Join(c.dir, "bin")
 	pveum := fmt.Sprintf(`#!/bin/sh
+case "$*" in "acl modify"*) [ -e %[1]s.granting ] || exit 1; touch %[1]s.granted ;; esac
 echo "$*" >>%[1]s
 done_before() { [ -e %[1]s.token ]; }
 case "$*" in
 "role list"*) done_before && echo '[{"roleid":"RealmAdmin"}]' || echo '[]' ;;
 "user list"*) done_before && echo '[{"userid":"%[2]s"}]' || echo '[]' ;;
-"acl list"*) done_before && echo '[{"path":"/access/realm","ugid":"%[2]s!%[3]s","roleid":"RealmAdmin"},{"path":"/access/realm","ugid":"%[2]s","roleid":"RealmAdmin"}]' || echo '[]' ;;
-"user token list"*) echo '[{"tokenid":"%[3]s"}]' ;;
+"acl list"*) [ -e %[1]s.granted ] && echo '[{"path":"/access/realm","ugid":"%[2]s!%[3]s","roleid":"RealmAdmin"},{"path":"/access/realm","ugid":"%[2]s","roleid":"RealmAdmin"}]' || echo '[]' ;;
+"user token list"*) done_before && echo '[{"tokenid":"%[3]s"}]' || echo '[]' ;;
 "user token add"*) touch %[1]s.token; echo '{"full-tokenid":"%[2]s!%[3]s","value":"%[4]s"}' ;;
 esac
 `, made, user, id, value)
@@ -394,13 +395,17 @@ esac
 		args    []string
 		summary string
 	}{
-		{[]string{"-vvvv", "--diff"}, "changed=7 "}, // binary, role, user, token, rules, the token's file, realm
+		{nil, "failed=1 "},                          // the ACL cannot be changed
+		{[]string{"-vvvv", "--diff"}, "changed=2 "}, // ACL, realm
 		{nil, "changed=0 "},
 		{[]string{"--check", "-e", "authelia_realm_checksum=sha256:00"}, "failed=1 "},
 	} {
 		out, err := c.play("testdata/role.yml", path, append([]string{"-e", "@role.json"}, tt.args...)...)
 		if !strings.Contains(out, tt.summary) || (err != nil) != strings.HasPrefix(tt.summary, "failed") {
 			t.Errorf("%v: %v, expected %s\n%s", tt.args, err, tt.summary, out)
+		}
+		if err := os.WriteFile(made+".granting", nil, 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 	asked, _ := os.ReadFile(made)
@@ -418,8 +423,8 @@ esac
 	}
 }
 
-// The role with a binary from a URL and a token that is given, and its timer. systemd is a stand-in; what it would run,
-// with the credentials that it would hand over, is run.
+// The role installs a binary from a URL, takes a given token, and enables and disables a timer. systemd is a stand-in; the
+// test runs what systemd would run, with the credentials of the unit.
 func TestRoleTimer(t *testing.T) {
 	c := newController(t, "empty")
 	user, id, value := c.token()
@@ -441,6 +446,8 @@ case "$1" in
 show) echo LoadState=loaded; [ -e start ] && echo ActiveState=active || echo ActiveState=inactive ;;
 is-enabled) [ -e enable ] && echo enabled || { echo disabled; exit 1; } ;;
 enable | start) touch "$1" ;;
+disable) rm -f enable ;;
+stop) rm -f start ;;
 esac
 `, c.dir)
 	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte(systemctl), 0o700); err != nil {
@@ -466,9 +473,13 @@ esac
 		{[]string{"-e", "authelia_realm_checksum=sha256:00"}, "failed=1 ", "checksum"},
 		{[]string{"-e", "authelia_realm_checksum="}, "failed=1 ", "set authelia_realm_checksum"},
 		{[]string{"--check"}, "failed=0 ", ""},
-		{[]string{"-vvvv", "--diff"}, "changed=10 ", "Start the timer"}, // binary, realm, folder, configuration, token, key, units, folder, drop-in, timer
+		{[]string{"-vvvv", "--diff"}, "changed=10 ", "Enable and start the timer"}, // binary, realm, folder, configuration, token, key, units, folder, drop-in, timer
 		{nil, "changed=0 ", ""},
 		{[]string{"-e", `{"authelia_realm_token_secret":"","authelia_realm_token_file":"/nowhere/token"}`}, "failed=1 ", "there is no token in /nowhere/token"},
+		{
+			[]string{"-e", `{"authelia_realm_verify":"warn","authelia_realm_verify_ignore":["issuer.clock"],"authelia_realm_verify_issuer":false}`},
+			"changed=2 ", "Write the drop-in",
+		},
 	} {
 		out, err := c.play("testdata/role.yml", path, append([]string{"-e", "@role.json"}, tt.args...)...)
 		if !strings.Contains(out, tt.summary) || !strings.Contains(out, tt.says) || (err != nil) != strings.HasPrefix(tt.summary, "failed=1") {
@@ -476,14 +487,42 @@ esac
 		}
 	}
 	calls, _ := os.ReadFile(filepath.Join(c.dir, "calls"))
-	for _, call := range []string{"daemon-reload\n", "enable proxmox-realm.timer\n", "start proxmox-realm.timer\n"} {
+	for _, call := range []string{"enable proxmox-realm.timer\n", "start proxmox-realm.timer\n"} {
 		if strings.Count(string(calls), call) != 1 {
 			t.Errorf("systemctl %s was not called once:\n%s", strings.TrimSpace(call), calls)
 		}
 	}
+	if strings.Count(string(calls), "daemon-reload\n") != 2 {
+		t.Errorf("systemd was not reloaded after each change of the drop-in:\n%s", calls)
+	}
+	c.holds(filepath.Join(etc, "config.yaml"), "\n  issuer: false\n", "\n  ignore: [\"issuer.clock\"]\n")
+	c.holds(filepath.Join(units, "proxmox-realm.service.d", "ansible.conf"), "\nSuccessExitStatus=11\n")
 	c.starts(filepath.Join(units, "proxmox-realm.service.d", "ansible.conf"))
 	if r, ok := c.PVE.Realm(lab.RealmName); !ok || r.Properties["comment"] != "Log in: \"Authelia\" # ☃" {
 		t.Errorf("%v", r)
+	}
+	for _, summary := range []string{"changed=2 ", "changed=0 "} { // timer, drop-in
+		if out, err := c.play("testdata/role.yml", path, "-e", "@role.json", "-e", `{"authelia_realm_timer":false}`); err != nil || !strings.Contains(out, summary) {
+			t.Errorf("without the timer: %v, expected %s\n%s", err, summary, out)
+		}
+	}
+	calls, _ = os.ReadFile(filepath.Join(c.dir, "calls"))
+	if !strings.Contains(string(calls), "disable proxmox-realm.timer\n") || !strings.Contains(string(calls), "stop proxmox-realm.timer\n") {
+		t.Errorf("the timer is not disabled:\n%s", calls)
+	}
+}
+
+// holds looks for texts in a file.
+func (c controller) holds(path string, texts ...string) {
+	c.tb.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		c.tb.Fatal(err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(content), text) {
+			c.tb.Errorf("%s lacks %q:\n%s", path, text, content)
+		}
 	}
 }
 

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fleet"
+)
+
+// keyFlag is a configuration key as a flag. It keeps what was typed: config parses it.
+type keyFlag struct {
+	config.Key
+	values []string
+}
+
+// configFlags gives a command the common configuration keys as flags.
+func configFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SortFlags = false
+	for _, k := range config.Keys() {
+		if k.Flag == "" {
+			continue
+		}
+		flag := f.VarPF(&keyFlag{Key: k}, k.Flag, "", strings.ReplaceAll(k.Doc, "`", "'")) // pflag takes `x` for the value's name
+		if k.Kind == config.Bool {
+			flag.NoOptDefVal = "true"
+		}
+	}
+}
+
+// String implements pflag.Value.
+func (f *keyFlag) String() string { return strings.Join(f.values, ",") }
+
+// Set implements pflag.Value. Only a list can be given more than once; otherwise the last one counts.
+func (f *keyFlag) Set(value string) error {
+	if f.Kind != config.List {
+		f.values = nil
+	}
+	f.values = append(f.values, value)
+	return nil
+}
+
+// Type implements pflag.Value: help shows it as the flag's value.
+func (f *keyFlag) Type() string {
+	switch f.Kind {
+	case config.Path:
+		return "FILE"
+	case config.Bool:
+		return "bool"
+	default:
+		return "VALUE"
+	}
+}
+
+// flagValues collects the keys that were given as flags.
+func flagValues(cmd *cobra.Command) []config.FlagValue {
+	var values []config.FlagValue
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if key, ok := f.Value.(*keyFlag); ok {
+			for _, v := range key.values {
+				values = append(values, config.FlagValue{Key: key.Path, Value: v})
+			}
+		}
+	})
+	return values
+}
+
+// flagWording words hints for readers without a configuration file: a key that has a flag is named by it.
+func flagWording() check.Wording {
+	return check.Wording{Key: func(path string) string {
+		for _, k := range config.Keys() {
+			if k.Path == path && k.Flag != "" {
+				return "--" + k.Flag
+			}
+		}
+		return path
+	}}
+}
+
+// load reads the configuration, with the command's flags on top.
+func (a *app) load(cmd *cobra.Command, o config.Options) (*config.Config, error) {
+	o.File, o.Stdin, o.Env, o.Targets, o.Flags = a.file, a.stdin, a.env, a.targets, append(o.Flags, flagValues(cmd)...)
+	c, err := config.Load(cmd.Context(), o)
+	if err != nil {
+		return nil, err
+	}
+	if c.File == "" {
+		a.wording = flagWording()
+	}
+	for _, w := range c.Warnings {
+		a.warning(w)
+	}
+	return c, nil
+}
+
+// connectable loads a configuration for a command that talks to Proxmox, and asks for the passwords that it lacks.
+func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, error) {
+	c, err := a.load(cmd, config.Options{Secrets: true, Partial: partial})
+	if err != nil {
+		return nil, err
+	}
+	for i := range c.Targets {
+		p := &c.Targets[i].Proxmox
+		switch {
+		case len(p.Endpoints) == 0:
+			return nil, check.Errorf(check.Config, "required").At("proxmox.endpoints").
+				Try(check.Set("proxmox.endpoints", "").With("such as pve1.example.com"))
+		case p.Username.IsZero() && p.Token.IsZero():
+			return nil, check.Errorf(check.Config, "no credentials").At("proxmox").
+				Try(check.Set("proxmox.token_file", ""), check.Set("proxmox.username", "").With("asks for the password"))
+		}
+		if err := a.askPassword(cmd.Context(), c.Targets[i].Name, p); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// oneTarget loads a configuration for a command that works on one cluster. It needs only how to reach it.
+func (a *app) oneTarget(cmd *cobra.Command) (config.Target, *fleet.Fleet, error) {
+	c, err := a.connectable(cmd, true)
+	if err != nil {
+		return config.Target{}, nil, err
+	}
+	if len(c.Targets) > 1 {
+		return config.Target{}, nil, chooseTarget(cmd, c)
+	}
+	return c.Targets[0], a.fleet(c), nil
+}
+
+// chooseTarget is the usage error of a command that wants -t.
+func chooseTarget(cmd *cobra.Command, c *config.Config) error {
+	var names []string
+	for _, t := range c.Targets[:min(len(c.Targets), 10)] {
+		names = append(names, t.Name)
+	}
+	return usage("%s needs -t NAME: the configuration has %d targets", cmd.CommandPath(), len(c.Targets)).
+		Try(check.Run("%s -t NAME", name(cmd)).With("one of %s", strings.Join(names, ", ")))
+}
+
+// completeTargets completes the value of -t. A configuration that cannot be loaded has no completions.
+func (a *app) completeTargets(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	var names []cobra.Completion
+	c, err := config.Load(cmd.Context(), config.Options{File: a.file, Env: a.env, Flags: flagValues(cmd), Partial: true})
+	if err == nil {
+		for _, t := range c.Targets {
+			names = append(names, t.Name)
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
