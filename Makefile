@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/bin:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 export GORACE ?= atexit_sleep_ms=0
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test acceptance lint bench fuzz clean help
+.PHONY: build demo test acceptance lint bench fuzz count clean help
 
 build: ## build bin/proxmox-realm and bin/proxmox-realm-lab
 	@.ci/need roots
@@ -63,6 +63,11 @@ fuzz: ## run each fuzz target for FUZZTIME, one after another
 			echo "$$package $$target"; \
 			$(GO) test -run='^$$' -fuzz="^$$target\$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null || exit 1; \
 		done
+
+count: ## count the lines of product code (without tests and the lab), room by room
+	@find cmd internal -name '*.go' ! -name '*_test.go' ! -path '*lab/*' -exec awk \
+		'{ room = FILENAME; sub("/[^/]*$$", "", room); lines[room]++; all++ } \
+		END { for (room in lines) printf "%6d  %s\n", lines[room], room; printf "%6d  all\n", all }' {} + | sort -k2
 
 clean: ## remove what the other targets made
 	rm -rf bin dist .cache
