@@ -448,7 +448,7 @@ func TestFailures(t *testing.T) {
 			"the node cannot fetch the issuer's documents", func(s *stage, _ *browser) {
 				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/auth-url", 500, "Request failed"))
 			},
-			check.LoginFailed, "cannot fetch the issuer's discovery document", "update-ca-certificates", "", "",
+			check.LoginFailed, "cannot fetch the issuer's documents", "update-ca-certificates", "", "",
 		},
 		{
 			"the node sends browsers elsewhere", func(s *stage, _ *browser) {

@@ -1,10 +1,10 @@
 package pve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -52,6 +52,7 @@ const (
 	IssuerHung        Kind = "issuer-hung"        // 596: the issuer is silent, and one of the node's workers is blocked
 	TooManyPending    Kind = "too-many-pending"   // a hundred logins are pending on this node
 	LoginRefused      Kind = "login-refused"      // the login failed; only the node's syslog holds the reason
+	NoRealm           Kind = "no-realm"           // the realm of a login does not exist
 
 	Failed Kind = "failed" // any other failure that Proxmox reports
 )
@@ -64,16 +65,14 @@ type Error struct {
 	Reason   string // what Proxmox said, or what happened to the connection
 	Endpoint config.Origin
 	Method   string
-	Path     string            // below /api2/json, without query
-	Fields   map[string]string // what Proxmox said about each parameter
+	Path     string // below /api2/json, without query
+	Lost     bool   // a write was sent and no answer came
 
-	DeniedPath  string   // PermissionDenied: the path that Proxmox named, or ""
-	Privileges  []string // PermissionDenied: any one of these suffices
-	Fingerprint string   // Certificate: SHA-256 of the certificate, as `pvenode cert info` prints it
-	Found       string   // IssuerMismatch: the issuer's own name
-	Expected    string   // IssuerMismatch: the realm's issuer-url
-	Location    string   // Redirected: the target
-	Lost        bool     // a write was sent and no answer came
+	Fields      map[string]string // what Proxmox said about each parameter
+	DeniedPath  string            // PermissionDenied: the path that Proxmox named, or ""
+	Privileges  []string          // PermissionDenied: any one of these suffices
+	Fingerprint string            // Certificate: SHA-256 of the certificate, as `pvenode cert info` prints it
+	Found       string            // IssuerMismatch: the issuer's own name
 
 	described *check.Error
 	causes    []error
@@ -145,15 +144,11 @@ var rules = []rule{
 	{authURLPath, "Validation error", IssuerDocument},
 	{authURLPath, "relative URL without a base", IssuerURL},
 	{authURLPath, "Failed to parse URL", IssuerURL},
-	{authURLPath, "empty host", IssuerURL},
-	{authURLPath, "invalid port number", IssuerURL},
-	{authURLPath, "invalid international domain name", IssuerURL},
-	{authURLPath, "invalid domain character", IssuerURL},
-	{authURLPath, "invalid IPv", IssuerURL},
 	{authURLPath, "Request failed", IssuerUnreachable},
 	{"/access/openid/", "too many pending openid auth request", TooManyPending},
 	{"/access/openid/", "wrong realm type", WrongType},
 	{"/access/openid/", "authentication failure", LoginRefused},
+	{"/access/openid/", "domain '%' does not exist", NoRealm},
 
 	{"", "got lock request timeout", LockTimeout},
 	{"", "got lock timeout", LockTimeout},
@@ -163,8 +158,7 @@ var rules = []rule{
 	{"", "detected modified configuration", StaleDigest},
 	{realmsPath, "' already exists", Exists},
 	{realmsPath + "/", "cannot lookup undefined type", Absent},
-	{"", "domain '%' does not exist", Absent},
-	{permissionsPath, "user '%' does not exist", Absent},
+	{realmsPath, "domain '%' does not exist", Absent},
 	{realmsPath, "unexpected property '", UnknownProperty}, // PVE::SectionConfig, after the schema of the API
 	{realmsPath, "missing value for required option", Invalid},
 	{realmsPath, "got undefined value for option", Invalid},
@@ -186,18 +180,13 @@ const noTicket = "No ticket"
 
 // classify fills in what an answer outside 2xx says.
 func classify(e *Error, said string, fields map[string]string, c *check.Cleaner) {
-	e.Reason = c.Clean(said)
-	if e.Reason == "" {
-		e.Reason = fmt.Sprintf("status %d", e.Status)
-	}
-	var unknown []string
+	e.Reason = cmp.Or(c.Clean(said), fmt.Sprintf("status %d", e.Status))
+	e.Fields = make(map[string]string, len(fields))
+	var unknown []realm.Property
 	for name, value := range fields {
-		if e.Fields == nil {
-			e.Fields = map[string]string{}
-		}
 		e.Fields[c.Clean(name)] = strings.TrimSuffix(c.Clean(value), ".")
 		if strings.HasPrefix(value, notInSchema) {
-			unknown = append(unknown, c.Clean(name))
+			unknown = append(unknown, realm.Property(c.Clean(name)))
 		}
 	}
 	e.Kind = e.kindOf(said, len(unknown) > 0)
@@ -205,17 +194,15 @@ func classify(e *Error, said string, fields map[string]string, c *check.Cleaner)
 	case PermissionDenied:
 		e.DeniedPath, e.Privileges = denied(e.Reason)
 	case IssuerMismatch:
-		e.Found, e.Expected = between(e.Reason, "URI `", "`"), between(e.Reason, "expected `", "`")
+		e.Found = between(e.Reason, "URI `", "`")
 	case UnknownProperty:
 		if len(unknown) == 0 {
-			unknown = []string{between(e.Reason, "unexpected property '", "'")}
+			unknown = []realm.Property{realm.Property(between(e.Reason, "unexpected property '", "'"))}
 		}
 		slices.Sort(unknown)
-		properties := &realm.UnknownPropertyError{}
-		for _, name := range unknown {
-			properties.Properties = append(properties.Properties, realm.Property(name))
-		}
-		e.causes = append(e.causes, properties)
+		e.causes = append(e.causes, &realm.UnknownPropertyError{Properties: unknown})
+	case StaleDigest, Exists, Absent:
+		e.causes = append(e.causes, realm.ErrConflict)
 	}
 }
 
@@ -236,7 +223,7 @@ func (e *Error) kindOf(said string, unknownField bool) Kind {
 		return PermissionDenied
 	case e.Status == 404: // for a path that it does not know, Proxmox sends 501
 		return NotProxmox
-	case e.Status == 400 && unknownField && e.onRealms():
+	case e.Status == 400 && unknownField && strings.HasPrefix(e.Path, realmsPath):
 		return UnknownProperty
 	case e.Status == 400 && path && e.Path == aclPath:
 		return UnknownPath
@@ -304,9 +291,6 @@ func (e *Error) interrupted(ctx context.Context) {
 	}
 }
 
-// onRealms tells whether the request reads or changes realms.
-func (e *Error) onRealms() bool { return strings.HasPrefix(e.Path, realmsPath) }
-
 // joined combines the failures of several endpoints.
 func joined(failures []*Error) error {
 	last := failures[len(failures)-1]
@@ -315,23 +299,11 @@ func joined(failures []*Error) error {
 	}
 	var parts []string
 	for _, f := range failures {
-		parts = append(parts, f.Endpoint.Host()+": "+f.Reason)
+		parts = append(parts, string(f.Endpoint)+": "+f.Reason)
 	}
 	all := *last
 	all.described = check.Errorf(last.described.Code, "no endpoint of the cluster answers: %s", strings.Join(parts, "; ")).
 		Try(last.described.Remedy...)
 	all.noteLoss()
 	return &all
-}
-
-// fieldErrors lists what Proxmox said about each parameter.
-func (e *Error) fieldErrors() string {
-	if len(e.Fields) == 0 {
-		return "the request: " + e.Reason
-	}
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
-		out = append(out, name+": "+e.Fields[name])
-	}
-	return strings.Join(out, "; ")
 }

@@ -38,11 +38,6 @@ var texts = []struct {
 	{500, "POST", "/access/openid/auth-url", "Validation error: unsupported", pve.IssuerDocument, check.ProxmoxFailed},
 	{500, "POST", "/access/openid/auth-url", "relative URL without a base", pve.IssuerURL, check.ProxmoxFailed},
 	{500, "POST", "/access/openid/auth-url", "Failed to parse URL", pve.IssuerURL, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "empty host", pve.IssuerURL, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid port number", pve.IssuerURL, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid international domain name", pve.IssuerURL, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid domain character", pve.IssuerURL, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "invalid IPv4 address", pve.IssuerURL, check.ProxmoxFailed},
 	{500, "POST", "/access/openid/auth-url", "Request failed", pve.IssuerUnreachable, check.ProxmoxFailed},
 	{500, "POST", "/access/openid/auth-url", "too many pending openid auth request", pve.TooManyPending, check.ProxmoxFailed},
 	{596, "POST", "/access/openid/auth-url", "Connection timed out", pve.IssuerHung, check.ProxmoxFailed},
@@ -53,7 +48,6 @@ var texts = []struct {
 	{595, "GET", "/access/domains/authelia", "Connection refused", pve.Unavailable, check.ProxmoxFailed},
 	{596, "GET", "/access/domains/authelia", "Connection timed out", pve.Unavailable, check.ProxmoxFailed},
 	{599, "PUT", "/access/domains/authelia", "Too many redirections", pve.Unavailable, check.ProxmoxFailed},
-	{500, "GET", "/access/permissions", "user 'john@authelia' does not exist", pve.Absent, check.ProxmoxFailed},
 	{408, "PUT", "/access/domains/authelia", "Request Timeout", pve.Failed, check.ProxmoxFailed},
 	{500, "PUT", "/access/domains/authelia", "update auth server failed: type check ('boolean') failed - got 'x'", pve.Invalid, check.Config},
 	{401, "GET", "/version", "permission denied - invalid PVE ticket", pve.BadCredentials, check.BadCredentials},
@@ -75,8 +69,8 @@ func TestTexts(t *testing.T) {
 	}
 	e := pve.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
 	var f *check.Error
-	if e.Found != "https://a.example" || e.Expected != "https://a.example/" || !errors.As(e, &f) || f.Remedy.String() != "set realm.issuer_url to https://a.example" {
-		t.Errorf("mismatch: %q, %q, %q", e.Found, e.Expected, f.Remedy.String())
+	if e.Found != "https://a.example" || !errors.As(e, &f) || f.Remedy.String() != "set realm.issuer_url to https://a.example" {
+		t.Errorf("mismatch: %q, %q", e.Found, f.Remedy.String())
 	}
 }
 

@@ -199,7 +199,7 @@ func TestConnectionsThatCannotBeMade(t *testing.T) {
 		says, hint string
 	}{
 		{"refused", dead(t).URL, "connection refused", "pveproxy"},
-		{"no such name", "https://node.invalid:8006", "the name", ""},
+		{"no such name", "https://node.invalid:8006", "the name cannot be resolved", ""},
 		{"closed at once", listen(func(c net.Conn) { _ = c.(*net.TCPConn).CloseWrite(); _, _ = c.Read(make([]byte, 4096)) }), "closed before TLS began", "ALLOW_FROM"},
 		{"plain http", listen(func(c net.Conn) {
 			_, _ = c.Read(make([]byte, 4096))
@@ -306,12 +306,12 @@ func TestProxy(t *testing.T) {
 	refused.SetProxy(proxy("407 Proxy Authentication Required"))
 	err := refused.Delete(t.Context(), "authelia")
 	var f *check.Error
-	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.Contains(f.Message, "refuses to connect: 407 Proxy Authentication Required") || !strings.Contains(f.Remedy.String(), "NO_PROXY") || errors.Is(err, realm.ErrLost) {
+	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.Contains(f.Message, "the proxy in HTTPS_PROXY cannot be used: 407 Proxy Authentication Required") || !strings.Contains(f.Remedy.String(), "NO_PROXY") || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)
 	}
 	away := connect(t, nil, n)
 	away.SetProxy(&url.URL{Scheme: "http", Host: dead(t).URL.Host()})
-	if _, err := away.Realm(t.Context(), "authelia"); !errors.As(err, &f) || !strings.Contains(f.Message, "the proxy in HTTPS_PROXY cannot be reached") {
+	if _, err := away.Realm(t.Context(), "authelia"); !errors.As(err, &f) || !strings.Contains(f.Message, "the proxy in HTTPS_PROXY cannot be used") {
 		t.Errorf("%v", err)
 	}
 }

@@ -2,10 +2,8 @@ package pve
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -16,24 +14,13 @@ const (
 	loginPath   = "/access/openid/login"
 )
 
-// AuthURL is the authorization URL that Proxmox made for a login (OpenID Connect Core 3.1.2.1, RFC 7636). All its texts but
-// Raw and State are clean.
+// AuthURL is the authorization URL that Proxmox made for a login (OpenID Connect Core 3.1.2.1, RFC 7636).
 type AuthURL struct {
 	Endpoint config.Origin // the node that made it: only this node can complete the login
-	Raw      string
-
-	Location            string // the authorization endpoint: the URL without its query
-	ResponseType        string
-	ClientID            string
-	Scopes              []string // as sent: openid comes twice if the realm lists it
-	RedirectURI         string
-	State               string
-	Nonce               string
-	CodeChallenge       string
-	CodeChallengeMethod string
-	Prompt              string
-	Display             string
-	ACRValues           []string
+	Raw      string        // not cleaned
+	State    string        // not cleaned
+	Location string        // the authorization endpoint: the URL without its query
+	Query    url.Values
 }
 
 // AuthURL makes a node discover the issuer and returns the authorization URL for a browser (POST
@@ -49,33 +36,20 @@ func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (Au
 	if err != nil {
 		return AuthURL{}, err
 	}
-	a, err := c.parseAuthURL(string(raw))
-	if err != nil {
-		return AuthURL{}, c.unusable(r, endpoint, err.Error())
-	}
-	a.Endpoint = endpoint
-	return a, nil
-}
-
-func (c *Client) parseAuthURL(raw string) (AuthURL, error) {
-	u, err := url.Parse(raw)
+	u, err := url.Parse(string(raw))
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return AuthURL{}, errors.New("it is not an http or https URL")
+		return AuthURL{}, c.unusable(r, endpoint, "it is not an http or https URL")
 	}
-	q, err := url.ParseQuery(u.RawQuery)
+	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return AuthURL{}, errors.New("the query of its URL is malformed")
+		return AuthURL{}, c.unusable(r, endpoint, "the query of its URL is malformed")
 	}
-	location := *u
-	location.RawQuery, location.Fragment, location.RawFragment, location.ForceQuery = "", "", "", false
-	get := func(name string) string { return c.cleaner.Clean(q.Get(name)) }
-	return AuthURL{
-		Raw: raw, Location: c.cleaner.Clean(location.String()), State: q.Get("state"),
-		ResponseType: get("response_type"), ClientID: get("client_id"), Scopes: strings.Fields(get("scope")),
-		RedirectURI: get("redirect_uri"), Nonce: get("nonce"),
-		CodeChallenge: get("code_challenge"), CodeChallengeMethod: get("code_challenge_method"),
-		Prompt: get("prompt"), Display: get("display"), ACRValues: strings.Fields(get("acr_values")),
-	}, nil
+	state := query.Get("state")
+	for name, values := range query {
+		query[name] = []string{c.cleaner.Clean(values[0])}
+	}
+	u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = "", "", "", false
+	return AuthURL{Endpoint: endpoint, Raw: string(raw), State: state, Location: c.cleaner.Clean(u.String()), Query: query}, nil
 }
 
 // Session is a completed login.

@@ -226,25 +226,28 @@ func (c *Client) unusable(r request, endpoint config.Origin, reason string) erro
 
 // ask sends one request to one endpoint. It logs in before if the identity has no ticket yet.
 func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, data *json.RawMessage) error {
-	options := r.as.options
-	if r.as.login != nil {
+	options, l := r.as.options, r.as.login
+	var e *Error
+	if l != nil {
 		var err error
-		options, err = r.as.login.ticket(ctx, func(ctx context.Context, body map[string]string, answer *json.RawMessage) error {
+		options, err = l.ticket(ctx, func(ctx context.Context, body map[string]string, answer *ticketAnswer) error {
 			post := request{method: http.MethodPost, path: ticketPath, body: body, class: once, limit: realmLimit, as: r.as}
-			return c.send(ctx, post, endpoint, nil, answer)
-		})
-		if err != nil {
-			var e *Error
-			if errors.As(err, &e) {
-				e.sent = false // the login was sent, the request itself was not
+			var data json.RawMessage
+			if err := c.send(ctx, post, endpoint, nil, &data); err != nil {
+				return err
 			}
+			return c.decode(post, endpoint, data, answer)
+		})
+		if errors.As(err, &e) {
+			e.sent = false // the login was sent, the request itself was not
+		}
+		if err != nil {
 			return err
 		}
 	}
 	err := c.send(ctx, r, endpoint, options, data)
-	var e *Error
-	if r.as.login != nil && errors.As(err, &e) && e.Kind == BadCredentials {
-		r.as.login.discard()
+	if l != nil && errors.As(err, &e) && e.Kind == BadCredentials {
+		l.discard()
 	}
 	return err
 }
@@ -252,30 +255,20 @@ func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, dat
 // base is the path below which the API lives.
 const base = "/api2/json"
 
-type exchangeKey struct{}
-
-// exchange is what the transport needs to know of a request. It travels in the request's context.
-type exchange struct {
-	class retryClass
-	limit int64
-	who   string
-}
+// requestKey is the key of a [request] in its context, where the transport finds it.
+type requestKey struct{}
 
 func (c *Client) send(ctx context.Context, r request, endpoint config.Origin, credentials []proxmox.Option, data *json.RawMessage) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
 	defer cancel()
-	ctx = context.WithValue(ctx, exchangeKey{}, exchange{class: r.class, limit: r.limit, who: r.as.name})
 	var body []byte
 	if r.body != nil {
-		var err error
-		if body, err = json.Marshal(r.body); err != nil {
-			return check.Errorf(check.Internal, "the body of %s %s cannot be encoded", r.method, r.path)
-		}
+		body, _ = json.Marshal(r.body) // texts, numbers and booleans always marshal
 	}
 	options := append([]proxmox.Option{
 		proxmox.WithHTTPClient(c.http), proxmox.WithUserAgent(c.agent), proxmox.WithLogger(silence{}),
 	}, credentials...)
-	err := proxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, data)
+	err := proxmox.NewClient(string(endpoint)+base, options...).Req(context.WithValue(ctx, requestKey{}, r), r.method, r.path, body, data)
 	var e *Error
 	switch {
 	case err == nil:

@@ -72,20 +72,14 @@ func (c *Client) Create(ctx context.Context, p realm.Params) error {
 	if _, err := realmPath(name); err != nil {
 		return err
 	}
-	for _, required := range []realm.Property{realm.IssuerURL, realm.ClientID} {
-		if _, ok := fields[string(required)]; !ok && fields["type"] == realm.Type {
-			return notSent("a new realm needs %s", required)
-		}
-	}
 	if err := c.sendable(fields); err != nil {
 		return err
 	}
 	return c.change(ctx, http.MethodPost, realmsPath, fields)
 }
 
-// Update changes a realm (PUT /access/domains/{realm}). It refuses to send what would harm the realm although Proxmox
-// accepts it: an empty digest, an empty issuer-url or client-id, and the removal of username-claim. Its errors match
-// [realm.ErrConflict] if the digest is stale or the realm is gone, otherwise as those of [Client.Create].
+// Update changes a realm (PUT /access/domains/{realm}). Its errors match [realm.ErrConflict] if the digest is stale or the
+// realm is gone, otherwise as those of [Client.Create].
 func (c *Client) Update(ctx context.Context, name string, p realm.Params) error {
 	path, err := realmPath(name)
 	if err != nil {
@@ -93,15 +87,7 @@ func (c *Client) Update(ctx context.Context, name string, p realm.Params) error 
 	}
 	fields := p.Reveal()
 	if digest, _ := fields["digest"].(string); digest == "" {
-		return notSent("an update of realm %s without a digest could overwrite changes of others", name)
-	}
-	if len(fields) == 1 {
-		return notSent("an update of realm %s changes nothing", name)
-	}
-	for _, fixed := range []string{"type", string(realm.UsernameClaim)} {
-		if _, ok := fields[fixed]; ok {
-			return notSent("an update of realm %s cannot set %s", name, fixed)
-		}
+		return check.Errorf(check.Internal, "an update without a digest could overwrite changes of others: it was not sent")
 	}
 	if err := c.sendable(fields); err != nil {
 		return err
@@ -142,33 +128,26 @@ func realmPath(name string) (string, error) {
 	return realmsPath + "/" + url.PathEscape(name), nil
 }
 
-// notSent is the error of a request that this program must never make.
-func notSent(format string, args ...any) error {
-	return check.Errorf(check.Internal, format+"; the request was not sent", args...)
-}
-
-// sendable refuses parameters that Proxmox would accept although they break the realm or the file of all realms:
-// PVE::SectionConfig writes each value unchanged on a line of its own.
+// sendable refuses parameters that Proxmox accepts although they break the realm or the file of all realms. It is the last
+// line of defence: neither a configuration nor a plan should hold them.
 func (c *Client) sendable(fields map[string]any) error {
 	for name, value := range fields {
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			return notSent("the name of a parameter contains white space or control characters")
-		}
 		written, isText := value.(string)
-		if !isText {
-			continue
-		}
-		property := realm.Property(name)
-		d, _ := property.Definition()
+		d, _ := realm.Property(name).Definition()
+		damage := ""
 		switch {
-		case d.Required && strings.TrimSpace(written) == "":
-			return notSent("an empty %s would make Proxmox ignore this realm and reject writes to all others", name)
-		case property != realm.Comment && strings.ContainsFunc(written, unicode.IsControl):
-			return notSent("%s contains control characters", c.cleaner.Clean(name))
-		case property == realm.ClientKey:
-			c.cleaner.Hold(check.NewSecret(written))
+		case isText && d.Required && strings.TrimSpace(written) == "":
+			damage = "Proxmox would ignore the realm and reject writes to all others"
+		case d.Property != realm.Comment && strings.ContainsFunc(name+written, unicode.IsControl):
+			damage = "control characters could add lines to the file of all realms" // PVE::SectionConfig writes values unchanged
 		case name == "delete" && !removable(written):
-			return notSent("removing %s would break the realm", c.cleaner.Clean(written))
+			damage = "the realm cannot do without the removed property"
+		}
+		if damage != "" {
+			return check.Errorf(check.Internal, "the parameter %s was not sent: %s", c.cleaner.Clean(name), damage)
+		}
+		if name == string(realm.ClientKey) {
+			c.cleaner.Hold(check.NewSecret(written))
 		}
 	}
 	return nil
@@ -177,10 +156,10 @@ func (c *Client) sendable(fields map[string]any) error {
 // removable tells whether a realm can do without each property of a list. Proxmox removes username-claim without complaint,
 // and every user of the realm is someone else from then on.
 func removable(list string) bool {
-	names := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ';' || unicode.IsSpace(r) || r == 0 })
-	return len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool {
+	names := strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(",; ", r) })
+	return !slices.ContainsFunc(names, func(name string) bool {
 		d, known := realm.Property(name).Definition()
-		return known && (d.Required || d.CreateOnly) || name == "type"
+		return known && (d.Required || d.CreateOnly)
 	})
 }
 

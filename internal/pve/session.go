@@ -2,11 +2,10 @@ package pve
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/luthermonson/go-proxmox"
@@ -32,7 +31,7 @@ func credentials(p config.Proxmox, c *check.Cleaner) identity {
 		}
 	}
 	c.Hold(p.Password, p.OTP)
-	l := &login{username: p.Username.String(), password: p.Password, otp: p.OTP, cleaner: c, now: time.Now, turn: make(chan struct{}, 1)}
+	l := &login{username: p.Username.String(), password: p.Password, otp: p.OTP, cleaner: c, now: time.Now}
 	return identity{name: l.username, login: l}
 }
 
@@ -55,7 +54,7 @@ type login struct {
 	cleaner       *check.Cleaner
 	now           func() time.Time
 
-	turn    chan struct{} // holds one element while somebody uses the fields below
+	mu      sync.Mutex // guards the fields below, and is held during a login
 	current *Session
 	since   time.Time
 	usedOTP bool
@@ -63,25 +62,19 @@ type login struct {
 }
 
 // askTicket posts to /access/ticket.
-type askTicket func(ctx context.Context, body map[string]string, answer *json.RawMessage) error
+type askTicket func(ctx context.Context, body map[string]string, answer *ticketAnswer) error
 
 // discard drops the ticket, so that the next request begins with a login.
 func (l *login) discard() {
-	l.turn <- struct{}{}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.current = nil
-	<-l.turn
 }
 
 // ticket returns the credentials of a request. It logs in or renews the ticket if that is due.
 func (l *login) ticket(ctx context.Context, ask askTicket) ([]proxmox.Option, error) {
-	select {
-	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
-	case <-ctx.Done():
-		e := &Error{who: l.username}
-		e.interrupted(ctx)
-		return nil, explained(e)
-	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.ensure(ctx, ask); err != nil {
 		return nil, err
 	}
@@ -113,44 +106,28 @@ func (l *login) ensure(ctx context.Context, ask askTicket) error {
 // one-time code (PVE::API2::AccessControl, create_ticket).
 func (l *login) begin(ctx context.Context, ask askTicket, password check.Secret) error {
 	answer, err := l.post(ctx, ask, map[string]string{"username": l.username, "password": password.Reveal()})
-	if err != nil {
-		return err
-	}
-	if truth(answer.NeedTFA) {
-		code, err := l.code(string(answer.Ticket))
-		if err != nil {
-			return err
+	if err == nil && truth(answer.NeedTFA) {
+		code := strings.Join(strings.Fields(l.otp.Reveal()), "")
+		if code == "" {
+			return check.Errorf(check.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).Try(
+				check.Set("proxmox.otp", "").With("a current code"),
+				check.Set("proxmox.token_file", "").With("an API token needs no second factor"))
 		}
 		answer, err = l.post(ctx, ask, map[string]string{
 			"username": l.username, "password": "totp:" + code, "tfa-challenge": string(answer.Ticket),
 		})
 		var e *Error
 		l.usedOTP = !errors.As(err, &e) || e.sent
-		if err != nil {
-			return err
-		}
 	}
-	if truth(answer.NeedTFA) || !headerValue(string(answer.Ticket)) || !headerValue(string(answer.CSRF)) {
+	switch {
+	case err != nil:
+		return err
+	case truth(answer.NeedTFA), !headerValue(string(answer.Ticket)), !headerValue(string(answer.CSRF)):
 		return check.Errorf(check.ProxmoxFailed, "Proxmox sent no ticket for the login of %s", l.username)
 	}
 	s := Session{Username: l.username, Ticket: check.NewSecret(string(answer.Ticket)), CSRF: check.NewSecret(string(answer.CSRF))}
 	l.current, l.since = &s, l.now()
 	return nil
-}
-
-// code returns the one-time code that answers a challenge.
-func (l *login) code(challenge string) (string, error) {
-	token := check.Set("proxmox.token_file", "").With("an API token needs no second factor")
-	code := strings.Join(strings.Fields(l.otp.Reveal()), "")
-	switch {
-	case code == "":
-		return "", check.Errorf(check.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).
-			Try(check.Set("proxmox.otp", "").With("a current code"), token)
-	case !totp(challenge):
-		return "", check.Errorf(check.BadCredentials, "the second factor of %s is not a one-time code (TOTP), the only supported one", l.username).
-			Try(token)
-	}
-	return code, nil
 }
 
 // ticketAnswer is the answer of POST /access/ticket.
@@ -160,30 +137,10 @@ type ticketAnswer struct {
 	NeedTFA any
 }
 
-func (l *login) post(ctx context.Context, ask askTicket, body map[string]string) (ticketAnswer, error) {
-	var data json.RawMessage
-	if err := ask(ctx, body, &data); err != nil {
-		return ticketAnswer{}, err
-	}
-	var answer ticketAnswer
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return ticketAnswer{}, check.Errorf(check.ProxmoxFailed, "Proxmox sent an unusable answer for the login of %s", l.username)
-	}
+func (l *login) post(ctx context.Context, ask askTicket, body map[string]string) (answer ticketAnswer, err error) {
+	err = ask(ctx, body, &answer)
 	l.cleaner.Hold(check.NewSecret(string(answer.Ticket)), check.NewSecret(string(answer.CSRF)))
-	return answer, nil
-}
-
-// totp tells whether a challenge, PVE:!tfa!<JSON, URL-encoded>:…, accepts a one-time code. It is true for a challenge that
-// cannot be read: then Proxmox decides.
-func totp(challenge string) bool {
-	_, rest, found := strings.Cut(challenge, "!tfa!")
-	encoded, _, _ := strings.Cut(rest, ":")
-	plain, err := url.PathUnescape(encoded)
-	var methods map[string]any
-	if !found || err != nil || json.Unmarshal([]byte(plain), &methods) != nil {
-		return true
-	}
-	return truth(methods["totp"])
+	return answer, err
 }
 
 // headerValue tells whether a ticket can be sent in a header.

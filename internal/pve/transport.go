@@ -43,7 +43,7 @@ func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
 	t.Protocols.SetHTTP1(true)
 	t.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
 		if res.StatusCode != http.StatusOK {
-			return &proxyError{status: res.Status}
+			return &net.OpError{Op: "proxyconnect", Err: errors.New(res.Status)}
 		}
 		return nil
 	}
@@ -63,7 +63,7 @@ type transport struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	x, _ := req.Context().Value(exchangeKey{}).(exchange)
+	r, _ := req.Context().Value(requestKey{}).(request)
 	begin := time.Now()
 	var p progress
 	ctx := httptrace.WithClientTrace(req.Context(), t.trace(&p))
@@ -72,16 +72,20 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
 	var broken error
 	if res != nil {
-		body, broken = io.ReadAll(io.LimitReader(res.Body, x.limit+1))
+		if server, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+			offset := time.Until(server)
+			t.offset.Store(&offset)
+		}
+		body, broken = io.ReadAll(io.LimitReader(res.Body, r.limit+1))
 		_ = res.Body.Close()
 		if broken == nil {
-			body = unzipped(res, body, x.limit)
+			body = unzipped(res, body, r.limit)
 		}
 	}
 
 	e := &Error{
 		Endpoint: config.Origin(req.URL.Scheme + "://" + req.URL.Host), Method: req.Method,
-		Path: strings.TrimPrefix(req.URL.Path, base), sent: p.sent.Load(), who: x.who,
+		Path: strings.TrimPrefix(req.URL.Path, base), sent: p.sent.Load(), who: r.as.name,
 	}
 	switch {
 	case err != nil:
@@ -91,14 +95,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		t.disconnected(ctx, e, broken, &p)
 	default: // the status line of a refusal suffices, even if its body is cut off
 		e.Status = res.StatusCode
-		t.read(e, res, body, x.limit)
+		t.read(e, res, body, r.limit)
 	}
 	t.record(ctx, e, time.Since(begin))
 	if e.Kind != "" {
-		e.Lost = x.class == write && e.sent && e.undecided()
+		e.Lost = r.class == write && e.sent && e.undecided()
 		return nil, explained(e)
 	}
-	t.compareClocks(res, &p)
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
 }
@@ -122,10 +125,7 @@ func unzipped(res *http.Response, body []byte, limit int64) []byte {
 }
 
 // progress records how far a request came.
-type progress struct {
-	handshaking, sent atomic.Bool
-	left, came        atomic.Int64 // when the request left and the answer came: Unix nanoseconds
-}
+type progress struct{ handshaking, sent atomic.Bool }
 
 func (t *transport) trace(p *progress) *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
@@ -134,8 +134,6 @@ func (t *transport) trace(p *progress) *httptrace.ClientTrace {
 			t.requests.Add(1)
 			p.sent.Store(true) // from here on the request may have been sent
 		},
-		WroteRequest:         func(httptrace.WroteRequestInfo) { p.left.Store(time.Now().UnixNano()) },
-		GotFirstResponseByte: func() { p.came.Store(time.Now().UnixNano()) },
 	}
 }
 
@@ -148,7 +146,7 @@ func (t *transport) read(e *Error, res *http.Response, body []byte, limit int64)
 	success := res.StatusCode >= 200 && res.StatusCode <= 299
 	switch {
 	case res.StatusCode >= 300 && res.StatusCode <= 399:
-		e.Kind, e.Reason, e.Location = Redirected, t.cleaner.Clean(reason), t.cleaner.Clean(res.Header.Get("Location"))
+		e.Kind, e.Reason = Redirected, t.cleaner.Clean(reason+", to "+res.Header.Get("Location"))
 	case page && success:
 		e.Kind, e.Reason = NotProxmox, "it sent a web page"
 	case page:
@@ -224,15 +222,4 @@ func (t *transport) record(ctx context.Context, e *Error, took time.Duration) {
 		attrs = append(attrs, slog.String("kind", string(e.Kind)))
 	}
 	t.log.LogAttrs(ctx, slog.LevelDebug, "proxmox", attrs...)
-}
-
-// compareClocks compares the answer's Date with the local time halfway between request and answer.
-func (t *transport) compareClocks(res *http.Response, p *progress) {
-	server, err := http.ParseTime(res.Header.Get("Date"))
-	left, came := p.left.Load(), p.came.Load()
-	if err != nil || left == 0 || came < left {
-		return
-	}
-	offset := server.Sub(time.Unix(0, left+(came-left)/2))
-	t.offset.Store(&offset)
 }

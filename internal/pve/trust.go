@@ -65,6 +65,7 @@ func (t *transport) untrusted(e *Error, err error) bool {
 	e.Kind = Certificate
 	if leaf != nil {
 		e.Fingerprint = fingerprint(leaf).String()
+		e.Reason += "; its SHA-256 fingerprint is " + e.Fingerprint + ": compare with `pvenode cert info`"
 		e.remedy = append(e.remedy, check.Set("proxmox.fingerprints", e.Fingerprint).With("if the node prints the same"))
 	}
 	return true
@@ -74,84 +75,58 @@ func (t *transport) whyUntrusted(err error) (reason string, remedy check.Remedy)
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var authority x509.UnknownAuthorityError
-	copied := check.Remedy{check.Set("proxmox.ca_file", "").With("a copy of the node's /etc/pve/pve-root-ca.pem")}
 	switch {
 	case errors.As(err, &name):
-		return "it is for other names: " + t.cleaner.Clean(strings.Join(names(name.Certificate), ", ")),
+		names := slices.Clone(name.Certificate.DNSNames)
+		for _, ip := range name.Certificate.IPAddresses {
+			names = append(names, ip.String())
+		}
+		return "it is for other names: " + t.cleaner.Clean(strings.Join(names, ", ")),
 			check.Remedy{check.Set("proxmox.endpoints", "").With("use one of these names")}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "it is valid only from " + invalid.Cert.NotBefore.UTC().Format(time.RFC3339) + " to " + invalid.Cert.NotAfter.UTC().Format(time.RFC3339),
-			check.Remedy{
-				check.OnNode("pvecm updatecerts --force").With("renews Proxmox's own certificate"),
-				check.Advise("correct the clock of this machine"),
-			}
-	case errors.As(err, &authority):
-		return "it was issued by an unknown authority", copied
-	}
-	return t.cleaner.Clean(err.Error()), copied
-}
-
-func names(cert *x509.Certificate) []string {
-	var out []string
-	if cert != nil {
-		out = slices.Clone(cert.DNSNames)
-		for _, ip := range cert.IPAddresses {
-			out = append(out, ip.String())
+		from, to := invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339)
+		return "it is valid only from " + from + " to " + to, check.Remedy{
+			check.OnNode("pvecm updatecerts --force").With("renews Proxmox's own certificate"),
+			check.Advise("correct the clock of this machine"),
 		}
 	}
-	if len(out) == 0 {
-		return []string{"none"}
+	reason = t.cleaner.Clean(err.Error())
+	if errors.As(err, &authority) {
+		reason = "it was issued by an unknown authority"
 	}
-	return out[:min(len(out), 10)]
+	return reason, check.Remedy{check.Set("proxmox.ca_file", "").With("a copy of the node's /etc/pve/pve-root-ca.pem")}
 }
-
-// proxyError is the answer of a proxy that makes no connection.
-type proxyError struct{ status string }
-
-func (e *proxyError) Error() string { return "the proxy refuses to connect" }
 
 // describe says what happened to a connection, and what to look at.
 func (t *transport) describe(err error, p *progress, e *Error) (reason string, remedy check.Remedy) {
 	var dns *net.DNSError
 	var op *net.OpError
 	var record tls.RecordHeaderError
-	var proxy *proxyError
-	noProxy := check.Remedy{check.Advise("list the nodes in NO_PROXY, or unset HTTPS_PROXY")}
 	daemons := check.OnNode("systemctl status pveproxy pvedaemon")
 	endpoints := check.Set("proxmox.endpoints", "")
-	network := check.Advise("check the address, and firewalls between this machine and the node")
 	switch {
-	case errors.As(err, &proxy):
-		return "the proxy in HTTPS_PROXY refuses to connect: " + t.cleaner.Clean(proxy.status), noProxy
 	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return "the proxy in HTTPS_PROXY cannot be reached: " + t.cleaner.Clean(op.Err.Error()), noProxy
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return "the name does not resolve", check.Remedy{endpoints.With("check the name")}
+		return "the proxy in HTTPS_PROXY cannot be used: " + t.cleaner.Clean(op.Err.Error()),
+			check.Remedy{check.Advise("list the nodes in NO_PROXY, or unset HTTPS_PROXY")}
 	case errors.As(err, &dns):
-		return "the name server does not answer", check.Remedy{check.Advise("check the name servers of this machine")}
+		return "the name cannot be resolved", check.Remedy{endpoints.With("check the name"), check.Advise("check the name servers of this machine")}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return "the port does not speak TLS", check.Remedy{endpoints.With("Proxmox VE listens on port 8006")}
+		return "the port does not speak TLS", checkPort(e)
 	case e.sent && isTimeout(err):
 		return "no answer in time", check.Remedy{check.Set("proxmox.timeout", "").With("how long to wait"), daemons}
-	case e.sent && e.Status != 0:
-		return "the connection broke in the middle of the answer", check.Remedy{daemons}
-	case e.sent && closed(err):
-		return "the connection was closed without an answer", check.Remedy{daemons}
+	case e.sent && (e.Status != 0 || closed(err)):
+		return "the connection was closed before the answer was complete", check.Remedy{daemons}
 	case e.sent && !errors.As(err, &op): // net/http has no error types for answers that it cannot read
-		return "the server did not answer with valid HTTP", e.checkPort()
-	case isTimeout(err) && p.handshaking.Load():
-		return "the TLS handshake took too long", check.Remedy{daemons}
+		return "the server did not answer with valid HTTP", checkPort(e)
 	case isTimeout(err):
-		return "no connection in time", check.Remedy{network}
+		return "no connection in time", check.Remedy{check.Advise("check the address, and firewalls between this machine and the node"), daemons}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused", check.Remedy{endpoints.With("check host and port"), daemons}
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return "no route to it", check.Remedy{network}
 	case p.handshaking.Load() && closed(err):
 		return "the connection was closed before TLS began",
 			check.Remedy{check.Advise("check ALLOW_FROM and DENY_FROM in the node's /etc/default/pveproxy, which may exclude this machine")}
 	}
-	return t.cleaner.Clean(err.Error()), nil
+	return t.cleaner.Clean(err.Error()), check.Remedy{endpoints.With("check host and port")}
 }
 
 func closed(err error) bool {

@@ -1,9 +1,9 @@
 package pve
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -108,64 +108,60 @@ func (r rights) fromIssuer(group string) bool {
 
 // ignoredGroups finds that Proxmox has none of the issuer's groups. It ignores unknown groups.
 func (r rights) ignoredGroups() (check.Check, bool) {
-	if r.login.GroupsClaim == "" || r.login.GroupsAutocreate || slices.ContainsFunc(r.groups, func(g Group) bool { return r.fromIssuer(g.ID) }) {
+	if r.login.GroupsClaim == "" || r.login.GroupsAutocreate || r.issuerGroup() != "" {
 		return check.Check{}, false
 	}
-	names := "none"
-	if len(r.groups) > 0 {
-		var all []string
-		for _, g := range r.groups {
-			all = append(all, g.ID)
-		}
-		names = strings.Join(all, ", ")
+	ids := []string{}
+	for _, g := range r.groups {
+		ids = append(ids, g.ID)
 	}
 	suffix := "-" + r.login.Realm
 	return check.Warned(check.ProxmoxUsers, check.Remedy{
 		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"), check.Set("realm.groups_autocreate", "true"),
 	}, "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups_autocreate is off", suffix).
-		Because("groups in Proxmox: %s", names), true
+		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
 }
 
 // noRole finds that no entry of the access control list names a user or group of the realm.
 func (r rights) noRole(entries []Entry) (check.Check, bool) {
-	var idle []string // groups with a role and the name of an issuer's group, but without members
 	for _, e := range entries {
-		switch {
-		case e.Role == "NoAccess":
-		case e.Type == "user" && r.has(e.ID):
+		user := e.Type == "user" && r.has(e.ID)
+		group := e.Type == "group" && (r.populated(e.ID) || r.fromIssuer(e.ID) && r.login.GroupsClaim != "")
+		if e.Role != "NoAccess" && (user || group) {
 			return check.Check{}, false
-		case e.Type == "group" && (r.populated(e.ID) || r.fromIssuer(e.ID) && r.login.GroupsClaim != ""):
-			return check.Check{}, false
-		case e.Type == "group" && r.fromIssuer(e.ID):
-			idle = append(idle, e.ID)
 		}
 	}
-	evidence := fmt.Sprintf("none of the %d ACL entries names a user or group of this realm", len(entries))
-	if len(idle) > 0 {
-		evidence = strings.Join(idle, ", ") + ": has a role and no member, and groups_claim is not set"
-	}
-	return check.Warned(check.ProxmoxUsers, r.roleRemedy(idle),
-		"users may log in and then do nothing: no user and no group of realm %s has a role", r.login.Realm).Because("%s", evidence), true
+	return check.Warned(check.ProxmoxUsers, r.roleRemedy(),
+		"users may log in and then do nothing: no user and no group of realm %s has a role", r.login.Realm).
+		Because("none of the %d ACL entries gives a role to somebody who can log in", len(entries)), true
 }
 
 // roleRemedy says how somebody of the realm gets a role.
-func (r rights) roleRemedy(idle []string) check.Remedy {
+func (r rights) roleRemedy() check.Remedy {
+	const grant = "pveum acl modify / --%s %s --roles PVEAuditor"
 	user, group := "NAME@"+r.login.Realm, "GROUP-"+r.login.Realm
-	claim := check.Set("realm.groups_claim", "groups")
-	switch existing := slices.IndexFunc(r.groups, func(g Group) bool { return r.fromIssuer(g.ID) }); {
-	case len(idle) > 0:
-		return check.Remedy{check.OnNode("pveum user modify %s --groups %s", user, Quote(idle[0])), claim.With("logins add users to groups")}
-	case r.login.GroupsClaim != "" && existing >= 0:
-		return check.Remedy{check.OnNode("pveum acl modify / --groups %s --roles PVEAuditor", Quote(r.groups[existing].ID))}
+	switch existing := r.issuerGroup(); {
+	case r.login.GroupsClaim != "" && existing != "":
+		return check.Remedy{check.OnNode(grant, "groups", Quote(existing))}
 	case r.login.GroupsClaim != "":
-		return check.Remedy{check.OnNode("pveum group add %s; pveum acl modify / --groups %s --roles PVEAuditor", group, group)}
+		return check.Remedy{check.OnNode("pveum group add %s; "+grant, group, "groups", group)}
 	case len(r.users) > 0:
-		return check.Remedy{check.OnNode("pveum acl modify / --users %s --roles PVEAuditor", Quote(r.users[0].ID))}
+		return check.Remedy{check.OnNode(grant, "users", Quote(r.users[0].ID))}
 	}
 	return check.Remedy{
-		check.OnNode("pveum user add %s; pveum acl modify / --users %s --roles PVEAuditor", user, user),
-		claim.With("grant roles to groups instead"),
+		check.OnNode("pveum user add %s; "+grant, user, "users", user),
+		check.Set("realm.groups_claim", "groups").With("then logins add users to groups, which may have roles"),
 	}
+}
+
+// issuerGroup returns a group with the name of one of the issuer's, or "".
+func (r rights) issuerGroup() string {
+	for _, g := range r.groups {
+		if r.fromIssuer(g.ID) {
+			return g.ID
+		}
+	}
+	return ""
 }
 
 // has tells whether a user can log in through the realm.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -61,9 +60,7 @@ func (c *Client) CheckDiscovery(ctx context.Context, login realm.Login, redirect
 	case err == nil:
 		found = c.judgeAuthURL(made, login, redirectURL)
 	case errors.As(err, &failure) && failure.answered():
-		summary, remedy := c.undiscovered(failure, login, fromHere)
-		found, err = check.Failed(id, remedy, "%s", summary).Because("%s", failure.Reason), nil
-		hung = failure.Kind == IssuerHung
+		found, hung, err = c.undiscovered(failure, login, fromHere), failure.Kind == IssuerHung, nil
 	default:
 		found = check.Skipped(id, "not checked: %s did not answer: %v", node, err)
 	}
@@ -82,68 +79,43 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 	}
 	return check.Passed(id, "%s discovers the issuer and sends browsers to %s", made.Endpoint, made.Location).
 		Because("client_id=%s scope=%q redirect_uri=%s code_challenge_method=%s",
-			made.ClientID, strings.Join(made.Scopes, " "), made.RedirectURI, made.CodeChallengeMethod)
+			made.Query.Get("client_id"), made.Query.Get("scope"), made.Query.Get("redirect_uri"), made.Query.Get("code_challenge_method"))
 }
 
-// undiscovered words a node's refusal to begin a login.
-func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) (summary string, remedy check.Remedy) {
-	node := failure.Endpoint
+// undiscovered is a node's refusal to begin a login.
+func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) check.Check {
+	summary, remedy := failure.described.Message, slices.Clone(failure.described.Remedy)
 	document := c.cleaner.Clean(strings.TrimSuffix(login.IssuerURL, "/") + "/.well-known/openid-configuration")
-	curl := check.OnNode("curl -v %s", Quote(document))
-	host := document
-	if u, err := url.Parse(document); err == nil && u.Hostname() != "" {
-		host = u.Hostname()
-	}
 	switch failure.Kind {
 	case IssuerUnreachable:
-		summary = fmt.Sprintf("%s cannot fetch the issuer's documents", node)
 		if fromHere {
 			summary += ", although this machine can"
 		}
-		return summary, check.Remedy{
-			curl.With("shows the cause"),
-			check.OnNode("getent hosts %s", Quote(host)).With("if the node does not resolve the name, correct its DNS"),
-			check.OnNode("update-ca-certificates").With("if the authority is unknown: first copy the issuer's CA to /usr/local/share/ca-certificates"),
-			check.Advise("if the node needs a proxy, correct http_proxy in /etc/pve/datacenter.cfg"),
-		}
-	case IssuerMismatch:
-		return fmt.Sprintf("%s: the issuer's own name %s differs from %s; Proxmox requires an exact match", node, failure.Found, failure.Expected),
-			check.Remedy{check.Set("realm.issuer_url", failure.Found)}
+		remedy = slices.Insert(remedy, 0, check.OnNode("curl -v %s", Quote(document)).With("shows the cause"))
 	case IssuerDocument:
-		return fmt.Sprintf("%s cannot read the issuer's documents", node),
-			check.Remedy{curl.With("must print JSON; the node may reach another server than this machine")}
-	case IssuerURL:
-		return fmt.Sprintf("%s cannot parse the realm's issuer-url", node), failure.described.Remedy
-	case IssuerHung:
-		return fmt.Sprintf("the issuer did not answer %s within 30 s, and one of the node's workers is blocked now", node),
-			check.Remedy{
-				check.Advise("find out why %s does not answer that node, such as a firewall that drops packets", host),
-				check.OnNode("systemctl restart pvedaemon").With("frees the worker"),
-			}
-	case TooManyPending:
-		return fmt.Sprintf("a hundred logins are pending on %s: nobody can log in there until they expire after 10 minutes", node),
-			check.Remedy{check.Advise("wait 10 minutes; if it happens again, find out what keeps opening the login page")}
+		remedy = slices.Insert(remedy, 0, check.OnNode("curl -v %s", Quote(document)).With("must print JSON"))
 	}
-	return fmt.Sprintf("%s refuses to begin a login", node), failure.described.Remedy
+	return check.Failed(check.ProxmoxDiscovery, remedy, "%s", summary).Because("%s %s: %d %s", failure.Method, failure.Path, failure.Status, failure.Reason)
 }
 
 // unexpected lists how an authorization URL differs from what a login should produce.
 func (c *Client) unexpected(made AuthURL, login realm.Login, redirectURL string) []string {
+	want := map[string]string{
+		"response_type": "code", "client_id": login.ClientID, "redirect_uri": redirectURL, "code_challenge_method": "S256",
+		"scope": strings.Join(login.Scopes, " "), "prompt": login.Prompt, "acr_values": strings.Join(login.ACRValues, " "),
+	}
 	var wrong []string
-	differ := func(parameter, got, want string) {
-		if want = c.cleaner.Clean(want); got != want {
-			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", parameter, got, want))
+	for parameter, value := range want {
+		got, value := made.Query.Get(parameter), c.cleaner.Clean(value)
+		if parameter == "scope" && wordSet(got) == wordSet(value) {
+			continue
+		}
+		if got != value {
+			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", parameter, got, value))
 		}
 	}
-	differ("response_type", made.ResponseType, "code")
-	differ("client_id", made.ClientID, login.ClientID)
-	differ("redirect_uri", made.RedirectURI, redirectURL)
-	differ("scope", wordSet(made.Scopes), wordSet(login.Scopes))
-	differ("code_challenge_method", made.CodeChallengeMethod, "S256")
-	differ("prompt", made.Prompt, login.Prompt)
-	differ("acr_values", strings.Join(made.ACRValues, " "), strings.Join(login.ACRValues, " "))
-	for parameter, value := range map[string]string{"state": made.State, "nonce": made.Nonce, "code_challenge": made.CodeChallenge} {
-		if value == "" {
+	for _, parameter := range []string{"state", "nonce", "code_challenge"} {
+		if made.Query.Get(parameter) == "" {
 			wrong = append(wrong, parameter+" is missing")
 		}
 	}
@@ -152,6 +124,6 @@ func (c *Client) unexpected(made AuthURL, login realm.Login, redirectURL string)
 }
 
 // wordSet makes lists of scopes comparable: Proxmox sends openid twice if the realm lists it.
-func wordSet(scopes []string) string {
-	return strings.Join(slices.Compact(slices.Sorted(slices.Values(scopes))), " ")
+func wordSet(list string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(strings.Fields(list)))), " ")
 }

@@ -42,7 +42,7 @@ func TestCheckUsers(t *testing.T) {
 		"another realm's role":   {state: []func(*lab.State){user("ann@authelia", true), user("bob@pve", true), role("user", "bob@pve", "PVEAdmin")}, want: check.Warn, says: []string{"then do nothing"}},
 		"a role":                 {state: []func(*lab.State){user("ann@authelia", true), role("user", "ann@authelia", "PVEAdmin")}, want: check.Pass},
 		"a role by a group":      {state: []func(*lab.State){user("ann@authelia", true), group("staff", "ann@authelia"), role("group", "staff", "PVEAdmin")}, want: check.Pass},
-		"a group without anyone": {state: []func(*lab.State){group("staff-authelia"), role("group", "staff-authelia", "PVEAdmin")}, login: realm.Login{Autocreate: true}, want: check.Warn, says: []string{"set realm.groups_claim to groups", "staff-authelia"}},
+		"a group without anyone": {state: []func(*lab.State){group("staff-authelia"), role("group", "staff-authelia", "PVEAdmin")}, login: realm.Login{Autocreate: true}, want: check.Warn, says: []string{"set realm.groups_claim to groups", "gives a role to somebody who can log in"}},
 		"groups of logins":       {state: []func(*lab.State){group("staff-authelia"), role("group", "staff-authelia", "PVEAdmin")}, login: realm.Login{Autocreate: true, GroupsClaim: "groups"}, want: check.Pass},
 		"groups under bare names": {
 			state: []func(*lab.State){group("staff"), role("group", "staff", "PVEAdmin")}, login: realm.Login{Autocreate: true, GroupsClaim: "groups"},
@@ -143,7 +143,7 @@ func TestCheckDiscoveryTellsAnswersFromSilence(t *testing.T) {
 		hung   bool
 		says   string
 	}{
-		{"no such realm", fails(500, "authentication domain 'authelia' does not exist"), check.Fail, false, "refuses to begin a login"},
+		{"no such realm", fails(500, "authentication domain 'authelia' does not exist"), check.Fail, false, "nobody can log in"},
 		{"a realm of another type", fails(500, "wrong realm type (ldap != openid)"), check.Fail, false, "set realm.name"},
 		{"an unknown failure", fails(500, "something is wrong"), check.Fail, false, "journalctl"},
 		{"a failure without a reason", fails(500, "Internal Server Error"), check.Fail, false, "a reverse proxy may drop the reason"},
