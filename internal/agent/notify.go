@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,21 +35,15 @@ func Notify(ctx context.Context, c *config.Config, env []string, run fleet.Run) 
 	if err := report.JSON(&body, run); err != nil {
 		return err
 	}
-	program := argv[0]
-	if strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {
-		program = filepath.Join(filepath.Dir(c.File), program)
-	}
+	program := config.Program(argv[0], filepath.Dir(c.File))
 	// The end of the agent does not cut the message short: it may be about just that run.
 	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 	defer cancel()
 	said := &head{left: notifyOutput}
 	cmd := exec.CommandContext(timed, program, argv[1:]...)
-	cmd.Env = []string{} // nil would be everything
-	for _, v := range env {
-		if !strings.HasPrefix(v, "PROXMOX_") && !strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") && !strings.HasPrefix(v, "NOTIFY_SOCKET=") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
+	cmd.Env = slices.DeleteFunc(config.CommandEnvironment(env), func(v string) bool {
+		return strings.HasPrefix(v, "PROXMOX_") || strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") // other tools' tokens, and our files
+	})
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &body, said, said
 	cmd.WaitDelay = time.Second // children that keep the output open do not hold us
 	err := cmd.Run()

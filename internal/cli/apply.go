@@ -162,7 +162,7 @@ func (a *app) finishUnconfigured(run fleet.Run, remind time.Duration) error {
 // unconfigured is a fleet without targets, for what is remembered of runs whose configuration could not be used.
 func (a *app) unconfigured() *fleet.Fleet {
 	name := cmp.Or(a.file, a.getenv("PROXMOX_REALM_CONFIG"))
-	return a.fleet(&config.Config{StateDir: config.StateDir(a.env), File: "unusable " + name})
+	return a.fleet(&config.Config{StateDir: config.StateDir(), File: "unusable " + name})
 }
 
 // remember keeps what was said for the next run; nil: nothing.

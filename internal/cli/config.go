@@ -72,7 +72,11 @@ func (a *app) configCheck(cmd *cobra.Command) error {
 	if len(c.Targets) != 1 {
 		targets = fmt.Sprintf("%d targets", len(c.Targets))
 	}
-	return a.printf("%s: %s, no mistakes\n", cmp.Or(c.File, "environment and flags"), targets)
+	name := cmp.Or(c.File, "environment and flags")
+	if a.file == "-" {
+		name = "standard input"
+	}
+	return a.printf("%s: %s, no mistakes\n", name, targets)
 }
 
 // setting is a line of config show as JSON.
@@ -84,13 +88,13 @@ type setting struct {
 }
 
 func (a *app) configShow(cmd *cobra.Command) error {
-	c, err := a.load(cmd, config.Options{Partial: true})
+	c, err := a.load(cmd, config.Options{Partial: true, Show: true})
 	if err != nil {
 		return err
 	}
 	if a.output == "json" {
 		settings := []setting{}
-		for _, s := range c.Show() {
+		for _, s := range c.Settings {
 			row := setting{Key: s.Key, Value: s.Value, Source: s.Source}
 			if s.Target != "" {
 				row.Target = &s.Target
@@ -108,7 +112,7 @@ func (a *app) configShow(cmd *cobra.Command) error {
 	}
 	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	target := ""
-	for _, s := range c.Show() {
+	for _, s := range c.Settings {
 		if s.Target != target {
 			target = s.Target
 			_, _ = fmt.Fprintf(table, "\n%s:\n", target)

@@ -65,14 +65,10 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 			return err
 		}
 	}
-	document, err := config.Document(spec, t, keyOut)
-	if err != nil {
-		return err
-	}
 	if key.IsSet() && keyOut == "" {
 		a.warning("the client key is left out of the configuration, so it is not managed: --key-out FILE exports it")
 	}
-	return a.printf("%s\n", strings.TrimRight(string(document), "\n"))
+	return a.printf("%s\n", strings.TrimRight(string(config.Document(spec, t, keyOut)), "\n"))
 }
 
 // absent is the error of a realm that does not exist. It names the realms that do, if Proxmox lists them.

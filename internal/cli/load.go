@@ -83,7 +83,7 @@ func flagWording() check.Wording {
 
 // load reads the configuration, with the command's flags on top.
 func (a *app) load(cmd *cobra.Command, o config.Options) (*config.Config, error) {
-	o.File, o.Stdin, o.Env, o.Targets, o.Flags = a.file, a.stdin, a.env, a.targets, append(o.Flags, flagValues(cmd)...)
+	o.File, o.Stdin, o.Targets, o.Flags = a.file, a.stdin, a.targets, append(o.Flags, flagValues(cmd)...)
 	c, err := config.Load(cmd.Context(), o)
 	if err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func chooseTarget(cmd *cobra.Command, c *config.Config) error {
 // completeTargets completes the value of -t. A configuration that cannot be loaded has no completions.
 func (a *app) completeTargets(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	var names []cobra.Completion
-	c, err := config.Load(cmd.Context(), config.Options{File: a.file, Env: a.env, Flags: flagValues(cmd), Partial: true})
+	c, err := config.Load(cmd.Context(), config.Options{File: a.file, Flags: flagValues(cmd), Partial: true})
 	if err == nil {
 		for _, t := range c.Targets {
 			names = append(names, t.Name)

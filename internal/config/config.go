@@ -1,9 +1,8 @@
-// Package config turns a file, the environment and flags into the targets of a run. It holds the one
-// list of keys ([Keys]), from which come what a file may say, the names of variables, the
-// JSON Schema and the help text.
+// Package config turns a file, the environment and flags into the targets of a run. It holds the one list of keys
+// ([Keys]). What a file may contain, the names of variables and flags, the JSON Schema and the help text follow from it.
 //
-// A configuration is checked before it is merged: each mistake is reported with its line, all of them at once,
-// and none quotes a value, since what stands under a wrong key may be a secret.
+// A file is checked before it is merged. Load reports all mistakes at once, each with its place. No message quotes a
+// value, because a value under a wrong key may be a secret.
 package config
 
 import (
@@ -15,44 +14,43 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// FlagValue is a key given on the command line: the key's path and its text. A list takes
-// several values of one key, and each of them may hold several words.
+// FlagValue is a key given on the command line: the key's path and its text. A list takes several values of one key,
+// and each of them may hold several words.
 type FlagValue struct{ Key, Value string }
 
-// Options say where a configuration comes from and how much of it is needed.
+// Options say where a configuration comes from and which parts of it the caller needs. The environment is that of the
+// process.
 type Options struct {
-	// File is the path given by -c. Empty: the first that exists of $PROXMOX_REALM_CONFIG,
-	// $XDG_CONFIG_HOME/proxmox-realm/config.yaml and /etc/proxmox-realm/config.yaml; none
-	// of them is fine where flags and environment say enough. "-" is the standard input.
+	// File is the path given by -c; "-" is Stdin. Empty: the first that exists of $PROXMOX_REALM_CONFIG,
+	// $XDG_CONFIG_HOME/proxmox-realm/config.yaml and /etc/proxmox-realm/config.yaml. If none exists, flags and
+	// environment must say enough.
 	File    string
-	Stdin   io.Reader   // read if File is "-"
-	Env     []string    // as os.Environ returns it
+	Stdin   io.Reader
 	Flags   []FlagValue // in the order of the command line
 	Targets []string    // names; empty: all
-	// Secrets asks for token, password and client key of the selected targets: files are read and commands
-	// run, each distinct one once. Without it, only secrets that stand in the configuration itself are set.
+	// Secrets asks for everything that stands outside of the configuration, for the selected targets: token, password and
+	// client key from files and commands, and certificate authorities. Each distinct file is read once, and each distinct
+	// command runs once. Without it, only secrets that stand in the configuration itself are set.
 	Secrets bool
-	// ClientKey asks for the client key alone, for a command that needs nothing else of what Secrets reads.
-	ClientKey bool
-	// Partial loads a configuration for a command that needs only a part of it: required keys may be
-	// absent, and so may endpoints and credentials.
+	// ClientKey asks for the client key alone, and IssuerCA for the issuer's certificate authorities alone.
+	ClientKey, IssuerCA bool
+	// Partial accepts a configuration without required keys, endpoints and credentials.
 	Partial bool
+	Show    bool // asks for Config.Settings
 }
 
 // Config is an effective configuration.
 type Config struct {
-	File    string   // absolute; "" where there is none
+	File    string   // absolute; "" without a file
 	Targets []Target // those selected, in the order of the file
-	// LockFile is where runs of this configuration exclude each other; "" means no lock. Its folder may
-	// not exist yet: see [MakePrivate].
+	// LockFile keeps runs of this configuration apart; "" means no lock. Its folder may not exist yet: see [MakePrivate].
 	LockFile    string
 	StateDir    string // may not exist yet: see [MakePrivate]
 	Concurrency int    // targets at once, at least 1
 	Agent       Agent
 	Notify      Notify
-	Warnings    []string // what is allowed and unwise, each once
-
-	show func() []Setting
+	Warnings    []string  // what is allowed but unwise, each once
+	Settings    []Setting // the effective settings, if Options.Show asked for them
 }
 
 // Agent is the schedule and the listener of the agent command.
@@ -62,23 +60,22 @@ type Agent struct {
 	Listen   string  // host:port
 }
 
-// Notify says who hears of a changed outcome.
+// Notify says which command hears of a changed outcome.
 type Notify struct {
-	// Command is run, without a shell, with the JSON report on its standard input. Empty: nobody.
+	// Command runs without a shell and gets the JSON report on its standard input. Empty: no command.
 	Command []string
 }
 
 // Target is one Proxmox cluster and the realm that it should have.
 type Target struct {
-	Name    string // "default" where the configuration has no targets; safe as part of a file name
+	Name    string // "default" if the configuration has no targets; safe as part of a file name
 	Proxmox Proxmox
 	Realm   realm.Spec
 	// ClientKeyFrom is the key that gives the client key: realm.client_key, realm.client_key_file or
 	// realm.client_key_command; "" if the client key is not managed. ClientKeyFile is its file, if it is one.
 	ClientKeyFrom, ClientKeyFile string
-
-	Verify Verify
-	Gate   bool // policy.gate
+	Verify                       Verify
+	Gate                         bool // policy.gate
 }
 
 // Proxmox is how a cluster is reached.
@@ -116,7 +113,7 @@ type Verify struct {
 	RedirectURLs      []Origin       // what browsers open
 	RedirectsDeclared bool           // false: RedirectURLs are the origins of the endpoints
 	IssuerCAFile      string         // where IssuerCA came from
-	IssuerCA          *x509.CertPool // nil: the system's certificate authorities; set only if Options.Secrets asked for it
+	IssuerCA          *x509.CertPool // nil: the system's authorities; set only if Options.Secrets or IssuerCA asked for it
 	Issuer            bool           // false: this machine cannot reach the issuer
 	Proxmox, Client   Mode
 	Ignore            []check.ID

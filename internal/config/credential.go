@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -69,18 +70,16 @@ func ParseToken(text string) (Token, error) {
 	refuse := func(why string) (Token, error) {
 		return Token{}, errors.New("must be a token of the form user@realm!id=secret: " + why)
 	}
-	if strings.ContainsFunc(text, unicode.IsSpace) {
-		return refuse("this one contains white space")
-	}
-	if strings.HasPrefix(text, "PVEAPIToken=") || strings.HasPrefix(text, "Authorization:") {
-		return refuse("leave out what comes before the user")
-	}
-	if strings.IndexAny(text, `"'`) == 0 {
-		return refuse("leave out the quotation marks")
-	}
 	user, rest, marked := strings.Cut(text, "!")
 	id, value, separated := strings.Cut(rest, "=")
+	owner, err := ParseUserID(user)
 	switch {
+	case strings.ContainsFunc(text, unicode.IsSpace):
+		return refuse("this one contains white space")
+	case strings.HasPrefix(text, "PVEAPIToken=") || strings.HasPrefix(text, "Authorization:"):
+		return refuse("leave out what comes before the user")
+	case strings.IndexAny(text, `"'`) == 0:
+		return refuse("leave out the quotation marks")
 	case !marked && !strings.Contains(text, "@"):
 		return refuse("this may be the secret alone")
 	case !marked:
@@ -91,27 +90,16 @@ func ParseToken(text string) (Token, error) {
 		return refuse("this one has no secret")
 	case strings.ContainsFunc(value, func(r rune) bool { return r < '!' || r > '~' }):
 		return refuse("the secret contains a character that is not ASCII, perhaps an invisible one at its end")
-	}
-	owner, err := ParseUserID(user)
-	if err != nil {
+	case err != nil:
 		return refuse("the user needs its realm, such as automation@pve")
-	}
-	if !tokenID(id) {
+	case !tokenID.MatchString(id):
 		return refuse("the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'")
 	}
 	return Token{User: owner, ID: id, Secret: check.NewSecret(value)}, nil
 }
 
-// tokenID reports whether Proxmox takes the id of a token. Unlike a realm's name, it has no greatest length.
-func tokenID(id string) bool {
-	for i, r := range id {
-		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
-		if !letter && (i == 0 || !strings.ContainsRune("0123456789._-", r)) {
-			return false
-		}
-	}
-	return len(id) >= 2
-}
+// tokenID matches the ids of tokens. Unlike a realm's name, an id has no greatest length.
+var tokenID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]+$`)
 
 // Fingerprint is the SHA-256 digest of a certificate in DER.
 type Fingerprint [sha256.Size]byte
@@ -135,61 +123,14 @@ func ParseFingerprint(text string) (Fingerprint, error) {
 	return Fingerprint(raw), nil
 }
 
-// Origin is where an endpoint listens or what a browser opens: scheme, host and port, without a slash. The host is in
-// lower case; an IPv6 address stands in square brackets.
-type Origin string
+// parsePassword takes any text.
+func parsePassword(text string) (check.Secret, error) { return check.NewSecret(text), nil }
 
-// Host returns host:port, or the host alone if the origin has its scheme's default port.
-func (o Origin) Host() string {
-	_, host, _ := strings.Cut(string(o), "://")
-	return host
-}
+var otp = regexp.MustCompile(`^[0-9]{6,8}$`)
 
-// ParseEndpoint reads the address of a Proxmox node and returns it as https://host:port. A bare host or address gets https
-// and port 8006. Its error completes "must …".
-func ParseEndpoint(text string) (Origin, error) {
-	rest, port := text, "8006"
-	if scheme, after, found := strings.Cut(text, "://"); found {
-		if !strings.EqualFold(scheme, "https") {
-			return "", errors.New("must begin with https://: Proxmox is never asked without TLS")
-		}
-		rest, port = after, "443"
+func parseOTP(text string) (check.Secret, error) {
+	if !otp.MatchString(text) {
+		return check.Secret{}, errors.New("must be the 6 to 8 digits of a time-based one-time password")
 	}
-	host, given, err := hostPort(strings.TrimSuffix(rest, "/"))
-	if err != nil {
-		return "", err
-	}
-	if given != "" {
-		port = given
-	}
-	return Origin("https://" + host + ":" + port), nil
-}
-
-// ParseOrigin reads an origin as browsers write it (RFC 6454 section 6.2), without the scheme's default port. Proxmox's web
-// interface sends it as the redirect URL. Its error completes "must …".
-func ParseOrigin(text string) (Origin, error) {
-	scheme, rest, found := strings.Cut(text, "://")
-	scheme = strings.ToLower(scheme)
-	if !found || scheme != "https" && scheme != "http" {
-		return "", errors.New("must begin with https://, as in https://pve1.example.com:8006")
-	}
-	if strings.HasSuffix(rest, "/") && !strings.Contains(strings.TrimSuffix(rest, "/"), "/") {
-		return "", errors.New("must not end with a slash: Proxmox sends scheme, host and port alone")
-	}
-	host, port, err := hostPort(rest)
-	if err != nil {
-		return "", err
-	}
-	if defaults := map[string]string{"https": "443", "http": "80"}; port == defaults[scheme] {
-		return "", fmt.Errorf("must not name port %s: browsers leave it out", port)
-	}
-	if port != "" {
-		port = ":" + port
-	}
-	return Origin(scheme + "://" + host + port), nil
-}
-
-// browserOrigin returns the origin that browsers have at an endpoint.
-func browserOrigin(endpoint Origin) Origin {
-	return Origin(strings.TrimSuffix(string(endpoint), ":443"))
+	return check.NewSecret(text), nil
 }

@@ -19,10 +19,7 @@ func TestDocument(t *testing.T) {
 		realm.Scopes:    realm.Text("email;groups profile"),  // in any spelling that Proxmox takes
 		realm.Default:   realm.Bool(false),
 	}}
-	got, err := Document(spec, Target{Proxmox: Proxmox{Endpoints: []Origin{"https://pve1.example.com:8006"}, Insecure: true}}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := Document(spec, Target{Proxmox: Proxmox{Endpoints: []Origin{"https://pve1.example.com:8006"}, Insecure: true}}, "")
 	if strings.Contains(string(got), "hunter2") {
 		t.Errorf("quotes what it leaves out:\n%s", got)
 	}

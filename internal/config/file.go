@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,102 +9,146 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"proxmox-realm/internal/check"
 )
+
+// ReadFile returns the content of a file that a user names. It reads the file once; pipes are fine. It refuses
+// directories and more than limit bytes, and returns when ctx ends, even if a pipe has no writer. Its errors are
+// *[check.Error] with [check.Config] and name the path, or what ctx ended with.
+func ReadFile(ctx context.Context, path string, limit int64) ([]byte, error) {
+	c := readFile(ctx, path, limit, nil)
+	if e, ok := errors.AsType[*check.Error](c.err); ok && e.Code == check.Config {
+		e.Message = path + ": " + e.Message
+	}
+	return c.data, c.err
+}
+
+// ReadAll is ReadFile for an open stream, such as standard input.
+func ReadAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
+	c := await(ctx, func() content { return bounded(r, limit) })
+	return c.data, c.err
+}
+
+// content is what a file holds, and its mode.
+type content struct {
+	data []byte
+	info fs.FileInfo
+	err  error
+}
+
+// readFile asks allow about the open file, so that nobody can exchange the file in between.
+func readFile(ctx context.Context, path string, limit int64, allow func(fs.FileInfo) error) content {
+	return await(ctx, func() content {
+		f, err := os.Open(path)
+		if err != nil {
+			return content{err: unreadable(err)}
+		}
+		defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
+		info, err := f.Stat()
+		if err == nil && allow != nil {
+			if err := allow(info); err != nil {
+				return content{err: err}
+			}
+		}
+		if err != nil {
+			return content{err: unreadable(err)}
+		}
+		c := bounded(f, limit)
+		c.info = info
+		return c
+	})
+}
+
+// await leaves the goroutine behind if ctx ends first: nothing ends the opening of a pipe without a writer.
+func await(ctx context.Context, read func() content) content {
+	done := make(chan content, 1)
+	go func() { done <- read() }()
+	select {
+	case c := <-done:
+		return c
+	case <-ctx.Done():
+		return content{err: context.Cause(ctx)}
+	}
+}
+
+func bounded(r io.Reader, limit int64) content {
+	data, err := io.ReadAll(io.LimitReader(r, limit+1))
+	switch {
+	case err != nil:
+		return content{err: unreadable(err)}
+	case int64(len(data)) > limit:
+		return content{err: check.Errorf(check.Config, "is larger than %d KiB", limit>>10)}
+	}
+	return content{data: data}
+}
+
+// unreadable says why a file cannot be read, without its name: the name may be a secret in the wrong place.
+func unreadable(err error) *check.Error {
+	var cause syscall.Errno
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return check.Errorf(check.Config, "no such file")
+	case errors.Is(err, syscall.EISDIR):
+		return check.Errorf(check.Config, "is a directory, not a file")
+	case errors.As(err, &cause):
+		return check.Errorf(check.Config, "cannot be read: %v", cause)
+	}
+	return check.Errorf(check.Config, "cannot be read")
+}
 
 // maxFile bounds a configuration file, in bytes: far more than a thousand targets need.
 const maxFile = 4 << 20
 
-// stdin is the name of the standard input in place of a configuration file.
-const stdin = "-"
-
-// readStdin returns a configuration from the standard input. Only the caller can write there, so it needs no owner.
-func readStdin(r io.Reader) ([]byte, *Problem) {
-	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, &Problem{File: stdin, Message: reason(err)}
-	case len(data) > maxFile:
-		return nil, &Problem{File: stdin, Message: fmt.Sprintf("is larger than %d MiB", maxFile>>20)}
+// find returns the path of the configuration file, "" if there is none, and the flag or variable that names it.
+func find(file string) (path, namedBy string) {
+	if file != "" {
+		return file, "-c"
 	}
-	return data, nil
-}
-
-// find returns the path of the configuration file, "" where there is none, and whether it was named, not searched for.
-func find(o Options, env map[string]string) (path string, named bool) {
-	if o.File != "" {
-		return o.File, true
-	}
-	if path := env[envConfig]; path != "" {
-		return path, true
+	if path := os.Getenv(envConfig); path != "" {
+		return path, envConfig
 	}
 	var candidates []string
-	if dir := env["XDG_CONFIG_HOME"]; filepath.IsAbs(dir) { // a relative one counts as unset (XDG Base Directory Specification)
+	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) { // a relative one counts as unset (XDG Base Directory Specification)
 		candidates = append(candidates, filepath.Join(dir, "proxmox-realm", "config.yaml"))
-	} else if home := homeOf(env); home != "" {
+	} else if home, err := os.UserHomeDir(); err == nil {
 		candidates = append(candidates, filepath.Join(home, ".config", "proxmox-realm", "config.yaml"))
 	}
 	for _, path := range append(candidates, "/etc/proxmox-realm/config.yaml") {
 		if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-			return path, false
+			return path, ""
 		}
 	}
-	return "", false
+	return "", ""
 }
 
-func homeOf(env map[string]string) string {
-	for _, name := range []string{"HOME", "USERPROFILE"} {
-		if filepath.IsAbs(env[name]) {
-			return env[name]
+// safe refuses a configuration file that somebody else could have written, because it can name commands. Its folder does
+// not matter: a file that is put in its place has to pass the same check.
+func safe(path string) func(fs.FileInfo) error {
+	return func(info fs.FileInfo) error {
+		switch {
+		case info.IsDir():
+			return unreadable(syscall.EISDIR)
+		case !trusted(info):
+			return check.Errorf(check.Config, "belongs to somebody else, and it can name commands").
+				Try(check.Advise("read it, then run chown root %s", path))
+		case writable(info):
+			return check.Errorf(check.Config, "can be written by others, and it can name commands").
+				Try(check.Advise("read it, then run chmod go-w %s", path))
 		}
+		return nil
 	}
-	return ""
 }
 
-// read returns the content of a configuration file. The file may name commands, so one that others could have written
-// is refused; that is asked of the open file, so that it cannot be exchanged in between. Its folder is not looked at:
-// who may write there can only put another file in its place, which has to pass the same questions.
-func read(path string) (data []byte, everyone bool, problem *Problem) {
-	refuse := func(message, hint string) ([]byte, bool, *Problem) {
-		return nil, false, &Problem{File: path, Message: message, Hint: hint}
+// readConfig returns the content of the configuration, and whether everyone can read it.
+func (l *loader) readConfig(ctx context.Context, path string) (data []byte, everyone bool, err error) {
+	if path == "-" {
+		if l.Stdin == nil {
+			return nil, false, fmt.Errorf("%w: no standard input", fs.ErrInvalid)
+		}
+		data, err = ReadAll(ctx, l.Stdin, maxFile)
+		return data, false, err
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return refuse(reason(err), "")
-	}
-	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return refuse(reason(err), "")
-	case info.IsDir():
-		return refuse("is a folder, not a file", "")
-	case !trusted(info):
-		return refuse("belongs to somebody else: it must belong to root or to you, since it can name commands",
-			fmt.Sprintf("read it, and then `chown root %s`", path))
-	case writable(info):
-		return refuse("can be written by others, and it can name commands", fmt.Sprintf("read it, and then `chmod go-w %s`", path))
-	}
-	data, err = io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return refuse(reason(err), "")
-	}
-	if len(data) > maxFile {
-		return refuse(fmt.Sprintf("is larger than %d MiB", maxFile>>20), "")
-	}
-	return data, readable(info), nil
-}
-
-// reason words why a file cannot be used, without its name: what stands in place of a name may be a secret.
-func reason(err error) string {
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return "no such file"
-	case errors.Is(err, fs.ErrPermission):
-		return "cannot be read: permission denied"
-	}
-	var cause syscall.Errno
-	if errors.As(err, &cause) {
-		return "cannot be read: " + cause.Error()
-	}
-	return "cannot be read"
+	c := readFile(ctx, path, maxFile, safe(path))
+	return c.data, c.err == nil && readable(c.info), c.err
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,33 +15,30 @@ import (
 
 // runtimeDir returns the folder of locks: systemd's, or one of this program's own that [MakePrivate] makes. Unlike
 // /run/lock or the temporary folder itself, nobody else can put a symbolic link there.
-func runtimeDir(env map[string]string) string {
+func runtimeDir() string {
 	switch {
-	case first(env["RUNTIME_DIRECTORY"]) != "":
-		return first(env["RUNTIME_DIRECTORY"])
+	case first(os.Getenv("RUNTIME_DIRECTORY")) != "":
+		return first(os.Getenv("RUNTIME_DIRECTORY"))
 	case os.Geteuid() == 0 && isDir("/run"):
 		return "/run/proxmox-realm"
-	case filepath.IsAbs(env["XDG_RUNTIME_DIR"]):
-		return filepath.Join(env["XDG_RUNTIME_DIR"], "proxmox-realm")
+	case filepath.IsAbs(os.Getenv("XDG_RUNTIME_DIR")):
+		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "proxmox-realm")
 	}
 	return temporary()
 }
 
-// StateDir returns the default of state_dir in an environment: where runs remember each other that have no usable
-// configuration.
-func StateDir(env []string) string { return stateDir(environment(env)) }
-
-// stateDir returns the default of state_dir.
-func stateDir(env map[string]string) string {
+// StateDir returns the default of state_dir.
+func StateDir() string {
+	home, _ := os.UserHomeDir()
 	switch {
-	case first(env["STATE_DIRECTORY"]) != "":
-		return first(env["STATE_DIRECTORY"])
+	case first(os.Getenv("STATE_DIRECTORY")) != "":
+		return first(os.Getenv("STATE_DIRECTORY"))
 	case os.Geteuid() == 0:
 		return "/var/lib/proxmox-realm"
-	case filepath.IsAbs(env["XDG_STATE_HOME"]):
-		return filepath.Join(env["XDG_STATE_HOME"], "proxmox-realm")
-	case homeOf(env) != "":
-		return filepath.Join(homeOf(env), ".local", "state", "proxmox-realm")
+	case filepath.IsAbs(os.Getenv("XDG_STATE_HOME")):
+		return filepath.Join(os.Getenv("XDG_STATE_HOME"), "proxmox-realm")
+	case home != "":
+		return filepath.Join(home, ".local", "state", "proxmox-realm")
 	}
 	return temporary()
 }
@@ -80,29 +76,30 @@ func lockName(c *Config) string {
 	return hex.EncodeToString(sum[:8]) + ".lock"
 }
 
-// MakePrivate makes the folder, with its parents, for this user alone (0700) where it does not exist. One that exists
-// must be a folder and no symbolic link, belong to this user or root, and be closed to writes of others.
+// MakePrivate makes the directory, with its parents, for this user alone (0700) if it does not exist. One that exists must
+// be a directory and no symbolic link, belong to this user or root, and be closed to writes of others. Its errors have
+// [check.Config].
 func MakePrivate(dir string) error {
-	refuse := func(what string) error {
-		return check.Errorf(check.Config, "%s %s", dir, what).
-			Try(check.Advise("remove it, or set lock_file and state_dir to places that only this user can write"))
+	refuse := func(format string, args ...any) error {
+		return check.Errorf(check.Config, format, args...).
+			Try(check.Set("state_dir", "").With("to a directory that only this user can write"), check.Set("lock_file", "").With("to a file in such a directory"))
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the folders above, such as ~/.local/state, are not ours alone
-		return fmt.Errorf("making %s: %w", filepath.Dir(dir), err)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the directories above, such as ~/.local/state, are not ours alone
+		return refuse("cannot make %s: %v", filepath.Dir(dir), errors.Unwrap(err))
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("making %s: %w", dir, err)
+		return refuse("cannot make %s: %v", dir, errors.Unwrap(err))
 	}
 	info, err := os.Lstat(dir)
 	switch {
 	case err != nil:
-		return fmt.Errorf("making %s: %w", dir, err)
+		return refuse("cannot use %s: %v", dir, errors.Unwrap(err))
 	case !info.IsDir():
-		return refuse("is not a folder")
+		return refuse("%s is not a directory", dir)
 	case !trusted(info):
-		return refuse("belongs to somebody else")
+		return refuse("%s belongs to somebody else", dir)
 	case writable(info):
-		return refuse("can be written by others")
+		return refuse("others can write to %s", dir)
 	}
 	return nil
 }

@@ -20,11 +20,25 @@ const (
 	cluster = "proxmox: {endpoints: [https://pve1.example.com:8006], token: realm@pve!agent=of-the-file}\n"
 )
 
-// load loads a file's text with variables and flags; flags are "key=value".
+// setenv makes the environment that of a test: it removes this program's variables and the home, and sets the given ones.
+func setenv(t testing.TB, entries ...string) {
+	t.Helper()
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, EnvPrefix) {
+			_ = os.Unsetenv(name)
+		}
+	}
+	for _, entry := range append([]string{"HOME=/nonexistent", "XDG_CONFIG_HOME="}, entries...) {
+		if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
+			t.Setenv(name, value)
+		}
+	}
+}
+
+// load loads a file's text with flags, each "key=value".
 func load(t *testing.T, text string, o Options, flags ...string) (*Config, error) {
 	t.Helper()
 	o.File = write(t, filepath.Join(t.TempDir(), "config.yaml"), text)
-	o.Env = append(o.Env, "HOME=/nonexistent")
 	for _, f := range flags {
 		key, value, _ := strings.Cut(f, "=")
 		o.Flags = append(o.Flags, FlagValue{key, value})
@@ -48,13 +62,14 @@ func problemsOf(t *testing.T, err error) string {
 	if err != nil && (check.CodeOf(err) != check.Config || !errors.As(err, &problems)) {
 		t.Fatalf("not a configuration fault: %v", err)
 	}
-	for i, p := range problems {
-		problems[i].File = filepath.Base(p.File)
-		if p.File == "" {
-			problems[i].File = ""
+	var lines []string
+	for _, p := range problems {
+		if p.File != "" {
+			p.File = filepath.Base(p.File)
 		}
+		lines = append(lines, p.Error())
 	}
-	return problems.Error()
+	return strings.Join(lines, "\n")
 }
 
 func TestDefaults(t *testing.T) {
@@ -99,11 +114,12 @@ func TestEveryPropertyCanBeSet(t *testing.T) {
 		case realm.KindText:
 		}
 		text := "realm:\n  " + d.Key + ": " + file + "\n"
+		setenv(t)
 		if got := mustLoad(t, text, Options{Partial: true}).Targets[0].Realm.Set[d.Property].String(); got != want {
 			t.Errorf("%s in a file gives %q, want %q", d.Key, got, want)
 		}
-		o := Options{Partial: true, Env: []string{"PROXMOX_REALM_REALM_" + strings.ToUpper(d.Key) + "=" + variable}}
-		if got := mustLoad(t, "", o).Targets[0].Realm.Set[d.Property].String(); got != want {
+		setenv(t, "PROXMOX_REALM_REALM_"+strings.ToUpper(d.Key)+"="+variable)
+		if got := mustLoad(t, "", Options{Partial: true}).Targets[0].Realm.Set[d.Property].String(); got != want {
 			t.Errorf("%s in the environment gives %q, want %q", d.Key, got, want)
 		}
 	}
@@ -121,13 +137,14 @@ func TestPrecedence(t *testing.T) {
 		{"file", base, nil, nil, "of the file", "config.yaml:2"},
 		{"target over file", base + targets, nil, nil, "of the target", "target berlin, config.yaml:5"},
 		{"environment over target", base + targets, env, nil, "of the environment", "environment PROXMOX_REALM_REALM_COMMENT"},
-		{"flag over environment", base + targets, env, []string{"realm.comment=of the flag"}, "of the flag", "flag realm.comment"},
+		{"flag over environment", base + targets, env, []string{"realm.comment=of the flag"}, "of the flag", "flag --realm.comment"},
 	} {
-		c := mustLoad(t, tt.text, Options{Env: tt.env}, tt.flags...)
+		setenv(t, tt.env...)
+		c := mustLoad(t, tt.text, Options{Show: true}, tt.flags...)
 		if got := c.Targets[0].Realm.Set[realm.Comment].String(); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
-		for _, s := range c.Show() {
+		for _, s := range c.Settings {
 			if whence := strings.ReplaceAll(s.Source, filepath.Dir(c.File)+"/", ""); s.Key == "realm.comment" && (whence != tt.whence || s.Value != tt.want) {
 				t.Errorf("%s: shown %q from %q, want from %q", tt.name, s.Value, whence, tt.whence)
 			}
@@ -170,7 +187,8 @@ func TestGroupsAreReplacedAsAWhole(t *testing.T) {
 			return vs[realm.Comment].String() == "x"
 		}},
 	} {
-		c, err := load(t, tt.text, Options{Env: tt.env, Secrets: !strings.Contains(tt.text, "/etc/")}, tt.flags...)
+		setenv(t, tt.env...)
+		c, err := load(t, tt.text, Options{Secrets: !strings.Contains(tt.text, "/etc/")}, tt.flags...)
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -229,20 +247,23 @@ targets:
 
 	for _, tt := range []struct {
 		o     Options
+		env   string
 		flags []string
 		want  string
 	}{
-		{Options{}, []string{"proxmox.endpoints=other"}, "--endpoint: must not be given for several targets: one cluster's address or credentials would reach the others"},
-		{Options{Targets: []string{"berlin", "second-realm"}}, []string{"realm.name=other"}, "--realm: must not be given for several targets: one cluster's address or credentials would reach the others"},
-		{Options{Env: []string{"PROXMOX_REALM_PROXMOX_TOKEN=realm@pve!agent=x"}}, nil, "PROXMOX_REALM_PROXMOX_TOKEN: must not be given for several targets: one cluster's address or credentials would reach the others"},
-		{Options{Targets: []string{"berlni"}}, nil, "-t berlni: is no target of the configuration: the nearest is berlin"},
-		{Options{Targets: []string{""}}, nil, "-t: is no target of the configuration"},
+		{Options{}, "", []string{"proxmox.endpoints=other"}, "--endpoint: must not be given for several targets: one cluster's address or credentials would reach the others"},
+		{Options{Targets: []string{"berlin", "second-realm"}}, "", []string{"realm.name=other"}, "--realm: must not be given for several targets: one cluster's address or credentials would reach the others"},
+		{Options{}, "PROXMOX_REALM_PROXMOX_TOKEN=realm@pve!agent=x", nil, "PROXMOX_REALM_PROXMOX_TOKEN: must not be given for several targets: one cluster's address or credentials would reach the others"},
+		{Options{Targets: []string{"berlni"}}, "", nil, "-t berlni: is not a target of the configuration; did you mean berlin?"},
+		{Options{Targets: []string{""}}, "", nil, "-t: is not a target of the configuration"},
 	} {
+		setenv(t, tt.env)
 		_, err := load(t, text, tt.o, tt.flags...)
 		if got := problemsOf(t, err); got != tt.want {
 			t.Errorf("%+v %v: %q, want %q", tt.o, tt.flags, got, tt.want)
 		}
 	}
+	setenv(t)
 	_, err := load(t, cluster+issuer, Options{Targets: []string{"berlin"}})
 	if got, want := problemsOf(t, err), "-t berlin: the configuration has no targets"; got != want {
 		t.Errorf("%q, want %q", got, want)
@@ -251,88 +272,59 @@ targets:
 
 // A misspelt key or variable is one mistake, not a missing one besides.
 func TestMisspeltIsNotMissing(t *testing.T) {
-	_, err := load(t, "proxmox: {endpoints: [pve1]}\nrealm: {isuer_url: https://auth.example.com, client_id: proxmox}\n", Options{Env: []string{"PROXMOX_REALM_TOKEN=realm@pve!agent=x"}})
-	want := "config.yaml:2: realm.isuer_url: is no key: the nearest is realm.issuer_url\n" +
-		"PROXMOX_REALM_TOKEN: is no variable of this program: the nearest is PROXMOX_REALM_PROXMOX_TOKEN"
+	setenv(t, "PROXMOX_REALM_TOKEN=realm@pve!agent=x")
+	_, err := load(t, "proxmox: {endpoints: [pve1]}\nrealm: {isuer_url: https://auth.example.com, client_id: proxmox}\n", Options{})
+	want := "config.yaml:2: realm.isuer_url: is not a key; did you mean realm.issuer_url?\n" +
+		"PROXMOX_REALM_TOKEN: is not a variable of this program; did you mean PROXMOX_REALM_PROXMOX_TOKEN?"
 	if got := problemsOf(t, err); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	var f *check.Error
-	if !errors.As(err, &f) || !strings.HasPrefix(f.Message, "2 mistakes in the configuration\n") || f.Remedy.String() != "`proxmox-realm help config` explains every key" {
-		t.Errorf("%+v", f)
+	if d := check.Describe(err); !strings.HasPrefix(d.Message, "2 mistakes in the configuration\n") || d.Hint() != "run proxmox-realm help config (it explains every key)" {
+		t.Errorf("%+v", d)
 	}
 }
 
 func TestEnvironmentAndFlagMistakes(t *testing.T) {
 	for _, tt := range []struct{ env, flag, want string }{
-		{"PROXMOX_REALM_REALM_ISUER_URL=hunter2", "", "PROXMOX_REALM_REALM_ISUER_URL: is no variable of this program: the nearest is PROXMOX_REALM_REALM_ISSUER_URL"},
-		{"PROXMOX_REALM_ISSUER_URL=hunter2", "", "PROXMOX_REALM_ISSUER_URL: is no variable of this program: the nearest is PROXMOX_REALM_REALM_ISSUER_URL"},
-		{"PROXMOX_REALM_TOKEN=hunter2", "", "PROXMOX_REALM_TOKEN: is no variable of this program: the nearest is PROXMOX_REALM_PROXMOX_TOKEN"},
-		{"PROXMOX_REALM_hunter2@pve!x=hunter2", "", "?: is no variable of this program"},
-		{"PROXMOX_REALM_PROXMOX_TOKEN_COMMAND=hunter2", "", "PROXMOX_REALM_PROXMOX_TOKEN_COMMAND: proxmox.token_command is taken from files alone: a variable cannot hold a list of arguments"},
+		{"PROXMOX_REALM_REALM_ISUER_URL=hunter2", "", "PROXMOX_REALM_REALM_ISUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
+		{"PROXMOX_REALM_ISSUER_URL=hunter2", "", "PROXMOX_REALM_ISSUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
+		{"PROXMOX_REALM_TOKEN=hunter2", "", "PROXMOX_REALM_TOKEN: is not a variable of this program; did you mean PROXMOX_REALM_PROXMOX_TOKEN?"},
+		{"PROXMOX_REALM_hunter2@pve!x=hunter2", "", "?: is not a variable of this program"},
+		{"PROXMOX_REALM_PROXMOX_TOKEN_COMMAND=hunter2", "", "PROXMOX_REALM_PROXMOX_TOKEN_COMMAND: proxmox.token_command works only in a file: a variable cannot hold a list of arguments"},
 		{"PROXMOX_REALM_REALM_AUTOCREATE=hunter2", "", "PROXMOX_REALM_REALM_AUTOCREATE: must be true or false"},
-		{"PROXMOX_REALM_REALM_AUTOCREATE=", "", "PROXMOX_REALM_REALM_AUTOCREATE: must not be empty: to remove the property, name it in realm.unset"},
+		{"PROXMOX_REALM_REALM_AUTOCREATE=", "", "PROXMOX_REALM_REALM_AUTOCREATE: must not be empty"},
 		{"PROXMOX_REALM_CONCURRENCY=", "", "PROXMOX_REALM_CONCURRENCY: must not be empty: leave it out instead"},
 		{"PROXMOX_REALM_CONCURRENCY=hunter2", "", "PROXMOX_REALM_CONCURRENCY: must be a whole number from 1 to 1000"},
-		{"PROXMOX_REALM_REALM_SCOPES=openid,,hunter2", "", "PROXMOX_REALM_REALM_SCOPES: must not be empty: to remove the property, name it in realm.unset"},
+		{"PROXMOX_REALM_REALM_SCOPES=openid,,hunter2", "", "PROXMOX_REALM_REALM_SCOPES: must not be empty"},
 		{"PROXMOX_REALM_CONFIG=", "", "PROXMOX_REALM_CONFIG: must not be empty: unset it instead"},
 		{"PROXMOX_REALM_BINARY=/usr/bin/proxmox-realm", "", ""},
 		{"PROXMOX_TOKEN=hunter2", "", ""},
-		{"PROXMOX_VE_API_TOKEN=hunter2", "", ""}, // the file speaks
-		{"", "proxmox.timeout=hunter2", "proxmox.timeout: must be a duration with its unit, such as 45s or 1h30m"},
-		{"", "realm.scopes=", "--scopes: must not be empty: to remove the property, name it in realm.unset"},
+		{"PROXMOX_VE_API_TOKEN=hunter2", "", ""},
+		{"", "proxmox.timeout=hunter2", "--proxmox.timeout: must be a duration with its unit, such as 45s or 1h30m"},
+		{"", "realm.scopes=", "--scopes: must not be empty"},
 		{"", "realm.name=", "--realm: must not be empty: leave it out instead"},
-		{"", "realm.nmae=hunter2", "realm.nmae: is no key that a flag can set"},
+		{"", "realm.nmae=hunter2", "--realm.nmae: is not a key that a flag can set"},
 		{"", "proxmox.token_file=$UNSET_FOLDER/token", "--token-file: the variable $UNSET_FOLDER is not set"},
 		{
 			"", "proxmox.token_file=$CREDENTIALS_DIRECTORY/token",
-			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, name the folder of these files, as in CREDENTIALS_DIRECTORY=/etc/proxmox-realm",
+			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the folder of these files",
 		},
 	} {
 		var flags []string
 		if tt.flag != "" {
 			flags = []string{tt.flag}
 		}
-		_, err := load(t, cluster+issuer, Options{Env: []string{tt.env}}, flags...)
+		setenv(t, tt.env)
+		_, err := load(t, cluster+issuer, Options{}, flags...)
 		if got := problemsOf(t, err); got != tt.want {
 			t.Errorf("%s %s:\n%q, want\n%q", tt.env, tt.flag, got, tt.want)
 		}
 	}
 }
 
-// PROXMOX_VE_* count as a set, and only where nothing else says anything about Proxmox, trust aside.
-func TestForeignVariables(t *testing.T) {
-	env := []string{"PROXMOX_VE_ENDPOINT=https://ve.example.com:8006/", "PROXMOX_VE_API_TOKEN=realm@pve!agent=of-ve", "PROXMOX_VE_INSECURE=1", "PROXMOX_VE_USERNAME=", "PROXMOX_TOKEN=wrong"}
-	p := mustLoad(t, issuer, Options{Env: env}).Targets[0].Proxmox
-	if p.Endpoints[0] != "https://ve.example.com:8006" || p.Token.Full().Reveal() != "realm@pve!agent=of-ve" || !p.Insecure {
-		t.Errorf("the set alone: %+v", p)
-	}
-	p = mustLoad(t, "proxmox: {ca_file: /etc/ca.pem}\n"+issuer, Options{Env: env}).Targets[0].Proxmox
-	if p.Insecure || p.CAFile != "/etc/ca.pem" || p.Token.IsZero() {
-		t.Errorf("trust said elsewhere: %+v", p)
-	}
-	p = mustLoad(t, cluster+issuer, Options{Env: env}).Targets[0].Proxmox
-	if p.Insecure || p.Endpoints[0] != "https://pve1.example.com:8006" || p.Token.Full().Reveal() != "realm@pve!agent=of-the-file" {
-		t.Errorf("beside a file: %+v", p)
-	}
-	_, err := load(t, issuer, Options{Env: env}, "proxmox.endpoints=pve9")
-	if got := problemsOf(t, err); !strings.Contains(got, "proxmox.token_file: is required") {
-		t.Errorf("the set's token went to another endpoint: %q", got)
-	}
-	_, err = load(t, issuer+"targets: [{name: a}, {name: b, realm: {name: other}}]\n", Options{Env: env})
-	if got := problemsOf(t, err); strings.Count(got, "proxmox.endpoints: is required") != 2 {
-		t.Errorf("the set reached several targets: %q", got)
-	}
-	_, err = load(t, issuer, Options{Env: []string{"PROXMOX_VE_ENDPOINT=http://hunter2", "PROXMOX_VE_PASSWORD=hunter2"}})
-	want := "PROXMOX_VE_ENDPOINT: must begin with https://: Proxmox is never asked without TLS\n" +
-		"PROXMOX_VE_PASSWORD: needs proxmox.username beside it: what names credentials replaces all of those below it"
-	if got := problemsOf(t, err); !strings.Contains(got, want) {
-		t.Errorf("%q, want %q", got, want)
-	}
-}
-
 func TestFlagsAloneAreEnough(t *testing.T) {
-	o := Options{Env: []string{"HOME=/nonexistent"}, Flags: []FlagValue{
+	setenv(t)
+	o := Options{Flags: []FlagValue{
 		{"proxmox.endpoints", "pve1"},
 		{"proxmox.endpoints", "pve2"},
 		{"proxmox.username", "root@pam"},
@@ -354,7 +346,7 @@ func TestFlagsAloneAreEnough(t *testing.T) {
 	}
 	o.Flags = o.Flags[2:3]
 	_, err = Load(context.Background(), o)
-	if got := problemsOf(t, err); o.File == "" && !strings.Contains(got, "realm.issuer_url: is required: there is no configuration file, and neither a flag nor a variable sets it (--issuer-url, PROXMOX_REALM_REALM_ISSUER_URL)") {
+	if got := problemsOf(t, err); o.File == "" && !strings.Contains(got, "realm.issuer_url: is required, as --issuer-url, as PROXMOX_REALM_REALM_ISSUER_URL, or in a configuration file") {
 		t.Errorf("%s", got)
 	}
 }
@@ -372,18 +364,18 @@ func TestFind(t *testing.T) {
 	inXDG := write(t, filepath.Join(xdg, "proxmox-realm", "config.yaml"), issuer)
 	named := write(t, "named.yaml", issuer)
 	for _, tt := range []struct {
-		name string
-		o    Options
-		want string
+		name, file string
+		env        []string
+		want       string
 	}{
-		{"home", Options{Env: []string{"HOME=" + home}}, inHome},
-		{"xdg over home", Options{Env: []string{"HOME=" + home, "XDG_CONFIG_HOME=" + xdg}}, inXDG},
-		{"a relative xdg counts as unset", Options{Env: []string{"HOME=" + home, "XDG_CONFIG_HOME=relative"}}, inHome},
-		{"variable over xdg", Options{Env: []string{"HOME=" + home, "XDG_CONFIG_HOME=" + xdg, "PROXMOX_REALM_CONFIG=" + named}}, named},
-		{"flag over variable", Options{File: inHome, Env: []string{"PROXMOX_REALM_CONFIG=" + named}}, inHome},
+		{"home", "", []string{"HOME=" + home}, inHome},
+		{"xdg over home", "", []string{"HOME=" + home, "XDG_CONFIG_HOME=" + xdg}, inXDG},
+		{"a relative xdg counts as unset", "", []string{"HOME=" + home, "XDG_CONFIG_HOME=relative"}, inHome},
+		{"variable over xdg", "", []string{"HOME=" + home, "XDG_CONFIG_HOME=" + xdg, "PROXMOX_REALM_CONFIG=" + named}, named},
+		{"flag over variable", inHome, []string{"PROXMOX_REALM_CONFIG=" + named}, inHome},
 	} {
-		tt.o.Partial = true
-		c, err := Load(context.Background(), tt.o)
+		setenv(t, tt.env...)
+		c, err := Load(context.Background(), Options{File: tt.file, Partial: true})
 		if err != nil {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -392,13 +384,35 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.name, c.File, want)
 		}
 	}
-	_, err := Load(context.Background(), Options{File: "absent.yaml", Env: []string{"HOME=" + home}})
+	setenv(t)
+	_, err := Load(context.Background(), Options{File: "absent.yaml"})
 	if got := problemsOf(t, err); got != "absent.yaml: no such file" {
 		t.Errorf("an absent file that is named: %q", got)
 	}
-	_, err = Load(context.Background(), Options{Env: []string{"HOME=" + home, "PROXMOX_REALM_CONFIG=absent.yaml"}})
+	setenv(t, "PROXMOX_REALM_CONFIG=absent.yaml")
+	_, err = Load(context.Background(), Options{})
 	if got := problemsOf(t, err); got != "PROXMOX_REALM_CONFIG: absent.yaml: no such file" {
 		t.Errorf("an absent file that the environment names: %q", got)
+	}
+}
+
+func TestStandardInput(t *testing.T) {
+	t.Chdir(t.TempDir())
+	setenv(t)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(context.Background(), Options{File: "-", Stdin: strings.NewReader(cluster + issuer + "state_dir: state\n")})
+	if err != nil || c.File != "" || c.StateDir != filepath.Join(here, "state") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	_, err = Load(context.Background(), Options{File: "-", Stdin: strings.NewReader(cluster + "relam: {}\n" + issuer)})
+	if got := problemsOf(t, err); got != "standard input:2: relam: is not a key; did you mean realm?" {
+		t.Errorf("%q", got)
+	}
+	if _, err = Load(context.Background(), Options{File: "-", Stdin: strings.NewReader("# " + strings.Repeat("x", maxFile))}); err == nil {
+		t.Error("endless input")
 	}
 }
 
@@ -407,20 +421,13 @@ func TestTextForms(t *testing.T) {
 	for name, text := range map[string]string{
 		"byte order mark":  "\ufeff" + cluster + issuer,
 		"carriage returns": strings.ReplaceAll(cluster+issuer, "\n", "\r\n"),
-		"JSON with tabs":   "{\n\t\"proxmox\": {\"endpoints\": [\"https://pve1.example.com:8006\"],\n\t\t\"token\": \"realm@pve!agent=of-the-file\"},\n\t\"realm\": {\"issuer_url\": \"https:\\/\\/auth.example.com\", \"client_id\": \"proxmox\"}\n}",
+		"JSON":             `{"proxmox": {"endpoints": ["https://pve1.example.com:8006"], "token": "realm@pve!agent=of-the-file"}, "realm": {"issuer_url": "https://auth.example.com", "client_id": "proxmox"}}`,
 		"an alias":         "proxmox: {endpoints: [&u https://pve1.example.com:8006], token: realm@pve!agent=of-the-file}\n" + "realm: {issuer_url: https://auth.example.com, client_id: proxmox}\nverify: {}\n",
 		"document marks":   "---\n" + cluster + issuer + "...\n",
 	} {
 		if got := mustLoad(t, text, Options{}).Targets; !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, want %+v", name, got, want)
 		}
-	}
-}
-
-func TestJSONEscapes(t *testing.T) {
-	c := mustLoad(t, `{"realm": {"comment": "\\ud83d \ud83d\ude00 \u00e9 \" \\u0041 a\/b"}}`, Options{Partial: true})
-	if got, want := c.Targets[0].Realm.Set[realm.Comment].String(), `\ud83d 😀 é " \u0041 a/b`; got != want {
-		t.Errorf("%q, want %q", got, want)
 	}
 }
 
@@ -434,7 +441,7 @@ func TestBounds(t *testing.T) {
 	} {
 		_, err := load(t, text, Options{})
 		var f *check.Error
-		if !errors.As(err, &f) || f.Code != check.Config || len(f.Message) > 10000 || f.Remedy.String() == "" {
+		if !errors.As(err, &f) || f.Code != check.Config || len(err.Error()) > 10000 {
 			t.Errorf("%s: %.200v", name, err)
 		}
 	}
@@ -443,9 +450,9 @@ func TestBounds(t *testing.T) {
 func TestShownForm(t *testing.T) {
 	c := mustLoad(t, "proxmox: {endpoint: PVE1.example.com, password: hunter2, username: root@pam}\n"+
 		"realm: {issuer_url: https://auth.example.com, client_id: \"1\", client_key_file: /etc/key, autocreate: false, comment: \"a: b\"}\n"+
-		"notify: {command: [mail, -s, two words]}\n", Options{})
+		"notify: {command: [mail, -s, two words]}\n", Options{Show: true})
 	got := map[string]string{}
-	for _, s := range c.Show() {
+	for _, s := range c.Settings {
 		got[s.Key] = s.Value
 	}
 	for key, want := range map[string]string{

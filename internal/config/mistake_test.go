@@ -32,12 +32,16 @@ func TestMistakes(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			write(t, "config.yaml", string(data))
-			_, err := Load(context.Background(), Options{File: "config.yaml", Env: []string{"HOME=/nonexistent"}, Secrets: true})
+			setenv(t)
+			_, err := Load(context.Background(), Options{File: "config.yaml", Secrets: true})
 			var problems Problems
 			if check.CodeOf(err) != check.Config || !errors.As(err, &problems) {
 				t.Fatalf("Load: %v, want problems", err)
 			}
 			got := problems.Error() + "\n"
+			if hint := check.Describe(err).Hint(); hint != "" && !strings.Contains(hint, "help config") {
+				got += "hint: " + hint + "\n"
+			}
 			if strings.Contains(got+err.Error(), "hunter") {
 				t.Errorf("quotes a value: %s", got)
 			}

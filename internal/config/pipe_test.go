@@ -4,6 +4,7 @@ package config
 
 import (
 	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -36,5 +37,38 @@ func TestAPipeWithoutAWriterCanBeLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = writer.Close()
+	}
+}
+
+func TestReadFile(t *testing.T) {
+	dir := t.TempDir()
+	file := write(t, filepath.Join(dir, "file"), "12345")
+	if got, err := ReadFile(t.Context(), file, 5); err != nil || string(got) != "12345" {
+		t.Errorf("%q, %v", got, err)
+	}
+	for path, want := range map[string]string{
+		file:                         file + ": is larger than 0 KiB",
+		"/dev/zero":                  "/dev/zero: is larger than 0 KiB",
+		dir:                          dir + ": is a directory, not a file",
+		filepath.Join(dir, "absent"): filepath.Join(dir, "absent") + ": no such file",
+	} {
+		if _, err := ReadFile(t.Context(), path, 4); err == nil || err.Error() != want || check.CodeOf(err) != check.Config {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = os.WriteFile(pipe, []byte("x"), 0o600) }()
+	if got, err := ReadFile(t.Context(), pipe, 4); err != nil || string(got) != "x" {
+		t.Errorf("a pipe: %q, %v", got, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(check.Errorf(check.Terminated, "terminated"))
+	r, w := io.Pipe()
+	defer func() { _ = w.Close() }()
+	if _, err := ReadAll(ctx, r, 4); check.CodeOf(err) != check.Terminated {
+		t.Errorf("an open stream after a signal: %v", err)
 	}
 }

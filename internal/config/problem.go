@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,96 +10,124 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// Problem is one mistake. It never holds a value.
-type Problem struct {
-	File    string // "" for flags and environment
-	Line    int    // 0 where the mistake has none, such as an absent key without targets
-	Key     string // path, variable or flag; "" where it concerns the whole file
-	Message string
-	Hint    string // a command that mends it; "" where the message says what to do
+// Place is where a setting or a mistake stands.
+type Place struct {
+	File   string // as the user named it; "" for variables and flags
+	Line   int    // 0 if unknown, such as for a key that is missing
+	Target string // what stands before the keys of a target, such as "targets.berlin"
+	Name   string // of the variable or flag
+
+	dir string // relative paths begin here
+	key string // the key as it was written, if that is not its path
 }
 
-// String returns "file:line: key: message", without the parts that are absent.
-func (p Problem) String() string {
-	var b strings.Builder
-	if p.File != "" {
-		b.WriteString(p.File)
-		if p.Line > 0 {
-			fmt.Fprintf(&b, ":%d", p.Line)
-		}
-		b.WriteString(": ")
+// source says where a value came from, as `config show` prints it.
+func (p Place) source() string {
+	switch {
+	case strings.HasPrefix(p.Name, "-"):
+		return "flag " + p.Name
+	case p.Name != "":
+		return "environment " + p.Name
+	case p.File == "":
+		return "default"
+	case p.Target != "":
+		return fmt.Sprintf("target %s, %s:%d", strings.TrimPrefix(p.Target, "targets."), p.File, p.Line)
 	}
-	if p.Key != "" {
-		b.WriteString(p.Key + ": ")
-	}
-	return b.String() + p.Message
+	return fmt.Sprintf("%s:%d", p.File, p.Line)
 }
+
+// Problem is one mistake in a configuration. It never holds a value.
+type Problem struct {
+	Place
+	Err *check.Error // its Key is the path of the key; "" if the mistake concerns the whole file
+}
+
+// Error returns the place, the key and the message. The name of a variable or flag stands in place of the key.
+func (p Problem) Error() string {
+	parts := []string{p.File, p.Name}
+	if p.Line > 0 {
+		parts[0] = fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	if p.Name == "" {
+		parts = append(parts, strings.Trim(p.Target+"."+p.Err.Key, "."))
+	}
+	parts = append(parts, p.Err.Message)
+	return strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), ": ")
+}
+
+// Unwrap returns the error that the place belongs to.
+func (p Problem) Unwrap() error { return p.Err }
 
 // Problems are all mistakes of a configuration, those of the file first, by line.
 type Problems []Problem //nolint:errname // the plural of what it holds says more
 
+// maxShown bounds what the message shows, so that a file with a mistake in each of its targets stays readable.
+const maxShown = 50
+
 // Error returns one problem a line.
 func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.String()
+	lines := make([]string, 0, maxShown+2)
+	if len(ps) > 1 {
+		lines = append(lines, fmt.Sprintf("%d mistakes in the configuration", len(ps)))
+	}
+	for _, p := range ps[:min(len(ps), maxShown)] {
+		lines = append(lines, p.Error())
+	}
+	if more := len(ps) - maxShown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(lines, "\n")
 }
 
-// The bounds of what is collected and of what one message shows: a file with a mistake in
-// each of its targets stays readable.
-const (
-	maxProblems = 1000
-	maxShown    = 50
-)
-
-func (ps *Problems) add(at place, message string) {
-	ps.append(Problem{File: at.file, Line: at.line, Key: at.key, Message: message})
+// Unwrap returns the problems.
+func (ps Problems) Unwrap() []error {
+	errs := make([]error, len(ps))
+	for i, p := range ps {
+		errs[i] = p
+	}
+	return errs
 }
 
-func (ps *Problems) append(p Problem) {
-	if len(*ps) < maxProblems && !slices.Contains(*ps, p) {
-		*ps = append(*ps, p)
+// collector gathers problems, each once.
+type collector struct {
+	list Problems
+	seen map[string]bool
+}
+
+// add notes what is wrong with a key; a *[check.Error] brings its remedy along.
+func (c *collector) add(at Place, key string, err error) {
+	e := check.Errorf(check.Config, "%s", err.Error()).At(cmp.Or(at.key, key))
+	if known, ok := errors.AsType[*check.Error](err); ok {
+		e.Remedy = known.Remedy
+	}
+	p := Problem{Place: at, Err: e}
+	if text := p.Error(); !c.seen[text] {
+		if c.seen == nil {
+			c.seen = map[string]bool{}
+		}
+		c.seen[text] = true
+		c.list = append(c.list, p)
 	}
 }
 
-// fault returns all problems as one error, nil where there are none.
-func (ps Problems) fault() error {
-	if len(ps) == 0 {
+// addf is add for a message without a remedy.
+func (c *collector) addf(at Place, key, format string, args ...any) {
+	c.add(at, key, fmt.Errorf(format, args...))
+}
+
+// seeKeys adds the help of the keys to an error.
+func seeKeys(format string, args ...any) error {
+	return check.Errorf(check.Config, format, args...).Try(check.Run("help config").With("it explains every key"))
+}
+
+// err returns all problems as one error, nil if there are none.
+func (c *collector) err() error {
+	if len(c.list) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(ps, func(a, b Problem) int {
-		return cmp.Or(-cmp.Compare(a.File, b.File), cmp.Compare(unlined(a), unlined(b)), cmp.Compare(a.Line, b.Line))
+	slices.SortStableFunc(c.list, func(a, b Problem) int {
+		lineless := func(p Problem) int { return map[bool]int{true: 1}[p.Line == 0] }
+		return cmp.Or(-cmp.Compare(a.File, b.File), lineless(a)-lineless(b), a.Line-b.Line)
 	})
-	message := ps[0].String()
-	if len(ps) > 1 {
-		shown := ps[:min(len(ps), maxShown)]
-		message = fmt.Sprintf("%d mistakes in the configuration\n%s", len(ps), shown.Error())
-		if more := len(ps) - len(shown); more > 0 {
-			message += fmt.Sprintf("\nand %d more", more)
-		}
-	}
-	hint := "`proxmox-realm help config` explains every key"
-	if i := slices.IndexFunc(ps, func(p Problem) bool { return p.Hint != "" }); i >= 0 {
-		hint = ps[i].Hint
-	}
-	return check.Errorf(check.Config, "%s", message).Try(check.Advise("%s", hint)).Because(ps)
-}
-
-// unlined puts what has no line after what has one.
-func unlined(p Problem) int {
-	if p.Line == 0 {
-		return 1
-	}
-	return 0
-}
-
-// place is where a setting stands: in a file, or under the name of a variable or flag.
-type place struct {
-	file string
-	line int
-	key  string // as problems show it
-	// source is what `config show` says: "flag --realm".
-	source string
+	return c.list
 }

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/realm"
 )
 
 // Schema returns the JSON Schema (2020-12) of a configuration file, for editors and pipelines. It says what a schema can
@@ -14,7 +13,7 @@ func Schema() ([]byte, error) {
 	sections := map[string]map[string]any{}
 	top := map[string]any{}
 	overlay := map[string]any{"name": map[string]any{
-		"type": "string", "pattern": `^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?$`,
+		"type": "string", "pattern": targetName.String(),
 		"description": "The name of the target in reports and for -t.",
 	}}
 	for _, k := range table() {
@@ -111,12 +110,10 @@ func (k *key) word(text map[string]any) map[string]any {
 	switch k.Path {
 	case "realm.unset":
 		var names []string
-		for _, d := range realm.Definitions() {
-			if !d.Required && !d.CreateOnly {
-				names = append(names, string(d.Property))
-				if d.Key != string(d.Property) {
-					names = append(names, d.Key)
-				}
+		for _, d := range removable() {
+			names = append(names, string(d.Property))
+			if d.Key != string(d.Property) {
+				names = append(names, d.Key)
 			}
 		}
 		return map[string]any{"enum": names}
@@ -131,12 +128,14 @@ func (k *key) word(text map[string]any) map[string]any {
 }
 
 func (k *key) defaultValue() any {
-	if k.Kind == List {
+	switch k.Kind {
+	case List:
 		return []string{}
+	case Bool:
+		return k.Default == "true"
+	case Int:
+		n, _ := k.parseInt(k.Default) // a test loads every default
+		return n
 	}
-	value, err := k.scalar(k.Default, surroundings{})
-	if err != nil {
-		return k.Default
-	}
-	return value
+	return k.Default
 }

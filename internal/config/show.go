@@ -1,85 +1,64 @@
 package config
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
-	"proxmox-realm/internal/check"
-
 	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/check"
 )
 
-// Setting is one row of `config show`.
+// Setting is one row of `config show`. A key without a value has no row: it is not managed.
 type Setting struct {
-	Target string // "" for what concerns the whole run, and where the configuration has no targets
+	Target string // "" for what concerns the whole run, and if the configuration has no targets
 	Key    string // its path, such as realm.issuer_url
 	Value  string // as it would be written in a file; a secret as [check.Mask]
 	Source string // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
 }
 
-// Show returns the effective settings: first those of the whole run, then those of each selected
-// target, in the order of [Keys]. A key without a value is left out: it is not managed.
-func (c *Config) Show() []Setting {
-	if c.show == nil {
-		return nil
+// record notes a value, a text or a list, if settings are asked for. It replaces an earlier row of the key.
+func (v *values) record(path string, value any) {
+	if !v.show {
+		return
 	}
-	return c.show()
+	v.settings = slices.DeleteFunc(v.settings, func(s Setting) bool { return s.Key == path })
+	s := Setting{Target: v.target, Key: path, Value: written(path, value), Source: v.at[path].source()}
+	v.settings = append(v.settings, s)
 }
 
-// show merges again what was merged before: a configuration of many targets does not keep every step for one command.
-func (l *loader) show(run []layer) []Setting {
-	var out []Setting
-	rows := func(target string, layers []layer, derived map[string]any, want func(*key) bool) {
-		settings := flat(layers)
-		keys := table()
-		for i := range keys {
-			k := &keys[i]
-			if !want(k) {
-				continue
-			}
-			s, set := settings[k.Path]
-			if value, ok := derived[k.Path]; ok && !set {
-				s, set = setting{value: value, at: place{source: "default"}}, true
-			}
-			if set {
-				out = append(out, Setting{Target: target, Key: k.Path, Value: written(s.value), Source: s.at.source})
-			}
-		}
-	}
-	rows("", run, map[string]any{"lock_file": l.config.LockFile, "state_dir": l.config.StateDir}, func(k *key) bool { return !k.Target })
-	for i, overlay := range l.selected {
-		derived := map[string]any{}
-		if urls := l.config.Targets[i].Verify.RedirectURLs; len(urls) > 0 {
-			derived["verify.redirect_urls"] = texts(urls)
-		}
-		rows(overlay.target, l.layers(overlay), derived, func(k *key) bool { return k.Target })
-	}
-	return out
+// sorted returns the rows in the order of [Keys].
+func (v *values) sorted() []Setting {
+	place := func(s Setting) int { return slices.IndexFunc(table(), func(k key) bool { return k.Path == s.Key }) }
+	slices.SortStableFunc(v.settings, func(a, b Setting) int { return place(a) - place(b) })
+	return v.settings
 }
 
 // written returns a value as a file would hold it.
-func written(value any) string {
-	switch v := value.(type) {
-	case check.Secret:
-		return v.String()
-	case string, bool, int, []string:
-		node := &yaml.Node{}
-		if err := node.Encode(v); err != nil {
-			return "?"
+func written(path string, value any) string {
+	k := index().path[path]
+	node := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	switch words, isList := value.([]string); {
+	case k.Secret:
+		return check.Mask
+	case isList:
+		for _, word := range words {
+			node.Content = append(node.Content, textNode(word))
 		}
-		node.Style = yaml.FlowStyle
-		if s, ok := v.(string); ok {
-			node = textNode(s)
-		}
-		text, err := yaml.Marshal(node)
-		if err != nil {
-			return "?"
-		}
-		return strings.TrimSuffix(string(text), "\n")
+	case k.Kind == Bool || k.Kind == Int:
+		return fmt.Sprint(value)
+	default:
+		node = textNode(fmt.Sprint(value))
 	}
-	return "?"
+	text, err := yaml.Marshal(node)
+	if err != nil {
+		return "?"
+	}
+	return strings.TrimSuffix(string(text), "\n")
 }
 
-// textNode returns a text that YAML will quote where it would take it for something else.
+// textNode returns a text that YAML quotes if it would read it as something else.
 func textNode(s string) *yaml.Node {
 	node := &yaml.Node{}
 	node.SetString(s)

@@ -2,13 +2,12 @@ package config
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -19,237 +18,170 @@ import (
 const (
 	commandTimeout = 30 * time.Second
 	maxSecret      = 64 << 10 // bytes of a secret file or of a command's output
+	maxAuthorities = 4 << 20  // bytes of a file of certificate authorities
 	maxReaders     = 8        // sources read at once
 )
 
-// sources reads what stands outside of the configuration: secret files, the output of commands, certificate
-// authorities. Each distinct one is read once, however many targets share it.
-type sources struct {
-	env     []string
-	dir     string // programs with a relative path are found from here
-	timeout time.Duration
-	byID    map[string]*source
-	order   []*source
-}
-
-// source is a file or a command with one answer.
+// source is a file or a command outside of the configuration. It is read once, however many targets share it.
 type source struct {
-	at   place // of its first use
-	path string
-	argv []string
-	uses []use
+	id     string
+	path   string
+	shown  string // how messages call the file
+	argv   []string
+	secret bool // else certificate authorities
+	uses   []use
 
 	text     string
-	problem  string
+	err      error
 	everyone bool // can read the file
 }
 
-// use takes the answer of a source.
+// use takes the text of a source.
 type use struct {
-	at     place
-	key    string // that says what the text must be, such as proxmox.token
-	assign func(check.Secret)
-	trust  func(*x509.CertPool) // of certificate authorities, in place of assign
+	at     Place
+	key    string
+	assign func(text string) error
 }
 
-func (s *sources) add(id string, src source, u use) {
-	if s.byID == nil {
-		s.byID = map[string]*source{}
+// source notes a use of a source if it is wanted.
+func (l *loader) source(wanted bool, id string, s source, at Place, key string, assign func(string) error) {
+	if !wanted {
+		return
 	}
-	known := s.byID[id]
+	known := l.byID[id]
 	if known == nil {
-		known = &src
-		s.byID[id] = known
-		s.order = append(s.order, known)
-	}
-	known.uses = append(known.uses, u)
-}
-
-func (s *sources) addFile(path string, u use) {
-	s.add("file\x00"+path, source{at: u.at, path: path}, u)
-}
-
-func (s *sources) addCommand(argv []string, u use) {
-	s.add("command\x00"+strings.Join(argv, "\x00"), source{at: u.at, argv: argv}, u)
-}
-
-// addAuthorities has a file of certificate authorities read. All targets that name it share the pool.
-func (s *sources) addAuthorities(path string, at place, assign func(*x509.CertPool)) {
-	s.add("authorities\x00"+path, source{at: at, path: path}, use{at: at, trust: assign})
-}
-
-// resolve reads every source and hands out the answers.
-func (s *sources) resolve(ctx context.Context, problems *Problems, warn func(place, string)) error {
-	read := make(chan struct{})
-	go func() { // which an interruption leaves behind: nothing ends the opening of a pipe that nobody writes to
-		defer close(read)
-		var wait sync.WaitGroup
-		slots := make(chan struct{}, maxReaders)
-		for _, src := range s.order {
-			slots <- struct{}{}
-			wait.Go(func() {
-				defer func() { <-slots }()
-				if src.argv != nil {
-					src.text, src.problem = s.run(ctx, src.argv)
-				} else {
-					src.text, src.everyone, src.problem = readSecret(src.path)
-				}
-			})
+		known = &s
+		if l.byID == nil {
+			l.byID = map[string]*source{}
 		}
-		wait.Wait()
-	}()
-	select {
-	case <-read:
-	case <-ctx.Done():
+		l.byID[id] = known
+		l.sources = append(l.sources, known)
+	}
+	known.uses = append(known.uses, use{at, key, assign})
+}
+
+// pathForm matches what is written like a path and not like a secret in the wrong place.
+var pathForm = regexp.MustCompile(`^(\.{0,2}/|\$\{?\w+\}?/)`)
+
+func (l *loader) sourceFile(wanted bool, v *values, key, path string, secret bool, assign func(string) error) {
+	shown := path
+	if !pathForm.MatchString(v.viper.GetString(key)) {
+		shown = filepath.Join(filepath.Dir(path), "…")
+	}
+	l.source(wanted, fmt.Sprintf("file\x00%s\x00%t", path, secret), source{path: path, shown: shown, secret: secret}, v.at[key], key, assign)
+}
+
+// resolve reads every source and hands out the texts. Its error is what the context ended with.
+func (l *loader) resolve(ctx context.Context) error {
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, maxReaders)
+	for _, s := range l.sources {
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			s.read(ctx, l.file.dir, commandTimeout)
+		})
+	}
+	wait.Wait()
+	if len(l.sources) > 0 && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	for _, src := range s.order {
-		src.deliver(problems, warn)
+	for _, s := range l.sources {
+		if s.err != nil {
+			if s.argv == nil {
+				s.err = check.Errorf(check.Config, "%v", s.err).Try(check.Set(s.uses[0].key, "").With("to a file that this user can read"))
+			}
+			l.problems.add(s.uses[0].at, s.uses[0].key, s.err)
+			continue
+		}
+		if s.everyone && s.secret {
+			l.warn(s.uses[0].at, s.uses[0].key, "everyone can read the file: run chmod o-rwx")
+		}
+		what := "the content of the file "
+		if s.argv != nil {
+			what = "the output of the command "
+		}
+		for _, u := range s.uses {
+			if err := u.assign(s.text); err != nil {
+				l.problems.addf(u.at, u.key, "%s%w", what, err)
+			}
+		}
 	}
 	return nil
 }
 
-func (src *source) deliver(problems *Problems, warn func(place, string)) {
-	if src.problem != "" {
-		problems.add(src.at, src.problem)
+func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
+	if s.argv != nil {
+		s.text, s.err = output(ctx, s.argv, dir, timeout)
 		return
 	}
-	if src.uses[0].assign == nil {
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM([]byte(src.text)) {
-			problems.add(src.at, "the file holds no certificate in PEM form")
-			return
-		}
-		for _, u := range src.uses {
-			u.trust(pool)
-		}
+	limit := int64(maxAuthorities)
+	if s.secret {
+		limit = maxSecret
+	}
+	c := readFile(ctx, s.path, limit, nil)
+	if s.text, s.err = string(c.data), c.err; s.err != nil {
+		s.err = fmt.Errorf("%s: %w", s.shown, c.err)
 		return
 	}
-	if src.everyone {
-		warn(src.at, "everyone can read the file: `chmod o-rwx` it")
-	}
-	what := "what the file holds "
-	if src.argv != nil {
-		what = "what the command prints "
-	}
-	text := oneLine(src.text)
-	for _, u := range src.uses {
-		if message := wrong(text, u.key); message != "" {
-			problems.add(u.at, what+message)
-			continue
-		}
-		u.assign(check.NewSecret(text))
-	}
+	s.everyone = readable(c.info)
 }
 
-// oneLine takes one line feed off the end, as every editor and printing command puts it there.
-func oneLine(text string) string {
-	if line, cut := strings.CutSuffix(text, "\r\n"); cut {
-		return line
-	}
-	return strings.TrimSuffix(text, "\n")
-}
-
-// wrong completes "what the file holds …", "" where the text is as the key wants it.
-func wrong(text, path string) string {
-	switch {
-	case text == "":
-		return "is empty"
-	case strings.Contains(text, "\n"):
-		return "must be one line: it has more"
-	case strings.HasPrefix(text, "\ufeff"): // which Proxmox would take for a part of the user, and count a failed login
-		return "begins with a byte order mark: save it as UTF-8 without one"
-	}
-	k := index().path[path]
-	err := k.plain(text)
-	if err == nil && k.normal != nil {
-		_, err = k.normal(text)
-	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
-}
-
-func readSecret(path string) (text string, everyone bool, problem string) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", false, reason(err)
-	}
-	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
-	info, err := f.Stat()
-	if err != nil {
-		return "", false, reason(err)
-	}
-	if info.IsDir() {
-		return "", false, "is a folder, not a file"
-	}
-	limit := int64(maxSecret)
-	if info.Mode().IsRegular() {
-		limit = maxFile // a bundle of authorities
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	switch {
-	case err != nil:
-		return "", false, reason(err)
-	case int64(len(data)) > limit:
-		return "", false, "the file is too large"
-	}
-	return string(data), readable(info), ""
-}
-
-// run returns what a command prints. What it says on its standard error is dropped: it may quote the secret.
-func (s *sources) run(ctx context.Context, argv []string) (text, problem string) {
-	program := argv[0]
-	name := "the command " + filepath.Base(program)
-	if printable(filepath.Base(program)) == unprintable {
+// output returns what a command prints. It drops the standard error, which may quote the secret.
+func output(ctx context.Context, argv []string, dir string, timeout time.Duration) (string, error) {
+	name := "the command " + filepath.Base(argv[0])
+	if printable(filepath.Base(argv[0])) == unprintable {
 		name = "the command"
 	}
-	if strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {
-		program = filepath.Join(s.dir, program)
-	}
-	timed, cancel := context.WithTimeout(ctx, s.timeout)
+	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	out := &bounded{left: maxSecret}
-	cmd := exec.CommandContext(timed, program, argv[1:]...)
-	cmd.Env = append([]string{}, s.env...)
+	out := &limited{left: maxSecret}
+	cmd := exec.CommandContext(timed, Program(argv[0], dir), argv[1:]...)
+	cmd.Env = CommandEnvironment(os.Environ())
 	cmd.Stdout = out
-	cmd.WaitDelay = time.Second // children that keep the output open do not hold us
+	cmd.WaitDelay = time.Second // a child that keeps the output open does not hold us
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case err == nil && out.left < 0:
-		return "", name + " prints too much for a secret"
+		return "", fmt.Errorf("%s prints too much for a secret", name)
 	case err == nil:
-		return out.String(), ""
+		return out.String(), nil
 	case timed.Err() != nil:
-		return "", fmt.Sprintf("%s did not end within %s", name, s.timeout)
+		return "", fmt.Errorf("%s did not end within %s", name, timeout)
+	case errors.Is(err, exec.ErrWaitDelay):
+		return "", fmt.Errorf("%s ended, but left a process behind that keeps its output open", name)
 	case errors.As(err, &exit) && exit.Exited():
-		return "", fmt.Sprintf("%s ended with status %d: run it by hand to see why", name, exit.ExitCode())
+		return "", fmt.Errorf("%s ended with status %d: run it by hand to see why", name, exit.ExitCode())
 	case errors.As(err, &exit):
-		return "", name + " was killed by a signal"
+		return "", fmt.Errorf("%s was killed by a signal", name)
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return "", name + " was not found"
+		return "", fmt.Errorf("%s was not found", name)
 	case errors.Is(err, os.ErrPermission):
-		return "", name + " cannot be run: permission denied"
+		return "", fmt.Errorf("%s cannot be run: permission denied", name)
 	}
-	return "", name + " cannot be run"
+	return "", fmt.Errorf("%s cannot be run", name)
 }
 
-// bounded keeps what is written to it up to a bound.
-type bounded struct {
+// Program returns the path of a program in a configuration: a relative path begins in the folder of the file.
+func Program(name, dir string) string {
+	if strings.ContainsRune(name, filepath.Separator) && !filepath.IsAbs(name) {
+		return filepath.Join(dir, name)
+	}
+	return name
+}
+
+// limited keeps what is written to it up to a limit.
+type limited struct {
 	strings.Builder
 	left int
 }
 
 // Write never fails, so that a command which prints too much still ends by itself.
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.left >= len(p) {
-		b.Builder.Write(p)
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left >= len(p) {
+		l.Builder.Write(p)
 	}
-	b.left -= len(p)
+	l.left -= len(p)
 	return len(p), nil
 }

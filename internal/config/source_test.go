@@ -7,10 +7,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 
@@ -20,7 +22,9 @@ func TestSecretsFromFilesAndCommands(t *testing.T) {
 	write(t, filepath.Join(dir, "key"), "key with spaces inside\r\n")
 	text := "proxmox: {endpoints: [pve1], token_file: $CREDENTIALS_DIRECTORY/token}\n" +
 		"realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_command: [sh, -c, 'echo noise >&2; cat ${DIR}/key']}\n"
-	o := Options{Secrets: true, Env: []string{"CREDENTIALS_DIRECTORY=" + dir, "DIR=" + dir, "PATH=" + os.Getenv("PATH")}}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	t.Setenv("DIR", dir)
+	o := Options{Secrets: true}
 	target := mustLoad(t, text, o).Targets[0]
 	if got := target.Proxmox.Token.Full().Reveal(); got != "realm@pve!agent=of-a-file" || target.Proxmox.TokenFile != filepath.Join(dir, "token") {
 		t.Errorf("token %q of %q", got, target.Proxmox.TokenFile)
@@ -46,7 +50,7 @@ func TestEachSourceOnce(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		text += "  - {name: " + name + ", proxmox: {endpoints: [" + name + "], token: realm@pve!agent=x}}\n"
 	}
-	c := mustLoad(t, text, Options{Secrets: true, Env: []string{"PATH=" + os.Getenv("PATH")}})
+	c := mustLoad(t, text, Options{Secrets: true})
 	for _, target := range c.Targets {
 		if target.Realm.Set[realm.ClientKey].String() == "" {
 			t.Errorf("%s has no key", target.Name)
@@ -55,61 +59,79 @@ func TestEachSourceOnce(t *testing.T) {
 	if runs, err := os.ReadFile(count); err != nil || string(runs) != "x\n" {
 		t.Errorf("ran %q times, %v", runs, err)
 	}
-	c = mustLoad(t, text, Options{Secrets: true, Targets: []string{"a"}, Env: []string{"PATH=" + os.Getenv("PATH")}}, "realm.client_key_file="+write(t, filepath.Join(t.TempDir(), "key"), "k"))
+	c = mustLoad(t, text, Options{Secrets: true, Targets: []string{"a"}}, "realm.client_key_file="+write(t, filepath.Join(t.TempDir(), "key"), "k"))
 	if runs, err := os.ReadFile(count); err != nil || string(runs) != "x\n" || len(c.Targets) != 1 {
 		t.Errorf("a command that a flag replaces ran: %q, %v", runs, err)
 	}
 }
+
+// inTemporary matches the folders of a test.
+var inTemporary = regexp.MustCompile(`/\S*/TestSourceMistakes\d+/\d+`)
 
 func TestSourceMistakes(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string { return "token_file: " + write(t, filepath.Join(dir, name), text) }
 	sh := func(script string) string { return `token_command: [sh, -c, "` + script + `"]` }
 	for _, tt := range []struct{ name, source, want string }{
-		{"absent", "token_file: " + dir + "/hunter2", "proxmox.token_file: no such file"},
-		{"folder", "token_file: " + dir, "proxmox.token_file: is a folder, not a file"},
-		{"empty", file("a", ""), "proxmox.token_file: what the file holds is empty"},
-		{"one empty line", file("b", "\n"), "proxmox.token_file: what the file holds is empty"},
-		{"two lines", file("c", "realm@pve!agent=hunter2\nhunter2\n"), "proxmox.token_file: what the file holds must be one line: it has more"},
-		{"two line feeds", file("d", "realm@pve!agent=hunter2\n\n"), "proxmox.token_file: what the file holds must be one line: it has more"},
-		{"byte order mark", file("bom", "\ufeffrealm@pve!agent=hunter2\r\n"), "proxmox.token_file: what the file holds begins with a byte order mark: save it as UTF-8 without one"},
-		{"secret alone", file("e", "hunter2\n"), "proxmox.token_file: what the file holds must be a token of the form user@realm!id=secret: this may be the secret alone"},
-		{"too large", file("f", strings.Repeat("hunter2", maxFile/7+1)), "proxmox.token_file: the file is too large"},
+		{"absent", "token_file: " + dir + "/absent", "proxmox.token_file: DIR/absent: no such file"},
+		{"folder", "token_file: " + dir, "proxmox.token_file: DIR: is a directory, not a file"},
+		{"empty", file("a", ""), "proxmox.token_file: the content of the file must not be empty"},
+		{"one empty line", file("b", "\n"), "proxmox.token_file: the content of the file must not be empty"},
+		{"two lines", file("c", "realm@pve!agent=hunter2\nhunter2\n"), "proxmox.token_file: the content of the file must be one line: it has more"},
+		{"two line feeds", file("d", "realm@pve!agent=hunter2\n\n"), "proxmox.token_file: the content of the file must be one line: it has more"},
+		{"byte order mark", file("bom", "\ufeffrealm@pve!agent=hunter2\r\n"), "proxmox.token_file: the content of the file must not begin with a byte order mark: save the file as UTF-8 without one"},
+		{"secret alone", file("e", "hunter2\n"), "proxmox.token_file: the content of the file must be a token of the form user@realm!id=secret: this may be the secret alone"},
+		{"too large", file("f", strings.Repeat("hunter2", maxFile/7+1)), "proxmox.token_file: DIR/f: is larger than 64 KiB"},
 		{"no command", `token_command: [no-such-program, hunter2]`, "proxmox.token_command: the command no-such-program was not found"},
 		{"not executable", `token_command: [./a, hunter2]`, "proxmox.token_command: the command a was not found"},
 		{"exit code", sh("echo hunter2; echo hunter2 >&2; exit 7"), "proxmox.token_command: the command sh ended with status 7: run it by hand to see why"},
 		{"signal", sh("kill -9 $$"), "proxmox.token_command: the command sh was killed by a signal"},
-		{"no output", sh("true"), "proxmox.token_command: what the command prints is empty"},
+		{"no output", sh("true"), "proxmox.token_command: the output of the command must not be empty"},
 		{"endless output", sh("yes hunter2 | head -c 1000000"), "proxmox.token_command: the command sh prints too much for a secret"},
-		{"relative to the file", "token_file: hunter2", "proxmox.token_file: no such file"},
-		{"authorities", "token: realm@pve!agent=x, ca_file: " + write(t, filepath.Join(dir, "g"), "hunter2"), "proxmox.ca_file: the file holds no certificate in PEM form"},
+		{"a secret in place of a path", "token_file: hunter2", "proxmox.token_file: DIR/…: no such file"},
+		{"a child that keeps the output open", sh("echo hunter2; sleep 20 &"), "proxmox.token_command: the command sh ended, but left a process behind that keeps its output open"},
+		{"authorities", "token: realm@pve!agent=x, ca_file: " + write(t, filepath.Join(dir, "g"), "hunter2"), "proxmox.ca_file: the content of the file must hold a certificate in PEM form"},
 	} {
-		_, err := load(t, "proxmox: {endpoints: [pve1], "+tt.source+"}\n"+issuer, Options{Secrets: true, Env: []string{"PATH=" + os.Getenv("PATH")}})
-		if got, want := problemsOf(t, err), "config.yaml:1: "+tt.want; got != want {
+		_, err := load(t, "proxmox: {endpoints: [pve1], "+tt.source+"}\n"+issuer, Options{Secrets: true})
+		got := inTemporary.ReplaceAllString(problemsOf(t, err), "DIR")
+		if want := "config.yaml:1: " + tt.want; got != want {
 			t.Errorf("%s: %q, want %q", tt.name, got, want)
 		}
 	}
 }
 
 func TestCommandIsBoundedInTime(t *testing.T) {
-	s := sources{env: os.Environ(), timeout: 50 * time.Millisecond}
 	// The child of the child keeps the output open; it must not hold us.
-	if _, problem := s.run(t.Context(), []string{"sh", "-c", "sleep 60 & sleep 60"}); problem != "the command sh did not end within 50ms" {
-		t.Errorf("%q", problem)
+	if _, err := output(t.Context(), []string{"sh", "-c", "sleep 60 & sleep 60"}, "", 50*time.Millisecond); err == nil || err.Error() != "the command sh did not end within 50ms" {
+		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
 	cancel(stop)
-	o := Options{Secrets: true, Env: os.Environ(), File: write(t, filepath.Join(t.TempDir(), "config.yaml"), "proxmox: {endpoints: [pve1], token_command: [sleep, '60']}\n"+issuer)}
+	o := Options{Secrets: true, File: write(t, filepath.Join(t.TempDir(), "config.yaml"), "proxmox: {endpoints: [pve1], token_command: [sleep, '60']}\n"+issuer)}
 	if _, err := Load(ctx, o); !errors.Is(err, stop) {
 		t.Errorf("an interrupted Load: %v", err)
+	}
+}
+
+// A command sees the environment, but none of this program's variables, which may hold secrets.
+func TestCommandEnvironment(t *testing.T) {
+	setenv(t, "PROXMOX_REALM_REALM_CLIENT_KEY=hunter2", "NOTIFY_SOCKET=/run/x", "PROXMOX_TOKEN=kept", "OTHER=realm@pve!agent=x")
+	dir := t.TempDir()
+	_, err := load(t, "proxmox: {endpoints: [pve1], token_command: [sh, -c, 'env >"+dir+"/env; echo $OTHER']}\n"+issuer, Options{Secrets: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := os.ReadFile(filepath.Join(dir, "env"))
+	if err != nil || strings.Contains(string(env), "hunter2") || strings.Contains(string(env), "NOTIFY_SOCKET") || !strings.Contains(string(env), "PROXMOX_TOKEN=kept") {
+		t.Errorf("%v\n%s", err, env)
 	}
 }
 
 // Nothing is run for a configuration with a mistake in it.
 func TestNoCommandForAMistake(t *testing.T) {
 	trace := filepath.Join(t.TempDir(), "trace")
-	_, err := load(t, "proxmox: {endpoints: [pve1], token_command: [touch, "+trace+"]}\nrelam: {}\n"+issuer, Options{Secrets: true, Env: os.Environ()})
+	_, err := load(t, "proxmox: {endpoints: [pve1], token_command: [touch, "+trace+"]}\nrelam: {}\n"+issuer, Options{Secrets: true})
 	if _, statErr := os.Stat(trace); err == nil || statErr == nil {
 		t.Errorf("Load: %v, trace: %v", err, statErr)
 	}
@@ -156,7 +178,7 @@ func TestWhoMayWriteTheFile(t *testing.T) {
 		}
 	}
 	_, err := Load(context.Background(), Options{File: dir})
-	if got := problemsOf(t, err); !strings.HasSuffix(got, ": is a folder, not a file") {
+	if got := problemsOf(t, err); !strings.HasSuffix(got, ": is a directory, not a file") {
 		t.Errorf("a folder: %q", got)
 	}
 }
@@ -167,7 +189,7 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := mustLoad(t, "proxmox:\n  endpoints: [pve1]\n  token_file: "+token+"\n  insecure: true\n"+issuer+"targets: [{name: a}, {name: b, realm: {name: other}}]\n", Options{Secrets: true})
-	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "config.yaml:4: proxmox.insecure: nothing checks") || !strings.Contains(c.Warnings[1], "config.yaml:3: proxmox.token_file: everyone can read the file") {
+	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "config.yaml:4: proxmox.insecure: nothing verifies") || !strings.Contains(c.Warnings[1], "config.yaml:3: proxmox.token_file: everyone can read the file") {
 		t.Errorf("%q", c.Warnings)
 	}
 }
@@ -190,6 +212,9 @@ func TestMakePrivate(t *testing.T) {
 	if MakePrivate(link) == nil {
 		t.Error("a symbolic link is taken for a folder")
 	}
+	if err := MakePrivate(filepath.Join(write(t, filepath.Join(dir, "file"), ""), "below")); check.CodeOf(err) != check.Config {
+		t.Errorf("below a file: %v", err)
+	}
 	if err := os.Chmod(made, 0o777); err != nil {
 		t.Fatal(err)
 	}
@@ -199,22 +224,24 @@ func TestMakePrivate(t *testing.T) {
 }
 
 func TestFolders(t *testing.T) {
-	env := map[string]string{"STATE_DIRECTORY": "/var/lib/one:/var/lib/two", "RUNTIME_DIRECTORY": "/run/one"}
-	if got := stateDir(env); got != "/var/lib/one" {
-		t.Errorf("systemd's state folder: %s", got)
+	t.Setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
+	t.Setenv("RUNTIME_DIRECTORY", "/run/one")
+	if state, runtime := StateDir(), runtimeDir(); state != "/var/lib/one" || runtime != "/run/one" {
+		t.Errorf("systemd's directories: %s, %s", state, runtime)
 	}
-	if got := runtimeDir(env); got != "/run/one" {
-		t.Errorf("systemd's runtime folder: %s", got)
+	for name, value := range map[string]string{
+		"STATE_DIRECTORY": "", "RUNTIME_DIRECTORY": "", "XDG_STATE_HOME": "/home/x/state", "XDG_RUNTIME_DIR": "/run/user/1", "HOME": "/home/x",
+	} {
+		t.Setenv(name, value)
 	}
-	env = map[string]string{"XDG_STATE_HOME": "/home/x/state", "XDG_RUNTIME_DIR": "/run/user/1", "HOME": "/home/x"}
 	state, runtime := "/home/x/state/proxmox-realm", "/run/user/1/proxmox-realm"
 	if os.Geteuid() == 0 {
 		state, runtime = "/var/lib/proxmox-realm", "/run/proxmox-realm"
 	}
-	if got := stateDir(env); got != state {
-		t.Errorf("state folder %s, want %s", got, state)
+	if got := StateDir(); got != state {
+		t.Errorf("state directory %s, want %s", got, state)
 	}
-	if got := runtimeDir(env); got != runtime {
-		t.Errorf("runtime folder %s, want %s", got, runtime)
+	if got := runtimeDir(); got != runtime {
+		t.Errorf("runtime directory %s, want %s", got, runtime)
 	}
 }

@@ -1,0 +1,215 @@
+package config
+
+import (
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// defaultLock stands for the default of lock_file until the targets are known.
+const defaultLock = "\x00"
+
+// run reads the keys of the whole run.
+func (l *loader) run() {
+	v, c := l.merge("", l.base, l.variable, l.flags), l.config
+	c.LockFile = defaultLock
+	if v.given("lock_file") {
+		if c.LockFile = ""; v.viper.GetString("lock_file") != "" {
+			c.LockFile = v.path("lock_file")
+		}
+	}
+	c.StateDir = cmp.Or(v.path("state_dir"), StateDir())
+	c.Concurrency = one(v, "concurrency", index().path["concurrency"].parseInt)
+	c.Agent.Interval = one(v, "agent.interval", durationWithin(time.Second, 365*24*time.Hour))
+	c.Agent.Jitter = one(v, "agent.jitter", parsePercent)
+	c.Agent.Listen = one(v, "agent.listen", parseListen)
+	c.Notify.Command = v.command("notify.command")
+	v.record("lock_file", c.LockFile)
+	v.record("state_dir", c.StateDir)
+	c.Settings = append(c.Settings, v.sorted()...)
+}
+
+// target reads the keys of one target, says what it lacks, and notes what has to be read from outside.
+func (l *loader) target(overlay layer, t *Target) {
+	v := l.merge(overlay.target, l.base, overlay, l.variable, l.flags)
+	if !l.Partial && !l.broken {
+		l.demand(overlay, v)
+	}
+	t.Name = cmp.Or(overlay.target, defaultTarget)
+	l.proxmox(v, &t.Proxmox)
+	t.Realm = v.realm()
+	t.ClientKeyFrom, t.ClientKeyFile = l.secret(v, "realm.client_key", l.Secrets || l.ClientKey, func(text string) error {
+		d, _ := realm.ClientKey.Definition()
+		key := realm.Key(check.NewSecret(text))
+		t.Realm.Set[realm.ClientKey] = key
+		return d.Validate(key)
+	})
+	t.Verify = Verify{
+		RedirectURLs: many(v, "verify.redirect_urls", ParseOrigin),
+		Issuer:       one(v, "verify.issuer", parseBool),
+		Proxmox:      one(v, "verify.proxmox", parseMode),
+		Client:       one(v, "verify.client", parseMode),
+		Ignore:       many(v, "verify.ignore", parseCheckID),
+		MaxClockSkew: one(v, "verify.max_clock_skew", durationWithin(time.Second, 24*time.Hour)),
+	}
+	t.Verify.IssuerCAFile = l.authorities(v, "verify.issuer_ca_file", l.Secrets || l.IssuerCA, &t.Verify.IssuerCA)
+	if t.Verify.RedirectsDeclared = len(t.Verify.RedirectURLs) > 0; !t.Verify.RedirectsDeclared {
+		for _, endpoint := range t.Proxmox.Endpoints {
+			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, browserOrigin(endpoint))
+		}
+		if len(t.Verify.RedirectURLs) > 0 {
+			v.record("verify.redirect_urls", texts(t.Verify.RedirectURLs))
+		}
+	}
+	t.Gate = one(v, "policy.gate", parseBool)
+	l.config.Settings = append(l.config.Settings, v.sorted()...)
+}
+
+func (l *loader) proxmox(v *values, p *Proxmox) {
+	p.Endpoints = many(v, "proxmox.endpoints", ParseEndpoint)
+	_, p.TokenFile = l.secret(v, "proxmox.token", l.Secrets, func(text string) (err error) {
+		p.Token, err = ParseToken(text)
+		return err
+	})
+	p.Username = one(v, "proxmox.username", ParseUserID)
+	l.secret(v, "proxmox.password", l.Secrets, func(text string) error {
+		p.Password = check.NewSecret(text)
+		return nil
+	})
+	p.OTP = one(v, "proxmox.otp", parseOTP)
+	p.CAFile = l.authorities(v, "proxmox.ca_file", l.Secrets, &p.CA)
+	p.Fingerprints = many(v, "proxmox.fingerprints", ParseFingerprint)
+	if p.Insecure = one(v, "proxmox.insecure", parseBool); p.Insecure {
+		l.warn(v.at["proxmox.insecure"], "proxmox.insecure", "nothing verifies Proxmox's certificate; an attacker on the network can steal the token")
+	}
+	p.Timeout = one(v, "proxmox.timeout", durationWithin(time.Second, 10*time.Minute))
+}
+
+// realm returns what the realm should be, without a client key.
+func (v *values) realm() realm.Spec {
+	s := realm.Spec{Set: realm.Values{}}
+	s.Name = one(v, "realm.name", func(text string) (string, error) { return text, realm.ValidateName(text) })
+	for _, d := range realm.Definitions() {
+		path := "realm." + d.Key
+		if d.Kind == realm.KindKey || !v.viper.IsSet(path) {
+			continue
+		}
+		switch d.Kind {
+		case realm.KindBool:
+			s.Set[d.Property] = realm.Bool(one(v, path, parseBool))
+		case realm.KindSet, realm.KindList:
+			s.Set[d.Property] = realm.Words(d.Property, many(v, path, propertyWord(d))...)
+		default:
+			s.Set[d.Property] = one(v, path, propertyText(d))
+		}
+	}
+	for _, p := range many(v, "realm.unset", parseUnset) {
+		if _, set := s.Set[p]; !set { // a higher layer sets it
+			s.Unset = append(s.Unset, p)
+		}
+	}
+	return s
+}
+
+// demand reports the keys that a target cannot do without.
+func (l *loader) demand(overlay layer, v *values) {
+	lacks := func(path, otherwise string) {
+		at := overlay.at
+		at.File = l.file.File
+		if at.File != "" {
+			l.problems.add(at, path, seeKeys("is required%s", otherwise))
+			return
+		}
+		k := index().path[path]
+		l.problems.add(at, path, seeKeys("is required%s, as --%s, as %s, or in a configuration file", otherwise, k.Flag, k.Env))
+	}
+	if !v.given("proxmox.endpoints") {
+		lacks("proxmox.endpoints", "")
+	}
+	if !v.given("proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username",
+		"proxmox.password", "proxmox.password_file", "proxmox.password_command") { // a password alone is a mistake of its own
+		lacks("proxmox.token_file", " (or proxmox.token, proxmox.token_command, or proxmox.username)")
+	}
+	for _, d := range realm.Definitions() {
+		if d.Required && !v.given("realm."+d.Key) {
+			lacks("realm."+d.Key, "")
+		}
+	}
+}
+
+// secret reads a secret that stands in the configuration, or notes the file or command that gives it if it is wanted. It
+// returns the key that gives the secret, and the file.
+func (l *loader) secret(v *values, path string, wanted bool, assign func(text string) error) (key, file string) {
+	one(v, path, func(text string) (check.Secret, error) { return check.NewSecret(text), assign(text) })
+	file = one(v, path+"_file", func(text string) (string, error) {
+		if _, err := ParseToken(text); err == nil || strings.HasPrefix(text, "PVEAPIToken=") {
+			return "", errors.New("must be the path of a file: this is a token")
+		}
+		return expand(text, v.at[path+"_file"].dir)
+	})
+	argv := v.command(path + "_command")
+	line := func(text string) error {
+		text, err := oneLine(text)
+		if err == nil {
+			err = plain(path, text)
+		}
+		if err != nil {
+			return err
+		}
+		return assign(text)
+	}
+	switch {
+	case file != "":
+		key = path + "_file"
+		l.sourceFile(wanted, v, key, file, true, line)
+	case argv != nil:
+		key = path + "_command"
+		l.source(wanted, "command\x00"+strings.Join(argv, "\x00"), source{argv: argv, secret: true}, v.at[key], key, line)
+	case v.given(path):
+		key = path
+	}
+	return key, file
+}
+
+// authorities notes a file of certificate authorities if it is wanted. All targets that name it share the pool.
+func (l *loader) authorities(v *values, path string, wanted bool, pool **x509.CertPool) string {
+	file := v.path(path)
+	if file == "" {
+		return ""
+	}
+	l.sourceFile(wanted, v, path, file, false, func(text string) error {
+		if l.pools[file] == nil {
+			made := x509.NewCertPool()
+			if !made.AppendCertsFromPEM([]byte(text)) {
+				return check.Errorf(check.Config, "must hold a certificate in PEM form").
+					Try(check.Set(path, "").With("to a PEM file with the authority's certificate"))
+			}
+			l.pools[file] = made
+		}
+		*pool = l.pools[file]
+		return nil
+	})
+	return file
+}
+
+// oneLine takes one line feed off the end, which every editor and printing command puts there.
+func oneLine(text string) (string, error) {
+	line, cut := strings.CutSuffix(text, "\r\n")
+	if !cut {
+		line = strings.TrimSuffix(text, "\n")
+	}
+	switch {
+	case line == "":
+		return "", errors.New("must not be empty")
+	case strings.Contains(line, "\n"):
+		return "", errors.New("must be one line: it has more")
+	case strings.HasPrefix(line, "\ufeff"): // Proxmox would take it for a part of the user and count a failed login
+		return "", errors.New("must not begin with a byte order mark: save the file as UTF-8 without one")
+	}
+	return line, nil
+}

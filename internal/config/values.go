@@ -1,0 +1,329 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/viper"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// values are the merged keys of one target, or of the run. Each key is parsed where it is read, by [one], [many] or
+// [values.command].
+type values struct {
+	viper    *viper.Viper
+	at       map[string]Place // by path; none for a default
+	lines    map[string][]int // of the elements of a list, by path
+	problems *collector
+	settings []Setting // what was read, if show
+	show     bool
+	target   string
+}
+
+// merge hands the layers, lowest first, to viper, which knows the defaults and which value beats which.
+func (l *loader) merge(target string, layers ...layer) *values {
+	v := &values{viper: viper.New(), at: map[string]Place{}, lines: map[string][]int{}, problems: &l.problems, show: l.Show, target: target}
+	v.viper.AllowEmptyEnv(true)
+	for _, k := range table() {
+		switch k.Default {
+		case "":
+		case "[]":
+			v.viper.SetDefault(k.Path, []string{})
+		default:
+			v.viper.SetDefault(k.Path, k.Default)
+		}
+	}
+	for _, layer := range drop(layers) {
+		switch layer.kind {
+		case inFile:
+			if err := v.viper.MergeConfigMap(layer.nested()); err != nil { // of nested maps of texts, never
+				l.problems.addf(layer.at, "", "cannot be merged")
+			}
+		case inEnvironment:
+			for path, s := range layer.settings {
+				if s.value != nil {
+					_ = v.viper.BindEnv(path, s.at.Name) // fails only without a path
+				}
+			}
+		case inFlags:
+			for path, s := range layer.settings {
+				v.viper.Set(path, s.value)
+			}
+		}
+		for path, s := range layer.settings {
+			v.at[path], v.lines[path] = s.at, s.lines
+		}
+	}
+	return v
+}
+
+// given reports whether a layer names one of the keys, be it with a wrong value.
+func (v *values) given(paths ...string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool { _, ok := v.at[path]; return ok })
+}
+
+// one parses the value of a key that is no list. It returns the zero value if the key is not set or wrong. Errors of parse
+// complete "must …" or are whole sentences; they never quote the text.
+func one[T any](v *values, path string, parse func(string) (T, error)) (value T) {
+	text, ok := v.viper.Get(path).(string)
+	if !ok {
+		return value
+	}
+	err := plain(path, text)
+	if err == nil {
+		value, err = parse(text)
+	}
+	if err != nil {
+		v.problems.add(v.at[path], path, err)
+		return *new(T)
+	}
+	switch any(value).(type) {
+	case string, bool, Origin, UserID:
+		v.record(path, fmt.Sprint(value))
+	default: // a duration of 5m would be shown as 5m0s
+		v.record(path, text)
+	}
+	return value
+}
+
+// many parses the words of a list.
+func many[T comparable](v *values, path string, parse func(string) (T, error)) (out []T) {
+	words := setting{value: v.viper.Get(path)}.words()
+	refuse := func(i int, err error) []T {
+		at := v.at[path]
+		if i < len(v.lines[path]) {
+			at.Line = v.lines[path][i]
+		}
+		v.problems.add(at, path, err)
+		return nil
+	}
+	if words != nil && len(words) == 0 && !index().path[path].empty {
+		return refuse(0, empty(path))
+	}
+	for i, word := range words {
+		err := plain(path, word)
+		var value T
+		if err == nil {
+			value, err = parse(word)
+		}
+		if err == nil && slices.Contains(out, value) {
+			err = errors.New("names the same twice")
+		}
+		if err != nil {
+			return refuse(i, err)
+		}
+		out = append(out, value)
+	}
+	if words != nil {
+		v.record(path, texts(out))
+	}
+	return out
+}
+
+// command returns a program and its arguments.
+func (v *values) command(path string) []string {
+	argv, ok := v.viper.Get(path).([]string)
+	if !ok {
+		return nil
+	}
+	for i, argument := range argv {
+		var err error
+		switch {
+		case i == 0 && strings.TrimSpace(argument) == "":
+			err = errors.New("must begin with a program")
+		case i == 0 && strings.ContainsFunc(argument, unicode.IsSpace):
+			err = errors.New("must be a list of the program and its arguments, each an element of its own, because no shell splits it")
+		case strings.ContainsRune(argument, 0):
+			err = errors.New("must not contain NUL characters")
+		}
+		if err != nil {
+			at := v.at[path]
+			at.Line = v.lines[path][i]
+			v.problems.add(at, path, err)
+			return nil
+		}
+	}
+	if len(argv) == 0 {
+		v.problems.add(v.at[path], path, empty(path))
+		return nil
+	}
+	v.record(path, argv)
+	return argv
+}
+
+// path expands the $VARS of a path and makes it absolute.
+func (v *values) path(path string) string {
+	return one(v, path, func(text string) (string, error) { return expand(text, v.at[path].dir) })
+}
+
+// plain refuses what is wrong in every text: Proxmox would rewrite or drop it.
+func plain(path, text string) error {
+	switch {
+	case text == "":
+		return empty(path)
+	case !utf8.ValidString(text):
+		return errors.New("must be valid UTF-8")
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return errors.New("must not contain control characters, such as line feeds")
+	case strings.TrimSpace(text) != text:
+		return errors.New("must not begin or end with white space")
+	}
+	return nil
+}
+
+var (
+	variable     = regexp.MustCompile(`\$(?:(\w+)|\{(\w+)\})?`)
+	variableName = regexp.MustCompile(`^[A-Z_]{3,}$`)
+)
+
+// expand replaces $NAME and ${NAME}, and resolves a relative path from a folder.
+func expand(text, dir string) (string, error) {
+	var err error
+	expanded := variable.ReplaceAllStringFunc(text, func(reference string) string {
+		name := strings.Trim(reference, "${}")
+		value := os.Getenv(name)
+		switch {
+		case name == "":
+			err = errors.New("must name a variable after each $, as $NAME or ${NAME}")
+		case value != "":
+		case name == "CREDENTIALS_DIRECTORY": // the packages' sample names it
+			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the folder of these files")
+		case variableName.MatchString(name):
+			err = fmt.Errorf("the variable $%s is not set", name)
+		default: // it may be a part of a secret with a dollar sign
+			err = errors.New("a variable that it names is not set")
+		}
+		return value
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case strings.HasPrefix(expanded, "~"):
+		return "", errors.New("must not begin with ~, which only a shell expands: write $HOME")
+	case !filepath.IsAbs(expanded):
+		expanded = filepath.Join(dir, expanded)
+	}
+	return filepath.Clean(expanded), nil
+}
+
+func parseBool(text string) (bool, error) {
+	switch strings.ToLower(text) { // YAML 1.2 has True and TRUE as well
+	case "true", "1":
+		return true, nil
+	case "false", "0":
+		return false, nil
+	}
+	return false, errors.New("must be true or false")
+}
+
+func parseMode(text string) (Mode, error) {
+	if !slices.Contains(modes, text) {
+		return "", fmt.Errorf("must be one of %s", strings.Join(modes, ", "))
+	}
+	return Mode(text), nil
+}
+
+func (k *key) parseInt(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < k.low || n > k.high {
+		return 0, fmt.Errorf("must be %s", k.form())
+	}
+	return n, nil
+}
+
+func durationWithin(least, most time.Duration) func(string) (time.Duration, error) {
+	return func(text string) (time.Duration, error) {
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return 0, errors.New("must be a duration with its unit, such as 45s or 1h30m")
+		case d < least || d > most:
+			return 0, fmt.Errorf("must be a duration from %s to %s", short(least), short(most))
+		}
+		return d, nil
+	}
+}
+
+// short writes 5m, not 5m0s.
+func short(d time.Duration) string {
+	return strings.Replace(strings.Replace(d.String(), "m0s", "m", 1), "h0m", "h", 1)
+}
+
+// parsePercent returns 0.1 for "10%".
+func parsePercent(text string) (float64, error) {
+	number, found := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	if !found || err != nil || !(n >= 0 && n <= 100) || strings.Trim(number, "0123456789.") != "" {
+		return 0, errors.New("must be a percentage from 0% to 100%")
+	}
+	return n / 100, nil
+}
+
+// parseUnset returns the property that an element of realm.unset names, in the spelling of Proxmox or of the
+// configuration.
+func parseUnset(text string) (realm.Property, error) {
+	d, ok := realm.ByKey(text)
+	if !ok {
+		d, ok = realm.Property(text).Definition()
+	}
+	switch {
+	case !ok:
+		var names []string
+		for _, d := range removable() {
+			names = append(names, string(d.Property))
+		}
+		return "", fmt.Errorf("must name a property of an OpenID Connect realm%s", suggestion(nearest(text, names)))
+	case d.Required:
+		return "", fmt.Errorf("must not name %s: a realm cannot exist without it", d.Property)
+	case d.CreateOnly:
+		return "", fmt.Errorf("must not name %s: without it every user would get another name", d.Property)
+	}
+	return d.Property, nil
+}
+
+// removable are the properties that realm.unset may name.
+func removable() []realm.Definition {
+	return slices.DeleteFunc(realm.Definitions(), func(d realm.Definition) bool { return d.Required || d.CreateOnly })
+}
+
+func parseCheckID(text string) (check.ID, error) {
+	var ids []string
+	for _, e := range check.Catalog() {
+		ids = append(ids, string(e.ID))
+	}
+	if slices.Contains(ids, text) {
+		return check.ID(text), nil
+	}
+	return "", check.Errorf(check.Config, "must be the id of a check%s", suggestion(nearest(text, ids))).
+		Try(check.Run("help checks").With("it lists the checks"))
+}
+
+// propertyWord checks one word of a property that Proxmox keeps as one text. The characters that Proxmox takes for
+// separators cannot be part of a word (PVE::Tools::split_list).
+func propertyWord(d realm.Definition) func(string) (string, error) {
+	return func(word string) (string, error) {
+		if strings.ContainsAny(word, ",; \t") {
+			return "", errors.New("must be a list of single words: no word may contain a comma, a semicolon or white space")
+		}
+		return word, d.Validate(realm.Words(d.Property, word))
+	}
+}
+
+// propertyText checks the text of a property.
+func propertyText(d realm.Definition) func(string) (realm.Value, error) {
+	return func(text string) (realm.Value, error) {
+		value := realm.Text(text)
+		return value, d.Validate(value)
+	}
+}
