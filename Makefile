@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/bin:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 export GORACE ?= atexit_sleep_ms=0
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test acceptance lint bench fuzz count clean help
+.PHONY: build demo test acceptance faults lint bench fuzz count clean help
 
 build: ## build bin/proxmox-realm and bin/proxmox-realm-lab
 	@.ci/need roots
@@ -38,6 +38,9 @@ test: build ## run every test, after installing what the suites need
 
 acceptance: build ## run the acceptance suite: against the lab, or the API that LAB_* names
 	$(if $(LAB_ENDPOINT),,$(LAB)) $(ACCEPTANCE)
+
+faults: ## inject every fault into every request of every operation, and print how many
+	FAULTS=all $(GO) test -count=1 -v -timeout=60m -run='^TestFaults$$' $(TESTFLAGS) ./cmd/proxmox-realm
 
 lint: ## check formatting, vet, linters, go.mod and shell scripts
 	@.ci/need roots

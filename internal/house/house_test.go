@@ -51,6 +51,7 @@ var lab = map[string][]string{
 	"cmd/proxmox-realm-lab":  {"internal/lab", "internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
 	"internal/lab":           {"internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
 	"internal/lab/authority": {},
+	"internal/lab/fault":     {},
 	"internal/lab/issuer":    {"internal/lab/authority"},
 	"internal/lab/pve":       {"internal/lab/authority"},
 }
