@@ -22,6 +22,10 @@ import (
 	"proxmox-realm/internal/fleet"
 )
 
+// Help lists commands in the order in which they were added. The switch belongs to cobra, not to a command: it is set once,
+// because tests run several commands at the same time.
+func init() { cobra.EnableCommandSorting = false }
+
 // Main runs one command and returns its exit code. Results go to stdout, everything else to stderr.
 func Main(args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{env: env, stdin: stdin, stdout: stdout, stderr: stderr, release: func() {}}
@@ -86,7 +90,6 @@ Begin with "probe https://auth.example.com", then "bootstrap", "plan" and
 		return usage("%s", strings.TrimSpace(err.Error())).Try(seeHelp(cmd))
 	})
 	root.SuggestionsMinimumDistance = 2
-	cobra.EnableCommandSorting = false
 	a.globalFlags(root)
 
 	root.AddGroup(&cobra.Group{ID: "main", Title: "Commands:"},
