@@ -34,7 +34,7 @@ func (c *Client) AllPermissions(ctx context.Context) (map[string]map[string]bool
 // list is held at the path itself, even with the number 0.
 func (c *Client) permissions(ctx context.Context, query string) (map[string]map[string]bool, error) {
 	var answer object[object[json.RawMessage]]
-	if err := c.get(ctx, permissionsPath+query, realmLimit, &answer); err != nil {
+	if err := c.get(ctx, permissionsPath+query, &answer); err != nil {
 		return nil, err
 	}
 	all := make(map[string]map[string]bool, len(answer))
@@ -84,7 +84,7 @@ func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User,
 		return nil, false, err
 	}
 	var answer []wireUser
-	if err := c.get(ctx, usersPath, listLimit, &answer); err != nil {
+	if err := c.get(ctx, usersPath, &answer); err != nil {
 		return nil, false, err
 	}
 	for _, w := range answer {
@@ -100,7 +100,7 @@ func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User,
 // itself in GET /access/users, but GET /access/users/{userid} needs privileges (PVE::API2::User).
 func (c *Client) Self(ctx context.Context) (User, bool, error) {
 	var answer []wireUser
-	if err := c.get(ctx, usersPath+"?full=1", listLimit, &answer); err != nil {
+	if err := c.get(ctx, usersPath+"?full=1", &answer); err != nil {
 		return User{}, false, err
 	}
 	i := slices.IndexFunc(answer, func(w wireUser) bool { return string(w.UserID) == c.Identity() })
@@ -142,7 +142,7 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 		ID    text `json:"groupid"`
 		Users text `json:"users"`
 	}
-	if err := c.get(ctx, groupsPath, listLimit, &answer); err != nil {
+	if err := c.get(ctx, groupsPath, &answer); err != nil {
 		return nil, err
 	}
 	groups := make([]Group, 0, len(answer))
@@ -179,7 +179,7 @@ func (c *Client) Roles(ctx context.Context) (map[string][]string, error) {
 		ID         text `json:"roleid"`
 		Privileges text `json:"privs"`
 	}
-	if err := c.get(ctx, "/access/roles", listLimit, &answer); err != nil {
+	if err := c.get(ctx, "/access/roles", &answer); err != nil {
 		return nil, err
 	}
 	roles := make(map[string][]string, len(answer))
@@ -212,7 +212,7 @@ func (c *Client) ACL(ctx context.Context) (entries []Entry, visible bool, err er
 		Role      text `json:"roleid"`
 		Propagate any  `json:"propagate"`
 	}
-	if err := c.get(ctx, aclPath, listLimit, &answer); err != nil {
+	if err := c.get(ctx, aclPath, &answer); err != nil {
 		return nil, false, err
 	}
 	for _, w := range answer {

@@ -1,6 +1,7 @@
 package pve
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,25 +38,18 @@ func (b Bootstrap) Validate() error {
 // Lines returns the `pveum` commands to run as root on one node, in this order. The one that creates the token prints its
 // secret, once.
 func (b Bootstrap) Lines() []string {
-	user, id := b.User, b.TokenID
-	if user == "" {
-		user = "proxmox-realm@pve"
-	}
-	if id == "" {
-		id = "agent"
-	}
+	user, id := cmp.Or(b.User, "proxmox-realm@pve"), cmp.Or(b.TokenID, "agent")
 	privilege := "Realm.Allocate"
 	if b.Audit {
 		privilege = "Sys.Audit"
 	}
-	roles, grants := grant(user+"!"+id, realmGrants, privilege)
+	role, grants := grant(user+"!"+id, realmGrants, privilege)
+	lines := []string{role} // roles come first: if somebody stops halfway, nothing exists that could log in
 	if b.Users {
-		more, granted := grant(user+"!"+id, "/access", "Sys.Audit")
-		roles, grants = append(roles, more...), append(grants, granted...)
+		audit, more := grant(user+"!"+id, "/access", "Sys.Audit")
+		lines, grants = append(lines, audit), append(grants, more...)
 	}
-	slices.Sort(roles)
-	// Roles come first: if somebody stops halfway, nothing exists that could log in.
-	return slices.Concat(slices.Compact(roles), []string{
+	return slices.Concat(slices.Compact(lines), []string{
 		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", Quote(user)),
 		fmt.Sprintf("pveum user token add %s %s --privsep 1", Quote(user), Quote(id)),
 	}, grants)
@@ -63,38 +57,25 @@ func (b Bootstrap) Lines() []string {
 
 // grantStep is the remedy for a missing privilege: all `pveum` commands that grant it, separated by semicolons.
 func grantStep(who, path, privilege string) check.Step {
-	roles, grants := grant(who, path, privilege)
-	return check.OnNode("%s", strings.Join(append(roles, grants...), "; "))
+	create, grants := grant(who, path, privilege)
+	return check.OnNode("%s; %s", create, strings.Join(grants, "; "))
 }
 
 // grant returns the `pveum` commands that create a role with one privilege, and those that give it to an identity
 // (user@realm!id or user@realm) at a path. A token with privilege separation may do what both it and its user may, so both
 // get the role.
-func grant(who, path, privilege string) (roles, grants []string) {
-	role := roleFor(privilege)
-	roles = []string{fmt.Sprintf("pveum role add %s --privs %s", role, Quote(privilege))}
+func grant(who, path, privilege string) (create string, grants []string) {
+	role := Quote(cmp.Or(roles[privilege], strings.ReplaceAll(privilege, ".", "")+"Only"))
+	create = fmt.Sprintf("pveum role add %s --privs %s", role, Quote(privilege))
 	user, _, isToken := strings.Cut(who, "!")
 	if isToken {
 		grants = append(grants, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", Quote(path), Quote(who), role))
 	}
-	return roles, append(grants, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(path), Quote(user), role))
+	return create, append(grants, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(path), Quote(user), role))
 }
 
-// roleFor names the role that holds one privilege.
-func roleFor(privilege string) string {
-	switch privilege {
-	case "Realm.Allocate":
-		return "RealmAdmin"
-	case "Sys.Audit":
-		return "RealmAuditor"
-	}
-	return strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return -1
-	}, privilege) + "Only"
-}
+// roles names the roles that hold one of this program's privileges.
+var roles = map[string]string{"Realm.Allocate": "RealmAdmin", "Sys.Audit": "RealmAuditor"}
 
 // Quote makes one word for a POSIX shell. Names of users and groups come from the issuer and may hold any character.
 func Quote(word string) string {

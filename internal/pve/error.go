@@ -25,8 +25,7 @@ const (
 	Interrupted Kind = "interrupted" // the caller's context ended
 	Unavailable Kind = "unavailable" // 595 to 599: the node got no answer from its daemon or from another node
 	Certificate Kind = "certificate" // the certificate is not trusted
-	NotProxmox  Kind = "not-proxmox" // the answer is not Proxmox VE's: another service, a portal, a proxy's page
-	Redirected  Kind = "redirected"  // a redirect, which is never followed
+	NotProxmox  Kind = "not-proxmox" // the answer is not Proxmox VE's: another service, a portal, a redirect
 	BadAnswer   Kind = "bad-answer"  // too large, cut off, or not what the request asks for
 
 	BadCredentials   Kind = "bad-credentials"   // 401
@@ -114,7 +113,7 @@ func (e *Error) undecided() bool {
 // answered tells whether Proxmox itself gave a definite answer: a login that sends the same request gets the same one.
 func (e *Error) answered() bool {
 	switch e.Kind {
-	case Interrupted, Unavailable, NotProxmox, Redirected, BadAnswer:
+	case Interrupted, Unavailable, NotProxmox, BadAnswer:
 		return false
 	}
 	return e.Status != 0 && !e.fromGateway()

@@ -34,10 +34,6 @@ var meanings = map[Kind]meaning{
 	Certificate: {check.UnknownCertificate, "the certificate of {node} is not trusted: {reason}", nil},
 	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer as Proxmox VE does: {reason}", checkPort},
 	BadAnswer:   {check.ProxmoxFailed, "{request} at {node} got an unusable answer: {reason}", checkPort},
-	Redirected: {
-		check.ProxmoxFailed, "{node} answers with a redirect, which is not followed: {status} {reason}",
-		steps(check.Set("proxmox.endpoints", "").With("name the nodes themselves, each with its port")),
-	},
 	Unavailable: {
 		check.ProxmoxFailed, "{node} got no answer from its own daemon or from another node: {status} {reason}",
 		steps(check.OnNode("systemctl status pvedaemon pveproxy pve-cluster")),

@@ -13,12 +13,9 @@ import (
 
 // Send makes any request as the client makes its own.
 func (c *Client) Send(ctx context.Context, method, path, body string) error {
-	r := request{method: method, path: path, class: read, as: c.identity}
-	if method != http.MethodGet {
-		r.class = write
-	}
+	r := request{method: method, path: path, write: method != http.MethodGet, as: c.identity}
 	if strings.HasPrefix(path, "/access/openid/") {
-		r.class, r.as = once, identity{}
+		r.write, r.as = false, identity{}
 	}
 	if body != "" {
 		r.body = body

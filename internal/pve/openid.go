@@ -28,10 +28,8 @@ type AuthURL struct {
 // a hundred. A silent issuer blocks one of the node's workers: see [IssuerHung].
 func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (AuthURL, error) {
 	var raw text
-	r := request{
-		method: http.MethodPost, path: authURLPath, class: once,
-		body: map[string]string{"realm": realmName, "redirect-url": redirectURL},
-	}
+	body := map[string]string{"realm": realmName, "redirect-url": redirectURL}
+	r := request{method: http.MethodPost, path: authURLPath, body: body}
 	endpoint, err := c.do(ctx, r, &raw)
 	if err != nil {
 		return AuthURL{}, err
@@ -70,10 +68,8 @@ func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Se
 		Ticket   text `json:"ticket"`
 		CSRF     text `json:"CSRFPreventionToken"`
 	}
-	r := request{
-		method: http.MethodPost, path: loginPath, class: once,
-		body: map[string]string{"state": state, "code": code, "redirect-url": redirectURL},
-	}
+	body := map[string]string{"state": state, "code": code, "redirect-url": redirectURL}
+	r := request{method: http.MethodPost, path: loginPath, body: body}
 	endpoint, err := c.do(ctx, r, &answer)
 	if err != nil {
 		return Session{}, err

@@ -5,6 +5,7 @@
 package pve
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -69,16 +70,11 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).Try(check.Set("proxmox.password_file", ""))
 	}
 	l := &link{
-		all: p.Endpoints, cleaner: o.Cleaner, timeout: p.Timeout, agent: o.UserAgent, last: p.Endpoints[0],
+		all: p.Endpoints, cleaner: o.Cleaner, timeout: cmp.Or(p.Timeout, defaultTimeout),
+		agent: cmp.Or(o.UserAgent, "proxmox-realm"), last: p.Endpoints[0],
 	}
 	if l.cleaner == nil {
 		l.cleaner = check.NewCleaner()
-	}
-	if l.timeout <= 0 {
-		l.timeout = defaultTimeout
-	}
-	if l.agent == "" {
-		l.agent = "proxmox-realm"
 	}
 	if slices.Contains(p.Endpoints, o.Prefer) {
 		l.last = o.Prefer
@@ -131,48 +127,34 @@ func (c *Client) ClockOffset() (time.Duration, bool) {
 // Clean makes a text that Proxmox stores fit to be shown, without the secrets that the client knows.
 func (c *Client) Clean(text string) string { return c.cleaner.Clean(text) }
 
-// retryClass says what may be done with a request that got no answer.
-type retryClass int
-
-const (
-	read  retryClass = iota // ask the next endpoint
-	write                   // ask the next endpoint if nothing was sent; otherwise the write is lost
-	once                    // like write, for requests that change no realm
-)
-
 // request is one call of the API.
 type request struct {
 	method string
 	path   string // below /api2/json
 	body   any    // sent as JSON; nil: none
-	class  retryClass
-	limit  int64 // bytes of the answer; 0 means realmLimit
+	write  bool   // changes realms, groups or grants: it is lost if no answer comes
 	as     identity
 }
 
-const (
-	realmLimit = 1 << 20
-	listLimit  = 16 << 20 // users, groups and grants of a large cluster
-)
-
 // get reads what is at a path.
-func (c *Client) get(ctx context.Context, path string, limit int64, answer any) error {
-	_, err := c.do(ctx, request{method: http.MethodGet, path: path, class: read, limit: limit, as: c.identity}, answer)
+func (c *Client) get(ctx context.Context, path string, answer any) error {
+	_, err := c.do(ctx, c.reading(path), answer)
 	return err
+}
+
+func (c *Client) reading(path string) request {
+	return request{method: http.MethodGet, path: path, as: c.identity}
 }
 
 // change sends a write.
 func (c *Client) change(ctx context.Context, method, path string, body any) error {
-	_, err := c.do(ctx, request{method: method, path: path, body: body, class: write, as: c.identity}, nil)
+	_, err := c.do(ctx, request{method: method, path: path, body: body, write: true, as: c.identity}, nil)
 	return err
 }
 
-// do sends a request and decodes the `data` of its answer, unless answer is nil. It asks the next endpoint if the class of
-// the request permits that. It returns the endpoint that answered.
+// do sends a request and decodes the `data` of its answer, unless answer is nil. If an endpoint does not answer, it asks the
+// next one: for reads always, otherwise only if nothing was sent. It returns the endpoint that answered.
 func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, error) {
-	if r.limit == 0 {
-		r.limit = realmLimit
-	}
 	var failures []*Error
 	for _, endpoint := range c.order() {
 		if !slices.Contains(c.all, endpoint) {
@@ -195,7 +177,7 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 			return endpoint, err
 		}
 		failures = append(failures, e)
-		if r.class != read && e.sent {
+		if r.method != http.MethodGet && e.sent {
 			break
 		}
 	}
@@ -231,7 +213,7 @@ func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, dat
 	if l != nil {
 		var err error
 		options, err = l.ticket(ctx, func(ctx context.Context, body map[string]string, answer *ticketAnswer) error {
-			post := request{method: http.MethodPost, path: ticketPath, body: body, class: once, limit: realmLimit, as: r.as}
+			post := request{method: http.MethodPost, path: ticketPath, body: body, as: r.as}
 			var data json.RawMessage
 			if err := c.send(ctx, post, endpoint, nil, &data); err != nil {
 				return err

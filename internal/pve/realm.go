@@ -24,7 +24,7 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	if err != nil {
 		return realm.Current{}, err
 	}
-	r := request{method: http.MethodGet, path: path, class: read, as: c.identity}
+	r := c.reading(path)
 	var data json.RawMessage
 	endpoint, err := c.do(ctx, r, &data)
 	var e *Error
@@ -53,7 +53,7 @@ func (c *Client) unlisted(ctx context.Context, name string) bool {
 // Realms lists the names of all realms of the cluster, sorted (GET /access/domains).
 func (c *Client) Realms(ctx context.Context) ([]string, error) {
 	var all []struct{ Realm text }
-	if err := c.get(ctx, realmsPath, realmLimit, &all); err != nil {
+	if err := c.get(ctx, realmsPath, &all); err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(all))
@@ -107,7 +107,7 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 
 // Version asks for the Proxmox VE version (GET /version).
 func (c *Client) Version(ctx context.Context) (realm.Version, error) {
-	r := request{method: http.MethodGet, path: "/version", class: read, as: c.identity}
+	r := c.reading("/version")
 	var answer struct{ Version, Release text }
 	endpoint, err := c.do(ctx, r, &answer)
 	if err != nil {

@@ -22,6 +22,9 @@ import (
 	"proxmox-realm/internal/config"
 )
 
+// maxAnswer bounds the size of an answer: it holds the users and grants of a large cluster.
+const maxAnswer = 8 << 20
+
 // errTimeout is the cause of a context that ended by the client's own timeout, not by its caller.
 var errTimeout = errors.New("the request timed out")
 
@@ -76,10 +79,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			offset := time.Until(server)
 			t.offset.Store(&offset)
 		}
-		body, broken = io.ReadAll(io.LimitReader(res.Body, r.limit+1))
+		body, broken = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 		_ = res.Body.Close()
 		if broken == nil {
-			body = unzipped(res, body, r.limit)
+			body = unzipped(res, body)
 		}
 	}
 
@@ -95,11 +98,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		t.disconnected(ctx, e, broken, &p)
 	default: // the status line of a refusal suffices, even if its body is cut off
 		e.Status = res.StatusCode
-		t.read(e, res, body, r.limit)
+		t.read(e, res, body)
 	}
 	t.record(ctx, e, time.Since(begin))
 	if e.Kind != "" {
-		e.Lost = r.class == write && e.sent && e.undecided()
+		e.Lost = r.write && e.sent && e.undecided()
 		return nil, explained(e)
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
@@ -108,7 +111,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // unzipped undoes gzip, which some reverse proxies apply although nobody asked for it, up to one byte past the limit. It
 // returns a body that is not gzip unchanged and leaves its Content-Encoding.
-func unzipped(res *http.Response, body []byte, limit int64) []byte {
+func unzipped(res *http.Response, body []byte) []byte {
 	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
 		return body
 	}
@@ -116,7 +119,7 @@ func unzipped(res *http.Response, body []byte, limit int64) []byte {
 	if err != nil {
 		return body
 	}
-	whole, err := io.ReadAll(io.LimitReader(z, limit+1))
+	whole, err := io.ReadAll(io.LimitReader(z, maxAnswer+1))
 	if err != nil {
 		return body
 	}
@@ -138,7 +141,7 @@ func (t *transport) trace(p *progress) *httptrace.ClientTrace {
 }
 
 // read classifies an answer. It leaves e.Kind empty for a usable success.
-func (t *transport) read(e *Error, res *http.Response, body []byte, limit int64) {
+func (t *transport) read(e *Error, res *http.Response, body []byte) {
 	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	_, reason, _ := strings.Cut(res.Status, " ")
 	page := media == "text/html" || media == "application/xhtml+xml" || bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
@@ -146,14 +149,14 @@ func (t *transport) read(e *Error, res *http.Response, body []byte, limit int64)
 	success := res.StatusCode >= 200 && res.StatusCode <= 299
 	switch {
 	case res.StatusCode >= 300 && res.StatusCode <= 399:
-		e.Kind, e.Reason = Redirected, t.cleaner.Clean(reason+", to "+res.Header.Get("Location"))
+		e.Kind, e.Reason = NotProxmox, "it redirects to "+t.cleaner.Clean(res.Header.Get("Location")+" with status "+res.Status)
 	case page && success:
 		e.Kind, e.Reason = NotProxmox, "it sent a web page"
 	case page:
 		e.Kind, e.Reason = NotProxmox, "it sent a web page with status "+t.cleaner.Clean(res.Status)
 	case !success:
 		t.refused(e, reason, body)
-	case int64(len(body)) > limit:
+	case len(body) > maxAnswer:
 		e.Kind, e.Reason = BadAnswer, "it is too large"
 	case res.Header.Get("Content-Encoding") != "":
 		e.Kind, e.Reason = BadAnswer, "it has an encoding that was not asked for"
