@@ -34,6 +34,11 @@ type cluster struct {
 // Clock returns how far Proxmox's clock is ahead of this machine's.
 func (c *cluster) Clock() (time.Duration, bool) { return c.ClockOffset() }
 
+// Users counts the users of a realm.
+func (c *cluster) Users(ctx context.Context, name string) (realm.Users, error) {
+	return c.CountUsers(ctx, name)
+}
+
 // CheckPermissions drops the error: the finding holds its text.
 func (c *cluster) CheckPermissions(ctx context.Context, write bool) check.Check {
 	found, _ := c.Client.CheckPermissions(ctx, write)
@@ -71,7 +76,7 @@ func (c *cluster) discoveryOn(ctx context.Context, node string, login realm.Logi
 	if until := c.rest(node); time.Now().Before(until) && time.Until(until) <= restAfterHang { // more: the clock was set back
 		return check.Skipped(check.ProxmoxDiscovery, "an issuer was silent towards %s, which blocked a worker there: that node is not asked again before %s", node, until.Format(time.TimeOnly))
 	}
-	found, hung, _ := c.On(config.Origin(node)).CheckDiscovery(ctx, login, redirectFor(node, redirects), c.inspect)
+	found, hung, _ := c.Client.CheckDiscovery(ctx, config.Origin(node), login, redirectFor(node, redirects), c.inspect)
 	c.forget(func(m *Memory) {
 		delete(m.Rests, node)
 		if hung {

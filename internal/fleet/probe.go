@@ -14,11 +14,11 @@ import (
 
 // Probe is the inspection of an issuer without any Proxmox.
 type Probe struct {
-	Login     realm.Login   // a ClientID asks about the client as well
-	Redirects []string      // that the client should be sent back to
+	Login     realm.Login    // a ClientID asks about the client as well
+	Redirects []string       // that the client should be sent back to
 	Roots     *x509.CertPool // nil: the system's
-	Version   realm.Version // of the Proxmox that would use the issuer; zero: unknown
-	Timeout   time.Duration // for each request; 0: the default
+	Version   realm.Version  // of the Proxmox that would use the issuer; zero: unknown
+	Timeout   time.Duration  // for each request; 0: the default
 }
 
 // RunProbe inspects an issuer; the run's one target has the issuer's URL as its name.

@@ -67,8 +67,8 @@ type User struct {
 	Groups  []string  // only from [Client.Self]
 }
 
-// Users counts the users of a realm. Visible is false if the client may not see users.
-func (c *Client) Users(ctx context.Context, realmName string) (realm.Users, error) {
+// CountUsers counts the users of a realm. Visible is false if the client may not see users.
+func (c *Client) CountUsers(ctx context.Context, realmName string) (realm.Users, error) {
 	list, visible, err := c.ListUsers(ctx, realmName)
 	if err != nil {
 		return realm.Users{}, err

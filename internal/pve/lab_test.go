@@ -138,7 +138,7 @@ func TestPrivileges(t *testing.T) {
 		if err != nil && check.CodeOf(err) != tt.writes || err == nil && tt.writes != "" {
 			t.Errorf("%s writes: %v", tt.token, err)
 		}
-		users, err := c.Users(t.Context(), "pve")
+		users, err := c.CountUsers(t.Context(), "pve")
 		if err != nil || users.Visible != tt.seesUsers {
 			t.Errorf("%s sees users: %+v, %v", tt.token, users, err)
 		}

@@ -59,6 +59,27 @@ func TestAbsentRealmIsNoError(t *testing.T) {
 	}
 }
 
+// Text that Proxmox stores is cleaned before anybody shows it.
+func TestStoredTextIsCleaned(t *testing.T) {
+	n := start(t, func(c *call) answer {
+		if c.URL.Path == "/api2/json/access/domains" {
+			return ok(`[{"realm":"pve","type":"pve"},{"realm":"auth\u001b[31melia","type":"openid"}]`)
+		}
+		return ok(`{"type":"\u001b[31mldap ` + tokenSecret + `","digest":"d1"}`)
+	})
+	c := connect(t, nil, n)
+	current, err := c.Realm(t.Context(), "authelia")
+	if err != nil || current.Type != "[31mldap "+check.Mask {
+		t.Errorf("%q, %v", current.Type, err)
+	}
+	if names, err := c.Realms(t.Context()); err != nil || !slices.Equal(names, []string{"auth[31melia", "pve"}) {
+		t.Errorf("%q, %v", names, err)
+	}
+	if got := c.Clean("comment with " + tokenSecret); got != "comment with "+check.Mask {
+		t.Errorf("%q", got)
+	}
+}
+
 // Nothing but a realm is taken for one.
 func TestAnswersThatAreNoRealm(t *testing.T) {
 	for _, tt := range []struct {
@@ -355,7 +376,7 @@ func TestPermissionsAndUsers(t *testing.T) {
 	if err != nil || !visible || len(list) != 1 || list[0].ID != "john@authelia" || !list[0].Enabled || !list[0].Expire.IsZero() {
 		t.Errorf("%+v, %v, %v", list, visible, err)
 	}
-	if users, err := c.Users(t.Context(), "authelia"); err != nil || users != (realm.Users{Asked: true, Visible: true, Count: 1}) {
+	if users, err := c.CountUsers(t.Context(), "authelia"); err != nil || users != (realm.Users{Asked: true, Visible: true, Count: 1}) {
 		t.Errorf("%+v, %v", users, err)
 	}
 	if list, _, _ := c.ListUsers(t.Context(), "pve"); len(list) != 6 || slices.IndexFunc(list, func(u pve.User) bool { return u.ID == "disabled@pve" && !u.Enabled }) < 0 {

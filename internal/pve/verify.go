@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 )
 
@@ -46,15 +47,16 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool) (check.Check,
 	return found.Took(time.Since(began)), nil
 }
 
-// CheckDiscovery is proxmox.discovery on the node that the client talks to: whether the node discovers the issuer, and
-// whether its authorization URL is the expected one. fromHere tells whether this machine could read the issuer's documents.
-// hung tells that one of the node's workers is blocked now, so the node must not be asked again soon. The error says why
-// the node could not be asked; then the check is skipped.
-func (c *Client) CheckDiscovery(ctx context.Context, login realm.Login, redirectURL string, fromHere bool) (found check.Check, hung bool, err error) {
+// CheckDiscovery is proxmox.discovery on one node: whether the node discovers the issuer, and whether its authorization URL
+// is the expected one. fromHere tells whether this machine could read the issuer's documents. hung tells that one of the
+// node's workers is blocked now, so the node must not be asked again soon. The error says why the node could not be asked;
+// then the check is skipped.
+func (c *Client) CheckDiscovery(
+	ctx context.Context, node config.Origin, login realm.Login, redirectURL string, fromHere bool,
+) (found check.Check, hung bool, err error) {
 	const id = check.ProxmoxDiscovery
 	began := time.Now()
-	made, err := c.AuthURL(ctx, login.Realm, redirectURL)
-	node := c.Endpoint()
+	made, err := c.On(node).AuthURL(ctx, login.Realm, redirectURL)
 	var failure *Error
 	switch {
 	case err == nil:

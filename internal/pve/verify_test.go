@@ -161,7 +161,7 @@ func TestCheckDiscoveryTellsAnswersFromSilence(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := start(t, func(*call) answer { return tt.answer })
-			found, hung, err := connect(t, nil, n).CheckDiscovery(t.Context(), login, "https://pve.example.com:8006", true)
+			found, hung, err := connect(t, nil, n).CheckDiscovery(t.Context(), n.URL, login, "https://pve.example.com:8006", true)
 			all := found.Summary + "\n" + found.Evidence + "\n" + found.Remedy.String()
 			says := false
 			for text := range strings.SplitSeq(tt.says, "|") {
