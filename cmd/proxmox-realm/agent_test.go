@@ -22,15 +22,15 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// process is the program at work against a lab of its own.
+// process is a running program with a lab of its own.
 type process struct {
 	*testing.T
 	lab    *lab.Lab
 	cmd    *exec.Cmd
-	events chan string // from NOTIFY_SOCKET, a datagram each
-	lines  chan string // of the standard error
+	events chan string // datagrams from NOTIFY_SOCKET
+	lines  chan string // of stderr
 	stdout bytes.Buffer
-	base   string // of the agent's addresses
+	base   string // URL of the agent
 }
 
 func newLab(t *testing.T, seed string) *lab.Lab {
@@ -43,7 +43,7 @@ func newLab(t *testing.T, seed string) *lab.Lab {
 	return l
 }
 
-// start runs the program; an agent's configuration gets a free port and a short interval.
+// start runs the program. The agent gets a free port and a short interval.
 func start(t *testing.T, l *lab.Lab, args ...string) *process {
 	t.Helper()
 	p := &process{T: t, lab: l, events: make(chan string, 100), lines: make(chan string, 1000)}
@@ -82,7 +82,7 @@ func start(t *testing.T, l *lab.Lab, args ...string) *process {
 	return p
 }
 
-// patience bounds every waiting of these tests: longer means broken.
+// patience is the time limit of every wait in these tests.
 const patience = 30 * time.Second
 
 func await(t *testing.T, from <-chan string, part string) string {
@@ -112,7 +112,7 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
-// ends expects an exit code and returns what was left on the standard error.
+// ends expects an exit code and returns the rest of stderr.
 func (p *process) ends(code int) string {
 	p.Helper()
 	var rest []string
@@ -186,7 +186,7 @@ func TestAgentKeepsTheRealm(t *testing.T) {
 		t.Errorf("notify.command heard %s, %v", told, err)
 	}
 
-	// Somebody changes the realm; SIGHUP repairs it at once, however many of them come.
+	// Somebody changes the realm. SIGHUP repairs it at once; many SIGHUPs do no harm.
 	if err := l.PVE.SetProperty(lab.RealmName, "comment", "by hand"); err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestAgentKeepsTheRealm(t *testing.T) {
 		}
 	}
 
-	// A broken configuration keeps the former one in force.
+	// If the new configuration is broken, the old one stays in force.
 	agentSettings(t, l, "nonsense: true\n")
 	p.signal(syscall.SIGHUP)
 	await(t, p.lines, "not reloaded")
@@ -231,7 +231,7 @@ func TestAgentKeepsTheRealm(t *testing.T) {
 	}
 }
 
-// SIGTERM waits for the write in hand, and is no failure.
+// SIGTERM lets the current write end. The agent exits with 0.
 func TestAgentEndsTheWriteInHand(t *testing.T) {
 	l := newLab(t, "empty")
 	agentSettings(t, l, "agent: {interval: 1h, listen: \"127.0.0.1:0\"}\n")
@@ -253,14 +253,14 @@ func TestAgentEndsTheWriteInHand(t *testing.T) {
 	}
 }
 
-// A Proxmox that answers 595 for a while: the agent goes on, tells once, and mends the realm when it can, here on SIGHUP.
+// Proxmox answers 595 for a while: the agent continues, logs the failure once, and repairs the realm on SIGHUP.
 func TestAgentOutlastsProxmox(t *testing.T) {
 	l := newLab(t, "drifted")
 	agentSettings(t, l, "agent: {interval: 1s, listen: \"127.0.0.1:0\"}\n")
 	remove := l.PVE.Inject(pve.Rule{Status: 595, Reason: "Connection refused"})
 	p := startAgent(t, l)
 	await(t, p.lines, "the realm needs attention")
-	for range 3 { // three runs, of which the first is told
+	for range 3 { // the first of three runs logs the failure
 		p.signal(syscall.SIGHUP)
 		await(t, p.lines, "configuration reloaded")
 		await(t, p.events, "next run at")
@@ -287,7 +287,7 @@ func TestAgentRefusesABrokenConfiguration(t *testing.T) {
 	}
 }
 
-// Two agents on one realm keep out of each other's way: one creates it, both go on.
+// Two agents for one realm do not disturb each other: one creates it, both continue.
 func TestTwoAgentsOnOneRealm(t *testing.T) {
 	l := newLab(t, "empty")
 	agentSettings(t, l, "agent: {interval: 1h, listen: \"127.0.0.1:0\"}\n")
@@ -310,7 +310,7 @@ func TestTwoAgentsOnOneRealm(t *testing.T) {
 	}
 }
 
-// when returns a rule's hook, and what is closed once it ran.
+// when returns a hook for a rule, and a channel that is closed after the hook has run.
 func when() (hook func(), reached chan struct{}) {
 	reached = make(chan struct{})
 	var once sync.Once
@@ -349,7 +349,7 @@ func TestInterruptedWhileAnotherRunHoldsTheLock(t *testing.T) {
 	holder.ends(0)
 }
 
-// From the DELETE on, an interruption waits until the realm is there again.
+// After the DELETE, an interruption waits until the realm exists again.
 func TestInterruptedDuringAReplace(t *testing.T) {
 	for signal, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
 		l := newLab(t, "converged")
@@ -381,7 +381,7 @@ func TestInterruptedDuringAReplace(t *testing.T) {
 	}
 }
 
-// An interruption ends the waiting for the gate at once, and nothing is written.
+// An interruption ends --wait at once, and nothing is written.
 func TestInterruptedWhileTheGateIsHeld(t *testing.T) {
 	l := newLab(t, "converged")
 	if err := os.WriteFile(filepath.Join(l.Dir, "client-key"), []byte("another-key-that-nobody-knows\n"), 0o600); err != nil {

@@ -46,7 +46,7 @@ func atAuthelia(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// secretLine tells whether a text is a client_secret line alone, whose digest must be of the key.
+// secretLine reports whether a text is only a client_secret line. Its digest must be the key's.
 func secretLine(ts *testscript.TestScript, text, key string) bool {
 	var line map[string]string
 	if yaml.Unmarshal([]byte(text), &line) != nil || len(line) != 1 {
@@ -96,7 +96,7 @@ func pasted(ts *testscript.TestScript, block, key string) issuer.Client {
 	}
 }
 
-// unprinted FILE … expects that what these files hold stands in neither the last output nor the other files.
+// unprinted FILE … expects the content of these files in neither the last output nor the other files.
 func unprinted(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: unprinted KEYFILE [FILE …]")
@@ -112,15 +112,15 @@ func unprinted(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waiter is a program that waits for something.
+// waiter is a program that waits for something to happen.
 type waiter struct {
 	cmd   *exec.Cmd
 	lines *bufio.Scanner  // of its stderr
-	said  strings.Builder // on stderr
-	shown bytes.Buffer    // on stdout; complete once it has ended
+	said  strings.Builder // stderr so far
+	shown bytes.Buffer    // stdout, complete after the end
 }
 
-// waits TEXT COMMAND … starts a program, and returns once it has said the text on stderr.
+// waits TEXT COMMAND … starts a program and returns when it has printed the text to stderr.
 func waits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: waits TEXT COMMAND …")
@@ -132,7 +132,7 @@ func waits(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	w.lines = bufio.NewScanner(stderr)
 	ts.Check(w.cmd.Start())
-	ts.Defer(func() { _ = w.cmd.Process.Kill() }) // which does nothing once it has ended
+	ts.Defer(func() { _ = w.cmd.Process.Kill() }) // no effect after its end
 	theLab(ts).waiting = w
 	for w.line() {
 		if strings.Contains(w.lines.Text(), args[0]) {
@@ -150,7 +150,7 @@ func (w *waiter) line() bool {
 	return true
 }
 
-// browse logs in as the lab's user at the address that the waiting program has shown, consents, and goes where it is sent.
+// browse opens the address that the waiting program has printed, logs in as the lab's user, consents and follows redirects.
 func browse(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
 		ts.Fatalf("usage: browse")
@@ -177,7 +177,7 @@ func browse(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// ends CODE [KEYFILE …] expects the program of `waits` to end with a code, and to have shown none of the keys.
+// ends CODE [KEYFILE …] expects the exit code of the program of `waits`, and none of the keys in its output.
 func ends(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: ends CODE [KEYFILE …]")
@@ -204,7 +204,7 @@ func ends(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// holds REALM KEYFILE expects that Proxmox holds this client key.
+// holds REALM KEYFILE expects this client key in Proxmox.
 func holds(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: holds REALM KEYFILE")

@@ -21,16 +21,16 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// tune sets up the issuer's side as administrators have it, and as they get it wrong:
+// tune changes the issuer, in ways that are correct or mistaken:
 //
-//	tune name URL                the issuer calls itself so
-//	tune keys [ALGORITHM …]      signs with, and publishes, such keys
-//	tune metadata MEMBER JSON    says so in the discovery document; without JSON: leaves it out
-//	tune page PATH               a web page answers there
+//	tune name URL                sets the issuer's own name
+//	tune keys [ALGORITHM …]      uses and publishes keys of these algorithms
+//	tune metadata MEMBER JSON    sets a member of the discovery document; without JSON: removes it
+//	tune page PATH               answers with a web page at this path
 
-// tune certificate KIND        presents such a certificate (see internal/lab/authority)
-// tune age HOURS LEFT          presents a certificate of so many hours, so many of them left
-// tune clock DURATION          its Date differs so much
+// tune certificate KIND        uses such a certificate (see internal/lab/authority)
+// tune age HOURS LEFT          uses a certificate with this lifetime and this rest of it
+// tune clock DURATION          shifts its Date header
 // tune redirects [URL …]       the client's redirect URIs
 // tune method NAME             the client's token_endpoint_auth_method
 // tune scopes NAME …           the client's scopes
@@ -96,9 +96,10 @@ func tune(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// node VARIABLE [VERSION | untrusting | cut-off | silenced | HOST:PORT | NAME …] starts a further node of the cluster and puts its
-// address into the variable: at port 443 where it has a name (see streets). An untrusting node does not know the issuer's
-// authority; one that is cut off does not reach it; a silenced one gets no answer from it, and gives up after a moment.
+// node VARIABLE [VERSION | untrusting | cut-off | silenced | HOST:PORT | NAME …] starts another node of the cluster and puts
+// its address into the variable. A node with a name listens on port 443 (see streets). An untrusting node does not know
+// the issuer's authority. A node that is cut-off cannot connect to the issuer. A silenced one gets no answer from it and
+// gives up soon.
 func node(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: node VARIABLE [VERSION | untrusting | cut-off | silenced | HOST:PORT | NAME]")
@@ -130,7 +131,7 @@ func node(ts *testscript.TestScript, neg bool, args []string) {
 		case how == "cut-off":
 			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "127.0.0.1:1"})
 		case how == "silenced":
-			silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and says nothing
+			silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never answers
 			ts.Check(err)
 			ts.Defer(func() { _ = silent.Close() })
 			transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: silent.Addr().String()})
@@ -155,7 +156,7 @@ func node(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], s.URL())
 }
 
-// access METHOD PATH [PARAMETER=VALUE …] does something at Proxmox as root.
+// access METHOD PATH [PARAMETER=VALUE …] sends a request to Proxmox as root.
 func access(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: access METHOD PATH [PARAMETER=VALUE …]")
@@ -183,8 +184,8 @@ func atAPI(ts *testscript.TestScript, method, path string, form url.Values) {
 	}
 }
 
-// heeded [WORD=VALUE …] runs every pveum line that the last command printed, as an administrator would on a node, each
-// WORD in them replaced.
+// heeded [WORD=VALUE …] runs every pveum line that the last command printed, as an administrator would on a node. It
+// replaces each WORD in them.
 func heeded(ts *testscript.TestScript, neg bool, args []string) {
 	printed := ts.ReadFile("stdout") + ts.ReadFile("stderr")
 	lines := pveumLine.FindAllStringSubmatch(printed, -1)
@@ -205,10 +206,10 @@ func heeded(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// pveumLine is a line up to the next one, the next step, the note, or the end of the text in which it stands.
+// pveumLine matches a pveum line up to the next line, step or note, or the end of the text.
 var pveumLine = regexp.MustCompile(`(pveum (?:role|acl|user|group) .+?)(?:;|, or | \(|"|\n)`)
 
-// pveum carries out one line by the API, as the command of that name does (PVE::CLI::pveum).
+// pveum runs one line through the API, as the pveum command does (PVE::CLI::pveum).
 func pveum(ts *testscript.TestScript, words []string) {
 	form, arguments := url.Values{}, []string{}
 	for i := 3; i < len(words); i++ {
@@ -239,7 +240,7 @@ func pveum(ts *testscript.TestScript, words []string) {
 	}
 }
 
-// found ID STATUS SUMMARY [HINT] expects a check in the last command's JSON report: a summary, and a hint, that match.
+// found ID STATUS SUMMARY [HINT] expects a check in the last command's JSON report whose summary and hint match.
 // found only STATUS … expects no check of another status.
 func found(ts *testscript.TestScript, neg bool, args []string) {
 	var report struct {
@@ -277,7 +278,7 @@ func found(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// expand FILE … replaces variables in configurations, and makes them private.
+// expand FILE … replaces variables in configurations and makes the files private.
 func expand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: expand FILE …")

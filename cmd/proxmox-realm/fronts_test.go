@@ -26,8 +26,8 @@ import (
 	"proxmox-realm/internal/lab/issuer"
 )
 
-// provider VARIABLE [/PATH | NAME | HOW …] starts a further issuer that knows the lab's client, and puts its URL into the
-// variable: below a path, by a name at port 443 (see streets), or behind a reverse proxy (see proxied).
+// provider VARIABLE [/PATH | NAME | HOW …] starts another issuer that knows the lab's client, and puts its URL into the
+// variable. It is below a path, has a name on port 443 (see streets), or is behind a reverse proxy (see proxied).
 func provider(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: provider VARIABLE [/PATH | NAME | HOW …]")
@@ -72,8 +72,8 @@ func provider(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// documented VARIABLE PROVIDER HOST starts an issuer at a name (see streets) that serves a provider's discovery document, as its
-// manual shows it, and keys, and answers nothing else; its URL goes into the variable.
+// documented VARIABLE PROVIDER HOST starts an issuer with a host name (see streets) and puts its URL into the variable. It
+// serves keys and the discovery document from the provider's manual, and nothing else.
 func documented(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: documented VARIABLE PROVIDER HOST")
@@ -120,15 +120,15 @@ func documented(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], origin+file.Path)
 }
 
-var discoveryDocuments, _ = filepath.Abs("../../internal/issuer/testdata/discovery") // scripts run elsewhere
+var discoveryDocuments, _ = filepath.Abs("../../internal/issuer/testdata/discovery") // scripts run in other folders
 
-// proxied VARIABLE URL [HOW …] puts a reverse proxy, HTTP/2 and all, before a server and its URL
-// into the variable. As many such proxies do, it writes reason phrases and a Server header of its own, and adds others.
+// proxied VARIABLE URL [HOW …] puts a reverse proxy (with HTTP/2) before a server, and the proxy's URL into the variable. Like
+// many proxies, it writes its own reason phrases and Server header, and adds other headers.
 //
-//	gzip       compresses answers, asked or not
-//	chunked    passes answers on without their length
-//	undated    leaves the Date out
-//	stripped   drops the Authorization header
+//	gzip       always compresses answers
+//	chunked    removes the length of answers
+//	undated    removes the Date header
+//	stripped   removes the Authorization header
 func proxied(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: proxied VARIABLE URL [HOW …]")
@@ -152,12 +152,12 @@ func (p *reverseProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.ready.RLock()
 	defer p.ready.RUnlock()
 	if slices.Contains(p.how, "undated") {
-		w.Header()["Date"] = nil // keeps net/http from adding one
+		w.Header()["Date"] = nil // net/http adds none then
 	}
 	p.proxy.ServeHTTP(w, r)
 }
 
-// start opens its address; [reverseProxy.before] says what is behind it.
+// start begins to listen; [reverseProxy.before] sets the server behind the proxy.
 func (p *reverseProxy) start(ts *testscript.TestScript, ca *authority.CA) (address string) {
 	certificate, err := ca.Issue(authority.Valid, "127.0.0.1", "::1", "localhost")
 	ts.Check(err)
@@ -214,7 +214,7 @@ func (p *reverseProxy) rewrite(r *http.Response) error {
 	return nil
 }
 
-// streets is a proxy for CONNECT that leads names, which no DNS knows, to servers of the script.
+// streets is a CONNECT proxy that connects host names, which no DNS knows, to servers of the script.
 type streets struct {
 	mu      sync.Mutex
 	leads   map[string]string
@@ -249,7 +249,7 @@ func (s *streets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	forward(client, to)
 }
 
-// forward joins a connection with another one to an address.
+// forward connects a connection to an address.
 func forward(client net.Conn, to string) {
 	defer func() { _ = client.Close() }()
 	behind, err := net.Dial("tcp", to)
@@ -264,10 +264,10 @@ func forward(client net.Conn, to string) {
 	_, _ = io.Copy(client, behind)
 }
 
-// town is the command `streets`, before anything that should find its way by name.
+// town is the command `streets`. It comes before every command that needs host names.
 func town(ts *testscript.TestScript, _ bool, _ []string) { theLab(ts).streets(ts) }
 
-// streets starts that proxy, for this script's commands and for the nodes that it starts from now on.
+// streets starts that proxy for this script's commands and for the nodes that it starts later.
 func (w *world) streets(ts *testscript.TestScript) *streets {
 	if w.town == nil {
 		w.town = &streets{leads: map[string]string{}}

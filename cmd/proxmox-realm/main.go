@@ -1,4 +1,4 @@
-// Command proxmox-realm keeps an OpenID Connect realm of Proxmox VE as its configuration says, and proves that
+// Command proxmox-realm keeps an OpenID Connect realm of Proxmox VE as its configuration declares, and verifies that
 // logins through it work.
 package main
 

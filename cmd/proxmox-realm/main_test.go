@@ -22,11 +22,11 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"proxmox-realm": main})
 }
 
-// TestScripts runs the program as its users do, each script against a lab of its own that lives in
-// this process. The scripts are named for the behaviour that they hold.
+// TestScripts runs the program as its users do. Each script has a lab of its own in this process. Its name is the
+// behaviour that it tests.
 func TestScripts(t *testing.T) { testscript.Run(t, scripts(t, "testdata")) }
 
-// scripts are those of a folder, with a lab for each.
+// scripts are the parameters for the scripts of a folder.
 func scripts(t *testing.T, dir string) testscript.Params {
 	t.Helper()
 	keys, err := issuer.DefaultKeys()
@@ -40,7 +40,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Setenv("HOME", env.WorkDir)
-			env.Setenv("RUNTIME_DIRECTORY", filepath.Join(env.WorkDir, "run")) // lock files of configurations that name none
+			env.Setenv("RUNTIME_DIRECTORY", filepath.Join(env.WorkDir, "run")) // the default folder of lock files
 			env.Setenv("STATE_DIRECTORY", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("LANG", "C.UTF-8")
 			l, err := lab.Start(lab.Options{
@@ -70,18 +70,18 @@ func scripts(t *testing.T, dir string) testscript.Params {
 
 type labKey struct{}
 
-// world is one script's lab, what ends the faults that the script has put into it, and the program that waits.
+// world is one script's lab, with functions that end its faults, and the program that waits.
 type world struct {
 	*lab.Lab
 	faults  []func()
 	waiting *waiter
-	nodes   []*pve.Server // those that the script started
-	town    *streets      // nil until something has a name
+	nodes   []*pve.Server // started by the script
+	town    *streets      // nil until the script uses host names
 }
 
 func theLab(ts *testscript.TestScript) *world { return ts.Value(labKey{}).(*world) }
 
-// exits CODE COMMAND … expects an exit code, and looks for the lab's secrets in all that was printed.
+// exits CODE COMMAND … expects an exit code, and none of the lab's secrets in the output.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND …")
@@ -121,8 +121,8 @@ func seed(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(theLab(ts).Seed(args[0]))
 }
 
-// realm NAME [PROPERTY=VALUE …] expects a realm with these values, an empty one meaning absent;
-// ! realm NAME expects none. realm NAME set PROPERTY=VALUE … changes it, as somebody else would.
+// realm NAME [PROPERTY=VALUE …] expects a realm with these values; an empty value means absent.
+// ! realm NAME expects no realm. realm NAME set PROPERTY=VALUE … changes it, as somebody else would.
 func realm(ts *testscript.TestScript, neg bool, args []string) {
 	l := theLab(ts)
 	r, exists := l.PVE.Realm(args[0])
@@ -145,16 +145,16 @@ func realm(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// atProxmox does something to, or looks at, the Proxmox side (pve 1 …: the first node that the script started):
+// atProxmox changes or inspects Proxmox (pve 1 …: the first node that the script started):
 //
-//	pve answer METHOD PATH STATUS REASON   answers so from now on
-//	pve drop METHOD PATH                   closes the connection before anything is processed
-//	pve lose METHOD PATH                   processes the next such request, then closes the connection
-//	pve lock | pve unlock | pve noquorum   holds the lock of the realms, frees it, takes the quorum away
-//	pve requests N                         expects so many requests since the last reset
+//	pve answer METHOD PATH STATUS REASON   always answers like this
+//	pve drop METHOD PATH                   closes the connection before processing the request
+//	pve lose METHOD PATH                   processes the next such request, then closes the connection without an answer
+//	pve lock | pve unlock | pve noquorum   takes the lock of the realms, releases it, removes the quorum
+//	pve requests N                         expects N requests since the last reset
 //	pve handshakes N
-//	pve asked PATH N                       expects so many requests for a path
-//	pve wrote N                            expects so many requests that were not GET
+//	pve asked PATH N                       expects N requests for a path
+//	pve wrote N                            expects N requests other than GET
 //	pve reset | pve clear                  forgets requests, ends injected faults
 func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
 	w := theLab(ts)
@@ -225,11 +225,11 @@ func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// atIssuer does something to, or looks at, the issuer's side:
+// atIssuer changes or inspects the issuer:
 //
 //	issuer key SECRET           changes the client's key
-//	issuer status PATH STATUS   answers so from now on
-//	issuer hang PATH            never answers there again
+//	issuer status PATH STATUS   always answers with this status
+//	issuer hang PATH            never answers at this path
 //	issuer clear
 //	issuer requests N | issuer handshakes N | issuer reset
 func atIssuer(ts *testscript.TestScript, neg bool, args []string) {
@@ -265,7 +265,7 @@ func atIssuer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// secretfile FILE TEXT writes a file that its owner alone can read.
+// secretfile FILE TEXT writes a file that only its owner can read.
 func secretFile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: secretfile FILE TEXT")

@@ -36,14 +36,14 @@ func readmeScript(t *testing.T, readme string) string {
 			}
 			commands++
 			for from, to := range map[string]string{
-				"/etc/proxmox-realm/":      "lab/", // where the lab's configuration looks for the key
+				"/etc/proxmox-realm/":      "lab/", // the folder of the lab's client key
 				"https://auth.example.com": "$LAB_ISSUER",
 			} {
 				command = strings.ReplaceAll(command, from, to)
 			}
 			switch {
 			case command == "proxmox-realm login":
-				command += " --help" // a browser does the rest: see internal/login
+				command += " --help" // internal/login tests the rest with a browser
 			case strings.HasPrefix(command, "proxmox-realm probe"):
 				command += " --ca-file $LAB_ISSUER_CA_FILE"
 			}

@@ -18,8 +18,8 @@ import (
 	"proxmox-realm/internal/login"
 )
 
-// remoteTerminal is a terminal over ssh: what is shown there is opened in a browser elsewhere, and the address at which that
-// browser ends is typed in.
+// remoteTerminal is a terminal over ssh: the test opens the printed address in a browser elsewhere, and types the address
+// of the page where that browser ends.
 type remoteTerminal struct {
 	mu    sync.Mutex
 	said  bytes.Buffer
@@ -41,7 +41,7 @@ func (r *remoteTerminal) String() string {
 	return r.said.String()
 }
 
-// loginOverSSH runs the command and does in a browser what it asks for.
+// loginOverSSH runs the command and does in a browser what the command asks for.
 func loginOverSSH(t *testing.T, l *lab.Lab, decision string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	in, typed := io.Pipe()
@@ -62,7 +62,7 @@ func loginOverSSH(t *testing.T, l *lab.Lab, decision string, args ...string) (co
 
 var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
 
-// throughTheIssuer logs in and decides, and returns the address that the issuer sends the browser back to.
+// throughTheIssuer logs in and consents or refuses. It returns the address that the issuer redirects to.
 func throughTheIssuer(t *testing.T, l *lab.Lab, address, decision string) (string, error) {
 	t.Helper()
 	jar, err := cookiejar.New(nil)

@@ -13,11 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminals stay open to the end: a question that was left behind still reads from one, by a number that must not become
-// another file's.
+// terminals stay open until the end: a read that was left behind still uses a file descriptor, which must not be reused.
 var terminals []*os.File
 
-// pseudoTerminal returns both ends of a terminal: what a person sees and types, and what a program reads.
+// pseudoTerminal returns both ends of a terminal: the person's and the program's.
 func pseudoTerminal(t *testing.T) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -48,7 +47,7 @@ func echoes(t *testing.T, terminal *os.File) bool {
 	return state.Lflag&unix.ECHO != 0
 }
 
-// Whoever is asked for a password can leave, and finds a terminal that shows again what is typed.
+// Ctrl-C ends the question for a password, and the terminal then echoes again.
 func TestAnInterruptionEndsTheQuestionForAPassword(t *testing.T) {
 	_, program := pseudoTerminal(t)
 	a := &app{stdin: program, stderr: io.Discard}

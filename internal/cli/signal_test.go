@@ -20,7 +20,7 @@ func send(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// A terminal that is closed must not end a run between a DELETE and its POST, any more than Ctrl-C may.
+// Neither Ctrl-C nor a closed terminal may end a run between a DELETE and its POST.
 func TestSignalsEndTheContextAndNotTheProcess(t *testing.T) {
 	for sent, code := range map[syscall.Signal]check.Code{
 		syscall.SIGINT: check.Interrupted, syscall.SIGTERM: check.Terminated, syscall.SIGHUP: check.Terminated,
@@ -48,7 +48,7 @@ func TestACommandThatReloadsHasItsOwnUseForSIGHUP(t *testing.T) {
 	}
 }
 
-// head(1) closes the pipe before everything is written: no reason to end a run in its middle, nor to complain.
+// head(1) closes the pipe early. That must neither end a run nor print an error.
 func TestAReaderThatHadEnoughIsNoError(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -65,7 +65,7 @@ func TestAReaderThatHadEnoughIsNoError(t *testing.T) {
 func TestAResultThatCannotBeWrittenIsAnError(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		full, err = os.Open(os.DevNull) // where there is no such device: one that is not open for writing
+		full, err = os.Open(os.DevNull) // a system without /dev/full
 	}
 	if err != nil {
 		t.Fatal(err)
