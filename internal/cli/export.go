@@ -24,9 +24,10 @@ func (a *app) exportCommand() *cobra.Command {
 		Long: `Print a configuration that declares a realm as it is now. To adopt an existing
 realm, save this output as your configuration: applying it changes nothing. The
 client key is not printed; --key-out writes it to a file.` + exitHelp(exitUnavailable, exitDenied),
-		Example: "  proxmox-realm export authelia --endpoint pve1.example.com --token-file token --key-out client-key > config.yaml",
-		Args:    exactly(1, "the name of one realm"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.export(cmd, args[0], keyOut) },
+		Example: "  proxmox-realm export authelia --endpoint pve1.example.com --token-file token \\\n" +
+			"    --key-out client-key > config.yaml",
+		Args: exactly(1, "the name of one realm"),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.export(cmd, args[0], keyOut) },
 	}
 	cmd.Flags().StringVar(&keyOut, "key-out", "", "write the client key to `FILE` with mode 0600; FILE must not exist")
 	configFlags(cmd)
@@ -56,7 +57,8 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 	case !current.Exists:
 		return absent(cmd.Context(), client, name)
 	case current.Type != realm.Type:
-		return check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are exported", name, current.Type)
+		return check.Errorf(check.WrongType, "realm %s has the type %s, and export prints OpenID Connect realms only",
+			name, current.Type)
 	}
 	spec := realm.Spec{Name: name, Set: current.Values}
 	key := spec.Set.Login(name).ClientKey

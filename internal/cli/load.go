@@ -88,7 +88,7 @@ func (a *app) load(cmd *cobra.Command, o config.Options) (*config.Config, error)
 	if err != nil {
 		return nil, err
 	}
-	if c.File == "" {
+	if c.File == "" && a.wording.Key == nil {
 		a.wording = flagWording()
 	}
 	for _, w := range c.Warnings {

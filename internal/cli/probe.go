@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"crypto/x509"
 	"net/url"
 	"strings"
 
@@ -65,88 +64,63 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	if err != nil {
 		return err
 	}
-	issuerURL, caFile, err := a.probedIssuer(cmd, args)
+	t, err := a.probed(cmd, args, o)
 	if err != nil {
 		return err
 	}
-	values[realm.IssuerURL] = realm.Text(issuerURL)
-	if o.caFile != "" {
-		caFile = o.caFile
+	login := t.Realm.Set.Login("")
+	values[realm.IssuerURL] = realm.Text(login.IssuerURL)
+	if o.clientKeyFile != "" {
+		values[realm.ClientKey] = realm.Key(login.ClientKey)
 	}
-	roots, key, err := a.probeFiles(cmd, caFile, o.clientKeyFile)
-	if err != nil {
-		return err
-	}
-	if key.IsSet() {
-		values[realm.ClientKey] = realm.Key(key)
-	}
-	p := fleet.Probe{Login: values.Login(""), Redirects: o.redirectURLs, Roots: roots, Timeout: a.timeout}
+	p := fleet.Probe{Login: values.Login(""), Redirects: o.redirectURLs, Roots: t.Verify.IssuerCA, Timeout: a.timeout}
 	if o.proxmox != "" {
 		if p.Version, err = realm.ParseVersion(o.proxmox); err != nil {
 			return usage("--proxmox takes a version such as 8.4")
 		}
 	}
-	stop := a.working("checking " + issuerURL)
+	stop := a.working("checking " + login.IssuerURL)
 	run := fleet.RunProbe(cmd.Context(), p, userAgent(), a.logger())
 	stop()
 	return a.finish(run, false)
 }
 
-// probedIssuer returns the issuer that the command line or the configuration names, and the CA file that the
-// configuration has for it.
-func (a *app) probedIssuer(cmd *cobra.Command, args []string) (issuerURL, caFile string, err error) {
-	example := check.Run("probe https://auth.example.com")
+// probed returns the target whose issuer is probed. The issuer is ISSUER, or that of the configuration. The CA file
+// is that of the flags, or that of the configuration. With ISSUER, a configuration that cannot be loaded is ignored.
+func (a *app) probed(cmd *cobra.Command, args []string, o probeOptions) (config.Target, error) {
+	options := config.Options{Partial: true, IssuerCA: true, ClientKey: o.clientKeyFile != ""}
+	for _, given := range []config.FlagValue{
+		{Key: "verify.issuer_ca_file", Value: o.caFile}, {Key: "realm.client_key_file", Value: o.clientKeyFile},
+	} {
+		if given.Value != "" {
+			options.Flags = append(options.Flags, given)
+		}
+	}
+	if len(args) == 1 && args[0] == "" {
+		return config.Target{}, usage("probe takes an issuer URL").Try(check.Run("probe https://auth.example.com"))
+	}
 	if len(args) == 1 {
-		issuerURL = args[0]
-		if issuerURL == "" {
-			return "", "", usage("probe takes an issuer URL").Try(example)
+		d, _ := realm.IssuerURL.Definition()
+		if err := d.Validate(realm.Text(args[0])); err != nil { // the report would show the URL
+			return config.Target{}, usage("ISSUER %v", err)
 		}
-		if d, _ := realm.IssuerURL.Definition(); d.Validate(realm.Text(issuerURL)) != nil {
-			return "", "", usage("ISSUER %v", d.Validate(realm.Text(issuerURL)))
-		}
+		options.Flags = append(options.Flags, config.FlagValue{Key: "realm.issuer_url", Value: args[0]})
 	}
-	c, err := a.load(cmd, config.Options{Partial: true})
-	a.wording = probeWording()
+	c, err := a.load(cmd, options)
+	if err != nil && len(args) == 1 && a.file == "" {
+		options.File, options.Stdin = "-", strings.NewReader("{}")
+		c, err = config.Load(cmd.Context(), options)
+	}
 	switch {
-	case err != nil && issuerURL != "" && a.file == "":
-		return issuerURL, "", nil // the command line says enough
 	case err != nil:
-		return "", "", err
-	case issuerURL != "":
-		for _, t := range c.Targets {
-			if t.Realm.Set.Login("").IssuerURL == issuerURL {
-				return issuerURL, t.Verify.IssuerCAFile, nil
-			}
-		}
-		return issuerURL, c.Targets[0].Verify.IssuerCAFile, nil
-	case len(c.Targets) > 1:
-		return "", "", chooseTarget(cmd, c)
+		return config.Target{}, err
+	case len(c.Targets) > 1 && len(args) == 0:
+		return config.Target{}, chooseTarget(cmd, c)
+	case c.Targets[0].Realm.Set.Login("").IssuerURL == "":
+		return config.Target{}, usage("probe takes an issuer URL, and no configuration names one").
+			Try(check.Run("probe https://auth.example.com"))
 	}
-	issuerURL = c.Targets[0].Realm.Set.Login("").IssuerURL
-	if issuerURL == "" {
-		return "", "", usage("probe takes an issuer URL, and no configuration names one").Try(example)
-	}
-	return issuerURL, c.Targets[0].Verify.IssuerCAFile, nil
-}
-
-// probeFiles reads the files that the flags name, as config reads every file.
-func (a *app) probeFiles(cmd *cobra.Command, caFile, keyFile string) (*x509.CertPool, check.Secret, error) {
-	o := config.Options{File: "-", Stdin: strings.NewReader("{}"), Partial: true, Secrets: true}
-	if caFile != "" {
-		o.Flags = append(o.Flags, config.FlagValue{Key: "verify.issuer_ca_file", Value: caFile})
-	}
-	if keyFile != "" {
-		o.Flags = append(o.Flags, config.FlagValue{Key: "realm.client_key_file", Value: keyFile})
-	}
-	c, err := config.Load(cmd.Context(), o)
-	if err != nil {
-		return nil, check.Secret{}, err
-	}
-	for _, w := range c.Warnings {
-		a.warning(w)
-	}
-	t := c.Targets[0]
-	return t.Verify.IssuerCA, t.Realm.Set.Login("").ClientKey, nil
+	return c.Targets[0], nil
 }
 
 // values validates what the flags say of the login.

@@ -63,7 +63,8 @@ func (a *app) confirm(ctx context.Context, realm string, where []string) error {
 		return usage("delete asks before it removes realm %s from %s, and stdin is not a terminal", realm, from).
 			Try(check.Run("delete %s --yes", realm))
 	}
-	question := fmt.Sprintf("Realm %s will be removed from %s. Nobody can log in through it then.\nType its name to go on: ", realm, from)
+	question := fmt.Sprintf("Realm %s will be removed from %s. Nobody can log in through it then.\n"+
+		"Type its name to go on: ", realm, from)
 	typed, err := a.ask(ctx, question, func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
 	if err != nil {
 		return err
@@ -84,7 +85,7 @@ func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox)
 		return err
 	}
 	if !ok {
-		return check.Errorf(check.Config, "target %s has no password for %s, and stdin is not a terminal to ask on", target, p.Username).
+		return check.Errorf(check.Config, "target %s has no password for %s, and stdin is not a terminal", target, p.Username).
 			At("proxmox.password").
 			Try(check.Set("proxmox.password_file", ""), check.Set("proxmox.token_file", "").With("an API token"))
 	}

@@ -22,17 +22,13 @@ func build() (name, commit string) {
 	if !ok {
 		return strings.TrimPrefix(cmp.Or(name, "unknown"), "v"), ""
 	}
-	dirty := ""
-	for _, s := range info.Settings {
+	for _, s := range info.Settings { // vcs.modified comes after vcs.revision
 		switch {
 		case s.Key == "vcs.revision":
 			commit = s.Value[:min(12, len(s.Value))]
 		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "-dirty"
+			commit += "-dirty"
 		}
-	}
-	if commit != "" {
-		commit += dirty
 	}
 	if name == "" && info.Main.Version != "(devel)" {
 		name = info.Main.Version
@@ -63,13 +59,9 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			if a.output == "json" {
 				name, commit := build()
-				return json.NewEncoder(a.stdout).Encode(struct {
-					Version string `json:"version"`
-					Commit  string `json:"commit"`
-					Go      string `json:"go"`
-					OS      string `json:"os"`
-					Arch    string `json:"arch"`
-				}{name, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH})
+				return json.NewEncoder(a.stdout).Encode(map[string]string{
+					"version": name, "commit": commit, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
+				})
 			}
 			return a.printf("%s\n", versionLine())
 		},
