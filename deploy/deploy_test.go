@@ -1,5 +1,5 @@
-// Package deploy holds the tests of the files in its folders: each one is loaded by what will read it, or by the same
-// library, and each command in them is one that the program understands.
+// Package deploy tests the files in its folders. Each file is loaded by the program that reads it in production, or by
+// the same library. Each command in a file must be one that proxmox-realm understands.
 package deploy
 
 import (
@@ -36,7 +36,7 @@ import (
 	"proxmox-realm/internal/config"
 )
 
-// The files, and how each is looked at. One that no pattern names fails the test.
+// looks lists the files by pattern, with the function that tests them. A file that no pattern matches fails the test.
 var looks = []struct {
 	pattern string
 	look    func(t *testing.T, path string)
@@ -54,7 +54,7 @@ var looks = []struct {
 	{"../examples/*.sh", script},
 }
 
-// elsewhere names what other tests look at.
+// elsewhere lists the files that other tests cover.
 var elsewhere = []string{"ansible/", "../examples/ansible-", "../examples/examples_test.go", "deploy_test.go", "packaging_test.go", "systemd_test.go", "go.mod", "go.sum"}
 
 func TestEveryFile(t *testing.T) {
@@ -73,7 +73,7 @@ func TestEveryFile(t *testing.T) {
 					return
 				}
 			}
-			t.Error("nothing looks at this file")
+			t.Error("no test covers this file")
 		})
 	}
 	for _, l := range looks {
@@ -108,8 +108,8 @@ func understood(t *testing.T, args []string) {
 	}
 }
 
-// loads fails unless the text is a configuration without a warning. Where secrets are asked for, they lie where
-// CREDENTIALS_DIRECTORY says, and nowhere else.
+// loads fails unless the text is a configuration without a warning. With secrets, it reads the secrets too; these are in
+// CREDENTIALS_DIRECTORY only.
 func loads(t *testing.T, text string, secrets bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -150,7 +150,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// readme looks at the commands in the fenced blocks, and that the way begins with a token of least privilege.
+// readme checks the commands in fenced blocks, and that the page says how to create a least-privilege token.
 func readme(t *testing.T, path string) {
 	text := read(t, path)
 	if path != "packaging/README.md" && !strings.Contains(text, "proxmox-realm bootstrap") {
@@ -178,7 +178,7 @@ func readme(t *testing.T, path string) {
 // calls finds the program's calls in a line of shell.
 var calls = regexp.MustCompile(`(?:^|[|;(] *|[A-Z]=\S+ |sudo )proxmox-realm ([^|;)>]+)`)
 
-// unit looks at the commands of a unit; systemd itself reads it in the systemd suite.
+// unit checks the commands of a unit. In the systemd suite, systemd itself reads the unit.
 func unit(t *testing.T, path string) {
 	text := read(t, path)
 	commands := 0
@@ -193,7 +193,7 @@ func unit(t *testing.T, path string) {
 	}
 }
 
-// TestUnitsHandOverTheSample holds the credentials of the units against what the sample configuration reads.
+// TestUnitsHandOverTheSample checks that the units pass the credentials that the sample configuration reads.
 func TestUnitsHandOverTheSample(t *testing.T) {
 	var wanted []string
 	for _, name := range regexp.MustCompile(`\$CREDENTIALS_DIRECTORY/(\S+)`).FindAllStringSubmatch(read(t, "packaging/config.yaml"), -1) {
@@ -212,7 +212,7 @@ func TestUnitsHandOverTheSample(t *testing.T) {
 	}
 }
 
-// TestUnitsAgree holds what both services share: user, credentials, folders and hardening, one block of lines.
+// TestUnitsAgree checks that both services have the same user, credentials, folders and hardening.
 func TestUnitsAgree(t *testing.T) {
 	shared := func(path string) string {
 		text := read(t, path)
@@ -298,7 +298,7 @@ func dockerfile(t *testing.T, path string) {
 		t.Fatal("no command")
 	}
 	understood(t, arguments)
-	// What is copied from the context must be there, and not be ignored.
+	// Files that are copied from the context must exist and must not be ignored.
 	ignored := ignorePatterns(t, path+".dockerignore")
 	for _, stage := range stages {
 		for _, command := range stage.Commands {
@@ -343,7 +343,7 @@ func ignorePatterns(t *testing.T, path string) *patternmatcher.PatternMatcher {
 	return patterns
 }
 
-// decode reads the documents of a manifest into the API's own types: an unknown or doubled field is an error.
+// decode reads the documents of a manifest into the API's types. An unknown or duplicate field is an error.
 func decode(t *testing.T, path string) []runtime.Object {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -408,7 +408,7 @@ func manifests(t *testing.T, path string) {
 		case *batchv1.CronJob:
 			cronJob(t, o)
 		default:
-			t.Errorf("%T: nothing looks at it", object)
+			t.Errorf("%T: no test covers it", object)
 		}
 	}
 }
@@ -456,7 +456,7 @@ func cronJob(t *testing.T, job *batchv1.CronJob) {
 	}
 }
 
-// script has the shell read a script without running it. The linters' shellcheck reads it too.
+// script lets the shell parse a script without running it. `make lint` runs shellcheck on it too.
 func script(t *testing.T, path string) {
 	if output, err := exec.CommandContext(t.Context(), "sh", "-n", path).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, output)

@@ -28,10 +28,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// committed is the time of the commit from which the tests build: nothing in a package may be older or younger.
+// committed is the time of the commit that the tests build. Every file in a package must have this time.
 var committed = time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)
 
-// release is what goreleaser makes of this tree for one platform, once for all tests.
+// release builds this tree with goreleaser for one platform, once for all tests. It returns the folder of the work.
 var release = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "proxmox-realm-packaging-")
 	if err != nil {
@@ -45,17 +45,17 @@ var release = sync.OnceValues(func() (string, error) {
 	return dir, build(work)
 })
 
-// scratch is where release works, once it did; it outlives the test that asked first.
+// scratch is the folder of release, "" before it ran. It outlives the test that called release first.
 var scratch string
 
 func TestMain(m *testing.M) {
-	m.Run() // its result becomes the exit code
+	m.Run() // sets the exit code
 	if scratch != "" {
 		_ = os.RemoveAll(scratch)
 	}
 }
 
-// checkout copies the tree as git sees it, changes included, into a repository of its own with one commit.
+// checkout copies the files that git tracks, changes included, into a new repository with one commit.
 func checkout(dir string) error {
 	list, err := run("..", nil, "git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
@@ -92,7 +92,7 @@ func checkout(dir string) error {
 	return nil
 }
 
-// build runs goreleaser with the project's own configuration, cut down to this platform and to deb.
+// build runs goreleaser with the project's configuration, for this platform and deb only.
 func build(dir string) error {
 	text, err := os.ReadFile(filepath.Join(dir, ".goreleaser.yaml"))
 	if err != nil {
@@ -164,7 +164,7 @@ func artifact(t *testing.T, pattern string) string {
 	return found[0]
 }
 
-// TestReleaseChecksums holds the checksums against the files.
+// TestReleaseChecksums compares the checksums with the files.
 func TestReleaseChecksums(t *testing.T) {
 	sums := artifact(t, "SHA256SUMS")
 	named := map[string]string{}
@@ -181,7 +181,7 @@ func TestReleaseChecksums(t *testing.T) {
 	}
 }
 
-// TestReleaseBillOfMaterials: it names the libraries that the program holds, and nothing in it is of one build alone.
+// TestReleaseBillOfMaterials checks that the bill names the program's libraries, and nothing that differs between builds.
 func TestReleaseBillOfMaterials(t *testing.T) {
 	var bill struct {
 		Format       string `json:"bomFormat"`
@@ -202,7 +202,7 @@ func TestReleaseBillOfMaterials(t *testing.T) {
 	}
 }
 
-// entries reads a tar archive: mode and owner of each file, its time held against the commit's.
+// entries returns the headers of a tar archive by name. It checks that each file has the commit's time and belongs to root.
 func entries(t *testing.T, archive io.Reader) map[string]*tar.Header {
 	t.Helper()
 	found := map[string]*tar.Header{}
@@ -269,7 +269,7 @@ func TestDebHoldsEverything(t *testing.T) {
 	}
 }
 
-// TestDebIsTheSameAgain builds once more, in another folder, in another time zone and with another umask.
+// TestDebIsTheSameAgain builds again in another folder, time zone and umask, and compares the files.
 func TestDebIsTheSameAgain(t *testing.T) {
 	first := artifact(t, "*.deb")
 	dir := filepath.Join(t.TempDir(), "some where", "else")
@@ -287,7 +287,7 @@ func TestDebIsTheSameAgain(t *testing.T) {
 	}
 }
 
-// A machine is a root of its own, in which dpkg keeps its books.
+// machine is a root folder with a dpkg database of its own.
 type machine struct {
 	t    *testing.T
 	root string
@@ -304,7 +304,7 @@ func newMachine(t *testing.T) machine {
 	return m
 }
 
-// dpkg runs dpkg on the machine, with nobody there to answer questions.
+// dpkg runs dpkg on the machine, without a terminal for questions.
 func (m machine) dpkg(arguments ...string) {
 	m.t.Helper()
 	all := append([]string{"--root=" + m.root, "--force-script-chrootless", "--force-not-root", "--log=/dev/null"}, arguments...)
@@ -328,7 +328,7 @@ func (m machine) write(path, content string) {
 	}
 }
 
-// files lists what lies on the machine, dpkg's books aside, with the folders that packages share left out.
+// files lists the files on the machine, without dpkg's database and without folders that packages share.
 func (m machine) files() []string {
 	m.t.Helper()
 	var found []string
@@ -351,7 +351,7 @@ func (m machine) files() []string {
 	return found
 }
 
-// newer returns the package in a later version, with another sample.
+// newer returns a later version of the package, with another sample configuration.
 func newer(t *testing.T, deb string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "tree")
@@ -382,12 +382,16 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	if got := must(t, ".", nil, filepath.Join(m.root, "usr/bin/proxmox-realm"), "--version"); !strings.HasPrefix(got, "proxmox-realm 0.") {
 		t.Errorf("the program calls itself %q", got)
 	}
-	page := must(t, ".", []string{"MANWIDTH=80", "LC_ALL=C"}, "man", "-M", filepath.Join(m.root, "usr/share/man"), "proxmox-realm")
-	if !strings.Contains(page, "keeps an OpenID Connect realm") || !strings.Contains(page, "EXIT STATUS") {
-		t.Errorf("man proxmox-realm shows\n%s", page)
+	for _, page := range []struct{ section, name, says string }{
+		{"1", "proxmox-realm", "Keep an OpenID Connect realm"}, {"7", "proxmox-realm-exit-codes", "rate-limited by the issuer"},
+	} {
+		shown := must(t, ".", []string{"MANWIDTH=200", "LC_ALL=C"}, "man", "-M", filepath.Join(m.root, "usr/share/man"), page.section, page.name)
+		if !strings.Contains(shown, page.says) {
+			t.Errorf("man %s %s lacks %q:\n%s", page.section, page.name, page.says, shown)
+		}
 	}
 
-	// What the program and the administrator make of it stays over an upgrade, which brings the rest.
+	// An upgrade keeps the files of program and administrator.
 	const edited = "# edited by the administrator\n"
 	m.write(installedConfig, edited)
 	m.write("etc/proxmox-realm/token", "secret")
@@ -425,7 +429,7 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	}
 }
 
-// TestDebLeavesSecretsOfOthers: what was put beside the configuration is not the package's to delete.
+// TestDebLeavesSecretsOfOthers checks that purging keeps files that an administrator put beside the configuration.
 func TestDebLeavesSecretsOfOthers(t *testing.T) {
 	m := newMachine(t)
 	m.dpkg("--install", artifact(t, "*.deb"))
@@ -440,7 +444,7 @@ func TestDebLeavesSecretsOfOthers(t *testing.T) {
 	}
 }
 
-// TestDebBringsAFreshSample: a sample that nobody touched is replaced without a question.
+// TestDebBringsAFreshSample checks that an upgrade replaces an unchanged sample.
 func TestDebBringsAFreshSample(t *testing.T) {
 	deb := artifact(t, "*.deb")
 	m := newMachine(t)
@@ -451,7 +455,7 @@ func TestDebBringsAFreshSample(t *testing.T) {
 	}
 }
 
-// TestManualPagesAreClean has mandoc look for mistakes, and for references to pages that do not exist.
+// TestManualPagesAreClean lets mandoc check the pages, and checks that pages and units refer only to existing pages.
 func TestManualPagesAreClean(t *testing.T) {
 	dir := t.TempDir()
 	must(t, ".", nil, "dpkg-deb", "--extract", artifact(t, "*.deb"), dir)

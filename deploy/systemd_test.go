@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestUnitsVerify has systemd read the units in a root where the program is installed, and its own units beside them.
+// TestUnitsVerify lets systemd verify the units in a root folder that holds the program and systemd's own targets.
 func TestUnitsVerify(t *testing.T) {
 	root := t.TempDir()
 	units := filepath.Join(root, "usr/lib/systemd/system")
@@ -56,7 +56,7 @@ func TestUnitsVerify(t *testing.T) {
 	}
 }
 
-// TestUnitsAreHardened holds the exposure that systemd works out at 1.5 or better; the network alone costs 1.0.
+// TestUnitsAreHardened checks that systemd rates the exposure at 1.5 or better. Network access alone costs 1.0.
 func TestUnitsAreHardened(t *testing.T) {
 	for _, name := range []string{"proxmox-realm.service", "proxmox-realm-agent.service"} {
 		path, err := filepath.Abs(filepath.Join("systemd", name))
@@ -70,7 +70,7 @@ func TestUnitsAreHardened(t *testing.T) {
 	}
 }
 
-// TestTimerElapses has systemd read the timer's own calendar expression.
+// TestTimerElapses lets systemd parse the timer's calendar expression.
 func TestTimerElapses(t *testing.T) {
 	for line := range strings.Lines(read(t, "systemd/proxmox-realm.timer")) {
 		calendar, found := strings.CutPrefix(strings.TrimSpace(line), "OnCalendar=")

@@ -1,11 +1,11 @@
 #!/bin/sh
-# After installation and upgrade. Nothing is enabled: the sample configuration names nobody's cluster.
+# Runs after installation and upgrade. Enables nothing, because the sample configuration must be edited first.
 #   deb: configure [version]   rpm: 1 (installation), 2 (upgrade)
 set -e
 
-# DPKG_ROOT: dpkg installs into another root than the one that runs, see dpkg(1) --root.
+# DPKG_ROOT is set if dpkg installs into another root directory, see dpkg(1) --root.
 if [ -z "${DPKG_ROOT:-}" ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true
-	# An agent that runs goes on with the new program.
+	# Restart a running agent with the new program.
 	systemctl try-restart proxmox-realm-agent.service || true
 fi

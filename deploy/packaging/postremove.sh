@@ -1,5 +1,5 @@
 #!/bin/sh
-# After removal, upgrade and purge.
+# Runs after removal, upgrade and purge.
 #   deb: remove, purge, upgrade…   rpm: 0 (removal), 1 (upgrade)
 set -e
 
@@ -9,8 +9,8 @@ if [ -z "$root" ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true
 fi
 
-# What the program wrote. What somebody put into /etc/proxmox-realm stays: it is theirs.
+# Delete what the program wrote. Files that an administrator added to /etc/proxmox-realm stay.
 if [ "${1:-}" = purge ]; then
 	rm -rf "$root/var/lib/proxmox-realm" "$root/var/lib/private/proxmox-realm-service" "$root/run/proxmox-realm"
-	rm -f "$root/var/lib/proxmox-realm-service" # systemd's link to the former
+	rm -f "$root/var/lib/proxmox-realm-service" # systemd's symbolic link to the folder above
 fi

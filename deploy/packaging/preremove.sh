@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before removal and upgrade.
+# Runs before removal and upgrade.
 #   deb: remove, upgrade, deconfigure…   rpm: 0 (removal), 1 (upgrade)
 set -e
 

@@ -20,7 +20,7 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// installed is where the suite finds the program and the collection, both made from this tree.
+// installed holds the paths of the program and of the installed collection, both built from this tree.
 var installed struct{ binary, collections string }
 
 func TestMain(m *testing.M) {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// install builds program and collection, and installs the collection as its users do.
+// install builds program and collection, and installs the collection as users do.
 func install(dir string) error {
 	installed.binary, installed.collections = filepath.Join(dir, "bin", "proxmox-realm"), filepath.Join(dir, "collections")
 	for _, command := range [][]string{
@@ -110,7 +110,7 @@ func (c controller) encrypt(name string) {
 	}
 }
 
-// command runs one of Ansible's commands in an environment of its own.
+// command runs a command of Ansible in an environment of its own.
 func (c controller) command(name string, args ...string) (string, error) {
 	return c.commandWith(nil, name, args...)
 }
@@ -139,7 +139,7 @@ func (c controller) play(playbook string, env []string, args ...string) (string,
 	return out, err
 }
 
-// unprinted looks for the secrets of the lab.
+// unprinted fails if the text holds a secret of the lab.
 func (c controller) unprinted(where, text string) {
 	c.tb.Helper()
 	_, _, value := c.token()
@@ -193,7 +193,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Secrets that come from the environment of Ansible go no further, and no process has one in its arguments.
+// Secrets from the environment of Ansible are not in the program's environment or in any process's arguments.
 func TestEnvironment(t *testing.T) {
 	c := newController(t, "empty")
 	user, id, value := c.token()
@@ -222,7 +222,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// The example: several clusters in a loop, secrets from a Vault file, common arguments as module_defaults.
+// The example keeps several clusters in a loop, with secrets from a Vault file and common arguments in module_defaults.
 func TestExampleRealm(t *testing.T) {
 	c := newController(t, "drifted")
 	other := world{tb: t}
@@ -273,7 +273,7 @@ func TestExampleRealm(t *testing.T) {
 	}
 }
 
-// The example without the module, for every kind of exit code.
+// The example without the module handles every kind of exit code.
 func TestExampleCommand(t *testing.T) {
 	c := newController(t, "drifted")
 	fake := filepath.Join(c.dir, "fake")
@@ -526,8 +526,8 @@ func (c controller) holds(path string, texts ...string) {
 	}
 }
 
-// starts does what systemd does with a drop-in: it copies the credentials into a folder and runs the program. The realm
-// was changed before, and is mended by it.
+// starts does what systemd does with a drop-in: it copies the credentials into a folder and runs the program. It changes the
+// realm first, so that the program has something to repair.
 func (c controller) starts(dropIn string) {
 	c.tb.Helper()
 	content, err := os.ReadFile(dropIn)
@@ -566,7 +566,7 @@ func (c controller) starts(dropIn string) {
 	}
 }
 
-// The collection's documentation is what ansible-doc shows, and the linter finds nothing in it at its strictest.
+// ansible-doc shows the documentation of the collection, and ansible-lint finds nothing with its strictest profile.
 func TestCollection(t *testing.T) {
 	c := newController(t, "empty")
 	for _, tt := range []struct{ says, command string }{
