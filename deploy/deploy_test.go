@@ -123,9 +123,9 @@ func loads(t *testing.T, text string, secrets bool) {
 			t.Fatal(err)
 		}
 	}
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
 	c, err := config.Load(t.Context(), config.Options{
 		File:    path,
-		Env:     []string{"CREDENTIALS_DIRECTORY=" + dir},
 		Secrets: secrets,
 		Partial: !secrets, // an example may leave the rest to the environment
 	})

@@ -101,7 +101,7 @@ func (l layer) complete(problems *collector) {
 		p, err := parseUnset(name)
 		for _, path := range pathsOf(p) {
 			if err == nil && l.has(path) {
-				problems.addf(unset.at, "realm.unset", "names %s, which %s sets: keep one of them", p, path)
+				problems.addf(unset.at, "realm.unset", "names %s, which is set as well: keep one of them", p)
 			}
 		}
 	}

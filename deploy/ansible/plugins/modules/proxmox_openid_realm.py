@@ -369,6 +369,8 @@ INSTALL = (
     'the role proxmox_realm.sso.authelia_realm installs it'
 )
 
+MANUAL = 'read ansible-doc proxmox_realm.sso.proxmox_openid_realm'
+
 OTHER_RELEASE = 'install a proxmox-realm and a collection of the same release'
 
 # The configuration key of each argument that sets one key. An argument of a list may hold several words in one element.
@@ -606,7 +608,9 @@ def step(data):
     elif action == 'run':
         words = subject.split()
         done = [FLAGS[word] for word in words if word in FLAGS]
-        if words[0] == 'apply':
+        if subject == 'help config':
+            text = MANUAL
+        elif words[0] == 'apply':
             text = done[0] if done else 'run the task'
         elif words[0] == 'plan':
             text = 'run the task in check mode'
@@ -620,22 +624,23 @@ def step(data):
 
 
 def hint(found):
-    """Words the remedy of a check, an error or a problem."""
-    steps = [text for text in [step(data) for data in found['remedy']] if text]
-    return ', or '.join(steps) or found.get('hint', '')
+    """Words the remedy of a check, an error or a problem; '' if there is none for a user of the module."""
+    return ', or '.join(text for text in [step(data) for data in found['remedy']] if text)
 
 
 def failure(error):
     """Returns code, message and hint of an error."""
-    messages = []
+    code, messages, hints = error['code'], [], []
     for problem in error['problems']:
         name = NAMES.get(problem['key'], problem['key'])
         messages.append((name + ': ' if name else '') + problem['message'].replace('\n', '; '))
-    code = error['code']
-    return dict(
-        code=code, msg='; '.join(sorted(messages) if code == 'config' else messages) or error['message'],
-        hint=OTHER_RELEASE if code == 'usage' else hint(error).replace('\n', '; '),
-    )
+        if hint(problem) not in hints + ['']:
+            hints.append(hint(problem))
+    if code == 'usage':
+        hints = [OTHER_RELEASE]
+    if code == 'config' and not hints:
+        hints = [MANUAL]
+    return dict(code=code, msg='; '.join(messages), hint='; '.join(hints))
 
 
 def difference(header, changes):
@@ -737,7 +742,7 @@ def main():
     binary = find_binary(module, module.params['binary_path'])
     found = mistakes(module.params)
     if found:
-        module.fail_json(msg='; '.join(found), code='config', hint='read ansible-doc proxmox_realm.sso.proxmox_openid_realm')
+        module.fail_json(msg='; '.join(found), code='config', hint=MANUAL)
     if not module.params['validate_certs'] and not module.params['fingerprints']:
         module.warn('validate_certs is false: an attacker on the network can steal the token')
     result = recover(module, binary) or result_of(module, run(module, binary, command(module)))
