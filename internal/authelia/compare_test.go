@@ -58,6 +58,10 @@ func TestCompare(t *testing.T) {
 		{"the key itself", digest, "$plaintext$insecure_secret", nil, ""},
 		{"secret from a template", digest, `{{ secret "/secrets/proxmox" }}`, nil, "40 client_secret: unseen"},
 		{"secret from a template, not quoted", "'" + digest + "'", `{{ secret "/secrets/proxmox" }}`, nil, "40 client_secret: unseen"},
+		{
+			"secret in another property", "userinfo_signed_response_alg: 'none'", "userinfo_signed_response_alg: '" + digest + "'", nil,
+			`58 userinfo_signed_response_alg: "(sensitive)" not "none" lacks []`,
+		},
 		{"public", "public: false", "public: true", nil, `41 public: "true" not "false" lacks []`},
 		{"public by YAML 1.1", "public: false", "public: no", nil, `41 public: "no" not "false" lacks []`},
 		{"default", "        public: false\n", "", nil, ""},

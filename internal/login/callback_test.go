@@ -1,6 +1,8 @@
 package login
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
 	"net"
 	"net/http/httptest"
@@ -176,6 +178,11 @@ func TestPages(t *testing.T) {
 			}
 		}
 		csp := w.Header().Get("Content-Security-Policy")
+		_, css, _ := strings.Cut(body, "<style>")
+		css, _, _ = strings.Cut(css, "</style>")
+		if sum := sha256.Sum256([]byte(css)); !strings.Contains(csp, base64.StdEncoding.EncodeToString(sum[:])) {
+			t.Errorf("%s: the policy does not allow the page's own style", kind)
+		}
 		if !strings.HasPrefix(csp, "default-src 'none'; style-src 'sha256-") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: %s", kind, csp)
 		}
