@@ -335,10 +335,11 @@ func (c *comparer) compareProvider() {
 
 // keepRest compares what the block does not set.
 func (c *comparer) keepRest() {
-	for name, value := range c.own {
+	for name := range c.own {
+		value, present := c.take(name)
 		property := c.property(name, value)
 		works, known := demands[name]
-		if !known || value.Tag == "!!null" || value.Value == "" || filled(value) ||
+		if !known || !present || value.Value == "" || filled(value) ||
 			slices.ContainsFunc(works, func(w string) bool { return strings.EqualFold(w, value.Value) }) {
 			c.result.Kept = append(c.result.Kept, property)
 			continue

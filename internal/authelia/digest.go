@@ -7,14 +7,12 @@ import (
 	"github.com/go-crypt/crypt"
 	"github.com/go-crypt/crypt/algorithm"
 	"github.com/go-crypt/crypt/algorithm/argon2"
-	"github.com/go-crypt/crypt/algorithm/bcrypt"
 	"github.com/go-crypt/crypt/algorithm/pbkdf2"
-	"github.com/go-crypt/crypt/algorithm/scrypt"
 
 	"proxmox-realm/internal/check"
 )
 
-// Algorithm is a way to make a digest of a client key. Authelia reads all of them.
+// Algorithm is a way to make a digest of a client key. Authelia reads more of them.
 type Algorithm string
 
 // The algorithms. Authelia recommends PBKDF2 for client secrets: it verifies them at every request of the client, and a
@@ -22,13 +20,14 @@ type Algorithm string
 const (
 	PBKDF2   Algorithm = "pbkdf2"
 	Argon2id Algorithm = "argon2id"
-	Bcrypt   Algorithm = "bcrypt"
-	Scrypt   Algorithm = "scrypt"
 )
 
 // Digest returns the digest of a key with a fresh salt, with the costs that `authelia crypto hash generate` uses by
-// default. An unknown algorithm, an empty key, and a key that is too long for bcrypt are errors of type *check.Error.
+// default. An unknown algorithm and an empty key are errors of type *check.Error.
 func Digest(key check.Secret, with Algorithm) (string, error) {
+	if !key.IsSet() || key.Reveal() == "" {
+		return "", noKey()
+	}
 	var hash algorithm.Hash
 	var err error
 	switch with {
@@ -37,23 +36,12 @@ func Digest(key check.Secret, with Algorithm) (string, error) {
 	case Argon2id: // RFC 9106 section 4, second recommended option
 		hash, err = argon2.New(argon2.WithVariantID(), argon2.WithM(64*1024), argon2.WithT(3), argon2.WithP(4),
 			argon2.WithK(32), argon2.WithS(16))
-	case Bcrypt:
-		hash, err = bcrypt.New(bcrypt.WithCost(12))
-	case Scrypt:
-		hash, err = scrypt.New(scrypt.WithLN(16), scrypt.WithR(8), scrypt.WithP(1), scrypt.WithK(32), scrypt.WithS(16))
 	default:
 		return "", check.Errorf(check.Usage, "unknown digest algorithm").
-			Try(check.Advise("choose %s, %s, %s or %s", PBKDF2, Argon2id, Bcrypt, Scrypt))
+			Try(check.Advise("choose %s or %s", PBKDF2, Argon2id))
 	}
 	if err != nil {
 		return "", check.Errorf(check.Internal, "prepare the digest of the client key").Because(err)
-	}
-	switch {
-	case key.Reveal() == "":
-		return "", noKey()
-	case with == Bcrypt && len(key.Reveal()) > 72:
-		return "", check.Errorf(check.Config, "the client key is longer than 72 bytes, which bcrypt would cut").
-			Try(check.Advise("choose another digest algorithm"))
 	}
 	made, err := hash.Hash(key.Reveal())
 	if err != nil {

@@ -8,7 +8,10 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-const guideDigest = "$pbkdf2-sha512$310000$c8p78n7pUMln0jzvd4aK4Q$JNRBzwAo0ek5qKn50cFzzvE9RXV88h1wJn5KGiHrD0YKtZaR/nCb2CJPOsKaPK0hjf.9yHxzQGZziziccp6Yng"
+const (
+	bcryptDigest = "$2b$10$4vhwYGYewUpbrl82qHGnC.MHtDvQQEZ8Ct/Fy/CojW9MaC8uJ980W"
+	guideDigest  = "$pbkdf2-sha512$310000$c8p78n7pUMln0jzvd4aK4Q$JNRBzwAo0ek5qKn50cFzzvE9RXV88h1wJn5KGiHrD0YKtZaR/nCb2CJPOsKaPK0hjf.9yHxzQGZziziccp6Yng"
+)
 
 func TestVerify(t *testing.T) {
 	for _, tt := range []struct {
@@ -19,6 +22,7 @@ func TestVerify(t *testing.T) {
 		{"the digest of Authelia's guide", guideDigest, "insecure_secret", true, nil},
 		{"another key", guideDigest, "insecure_secret2", false, nil},
 		{"no key", guideDigest, "", false, nil},
+		{"bcrypt", bcryptDigest, "insecure_secret", true, nil},
 		{"plain text", "$plaintext$insecure_secret", "insecure_secret", true, nil},
 		{"plain text of another key", "$plaintext$insecure_secret", "insecure", false, nil},
 		{"plain text with dollars", "$plaintext$a$b$c", "a$b$c", true, nil},
@@ -38,8 +42,6 @@ func TestDigestHasTheCostOfAuthelia(t *testing.T) {
 	for with, prefix := range map[Algorithm]string{
 		PBKDF2:   "$pbkdf2-sha512$310000$",
 		Argon2id: "$argon2id$v=19$m=65536,t=3,p=4$",
-		Bcrypt:   "$2b$12$",
-		Scrypt:   "$scrypt$ln=16,r=8,p=1$",
 	} {
 		got, err := Digest(key, with)
 		if err != nil || !strings.HasPrefix(got, prefix) {
@@ -66,7 +68,6 @@ func TestDigestRefuses(t *testing.T) {
 		code check.Code
 	}{
 		{"no key", "", PBKDF2, check.Config},
-		{"a key that bcrypt would cut", strings.Repeat("a", 73), Bcrypt, check.Config},
 		{"an unknown algorithm", "key", "md5", check.Usage},
 	} {
 		if got, err := Digest(check.NewSecret(tt.key), tt.with); check.CodeOf(err) != tt.code {

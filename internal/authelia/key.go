@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// keyLength and keyAlphabet are what Authelia recommends for client secrets: unreserved characters (RFC 3986
-	// section 2.3) need no encoding anywhere. bcrypt reads at most 72 of them.
+	// keyLength and keyAlphabet are what Authelia recommends for client secrets. Unreserved characters (RFC 3986
+	// section 2.3) need no encoding anywhere.
 	keyLength   = 72
 	keyAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 )

@@ -66,7 +66,7 @@ do not break logins are listed as kept.` +
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.newKey, "new-key", "", "make a client key and write it to `FILE`, which must not exist")
-	f.StringVar(&o.digest, "digest", string(authelia.PBKDF2), "`ALGORITHM` of the digest: pbkdf2, argon2id, bcrypt or scrypt")
+	f.StringVar(&o.digest, "digest", string(authelia.PBKDF2), "`ALGORITHM` of the digest: pbkdf2 or argon2id")
 	f.StringVar(&o.policy, "policy", "", "authorization `POLICY`: two_factor (default), one_factor, or the name of one in Authelia's configuration")
 	f.BoolVar(&o.withLogin, "with-login", false, "add the redirect URI of the login command")
 	f.BoolVar(&o.whole, "whole", false, "print everything from identity_providers down")
