@@ -2,11 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -230,37 +226,15 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 // maxAutheliaFile bounds a file, in bytes. Authelia's annotated template has 80 KiB.
 const maxAutheliaFile = 1 << 20
 
-// readAuthelia reads one file of Authelia's configuration, or standard input. A pipe that nobody writes to does not
-// outlast an interruption.
+// readAuthelia reads one file of Authelia's configuration, or standard input.
 func (a *app) readAuthelia(ctx context.Context, path string) (authelia.File, error) {
-	name, open := path, func() (io.ReadCloser, error) { return os.Open(path) }
-	if path == "-" {
-		name, open = "standard input", func() (io.ReadCloser, error) { return io.NopCloser(a.stdin), nil }
+	if path != "-" {
+		data, err := config.ReadFile(ctx, path, maxAutheliaFile)
+		return authelia.File{Name: path, Data: data}, err
 	}
-	var data []byte
-	read := make(chan error, 1)
-	go func() {
-		in, err := open()
-		if err == nil {
-			defer func() { _ = in.Close() }()
-			data, err = io.ReadAll(io.LimitReader(in, maxAutheliaFile+1))
-		}
-		read <- err
-	}()
-	select {
-	case <-ctx.Done():
-		return authelia.File{}, context.Cause(ctx)
-	case err := <-read:
-		if err == nil && len(data) > maxAutheliaFile {
-			err = errors.New("it is larger than 1 MiB")
-		}
-		if pathError := (*fs.PathError)(nil); errors.As(err, &pathError) {
-			err = pathError.Err // without the path
-		}
-		if err != nil {
-			return authelia.File{}, check.Errorf(check.Config, "%s cannot be read: %v", name, err).
-				Try(check.Advise("name a YAML file that you can read"), check.Run("authelia --check -").With("reads standard input")).Because(err)
-		}
-		return authelia.File{Name: name, Data: data}, nil
+	data, err := config.ReadAll(ctx, a.stdin, maxAutheliaFile)
+	if err != nil {
+		err = fmt.Errorf("standard input: %w", err)
 	}
+	return authelia.File{Name: "standard input", Data: data}, err
 }
