@@ -117,11 +117,11 @@ func (a *agent) loop(ctx context.Context) {
 // cycle applies the configuration once and tells of it; whole is false where the end of the agent cut it short.
 func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool) {
 	options := fleet.Options{
-		Options: reconcile.Options{Quiet: true}, Carry: true, ProxmoxEach: proxmoxEach, ClientEach: clientEach,
+		Options:  reconcile.Options{Repeats: true, ProxmoxEvery: proxmoxEach, ClientEvery: clientEach},
 		WaitLock: min(a.Config.Agent.Interval/2, time.Minute),
 	}
 	if anew {
-		options.ProxmoxEach, options.ClientEach = askAnew, askAnew
+		options.ProxmoxEvery, options.ClientEvery = askAnew, askAnew
 	}
 	a.status.work(limit)
 	bounded, cancel := context.WithTimeoutCause(ctx, limit, check.Errorf(check.Unreachable, "the run was given up after %s", limit))

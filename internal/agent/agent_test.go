@@ -115,10 +115,10 @@ func TestFirstRunAtOnceThenEachInterval(t *testing.T) {
 		if len(s.at) != 4 || s.at[0] != 0 || s.at[1] != 15*time.Minute || s.at[3] != 45*time.Minute {
 			t.Errorf("runs at %v", s.at)
 		}
-		if o := s.options[0]; !o.Quiet || !o.Carry || o.ClientEach != askAnew || o.ProxmoxEach != askAnew {
+		if o := s.options[0]; !o.Repeats || o.ClientEvery != askAnew || o.ProxmoxEvery != askAnew {
 			t.Errorf("the first run asks %+v", o)
 		}
-		if o := s.options[1]; o.ClientEach != 24*time.Hour || o.ProxmoxEach != time.Hour || o.Replace || o.NoGate {
+		if o := s.options[1]; o.ClientEvery != 24*time.Hour || o.ProxmoxEvery != time.Hour || o.Replace || o.NoGate {
 			t.Errorf("the second run asks %+v", o)
 		}
 	})
@@ -285,8 +285,8 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 		if len(first.at) != 2 || first.at[1] != 5*time.Minute || len(second.at) != 10 {
 			t.Errorf("runs of the first at %v, of the second at %v", first.at, second.at)
 		}
-		if second.options[0].ClientEach != askAnew || second.options[1].ClientEach != clientEach {
-			t.Errorf("after a reload the client is asked about each %s, then each %s", second.options[0].ClientEach, second.options[1].ClientEach)
+		if second.options[0].ClientEvery != askAnew || second.options[1].ClientEvery != clientEach {
+			t.Errorf("after a reload the client is asked about each %s, then each %s", second.options[0].ClientEvery, second.options[1].ClientEvery)
 		}
 		if strings.Count(log, "the former one stays in force") != 1 || !strings.Contains(log, "line 3: unknown key") || strings.Count(log, "configuration reloaded") != 1 {
 			t.Error(log)

@@ -25,6 +25,7 @@ var catalog = []Entry{
 	{ProxmoxPermissions, "the credentials may do what the plan needs"},
 	{ProxmoxRealm, "the realm is there and as desired"},
 	{ProxmoxDiscovery, "Proxmox itself discovers the issuer, and its authorization URL carries client id, scopes, redirect URL, S256 and nonce as expected"},
+	{ProxmoxAccess, "the declared groups and their grants exist; without declared access, warns if nobody of the realm has a role"},
 	{ProxmoxUsers, "with autocreate off the realm has users, and their names fit 64 characters; warns where no user or group of the realm has a role"},
 }
 

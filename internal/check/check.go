@@ -41,6 +41,7 @@ const (
 	ProxmoxPermissions ID = "proxmox.permissions"
 	ProxmoxRealm       ID = "proxmox.realm"
 	ProxmoxDiscovery   ID = "proxmox.discovery"
+	ProxmoxAccess      ID = "proxmox.access"
 	ProxmoxUsers       ID = "proxmox.users"
 )
 

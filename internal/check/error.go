@@ -23,6 +23,7 @@ const (
 	UnknownProperty Code = "unknown-property" // this Proxmox version does not know a property
 	BuiltinRealm    Code = "builtin-realm"    // pam and pve are Proxmox's own
 	RecoveryFile    Code = "recovery-file"    // an earlier replace did not end; its realm waits in a file
+	UnknownRole     Code = "unknown-role"     // the configuration grants a role that Proxmox does not have
 
 	// Exit code 13: held.
 	Held Code = "held" // the gate kept the change back

@@ -16,6 +16,7 @@ type Action string
 const (
 	SetKey   Action = "set"    // give a configuration key a value
 	UnsetKey Action = "unset"  // list a realm property in realm.unset
+	OmitKey  Action = "omit"   // remove a key from the configuration
 	RunThis  Action = "run"    // run a command of this program
 	RunThere Action = "node"   // run a command on a Proxmox node
 	ReadLog  Action = "log"    // read a log
@@ -25,7 +26,7 @@ const (
 // Step is one way to mend something.
 type Step struct {
 	Action Action `json:"action"`
-	// Subject is the key (SetKey, UnsetKey), the command line (RunThis without the program's name, RunThere), the log
+	// Subject is the key (SetKey, UnsetKey, OmitKey), the command line (RunThis without the program's name, RunThere), the log
 	// (ReadLog), or the whole advice (Other).
 	Subject string `json:"subject"`
 	Value   string `json:"value"` // SetKey: the value; "" if the reader must choose it
@@ -37,6 +38,9 @@ func Set(key, value string) Step { return Step{Action: SetKey, Subject: key, Val
 
 // Unset advises to list a property in realm.unset. The key is the property's configuration key, such as realm.prompt.
 func Unset(key string) Step { return Step{Action: UnsetKey, Subject: key} }
+
+// Omit advises to remove a key from the configuration.
+func Omit(key string) Step { return Step{Action: OmitKey, Subject: key} }
 
 // Run advises to run a command of this program, such as "apply --recover".
 func Run(format string, args ...any) Step {
@@ -91,6 +95,8 @@ func (s Step) in(w Wording) string {
 		}
 	case UnsetKey:
 		text = "add " + strings.TrimPrefix(s.Subject, "realm.") + " to " + w.key("realm.unset")
+	case OmitKey:
+		text = "remove " + w.key(s.Subject) + " from the configuration"
 	case RunThis:
 		text = "run " + w.command(s.Subject)
 	case RunThere:

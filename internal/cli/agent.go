@@ -85,12 +85,7 @@ func (a *app) agent(cmd *cobra.Command, _ []string) error {
 	return agent.Run(ctx, agent.Options{
 		Config: c,
 		Load:   func(context.Context) (*config.Config, error) { return a.unattended(cmd) },
-		Runner: func(c *config.Config, before agent.Runner) agent.Runner {
-			if former, ok := before.(*fleet.Fleet); ok {
-				return former.Reload(c)
-			}
-			return fleet.New(c, userAgent(), log)
-		},
+		Runner: func(c *config.Config, _ agent.Runner) agent.Runner { return fleet.New(c, userAgent(), log) },
 		Reload: reload, Listener: listener, Version: versionLine(), Env: a.env, Log: log,
 	})
 }

@@ -70,7 +70,7 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 		return err
 	}
 	f := a.fleet(c)
-	o.Carry = a.quiet
+	o.Repeats = a.quiet
 	run := f.Apply
 	if o.recover {
 		run = f.Recover

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -37,7 +38,7 @@ func (a *app) writeMetrics(path string, run fleet.Run) {
 		}
 	}
 	path = filepath.Clean(path)
-	if err := fleet.WriteFile(path, report.Metrics(run, at), 0o644); err != nil {
+	if err := config.ReplaceFile(path, report.Metrics(run, at), 0o644); err != nil {
 		a.warning("--metrics-file: " + err.Error())
 	}
 }

@@ -65,10 +65,8 @@ func ParseOrigin(text string) (Origin, error) {
 	return Origin(scheme + "://" + host + port), nil
 }
 
-// browserOrigin returns the origin that browsers have at an endpoint.
-func browserOrigin(endpoint Origin) Origin {
-	return Origin(strings.TrimSuffix(string(endpoint), ":443"))
-}
+// Browser returns the origin as browsers write it: without the port of https.
+func (o Origin) Browser() Origin { return Origin(strings.TrimSuffix(string(o), ":443")) }
 
 var (
 	zone     = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)

@@ -76,6 +76,8 @@ type Target struct {
 	ClientKeyFrom, ClientKeyFile string
 	Verify                       Verify
 	Gate                         bool // policy.gate
+	// Access is what the issuer's groups may do; nil: not managed.
+	Access realm.Access
 }
 
 // Proxmox is how a cluster is reached.

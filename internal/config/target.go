@@ -60,7 +60,7 @@ func (l *loader) target(overlay layer, t *Target) {
 	t.Verify.IssuerCAFile = l.authorities(v, "verify.issuer_ca_file", l.Secrets || l.IssuerCA, &t.Verify.IssuerCA)
 	if t.Verify.RedirectsDeclared = len(t.Verify.RedirectURLs) > 0; !t.Verify.RedirectsDeclared {
 		for _, endpoint := range t.Proxmox.Endpoints {
-			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, browserOrigin(endpoint))
+			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, endpoint.Browser())
 		}
 		if len(t.Verify.RedirectURLs) > 0 {
 			v.record("verify.redirect_urls", texts(t.Verify.RedirectURLs))

@@ -5,17 +5,25 @@ import (
 	"sync"
 	"time"
 
-	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
-// provider hands out inspections made under one set of authorities: one of each issuer, however many
-// targets share it.
-type provider struct {
-	client *issuer.Client
-	ctx    context.Context // the run's: an inspection must outlive the target that asked first
+// issuerPool shares inspections between the targets of a run: each issuer is inspected once, however many targets use it.
+type issuerPool struct {
+	fleet *Fleet
+	ctx   context.Context // the run's: an inspection outlives the target that asked first
+	stop  func()
+
+	mu      sync.Mutex
+	clients map[string]*issuerClient // by issuer CA file
+}
+
+// issuerClient inspects issuers under one set of certificate authorities. It implements [reconcile.Issuer].
+type issuerClient struct {
+	*issuer.Client
+	ctx context.Context
 
 	mu     sync.Mutex
 	newest map[string]inspection // by issuer URL
@@ -23,98 +31,42 @@ type provider struct {
 
 type inspection struct {
 	*issuer.Inspection
-	begun time.Time
-	asked func() // notes that the issuer was asked about a client
+	began time.Time
 }
 
-func newProvider(ctx context.Context, client *issuer.Client) *provider {
-	return &provider{client: client, ctx: ctx, newest: map[string]inspection{}}
+func newIssuerPool(ctx context.Context, f *Fleet) *issuerPool {
+	ctx, stop := context.WithCancel(ctx)
+	return &issuerPool{fleet: f, ctx: ctx, stop: stop, clients: map[string]*issuerClient{}}
 }
 
-// inspect returns the newest inspection of the issuer, unless it was begun before notBefore.
-func (p *provider) inspect(issuerURL string, notBefore time.Time) inspection {
+// trusting returns the client for the certificate authorities that a target trusts.
+func (p *issuerPool) trusting(v config.Verify) *issuerClient {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if shared, ok := p.newest[issuerURL]; ok && !shared.begun.Before(notBefore) {
-		return shared
+	c, ok := p.clients[v.IssuerCAFile]
+	if !ok {
+		client := issuer.New(issuer.Options{Roots: v.IssuerCA, UserAgent: p.fleet.userAgent, Cleaner: p.fleet.cleaner, Log: p.fleet.log})
+		c = &issuerClient{Client: client, ctx: p.ctx, newest: map[string]inspection{}}
+		p.clients[v.IssuerCAFile] = c
 	}
-	fresh := inspection{Inspection: p.client.Inspect(p.ctx, issuerURL), begun: time.Now()}
-	p.newest[issuerURL] = fresh
-	return fresh
+	return c
 }
 
-// watch is the provider as one target's reconciler sees it.
-type watch struct {
-	*provider
-	asked func() // called when the issuer is asked about a client
-
-	last inspection
-}
-
-// Inspect implements [reconcile.Issuer].
-func (w *watch) Inspect(_ context.Context, issuerURL string, notBefore time.Time) reconcile.Inspection {
-	w.last = w.inspect(issuerURL, notBefore)
-	w.last.asked = w.asked
-	return w.last
-}
-
-// expiry returns the end of the issuer's certificate, as far as the target's work has seen it.
-func (w *watch) expiry() time.Time {
-	if w.last.Inspection == nil {
-		return time.Time{}
+func (p *issuerPool) close() {
+	p.stop()
+	for _, c := range p.clients {
+		c.Close()
 	}
-	notAfter, _ := w.last.Certificate()
-	return notAfter
 }
 
-// Checks implements [reconcile.Inspection].
-func (i inspection) Checks(ctx context.Context, login realm.Login, node reconcile.Node) []check.Check {
-	if i.Wait(ctx) != nil {
-		return nil
+// Inspect returns the newest inspection of the issuer, or begins one if that began before notBefore.
+func (c *issuerClient) Inspect(_ context.Context, issuerURL string, notBefore time.Time) reconcile.Inspection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if shared, ok := c.newest[issuerURL]; ok && !shared.began.Before(notBefore) {
+		return shared.Inspection
 	}
-	view := issuer.View{Login: login, MaxSkew: node.MaxSkew}
-	view.ClockOffset, view.ClockKnown = node.Clock()
-	if i.NeedsVersion() {
-		view.Version = node.Version()
-	}
-	return i.Inspection.Checks(view)
-}
-
-// Quick implements [reconcile.Inspection].
-func (i inspection) Quick(ctx context.Context) bool {
-	return i.Wait(ctx) == nil && i.Inspection.Quick()
-}
-
-// Limited implements [reconcile.Inspection].
-func (i inspection) Limited(ctx context.Context) (time.Duration, bool) {
-	if i.Wait(ctx) != nil {
-		return 0, false
-	}
-	return i.RateLimited()
-}
-
-// Client implements [reconcile.Inspection].
-func (i inspection) Client(ctx context.Context, q reconcile.Question) ([]check.Check, reconcile.Verdict) {
-	i.asked()
-	answer := i.Inspection.Client(ctx, issuer.Question{
-		Login: q.Login, RedirectURLs: q.Redirects, RedirectsDeclared: q.Declared, Cheap: q.Quiet, KeyUnknown: q.KeyUnknown,
-	})
-	verdict := verdictOf(answer.Credentials)
-	if after, limited := answer.RateLimited(); limited {
-		verdict = reconcile.Verdict{Answer: reconcile.Limited, RetryAfter: after}
-	}
-	return answer.Checks, verdict
-}
-
-// Accepts implements [reconcile.Inspection].
-func (i inspection) Accepts(ctx context.Context, login realm.Login, key check.Secret) reconcile.Verdict {
-	return verdictOf(i.Inspection.Accepts(ctx, login, key))
-}
-
-func verdictOf(v issuer.Verdict) reconcile.Verdict {
-	answers := map[issuer.Decision]reconcile.Answer{
-		issuer.NoVerdict: reconcile.NoAnswer, issuer.Accepted: reconcile.Accepted,
-		issuer.Rejected: reconcile.Rejected, issuer.RateLimited: reconcile.Limited,
-	}
-	return reconcile.Verdict{Answer: answers[v.Decision], RetryAfter: v.RetryAfter}
+	fresh := inspection{Inspection: c.Client.Inspect(c.ctx, issuerURL), began: time.Now()}
+	c.newest[issuerURL] = fresh
+	return fresh.Inspection
 }

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -9,179 +8,195 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"proxmox-realm/internal/check"
+	"github.com/gofrs/flock"
+
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/reconcile"
 )
 
-// state is what runs of one configuration remember of each other. Nothing in it is needed: a run without it, or
-// with a damaged one, does the same work and asks a little more.
+// state is what runs remember, for all configurations with one state_dir: the file state.json there. Nothing in it is
+// needed: a run without it, or with a damaged one, does the same work and asks a little more.
 type state struct {
-	path string
-	read sync.Once // at first use: most runs need none of it
+	path string // "" if nothing is remembered
+	run  string // names this configuration's targets, for what it last said
 
 	mu      sync.Mutex
+	read    bool
 	kept    kept
-	changed map[string]bool // the targets whose memory this run changed
-	spoke   bool            // this run changed what was told
+	hung    map[config.Origin]time.Time // of all targets: see [reconcile.Memory]
+	changed map[string]bool             // keys of kept.Targets
+	spoke   bool
 }
 
-// kept is the file's content.
+// kept is the content of the file.
 type kept struct {
-	Targets map[string]Memory `json:"targets"`
-	Told    json.RawMessage   `json:"told,omitempty"` // what a quiet run remembers of what it last said
+	Targets map[string]remembered `json:"targets"` // by [targetKey]
+	Told    map[string]told       `json:"told"`    // what quiet runs last said, by their targets
 }
 
-// Memory is what is remembered of one target.
-type Memory struct {
-	Endpoint string               `json:"endpoint,omitempty"` // the one that answered last
-	Rests    map[string]time.Time `json:"rests,omitempty"`    // endpoints that are not asked to discover the issuer until then
-	Proxmox  time.Time            `json:"proxmox,omitzero"`   // when Proxmox's own discovery was last asked for
-	Client   time.Time            `json:"client,omitzero"`    // when the issuer was last asked about the client
-	// Findings are what the costly questions last found about Subject, a fingerprint of what was asked.
-	Findings []check.Check `json:"findings,omitempty"`
-	Subject  string        `json:"subject,omitempty"`
+type remembered struct {
+	reconcile.Memory
+	At time.Time `json:"at"` // when it last changed
 }
 
-// maxState bounds the file, in bytes: 1,000 targets need some 200 KiB.
-const maxState = 16 << 20
+type told struct {
+	At   time.Time       `json:"at"`
+	What json.RawMessage `json:"what"`
+}
 
-// loadState is what earlier runs of the configuration left.
-func loadState(dir, configFile string) *state {
+const (
+	maxState  = 64 << 20            // bytes that are read at most: 10,000 targets need some 3 MiB
+	forgotten = 90 * 24 * time.Hour // the age at which an entry is dropped
+)
+
+func openState(c *config.Config) *state {
 	s := &state{changed: map[string]bool{}}
-	if dir != "" {
-		sum := sha256.Sum256([]byte(configFile))
-		s.path = filepath.Join(dir, "state-"+hex.EncodeToString(sum[:4])+".json")
+	if c.StateDir != "" {
+		s.path = filepath.Join(c.StateDir, "state.json")
 	}
+	keys := make([]string, 0, len(c.Targets))
+	for _, t := range c.Targets {
+		keys = append(keys, targetKey(t))
+	}
+	slices.Sort(keys)
+	sum := sha256.Sum256([]byte(strings.Join(keys, "\n")))
+	s.run = hex.EncodeToString(sum[:8])
 	return s
 }
 
-// lock reads the file at first use.
-func (s *state) lock() {
-	s.mu.Lock()
-	s.read.Do(func() { s.kept = readKept(s.path) })
+// targetKey names a target by its cluster and realm, because its name may be given to another cluster tomorrow.
+func targetKey(t config.Target) string {
+	words := []string{t.Realm.Name}
+	for _, e := range t.Proxmox.Endpoints {
+		words = append(words, string(e))
+	}
+	return strings.Join(words, " ")
 }
 
-// readKept reads the file; what cannot be read or understood is empty.
-func readKept(path string) kept {
-	nothing := kept{Targets: map[string]Memory{}}
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxState {
-		return nothing
+// lock locks the state, and reads the file at first use.
+func (s *state) lock() {
+	s.mu.Lock()
+	if s.read {
+		return
 	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return nothing
+	s.kept, s.read = readState(s.path), true
+	s.hung = map[config.Origin]time.Time{}
+	for _, r := range s.kept.Targets {
+		for node, until := range r.HungUntil {
+			if node := config.Origin(node); until.After(s.hung[node]) {
+				s.hung[node] = until
+			}
+		}
 	}
+}
+
+// refresh makes the next use read the file again: other runs may have changed it.
+func (s *state) refresh() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.path != "" && len(s.changed) == 0 && !s.spoke {
+		s.read = false
+	}
+}
+
+// readState reads the file; one that cannot be used is empty.
+func readState(path string) kept {
 	var k kept
-	if json.Unmarshal(content, &k) != nil || k.Targets == nil {
-		return nothing
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() <= maxState {
+		if content, err := os.ReadFile(path); err != nil || json.Unmarshal(content, &k) != nil {
+			k = kept{}
+		}
+	}
+	if k.Targets == nil {
+		k.Targets = map[string]remembered{}
+	}
+	if k.Told == nil {
+		k.Told = map[string]told{}
 	}
 	return k
 }
 
-func (s *state) get(key string) Memory {
+// memory returns what earlier runs found out about a target. A node on which an issuer hung is known to all its targets.
+func (s *state) memory(t config.Target) reconcile.Memory {
 	s.lock()
 	defer s.mu.Unlock()
-	m := s.kept.Targets[key]
-	m.Rests = maps.Clone(m.Rests)
+	m := s.kept.Targets[targetKey(t)].Memory
+	m.HungUntil = maps.Clone(m.HungUntil)
+	for _, node := range t.Proxmox.Endpoints {
+		if until, ok := s.hung[node]; ok {
+			if m.HungUntil == nil {
+				m.HungUntil = map[string]time.Time{}
+			}
+			m.HungUntil[string(node)] = until
+		}
+	}
 	return m
 }
 
-// rest returns until when a node is not asked to discover an issuer, whichever target found out: it is the node's workers
-// that a silent issuer blocks.
-func (s *state) rest(node string) (until time.Time) {
+// remember keeps what a run found out about a target.
+func (s *state) remember(t config.Target, m reconcile.Memory) {
 	s.lock()
 	defer s.mu.Unlock()
-	for _, m := range s.kept.Targets {
-		if m.Rests[node].After(until) {
-			until = m.Rests[node]
-		}
+	key := targetKey(t)
+	if len(m.HungUntil) == 0 {
+		m.HungUntil = nil
 	}
-	return until
-}
-
-func (s *state) update(key string, change func(*Memory)) {
-	s.lock()
-	defer s.mu.Unlock()
-	before := s.kept.Targets[key]
-	after := before
-	after.Rests = maps.Clone(before.Rests)
-	change(&after)
-	if after.Endpoint == before.Endpoint && after.Proxmox.Equal(before.Proxmox) && after.Client.Equal(before.Client) &&
-		maps.EqualFunc(after.Rests, before.Rests, time.Time.Equal) &&
-		after.Subject == before.Subject && reflect.DeepEqual(after.Findings, before.Findings) {
-		return
+	if !reflect.DeepEqual(s.kept.Targets[key].Memory, m) {
+		s.kept.Targets[key], s.changed[key] = remembered{Memory: m, At: time.Now()}, true
 	}
-	s.kept.Targets[key], s.changed[key] = after, true
 }
 
-// told returns what was kept by tell.
-func (s *state) told() json.RawMessage {
-	s.lock()
-	defer s.mu.Unlock()
-	return s.kept.Told
+// Told returns what [Fleet.Tell] kept in an earlier run over the same clusters and realms; nil if there is nothing.
+func (f *Fleet) Told() []byte {
+	f.state.lock()
+	defer f.state.mu.Unlock()
+	return f.state.kept.Told[f.state.run].What
 }
 
-func (s *state) tell(what json.RawMessage) {
-	s.lock()
-	defer s.mu.Unlock()
-	s.spoke = s.spoke || !bytes.Equal(what, s.kept.Told)
-	s.kept.Told = what
+// Tell keeps what a later run needs to know of what was said in this one: a JSON value.
+func (f *Fleet) Tell(what []byte) error {
+	f.state.lock()
+	f.state.kept.Told[f.state.run] = told{At: time.Now(), What: what}
+	f.state.spoke = true
+	f.state.mu.Unlock()
+	return f.state.save()
 }
 
-// save writes what this run changed into what the file holds by now, since verify runs beside others: atomically, readable by
-// its owner alone.
+// save merges what this run changed into the file, which other runs may have changed meanwhile.
 func (s *state) save() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.changed) == 0 && !s.spoke || s.path == "" {
 		return nil
 	}
-	now := readKept(s.path)
-	for key := range s.changed {
-		now.Targets[key] = s.kept.Targets[key]
-	}
-	if s.spoke {
-		now.Told = s.kept.Told
-	}
-	content, err := json.Marshal(now)
-	if err != nil {
-		return err
-	}
 	if err := config.MakePrivate(filepath.Dir(s.path)); err != nil {
 		return err
 	}
-	if err := WriteFile(s.path, content, 0o600); err != nil {
+	file := flock.New(s.path+".lock", flock.SetPermissions(0o600))
+	if err := file.Lock(); err != nil {
 		return err
 	}
-	s.kept, s.changed, s.spoke = now, map[string]bool{}, false
-	return nil
-}
-
-// WriteFile replaces a file as a whole: whoever reads it sees the former content or the new one, never a part. On the
-// way there it is readable by its owner alone.
-func WriteFile(path string, content []byte, mode os.FileMode) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
+	defer func() { _ = file.Unlock() }()
+	merged := readState(s.path)
+	for key := range s.changed {
+		merged.Targets[key] = s.kept.Targets[key]
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(file.Name())
-		}
-	}()
-	if _, err = file.Write(content); err != nil {
-		_ = file.Close()
-		return err
+	if s.spoke {
+		merged.Told[s.run] = s.kept.Told[s.run]
 	}
-	if err = file.Chmod(mode); err != nil {
-		_ = file.Close()
-		return err
+	maps.DeleteFunc(merged.Targets, func(_ string, r remembered) bool { return time.Since(r.At) > forgotten })
+	maps.DeleteFunc(merged.Told, func(_ string, t told) bool { return time.Since(t.At) > forgotten })
+	content, err := json.Marshal(merged)
+	if err == nil {
+		err = config.ReplaceFile(s.path, content, 0o600)
 	}
-	if err = file.Close(); err == nil {
-		err = os.Rename(file.Name(), path)
+	if err == nil {
+		s.kept, s.changed, s.spoke = merged, map[string]bool{}, false
 	}
 	return err
 }

@@ -165,8 +165,7 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 
 // suspects makes the checks that may tell why Proxmox refuses a login: Proxmox itself writes the reason to its syslog only.
 func (r *rehearsal) suspects(ctx context.Context) []check.Check {
-	users, _ := r.node.CheckUsers(ctx, r.held) // the check says why Proxmox could not be asked
-	checks := []check.Check{users}
+	checks, _ := r.node.CheckUsers(ctx, r.held, false) // the check says why Proxmox could not be asked
 	if r.inspection != nil {
 		checks = append(checks, r.inspection.Checks(r.view(ctx))...)
 		checks = append(checks, r.inspection.Client(ctx, r.question(false)).Checks...)

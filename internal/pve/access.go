@@ -3,6 +3,7 @@ package pve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -174,7 +175,7 @@ func (c *Client) CreateGroup(ctx context.Context, id, comment string) error {
 }
 
 // Roles returns the privileges of each role, sorted. Every caller may see them.
-func (c *Client) Roles(ctx context.Context) (map[string][]string, error) {
+func (c *Client) Roles(ctx context.Context) (realm.Roles, error) {
 	var answer []struct {
 		ID         text `json:"roleid"`
 		Privileges text `json:"privs"`
@@ -182,29 +183,26 @@ func (c *Client) Roles(ctx context.Context) (map[string][]string, error) {
 	if err := c.get(ctx, "/access/roles", &answer); err != nil {
 		return nil, err
 	}
-	roles := make(map[string][]string, len(answer))
+	roles := make(realm.Roles, len(answer))
 	for _, w := range answer {
 		roles[c.cleaner.Clean(string(w.ID))] = c.separated(w.Privileges)
 	}
 	return roles, nil
 }
 
-// Entry is one entry of the access control list: a role at a path for a user, a group or a token.
-type Entry struct {
-	Path      string
-	Type      string // user, group or token
-	ID        string
-	Role      string
-	Propagate bool // paths below inherit it
-}
-
 // ACL returns the access control list. Proxmox shows the whole list only with Sys.Audit on /access and silently omits
 // entries otherwise: then visible is false and there is no list.
-func (c *Client) ACL(ctx context.Context) (entries []Entry, visible bool, err error) {
+func (c *Client) ACL(ctx context.Context) (entries []realm.Entry, visible bool, err error) {
 	held, err := c.Permissions(ctx, "/access")
 	if err != nil || !held["Sys.Audit"] {
 		return nil, false, err
 	}
+	entries, err = c.entries(ctx)
+	return entries, err == nil, err
+}
+
+// entries returns the entries of the access control list that Proxmox shows to the client.
+func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var answer []struct {
 		Path      text `json:"path"`
 		Type      text `json:"type"`
@@ -213,15 +211,63 @@ func (c *Client) ACL(ctx context.Context) (entries []Entry, visible bool, err er
 		Propagate any  `json:"propagate"`
 	}
 	if err := c.get(ctx, aclPath, &answer); err != nil {
-		return nil, false, err
+		return nil, err
 	}
+	var entries []realm.Entry
 	for _, w := range answer {
-		entries = append(entries, Entry{
-			Path: c.cleaner.Clean(string(w.Path)), Type: c.cleaner.Clean(string(w.Type)), ID: c.cleaner.Clean(string(w.ID)),
+		entries = append(entries, realm.Entry{
+			Path: c.cleaner.Clean(string(w.Path)), Kind: c.cleaner.Clean(string(w.Type)), ID: c.cleaner.Clean(string(w.ID)),
 			Role: c.cleaner.Clean(string(w.Role)), Propagate: truth(w.Propagate),
 		})
 	}
-	return entries, true, nil
+	return entries, nil
+}
+
+// Access reads groups, roles and the access control list in three requests. Proxmox shows only what the credentials may see,
+// and answers with empty lists otherwise: after an empty list this asks for the privileges, and visible is false without them.
+// Entries that are not shown are on paths where the credentials may not change anything.
+func (c *Client) Access(ctx context.Context) (current realm.CurrentAccess, visible bool, err error) {
+	groups, err := c.Groups(ctx)
+	if err != nil {
+		return current, false, err
+	}
+	for _, g := range groups {
+		current.Groups = append(current.Groups, g.ID)
+	}
+	if current.Roles, err = c.Roles(ctx); err != nil {
+		return current, false, err
+	}
+	if current.Entries, err = c.entries(ctx); err != nil || len(groups) > 0 && len(current.Entries) > 0 {
+		return current, err == nil, err
+	}
+	all, err := c.AllPermissions(ctx)
+	if err != nil {
+		return current, false, err
+	}
+	mayModify := false
+	for _, held := range all {
+		mayModify = mayModify || held["Permissions.Modify"]
+	}
+	seesGroups := len(groups) > 0 || all[groupsPath]["Sys.Audit"] || all[groupsPath]["Group.Allocate"]
+	seesEntries := len(current.Entries) > 0 || all["/access"]["Sys.Audit"] || mayModify
+	return current, seesGroups && seesEntries, nil
+}
+
+// Change makes one change of groups and grants. Its errors are those of [Client.CreateGroup], [Client.Grant] and
+// [Client.Revoke]; a group that exists already is no error.
+func (c *Client) Change(ctx context.Context, change realm.AccessChange) error {
+	g := change.Grant
+	switch {
+	case change.Kind == realm.AccessGroup:
+		err := c.CreateGroup(ctx, change.Group, "")
+		if errors.Is(err, realm.ErrConflict) {
+			return nil
+		}
+		return err
+	case change.Op == realm.Set:
+		return c.Grant(ctx, g.Path, change.Group, g.Role, g.Propagate)
+	}
+	return c.Revoke(ctx, g.Path, change.Group, g.Role)
 }
 
 // Grant gives a group a role at a path (PUT /access/acl). Granting it again only replaces propagate. The request names one

@@ -21,7 +21,7 @@ func ofGroups(t *testing.T, c *pve.Client) []string {
 	}
 	var out []string
 	for _, e := range entries {
-		if e.Type == "group" {
+		if e.Kind == "group" {
 			out = append(out, strings.Join([]string{e.Path, e.ID, e.Role, map[bool]string{true: "propagates", false: "here"}[e.Propagate]}, " "))
 		}
 	}

@@ -105,13 +105,10 @@ func TestWritesFollowTheRead(t *testing.T) {
 	}
 }
 
-func TestPreferAndViews(t *testing.T) {
+func TestViews(t *testing.T) {
 	right := func(*call) answer { return byID(t, "read").answer() }
 	a, b := start(t, right), start(t, right)
-	c := connect(t, func(o *setup) { o.Prefer = b.URL }, a, b)
-	if c.Endpoint() != b.URL {
-		t.Errorf("preferred %s, first %s", b.URL, c.Endpoint())
-	}
+	c := connect(t, nil, a, b)
 	if _, err := c.On(a.URL).Realm(t.Context(), "authelia"); err != nil || len(a.seen()) != 1 || len(b.seen()) != 0 {
 		t.Errorf("view: %v, %d and %d requests", err, len(a.seen()), len(b.seen()))
 	}
@@ -120,9 +117,6 @@ func TestPreferAndViews(t *testing.T) {
 	}
 	if _, err := c.On("https://elsewhere.example:8006").Realm(t.Context(), "authelia"); check.CodeOf(err) != check.Config {
 		t.Errorf("the token goes to endpoints of the configuration alone: %v", err)
-	}
-	if other := connect(t, func(o *setup) { o.Prefer = "https://elsewhere.example:8006" }, a, b); other.Endpoint() != a.URL {
-		t.Errorf("an unknown preference counts for nothing: %s", other.Endpoint())
 	}
 }
 

@@ -27,7 +27,6 @@ type Options struct {
 	UserAgent string         // names the program to Proxmox; "" means "proxmox-realm"
 	Cleaner   *check.Cleaner // cleans texts of Proxmox and learns secrets; nil means one of the client's own
 	Log       *slog.Logger   // gets a debug record for each request, never bodies or headers; nil means none
-	Prefer    config.Origin  // the endpoint to try first; ignored unless it is one of the cluster
 }
 
 // defaultTimeout is longer than the 30 s after which Proxmox itself gives up.
@@ -75,9 +74,6 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 	}
 	if l.cleaner == nil {
 		l.cleaner = check.NewCleaner()
-	}
-	if slices.Contains(p.Endpoints, o.Prefer) {
-		l.last = o.Prefer
 	}
 	l.base = newBase(trust(p), l.timeout)
 	l.wire = &transport{base: l.base, cleaner: l.cleaner, log: o.Log}

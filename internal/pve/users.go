@@ -18,43 +18,59 @@ const maxUserID = 64
 // uuidLength is the length of the subjects of Authelia, Keycloak, Zitadel and others.
 const uuidLength = 36
 
-// CheckUsers is proxmox.users: whether the users of a login can exist, and whether Proxmox grants them anything. Its error
-// says why Proxmox could not be asked; then the check is skipped.
-func (c *Client) CheckUsers(ctx context.Context, login realm.Login) (check.Check, error) {
+// CheckUsers is proxmox.users: whether the users of a login can exist. If access is set, it is also proxmox.access of a realm
+// whose access is not declared: whether Proxmox grants its users anything. Its error says why Proxmox could not be asked;
+// then the checks are skipped.
+func (c *Client) CheckUsers(ctx context.Context, login realm.Login, access bool) ([]check.Check, error) {
 	began := time.Now()
-	found, err := c.checkUsers(ctx, login)
+	users, able, err := c.checkUsers(ctx, login)
+	if users, err = skipped(users, check.ProxmoxUsers, err); err != nil || !access {
+		return []check.Check{users.Took(time.Since(began))}, err
+	}
+	if able == nil || users.Status == check.Fail {
+		return []check.Check{users.Took(time.Since(began)), check.Skipped(check.ProxmoxAccess, "not checked: needs proxmox.users")}, nil
+	}
+	users, began = users.Took(time.Since(began)), time.Now()
+	rights, err := c.checkRights(ctx, login, able)
+	rights, err = skipped(rights, check.ProxmoxAccess, err)
+	return []check.Check{users, rights.Took(time.Since(began))}, err
+}
+
+// skipped turns an error into a skipped check. A denied permission is no error: these credentials cannot see more.
+func skipped(found check.Check, id check.ID, err error) (check.Check, error) {
 	var denied *Error
 	switch {
 	case errors.As(err, &denied) && denied.Kind == PermissionDenied:
-		found, err = check.Skipped(check.ProxmoxUsers, "not checked: %v", err), nil
+		return check.Skipped(id, "not checked: %v", err), nil
 	case err != nil:
-		found = check.Skipped(check.ProxmoxUsers, "not checked: %v", err)
+		return check.Skipped(id, "not checked: %v", err), err
 	}
-	return found.Took(time.Since(began)), err
+	return found, nil
 }
 
-func (c *Client) checkUsers(ctx context.Context, login realm.Login) (check.Check, error) {
+// checkUsers is proxmox.users. It returns the users who can log in, nil if that is not known.
+func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check.Check, able []User, err error) {
 	const id = check.ProxmoxUsers
 	room := maxUserID - 1 - len(login.Realm)
 	if login.UsernameClaim == "sub" && room < uuidLength {
 		return check.Warned(id, check.Remedy{
 			check.Set("realm.name", "").With("at most %d characters", maxUserID-1-uuidLength), check.Set("realm.username_claim", ""),
-		}, "user ids from UUIDs of %d characters and @%s exceed Proxmox's limit of %d characters", uuidLength, login.Realm, maxUserID), nil
+		}, "user ids from UUIDs of %d characters and @%s exceed Proxmox's limit of %d characters", uuidLength, login.Realm, maxUserID), nil, nil
 	}
 	users, visible, err := c.ListUsers(ctx, login.Realm)
 	if err != nil {
-		return check.Check{}, err
+		return check.Check{}, nil, err
 	}
 	if !visible {
 		return check.Skipped(id, "not checked: %s may not see users", c.Identity()).
-			Because("to let it see users, groups and their privileges: %s", grantStep(c.Identity(), "/access", "Sys.Audit").Subject), nil
+			Because("to let it see users, groups and their privileges: %s", grantStep(c.Identity(), "/access", "Sys.Audit").Subject), nil, nil
 	}
 	count := realm.Users{Asked: true, Visible: true, Count: len(users)}
 	now := time.Now()
-	able := slices.DeleteFunc(slices.Clone(users), func(u User) bool {
+	able = slices.DeleteFunc(append([]User{}, users...), func(u User) bool {
 		return !u.Enabled || !u.Expire.IsZero() && u.Expire.Before(now)
 	})
-	found := check.Passed(id, "realm %s has %s", login.Realm, count).
+	found = check.Passed(id, "realm %s has %s", login.Realm, count).
 		Because("%d enabled; autocreate is off, so nobody else can log in", len(able))
 	switch {
 	case login.Autocreate:
@@ -64,14 +80,14 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (check.Check
 		return check.Failed(id, check.Remedy{
 			check.OnNode("pveum user add NAME@%s", login.Realm).With("for each user"), check.Set("realm.autocreate", "true"),
 		}, "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm).
-			Because("%s, %d enabled", count, len(able)), nil
+			Because("%s, %d enabled", count, len(able)), able, nil
 	}
-	return c.checkRights(ctx, login, able, found)
+	return found, able, nil
 }
 
 // checkRights looks for logins that succeed and lead nowhere: Proxmox ignores the user's groups, or no user and group of
-// the realm has a role. Otherwise it returns the given finding, and notes in it what is not visible.
-func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User, found check.Check) (check.Check, error) {
+// the realm has a role.
+func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User) (check.Check, error) {
 	groups, err := c.Groups(ctx)
 	if err != nil {
 		return check.Check{}, err
@@ -85,12 +101,12 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 		return check.Check{}, err
 	}
 	if !visible {
-		return found.Because("%s; their privileges are not visible without Sys.Audit on /access", found.Evidence), nil
+		return check.Skipped(check.ProxmoxAccess, "not checked: grants are not visible without Sys.Audit on /access"), nil
 	}
 	if none, ok := r.noRole(entries); ok {
 		return none, nil
 	}
-	return found, nil
+	return check.Passed(check.ProxmoxAccess, "a user or group of realm %s has a role", login.Realm), nil
 }
 
 // rights is what the users of a realm may get a role by.
@@ -106,6 +122,9 @@ func (r rights) fromIssuer(group string) bool {
 	return strings.HasSuffix(group, "-"+r.login.Realm) && len(group) > len(r.login.Realm)+1
 }
 
+// declareAccess is the remedy for a realm whose users may do nothing.
+var declareAccess = check.Set("access", "").With("the issuer's groups and the roles that they get")
+
 // ignoredGroups finds that Proxmox has none of the issuer's groups. It ignores unknown groups.
 func (r rights) ignoredGroups() (check.Check, bool) {
 	if r.login.GroupsClaim == "" || r.login.GroupsAutocreate || r.issuerGroup() != "" {
@@ -116,22 +135,23 @@ func (r rights) ignoredGroups() (check.Check, bool) {
 		ids = append(ids, g.ID)
 	}
 	suffix := "-" + r.login.Realm
-	return check.Warned(check.ProxmoxUsers, check.Remedy{
+	return check.Warned(check.ProxmoxAccess, check.Remedy{
+		declareAccess,
 		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"), check.Set("realm.groups_autocreate", "true"),
 	}, "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups_autocreate is off", suffix).
 		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
 }
 
 // noRole finds that no entry of the access control list names a user or group of the realm.
-func (r rights) noRole(entries []Entry) (check.Check, bool) {
+func (r rights) noRole(entries []realm.Entry) (check.Check, bool) {
 	for _, e := range entries {
-		user := e.Type == "user" && r.has(e.ID)
-		group := e.Type == "group" && (r.populated(e.ID) || r.fromIssuer(e.ID) && r.login.GroupsClaim != "")
+		user := e.Kind == "user" && r.has(e.ID)
+		group := e.Kind == "group" && (r.populated(e.ID) || r.fromIssuer(e.ID) && r.login.GroupsClaim != "")
 		if e.Role != "NoAccess" && (user || group) {
 			return check.Check{}, false
 		}
 	}
-	return check.Warned(check.ProxmoxUsers, r.roleRemedy(),
+	return check.Warned(check.ProxmoxAccess, append(check.Remedy{declareAccess}, r.roleRemedy()...),
 		"users may log in and then do nothing: no user and no group of realm %s has a role", r.login.Realm).
 		Because("none of the %d ACL entries gives a role to somebody who can log in", len(entries)), true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,9 +18,9 @@ import (
 // (PVE::API2::Domains).
 const realmGrants = "/access/realm"
 
-// CheckPermissions is proxmox.permissions: whether the credentials may read realms and, if write is set, change them.
-// Its error says why Proxmox could not be asked; then the check is skipped.
-func (c *Client) CheckPermissions(ctx context.Context, write bool) (check.Check, error) {
+// CheckPermissions is proxmox.permissions: whether the credentials may read realms, change them if write is set, and make
+// the given changes of groups and grants. Its error says why Proxmox could not be asked; then the check is skipped.
+func (c *Client) CheckPermissions(ctx context.Context, write bool, changes []realm.AccessChange) (check.Check, error) {
 	const id = check.ProxmoxPermissions
 	began := time.Now()
 	held, err := c.Permissions(ctx, realmGrants)
@@ -44,7 +45,44 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool) (check.Check,
 		found = check.Failed(id, check.Remedy{grantStep(who, realmGrants, "Sys.Audit")},
 			"%s may not read realms", who).Because("Realm.Allocate and Sys.Audit on %s are missing", realmGrants)
 	}
-	return found.Took(time.Since(began)), nil
+	if found.Status == check.Pass && len(changes) > 0 {
+		found, err = c.checkAccessPermissions(ctx, found, changes)
+	}
+	return found.Took(time.Since(began)), err
+}
+
+// checkAccessPermissions fails if the credentials lack a privilege that one of the changes needs.
+func (c *Client) checkAccessPermissions(ctx context.Context, found check.Check, changes []realm.AccessChange) (check.Check, error) {
+	held := map[string]map[string]bool{}
+	var missing []string
+	var lines []string
+	for _, change := range changes {
+		path, privilege := change.Requires()
+		if held[path] == nil {
+			has, err := c.Permissions(ctx, path)
+			if err != nil {
+				return check.Skipped(found.ID, "not checked: %v", err), err
+			}
+			held[path] = map[string]bool{}
+			maps.Copy(held[path], has)
+		}
+		if !held[path][privilege] {
+			held[path][privilege] = true // named once
+			missing = append(missing, privilege+" on "+path)
+			create, grants := grant(c.Identity(), path, privilege)
+			if !slices.Contains(lines, create) {
+				lines = append(lines, create)
+			}
+			lines = append(lines, grants...)
+		}
+	}
+	if len(missing) == 0 {
+		return found.Because("%s; also what the changes of groups and grants need", found.Evidence), nil
+	}
+	return check.Failed(found.ID, check.Remedy{
+		check.OnNode("%s", strings.Join(lines, "; ")).With("whoever may change permissions is as powerful as an administrator"),
+		check.Omit("access").With("to manage the realm alone"),
+	}, "%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(missing, ", ")), nil
 }
 
 // CheckDiscovery is proxmox.discovery on one node: whether the node discovers the issuer, and whether its authorization URL

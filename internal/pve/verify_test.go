@@ -70,12 +70,16 @@ func TestCheckUsers(t *testing.T) {
 			if tt.login.Realm == "" {
 				tt.login.Realm = "authelia"
 			}
-			c, err := toLab(t, s, tt.token, nil).CheckUsers(t.Context(), tt.login)
-			if err != nil {
-				t.Fatal(err)
+			found, err := toLab(t, s, tt.token, nil).CheckUsers(t.Context(), tt.login, true)
+			if err != nil || len(found) != 2 || found[0].ID != check.ProxmoxUsers || found[1].ID != check.ProxmoxAccess {
+				t.Fatalf("%+v, %v", found, err)
+			}
+			c := found[0]
+			if c.Status == check.Pass {
+				c = found[1]
 			}
 			all := c.Summary + "\n" + c.Evidence + "\n" + c.Remedy.String()
-			if c.ID != check.ProxmoxUsers || c.Status != tt.want || (c.Remedy.String() == "") == (c.Status == check.Warn || c.Status == check.Fail) {
+			if c.Status != tt.want || (c.Remedy.String() == "") == (c.Status == check.Warn || c.Status == check.Fail) {
 				t.Errorf("%s, expected %s:\n%s", c.Status, tt.want, all)
 			}
 			for _, text := range tt.says {
@@ -105,9 +109,9 @@ func TestRolesThatAreNotVisibleWarnNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := toLab(t, s, lab.TokenNoPrivilege, nil).CheckUsers(t.Context(), realm.Login{Realm: "authelia", Autocreate: true})
-	if err != nil || c.Status != check.Pass || !strings.Contains(c.Evidence, "not visible without Sys.Audit on /access") {
-		t.Errorf("%+v", c)
+	found, err := toLab(t, s, lab.TokenNoPrivilege, nil).CheckUsers(t.Context(), realm.Login{Realm: "authelia", Autocreate: true}, true)
+	if err != nil || found[0].Status != check.Pass || found[1].Status != check.Skip || !strings.Contains(found[1].Summary, "not visible without Sys.Audit on /access") {
+		t.Errorf("%+v", found)
 	}
 }
 
@@ -126,7 +130,7 @@ func TestCheckPermissions(t *testing.T) {
 		{lab.TokenNoPrivilege, false, check.Fail, "pveum role add RealmAuditor --privs Sys.Audit"},
 		{lab.TokenPrivsepWithoutACL, true, check.Fail, "pveum role add RealmAdmin --privs Realm.Allocate; pveum acl modify /access/realm --tokens"},
 	} {
-		if c, err := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write); err != nil || c.Status != tt.want || !strings.Contains(c.Remedy.String(), tt.hint) {
+		if c, err := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write, nil); err != nil || c.Status != tt.want || !strings.Contains(c.Remedy.String(), tt.hint) {
 			t.Errorf("%s, write %v: %+v", tt.token, tt.write, c)
 		}
 	}
@@ -189,11 +193,11 @@ func TestChecksTellWhenProxmoxIsAway(t *testing.T) {
 		"403":         {fails(403, "Permission check failed (/access/groups, Sys.Audit)"), ""},
 	} {
 		c := connect(t, nil, start(t, func(*call) answer { return tt.answer }))
-		users, err := c.CheckUsers(t.Context(), realm.Login{Realm: "authelia", Autocreate: true})
-		if users.Status != check.Skip || (err != nil) != (tt.code != "") || err != nil && check.CodeOf(err) != tt.code {
-			t.Errorf("%s: %+v, %v", name, users, err)
+		found, err := c.CheckUsers(t.Context(), realm.Login{Realm: "authelia", Autocreate: true}, false)
+		if users := found[0]; users.Status != check.Skip || (err != nil) != (tt.code != "") || err != nil && check.CodeOf(err) != tt.code {
+			t.Errorf("%s: %+v, %v", name, found, err)
 		}
-		if permissions, err := c.CheckPermissions(t.Context(), true); permissions.Status != check.Skip || err == nil {
+		if permissions, err := c.CheckPermissions(t.Context(), true, nil); permissions.Status != check.Skip || err == nil {
 			t.Errorf("%s: %+v, %v", name, permissions, err)
 		}
 	}

@@ -13,12 +13,12 @@ import (
 // Action is what a plan does.
 type Action string
 
-// The actions. Delete is never planned from a Spec: it is the answer of the delete command alone.
+// The actions. Only the delete command deletes: a Spec never does.
 const (
 	None    Action = "none"
 	Create  Action = "create"
 	Update  Action = "update"
-	Replace Action = "replace" // delete and create: the only way to another username-claim
+	Replace Action = "replace" // delete and create, the only way to another username-claim
 	Refuse  Action = "refuse"
 	Delete  Action = "delete"
 )
@@ -32,8 +32,8 @@ const (
 	Unset Op = "unset"
 )
 
-// Change is one property that differs. Before and After are as Proxmox stores them, nil where the property
-// is absent; a client key is masked, and so are credentials that somebody put into the issuer URL.
+// Change is one property that differs. Before and After are as Proxmox stores them, nil if the property is absent. A client
+// key is masked, and so are credentials in an issuer URL.
 type Change struct {
 	Property Property
 	Op       Op
@@ -46,18 +46,19 @@ type Plan struct {
 	Realm   string
 	Action  Action
 	Changes []Change     // sorted by property
-	Refusal *check.Error // why, and what to decide; set where Action is Refuse
+	Refusal *check.Error // why, and what to decide; set if Action is Refuse
 
 	want   Spec
 	before Current
 	after  Values
 }
 
-// Facts are what a plan may need to know beyond the realm itself. Asking for them costs requests, so they are
-// asked for where [Plan.Needs] says so, and Diff is called again.
+// Facts are what a plan may need to know beyond the realm itself. They cost requests, so a caller first plans without
+// them, and asks for those that [Plan.NeedsVersion] and [Plan.NeedsUsers] name.
 type Facts struct {
 	AllowReplace bool    // the caller agreed to delete and create the realm
 	Version      Version // of Proxmox; zero: unknown
+	VersionAsked bool    // Proxmox was asked for its version, whether it told or not
 	Users        Users   // of the realm
 }
 
@@ -68,11 +69,11 @@ type Users struct {
 	Count   int
 }
 
-// String returns "3 users", "1 user", "an unknown number of users (not visible to this token)".
+// String returns "3 users", "1 user" or "an unknown number of users (…)".
 func (u Users) String() string {
 	switch {
 	case !u.Asked || !u.Visible:
-		return "an unknown number of users (not visible with these credentials)"
+		return "an unknown number of users (not visible to these credentials)"
 	case u.Count == 1:
 		return "1 user"
 	}
@@ -87,22 +88,22 @@ func (u Users) String() string {
 //	absent              any                                 create, with the creation defaults
 //	of another type     any                                 refuse
 //	openid              same in every managed property      none
-//	openid              other username-claim                refuse; replace where Facts allow it
+//	openid              other username-claim                refuse, or replace if Facts allow it
 //	openid              other values                        update
-//	any                 sets what this version lacks        refuse
+//	any                 sets a property that this version lacks   refuse
 //
 // A property that the Spec neither sets nor unsets never appears in a change.
 func Diff(want Spec, have Current, facts Facts) Plan {
 	p := Plan{Realm: want.Name, want: want, before: have}
 	switch {
 	case Builtin(want.Name):
-		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is Proxmox's own", want.Name).
-			Try(check.Advise("choose another realm.name")))
+		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is built into Proxmox", want.Name).
+			Try(check.Set("realm.name", "").With("another name")))
 	case !have.Exists:
 		return p.create(want).refuseLacking(facts)
 	case have.Type != Type:
 		return p.refuse(check.Errorf(check.WrongType, "realm %s exists and has the type %s, not %s", want.Name, have.Type, Type).
-			Try(check.Advise("choose another realm.name: a realm's type cannot be changed")))
+			Try(check.Set("realm.name", "").With("another name: the type of a realm cannot be changed")))
 	}
 
 	p.after = maps.Clone(have.Values)
@@ -174,12 +175,16 @@ func (p Plan) refuse(why *check.Error) Plan {
 func (p Plan) refuseClaim(users Users) *check.Error {
 	from, to := p.before.Values.canonical(UsernameClaim), p.after.canonical(UsernameClaim)
 	return check.Errorf(check.UsernameClaim,
-		"the username-claim of realm %s is %s, and Proxmox cannot change it to %s: the realm would have to be deleted and created, and %s would be bound to another claim",
+		"the username-claim of realm %s is %s, and Proxmox cannot change it to %s: the realm would be deleted and created again, which gives %s another name",
 		p.Realm, from, to, users).
-		Try(check.Advise("set up a second realm beside this one (realm.name), or set realm.username_claim to %s, or, where the rebinding is meant, run apply --replace", from))
+		Try(
+			check.Set("realm.name", "").With("a second realm beside this one"),
+			check.Set("realm.username_claim", from),
+			check.Run("apply --replace").With("it recreates the realm, keeps unmanaged properties, and restores the old realm on failure"),
+		)
 }
 
-// refuseLacking refuses a plan that sets what this Proxmox certainly does not know.
+// refuseLacking refuses a plan that sets properties which this Proxmox certainly does not know.
 func (p Plan) refuseLacking(facts Facts) Plan {
 	var lacking []Property
 	for _, c := range p.Changes {
@@ -193,7 +198,7 @@ func (p Plan) refuseLacking(facts Facts) Plan {
 	return p.refuse(LacksProperties(facts.Version, lacking))
 }
 
-// Removal lists what the deletion of a realm takes away.
+// Removal lists the properties that the deletion of a realm removes.
 func Removal(have Current) []Change {
 	var changes []Change
 	for _, prop := range have.Values.Properties() {
@@ -202,15 +207,15 @@ func Removal(have Current) []Change {
 	return changes
 }
 
-// LacksProperties is the refusal of properties that a Proxmox does not know, by its version (zero: unknown) or
-// by its own answer to a write.
+// LacksProperties is the error for properties that this Proxmox does not know. The zero version is an unknown one.
 func LacksProperties(v Version, lacking []Property) *check.Error {
-	var names, keys []string
+	var names []string
+	var steps check.Remedy
 	var since Version
 	for _, prop := range lacking {
 		names = append(names, string(prop))
 		if d, ok := prop.Definition(); ok {
-			keys = append(keys, "realm."+d.Key)
+			steps = append(steps, check.Omit("realm."+d.Key))
 			if since.Less(d.Since) {
 				since = d.Since
 			}
@@ -221,44 +226,53 @@ func LacksProperties(v Version, lacking []Property) *check.Error {
 		which = "Proxmox VE " + v.String()
 	}
 	err := check.Errorf(check.UnknownProperty, "%s does not know %s", which, strings.Join(names, ", "))
-	if len(keys) == 0 {
+	if since.IsZero() {
 		return err.Try(check.Advise("upgrade Proxmox VE"))
 	}
-	return err.Try(check.Advise("remove %s from the configuration, or upgrade to Proxmox VE %s or later", strings.Join(keys, ", "), since))
+	return err.Try(append(steps, check.Advise("upgrade to Proxmox VE %s or later", since))...)
 }
 
-// Need is a fact that a plan lacks.
-type Need int
+// NeedsVersion reports whether the plan sets properties that not every supported Proxmox version knows.
+func (p Plan) NeedsVersion() bool {
+	return slices.ContainsFunc(p.Changes, func(c Change) bool {
+		d, _ := c.Property.Definition()
+		return c.Op == Set && d.Since.Major > 7
+	})
+}
 
-// The needs.
-const (
-	NeedVersion Need = iota // it sets properties that not every supported version knows
-	NeedUsers               // it rebinds users, or refuses to
-)
+// NeedsUsers reports whether the plan rebinds users, or is refused because it would.
+func (p Plan) NeedsUsers() bool { return p.before.Exists && p.Changed(UsernameClaim) }
 
-// Needs tells whether the plan would be a better one if [Facts] held this.
-func (p Plan) Needs(n Need, facts Facts) bool {
-	switch n {
-	case NeedVersion:
-		return facts.Version.IsZero() && slices.ContainsFunc(p.Changes, func(c Change) bool {
-			d, _ := c.Property.Definition()
-			return c.Op == Set && d.Since.Major > 7
-		})
-	case NeedUsers:
-		return !facts.Users.Asked && p.before.Exists && p.Changed(UsernameClaim)
+// MaybeUnknown returns the properties that the plan sets and that this version of Proxmox may not know. The zero version
+// is an unknown one: then it returns none.
+func (p Plan) MaybeUnknown(v Version) []Property {
+	var unknown []Property
+	for _, c := range p.Changes {
+		if d, _ := c.Property.Definition(); c.Op == Set && !v.IsZero() && v.Less(d.Since) {
+			unknown = append(unknown, c.Property)
+		}
 	}
-	return false
+	return unknown
 }
 
-// Changed tells whether the plan changes the property.
+// Names returns the names of the properties that the plan changes.
+func (p Plan) Names() []string {
+	names := make([]string, 0, len(p.Changes))
+	for _, c := range p.Changes {
+		names = append(names, string(c.Property))
+	}
+	return names
+}
+
+// Changed reports whether the plan changes the property.
 func (p Plan) Changed(prop Property) bool {
 	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Property == prop })
 }
 
-// Empty tells whether there is nothing to do.
+// Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool { return p.Action == None }
 
-// Gated tells whether the plan may break logins that work: it replaces a realm, or changes a property of an
+// Gated reports whether the plan may break logins that work: it replaces a realm, or changes a property of an
 // existing one that decides whether issuer and client accept a login.
 func (p Plan) Gated() bool {
 	return p.Action == Replace || p.Action == Update && slices.ContainsFunc(p.Changes, func(c Change) bool {
@@ -267,11 +281,11 @@ func (p Plan) Gated() bool {
 	})
 }
 
-// Before returns the values that the plan was made from.
+// Before returns the realm that the plan was made from.
 func (p Plan) Before() Current { return p.before }
 
-// After returns the realm as it will be once the plan is carried out, without digest and raw answer.
-// For a refused plan it is what was asked for, as far as that is known.
+// After returns the realm as it will be once the plan is carried out, without digest and raw answer. For a refused plan
+// it is the realm that was asked for, as far as that is known.
 func (p Plan) After() Current {
 	values := p.after
 	if values == nil { // the name is taken: what was asked for is a new realm
@@ -280,8 +294,8 @@ func (p Plan) After() Current {
 	return Current{Exists: true, Type: Type, Values: values}
 }
 
-// Params returns the parameters of the plan's one write: those of the POST for Create and for the second half of Replace,
-// those of the PUT, digest included, for Update. Other plans have none.
+// Params returns the parameters of the plan's one write: those of the POST for Create and Replace, those of the PUT,
+// digest included, for Update. Other plans have none.
 func (p Plan) Params() Params {
 	fields := map[string]any{}
 	switch p.Action {
@@ -327,9 +341,8 @@ func RestoreParams(name string, stored Current) Params {
 	return hide(fields)
 }
 
-// Params are the parameters of one write. They hold a client key in clear, so every rendering
-// shows the names alone. They sit behind a function, so that printers which ignore methods (fmt on
-// unexported fields) show an address.
+// Params are the parameters of one write. They hold a client key in clear, so every rendering shows only their names. They
+// are behind a function, so that printers which ignore methods (fmt on unexported fields) show an address.
 type Params struct{ reveal func() map[string]any }
 
 func hide(fields map[string]any) Params {

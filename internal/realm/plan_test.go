@@ -315,29 +315,32 @@ func TestNeeds(t *testing.T) {
 	groups := spec(set(realm.GroupsClaim, realm.Text("groups")))
 	claim := spec(set(realm.UsernameClaim, realm.Text("email")))
 	for _, tt := range []struct {
-		name  string
-		want  realm.Spec
-		have  realm.Current
-		facts realm.Facts
-		need  realm.Need
-		needs bool
+		name           string
+		want           realm.Spec
+		have           realm.Current
+		version, users bool
 	}{
-		{"nothing to do", spec(), have, realm.Facts{}, realm.NeedVersion, false},
-		{"a property of every version", spec(set(realm.Comment, realm.Text("x"))), have, realm.Facts{}, realm.NeedVersion, false},
-		{"a property of 7.1", spec(set(realm.Prompt, realm.Text("login"))), have, realm.Facts{}, realm.NeedVersion, false},
-		{"a property of 8.4", groups, have, realm.Facts{}, realm.NeedVersion, true},
-		{"a property of 8.4, at creation", groups, realm.Current{}, realm.Facts{}, realm.NeedVersion, true},
-		{"the version is known", groups, have, realm.Facts{Version: realm.Version{Major: 9}}, realm.NeedVersion, false},
-		{"the removal of one", spec(unset(realm.Audiences)), recorded(t, "read-groups"), realm.Facts{}, realm.NeedVersion, false},
-		{"users of a refused claim", claim, have, realm.Facts{}, realm.NeedUsers, true},
-		{"users of a replace", claim, have, realm.Facts{AllowReplace: true}, realm.NeedUsers, true},
-		{"users were asked for", claim, have, realm.Facts{Users: realm.Users{Asked: true}}, realm.NeedUsers, false},
-		{"a new realm rebinds nobody", claim, realm.Current{}, realm.Facts{}, realm.NeedUsers, false},
-		{"the claim stays", spec(), have, realm.Facts{}, realm.NeedUsers, false},
-		{"no such need", claim, have, realm.Facts{}, realm.Need(-1), false},
+		{"nothing to do", spec(), have, false, false},
+		{"a property of every version", spec(set(realm.Comment, realm.Text("x"))), have, false, false},
+		{"a property of 7.1", spec(set(realm.Prompt, realm.Text("login"))), have, false, false},
+		{"a property of 8.4", groups, have, true, false},
+		{"a property of 8.4, at creation", groups, realm.Current{}, true, false},
+		{"the removal of one", spec(unset(realm.Audiences)), recorded(t, "read-groups"), false, false},
+		{"another claim", claim, have, false, true},
+		{"a new realm rebinds nobody", claim, realm.Current{}, false, false},
 	} {
-		if got := realm.Diff(tt.want, tt.have, tt.facts).Needs(tt.need, tt.facts); got != tt.needs {
-			t.Errorf("%s: %t", tt.name, got)
+		p := realm.Diff(tt.want, tt.have, realm.Facts{})
+		if p.NeedsVersion() != tt.version || p.NeedsUsers() != tt.users {
+			t.Errorf("%s: version %t, users %t", tt.name, p.NeedsVersion(), p.NeedsUsers())
+		}
+	}
+}
+
+func TestMaybeUnknown(t *testing.T) {
+	p := realm.Diff(spec(set(realm.GroupsClaim, realm.Text("groups")), set(realm.Comment, realm.Text("x"))), recorded(t, "read"), realm.Facts{})
+	for v, want := range map[realm.Version]int{{}: 0, {Major: 8, Minor: 3}: 1, {Major: 8, Minor: 4}: 0, {Major: 10}: 0} {
+		if got := p.MaybeUnknown(v); len(got) != want {
+			t.Errorf("%s: %v", v, got)
 		}
 	}
 }
@@ -350,9 +353,9 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 	}{
 		{realm.Users{}, "an unknown number of users (not visible"},
 		{realm.Users{Asked: true}, "an unknown number of users (not visible"},
-		{realm.Users{Asked: true, Visible: true, Count: 1}, " 1 user would"},
-		{realm.Users{Asked: true, Visible: true, Count: 42}, " 42 users would"},
-		{realm.Users{Asked: true, Visible: true}, " 0 users would"},
+		{realm.Users{Asked: true, Visible: true, Count: 1}, " 1 user another name"},
+		{realm.Users{Asked: true, Visible: true, Count: 42}, " 42 users another name"},
+		{realm.Users{Asked: true, Visible: true}, " 0 users another name"},
 	} {
 		refusal := realm.Diff(want, recorded(t, "read"), realm.Facts{Users: tt.users}).Refusal
 		for _, part := range []string{tt.says, "preferred_username", "email"} {
@@ -371,7 +374,7 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 func TestLacksProperties(t *testing.T) {
 	err := realm.LacksProperties(realm.Version{Major: 7, Minor: 4}, []realm.Property{realm.GroupsClaim, realm.Audiences})
 	if err.Code != check.UnknownProperty || err.Message != "Proxmox VE 7.4 does not know groups-claim, audiences" ||
-		err.Remedy.String() != "remove realm.groups_claim, realm.audiences from the configuration, or upgrade to Proxmox VE 9.2 or later" {
+		err.Remedy.String() != "remove realm.groups_claim from the configuration, or remove realm.audiences from the configuration, or upgrade to Proxmox VE 9.2 or later" {
 		t.Errorf("%+v", err)
 	}
 	err = realm.LacksProperties(realm.Version{}, []realm.Property{"future"})

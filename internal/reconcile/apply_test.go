@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -43,17 +44,66 @@ func unset(ps ...realm.Property) func(*realm.Spec) {
 	return func(s *realm.Spec) { s.Unset = append(s.Unset, ps...) }
 }
 
+// aimed is a target with what a run needs to reconcile it.
+type aimed struct {
+	config.Target
+	reconcile.Deps
+}
+
 // aim makes a target as a configuration with every default does.
-func aim(tb testing.TB, c *cluster, p *provider, s realm.Spec) reconcile.Target {
-	t := reconcile.Target{
-		Spec: s, Realms: c, Redirects: []string{"https://pve.example.com:8006"},
-		AskProxmox: reconcile.Auto, AskClient: reconcile.Auto, Gate: true, MaxSkew: 5 * time.Minute,
-		Recovery: reconcile.Recovery{Dir: filepath.Join(tb.TempDir(), "state"), Target: "default", Realm: s.Name, Endpoints: []string{"https://pve1.example.com:8006"}},
+func aim(tb testing.TB, c *cluster, p *provider, s realm.Spec) aimed {
+	endpoints := []config.Origin{"https://pve1.example.com:8006"}
+	t := aimed{
+		config.Target{
+			Name: "default", Realm: s, Gate: true, Proxmox: config.Proxmox{Endpoints: endpoints},
+			Verify: config.Verify{
+				Issuer: p != nil, RedirectURLs: []config.Origin{"https://pve.example.com:8006"},
+				Proxmox: config.Auto, Client: config.Auto, MaxClockSkew: 5 * time.Minute,
+			},
+		},
+		reconcile.Deps{
+			Cluster: c, Cleaner: check.NewCleaner(),
+			Recovery: reconcile.Recovery{Dir: filepath.Join(tb.TempDir(), "state"), Target: "default", Realm: s.Name, Endpoints: endpoints},
+		},
 	}
 	if p != nil {
 		t.Issuer = p
 	}
 	return t
+}
+
+func redirects(t aimed) []string {
+	var urls []string
+	for _, u := range t.Verify.RedirectURLs {
+		urls = append(urls, string(u))
+	}
+	return urls
+}
+
+// The ways to run, as the tests call them.
+
+func apply(ctx context.Context, t aimed, o reconcile.Options) reconcile.Result {
+	return reconcile.Apply(ctx, t.Target, t.Deps, o)
+}
+
+func plan(ctx context.Context, t aimed, o reconcile.Options) reconcile.Result {
+	return reconcile.Plan(ctx, t.Target, t.Deps, o)
+}
+
+func verify(ctx context.Context, t aimed) reconcile.Result {
+	return reconcile.Verify(ctx, t.Target, t.Deps, reconcile.Options{})
+}
+
+func recovers(ctx context.Context, t aimed) reconcile.Result {
+	return reconcile.Recover(ctx, t.Target, t.Deps, reconcile.Options{})
+}
+
+func deletes(ctx context.Context, t aimed) reconcile.Result {
+	return reconcile.Delete(ctx, t.Target, t.Deps, reconcile.Options{})
+}
+
+func planDelete(ctx context.Context, t aimed) reconcile.Result {
+	return reconcile.PlanDelete(ctx, t.Target, t.Deps, reconcile.Options{})
 }
 
 // expect compares the outcome, the action and the error's code ("" for no error).
@@ -68,7 +118,7 @@ func expect(tb testing.TB, got reconcile.Result, outcome reconcile.Outcome, acti
 	}
 }
 
-func files(tb testing.TB, t reconcile.Target) []string {
+func files(tb testing.TB, t aimed) []string {
 	tb.Helper()
 	found, err := filepath.Glob(filepath.Join(t.Recovery.Dir, "*"))
 	if err != nil {
@@ -85,15 +135,15 @@ func status(r reconcile.Result, id check.ID) check.Status {
 func TestApplyCreatesReadsBackAndVerifies(t *testing.T) {
 	c, p := newCluster(t), &provider{}
 	target := aim(t, c, p, spec(setKey(key)))
-	got := reconcile.Apply(t.Context(), target, reconcile.Options{})
+	got := apply(t.Context(), target, reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Create, "")
-	if want := []string{read, create, read, discovery}; !slices.Equal(c.calls, want) {
+	if want := []string{read, create, read, discovery, usersCheck}; !slices.Equal(c.calls, want) {
 		t.Errorf("calls %v, want %v", c.calls, want)
 	}
 	if !slices.Equal(p.inspected, []string{issuerURL}) || len(p.questions) != 1 {
 		t.Errorf("inspected %v, %d questions about the client", p.inspected, len(p.questions))
 	}
-	if q := p.questions[0]; q.Quiet || q.Declared || !slices.Equal(q.Redirects, target.Redirects) || q.Login.ClientKey.Reveal() != key || q.Login.Realm != name {
+	if q := p.questions[0]; q.Cheap || q.RedirectsDeclared || !slices.Equal(q.RedirectURLs, redirects(target)) || q.Login.ClientKey.Reveal() != key || q.Login.Realm != name {
 		t.Errorf("asked %+v", q)
 	}
 	for _, id := range []check.ID{check.IssuerIdentity, check.ClientCredentials, check.ClientRedirect, check.ProxmoxRealm, check.ProxmoxDiscovery} {
@@ -106,7 +156,7 @@ func TestApplyCreatesReadsBackAndVerifies(t *testing.T) {
 	}
 
 	c.calls, p.questions = nil, nil
-	again := reconcile.Apply(t.Context(), target, reconcile.Options{})
+	again := apply(t.Context(), target, reconcile.Options{})
 	expect(t, again, reconcile.Unchanged, realm.None, "")
 	if !slices.Equal(c.calls, []string{read}) || len(p.inspected) != 2 || len(p.questions) != 0 || len(again.Changes) != 0 {
 		t.Errorf("nothing to do costs %v and %d questions", c.calls, len(p.questions))
@@ -121,7 +171,7 @@ func TestObservesBothSidesAtOnce(t *testing.T) {
 			t.Error("the realm is read before the inspection begins")
 		}
 	}}
-	reconcile.Apply(t.Context(), aim(t, c, p, spec()), reconcile.Options{})
+	apply(t.Context(), aim(t, c, p, spec()), reconcile.Options{})
 }
 
 func TestApplyUpdatesEveryProperty(t *testing.T) {
@@ -141,7 +191,7 @@ func TestApplyUpdatesEveryProperty(t *testing.T) {
 			change, value = setKey(key), key
 		case realm.KindText, realm.KindSet, realm.KindList:
 		}
-		got := reconcile.Apply(t.Context(), aim(t, c, p, spec(change)), reconcile.Options{})
+		got := apply(t.Context(), aim(t, c, p, spec(change)), reconcile.Options{})
 		expect(t, got, reconcile.Changed, realm.Update, "")
 		if len(got.Changes) != 1 || got.Changes[0].Property != d.Property {
 			t.Errorf("%s: changes %v", d.Property, got.Changes)
@@ -162,7 +212,7 @@ func TestApplyUpdatesEveryProperty(t *testing.T) {
 
 func TestApplyUnsetsAndMovesTheDefaultFlag(t *testing.T) {
 	c := newCluster(t).put("other", fields{"type": "openid", "default": 1}).put(name, stored())
-	got := reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Default, "1"), unset(realm.Comment, realm.Prompt))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Default, "1"), unset(realm.Comment, realm.Prompt))), reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Update, "")
 	if c.realms["other"]["default"] != nil || c.realms[name]["default"] != 1 || c.realms[name]["comment"] != nil {
 		t.Errorf("%v", c.realms)
@@ -333,7 +383,7 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 			if c.script == nil {
 				c.script = map[string]trouble{}
 			}
-			got := reconcile.Apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{})
+			got := apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{})
 			expect(t, got, tt.outcome, tt.action, tt.code)
 			if c.writes() != tt.writes || c.count(read) != tt.reads {
 				t.Errorf("calls %v: %d writes, %d reads; want %d, %d", c.calls, c.writes(), c.count(read), tt.writes, tt.reads)
@@ -359,7 +409,7 @@ func TestALatePutIsGuardedByItsDigest(t *testing.T) {
 		c := newCluster(t).put(name, stored())
 		c.script["update#1"] = trouble{late: 20 * time.Second}
 		target := aim(t, c, &provider{}, spec(set(realm.Comment, "declared")))
-		expect(t, reconcile.Apply(t.Context(), target, reconcile.Options{}), reconcile.Changed, realm.Update, "")
+		expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Changed, realm.Update, "")
 		c.put(name, stored(with(realm.Comment, "theirs, later")))
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -382,7 +432,7 @@ func TestApplyRefuses(t *testing.T) {
 		{"another claim", spec(set(realm.UsernameClaim, "email")), stored(), check.UsernameClaim, []string{read, users}},
 		{"a property of a later generation", spec(set(realm.Audiences, "x")), stored(), check.UnknownProperty, []string{read, version}},
 	} {
-		for _, run := range []func(context.Context, reconcile.Target, reconcile.Options) reconcile.Result{reconcile.Apply, reconcile.Plan} {
+		for _, run := range []func(context.Context, aimed, reconcile.Options) reconcile.Result{apply, plan} {
 			c, p := newCluster(t), &provider{}
 			c.version, c.users = realm.Version{Major: 8, Minor: 4}, realm.Users{Visible: true, Count: 42}
 			if tt.begin != nil {
@@ -406,7 +456,7 @@ func TestApplyRefuses(t *testing.T) {
 func TestRefusalWithoutCountableUsers(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.script[users] = trouble{err: errPermission}
-	got := reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.UsernameClaim, "email"))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.UsernameClaim, "email"))), reconcile.Options{})
 	expect(t, got, reconcile.Refused, realm.Refuse, check.UsernameClaim)
 	if !strings.Contains(got.Err.Error(), "not visible") || c.count(users) != 1 {
 		t.Errorf("%v after %v", got.Err, c.calls)
@@ -417,7 +467,7 @@ func TestRefusalWithoutCountableUsers(t *testing.T) {
 func TestANodeThatDoesNotKnowAProperty(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.version, c.lacks = realm.Version{Major: 8, Minor: 1}, []realm.Property{realm.GroupsClaim}
-	got := reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.GroupsClaim, "groups"))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.GroupsClaim, "groups"))), reconcile.Options{})
 	expect(t, got, reconcile.Refused, realm.Refuse, check.UnknownProperty)
 	if want := []string{read, version, update}; !slices.Equal(c.calls, want) {
 		t.Errorf("calls %v, want %v", c.calls, want)
@@ -432,7 +482,7 @@ func TestANodeThatDoesNotKnowAProperty(t *testing.T) {
 func TestTheVersionIsAskedOnce(t *testing.T) {
 	c, p := newCluster(t), &provider{version: true}
 	c.script[version] = trouble{err: errPermission}
-	got := reconcile.Apply(t.Context(), aim(t, c, p, spec(set(realm.Audiences, "x"))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, p, spec(set(realm.Audiences, "x"))), reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Create, "")
 	if c.count(version) != 1 {
 		t.Errorf("calls %v", c.calls)
@@ -442,14 +492,14 @@ func TestTheVersionIsAskedOnce(t *testing.T) {
 func TestAFailedCheckAfterTheWriteIsUnverified(t *testing.T) {
 	c := newCluster(t)
 	c.script[discovery] = trouble{never: true}
-	got := reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec()), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &provider{}, spec()), reconcile.Options{})
 	expect(t, got, reconcile.Unverified, realm.Create, "")
 
 	c, p := newCluster(t).put(name, stored()), &provider{finds: broken}
-	expect(t, reconcile.Apply(t.Context(), aim(t, c, p, spec()), reconcile.Options{}), reconcile.Unverified, realm.None, "")
+	expect(t, apply(t.Context(), aim(t, c, p, spec()), reconcile.Options{}), reconcile.Unverified, realm.None, "")
 	ignoring := aim(t, c, p, spec())
-	ignoring.Ignore = []check.ID{check.IssuerIdentity}
-	got = reconcile.Apply(t.Context(), ignoring, reconcile.Options{})
+	ignoring.Verify.Ignore = []check.ID{check.IssuerIdentity}
+	got = apply(t.Context(), ignoring, reconcile.Options{})
 	expect(t, got, reconcile.Unchanged, realm.None, "")
 	if found, _ := check.Find(got.Checks, check.IssuerIdentity); found.Status != check.Skip || !strings.Contains(found.Summary, "calls itself") {
 		t.Errorf("%+v", found)
@@ -459,24 +509,24 @@ func TestAFailedCheckAfterTheWriteIsUnverified(t *testing.T) {
 // When verification asks what costs something.
 func TestModes(t *testing.T) {
 	for _, tt := range []struct {
-		mode  reconcile.Mode
+		mode  config.Mode
 		write bool
 		asked bool
 	}{
-		{reconcile.Auto, true, true},
-		{reconcile.Auto, false, false},
-		{reconcile.Always, true, true},
-		{reconcile.Always, false, true},
-		{reconcile.Never, true, false},
-		{reconcile.Never, false, false},
+		{config.Auto, true, true},
+		{config.Auto, false, false},
+		{config.Always, true, true},
+		{config.Always, false, true},
+		{config.Never, true, false},
+		{config.Never, false, false},
 	} {
 		c, p := newCluster(t), &provider{}
 		if !tt.write {
 			c.put(name, stored())
 		}
 		target := aim(t, c, p, spec())
-		target.AskProxmox, target.AskClient = tt.mode, tt.mode
-		got := reconcile.Apply(t.Context(), target, reconcile.Options{})
+		target.Verify.Proxmox, target.Verify.Client = tt.mode, tt.mode
+		got := apply(t.Context(), target, reconcile.Options{})
 		if (c.count(discovery) == 1) != tt.asked || (len(p.questions) == 1) != tt.asked {
 			t.Errorf("%s, a write: %t: discovery asked %d times, client %d times", tt.mode, tt.write, c.count(discovery), len(p.questions))
 		}
@@ -489,30 +539,30 @@ func TestModes(t *testing.T) {
 // Proxmox is not asked to discover an issuer that could block a worker of the node, nor about another realm than ours.
 func TestProxmoxIsNotAskedAtTheNodesExpense(t *testing.T) {
 	c := newCluster(t)
-	got := reconcile.Apply(t.Context(), aim(t, c, &provider{slow: true}, spec()), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &provider{slow: true}, spec()), reconcile.Options{})
 	if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 		t.Errorf("a slow issuer: calls %v, %q", c.calls, status(got, check.ProxmoxDiscovery))
 	}
 	c = newCluster(t).put(name, stored(with(realm.IssuerURL, "https://elsewhere.example.com")))
-	got = reconcile.Verify(t.Context(), aim(t, c, &provider{}, spec()))
+	got = verify(t.Context(), aim(t, c, &provider{}, spec()))
 	if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 		t.Errorf("another issuer is stored: calls %v", c.calls)
 	}
 	c = newCluster(t)
-	got = reconcile.Verify(t.Context(), aim(t, c, &provider{}, spec()))
+	got = verify(t.Context(), aim(t, c, &provider{}, spec()))
 	if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 		t.Errorf("no realm: calls %v", c.calls)
 	}
 	for _, begin := range []fields{nil, {"type": "ldap"}} {
 		c = newCluster(t).put(name, begin)
-		got = reconcile.Verify(t.Context(), aim(t, c, nil, spec()))
+		got = verify(t.Context(), aim(t, c, nil, spec()))
 		if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 			t.Errorf("no OpenID realm and no issuer here: calls %v", c.calls)
 		}
 	}
 	// Where this machine cannot see the issuer, Proxmox's view alone counts.
 	c = newCluster(t)
-	got = reconcile.Apply(t.Context(), aim(t, c, nil, spec()), reconcile.Options{})
+	got = apply(t.Context(), aim(t, c, nil, spec()), reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Create, "")
 	if c.count(discovery) != 1 || status(got, check.ProxmoxDiscovery) != check.Pass {
 		t.Errorf("no issuer here: calls %v", c.calls)
@@ -538,7 +588,7 @@ func TestVerify(t *testing.T) {
 		if tt.begin != nil {
 			c.put(name, tt.begin)
 		}
-		got := reconcile.Verify(t.Context(), aim(t, c, p, tt.spec))
+		got := verify(t.Context(), aim(t, c, p, tt.spec))
 		expect(t, got, tt.outcome, realm.None, "")
 		found, _ := check.Find(got.Checks, check.ProxmoxRealm)
 		if found.Status != tt.realm || !strings.Contains(found.Summary, tt.says) || found.Status == check.Fail && found.Remedy.String() == "" {
@@ -559,8 +609,8 @@ func TestVerify(t *testing.T) {
 func TestVerifyAsksNothingCostlyWhereItMustNot(t *testing.T) {
 	c, p := newCluster(t).put(name, stored()), &provider{}
 	target := aim(t, c, p, spec())
-	target.AskProxmox, target.AskClient = reconcile.Never, reconcile.Never
-	expect(t, reconcile.Verify(t.Context(), target), reconcile.Unchanged, realm.None, "")
+	target.Verify.Proxmox, target.Verify.Client = config.Never, config.Never
+	expect(t, verify(t.Context(), target), reconcile.Unchanged, realm.None, "")
 	if c.count(discovery) != 0 || len(p.questions) != 0 {
 		t.Errorf("calls %v, %d questions", c.calls, len(p.questions))
 	}
@@ -570,7 +620,7 @@ func TestVerifyAsksNothingCostlyWhereItMustNot(t *testing.T) {
 func TestVerifyWithoutProxmox(t *testing.T) {
 	c, p := newCluster(t).put(name, stored()), &provider{}
 	c.script[read] = trouble{err: errDown}
-	got := reconcile.Verify(t.Context(), aim(t, c, p, spec(setKey(key))))
+	got := verify(t.Context(), aim(t, c, p, spec(setKey(key))))
 	expect(t, got, reconcile.Failed, "", check.Unreachable)
 	if status(got, check.IssuerIdentity) != check.Pass || status(got, check.ClientCredentials) != check.Pass || len(p.questions) != 1 {
 		t.Errorf("%+v", got.Checks)
@@ -614,7 +664,7 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 		var got reconcile.Result
 		synctest.Test(t, func(t *testing.T) { // plan waits for nothing
 			began := time.Now()
-			got = reconcile.Plan(t.Context(), target, tt.options)
+			got = plan(t.Context(), target, tt.options)
 			if time.Since(began) != 0 {
 				t.Errorf("%s: waited %s", tt.name, time.Since(began))
 			}
@@ -638,7 +688,7 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 // Plan says that a gated change passes, with the client's checks.
 func TestPlanShowsTheGatesConsent(t *testing.T) {
 	c, p := newCluster(t).put(name, stored()), &provider{takes: only(key)}
-	got := reconcile.Plan(t.Context(), aim(t, c, p, spec(setKey(key))), reconcile.Options{})
+	got := plan(t.Context(), aim(t, c, p, spec(setKey(key))), reconcile.Options{})
 	expect(t, got, reconcile.Drift, realm.Update, "")
 	if status(got, check.ClientCredentials) != check.Pass || len(p.questions) != 1 {
 		t.Errorf("%+v", got.Checks)
@@ -656,7 +706,7 @@ func TestInterruptionAtEveryCall(t *testing.T) {
 					stop(check.Errorf(cause, "stopped"))
 				}
 			}
-			got := reconcile.Apply(ctx, aim(t, c, p, spec(set(realm.Comment, "declared"))), reconcile.Options{})
+			got := apply(ctx, aim(t, c, p, spec(set(realm.Comment, "declared"))), reconcile.Options{})
 			if got.Err == nil || check.CodeOf(got.Err) != cause || got.Outcome != reconcile.Failed {
 				t.Errorf("call %d: %s, %v", n, got.Outcome, got.Err)
 			}
@@ -686,7 +736,7 @@ func TestAnInterruptionHidesNoVerdict(t *testing.T) {
 			stop(check.Errorf(check.Terminated, "stopped"))
 		}
 	}
-	got := reconcile.Apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
+	got := apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
 	expect(t, got, reconcile.Failed, realm.Update, check.NotTaken)
 	// After a lost answer the interruption ends the run, instead of another look.
 	c.script[update] = trouble{lost: true, never: true}
@@ -697,7 +747,7 @@ func TestAnInterruptionHidesNoVerdict(t *testing.T) {
 			again(check.Errorf(check.Terminated, "stopped"))
 		}
 	}
-	got = reconcile.Apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
+	got = apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
 	expect(t, got, reconcile.Failed, realm.Update, check.Terminated)
 }
 
@@ -712,11 +762,36 @@ func TestChecksAreSortedAndTimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t).put(name, stored())
 		c.script[read] = trouble{before: func() { time.Sleep(3 * time.Second) }}
-		got := reconcile.Verify(t.Context(), aim(t, c, &provider{}, spec()))
+		got := verify(t.Context(), aim(t, c, &provider{}, spec()))
 		sorted := slices.Clone(got.Checks)
 		check.Sort(sorted)
-		if !reflect.DeepEqual(sorted, got.Checks) || len(got.Checks) != 8 || got.Duration != 3*time.Second {
+		if !reflect.DeepEqual(sorted, got.Checks) || len(got.Checks) != 10 || got.Duration != 3*time.Second {
 			t.Errorf("%v in %s", got.Checks, got.Duration)
 		}
 	})
+}
+
+// A key that somebody pasted into another property is not shown.
+func TestSecretsInOtherPropertiesAreMasked(t *testing.T) {
+	c := newCluster(t).put(name, stored(with(realm.Comment, "the key is "+oldKey), with(realm.ClientID, oldKey)))
+	target := aim(t, c, &provider{}, spec(set(realm.Comment, "see "+key)))
+	target.Cleaner.Hold(check.NewSecret(oldKey), check.NewSecret(key))
+	for _, got := range []reconcile.Result{plan(t.Context(), target, reconcile.Options{}), planDelete(t.Context(), target)} {
+		for _, change := range got.Changes {
+			for _, text := range []*string{change.Before, change.After} {
+				if text != nil && (strings.Contains(*text, oldKey) || strings.Contains(*text, key)) {
+					t.Errorf("%s: %s", change.Property, *text)
+				}
+			}
+		}
+	}
+}
+
+// A verify that could not reach Proxmox to its end is no success.
+func TestVerifyThatLosesProxmox(t *testing.T) {
+	for _, call := range []string{permissions, discovery, usersCheck} {
+		c := newCluster(t).put(name, stored())
+		c.script[call] = trouble{err: errDown}
+		expect(t, verify(t.Context(), aim(t, c, &provider{}, spec())), reconcile.Failed, realm.None, check.Unreachable)
+	}
 }

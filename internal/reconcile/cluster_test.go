@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 )
 
@@ -21,6 +22,7 @@ const (
 	read, create, update, remove     = "read", "create", "update", "delete"
 	version, users, permissions      = "version", "users", "permissions"
 	discovery, usersCheck            = "discovery", "users-check"
+	readAccess, changeAccess         = "read-access", "change-access"
 	issuerURL, clientID, oldKey, key = "https://auth.example.com", "proxmox", "the-former-key", "the-declared-key"
 )
 
@@ -28,16 +30,21 @@ const (
 // digest over all realms, a stale one refused, existing and absent realms refused, unknown properties refused, one default
 // realm, white space stripped. What goes wrong is scripted by call: "update" for each one, "update#2" for the second.
 type cluster struct {
-	tb      testing.TB
-	mu      sync.Mutex // late writes come from timers
-	realms  map[string]fields
-	serial  int // the digest: any write to any realm alters it
-	lacks   []realm.Property
-	version realm.Version
-	users   realm.Users
-	script  map[string]trouble
-	at      map[int]trouble          // by the number of the call, of any kind; goes before script
-	atCall  func(n int, call string) // before the n-th call of any kind
+	tb       testing.TB
+	mu       sync.Mutex // late writes come from timers
+	realms   map[string]fields
+	serial   int // the digest: any write to any realm alters it
+	lacks    []realm.Property
+	version  realm.Version
+	users    realm.Users
+	hung     bool // the issuer keeps the node waiting
+	groups   []string
+	entries  []realm.Entry
+	blind    bool     // groups and grants are not visible
+	withheld []string // privileges that the credentials lack
+	script   map[string]trouble
+	at       map[int]trouble          // by the number of the call, of any kind; goes before script
+	atCall   func(n int, call string) // before the n-th call of any kind
 
 	calls []string
 	puts  []fields // parameters of every PUT
@@ -49,6 +56,7 @@ type fields map[string]any
 type trouble struct {
 	before func()        // somebody else is faster
 	err    error         // the answer; the call has no effect
+	effect bool          // …but it has: something in between answered
 	lost   bool          // no answer comes back
 	never  bool          // lost, or pretended, without effect
 	late   time.Duration // lost, and takes effect after this time
@@ -289,6 +297,9 @@ func (c *cluster) set(name string, sent fields) {
 func (c *cluster) Delete(ctx context.Context, name string) error {
 	t, err := c.begin(ctx, remove)
 	if err != nil {
+		if t.effect {
+			c.put(name, nil)
+		}
 		return err
 	}
 	return c.around(t, func() error {
@@ -308,7 +319,7 @@ func (c *cluster) Version(ctx context.Context) (realm.Version, error) {
 	return c.version, nil
 }
 
-func (c *cluster) Users(ctx context.Context, _ string) (realm.Users, error) {
+func (c *cluster) CountUsers(ctx context.Context, _ string) (realm.Users, error) {
 	_, err := c.begin(ctx, users)
 	if err != nil {
 		return realm.Users{}, err
@@ -316,22 +327,90 @@ func (c *cluster) Users(ctx context.Context, _ string) (realm.Users, error) {
 	return c.users, nil
 }
 
-func (c *cluster) Clock() (time.Duration, bool) { return 0, true }
+func (c *cluster) ClockOffset() (time.Duration, bool) { return 0, true }
 
-func (c *cluster) CheckPermissions(ctx context.Context, write bool) check.Check {
-	_, _ = c.begin(ctx, permissions)
-	return check.Passed(check.ProxmoxPermissions, "may write: %t", write)
-}
+func (c *cluster) Endpoint() config.Origin { return "https://pve1.example.com:8006" }
 
-func (c *cluster) CheckDiscovery(ctx context.Context, login realm.Login, redirects []string) check.Check {
-	t, _ := c.begin(ctx, discovery)
-	if t.never {
-		return check.Failed(check.ProxmoxDiscovery, check.Remedy{check.Advise("look at the node's DNS")}, "the node cannot reach %s", login.IssuerURL)
+func (c *cluster) CheckPermissions(ctx context.Context, write bool, changes []realm.AccessChange) (check.Check, error) {
+	found := check.Passed(check.ProxmoxPermissions, "may write: %t", write)
+	for _, change := range changes {
+		if _, privilege := change.Requires(); slices.Contains(c.withheld, privilege) {
+			found = check.Failed(check.ProxmoxPermissions, check.Remedy{check.OnNode("pveum acl modify")}, "%s is missing", privilege)
+		}
 	}
-	return check.Passed(check.ProxmoxDiscovery, "discovers %s as %s for %v", login.IssuerURL, login.ClientID, redirects)
+	return c.asked(ctx, permissions, found)
 }
 
-func (c *cluster) CheckUsers(ctx context.Context, _ realm.Login) check.Check {
-	_, _ = c.begin(ctx, usersCheck)
-	return check.Passed(check.ProxmoxUsers, "3 users")
+func (c *cluster) Access(ctx context.Context) (realm.CurrentAccess, bool, error) {
+	if _, err := c.begin(ctx, readAccess); err != nil {
+		return realm.CurrentAccess{}, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	seen := realm.CurrentAccess{Roles: roles}
+	if c.blind {
+		return seen, false, nil
+	}
+	seen.Groups, seen.Entries = slices.Clone(c.groups), slices.Clone(c.entries)
+	return seen, true, nil
+}
+
+// Change changes groups and entries as Proxmox does: adding twice and removing what is not there succeed.
+func (c *cluster) Change(ctx context.Context, change realm.AccessChange) error {
+	t, err := c.begin(ctx, changeAccess)
+	if err != nil {
+		return err
+	}
+	return c.around(t, func() error {
+		if change.Kind == realm.AccessGroup {
+			c.groups = append(c.groups, change.Group)
+			return nil
+		}
+		if !slices.Contains(c.groups, change.Group) {
+			return check.Errorf(check.ProxmoxFailed, "group '%s' does not exist", change.Group)
+		}
+		c.entries = slices.DeleteFunc(c.entries, func(e realm.Entry) bool {
+			return e.Kind == "group" && e.ID == change.Group && e.Path == change.Grant.Path && e.Role == change.Grant.Role
+		})
+		if change.Op == realm.Set {
+			c.entries = append(c.entries, realm.Entry{
+				Path: change.Grant.Path, Kind: "group", ID: change.Group, Role: change.Grant.Role, Propagate: change.Grant.Propagate,
+			})
+		}
+		return nil
+	})
+}
+
+// roles are the roles that the cluster has.
+var roles = realm.Roles{
+	"PVEAdmin": {"Sys.Audit", "VM.Allocate"}, "PVEAuditor": {"Sys.Audit"}, "PVEVMUser": {"VM.Console"}, "Administrator": {"Permissions.Modify", "Realm.Allocate"},
+}
+
+func (c *cluster) CheckDiscovery(ctx context.Context, node config.Origin, login realm.Login, redirectURL string, _ bool) (check.Check, bool, error) {
+	found := check.Passed(check.ProxmoxDiscovery, "%s discovers %s as %s for %s", node, login.IssuerURL, login.ClientID, redirectURL)
+	if c.script[discovery].never {
+		found = check.Failed(check.ProxmoxDiscovery, check.Remedy{check.Advise("look at the node's DNS")}, "the node cannot reach %s", login.IssuerURL)
+	}
+	found, err := c.asked(ctx, discovery, found)
+	return found, c.hung, err
+}
+
+func (c *cluster) CheckUsers(ctx context.Context, _ realm.Login, access bool) ([]check.Check, error) {
+	users := check.Passed(check.ProxmoxUsers, "3 users")
+	if c.script[usersCheck].never {
+		users = check.Failed(check.ProxmoxUsers, check.Remedy{check.Set("realm.autocreate", "true")}, "nobody can log in")
+	}
+	users, err := c.asked(ctx, usersCheck, users)
+	if !access {
+		return []check.Check{users}, err
+	}
+	return []check.Check{users, check.Passed(check.ProxmoxAccess, "somebody has a role")}, err
+}
+
+// asked answers a check, or says that Proxmox cannot be asked.
+func (c *cluster) asked(ctx context.Context, call string, found check.Check) (check.Check, error) {
+	if _, err := c.begin(ctx, call); err != nil {
+		return check.Skipped(found.ID, "not checked: %v", err), err
+	}
+	return found, nil
 }

@@ -21,7 +21,7 @@ func TestPlanDelete(t *testing.T) {
 		calls   []string
 		then    reconcile.Outcome
 	}{
-		{"there", stored(), reconcile.Drift, realm.Delete, "", []string{read, permissions}, reconcile.Changed},
+		{"there", stored(), reconcile.Drift, realm.Delete, "", []string{read, readAccess, permissions}, reconcile.Changed},
 		{"absent", nil, reconcile.Unchanged, realm.None, "", []string{read}, reconcile.Unchanged},
 		{"another type", fields{"type": "ldap"}, reconcile.Refused, realm.Refuse, check.WrongType, []string{read}, reconcile.Refused},
 	} {
@@ -31,12 +31,12 @@ func TestPlanDelete(t *testing.T) {
 				c.put(name, tt.begin)
 			}
 			target := aim(t, c, nil, spec())
-			planned := reconcile.PlanDelete(t.Context(), target)
+			planned := planDelete(t.Context(), target)
 			expect(t, planned, tt.outcome, tt.action, tt.code)
 			if !slices.Equal(c.calls, tt.calls) || len(files(t, target)) != 0 {
 				t.Errorf("calls %v, files %v", c.calls, files(t, target))
 			}
-			deleted := reconcile.Delete(t.Context(), target)
+			deleted := deletes(t.Context(), target)
 			if deleted.Outcome != tt.then || len(deleted.Changes) != len(planned.Changes) {
 				t.Errorf("then: %s, %d changes, planned %d", deleted.Outcome, len(deleted.Changes), len(planned.Changes))
 			}

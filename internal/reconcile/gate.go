@@ -6,120 +6,209 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 )
 
-// How long the gate pauses between two looks while it waits. An issuer counts refused keys against our address
-// (Authelia: bursts of 30, then one a minute and less), and real logins through the same address suffer with us;
-// the key that Proxmox still holds costs nothing to ask about while it is accepted.
+// The pauses between two looks at the issuer while the gate is closed. An issuer counts refused keys by source address
+// (Authelia: bursts of 30, then one a minute and less), and logins through the same address suffer with us. Asking about
+// the key that Proxmox holds costs nothing while the issuer accepts it.
 const (
 	pauseFree    = 10 * time.Second
 	pauseCostly  = time.Minute
-	declaredEach = 2 * time.Minute // an issuer may come to accept both keys: so often the declared one is asked about
+	declaredEach = 2 * time.Minute // the issuer may accept both keys during a rotation, so the declared one is checked this often
 )
 
-// gate holds back a change that could break logins which work: the issuer and client checks must not
-// fail with the values that the realm would have. It returns nil where the write may go ahead.
-func (r *run) gate(ctx context.Context, plan realm.Plan) error {
-	if !plan.Gated() || !r.Gate || r.NoGate || r.Issuer == nil {
-		return nil
+// gated is what the gate found.
+type gated struct {
+	inspection Inspection // the newest
+	checks     []check.Check
+	warnings   []string
+	opened     bool                 // the gate was asked, and let the change pass
+	hung       map[string]time.Time // for [Memory.HungUntil]
+}
+
+// take adds what the gate found to the result.
+func (res *Result) take(g gated) {
+	res.add(nil, g.checks...) // the gate has applied verify.ignore
+	for _, text := range g.warnings {
+		res.warn("%s", text)
 	}
-	deadline := r.began.Add(r.Wait) // of the run: planning anew after a conflict does not begin the wait anew
-	held := r.judge(ctx, plan)
-	lastDeclared := time.Now()
-	for held != nil {
-		pause := pauseCostly
-		if held.free {
-			pause = pauseFree
+	res.GateOpened = res.GateOpened || g.opened
+	if g.hung != nil {
+		res.Memory.HungUntil = g.hung
+	}
+}
+
+// gate returns an error if a change could break logins that work: the issuer and client checks must not fail with the
+// values that the realm would have. A create breaks no login: the gate only warns of one that cannot work.
+func (r run) gate(ctx context.Context, plan realm.Plan, facts realm.Facts, inspection Inspection) (gated, error) {
+	if inspection == nil || r.NoGate || !r.Gate || plan.Action != realm.Create && !plan.Gated() {
+		return gated{inspection: inspection}, nil
+	}
+	seen, err := r.look(ctx, plan, facts, inspection, look{})
+	if plan.Action == realm.Create {
+		g := gated{inspection: inspection, checks: seen.checks, hung: seen.hung}
+		if failed := check.Failures(seen.checks); len(failed) > 0 {
+			g.warnings = []string{"logins through the new realm will fail: " + summaries(failed)}
 		}
-		if r.Wait == 0 || held.err.Code == check.RateLimited || time.Now().Add(pause).After(deadline) {
-			return held.err
-		}
-		r.Log.Info("waiting for the gate", "realm", r.Spec.Name, "because", held.err.Message, "pause", pause, "until", deadline.Format(time.TimeOnly))
+		return g, err
+	}
+	deadline := r.began.Add(r.Wait) // counted from the start of the run, so that a conflict does not prolong it
+	for err == nil && seen.held != nil && seen.held.Code == check.Held && time.Now().Before(deadline) {
+		pause := min(seen.pause(), time.Until(deadline)) // the last look is at the deadline
+		r.Log.Info("waiting for the gate", "realm", r.Realm.Name, "because", seen.held.Message, "pause", pause, "until", deadline)
 		if r.Waiting != nil {
-			r.Waiting(held.err.Message, deadline)
+			r.Waiting(seen.held.Message, deadline)
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return err
+		if err = sleep(ctx, pause); err != nil {
+			break
 		}
-		r.inspect(ctx, time.Now())
-		if held.keyHeld && time.Since(lastDeclared) < declaredEach && r.stillTaken(ctx, plan) {
-			continue // nothing has changed, and asking cost nothing
+		inspection = r.inspect(ctx, time.Now())
+		if seen.formerAccepted && time.Since(seen.declaredAsked) < declaredEach && time.Now().Before(deadline) {
+			if seen = r.askFormer(ctx, plan, inspection, seen); seen.formerAccepted {
+				continue // nothing has changed, and asking cost nothing
+			}
 		}
-		held = r.judge(ctx, plan)
-		lastDeclared = time.Now()
+		seen, err = r.look(ctx, plan, facts, inspection, seen)
 	}
-	r.let = true
-	return nil
+	if err == nil && seen.held != nil {
+		err = seen.held
+	}
+	return gated{inspection: inspection, checks: seen.checks, warnings: seen.warnings, opened: err == nil, hung: seen.hung}, err
 }
 
-// refusal is why the gate is shut.
-type refusal struct {
-	err     *check.Error
-	keyHeld bool // the issuer takes the key that Proxmox holds, and not the declared one
-	free    bool // looking again soon costs the issuer nothing
+// look is what one look at issuer and client found.
+type look struct {
+	checks   []check.Check
+	warnings []string
+	held     *check.Error         // why the gate is closed; nil if it is open
+	hung     map[string]time.Time // for [Memory.HungUntil]
+
+	formerAccepted bool      // the issuer accepts the key that Proxmox holds, and not the declared one
+	formerRefused  bool      // the issuer refused the key that Proxmox holds: it is not asked about again
+	free           bool      // another look soon costs the issuer nothing
+	declaredAsked  time.Time // when the declared key was last asked about
 }
 
-// judge asks issuer and client about the values that the realm would have.
-func (r *run) judge(ctx context.Context, plan realm.Plan) *refusal {
-	r.asked = true
-	login := plan.After().Values.Login(r.Spec.Name)
-	if failed := check.Failures(r.add(r.inspection.Checks(ctx, login, r.node(ctx))...)); len(failed) > 0 {
-		return &refusal{err: heldBy(plan, failed), free: true} // the next look asks for two public documents
+func (l look) pause() time.Duration {
+	if l.free {
+		return pauseFree
 	}
-	if after, limited := r.inspection.Limited(ctx); limited {
-		return r.limited(after)
+	return pauseCostly
+}
+
+// look asks issuer and client about the values that the realm would have.
+func (r run) look(ctx context.Context, plan realm.Plan, facts realm.Facts, inspection Inspection, before look) (look, error) {
+	now := look{declaredAsked: time.Now(), formerRefused: before.formerRefused}
+	discovered := false
+	if inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox != config.Never && !plan.Changed(realm.IssuerURL) &&
+		r.mayNotDiscover(ctx, plan, inspection) == "" {
+		// This machine cannot judge the issuer, but the node can: it discovers the issuer that the realm has and keeps.
+		found, memory, err := r.discoveries(ctx, plan.Before().Values.Login(r.Realm.Name), r.Memory)
+		if err != nil {
+			return now, err
+		}
+		now.hung = memory.HungUntil
+		now.checks, discovered = []check.Check{found}, found.Status == check.Pass
 	}
-	if r.AskClient == Never {
-		return nil
+	checks, err := r.issuerChecks(ctx, plan, facts, inspection, discovered)
+	if err != nil {
+		return now, err
 	}
-	failed, verdict := r.askClient(ctx, login)
+	now.checks = check.Ignore(append(now.checks, checks...), r.Verify.Ignore)
+	if against := decisive(plan, now.checks, inspection.LacksClaim(r.login(plan).UsernameClaim)); len(against) > 0 {
+		now.held, now.free = heldBy(plan, against), true // another look asks for two public documents
+		return now, nil
+	}
+	if after, limited := inspection.RateLimited(); limited {
+		now.held = r.limited(after)
+		return now, nil
+	}
+	if !inspection.Trusted() { // no client question is asked over such a connection
+		now.warnings = append(now.warnings, "this machine cannot check the client at the issuer: the change was not checked")
+		return now, nil
+	}
+	if r.Verify.Client == config.Never {
+		return now, nil
+	}
+	cheap := plan.Action != realm.Create && (r.Repeats || r.Wait > 0)
+	answer := inspection.Client(ctx, r.question(plan, cheap))
+	if err := ctx.Err(); err != nil {
+		return now, err
+	}
+	client := check.Ignore(answer.Checks, r.Verify.Ignore)
+	now.checks = append(now.checks, client...)
+	failed := check.Failures(client)
+	after, limited := answer.RateLimited()
 	switch {
-	case len(failed) > 0 && verdict.Answer == Rejected && r.stillTaken(ctx, plan):
-		return &refusal{err: staleKey(plan), keyHeld: true, free: true}
 	case len(failed) > 0:
-		return &refusal{err: heldBy(plan, failed), free: verdict.Answer == Accepted}
-	case verdict.Answer == Limited:
-		return r.limited(verdict.RetryAfter)
-	case verdict.Answer == NoAnswer:
-		r.warn("the issuer gives no verdict on client %s: the change is written unproven", login.ClientID)
+		now.held, now.free = heldBy(plan, failed), answer.Credentials.Decision == issuer.Accepted
+		if answer.Credentials.Decision == issuer.Rejected {
+			if now = r.askFormer(ctx, plan, inspection, now); now.formerAccepted {
+				now.held, now.free = staleKey(plan), true
+			}
+		}
+	case limited:
+		now.held = r.limited(after)
+	case answer.Credentials.Decision == issuer.NoVerdict && plan.Action != realm.Create:
+		now.warnings = append(now.warnings, "the issuer gave no verdict on client "+r.Cleaner.Clean(r.login(plan).ClientID)+": the change was not checked")
 	}
-	return nil
+	return now, ctx.Err()
 }
 
-// limited is the refusal of an issuer that answers 429: no verdict, and nothing more is asked of it.
-func (r *run) limited(retryAfter time.Duration) *refusal {
-	err := check.Errorf(check.RateLimited, "the issuer limits requests, so that nobody can tell whether logins would work: realm %s is as before", r.Spec.Name)
+// askFormer asks about the key that Proxmox holds, if it differs from the declared one. It is not asked about again once
+// it was refused, because each refusal counts against this machine.
+func (r run) askFormer(ctx context.Context, plan realm.Plan, inspection Inspection, l look) look {
+	former := plan.Before().Values.Login(r.Realm.Name).ClientKey
+	l.formerAccepted = false
+	if l.formerRefused || !plan.Changed(realm.ClientKey) || !former.IsSet() {
+		return l
+	}
+	decision := inspection.Accepts(ctx, r.login(plan), former).Decision
+	l.formerAccepted, l.formerRefused = decision == issuer.Accepted, decision == issuer.Rejected
+	return l
+}
+
+// decisive returns the checks that close the gate: failures, and for a replace a username claim that the issuer does not
+// advertise, because the claim cannot be corrected later.
+func decisive(plan realm.Plan, checks []check.Check, lacksClaim bool) []check.Check {
+	found := check.Failures(checks)
+	if claims, ok := check.Find(checks, check.IssuerClaims); ok && plan.Action == realm.Replace && lacksClaim && claims.Status == check.Warn {
+		found = append(found, claims)
+	}
+	return found
+}
+
+// limited is the error if the issuer answers 429: that is no verdict, and nothing more is asked.
+func (r run) limited(retryAfter time.Duration) *check.Error {
+	err := check.Errorf(check.RateLimited, "the issuer limits requests, so the client could not be checked: realm %s is unchanged", r.Realm.Name)
 	if retryAfter > 0 {
-		return &refusal{err: err.Try(check.Advise("run again in %s", retryAfter.Round(time.Second)))}
+		return err.Try(check.Advise("run again in %s", retryAfter.Round(time.Second)))
 	}
-	return &refusal{err: err.Try(check.Advise("run again in some minutes"))}
-}
-
-// stillTaken tells whether the issuer accepts the key that Proxmox holds, where that is another than the declared one.
-// Once that key was refused it is not asked about again: each refusal counts against us.
-func (r *run) stillTaken(ctx context.Context, plan realm.Plan) bool {
-	was := plan.Before().Values.Login(r.Spec.Name)
-	if r.keyRefused || !plan.Changed(realm.ClientKey) || !was.ClientKey.IsSet() {
-		return false
-	}
-	answer := r.inspection.Accepts(ctx, plan.After().Values.Login(r.Spec.Name), was.ClientKey).Answer
-	r.keyRefused = answer == Rejected
-	return answer == Accepted
+	return err.Try(check.Advise("run again in a few minutes"))
 }
 
 func staleKey(plan realm.Plan) *check.Error {
-	return check.Errorf(check.Held, "%s of realm %s is held back: the issuer still takes the key that Proxmox holds, and not the declared one", plan.Action, plan.Realm).
-		Try(check.Advise("the client key's file is stale, or the issuer does not have the new key's digest yet: restart Authelia, or let apply --wait 10m wait for it"))
+	return check.Errorf(check.Held, "%s of realm %s not applied: the issuer accepts the client key that Proxmox holds, but not the declared one", plan.Action, plan.Realm).
+		Try(check.Advise("restart Authelia if it does not have the new key's digest yet"),
+			check.Run("apply --wait 10m").With("it waits for that"),
+			check.Set("realm.client_key_file", "").With("if the file holds an old key"))
 }
 
-func heldBy(plan realm.Plan, failed []check.Check) *check.Error {
-	var said []string
-	for _, c := range failed {
+func heldBy(plan realm.Plan, against []check.Check) *check.Error {
+	steps := append(check.Remedy{}, against[0].Remedy...)
+	return check.Errorf(check.Held, "%s of realm %s not applied: logins would fail: %s", plan.Action, plan.Realm, summaries(against)).
+		Try(append(steps, check.Run("apply --no-gate").With("to write it anyway"))...)
+}
+
+func summaries(checks []check.Check) string {
+	said := make([]string, 0, len(checks))
+	for _, c := range checks {
 		said = append(said, string(c.ID)+": "+c.Summary)
 	}
-	return check.Errorf(check.Held, "%s of realm %s is held back, since logins would fail: %s", plan.Action, plan.Realm, strings.Join(said, "; ")).
-		Try(append(failed[0].Remedy, check.Run("apply --no-gate").With("to write it all the same"))...)
+	return strings.Join(said, "; ")
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -30,7 +32,7 @@ func TestTheGateStandsWhereLoginsCouldBreak(t *testing.T) {
 		}
 		c, p := newCluster(t).put(name, stored()), &provider{finds: broken}
 		target := aim(t, c, p, spec(change))
-		got := reconcile.Apply(t.Context(), target, reconcile.Options{Replace: true})
+		got := apply(t.Context(), target, reconcile.Options{Replace: true})
 		if gated[d.Property] {
 			expect(t, got, reconcile.Held, action, check.Held)
 			if c.writes() != 0 || len(files(t, target)) != 0 || len(got.Changes) != 1 {
@@ -47,42 +49,42 @@ func TestTheGateStandsWhereLoginsCouldBreak(t *testing.T) {
 		}
 	}
 	c := newCluster(t)
-	expect(t, reconcile.Apply(t.Context(), aim(t, c, &provider{finds: broken}, spec()), reconcile.Options{}), reconcile.Unverified, realm.Create, "")
+	expect(t, apply(t.Context(), aim(t, c, &provider{finds: broken}, spec()), reconcile.Options{}), reconcile.Unverified, realm.Create, "")
 }
 
 func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
-	limited := func(string) *reconcile.Verdict {
-		return &reconcile.Verdict{Answer: reconcile.Limited, RetryAfter: 90*time.Second + time.Millisecond}
+	limited := func(string) *issuer.Verdict {
+		return &issuer.Verdict{Decision: issuer.RateLimited, RetryAfter: 90*time.Second + time.Millisecond}
 	}
 	never := func() bool { return false }
 	for _, tt := range []struct {
 		name    string
 		issuer  provider
-		target  func(*reconcile.Target)
+		target  func(*aimed)
 		options reconcile.Options
 		held    check.Code // "": written
 		says    string     // in message or hint, or, where it is written, in a warning
 	}{
 		{name: "an issuer check fails", issuer: provider{finds: broken}, held: check.Held, says: "issuer.identity: the issuer calls itself"},
-		{name: "its hint is the remedy", issuer: provider{finds: broken}, held: check.Held, says: "set realm.issuer_url to https://auth.example.com/; --no-gate"},
+		{name: "its hint is the remedy", issuer: provider{finds: broken}, held: check.Held, says: "set realm.issuer_url to https://auth.example.com/, or run proxmox-realm apply --no-gate"},
 		{name: "the client's key is refused", issuer: provider{takes: func(string) bool { return false }}, held: check.Held, says: "client.credentials: the issuer refuses the key"},
 		{name: "the redirect URL is refused", issuer: provider{redirect: never}, held: check.Held, says: "client.redirect: the issuer refuses the redirect URL"},
-		{name: "only the former key is taken", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "still takes the key that Proxmox holds, and not the declared one"},
-		{name: "only the former key is taken: what to do", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "file is stale, or the issuer does not have the new key's digest yet: restart Authelia"},
+		{name: "only the former key is taken", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "accepts the client key that Proxmox holds, but not the declared one"},
+		{name: "only the former key is taken: what to do", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "restart Authelia if it does not have the new key's digest yet"},
 		{name: "the issuer limits requests", issuer: provider{verdict: limited}, held: check.RateLimited, says: "run again in 1m30s"},
-		{name: "the issuer limits requests without saying for how long", issuer: provider{verdict: func(string) *reconcile.Verdict { return &reconcile.Verdict{Answer: reconcile.Limited} }}, held: check.RateLimited, says: "some minutes"},
+		{name: "the issuer limits requests without saying for how long", issuer: provider{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{Decision: issuer.RateLimited} }}, held: check.RateLimited, says: "a few minutes"},
 		{name: "the issuer limits requests for its documents", issuer: provider{limited: true}, held: check.RateLimited, says: "run again in 1m0s"},
-		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }, held: check.RateLimited, says: "run again in 1m0s"},
-		{name: "no verdict", issuer: provider{verdict: func(string) *reconcile.Verdict { return &reconcile.Verdict{} }}, says: "no verdict on client proxmox"},
+		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *aimed) { t.Verify.Client = config.Never }, held: check.RateLimited, says: "run again in 1m0s"},
+		{name: "no verdict", issuer: provider{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{} }}, says: "no verdict on client proxmox"},
 		{name: "all is well", issuer: provider{takes: only(key)}},
 		{name: "--no-gate", issuer: provider{finds: broken, takes: only(oldKey)}, options: reconcile.Options{NoGate: true}},
-		{name: "policy.gate: false", issuer: provider{finds: broken, takes: only(oldKey)}, target: func(t *reconcile.Target) { t.Gate = false }},
-		{name: "verify.issuer: false", issuer: provider{finds: broken}, target: func(t *reconcile.Target) { t.Issuer = nil }},
-		{name: "an ignored issuer check", issuer: provider{finds: broken}, target: func(t *reconcile.Target) { t.Ignore = []check.ID{check.IssuerIdentity} }},
-		{name: "an ignored client check", issuer: provider{redirect: never}, target: func(t *reconcile.Target) { t.Ignore = []check.ID{check.ClientRedirect} }},
-		{name: "another check is ignored", issuer: provider{redirect: never}, target: func(t *reconcile.Target) { t.Ignore = []check.ID{check.ClientCredentials} }, held: check.Held, says: "client.redirect"},
-		{name: "verify.client: never", issuer: provider{takes: only(oldKey)}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }},
-		{name: "verify.client: never leaves the issuer checks", issuer: provider{finds: broken}, target: func(t *reconcile.Target) { t.AskClient = reconcile.Never }, held: check.Held, says: "issuer.identity"},
+		{name: "policy.gate: false", issuer: provider{finds: broken, takes: only(oldKey)}, target: func(t *aimed) { t.Gate = false }},
+		{name: "verify.issuer: false", issuer: provider{finds: broken}, target: func(t *aimed) { t.Issuer = nil }},
+		{name: "an ignored issuer check", issuer: provider{finds: broken}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.IssuerIdentity} }},
+		{name: "an ignored client check", issuer: provider{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientRedirect} }},
+		{name: "another check is ignored", issuer: provider{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientCredentials} }, held: check.Held, says: "client.redirect"},
+		{name: "verify.client: never", issuer: provider{takes: only(oldKey)}, target: func(t *aimed) { t.Verify.Client = config.Never }},
+		{name: "verify.client: never leaves the issuer checks", issuer: provider{finds: broken}, target: func(t *aimed) { t.Verify.Client = config.Never }, held: check.Held, says: "issuer.identity"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newCluster(t).put(name, stored()), &tt.issuer
@@ -90,7 +92,7 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 			if tt.target != nil {
 				tt.target(&target)
 			}
-			got := reconcile.Apply(t.Context(), target, tt.options)
+			got := apply(t.Context(), target, tt.options)
 			if tt.held != "" {
 				outcome := reconcile.Held
 				if tt.held == check.RateLimited {
@@ -134,7 +136,7 @@ func TestTheFormerKeyIsAskedAboutOnlyWhereItTellsSomething(t *testing.T) {
 		"the key is being removed": {stored(), spec(unset(realm.ClientKey)), 1},
 	} {
 		c, p := newCluster(t).put(name, tt.begin), &provider{takes: refuseAll}
-		expect(t, reconcile.Apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{}), reconcile.Held, realm.Update, check.Held)
+		expect(t, apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{}), reconcile.Held, realm.Update, check.Held)
 		if p.accepts != tt.accepts {
 			t.Errorf("%s: asked %d times", title, p.accepts)
 		}
@@ -145,7 +147,7 @@ func TestTheFormerKeyIsAskedAboutOnlyWhereItTellsSomething(t *testing.T) {
 func TestTheGateAsksOnceAcrossAttempts(t *testing.T) {
 	c, p := newCluster(t).put(name, stored()), &provider{takes: only(key)}
 	c.script["update#1"] = trouble{before: c.touch}
-	expect(t, reconcile.Apply(t.Context(), aim(t, c, p, spec(setKey(key))), reconcile.Options{}), reconcile.Changed, realm.Update, "")
+	expect(t, apply(t.Context(), aim(t, c, p, spec(setKey(key))), reconcile.Options{}), reconcile.Changed, realm.Update, "")
 	if len(p.inspected) != 1 {
 		t.Errorf("inspected %d times", len(p.inspected))
 	}
@@ -155,7 +157,7 @@ func TestTheGateAsksOnceAcrossAttempts(t *testing.T) {
 func waiting(t *testing.T, c *cluster, p *provider, s realm.Spec) (reconcile.Result, time.Duration) {
 	t.Helper()
 	began := time.Now()
-	got := reconcile.Apply(t.Context(), aim(t, c, p, s), reconcile.Options{Wait: 10 * time.Minute})
+	got := apply(t.Context(), aim(t, c, p, s), reconcile.Options{Wait: 10 * time.Minute})
 	return got, time.Since(began)
 }
 
@@ -174,8 +176,8 @@ func TestWaitingRotatesAKey(t *testing.T) {
 			t.Errorf("%d refusals count against our address", n)
 		}
 		for i, q := range p.questions {
-			if last := i == len(p.questions)-1; q.Quiet == last {
-				t.Errorf("question %d of %d: quiet is %t: while waiting it repeats, after the write it must prove most", i+1, len(p.questions), q.Quiet)
+			if last := i == len(p.questions)-1; q.Cheap == last {
+				t.Errorf("question %d of %d: quiet is %t: while waiting it repeats, after the write it must prove most", i+1, len(p.questions), q.Cheap)
 			}
 		}
 		if c.writes() != 1 || c.count(read) != 2 {
@@ -223,7 +225,7 @@ func TestWaitingInVainIsSparing(t *testing.T) {
 				t.Errorf("%s: inspected %d times, calls %v", title, len(p.inspected), c.calls)
 			}
 			for i, q := range p.questions {
-				if !q.Quiet {
+				if !q.Cheap {
 					t.Errorf("%s: question %d is not quiet", title, i+1)
 				}
 			}
@@ -259,11 +261,11 @@ func TestWaitingEndsWhereTheIssuerLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := time.Now().Add(2 * time.Minute)
 		c, p := newCluster(t).put(name, stored()), &provider{takes: func(string) bool { return false }}
-		p.verdict = func(string) *reconcile.Verdict {
+		p.verdict = func(string) *issuer.Verdict {
 			if time.Now().Before(limit) {
 				return nil
 			}
-			return &reconcile.Verdict{Answer: reconcile.Limited, RetryAfter: time.Hour}
+			return &issuer.Verdict{Decision: issuer.RateLimited, RetryAfter: time.Hour}
 		}
 		got, took := waiting(t, c, p, spec(setKey(key)))
 		expect(t, got, reconcile.Failed, realm.Update, check.RateLimited)
@@ -280,7 +282,7 @@ func TestWaitingIsInterrupted(t *testing.T) {
 		defer stop(nil)
 		time.AfterFunc(95*time.Second, func() { stop(check.Errorf(check.Interrupted, "interrupted")) })
 		began := time.Now()
-		got := reconcile.Apply(ctx, aim(t, c, p, spec(setKey(key))), reconcile.Options{Wait: 10 * time.Minute})
+		got := apply(ctx, aim(t, c, p, spec(setKey(key))), reconcile.Options{Wait: 10 * time.Minute})
 		expect(t, got, reconcile.Failed, realm.Update, check.Interrupted)
 		if time.Since(began) != 95*time.Second || c.writes() != 0 {
 			t.Errorf("after %s: %v", time.Since(began), c.calls)
@@ -306,5 +308,64 @@ func TestWaitingMeetsAnotherWriter(t *testing.T) {
 		if c.realms[name]["comment"] != "theirs" {
 			t.Errorf("overwrote %v", c.realms[name])
 		}
+	})
+}
+
+// A create breaks no login, so it is written; but what certainly cannot work is said before.
+func TestACreateThatCannotWork(t *testing.T) {
+	for _, p := range []*provider{{takes: only("another-key")}, {finds: broken}} {
+		c := newCluster(t)
+		target := aim(t, c, p, spec(setKey(key)))
+		foreseen := plan(t.Context(), target, reconcile.Options{})
+		expect(t, foreseen, reconcile.Drift, realm.Create, "")
+		if len(foreseen.Warnings) != 1 || !strings.Contains(foreseen.Warnings[0], "will fail") || c.writes() != 0 {
+			t.Errorf("plan: warnings %q", foreseen.Warnings)
+		}
+		got := apply(t.Context(), target, reconcile.Options{})
+		expect(t, got, reconcile.Unverified, realm.Create, "")
+		if len(got.Warnings) != 1 || c.realms[name] == nil {
+			t.Errorf("apply: warnings %q", got.Warnings)
+		}
+	}
+}
+
+// After a write every check runs that costs only requests to Proxmox.
+func TestNobodyCanLogInAfterAWrite(t *testing.T) {
+	c := newCluster(t)
+	c.script[usersCheck] = trouble{never: true}
+	target := aim(t, c, &provider{}, spec())
+	expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Unverified, realm.Create, "")
+	expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Unchanged, realm.None, "") // a no-op costs one request
+}
+
+// A replace binds every user to the claim for good: a claim that the issuer does not advertise holds it.
+func TestAReplaceToAClaimThatIsNotAdvertised(t *testing.T) {
+	claims := func() []check.Check {
+		return []check.Check{check.Warned(check.IssuerClaims, check.Remedy{check.Set("realm.username_claim", "email")}, "the issuer does not advertise the claim")}
+	}
+	c := newCluster(t).put(name, stored())
+	target := aim(t, c, &provider{finds: claims, unclaimed: "email"}, otherClaim)
+	got := apply(t.Context(), target, agreed)
+	expect(t, got, reconcile.Held, realm.Replace, check.Held)
+	if c.writes() != 0 {
+		t.Errorf("calls %v", c.calls)
+	}
+	insisting := agreed
+	insisting.NoGate = true
+	expect(t, apply(t.Context(), target, insisting), reconcile.Changed, realm.Replace, "")
+	// Another warning about claims does not hold it.
+	c.put(name, stored())
+	target.Issuer = &provider{finds: claims}
+	expect(t, apply(t.Context(), target, agreed), reconcile.Changed, realm.Replace, "")
+}
+
+// However short the wait is, the gate looks once more when it is over.
+func TestAShortWait(t *testing.T) {
+	inBubble(t, "3 s", func(t *testing.T) {
+		c, p := newCluster(t).put(name, stored()), &provider{}
+		began := time.Now()
+		p.takes = func(k string) bool { return k == oldKey || time.Since(began) > 2*time.Second }
+		target := aim(t, c, p, spec(setKey(key)))
+		expect(t, apply(t.Context(), target, reconcile.Options{Wait: 3 * time.Second}), reconcile.Changed, realm.Update, "")
 	})
 }

@@ -2,9 +2,11 @@ package reconcile_test
 
 import (
 	"context"
+	"reflect"
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -12,24 +14,28 @@ import (
 // provider is an issuer in memory: what it says of itself and of a client's keys changes with time, and it counts
 // what it is asked. Like the real inspection, each one asks each question once.
 type provider struct {
-	finds    func() []check.Check                // issuer.* checks; nil: all pass
-	takes    func(key string) bool               // which keys it accepts; nil: every one
-	verdict  func(key string) *reconcile.Verdict // overrides takes where it is not nil
-	redirect func() bool                         // accepts the redirect URLs; nil: always
-	slow     bool
-	limited  bool // answers 429 to discovery already
-	version  bool // its verdict on keys needs the Proxmox version
+	finds     func() []check.Check             // issuer.* checks; nil: all pass
+	takes     func(key string) bool            // which keys it accepts; nil: every one
+	verdict   func(key string) *issuer.Verdict // overrides takes unless it returns nil
+	redirect  func() bool                      // accepts the redirect URLs; nil: always
+	slow      bool
+	untrusted bool   // this machine does not trust its certificate
+	unclaimed string // a claim that it does not advertise
+	limited   bool   // answers 429 to discovery already
+	version   bool   // its verdict on keys needs the Proxmox version
 
 	inspected []string // issuer URLs
 	began     []time.Time
-	questions []reconcile.Question
+	questions []issuer.Question
+	views     []issuer.View
 	refused   []time.Time // questions about keys that were refused: an issuer counts these against our address
 	accepts   int         // questions about a key alone
 }
 
 type inspection struct {
 	*provider
-	keys map[string]reconcile.Verdict
+	keys  map[string]issuer.Verdict
+	asked int // how many questions there were when this inspection was last asked
 }
 
 func (p *provider) Inspect(_ context.Context, url string, notBefore time.Time) reconcile.Inspection {
@@ -38,54 +44,71 @@ func (p *provider) Inspect(_ context.Context, url string, notBefore time.Time) r
 	}
 	p.inspected = append(p.inspected, url)
 	p.began = append(p.began, time.Now())
-	return &inspection{provider: p, keys: map[string]reconcile.Verdict{}}
+	return &inspection{provider: p, keys: map[string]issuer.Verdict{}}
 }
 
-func (i *inspection) Checks(_ context.Context, _ realm.Login, node reconcile.Node) []check.Check {
-	if i.version {
-		node.Version()
-	}
+func (i *inspection) Wait(ctx context.Context) error { return ctx.Err() }
+
+func (i *inspection) Checks(v issuer.View) []check.Check {
+	i.views = append(i.views, v)
 	if i.finds != nil {
 		return i.finds()
 	}
-	return []check.Check{check.Passed(check.IssuerIdentity, "the issuer is itself"), check.Passed(check.IssuerKeys, "2 keys")}
+	return []check.Check{check.Passed(check.IssuerURL, "https"), check.Passed(check.IssuerIdentity, "the issuer is itself"), check.Passed(check.IssuerKeys, "2 keys")}
 }
 
-func (i *inspection) Limited(context.Context) (time.Duration, bool) { return time.Minute, i.limited }
+func (i *inspection) NeedsVersion() bool { return i.version }
 
-func (i *inspection) Quick(context.Context) bool { return !i.slow }
+func (i *inspection) RateLimited() (time.Duration, bool) { return time.Minute, i.limited }
 
-func (i *inspection) Client(_ context.Context, q reconcile.Question) ([]check.Check, reconcile.Verdict) {
-	i.questions = append(i.questions, q)
+func (i *inspection) Quick() bool { return !i.slow }
+
+func (i *inspection) Trusted() bool { return !i.untrusted }
+
+func (i *inspection) LacksClaim(claim string) bool { return claim == i.unclaimed }
+
+func (i *inspection) Certificate() (time.Time, bool) { return time.Time{}, false }
+
+func (i *inspection) Client(_ context.Context, q issuer.Question) issuer.Answer {
+	if i.untrusted {
+		return issuer.Answer{Checks: []check.Check{check.Skipped(check.ClientCredentials, "not asked"), check.Skipped(check.ClientRedirect, "not asked")}}
+	}
+	if n := len(i.questions); n == 0 || !reflect.DeepEqual(i.questions[n-1], q) || i.asked != n {
+		i.questions = append(i.questions, q)
+	}
+	i.asked = len(i.questions)
 	verdict := i.ask(q.Login.ClientKey)
 	credentials := check.Skipped(check.ClientCredentials, "no verdict")
-	switch verdict.Answer {
-	case reconcile.Accepted:
+	switch verdict.Decision {
+	case issuer.Accepted:
 		credentials = check.Passed(check.ClientCredentials, "accepted")
-	case reconcile.Rejected:
+	case issuer.Rejected:
 		credentials = check.Failed(check.ClientCredentials, check.Remedy{check.Advise("write the key that the issuer knows")}, "the issuer refuses the key")
-	case reconcile.NoAnswer, reconcile.Limited:
+	case issuer.NoVerdict, issuer.RateLimited:
 	}
-	redirect := check.Passed(check.ClientRedirect, "%d redirect URLs", len(q.Redirects))
+	redirect := check.Passed(check.ClientRedirect, "%d redirect URLs", len(q.RedirectURLs))
 	if i.redirect != nil && !i.redirect() {
 		redirect = check.Failed(check.ClientRedirect, check.Remedy{check.Advise("register the redirect URL")}, "the issuer refuses the redirect URL")
 	}
-	return []check.Check{credentials, redirect}, verdict
+	if verdict.Decision == issuer.RateLimited || verdict.Decision == issuer.NoVerdict {
+		redirect = check.Skipped(check.ClientRedirect, "no verdict")
+	}
+	return issuer.Answer{Checks: []check.Check{credentials, redirect}, Credentials: verdict}
 }
 
-func (i *inspection) Accepts(_ context.Context, _ realm.Login, key check.Secret) reconcile.Verdict {
+func (i *inspection) Accepts(_ context.Context, _ realm.Login, key check.Secret) issuer.Verdict {
 	i.accepts++
 	return i.ask(key)
 }
 
-func (i *inspection) ask(key check.Secret) reconcile.Verdict {
+func (i *inspection) ask(key check.Secret) issuer.Verdict {
 	k := key.Reveal()
 	if known, ok := i.keys[k]; ok {
 		return known
 	}
-	verdict := reconcile.Verdict{Answer: reconcile.Accepted}
+	verdict := issuer.Verdict{Decision: issuer.Accepted}
 	if i.takes != nil && !i.takes(k) {
-		verdict.Answer = reconcile.Rejected
+		verdict.Decision = issuer.Rejected
 		i.refused = append(i.refused, time.Now())
 	}
 	if i.verdict != nil {
@@ -103,7 +126,8 @@ func only(key string) func(string) bool { return func(k string) bool { return k 
 // broken is an issuer that names itself differently.
 func broken() []check.Check {
 	return []check.Check{
-		check.Failed(check.IssuerIdentity, check.Remedy{check.Advise("set realm.issuer_url to https://auth.example.com/")}, "the issuer calls itself https://auth.example.com/"),
+		check.Passed(check.IssuerURL, "https"),
+		check.Failed(check.IssuerIdentity, check.Remedy{check.Set("realm.issuer_url", "https://auth.example.com/")}, "the issuer calls itself https://auth.example.com/"),
 		check.Passed(check.IssuerKeys, "2 keys"),
 	}
 }

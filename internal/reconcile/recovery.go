@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,42 +9,40 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"time"
 
 	"proxmox-realm/internal/check"
-
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 )
 
-// Recovery is where the former realm waits while a replace is under way: one file for each target and realm,
-// readable by its owner alone, because it holds the realm's client key.
+// Recovery is where the former realm is saved while a replace is under way: one file for each target and realm, readable
+// by its owner alone, because it holds the realm's client key.
 type Recovery struct {
-	Dir       string   // created with 0700 where it is absent; "" where there is nowhere to save
-	Target    string   // the target's name
-	Realm     string   // the realm's name
-	Endpoints []string // of the target: a file of another cluster is never restored into this one
-	// Private makes Dir, or says why what lies there cannot be trusted: somebody else could have put it there. Nil: it is
-	// made with mode 0700, and trusted.
-	Private func(dir string) error
+	Dir       string // the state_dir; created with mode 0700 if it is absent
+	Target    string // the target's name
+	Realm     string // the realm's name
+	Endpoints []config.Origin
 }
 
-// savedRealm is the file's content.
+// savedRealm is the content of a file.
 type savedRealm struct {
 	Version   int             `json:"version"`
 	SavedAt   time.Time       `json:"saved_at"`
 	Target    string          `json:"target"`
-	Endpoints []string        `json:"endpoints"`
+	Endpoints []config.Origin `json:"endpoints"` // a file of another cluster is never restored into this one
 	Realm     string          `json:"realm"`
 	Stored    json.RawMessage `json:"stored"` // as Proxmox answered it
 }
 
-// errNothingSaved: no recovery file is there.
-var errNothingSaved = errors.New("no recovery file")
-
-// maxSaved bounds what is read back, in bytes.
-const maxSaved = 1 << 20
+const (
+	maxSaved = 1 << 20 // bytes that are read back at most
+	// keepDeleted is how long the copies of deleted realms are kept: they hold client keys.
+	keepDeleted = 30 * 24 * time.Hour
+	// watchAfresh is the age up to which a recovery file may have a DELETE under way.
+	watchAfresh = 10 * time.Minute
+)
 
 func (rc Recovery) name() string {
 	return "replaced-" + rc.Realm + "@" + url.PathEscape(rc.Target) + ".json" // a realm's name holds no @
@@ -51,74 +50,157 @@ func (rc Recovery) name() string {
 
 func (rc Recovery) path() string { return filepath.Join(rc.Dir, rc.name()) }
 
-// refusePending returns why a run must not go on where a recovery file waits for a decision.
-func (rc Recovery) refusePending() *check.Error {
+// pending returns the error of a run that must not go on because a recovery file is there.
+func (rc Recovery) pending() *check.Error {
 	if rc.Dir == "" {
 		return nil
 	}
 	if _, err := os.Lstat(rc.path()); err != nil {
-		return nil //nolint:nilerr // absent; or unreadable to this user, who then cannot have begun a replace
+		return nil //nolint:nilerr // absent, or unreadable to this user, who then cannot have begun a replace
 	}
-	return check.Errorf(check.RecoveryFile, "a replace of realm %s was cut short: the former realm is kept in %s", rc.Realm, rc.path()).
-		Try(check.Advise("run apply --recover: it creates that realm where it is absent, and forgets it where it is there"))
+	return check.Errorf(check.RecoveryFile, "a replace of realm %s was interrupted: the former realm is saved in %s", rc.Realm, rc.path()).
+		Try(check.Run("apply --recover").With("it creates that realm if there is none, and removes the file if the realm is there"))
+}
+
+// settleRecovery returns an error if a recovery file is there, unless the realm is as declared: then the replace was
+// interrupted after its create, and the file is obsolete.
+func (r run) settleRecovery(current realm.Current, write bool) (note string, err error) {
+	pending := r.Recovery.pending()
+	if pending == nil {
+		return "", nil
+	}
+	saved, _, err := r.Recovery.load()
+	if err != nil {
+		return "", err
+	}
+	if !r.asDeclared(current) || current.SameAs(saved) {
+		return "", pending
+	}
+	if !write {
+		return "", nil
+	}
+	return fmt.Sprintf("an interrupted replace had finished: the recovery file %s was removed", r.Recovery.path()), r.Recovery.remove()
+}
+
+func (r run) asDeclared(current realm.Current) bool {
+	return current.Exists && realm.Diff(r.Realm, current, realm.Facts{}).Empty()
+}
+
+// Recover finishes an interrupted replace. It creates the saved realm if there is none, removes the file if the realm is
+// there and equal or as declared, and refuses if it differs.
+func Recover(ctx context.Context, t config.Target, d Deps, o Options) Result {
+	r := newRun(t, d, o)
+	return r.finish(r.recover(ctx))
+}
+
+func (r run) recover(ctx context.Context) (Result, error) {
+	res := r.start()
+	saved, at, err := r.Recovery.load()
+	if errors.Is(err, errNothingSaved) {
+		res.Action = realm.None
+		res.warn("no replace was interrupted: there is nothing to recover")
+		return res, nil
+	}
+	if err != nil {
+		return res, err
+	}
+	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
+	if err == nil && current.Exists && current.SameAs(saved) {
+		res.Action = realm.None
+		current, err = r.outlast(ctx, current, at)
+	}
+	if err != nil {
+		return res, interruption(ctx, err)
+	}
+	uninterruptible := context.WithoutCancel(ctx)
+	res.Action = realm.None
+	if !current.Exists {
+		res.Action = realm.Create
+		if err := r.recreate(uninterruptible, realm.RestoreParams(r.Realm.Name, saved)); err != nil {
+			return res, r.keep(err)
+		}
+		res.sent = true
+		if current, err = r.Cluster.Realm(uninterruptible, r.Realm.Name); err != nil {
+			return res, r.keep(fmt.Errorf("read back: %w", err))
+		}
+	}
+	if !current.SameAs(saved) && !r.asDeclared(current) {
+		return res, check.Errorf(check.RecoveryFile, "realm %s exists and differs from the one saved in %s", r.Realm.Name, r.Recovery.path()).
+			Try(check.Advise("remove the file if the realm is as you want it"))
+	}
+	return res, r.Recovery.remove()
+}
+
+// outlast watches a realm for as long as the DELETE of its interrupted replace may still take effect, and returns the
+// realm as it is then. To remove the file earlier could lose the only copy.
+func (r run) outlast(ctx context.Context, current realm.Current, savedAt time.Time) (_ realm.Current, err error) {
+	age := time.Since(savedAt)
+	if age > watchAfresh {
+		return current, nil
+	}
+	r.Log.Warn("watching the realm, because a DELETE may still be under way", "realm", r.Realm.Name, "for", lateDelete)
+	for deadline := time.Now().Add(lateDelete); current.Exists && time.Now().Before(deadline); {
+		if err := sleep(ctx, watchEvery); err != nil {
+			return current, err
+		}
+		if current, err = r.Cluster.Realm(context.WithoutCancel(ctx), r.Realm.Name); err != nil {
+			return current, err
+		}
+	}
+	return current, nil
 }
 
 // save writes the recovery file, or fails without leaving one.
-func (rc Recovery) save(stored realm.Current) error {
-	return rc.write(rc.name(), stored)
-}
+func (rc Recovery) save(stored realm.Current) error { return rc.write(rc.path(), stored) }
 
-// archive keeps a realm that is about to be deleted, for people; it is no recovery file. It returns the file's path.
+// archive keeps a realm that is about to be deleted; it is no recovery file. It returns the file's path, and removes
+// copies that are older than 30 days.
 func (rc Recovery) archive(stored realm.Current, now time.Time) (string, error) {
+	rc.prune(now)
 	name := "deleted-" + rc.Realm + "@" + url.PathEscape(rc.Target) + "-" + now.UTC().Format("20060102T150405.000Z") + ".json"
-	if err := rc.write(name, stored); err != nil {
+	path := filepath.Join(rc.Dir, name)
+	if err := rc.write(path, stored); err != nil {
 		return "", err
 	}
-	return filepath.Join(rc.Dir, name), nil
+	return path, nil
 }
 
-func (rc Recovery) write(name string, stored realm.Current) (err error) {
+// prune removes old copies of deleted realms. A copy that cannot be removed is tried again next time.
+func (rc Recovery) prune(now time.Time) {
+	copies, _ := filepath.Glob(filepath.Join(rc.Dir, "deleted-*.json")) // the pattern is well-formed
+	for _, path := range copies {
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > keepDeleted {
+			_ = os.Remove(path)
+		}
+	}
+}
+
+func (rc Recovery) write(path string, stored realm.Current) error {
 	unsaved := func(err error) error {
-		return check.Errorf(check.Internal, "the realm could not be saved, so nothing was deleted: %v", err).
-			Try(check.Advise("set state_dir to a directory that this user can write")).Because(err)
+		return check.Errorf(check.Config, "the realm could not be saved, so nothing was deleted: %v", err).
+			Try(check.Set("state_dir", "").With("a directory that this user can write")).Because(err)
 	}
 	if rc.Dir == "" {
-		return unsaved(errors.New("there is no state_dir"))
+		return unsaved(errors.New("there is no state directory"))
 	}
 	content, err := json.MarshalIndent(savedRealm{
 		Version: 1, SavedAt: time.Now().UTC().Truncate(time.Second), Target: rc.Target, Endpoints: rc.Endpoints,
 		Realm: rc.Realm, Stored: json.RawMessage(stored.Raw.Reveal()),
 	}, "", "  ")
-	if err != nil {
-		return unsaved(err)
+	if err == nil {
+		err = config.MakePrivate(rc.Dir)
 	}
-	if err := rc.prepare(); err != nil {
-		return unsaved(err)
+	if err == nil {
+		err = config.CreatePrivate(path, append(content, '\n'))
 	}
-	root, err := os.OpenRoot(rc.Dir)
 	if err != nil {
-		return unsaved(err)
-	}
-	defer func() { _ = root.Close() }()
-	file, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // O_EXCL follows no symlink
-	if err != nil {
-		return unsaved(err)
-	}
-	_, err = file.Write(append(content, '\n'))
-	err = errors.Join(err, file.Sync(), file.Close(), syncDir(rc.Dir))
-	if err != nil {
-		_ = root.Remove(name)
 		return unsaved(err)
 	}
 	return nil
 }
 
-func (rc Recovery) prepare() error {
-	if rc.Private != nil {
-		return rc.Private(rc.Dir)
-	}
-	return os.MkdirAll(rc.Dir, 0o700)
-}
+// errNothingSaved: there is no recovery file.
+var errNothingSaved = errors.New("no recovery file")
 
 // load reads the recovery file of this target and realm, and when it was written.
 func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
@@ -132,10 +214,10 @@ func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 	case err != nil:
 		return realm.Current{}, time.Time{}, rc.unusable("cannot be read: %v", err)
 	case !info.Mode().IsRegular() || info.Size() > maxSaved:
-		return realm.Current{}, time.Time{}, rc.unusable("is not a file that this program wrote")
+		return realm.Current{}, time.Time{}, rc.unusable("was not written by this program")
 	}
-	if err := rc.prepare(); err != nil {
-		return realm.Current{}, time.Time{}, rc.unusable("may be somebody else's: %v", err)
+	if err := config.MakePrivate(rc.Dir); err != nil {
+		return realm.Current{}, time.Time{}, rc.unusable("may be another user's: %v", err)
 	}
 	content, err := os.ReadFile(rc.path())
 	if err != nil {
@@ -143,9 +225,9 @@ func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 	}
 	var saved savedRealm
 	if err := json.Unmarshal(content, &saved); err != nil {
-		return realm.Current{}, time.Time{}, rc.unusable("was cut short while it was written, before anything was deleted")
+		return realm.Current{}, time.Time{}, rc.unusable("is incomplete: the run that wrote it ended before it deleted anything")
 	}
-	shared := slices.ContainsFunc(saved.Endpoints, func(e string) bool { return slices.Contains(rc.Endpoints, e) })
+	shared := slices.ContainsFunc(saved.Endpoints, func(e config.Origin) bool { return slices.Contains(rc.Endpoints, e) })
 	if saved.Version != 1 || saved.Realm != rc.Realm || !shared {
 		return realm.Current{}, time.Time{}, rc.unusable("belongs to realm %q of %v", saved.Realm, saved.Endpoints)
 	}
@@ -158,29 +240,13 @@ func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 
 func (rc Recovery) unusable(format string, args ...any) error {
 	return check.Errorf(check.RecoveryFile, "the recovery file %s %s", rc.path(), fmt.Sprintf(format, args...)).
-		Try(check.Advise("look at the realm in Proxmox; where it is as you want it, remove the file"))
+		Try(check.Advise("remove the file if the realm in Proxmox is as you want it"))
 }
 
-// remove ends the recovery file.
+// remove removes the recovery file.
 func (rc Recovery) remove() error {
-	err := os.Remove(rc.path())
-	if err == nil {
-		err = syncDir(rc.Dir)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return check.Errorf(check.Internal, "the recovery file is no longer needed, but cannot be removed: %v", err).Try(check.Advise("remove it by hand"))
+	if err := config.RemovePrivate(rc.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return check.Errorf(check.Internal, "the recovery file is obsolete, but cannot be removed: %v", err).Try(check.Advise("remove it by hand"))
 	}
 	return nil
-}
-
-// syncDir makes a new or removed name in a directory last. Windows has no such thing.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

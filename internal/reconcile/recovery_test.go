@@ -12,17 +12,18 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
 // interrupted leaves a recovery file behind: a replace whose realms could not be created.
-func interrupted(t *testing.T) (*cluster, reconcile.Target, string) {
+func interrupted(t *testing.T) (*cluster, aimed, string) {
 	t.Helper()
 	c := newCluster(t).put(name, stored())
 	c.script[create] = trouble{err: errDown}
 	target := aim(t, c, &provider{}, otherClaim)
-	reconcile.Apply(t.Context(), target, agreed)
+	apply(t.Context(), target, agreed)
 	kept := pending(t, target)
 	if len(kept) != 1 || c.realms[name] != nil {
 		t.Fatalf("%v, %v", kept, c.realms[name])
@@ -43,7 +44,8 @@ func TestRecover(t *testing.T) {
 	}{
 		{"absent", func(*cluster) {}, reconcile.Changed, realm.Create, "", stored(), false},
 		{"there and equal", func(c *cluster) { c.put(name, stored()) }, reconcile.Unchanged, realm.None, "", stored(), false},
-		{"there and different", func(c *cluster) { c.put(name, replaced()) }, reconcile.Refused, realm.Refuse, check.RecoveryFile, replaced(), true},
+		{"there and different", func(c *cluster) { c.put(name, with2(stored(), "client-id", "else")) }, reconcile.Refused, realm.Refuse, check.RecoveryFile, with2(stored(), "client-id", "else"), true},
+		{"there and as declared", func(c *cluster) { c.put(name, replaced()) }, reconcile.Unchanged, realm.None, "", replaced(), false},
 		{"there, and only an unknown property differs", func(c *cluster) { c.put(name, with2(stored(), "future", "else")) }, reconcile.Refused, realm.Refuse, check.RecoveryFile, with2(stored(), "future", "else"), true},
 		{"Proxmox cannot be read", func(c *cluster) { c.script[read] = trouble{err: errDown} }, reconcile.Failed, "", check.Unreachable, nil, true},
 		{"the creation is refused", func(c *cluster) { c.script[create] = trouble{err: errPermission} }, reconcile.Failed, realm.Create, check.PermissionDenied, nil, true},
@@ -55,7 +57,7 @@ func TestRecover(t *testing.T) {
 		inBubble(t, tt.name, func(t *testing.T) { // an equal realm is watched for a while
 			c, target, _ := interrupted(t)
 			tt.before(c)
-			got := reconcile.Recover(t.Context(), target)
+			got := recovers(t.Context(), target)
 			expect(t, got, tt.outcome, tt.action, tt.code)
 			if !equal(c.realms[name], tt.ends) || (len(pending(t, target)) == 1) != tt.kept {
 				t.Errorf("%v, %v", c.realms[name], pending(t, target))
@@ -76,7 +78,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c, target, _ := interrupted(t)
 		c.put(name, stored())
 		c.script["read#60"] = trouble{before: func() { delete(c.realms, name) }}
-		expect(t, reconcile.Recover(t.Context(), target), reconcile.Changed, realm.Create, "")
+		expect(t, recovers(t.Context(), target), reconcile.Changed, realm.Create, "")
 		if !equal(c.realms[name], stored()) || len(pending(t, target)) != 0 {
 			t.Errorf("%v, %v", c.realms[name], pending(t, target))
 		}
@@ -85,7 +87,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c, target, _ := interrupted(t)
 		c.put(name, stored())
 		began := time.Now()
-		expect(t, reconcile.Recover(t.Context(), target), reconcile.Unchanged, realm.None, "")
+		expect(t, recovers(t.Context(), target), reconcile.Unchanged, realm.None, "")
 		if took := time.Since(began); took != 75*time.Second || len(pending(t, target)) != 0 {
 			t.Errorf("watched for %s, %v", took, pending(t, target))
 		}
@@ -95,7 +97,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c.put(name, stored())
 		time.Sleep(24 * time.Hour)
 		began := time.Now()
-		expect(t, reconcile.Recover(t.Context(), target), reconcile.Unchanged, realm.None, "")
+		expect(t, recovers(t.Context(), target), reconcile.Unchanged, realm.None, "")
 		if took := time.Since(began); took != 0 {
 			t.Errorf("watched for %s", took)
 		}
@@ -105,7 +107,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c.put(name, stored())
 		ctx, cancel := context.WithCancelCause(t.Context())
 		c.script["read#9"] = trouble{before: func() { cancel(check.Errorf(check.Interrupted, "interrupted")) }}
-		expect(t, reconcile.Recover(ctx, target), reconcile.Failed, realm.None, check.Interrupted)
+		expect(t, recovers(ctx, target), reconcile.Failed, realm.None, check.Interrupted)
 		if len(pending(t, target)) != 1 {
 			t.Error("the file is gone")
 		}
@@ -123,7 +125,7 @@ func TestRecoverWithoutAFile(t *testing.T) {
 	target := aim(t, c, &provider{}, otherClaim)
 	for _, dir := range []string{target.Recovery.Dir, ""} {
 		target.Recovery.Dir = dir
-		got := reconcile.Recover(t.Context(), target)
+		got := recovers(t.Context(), target)
 		expect(t, got, reconcile.Unchanged, realm.None, "")
 		if len(c.calls) != 0 || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "nothing to recover") {
 			t.Errorf("%v, %q", c.calls, got.Warnings)
@@ -151,15 +153,15 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 		spoil func([]byte) []byte
 		says  string
 	}{
-		"cut short":       {func(data []byte) []byte { return data[:len(data)/2] }, "cut short"},
-		"empty":           {func([]byte) []byte { return nil }, "cut short"},
+		"cut short":       {func(data []byte) []byte { return data[:len(data)/2] }, "is incomplete"},
+		"empty":           {func([]byte) []byte { return nil }, "is incomplete"},
 		"another cluster": {rewrite("endpoints", []string{"https://other.example.com:8006"}), "belongs to"},
 		"no cluster":      {rewrite("endpoints", nil), "belongs to"},
 		"another realm":   {rewrite("realm", "other"), "belongs to"},
 		"another version": {rewrite("version", 2), "belongs to"},
 		"no realm in it":  {rewrite("stored", map[string]any{}), "no realm"},
 		"null in it":      {rewrite("stored", nil), "no realm"},
-		"too large":       {func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }, "not a file that this program wrote"},
+		"too large":       {func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }, "was not written by this program"},
 	} {
 		t.Run(title, func(t *testing.T) {
 			c, target, path := interrupted(t)
@@ -170,7 +172,7 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 			if err := os.WriteFile(path, tt.spoil(data), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			got := reconcile.Recover(t.Context(), target)
+			got := recovers(t.Context(), target)
 			expect(t, got, reconcile.Refused, realm.Refuse, check.RecoveryFile)
 			if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), tt.says) || !strings.Contains(got.Err.Error(), path) || strings.Contains(got.Err.Error(), oldKey) {
 				t.Errorf("%v after %v", got.Err, c.calls)
@@ -189,7 +191,7 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 		if err := os.Symlink(moved, path); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, reconcile.Recover(t.Context(), target), reconcile.Refused, realm.Refuse, check.RecoveryFile)
+		expect(t, recovers(t.Context(), target), reconcile.Refused, realm.Refuse, check.RecoveryFile)
 		if len(c.calls) != 0 {
 			t.Errorf("%v", c.calls)
 		}
@@ -199,19 +201,19 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 // One endpoint in common is enough: nodes are added to clusters and removed from them.
 func TestRecoverKnowsTheClusterByOneEndpoint(t *testing.T) {
 	c, target, _ := interrupted(t)
-	target.Recovery.Endpoints = []string{"https://pve9.example.com:8006", "https://pve1.example.com:8006"}
-	expect(t, reconcile.Recover(t.Context(), target), reconcile.Changed, realm.Create, "")
+	target.Recovery.Endpoints = []config.Origin{"https://pve9.example.com:8006", "https://pve1.example.com:8006"}
+	expect(t, recovers(t.Context(), target), reconcile.Changed, realm.Create, "")
 	if !equal(c.realms[name], stored()) {
 		t.Errorf("%v", c.realms[name])
 	}
 }
 
-// Once begun, a recovery is finished.
+// Once a recovery has begun to write, it finishes.
 func TestRecoverIsNotInterrupted(t *testing.T) {
 	c, target, _ := interrupted(t)
 	ctx, stop := context.WithCancelCause(t.Context())
-	stop(check.Errorf(check.Interrupted, "interrupted"))
-	expect(t, reconcile.Recover(ctx, target), reconcile.Changed, realm.Create, "")
+	c.script[create] = trouble{before: func() { stop(check.Errorf(check.Interrupted, "interrupted")) }}
+	expect(t, recovers(ctx, target), reconcile.Changed, realm.Create, "")
 	if len(pending(t, target)) != 0 || !equal(c.realms[name], stored()) {
 		t.Errorf("%v", c.realms[name])
 	}
@@ -219,33 +221,33 @@ func TestRecoverIsNotInterrupted(t *testing.T) {
 
 // A run that meets a recovery file says so; those that write refuse.
 func TestRunsMeetARecoveryFile(t *testing.T) {
-	for title, run := range map[string]func(context.Context, reconcile.Target) reconcile.Result{
-		"apply":  func(ctx context.Context, t reconcile.Target) reconcile.Result { return reconcile.Apply(ctx, t, agreed) },
-		"plan":   func(ctx context.Context, t reconcile.Target) reconcile.Result { return reconcile.Plan(ctx, t, agreed) },
-		"delete": reconcile.Delete,
+	for title, run := range map[string]func(context.Context, aimed) reconcile.Result{
+		"apply":  func(ctx context.Context, t aimed) reconcile.Result { return apply(ctx, t, agreed) },
+		"plan":   func(ctx context.Context, t aimed) reconcile.Result { return plan(ctx, t, agreed) },
+		"delete": deletes,
 	} {
 		c, target, path := interrupted(t)
 		got := run(t.Context(), target)
 		expect(t, got, reconcile.Refused, realm.Refuse, check.RecoveryFile)
-		if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.Describe(got.Err).Hint(), "apply --recover") {
+		if c.writes() != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.Describe(got.Err).Hint(), "apply --recover") {
 			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
 	c, target, path := interrupted(t)
-	got := reconcile.Verify(t.Context(), target)
+	got := verify(t.Context(), target)
 	expect(t, got, reconcile.Unverified, realm.None, "")
 	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], path) || !strings.Contains(got.Warnings[0], "apply --recover") || status(got, check.ProxmoxRealm) != check.Fail {
 		t.Errorf("%q after %v", got.Warnings, c.calls)
 	}
 	// Another realm's and another target's files are not ours.
-	for _, other := range []func(*reconcile.Target){
-		func(t *reconcile.Target) { t.Recovery.Target = "berlin" },
-		func(t *reconcile.Target) { t.Spec.Name, t.Recovery.Realm = "other", "other" },
+	for _, other := range []func(*aimed){
+		func(t *aimed) { t.Recovery.Target = "berlin" },
+		func(t *aimed) { t.Realm.Name, t.Recovery.Realm = "other", "other" },
 	} {
 		target := target
 		other(&target)
-		target.Spec = spec(func(s *realm.Spec) { s.Name = target.Spec.Name })
-		expect(t, reconcile.Apply(t.Context(), target, reconcile.Options{NoGate: true}), reconcile.Changed, realm.Create, "")
+		target.Realm = spec(func(s *realm.Spec) { s.Name = target.Realm.Name })
+		expect(t, apply(t.Context(), target, reconcile.Options{NoGate: true}), reconcile.Changed, realm.Create, "")
 		c.put(name, nil)
 	}
 }
@@ -256,7 +258,7 @@ func TestTheFileStaysInStateDir(t *testing.T) {
 	c.script[create] = trouble{err: errDown}
 	target := aim(t, c, &provider{}, otherClaim)
 	target.Recovery.Target = "../../berlin/a"
-	reconcile.Apply(t.Context(), target, agreed)
+	apply(t.Context(), target, agreed)
 	if kept := pending(t, target); len(kept) != 1 || filepath.Dir(kept[0]) != target.Recovery.Dir {
 		t.Errorf("%v", kept)
 	}
@@ -274,15 +276,17 @@ func TestDelete(t *testing.T) {
 		ends    fields
 		saved   bool
 	}{
-		{"there", stored(), nil, reconcile.Changed, realm.Delete, "", []string{read, remove, read}, nil, true},
+		{"there", stored(), nil, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
 		{"absent", nil, nil, reconcile.Unchanged, realm.None, "", []string{read}, nil, false},
 		{"another type", fields{"type": "ldap"}, nil, reconcile.Refused, realm.Refuse, check.WrongType, []string{read}, fields{"type": "ldap"}, false},
 		{"cannot be read", stored(), map[string]trouble{read: {err: errDown}}, reconcile.Failed, "", check.Unreachable, []string{read}, stored(), false},
-		{"refused by Proxmox", stored(), map[string]trouble{remove: {err: errPermission}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, remove}, stored(), false},
-		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, remove, read}, stored(), true},
-		{"did not take", stored(), map[string]trouble{remove: {never: true}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, remove, read}, stored(), true},
-		{"the read-back fails", stored(), map[string]trouble{"read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.Unreachable, []string{read, remove, read}, nil, true},
-		{"the answer is lost", stored(), map[string]trouble{remove: {lost: true}}, reconcile.Changed, realm.Delete, "", []string{read, remove, read}, nil, true},
+		{"refused by Proxmox", stored(), map[string]trouble{remove: {err: errPermission}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, readAccess, remove, read}, stored(), false},
+		{"an error, though it took effect", stored(), map[string]trouble{remove: {err: errPermission, effect: true}}, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
+		{"an error, and then Proxmox is gone", stored(), map[string]trouble{remove: {err: errPermission, effect: true}, "read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, readAccess, remove, read}, nil, true},
+		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, readAccess, remove, read}, stored(), true},
+		{"did not take", stored(), map[string]trouble{remove: {never: true}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, readAccess, remove, read}, stored(), true},
+		{"the read-back fails", stored(), map[string]trouble{"read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.Unreachable, []string{read, readAccess, remove, read}, nil, true},
+		{"the answer is lost", stored(), map[string]trouble{remove: {lost: true}}, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCluster(t)
@@ -293,7 +297,7 @@ func TestDelete(t *testing.T) {
 				c.script = tt.script
 			}
 			target := aim(t, c, &provider{finds: broken}, spec())
-			got := reconcile.Delete(t.Context(), target)
+			got := deletes(t.Context(), target)
 			expect(t, got, tt.outcome, tt.action, tt.code)
 			if !slices.Equal(c.calls, tt.calls) || !equal(c.realms[name], tt.ends) {
 				t.Errorf("calls %v, realm %v", c.calls, c.realms[name])
@@ -313,12 +317,12 @@ func TestDelete(t *testing.T) {
 	}
 	c := newCluster(t)
 	target := aim(t, c, &provider{}, spec(func(s *realm.Spec) { s.Name = "pve" }))
-	expect(t, reconcile.Delete(t.Context(), target), reconcile.Refused, realm.Refuse, check.BuiltinRealm)
+	expect(t, deletes(t.Context(), target), reconcile.Refused, realm.Refuse, check.BuiltinRealm)
 	c.put(name, stored())
 	target = aim(t, c, &provider{}, spec())
 	target.Recovery.Dir = ""
-	got := reconcile.Delete(t.Context(), target)
-	expect(t, got, reconcile.Failed, realm.Delete, check.Internal)
+	got := deletes(t.Context(), target)
+	expect(t, got, reconcile.Failed, realm.Delete, check.Config)
 	if c.writes() != 0 || got.Saved != "" {
 		t.Errorf("deleted without saving: %v; saved %q", c.calls, got.Saved)
 	}
@@ -327,18 +331,18 @@ func TestDelete(t *testing.T) {
 func TestDeleteThatSomebodyElseDid(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.script[remove] = trouble{before: func() { c.put(name, nil) }}
-	expect(t, reconcile.Delete(t.Context(), aim(t, c, nil, spec())), reconcile.Unchanged, realm.None, "")
+	expect(t, deletes(t.Context(), aim(t, c, nil, spec())), reconcile.Unchanged, realm.None, "")
 }
 
 func TestDeleteThatIsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t).put(name, stored())
 		c.script[remove] = trouble{late: 50 * time.Second}
-		expect(t, reconcile.Delete(t.Context(), aim(t, c, nil, spec())), reconcile.Changed, realm.Delete, "")
+		expect(t, deletes(t.Context(), aim(t, c, nil, spec())), reconcile.Changed, realm.Delete, "")
 		c = newCluster(t).put(name, stored())
 		c.script[remove] = trouble{late: 90 * time.Second}
 		target := aim(t, c, nil, spec())
-		got := reconcile.Delete(t.Context(), target)
+		got := deletes(t.Context(), target)
 		expect(t, got, reconcile.Failed, realm.Delete, check.ReplacePending)
 		if c.count(remove) != 1 || strings.Contains(check.Describe(got.Err).Hint(), "--recover") {
 			t.Errorf("%v after %v", check.Describe(got.Err), c.calls)
@@ -347,7 +351,7 @@ func TestDeleteThatIsLate(t *testing.T) {
 }
 
 func TestDeleteIsInterruptedBeforeItBeginsAndNotAfterwards(t *testing.T) {
-	for n := 1; n <= 3; n++ {
+	for n := 1; n <= 4; n++ {
 		c := newCluster(t).put(name, stored())
 		ctx, stop := context.WithCancelCause(t.Context())
 		c.atCall = func(i int, _ string) {
@@ -356,8 +360,8 @@ func TestDeleteIsInterruptedBeforeItBeginsAndNotAfterwards(t *testing.T) {
 			}
 		}
 		target := aim(t, c, nil, spec())
-		got := reconcile.Delete(ctx, target)
-		if n == 1 {
+		got := deletes(ctx, target)
+		if n <= 2 {
 			if check.CodeOf(got.Err) != check.Terminated || c.realms[name] == nil || len(files(t, target)) != 0 {
 				t.Errorf("%v, %v, %v", got.Err, c.realms[name], files(t, target))
 			}

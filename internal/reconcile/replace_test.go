@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -28,7 +29,7 @@ func replaced() fields { return stored(with(realm.UsernameClaim, "email")) }
 
 func equal(a, b fields) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
 
-func pending(tb testing.TB, t reconcile.Target) []string {
+func pending(tb testing.TB, t aimed) []string {
 	tb.Helper()
 	return slices.DeleteFunc(files(tb, t), func(f string) bool { return !strings.Contains(f, "replaced-") })
 }
@@ -51,7 +52,7 @@ func TestReplace(t *testing.T) {
 		var content struct {
 			Version       int
 			Target, Realm string
-			Endpoints     []string
+			Endpoints     []config.Origin
 			Stored        fields
 		}
 		data, err := os.ReadFile(saved[0])
@@ -70,9 +71,9 @@ func TestReplace(t *testing.T) {
 			t.Error("the file goes before the read-back")
 		}
 	}}
-	got := reconcile.Apply(t.Context(), target, agreed)
+	got := apply(t.Context(), target, agreed)
 	expect(t, got, reconcile.Changed, realm.Replace, "")
-	if want := []string{read, users, read, remove, create, read, discovery}; !slices.Equal(c.calls, want) {
+	if want := []string{read, users, read, remove, create, read, discovery, usersCheck}; !slices.Equal(c.calls, want) {
 		t.Errorf("calls %v, want %v", c.calls, want)
 	}
 	if !equal(c.realms[name], with2(replaced(), "default", 1)) {
@@ -94,9 +95,9 @@ func with2(f fields, name string, v any) fields {
 
 func TestReplaceNeedsConsentAndAWrittenClaim(t *testing.T) {
 	c := newCluster(t).put(name, stored())
-	expect(t, reconcile.Apply(t.Context(), aim(t, c, &provider{}, otherClaim), reconcile.Options{}), reconcile.Refused, realm.Refuse, check.UsernameClaim)
+	expect(t, apply(t.Context(), aim(t, c, &provider{}, otherClaim), reconcile.Options{}), reconcile.Refused, realm.Refuse, check.UsernameClaim)
 	c.put(name, stored(with(realm.UsernameClaim, "email")))
-	expect(t, reconcile.Apply(t.Context(), aim(t, c, &provider{}, spec()), agreed), reconcile.Unchanged, realm.None, "")
+	expect(t, apply(t.Context(), aim(t, c, &provider{}, spec()), agreed), reconcile.Unchanged, realm.None, "")
 	if c.writes() != 0 {
 		t.Errorf("%v", c.calls)
 	}
@@ -104,20 +105,20 @@ func TestReplaceNeedsConsentAndAWrittenClaim(t *testing.T) {
 
 // Without the recovery file nothing starts.
 func TestReplaceStartsWithTheFile(t *testing.T) {
-	for title, spoil := range map[string]func(*testing.T, *reconcile.Target){
-		"no state_dir": func(_ *testing.T, t *reconcile.Target) { t.Recovery.Dir = "" },
-		"state_dir is a file": func(tb *testing.T, t *reconcile.Target) {
+	for title, spoil := range map[string]func(*testing.T, *aimed){
+		"no state_dir": func(_ *testing.T, t *aimed) { t.Recovery.Dir = "" },
+		"state_dir is a file": func(tb *testing.T, t *aimed) {
 			if err := os.WriteFile(t.Recovery.Dir, nil, 0o600); err != nil {
 				tb.Fatal(err)
 			}
 		},
-		"the name is too long for a file": func(_ *testing.T, t *reconcile.Target) { t.Recovery.Target = strings.Repeat("x", 300) },
+		"the name is too long for a file": func(_ *testing.T, t *aimed) { t.Recovery.Target = strings.Repeat("x", 300) },
 	} {
 		c := newCluster(t).put(name, stored())
 		target := aim(t, c, &provider{}, otherClaim)
 		spoil(t, &target)
-		got := reconcile.Apply(t.Context(), target, agreed)
-		expect(t, got, reconcile.Failed, realm.Replace, check.Internal)
+		got := apply(t.Context(), target, agreed)
+		expect(t, got, reconcile.Failed, realm.Replace, check.Config)
 		if c.writes() != 0 || !strings.Contains(got.Err.Error(), "nothing was deleted") || !strings.Contains(check.Describe(got.Err).Hint(), "state_dir") {
 			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
@@ -142,8 +143,8 @@ func TestTheFileIsExclusive(t *testing.T) {
 				t.Fatal(err)
 			}
 		}}
-		got := reconcile.Apply(t.Context(), target, agreed)
-		expect(t, got, reconcile.Failed, realm.Replace, check.Internal)
+		got := apply(t.Context(), target, agreed)
+		expect(t, got, reconcile.Failed, realm.Replace, check.Config)
 		if _, err := os.Stat(victim); err == nil || c.writes() != 0 {
 			t.Errorf("link %t: calls %v, victim %v", link, c.calls, err)
 		}
@@ -287,7 +288,7 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 				c := newCluster(t).put(name, stored())
 				c.script = tt.script(c)
 				target := aim(t, c, &provider{}, otherClaim)
-				got := reconcile.Apply(t.Context(), target, agreed)
+				got := apply(t.Context(), target, agreed)
 				expect(t, got, tt.outcome, tt.action, tt.code)
 				if c.count(remove) != tt.deletes || !equal(c.realms[name], tt.ends) || (len(pending(t, target)) == 1) != tt.kept {
 					t.Errorf("calls %v, realm %v, files %v", c.calls, c.realms[name], pending(t, target))
@@ -317,7 +318,7 @@ func TestALateDelete(t *testing.T) {
 			c.script[remove] = trouble{late: after}
 			target := aim(t, c, &provider{}, otherClaim)
 			began := time.Now()
-			got := reconcile.Apply(t.Context(), target, agreed)
+			got := apply(t.Context(), target, agreed)
 			took := time.Since(began)
 			if c.count(remove) != 1 {
 				t.Errorf("%s: %d DELETEs", after, c.count(remove))
@@ -334,13 +335,13 @@ func TestALateDelete(t *testing.T) {
 				t.Errorf("%s: stopped after %s with %v: %v", after, took, pending(t, target), c.calls)
 			}
 			// A run meanwhile says so and does nothing; the deletion takes effect; the saved realm is created.
-			expect(t, reconcile.Apply(t.Context(), target, agreed), reconcile.Refused, realm.Refuse, check.RecoveryFile)
+			expect(t, apply(t.Context(), target, agreed), reconcile.Refused, realm.Refuse, check.RecoveryFile)
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if c.realms[name] != nil {
 				t.Fatal("the model is wrong: the late DELETE did nothing")
 			}
-			expect(t, reconcile.Recover(t.Context(), target), reconcile.Changed, realm.Create, "")
+			expect(t, recovers(t.Context(), target), reconcile.Changed, realm.Create, "")
 			if !equal(c.realms[name], stored()) || len(pending(t, target)) != 0 {
 				t.Errorf("%v, %v", c.realms[name], pending(t, target))
 			}
@@ -354,11 +355,11 @@ func TestALateDeleteWhileProxmoxCannotBeRead(t *testing.T) {
 		c := newCluster(t).put(name, stored())
 		c.script[remove] = trouble{lost: true}
 		c.script["read#3"], c.script["read#4"] = trouble{err: errDown}, trouble{err: errDown}
-		expect(t, reconcile.Apply(t.Context(), aim(t, c, &provider{}, otherClaim), agreed), reconcile.Changed, realm.Replace, "")
+		expect(t, apply(t.Context(), aim(t, c, &provider{}, otherClaim), agreed), reconcile.Changed, realm.Replace, "")
 		c = newCluster(t).put(name, stored())
 		c.script[remove] = trouble{lost: true, after: func() { c.script[read] = trouble{err: errDown} }}
 		target := aim(t, c, &provider{}, otherClaim)
-		expect(t, reconcile.Apply(t.Context(), target, agreed), reconcile.Failed, realm.Replace, check.ReplacePending)
+		expect(t, apply(t.Context(), target, agreed), reconcile.Failed, realm.Replace, check.ReplacePending)
 		if len(pending(t, target)) != 1 || c.count(create) != 0 {
 			t.Errorf("%v, %v", c.calls, pending(t, target))
 		}
@@ -377,12 +378,12 @@ func TestReplaceInterruptedAtEveryCall(t *testing.T) {
 					stop(check.Errorf(cause, "stopped"))
 				}
 			}
-			got := reconcile.Apply(ctx, target, agreed)
+			got := apply(ctx, target, agreed)
 			if check.CodeOf(got.Err) != cause || got.Outcome != reconcile.Failed {
 				t.Errorf("call %d: %s, %v", n, got.Outcome, got.Err)
 			}
 			want := stored()
-			if n > 2 {
+			if n > 3 { // the third call is the last before the DELETE
 				want = replaced()
 			}
 			if !equal(c.realms[name], want) || len(pending(t, target)) != 0 {
@@ -401,14 +402,14 @@ func TestAnInterruptionHidesNoFile(t *testing.T) {
 	defer stop(nil)
 	c.script[remove] = trouble{after: func() { stop(check.Errorf(check.Terminated, "stopped")) }}
 	c.script[create] = trouble{err: errPermission}
-	got := reconcile.Apply(ctx, target, agreed)
+	got := apply(ctx, target, agreed)
 	if kept := pending(t, target); len(kept) != 1 || !strings.Contains(got.Err.Error(), kept[0]) {
 		t.Errorf("%v: %v", kept, got.Err)
 	}
 }
 
 // apply runs a replace until it ends or dies.
-func applyOrDie(ctx context.Context, target reconcile.Target) (got reconcile.Result, dead bool) {
+func applyOrDie(ctx context.Context, target aimed) (got reconcile.Result, dead bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			if _, ours := p.(died); !ours {
@@ -417,7 +418,7 @@ func applyOrDie(ctx context.Context, target reconcile.Target) (got reconcile.Res
 			dead = true
 		}
 	}()
-	return reconcile.Apply(ctx, target, agreed), false
+	return apply(ctx, target, agreed), false
 }
 
 // Whatever happens at any call, and whatever else at any later one: never is there neither realm nor file, never more than
@@ -475,18 +476,22 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 				return
 			}
 			before := c.writes()
-			if again := reconcile.Apply(context.Background(), target, agreed); check.CodeOf(again.Err) != check.RecoveryFile || c.writes() != before {
+			if equal(now, replaced()) { // the replace had finished: the file is obsolete
+				if again := apply(context.Background(), target, agreed); again.Outcome != reconcile.Unchanged || len(pending(t, target)) != 0 || len(again.Warnings) == 0 {
+					fail("the obsolete file stays: %v", again.Err)
+				}
+				return
+			}
+			if again := apply(context.Background(), target, agreed); check.CodeOf(again.Err) != check.RecoveryFile || c.writes() != before {
 				fail("a run that meets the file goes on: %v", again.Err)
 			}
-			recovered := reconcile.Recover(context.Background(), target)
+			recovered := recovers(context.Background(), target)
 			left := len(pending(t, target))
 			switch {
 			case now == nil && (recovered.Outcome != reconcile.Changed || !equal(c.realms[name], stored()) || left != 0):
 				fail("--recover does not create the saved realm: %v", recovered.Err)
 			case equal(now, stored()) && (recovered.Outcome != reconcile.Unchanged || left != 0):
 				fail("--recover does not forget an equal realm: %v", recovered.Err)
-			case equal(now, replaced()) && (recovered.Outcome != reconcile.Refused || left != 1):
-				fail("--recover does not refuse another realm: %v", recovered.Err)
 			}
 		})
 		return calls
@@ -518,4 +523,38 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 		}
 	}
 	t.Logf("%d runs", runs)
+}
+
+// Something between this program and Proxmox may answer a DELETE that takes effect: the realm is read before the recovery
+// file goes.
+func TestReplaceBelievesNoAnswerToADelete(t *testing.T) {
+	for title, tt := range map[string]struct {
+		remove  trouble
+		reads   map[string]trouble
+		outcome reconcile.Outcome
+		code    check.Code
+		kept    int
+	}{
+		"it took effect":             {remove: trouble{err: errPermission, effect: true}, outcome: reconcile.Changed},
+		"it took no effect":          {remove: trouble{err: errPermission}, outcome: reconcile.Failed, code: check.PermissionDenied},
+		"Proxmox cannot be read":     {remove: trouble{err: errPermission, effect: true}, reads: map[string]trouble{"read#3": {err: errDown}}, outcome: reconcile.Failed, code: check.PermissionDenied, kept: 1},
+		"does not exist, but exists": {remove: trouble{err: conflict("does not exist")}, outcome: reconcile.Failed, code: check.Internal},
+	} {
+		inBubble(t, title, func(t *testing.T) {
+			c := newCluster(t).put(name, stored())
+			target := aim(t, c, &provider{}, otherClaim)
+			c.script[remove] = tt.remove
+			for call, trouble := range tt.reads {
+				c.script[call] = trouble
+			}
+			got := apply(t.Context(), target, agreed)
+			expect(t, got, tt.outcome, realm.Replace, tt.code)
+			if len(pending(t, target)) != tt.kept {
+				t.Errorf("files %v", pending(t, target))
+			}
+			if c.realms[name] == nil && tt.kept == 0 || c.count(remove) != 1 {
+				t.Errorf("realm %v after %v", c.realms[name], c.calls)
+			}
+		})
+	}
 }

@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"fmt"
+	"slices"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -14,7 +16,7 @@ type Outcome string
 const (
 	Failed     Outcome = "failed"
 	Refused    Outcome = "refused"    // the plan needs a decision
-	Held       Outcome = "held"       // the gate kept the change back
+	Held       Outcome = "held"       // the gate prevented the change
 	Unverified Outcome = "unverified" // the realm is in place, but a check failed
 	Drift      Outcome = "drift"      // plan alone: apply would change something
 	Changed    Outcome = "changed"
@@ -26,22 +28,120 @@ func Outcomes() []Outcome {
 	return []Outcome{Failed, Refused, Held, Unverified, Drift, Changed, Unchanged}
 }
 
-// Result is what became of one target. It is complete also where Err is set: it says how far the run came.
+// Result is what became of one target. It is complete also if Err is set: it shows how far the run came.
 type Result struct {
-	Name     string // of the target; "default" where the configuration has no targets
+	Name     string // of the target; "default" if the configuration has no targets
 	Endpoint string // the one that answered, or the first that was tried
 	Realm    string
 	Requests int // sent to Proxmox
-	// IssuerCertificate is the end of the lifetime of the issuer's certificate; zero where none was seen.
+	// IssuerCertificate is the end of the lifetime of the issuer's certificate; zero if none was seen.
 	IssuerCertificate time.Time
 
-	Outcome  Outcome
-	Action   realm.Action // of the plan; "" where none was made
-	Changes  []realm.Change
-	Checks   []check.Check
-	Warnings []string // what an administrator should know though nothing failed
-	Let      bool     // the gate was asked, and lets the change pass
-	Saved    string   // the file in which a deleted realm was kept; "" elsewhere
-	Err      error    // usually a *fault.Error in its tree
-	Duration time.Duration
+	Outcome    Outcome
+	Action     realm.Action // of the plan; "" if none was made
+	Changes    []realm.Change
+	Access     []realm.AccessChange
+	Checks     []check.Check
+	Warnings   []string // what an administrator should know although nothing failed
+	GateOpened bool     // the gate was asked, and let the change pass
+	Saved      string   // the file that keeps a deleted realm; "" if there is none
+	Err        error    // usually a *check.Error in its tree
+	Duration   time.Duration
+
+	Memory Memory // for the next run of this target
+
+	sent  bool // a write went out
+	drift bool // a write would go out
+}
+
+// start returns the result of a run that has done nothing yet.
+func (r run) start() Result {
+	return Result{Name: r.Name, Realm: r.Realm.Name, Memory: r.Memory}
+}
+
+// finish completes a result: it names the outcome.
+func (r run) finish(res Result, err error) Result {
+	check.Sort(res.Checks)
+	res.Err = err
+	res.Duration = time.Since(r.began)
+	res.Endpoint = string(r.Cluster.Endpoint())
+	switch {
+	case err != nil:
+		res.Outcome = outcomeOf(err)
+		if res.Outcome == Refused {
+			res.Action = realm.Refuse // also if Proxmox's answer or a recovery file is the reason
+		}
+	case res.drift:
+		res.Outcome = Drift
+	case len(check.Failures(res.Checks)) > 0:
+		res.Outcome = Unverified
+	case res.sent:
+		res.Outcome = Changed
+	default:
+		res.Outcome = Unchanged
+	}
+	return res
+}
+
+func outcomeOf(err error) Outcome {
+	switch check.CodeOf(err) {
+	case check.Held:
+		return Held
+	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.UnknownRole, check.BuiltinRealm, check.RecoveryFile:
+		return Refused
+	}
+	return Failed
+}
+
+// propose notes what the run sets out to do. Once a write is out, later plans show only what is left of it.
+func (res *Result) propose(p realm.Plan, access accessPlan, clean *check.Cleaner) {
+	if res.sent && p.Action != realm.Refuse {
+		return
+	}
+	res.Action, res.Changes, res.Access = p.Action, cleaned(p.Changes, clean), access.Changes
+	if p.Action == realm.None && !access.Empty() {
+		res.Action = realm.Update
+	}
+	for _, grant := range access.Powerful {
+		res.warn("whoever controls the issuer becomes as powerful as root: %s", grant)
+	}
+}
+
+// cleaned masks secrets in the values of changes: people paste keys into a comment or a client id.
+func cleaned(changes []realm.Change, clean *check.Cleaner) []realm.Change {
+	mask := func(text *string) *string {
+		if text == nil {
+			return nil
+		}
+		masked := clean.Clean(*text)
+		return &masked
+	}
+	out := slices.Clone(changes)
+	for i, c := range out {
+		out[i].Before, out[i].After = mask(c.Before), mask(c.After)
+	}
+	return out
+}
+
+// wrote notes what came of a write.
+func (res *Result) wrote(w written) {
+	res.sent = res.sent || w.sent
+	for _, text := range w.warnings {
+		res.warn("%s", text)
+	}
+}
+
+// add takes in checks, those that are ignored as skips. A later finding replaces an earlier one of its id.
+func (res *Result) add(ignore []check.ID, checks ...check.Check) {
+	for _, c := range check.Ignore(checks, ignore) {
+		res.Checks = slices.DeleteFunc(slices.Clone(res.Checks), func(old check.Check) bool { return old.ID == c.ID })
+		res.Checks = append(res.Checks, c)
+	}
+}
+
+// warn adds a warning, once.
+func (res *Result) warn(format string, args ...any) {
+	if w := fmt.Sprintf(format, args...); !slices.Contains(res.Warnings, w) {
+		res.Warnings = append(res.Warnings, w)
+	}
 }

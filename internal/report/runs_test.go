@@ -118,7 +118,7 @@ func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks
 
 // let is the run with the gate's consent.
 func let(run fleet.Run) fleet.Run {
-	run.Targets[0].Let = true
+	run.Targets[0].GateOpened = true
 	return run
 }
 

@@ -116,7 +116,7 @@ func wouldDo(t reconcile.Result) string {
 		text = ": apply --replace would delete and create it"
 	case realm.Update, realm.Delete, realm.None, realm.Refuse:
 	}
-	if t.Let {
+	if t.GateOpened {
 		text += ", and the gate would let it pass"
 	}
 	return text

@@ -15,7 +15,7 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-var repeated = fleet.Options{Options: reconcile.Options{Quiet: true}, Carry: true, ProxmoxEach: time.Hour, ClientEach: 24 * time.Hour}
+var scheduled = fleet.Options{Options: reconcile.Options{Repeats: true, ProxmoxEvery: time.Hour, ClientEvery: 24 * time.Hour}}
 
 // asked counts the questions about the client that the issuer got from here, and forgets them.
 func asked(l *lab.Lab) (n int) {
@@ -31,7 +31,7 @@ func asked(l *lab.Lab) (n int) {
 // age moves the times that the state file holds.
 func age(t *testing.T, c *config.Config, by time.Duration) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(c.StateDir, "state-*.json"))
+	files, err := filepath.Glob(filepath.Join(c.StateDir, "state.json"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("state files: %v, %v", files, err)
 	}
@@ -44,12 +44,13 @@ func age(t *testing.T, c *config.Config, by time.Duration) {
 	for _, target := range targets {
 		fields, _ := target.(map[string]any)
 		for _, name := range []string{"client", "proxmox"} {
-			written, _ := fields[name].(string)
+			answers, _ := fields[name].(map[string]any)
+			written, _ := answers["asked"].(string)
 			at, err := time.Parse(time.RFC3339Nano, written)
 			if err != nil {
 				t.Fatal(err)
 			}
-			fields[name] = at.Add(-by)
+			answers["asked"] = at.Add(-by)
 		}
 	}
 	text, err = json.Marshal(state)
@@ -64,7 +65,7 @@ func age(t *testing.T, c *config.Config, by time.Duration) {
 // What is asked once a day counts all day, also after a restart; what failed is asked again after an hour.
 func TestAnswersToCostlyQuestionsAreCarriedOver(t *testing.T) {
 	l, c := startLab(t, "converged", 1)
-	apply := func() reconcile.Result { return open(t, c).Apply(t.Context(), repeated).Targets[0] }
+	apply := func() reconcile.Result { return open(t, c).Apply(t.Context(), scheduled).Targets[0] }
 	expect := func(when string, questions int, outcome reconcile.Outcome, status check.Status) {
 		t.Helper()
 		target := apply()
@@ -104,14 +105,21 @@ func TestAnswersToCostlyQuestionsAreCarriedOver(t *testing.T) {
 	}
 }
 
-func TestReloadKeepsWhatIsRemembered(t *testing.T) {
-	l, c := startLab(t, "converged", 1)
-	c.StateDir = "" // nothing is written
-	f := open(t, c)
-	f.Apply(t.Context(), repeated)
-	l.Issuer.Reset()
-	f = f.Reload(c)
-	if run := f.Apply(t.Context(), repeated); run.Outcome != reconcile.Unchanged || asked(l) != 0 {
-		t.Errorf("after a reload everything is asked again: %s", run.Outcome)
+// State belongs to clusters and realms: runs of other targets beside these do not meet it.
+func TestStateBelongsToClustersAndRealms(t *testing.T) {
+	_, c := startLab(t, "converged", 2)
+	first, second := *c, *c
+	first.Targets, second.Targets = c.Targets[:1], c.Targets[1:]
+	if err := open(t, &first).Tell([]byte(`"of the first"`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, &second).Tell([]byte(`"of the second"`)); err != nil {
+		t.Fatal(err)
+	}
+	first.File = "/another/file.yaml"
+	for told, c := range map[string]*config.Config{`"of the first"`: &first, `"of the second"`: &second, "": c} {
+		if got := string(open(t, c).Told()); got != told {
+			t.Errorf("told %s, want %s", got, told)
+		}
 	}
 }

@@ -1,0 +1,239 @@
+package realm
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/check"
+)
+
+// Access is what the issuer's groups may do in Proxmox: the group as the issuer calls it, and exactly the grants that it
+// has. Groups that are not named are not managed.
+type Access map[string][]Grant
+
+// Grant gives a role on a path of the access control list.
+type Grant struct {
+	Path      string // as [NormalPath] returns it
+	Role      string
+	Propagate bool // also below the path
+}
+
+// Roles maps each role that Proxmox knows to its privileges.
+type Roles map[string][]string
+
+// Entry is one entry of Proxmox's access control list.
+type Entry struct {
+	Path      string
+	Kind      string // "user", "group" or "token"
+	ID        string // of the user, group or token
+	Role      string
+	Propagate bool
+}
+
+// CurrentAccess is what Proxmox holds of groups, roles and grants, as far as the credentials may see it.
+type CurrentAccess struct {
+	Groups  []string
+	Entries []Entry
+	Roles   Roles
+}
+
+// AccessKind is what an access change is about.
+type AccessKind string
+
+// The kinds.
+const (
+	AccessGroup AccessKind = "group"
+	AccessGrant AccessKind = "grant"
+)
+
+// AccessChange is one group or grant that differs.
+type AccessChange struct {
+	Kind  AccessKind
+	Op    Op     // a group is only ever set
+	Group string // as Proxmox calls it
+	Grant Grant  // of a grant
+}
+
+// String returns "+ group admins-authelia", "+ grant admins-authelia PVEAdmin on /" or "- grant …".
+func (c AccessChange) String() string {
+	sign := "+"
+	if c.Op == Unset {
+		sign = "-"
+	}
+	if c.Kind == AccessGroup {
+		return sign + " group " + c.Group
+	}
+	text := fmt.Sprintf("%s grant %s %s on %s", sign, c.Group, c.Grant.Role, c.Grant.Path)
+	if c.Op == Set && !c.Grant.Propagate {
+		text += " (not below it)"
+	}
+	return text
+}
+
+// Requires returns the privilege that the change needs, and the path on which it needs it (PVE::API2::Group, PVE::API2::ACL).
+func (c AccessChange) Requires() (path, privilege string) {
+	if c.Kind == AccessGroup {
+		return "/access/groups", "Group.Allocate"
+	}
+	return c.Grant.Path, "Permissions.Modify"
+}
+
+// AccessPlan turns groups and grants into the declared ones. Build one with [DiffAccess].
+type AccessPlan struct {
+	Changes []AccessChange // in the order in which they are made: groups, new grants, removed grants
+	Refusal *check.Error   // why nothing may be written; nil if the plan can be carried out
+	// Powerful lists declared grants that make whoever controls the issuer's groups as powerful as root.
+	Powerful []string
+}
+
+// Empty reports whether there is nothing to do.
+func (p AccessPlan) Empty() bool { return p.Refusal == nil && len(p.Changes) == 0 }
+
+// GroupName returns what Proxmox calls an issuer's group (PVE::API2::OpenId).
+func GroupName(group, realm string) string { return group + "-" + realm }
+
+// DiffAccess plans what makes Proxmox hold exactly the declared grants for the declared groups.
+//
+//	declared                       Proxmox                             change
+//	-----------------------------  ----------------------------------  -------------------------
+//	a group                        no such group                       + group
+//	a grant                        no such entry of the group          + grant
+//	a grant                        the entry, propagated differently   + grant, which replaces it
+//	a group without such a grant   an entry of the group               - grant
+//	a role that Proxmox lacks      –                                   refuse
+//	grants, no groups claim        –                                   refuse
+//
+// Entries of users, tokens and groups that are not declared never appear in a change.
+func DiffAccess(want Access, realmName string, login Login, have CurrentAccess) AccessPlan {
+	var plan AccessPlan
+	if plan.Refusal = refuseAccess(want, login, have.Roles); plan.Refusal != nil {
+		return plan
+	}
+	var grants, revocations []AccessChange
+	for _, name := range want.Groups() {
+		group := GroupName(name, realmName)
+		if !slices.Contains(have.Groups, group) {
+			plan.Changes = append(plan.Changes, AccessChange{Kind: AccessGroup, Op: Set, Group: group})
+		}
+		held := have.of(group)
+		for _, g := range want[name] {
+			if !slices.Contains(held, g) {
+				grants = append(grants, AccessChange{Kind: AccessGrant, Op: Set, Group: group, Grant: g})
+			}
+			if have.Roles.powerful(g) {
+				plan.Powerful = append(plan.Powerful, fmt.Sprintf("%s on %s for the group %s", g.Role, g.Path, group))
+			}
+		}
+		for _, g := range held {
+			if !slices.ContainsFunc(want[name], func(w Grant) bool { return w.Path == g.Path && w.Role == g.Role }) {
+				revocations = append(revocations, AccessChange{Kind: AccessGrant, Op: Unset, Group: group, Grant: g})
+			}
+		}
+	}
+	plan.Changes = slices.Concat(plan.Changes, grants, revocations)
+	return plan
+}
+
+// refuseAccess returns why the declared access cannot be written.
+func refuseAccess(want Access, login Login, roles Roles) *check.Error {
+	var unknown []string
+	granting := false
+	for _, name := range want.Groups() {
+		for _, g := range want[name] {
+			granting = true
+			if _, ok := roles[g.Role]; !ok && !slices.Contains(unknown, g.Role) {
+				unknown = append(unknown, g.Role)
+			}
+		}
+	}
+	switch {
+	case len(unknown) > 0:
+		return check.Errorf(check.UnknownRole, "Proxmox has no role %s", strings.Join(unknown, ", ")).At("access").
+			Try(check.OnNode("pveum role list").With("it lists the roles that exist"))
+	case granting && login.GroupsClaim == "":
+		return check.Errorf(check.Config, "grants need a groups claim: without one nobody becomes a member of a group").At("access").
+			Try(check.Set("realm.groups_claim", "groups"))
+	}
+	return nil
+}
+
+// Groups returns the declared groups, sorted, as the issuer calls them.
+func (a Access) Groups() []string {
+	names := make([]string, 0, len(a))
+	for name := range a {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// of returns the grants of a group, sorted.
+func (c CurrentAccess) of(group string) []Grant {
+	var grants []Grant
+	for _, e := range c.Entries {
+		if e.Kind == "group" && e.ID == group {
+			grants = append(grants, Grant{Path: NormalPath(e.Path), Role: e.Role, Propagate: e.Propagate})
+		}
+	}
+	slices.SortFunc(grants, func(a, b Grant) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Role, b.Role))
+	})
+	return grants
+}
+
+// Stored returns the access of a realm's groups as Proxmox holds it: what [DiffAccess] finds nothing to change in.
+func (c CurrentAccess) Stored(realmName string) Access {
+	access := Access{}
+	for _, group := range c.Groups {
+		if name, ok := strings.CutSuffix(group, "-"+realmName); ok && name != "" {
+			access[name] = c.of(group)
+		}
+	}
+	return access
+}
+
+// powerful reports whether a grant lets its holder change permissions or realms everywhere.
+func (r Roles) powerful(g Grant) bool {
+	if g.Path != "/" && g.Path != "/access" && g.Path != "/access/realm" {
+		return false
+	}
+	return slices.ContainsFunc(r[g.Role], func(p string) bool { return p == "Permissions.Modify" || p == "Realm.Allocate" })
+}
+
+// NormalPath returns a path as Proxmox stores it (PVE::AccessControl::normalize_path): one slash before each part and
+// none at the end.
+func NormalPath(path string) string {
+	parts := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	return "/" + strings.Join(parts, "/")
+}
+
+// aclPath matches the paths that Proxmox takes (PVE::AccessControl::check_path). Newer versions know more below /sdn and
+// /mapping, so these are not looked at closely.
+var aclPath = regexp.MustCompile(`^(/|/access|/access/(groups|realm)(/[A-Za-z0-9._-]+)?|/nodes(/[A-Za-z0-9._-]+)?|/pool(/[A-Za-z0-9._-]+){0,3}` +
+	`|/storage(/[A-Za-z0-9._-]+)?|/vms(/[1-9][0-9]{2,})?|/(sdn|mapping)(/[A-Za-z0-9._-]+)*)$`)
+
+// groupName matches the names of groups (PVE::AccessControl::verify_groupname).
+var groupName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// ValidateGroup tells what is wrong with the name of an issuer's group, completing "must …".
+func ValidateGroup(name string) error {
+	if !groupName.MatchString(name) {
+		return errors.New("must consist of letters, digits, '.', '_' and '-': Proxmox ignores groups with other names")
+	}
+	return nil
+}
+
+// Validate tells what is wrong with a grant, completing "must …".
+func (g Grant) Validate() error {
+	switch {
+	case !aclPath.MatchString(g.Path):
+		return errors.New("must be a path of Proxmox's access control list, such as /, /vms/100, /pool/dev or /storage/local")
+	case !groupName.MatchString(g.Role):
+		return errors.New("must name a role, such as PVEAuditor")
+	}
+	return nil
+}

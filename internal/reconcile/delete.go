@@ -1,0 +1,127 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/realm"
+)
+
+// Delete saves an OpenID Connect realm, then removes it. An absent realm is nothing to do.
+func Delete(ctx context.Context, t config.Target, d Deps, o Options) Result {
+	r := newRun(t, d, o)
+	return r.finish(r.delete(ctx))
+}
+
+// PlanDelete returns what [Delete] would do, and changes nothing.
+func PlanDelete(ctx context.Context, t config.Target, d Deps, o Options) Result {
+	r := newRun(t, d, o)
+	return r.finish(r.foreseeDelete(ctx))
+}
+
+func (r run) foreseeDelete(ctx context.Context) (Result, error) {
+	res, current, err := r.deletable(ctx)
+	if err != nil || !current.Exists {
+		return res, err
+	}
+	res.drift = true
+	permissions, err := r.Cluster.CheckPermissions(ctx, true, nil)
+	res.add(r.Verify.Ignore, permissions)
+	return res, interruption(ctx, err)
+}
+
+// deletable reads the realm that is to be deleted, and refuses those that this program does not delete.
+func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
+	res := r.start()
+	name := r.Realm.Name
+	if realm.Builtin(name) {
+		return res, realm.Current{}, check.Errorf(check.BuiltinRealm, "realm %s is built into Proxmox and cannot be deleted", name)
+	}
+	if err := r.Recovery.pending(); err != nil {
+		return res, realm.Current{}, err
+	}
+	current, err := r.Cluster.Realm(ctx, name)
+	switch {
+	case err != nil:
+		return res, current, interruption(ctx, err)
+	case !current.Exists:
+		res.Action = realm.None
+		return res, current, nil
+	case current.Type != realm.Type:
+		return res, current, check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, r.Cleaner.Clean(current.Type)).
+			Try(check.OnNode("pveum realm delete %s", name))
+	}
+	res.Action, res.Changes = realm.Delete, cleaned(realm.Removal(current), r.Cleaner)
+	if stays := r.staying(ctx); stays != "" {
+		res.warn("these groups and grants stay, and apply again to a new realm of this name: %s", stays)
+	}
+	return res, current, nil
+}
+
+// staying lists the groups of the realm and their grants, as far as they are visible: Proxmox keeps them.
+func (r run) staying(ctx context.Context) string {
+	current, _, err := r.Cluster.Access(ctx)
+	if err != nil {
+		r.Log.Debug("reading groups and grants", "realm", r.Realm.Name, "error", err)
+		return ""
+	}
+	var stay []string
+	access := current.Stored(r.Realm.Name)
+	for _, name := range access.Groups() {
+		group := realm.GroupName(name, r.Realm.Name)
+		for _, g := range access[name] {
+			group += " (" + g.Role + " on " + g.Path + ")"
+		}
+		stay = append(stay, group)
+	}
+	return strings.Join(stay, ", ")
+}
+
+func (r run) delete(ctx context.Context) (Result, error) {
+	res, current, err := r.deletable(ctx)
+	if err != nil || !current.Exists {
+		return res, err
+	}
+	if ctx.Err() != nil {
+		return res, interruption(ctx, ctx.Err())
+	}
+	if res.Saved, err = r.Recovery.archive(current, time.Now()); err != nil {
+		return res, err
+	}
+	uninterruptible := context.WithoutCancel(ctx)
+	failure := r.Cluster.Delete(uninterruptible, r.Realm.Name)
+	res.sent = failure == nil || errors.Is(failure, realm.ErrLost)
+	if errors.Is(failure, realm.ErrLost) {
+		return res, r.awaitAbsence(uninterruptible)
+	}
+	gone := errors.Is(failure, realm.ErrConflict) // another program deleted it at the same moment
+	if gone {
+		failure = nil
+	}
+	current, err = r.Cluster.Realm(uninterruptible, r.Realm.Name)
+	switch {
+	case err != nil && failure != nil:
+		return res, errors.Join(failure, err) // the copy stays: the realm may be gone
+	case err != nil:
+		return res, fmt.Errorf("read back: %w", err)
+	case !current.Exists && gone:
+		res.Action, res.Changes = realm.None, nil
+		return res, nil
+	case !current.Exists:
+		res.sent = res.sent || failure != nil // the DELETE took effect, whatever the answer was
+		return res, nil
+	case failure != nil:
+		if os.Remove(res.Saved) == nil {
+			res.Saved = "" // nothing was deleted: no copy of the client key stays behind
+		}
+		return res, failure
+	}
+	return res, check.Errorf(check.NotTaken, "Proxmox accepted the DELETE, but realm %s still exists", r.Realm.Name).
+		Try(check.Advise("look for another program that creates it again"))
+}
