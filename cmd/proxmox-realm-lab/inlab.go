@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 
@@ -29,6 +30,8 @@ type setting struct {
 	version      string
 	listen       string
 	issuerListen string
+	clusters     int
+	roundTrip    time.Duration
 	delays       bool
 	limits       bool
 	log          bool
@@ -42,6 +45,8 @@ func (s *setting) flags() *flag.FlagSet {
 	flags.StringVar(&s.version, "pve-version", pve.DefaultVersion, "")
 	flags.StringVar(&s.listen, "listen", "", "")
 	flags.StringVar(&s.issuerListen, "issuer-listen", "", "")
+	flags.IntVar(&s.clusters, "clusters", 1, "")
+	flags.DurationVar(&s.roundTrip, "round-trip", 0, "")
 	flags.BoolVar(&s.delays, "delays", false, "")
 	flags.BoolVar(&s.limits, "limits", false, "")
 	flags.BoolVar(&s.log, "log", false, "")
@@ -65,6 +70,8 @@ Flags:
   --listen ADDRESS       where the Proxmox API listens (a free port of 127.0.0.1)
   --issuer-listen ADDRESS
                          where the issuer listens (a free port of 127.0.0.1)
+  --clusters N           stand in for N clusters with the same users and tokens, one target of the configuration each
+  --round-trip DURATION  the round trip time to Proxmox and issuer, 20ms say: twice for a connection, once for a request
   --delays               hold back the answer to bad credentials for 3 s, as Proxmox does
   --limits               limit failed requests at the issuer, as Authelia does
   --log                  log requests to standard error
@@ -83,9 +90,9 @@ Somebody else, who changes realms while proxmox-realm is not looking (with LAB_E
 
 Environment of COMMAND:
   PROXMOX_REALM_CONFIG   a configuration of proxmox-realm for this lab
-  LAB_ENDPOINT LAB_CA_FILE LAB_TOKEN_ROOT LAB_TOKEN_REALM_ALLOCATE LAB_TOKEN_SYS_AUDIT LAB_TOKEN_NO_PRIVILEGE
-  LAB_TOKEN_PRIVSEP_WITHOUT_ACL LAB_ISSUER LAB_ISSUER_CA_FILE LAB_CLIENT_ID LAB_CLIENT_KEY LAB_REDIRECT_URL
-  LAB_USERNAME LAB_PASSWORD
+  LAB_ENDPOINT LAB_ENDPOINTS LAB_CA_FILE LAB_TOKEN_ROOT LAB_TOKEN_REALM_ALLOCATE LAB_TOKEN_SYS_AUDIT
+  LAB_TOKEN_NO_PRIVILEGE LAB_TOKEN_PRIVSEP_WITHOUT_ACL LAB_ISSUER LAB_ISSUER_CA_FILE LAB_CLIENT_ID LAB_CLIENT_KEY
+  LAB_REDIRECT_URL LAB_USERNAME LAB_PASSWORD
 
 Exit codes: that of COMMAND, 128+n where signal n ended it, 126 or 127 where it cannot be run or found,
 1 where the lab fails, 64 for a wrong command line
@@ -138,15 +145,17 @@ func inLab(arguments []string) (code int, err error) {
 // options checks what can be checked before anything is started.
 func (s *setting) options() (lab.Options, error) {
 	options := lab.Options{
-		Dir:  s.state,
-		Seed: s.seed,
-		PVE:  pve.Options{Version: s.version, Listen: s.listen},
-		Issuer: issuer.Options{
-			Listen: s.issuerListen,
-		},
+		Dir:      s.state,
+		Seed:     s.seed,
+		PVE:      pve.Options{Version: s.version, Listen: s.listen, RoundTrip: s.roundTrip},
+		Clusters: s.clusters,
+		Issuer:   issuer.Options{Listen: s.issuerListen, RoundTrip: s.roundTrip},
 	}
 	if _, about := lab.Seeds(); s.seed != "" && about[s.seed] == "" {
 		return options, usage("unknown seed %q", s.seed)
+	}
+	if s.clusters < 1 || s.roundTrip < 0 {
+		return options, usage("--clusters takes a number from 1, --round-trip a duration")
 	}
 	if s.delays {
 		options.PVE.Delay401 = pve.RealDelay401

@@ -103,7 +103,7 @@ func TestSignalsArePassedOn(t *testing.T) {
 func TestStaysUpWithoutACommand(t *testing.T) {
 	command, lines := launch(t)
 	exports := map[string]bool{}
-	for range 15 {
+	for range 16 {
 		if !lines.Scan() {
 			t.Fatalf("only %d lines", len(exports))
 		}

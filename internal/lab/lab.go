@@ -44,6 +44,9 @@ type Options struct {
 	// PVE are options of the stand-in. Its certificate, state file, seed and
 	// issuer client are the lab's matter.
 	PVE pve.Options
+	// Clusters is how many Proxmox stand-ins there are; zero means one. They have the same users and tokens; each has
+	// its own realms, and only those of the first are kept in Dir.
+	Clusters int
 	// Issuer are options of the provider. Its authority and keys are the lab's
 	// matter, and the lab adds its client.
 	Issuer issuer.Options
@@ -68,6 +71,7 @@ type Lab struct {
 	Dir       string
 	Authority *authority.CA
 	PVE       *pve.Server
+	Clusters  []*pve.Server  // all Proxmox stand-ins, PVE first
 	Issuer    *issuer.Server // nil where the issuer is an outside one
 
 	ConfigFile   string // for proxmox-realm, 0600
@@ -129,6 +133,9 @@ func Start(options Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the Proxmox stand-in: %w", err)
 	}
+	if err := lab.startOthers(options.PVE, options.Clusters); err != nil {
+		return nil, fmt.Errorf("start further Proxmox stand-ins: %w", err)
+	}
 	if lab.RedirectURL == "" {
 		lab.RedirectURL = lab.PVE.URL()
 	}
@@ -152,8 +159,8 @@ func Start(options Options) (_ *Lab, err error) {
 // Close stops everything, and removes a temporary folder.
 func (l *Lab) Close() error {
 	var errs []error
-	if l.PVE != nil {
-		errs = append(errs, l.PVE.Close())
+	for _, cluster := range l.Clusters {
+		errs = append(errs, cluster.Close())
 	}
 	if l.Issuer != nil {
 		errs = append(errs, l.Issuer.Close())
@@ -166,9 +173,14 @@ func (l *Lab) Close() error {
 
 // Environ returns the variables that commands in the lab find, as NAME=value, sorted.
 func (l *Lab) Environ() []string {
+	var endpoints []string
+	for _, cluster := range l.Clusters {
+		endpoints = append(endpoints, cluster.URL())
+	}
 	variables := map[string]string{
 		"PROXMOX_REALM_CONFIG":          l.ConfigFile,
 		"LAB_ENDPOINT":                  l.PVE.URL(),
+		"LAB_ENDPOINTS":                 strings.Join(endpoints, " "),
 		"LAB_CA_FILE":                   l.CAFile,
 		"LAB_TOKEN_ROOT":                l.PVE.Token(pve.TokenRoot),
 		"LAB_TOKEN_REALM_ALLOCATE":      l.PVE.Token(pve.TokenRealmAllocate),
@@ -262,11 +274,15 @@ func (l *Lab) client(given []issuer.Client) issuer.Client {
 			return client
 		}
 	}
+	redirects := []string{l.RedirectURL, LoginRedirectURL}
+	for _, cluster := range l.Clusters[1:] {
+		redirects = append(redirects, cluster.URL())
+	}
 	return issuer.Client{
 		ID:           l.ClientID,
 		Name:         "Proxmox",
 		Secret:       l.ClientKey,
-		RedirectURIs: []string{l.RedirectURL, LoginRedirectURL},
+		RedirectURIs: redirects,
 		RequirePKCE:  true,
 	}
 }
@@ -296,9 +312,12 @@ func (l *Lab) issuerKeys() ([]issuer.Key, error) {
 
 // startPVE reports whether the stand-in began without a state of before.
 func (l *Lab) startPVE(options pve.Options, kept *kept) (fresh bool, err error) {
-	options.StateFile = filepath.Join(l.Dir, "pve.json")
-	_, err = os.Stat(options.StateFile)
-	fresh = errors.Is(err, fs.ErrNotExist)
+	fresh = true
+	if !l.temporary {
+		options.StateFile = filepath.Join(l.Dir, "pve.json")
+		_, err = os.Stat(options.StateFile)
+		fresh = errors.Is(err, fs.ErrNotExist)
+	}
 	if options.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
 		return fresh, err
 	}
@@ -314,8 +333,34 @@ func (l *Lab) startPVE(options pve.Options, kept *kept) (fresh bool, err error) 
 	if err != nil {
 		return fresh, err
 	}
+	l.Clusters = []*pve.Server{l.PVE}
 	kept.PVEAddress, err = hostOf(l.PVE.URL())
 	return fresh, err
+}
+
+// startOthers starts the Proxmox stand-ins after the first, on free ports.
+func (l *Lab) startOthers(options pve.Options, clusters int) (err error) {
+	if clusters <= 1 {
+		return nil
+	}
+	options.Listen, options.Seed = "", l.PVE.State()
+	options.Seed.Realms, options.Seed.Domains = nil, ""
+	if options.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
+		return err
+	}
+	if options.IssuerClient == nil {
+		if options.IssuerClient, err = l.nodeClient(); err != nil {
+			return err
+		}
+	}
+	for range clusters - 1 {
+		cluster, err := pve.Start(options)
+		if err != nil {
+			return err
+		}
+		l.Clusters = append(l.Clusters, cluster)
+	}
+	return nil
 }
 
 // nodeClient reaches issuers with the authorities that a node would have.
@@ -363,12 +408,8 @@ func hostOf(address string) (string, error) {
 
 // configuration is the part of proxmox-realm's configuration that the lab writes.
 type configuration struct {
-	Proxmox struct {
-		Endpoints []string `yaml:"endpoints"`
-		TokenFile string   `yaml:"token_file"`
-		CAFile    string   `yaml:"ca_file"`
-	} `yaml:"proxmox"`
-	Realm struct {
+	Proxmox *proxmox `yaml:"proxmox,omitempty"`
+	Realm   struct {
 		Name          string   `yaml:"name"`
 		IssuerURL     string   `yaml:"issuer_url"`
 		ClientID      string   `yaml:"client_id"`
@@ -378,12 +419,28 @@ type configuration struct {
 		Autocreate    bool     `yaml:"autocreate"`
 		Comment       string   `yaml:"comment"`
 	} `yaml:"realm"`
-	Verify struct {
-		IssuerCAFile string   `yaml:"issuer_ca_file,omitempty"`
-		RedirectURLs []string `yaml:"redirect_urls"`
-	} `yaml:"verify"`
-	LockFile string `yaml:"lock_file"`
-	StateDir string `yaml:"state_dir"`
+	Verify   verify   `yaml:"verify,omitempty"`
+	LockFile string   `yaml:"lock_file"`
+	StateDir string   `yaml:"state_dir"`
+	Targets  []target `yaml:"targets,omitempty"`
+}
+
+type proxmox struct {
+	Endpoints []string `yaml:"endpoints"`
+	TokenFile string   `yaml:"token_file"`
+	CAFile    string   `yaml:"ca_file"`
+}
+
+type verify struct {
+	IssuerCAFile string   `yaml:"issuer_ca_file,omitempty"`
+	RedirectURLs []string `yaml:"redirect_urls,omitempty"`
+}
+
+// target is one of several clusters.
+type target struct {
+	Name    string  `yaml:"name"`
+	Proxmox proxmox `yaml:"proxmox"`
+	Verify  verify  `yaml:"verify"`
 }
 
 const comment = "Log in with Authelia"
@@ -393,9 +450,8 @@ var scopes = []string{"openid", "profile", "email"}
 // writeConfig writes the configuration and the files that it names.
 func (l *Lab) writeConfig() error {
 	var c configuration
-	c.Proxmox.Endpoints = []string{l.PVE.URL()}
-	c.Proxmox.TokenFile = filepath.Join(l.Dir, "token")
-	c.Proxmox.CAFile = l.CAFile
+	tokenFile := filepath.Join(l.Dir, "token")
+	c.Proxmox = &proxmox{Endpoints: []string{l.PVE.URL()}, TokenFile: tokenFile, CAFile: l.CAFile}
 	c.Realm.Name = RealmName
 	c.Realm.IssuerURL = l.IssuerURL
 	c.Realm.ClientID = l.ClientID
@@ -405,10 +461,20 @@ func (l *Lab) writeConfig() error {
 	c.Realm.Comment = comment
 	c.Verify.IssuerCAFile = l.IssuerCAFile
 	c.Verify.RedirectURLs = []string{l.RedirectURL}
+	if len(l.Clusters) > 1 {
+		c.Proxmox, c.Verify.RedirectURLs = nil, nil
+		for i, cluster := range l.Clusters {
+			c.Targets = append(c.Targets, target{
+				Name:    fmt.Sprintf("cluster-%d", i+1),
+				Proxmox: proxmox{Endpoints: []string{cluster.URL()}, TokenFile: tokenFile, CAFile: l.CAFile},
+				Verify:  verify{RedirectURLs: []string{cluster.URL()}},
+			})
+		}
+	}
 	c.LockFile = filepath.Join(l.Dir, "agent.lock")
 	c.StateDir = filepath.Join(l.Dir, "agent")
 
-	if err := os.WriteFile(c.Proxmox.TokenFile, []byte(l.PVE.Token(pve.TokenRealmAllocate)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokenFile, []byte(l.PVE.Token(pve.TokenRealmAllocate)+"\n"), 0o600); err != nil {
 		return err
 	}
 	if l.ClientKey != "" {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"go.yaml.in/yaml/v3"
@@ -131,6 +132,50 @@ func TestGroupsGiveTheirGrants(t *testing.T) {
 	}
 	if groups := l.PVE.State().Groups; len(groups) != 1 || !groups["admins-"+lab.RealmName].Users["john@"+lab.RealmName] {
 		t.Errorf("groups %v", groups)
+	}
+}
+
+// TestClusters: further stand-ins know the same people, and keep realms of their own.
+func TestClusters(t *testing.T) {
+	l := start(t, lab.Options{Seed: "converged", Clusters: 3})
+	text, err := os.ReadFile(l.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registered, _ := l.Issuer.Client(l.ClientID)
+	for i, cluster := range l.Clusters {
+		if cluster.Token(pve.TokenRealmAllocate) != l.PVE.Token(pve.TokenRealmAllocate) {
+			t.Errorf("cluster %d has another token", i)
+		}
+		if _, exists := cluster.Realm(lab.RealmName); exists != (i == 0) {
+			t.Errorf("cluster %d has the realm: %v", i, exists)
+		}
+		if !strings.Contains(string(text), cluster.URL()) || !slices.Contains(registered.RedirectURIs, cluster.URL()) {
+			t.Errorf("cluster %d is not in the configuration, or not a redirect URL of the client", i)
+		}
+	}
+	if len(l.Clusters) != 3 {
+		t.Errorf("%d clusters", len(l.Clusters))
+	}
+}
+
+// TestRoundTrip: a connection costs two round trips, and each request one, at Proxmox and at the issuer.
+func TestRoundTrip(t *testing.T) {
+	const trip = 30 * time.Millisecond
+	l := start(t, lab.Options{PVE: pve.Options{RoundTrip: trip}, Issuer: issuer.Options{RoundTrip: trip}})
+	for _, address := range []string{l.PVE.URL() + "/api2/json/access/domains", l.IssuerURL + "/jwks.json"} {
+		client := client(t, l)
+		for i, least := range []time.Duration{3 * trip, trip} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			send(t, client, request)
+			if took := time.Since(began); took < least {
+				t.Errorf("%s: request %d took %v, want %v or more", address, i+1, took, least)
+			}
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ type Options struct {
 	Keys        []Key            // published and, the first, signing; default an RS256 and an ES256 key
 	Limits      []Limit          // failure rate limits; default none, AutheliaLimits for the real ones
 	Log         *slog.Logger     // gets a record for each request, without secrets; default none
+	RoundTrip   time.Duration    // of the network: a new connection costs it twice (TCP and TLS), each request once; default none
 	Now         func() time.Time // the issuer's clock for limits, sessions and tokens; default time.Now
 }
 
@@ -87,6 +88,7 @@ type Server struct {
 	now       func() time.Time
 	log       *slog.Logger
 	http      *http.Server
+	roundTrip time.Duration
 	closing   chan struct{}
 	stop      sync.Once
 	serving   sync.WaitGroup
@@ -150,6 +152,7 @@ func Start(options Options) (*Server, error) {
 		authority:   ca,
 		now:         options.Now,
 		log:         options.Log,
+		roundTrip:   options.RoundTrip,
 		closing:     make(chan struct{}),
 		certificate: certificate,
 		metadata:    map[string]any{},
@@ -184,6 +187,9 @@ func Start(options Options) (*Server, error) {
 	listener, err := net.Listen("tcp", listen)
 	if err != nil {
 		return nil, err
+	}
+	if s.roundTrip > 0 {
+		listener = farListener{listener, s}
 	}
 	host := listener.Addr().String()
 	s.base = "https://" + host + s.path
@@ -381,6 +387,46 @@ func (s *Server) Reset() {
 	s.handshakes.Store(0)
 }
 
+// travel waits for so many round trips, or until the server closes.
+func (s *Server) travel(trips int) {
+	if s.roundTrip == 0 {
+		return
+	}
+	select {
+	case <-time.After(time.Duration(trips) * s.roundTrip):
+	case <-s.closing:
+	}
+}
+
+// farListener accepts connections that took their time to be made.
+type farListener struct {
+	net.Listener
+	server *Server
+}
+
+// Accept returns a connection whose first read waits for the round trips of TCP and TLS.
+func (l farListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &farConn{Conn: conn, server: l.server}, nil
+}
+
+type farConn struct {
+	net.Conn
+	server  *Server
+	arrived bool // a connection has one reader until its handshake is over
+}
+
+func (c *farConn) Read(b []byte) (int, error) {
+	if !c.arrived {
+		c.arrived = true
+		c.server.travel(2)
+	}
+	return c.Conn.Read(b)
+}
+
 // route is what answers at a path, and to which methods.
 type route struct {
 	methods []string
@@ -422,6 +468,7 @@ const (
 // serve is what every request goes through: journal, host, faults, limits, route.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
+	s.travel(1)
 	answer := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	path, below := strings.CutPrefix(r.URL.Path, s.path)
 	entry := s.record(r, path)

@@ -210,7 +210,7 @@ func (a *api) createTicket(c *call) (any, error) {
 // lookupUser finds a user of a realm that ignores case.
 func (a *api) lookupUser(st *State, user string) string {
 	realm := realmOf(user)
-	if sec := a.srv.realms().get(realm); sec != nil && sec.props["case-sensitive"] == "0" {
+	if sec := a.srv.file.get(realm); sec != nil && sec.props["case-sensitive"] == "0" {
 		for u := range st.Users {
 			if strings.EqualFold(u, user) {
 				return u
@@ -283,7 +283,7 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 // checkPassword is the first factor, for realms that have one on the node.
 func (a *api) checkPassword(st *State, user, password string) error {
 	realm := realmOf(user)
-	sec := a.srv.realms().get(realm)
+	sec := a.srv.file.get(realm)
 	if sec == nil {
 		return dief("auth domain '%s' does not exist", realm)
 	}

@@ -72,6 +72,9 @@ func (s *Server) serve(conn net.Conn) {
 		return
 	}
 	plain := first[0] != 0x16
+	if !s.travel(2) {
+		return
+	}
 	if !plain {
 		t := tls.Server(&peeked{Conn: conn, in: in}, s.tls)
 		if err := t.HandshakeContext(s.ctx); err != nil {
@@ -114,6 +117,19 @@ func (s *Server) drain(conn net.Conn, in *bufio.Reader, r *request) {
 	}
 	_ = conn.SetReadDeadline(time.Now().Add(drainLimit))
 	_, _ = io.CopyN(io.Discard, in, drainBytes)
+}
+
+// travel waits for so many round trips, and says whether the server still runs.
+func (s *Server) travel(trips int) bool {
+	if s.opts.RoundTrip == 0 {
+		return true
+	}
+	select {
+	case <-time.After(time.Duration(trips) * s.opts.RoundTrip):
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
 }
 
 // peeked is a connection whose first bytes were read already.
@@ -243,6 +259,9 @@ func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *resp
 		case <-s.ctx.Done():
 			return false
 		}
+	}
+	if !s.travel(1) {
+		return false
 	}
 	s.end(entry, res.status, r.user)
 	s.log.Info("request", "method", r.method, "path", r.path, "status", res.status, "user", r.user)

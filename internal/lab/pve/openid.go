@@ -42,7 +42,7 @@ type provider struct {
 
 // openIDRealm is the realm of that name, which must be of type openid.
 func (a *api) openIDRealm(name string) (map[string]string, error) {
-	sec := a.srv.realms().get(name)
+	sec := a.srv.file.get(name)
 	if sec == nil {
 		return nil, dief("authentication domain '%s' does not exist", name)
 	}
@@ -195,13 +195,12 @@ func (a *api) authURL(c *call) (any, error) {
 		return nil, err
 	}
 	pending := Pending{Realm: realm, CSRF: randomText(16), Nonce: randomText(16), Verifier: randomText(32), Time: time.Now().Unix()}
-	err = a.srv.change(func(st *State) error {
-		st.expire()
-		if st.pending(realm) > maxPending {
-			return dief("too many pending openid auth request for realm %s", realm)
+	err = a.srv.changePending(func(list []Pending) ([]Pending, error) {
+		list = unexpired(list)
+		if pendingOf(list, realm) > maxPending {
+			return nil, dief("too many pending openid auth request for realm %s", realm)
 		}
-		st.Pending = append(st.Pending, pending)
-		return nil
+		return append(list, pending), nil
 	})
 	if err != nil {
 		return nil, err
@@ -209,14 +208,14 @@ func (a *api) authURL(c *call) (any, error) {
 	return p.authorizationURL(pending), nil
 }
 
-// expire forgets the logins that took too long.
-func (st *State) expire() {
+// unexpired is the list without the logins that took too long.
+func unexpired(list []Pending) []Pending {
 	old := time.Now().Add(-pendingLifetime).Unix()
-	st.Pending = slices.DeleteFunc(st.Pending, func(p Pending) bool { return p.Time < old })
+	return slices.DeleteFunc(list, func(p Pending) bool { return p.Time < old })
 }
 
-func (st *State) pending(realm string) (n int) {
-	for _, p := range st.Pending {
+func pendingOf(list []Pending, realm string) (n int) {
+	for _, p := range list {
 		if p.Realm == realm {
 			n++
 		}
@@ -278,15 +277,14 @@ func (a *api) openIDLogin(c *call) (any, error) {
 		return nil, err
 	}
 	var pending Pending
-	err := a.srv.change(func(st *State) error {
-		st.expire()
-		i := slices.IndexFunc(st.Pending, func(p Pending) bool { return p.Realm == state.Realm && p.CSRF == state.CSRF })
+	err := a.srv.changePending(func(list []Pending) ([]Pending, error) {
+		list = unexpired(list)
+		i := slices.IndexFunc(list, func(p Pending) bool { return p.Realm == state.Realm && p.CSRF == state.CSRF })
 		if i < 0 {
-			return errNoState
+			return nil, errNoState
 		}
-		pending = st.Pending[i]
-		st.Pending = slices.Delete(st.Pending, i, i+1)
-		return nil
+		pending = list[i]
+		return slices.Delete(list, i, i+1), nil
 	})
 	if err != nil {
 		return nil, err

@@ -101,7 +101,7 @@ func TestFileLaw(t *testing.T) {
 	v := parseVersion(DefaultVersion)
 	s := newRealmSchema(v)
 	rapid.Check(t, func(t *rapid.T) {
-		f := &realmFile{sections: map[string]*section{}}
+		f := newRealmSet()
 		props := map[string]string{"issuer-url": "https://a", "client-id": "b"}
 		for _, k := range []string{"comment", "client-key", "scopes", "username-claim", "autocreate", "groups-claim"} {
 			if rapid.Bool().Draw(t, k+"?") {

@@ -21,11 +21,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/big"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,7 +54,7 @@ type Options struct {
 	// /version and whether error bodies repeat the message.
 	Version string
 	// StateFile, if not empty, is a file that is read at the start, where it
-	// exists, and replaced (mode 0600) after every change. The state in it wins over Seed.
+	// exists, and replaced (mode 0600) soon after a change and by Close. The state in it wins over Seed.
 	StateFile string
 	// Seed is the state to begin with; nil means [DefaultState].
 	Seed *State
@@ -77,6 +75,9 @@ type Options struct {
 	// LockTimeout is how long a write waits for the lock of the realm or user
 	// file. Zero means [RealLockTimeout].
 	LockTimeout time.Duration
+	// RoundTrip is the round trip time of the network to the node: a new
+	// connection costs it twice (TCP and TLS), each request once. Zero is none.
+	RoundTrip time.Duration
 	// Workers is how many requests the node's daemon handles at once: writes
 	// and logins go through it. Zero means [RealWorkers].
 	Workers int
@@ -201,10 +202,12 @@ type Server struct {
 	// The two locks of the cluster file system, held while a slot is taken.
 	realmLock, userLock chan struct{}
 
-	mu     sync.Mutex // for changes of what follows
-	state  atomic.Pointer[State]
-	file   atomic.Pointer[realmFile]
+	mu     sync.Mutex            // for changes of what follows
+	state  atomic.Pointer[State] // without Realms and Domains, which are in file
+	file   *realmFile
 	quorum chan struct{} // closed while there is quorum
+
+	unsaved chan struct{} // holds a token while the state file is older than the state
 
 	seen       sync.Mutex
 	requests   []*Request
@@ -235,6 +238,7 @@ func Start(o Options) (*Server, error) {
 		realmLock: make(chan struct{}, 1),
 		userLock:  make(chan struct{}, 1),
 		quorum:    make(chan struct{}),
+		unsaved:   make(chan struct{}, 1),
 		conns:     conns{open: map[net.Conn]bool{}},
 	}
 	close(s.quorum)
@@ -243,6 +247,7 @@ func Start(o Options) (*Server, error) {
 	}
 	s.issuers = issuerClient(o.IssuerClient)
 	s.api = newAPI(s)
+	s.file = newRealmFile(s.api.schema, s.api.version)
 	if err := s.loadState(); err != nil {
 		return nil, err
 	}
@@ -262,6 +267,7 @@ func Start(o Options) (*Server, error) {
 	}
 	s.listener = ln
 	s.background(func() { s.acceptAll(s.ctx) })
+	s.background(s.keepSaved)
 	return s, nil
 }
 
@@ -323,7 +329,7 @@ func (s *Server) CertificatePEM() []byte {
 	return out
 }
 
-// Close stops listening, cuts every connection and waits for what is under way.
+// Close stops listening, cuts every connection, waits for what is under way and saves the state.
 func (s *Server) Close() error {
 	s.cancel()
 	err := s.listener.Close()
@@ -336,7 +342,7 @@ func (s *Server) Close() error {
 	}
 	s.conns.mu.Unlock()
 	s.running.Wait()
-	return err
+	return errors.Join(err, s.save())
 }
 
 // Token is the API token of that name, complete: user@realm!id=secret. It is
@@ -447,232 +453,4 @@ func (s *Server) end(entry *Request, status int, user string) {
 	s.seen.Lock()
 	defer s.seen.Unlock()
 	entry.Status, entry.Token = status, user
-}
-
-// view is the state as it is now. It must not be changed.
-func (s *Server) view() *State { return s.state.Load() }
-
-// realms is the realm file as it is now. It must not be changed.
-func (s *Server) realms() *realmFile { return s.file.Load() }
-
-func (s *Server) loadState() error {
-	st := s.opts.Seed
-	if s.opts.StateFile != "" {
-		stored, err := loadState(s.opts.StateFile)
-		if err != nil {
-			return err
-		}
-		if stored != nil {
-			st = stored
-		}
-	}
-	if st == nil {
-		st = DefaultState()
-	}
-	st = st.clone()
-	if st.Domains == "" && len(st.Realms) > 0 {
-		if err := s.writeRealms(st); err != nil {
-			return err
-		}
-	}
-	return s.replace(st)
-}
-
-// writeRealms makes the text of the realm file from the list of realms.
-func (s *Server) writeRealms(st *State) error {
-	raw, err := s.api.schema.render(fileOf(st.Realms))
-	if err != nil {
-		return fmt.Errorf("realms: %w", err)
-	}
-	st.Domains = latin1(raw)
-	return nil
-}
-
-// replace makes a state the server's own and saves it.
-func (s *Server) replace(st *State) error {
-	if st.Users["root@pam"] == nil { // there is always a root
-		st.Users["root@pam"] = &User{Enable: true}
-	}
-	if len(st.Key) == 0 {
-		st.Key = make([]byte, 32)
-		_, _ = rand.Read(st.Key) // never fails
-	}
-	f := s.api.schema.parse(fileBytes(st.Domains), s.api.version)
-	st.Realms = f.list()
-	s.state.Store(st)
-	s.file.Store(f)
-	if s.opts.StateFile == "" {
-		return nil
-	}
-	return st.save(s.opts.StateFile)
-}
-
-// change changes the state as a handler does, without the locks of the cluster.
-func (s *Server) change(f func(*State) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.view().clone()
-	if err := f(st); err != nil {
-		return err
-	}
-	return s.replace(st)
-}
-
-// locked runs f with one of the locks of the cluster, waiting for it as long as a node does.
-func (s *Server) locked(lock chan struct{}, id string, f func() error) error {
-	limit := time.NewTimer(s.opts.LockTimeout)
-	defer limit.Stop()
-	s.mu.Lock()
-	quorum := s.quorum
-	s.mu.Unlock()
-	select {
-	case <-quorum:
-	case <-limit.C:
-		return dief("cfs-lock '%s' error: no quorum!", id)
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
-	select {
-	case lock <- struct{}{}:
-	case <-limit.C:
-		return dief("cfs-lock '%s' error: got lock request timeout", id)
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
-	defer func() { <-lock }()
-	return f()
-}
-
-// withRealms changes the realm file under its lock. Errors get the prefix.
-func (s *Server) withRealms(prefix string, change func(*realmFile) error) error {
-	err := s.locked(s.realmLock, "file-domains_cfg", func() error {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		f := s.realms().clone()
-		if err := change(f); err != nil {
-			return err
-		}
-		raw, err := s.api.schema.render(f)
-		if err != nil {
-			return err
-		}
-		st := s.view().clone()
-		st.Domains = latin1(raw)
-		return s.replace(st)
-	})
-	if err != nil {
-		return wrapped(prefix, err)
-	}
-	return nil
-}
-
-// withUsers changes the user file under its lock. Errors get the prefix, unless it is empty.
-func (s *Server) withUsers(prefix string, change func(*State) error) error {
-	err := s.locked(s.userLock, "file-user_cfg", func() error { return s.change(change) })
-	if err != nil && prefix != "" {
-		return wrapped(prefix, err)
-	}
-	return err
-}
-
-// Digest is the digest of the realm file as it is now.
-func (s *Server) Digest() string { return s.realms().digest }
-
-// Realm is a copy of the realm of that name.
-func (s *Server) Realm(name string) (r Realm, ok bool) {
-	for _, r := range s.Realms() {
-		if r.Name == name {
-			return r, true
-		}
-	}
-	return Realm{}, false
-}
-
-// Realms are copies of all realms, in the order of the file.
-func (s *Server) Realms() []Realm { return s.realms().list() }
-
-// list are the realms of a file that can be read.
-func (f *realmFile) list() []Realm {
-	var list []Realm
-	for _, name := range f.order {
-		if sec := f.get(name); sec != nil {
-			list = append(list, Realm{Name: name, Type: sec.kind, Properties: maps.Clone(sec.props)})
-		}
-	}
-	return list
-}
-
-func fileOf(realms []Realm) *realmFile {
-	f := &realmFile{sections: map[string]*section{}}
-	for _, r := range realms {
-		props := maps.Clone(r.Properties)
-		if props == nil {
-			props = map[string]string{}
-		}
-		f.put(r.Name, &section{kind: r.Type, props: props})
-	}
-	return f
-}
-
-// SetRealm stores a realm as somebody else would: without lock or checks. The
-// digest changes. A realm that lacks what its type requires is an error.
-func (s *Server) SetRealm(r Realm) error {
-	return s.Update(func(st *State) {
-		r.Properties = maps.Clone(r.Properties)
-		if i := slices.IndexFunc(st.Realms, func(o Realm) bool { return o.Name == r.Name }); i >= 0 {
-			st.Realms[i] = r
-		} else {
-			st.Realms = append(st.Realms, r)
-		}
-	})
-}
-
-// SetProperty sets one property of a realm as somebody else would; an empty value removes it.
-func (s *Server) SetProperty(realm, property, value string) error {
-	return s.Update(func(st *State) {
-		for i := range st.Realms {
-			if st.Realms[i].Name != realm {
-				continue
-			}
-			if value == "" {
-				delete(st.Realms[i].Properties, property)
-			} else {
-				st.Realms[i].Properties[property] = value
-			}
-		}
-	})
-}
-
-// RemoveRealm removes a realm as somebody else would.
-func (s *Server) RemoveRealm(name string) error {
-	return s.Update(func(st *State) {
-		st.Realms = slices.DeleteFunc(st.Realms, func(r Realm) bool { return r.Name == name })
-	})
-}
-
-// State is a copy of the whole state.
-func (s *Server) State() *State { return s.view().clone() }
-
-// Update changes the state as somebody else would, and saves it. Changes of
-// Realms count only where Domains stays as it was or is cleared. A state that
-// cannot be stored is an error, and then nothing changes.
-func (s *Server) Update(change func(*State)) error {
-	return s.change(func(st *State) error {
-		before := st.clone()
-		change(st)
-		sameRealms := slices.EqualFunc(before.Realms, st.Realms, func(a, b Realm) bool {
-			return a.Name == b.Name && a.Type == b.Type && maps.Equal(a.Properties, b.Properties)
-		})
-		if cleared := st.Domains == "" && before.Domains != ""; cleared || !sameRealms && st.Domains == before.Domains {
-			return s.writeRealms(st)
-		}
-		return nil
-	})
-}
-
-// Pending is how many logins of a realm the node waits for.
-func (s *Server) Pending(realm string) int {
-	st := s.State()
-	st.expire()
-	return st.pending(realm)
 }

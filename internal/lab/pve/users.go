@@ -91,7 +91,6 @@ func (a *api) listUsers(c *call) (any, error) {
 			maps.Copy(visible, g.Users)
 		}
 	}
-	realms := a.srv.realms()
 	list := []any{}
 	for _, user := range slices.Sorted(maps.Keys(st.Users)) {
 		u := st.Users[user]
@@ -116,9 +115,9 @@ func (a *api) listUsers(c *call) (any, error) {
 				d["tokens"] = nil
 			}
 		}
-		if realm := realmOf(user); realms.sections[realm] != nil {
-			d["realm-type"] = realms.sections[realm].kind
-			if realms.sections[realm].kind == "" {
+		if realm := a.srv.file.find(realmOf(user)); realm != nil {
+			d["realm-type"] = realm.kind
+			if realm.kind == "" {
 				d["realm-type"] = nil
 			}
 		}
@@ -166,7 +165,7 @@ func (a *api) listTFA(c *call) (any, error) {
 
 // setPassword is PVE::AccessControl::domain_set_password.
 func (a *api) setPassword(u *User, realm, password string) error {
-	sec := a.srv.realms().get(realm)
+	sec := a.srv.file.get(realm)
 	if sec == nil {
 		return dief("auth domain '%s' does not exist", realm)
 	}

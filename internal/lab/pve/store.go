@@ -1,0 +1,295 @@
+package pve
+
+import (
+	"crypto/rand"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// view is the state as it is now. It must not be changed.
+func (s *Server) view() *State { return s.state.Load() }
+
+func (s *Server) loadState() error {
+	st := s.opts.Seed
+	if s.opts.StateFile != "" {
+		stored, err := loadState(s.opts.StateFile)
+		if err != nil {
+			return err
+		}
+		if stored != nil {
+			st = stored
+		}
+	}
+	if st == nil {
+		st = DefaultState()
+	}
+	st = st.clone()
+	if st.Domains == "" && len(st.Realms) > 0 {
+		if err := s.writeRealms(st); err != nil {
+			return err
+		}
+	}
+	s.file.load(fileBytes(st.Domains))
+	s.replace(st)
+	return s.save()
+}
+
+// writeRealms makes the text of the realm file from the list of realms.
+func (s *Server) writeRealms(st *State) error {
+	raw, err := s.api.schema.render(setOf(st.Realms))
+	if err != nil {
+		return fmt.Errorf("realms: %w", err)
+	}
+	st.Domains = latin1(raw)
+	return nil
+}
+
+// replace makes a state the server's own, but for the realms.
+func (s *Server) replace(st *State) {
+	if st.Users["root@pam"] == nil { // there is always a root
+		st.Users["root@pam"] = &User{Enable: true}
+	}
+	if len(st.Key) == 0 {
+		st.Key = make([]byte, 32)
+		_, _ = rand.Read(st.Key) // never fails
+	}
+	st.Realms, st.Domains = nil, ""
+	s.state.Store(st)
+	s.changed()
+}
+
+// changed has the state saved soon.
+func (s *Server) changed() {
+	select {
+	case s.unsaved <- struct{}{}:
+	default:
+	}
+}
+
+// saveEvery is how long changes are collected before they are saved.
+const saveEvery = 100 * time.Millisecond
+
+// keepSaved saves the state after changes, until the server closes.
+func (s *Server) keepSaved() {
+	for {
+		select {
+		case <-s.unsaved:
+		case <-s.ctx.Done():
+			return
+		}
+		if err := s.save(); err != nil {
+			s.log.Error("state", "msg", err.Error())
+		}
+		select {
+		case <-time.After(saveEvery):
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) save() error {
+	if s.opts.StateFile == "" {
+		return nil
+	}
+	return s.State().save(s.opts.StateFile)
+}
+
+// change changes the state as a handler does, without the locks of the cluster. It does not reach the realms.
+func (s *Server) change(f func(*State) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.view().clone()
+	if err := f(st); err != nil {
+		return err
+	}
+	s.replace(st)
+	return nil
+}
+
+// changePending changes the list of logins that the node waits for, and copies nothing else of the state.
+func (s *Server) changePending(f func([]Pending) ([]Pending, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := *s.view()
+	var err error
+	if st.Pending, err = f(slices.Clone(st.Pending)); err != nil {
+		return err
+	}
+	s.replace(&st)
+	return nil
+}
+
+// locked runs f with one of the locks of the cluster, waiting for it as long as a node does.
+func (s *Server) locked(lock chan struct{}, id string, f func() error) error {
+	limit := time.NewTimer(s.opts.LockTimeout)
+	defer limit.Stop()
+	s.mu.Lock()
+	quorum := s.quorum
+	s.mu.Unlock()
+	select {
+	case <-quorum:
+	case <-limit.C:
+		return dief("cfs-lock '%s' error: no quorum!", id)
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	select {
+	case lock <- struct{}{}:
+	case <-limit.C:
+		return dief("cfs-lock '%s' error: got lock request timeout", id)
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	defer func() { <-lock }()
+	return f()
+}
+
+// withRealms changes the realm file under its lock. Errors get the prefix.
+func (s *Server) withRealms(prefix string, change func(*edit) error) error {
+	err := s.locked(s.realmLock, "file-domains_cfg", func() error { return s.editRealms(change) })
+	if err != nil {
+		return wrapped(prefix, err)
+	}
+	return nil
+}
+
+// editRealms changes the realm file without the lock of the cluster.
+func (s *Server) editRealms(change func(*edit) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.file.change(change); err != nil {
+		return err
+	}
+	s.changed()
+	return nil
+}
+
+// withUsers changes the user file under its lock. Errors get the prefix, unless it is empty.
+func (s *Server) withUsers(prefix string, change func(*State) error) error {
+	err := s.locked(s.userLock, "file-user_cfg", func() error { return s.change(change) })
+	if err != nil && prefix != "" {
+		return wrapped(prefix, err)
+	}
+	return err
+}
+
+// Digest is the digest of the realm file as it is now.
+func (s *Server) Digest() string { return s.file.digest() }
+
+// Realm is a copy of the realm of that name.
+func (s *Server) Realm(name string) (r Realm, ok bool) {
+	sec := s.file.get(name)
+	if sec == nil {
+		return Realm{}, false
+	}
+	return sec.realm(name), true
+}
+
+// Realms are copies of all realms, in the order of the file.
+func (s *Server) Realms() []Realm {
+	set := s.file.all()
+	var list []Realm
+	for _, name := range set.order {
+		if sec := set.get(name); sec != nil {
+			list = append(list, sec.realm(name))
+		}
+	}
+	return list
+}
+
+func (sec *section) realm(name string) Realm {
+	return Realm{Name: name, Type: sec.kind, Properties: maps.Clone(sec.props)}
+}
+
+func sectionOf(r Realm) *section {
+	sec := newSection(r.Type)
+	maps.Copy(sec.props, r.Properties)
+	return sec
+}
+
+func setOf(realms []Realm) *realmSet {
+	set := newRealmSet()
+	for _, r := range realms {
+		set.put(r.Name, sectionOf(r))
+	}
+	return set
+}
+
+// SetRealm stores a realm as somebody else would: without lock or checks. The
+// digest changes. A realm that lacks what its type requires is an error.
+func (s *Server) SetRealm(r Realm) error {
+	return s.editRealms(func(f *edit) error {
+		f.put(r.Name, sectionOf(r))
+		return nil
+	})
+}
+
+// SetProperty sets one property of a realm as somebody else would; an empty value removes it.
+func (s *Server) SetProperty(realm, property, value string) error {
+	return s.editRealms(func(f *edit) error {
+		sec := f.get(realm)
+		if sec == nil {
+			return nil
+		}
+		if value == "" {
+			delete(sec.props, property)
+		} else {
+			sec.props[property] = value
+		}
+		f.put(realm, sec)
+		return nil
+	})
+}
+
+// RemoveRealm removes a realm as somebody else would.
+func (s *Server) RemoveRealm(name string) error {
+	return s.editRealms(func(f *edit) error {
+		f.remove(name)
+		return nil
+	})
+}
+
+// State is a copy of the whole state.
+func (s *Server) State() *State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.whole()
+}
+
+func (s *Server) whole() *State {
+	st := s.view().clone()
+	st.Realms, st.Domains = s.Realms(), latin1(s.file.text())
+	return st
+}
+
+// Update changes the state as somebody else would, and saves it. Changes of
+// Realms count only where Domains stays as it was or is cleared. A state that
+// cannot be stored is an error, and then nothing changes.
+func (s *Server) Update(change func(*State)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.whole()
+	st := before.clone()
+	change(st)
+	sameRealms := slices.EqualFunc(before.Realms, st.Realms, func(a, b Realm) bool {
+		return a.Name == b.Name && a.Type == b.Type && maps.Equal(a.Properties, b.Properties)
+	})
+	if cleared := st.Domains == "" && before.Domains != ""; cleared || !sameRealms && st.Domains == before.Domains {
+		if err := s.writeRealms(st); err != nil {
+			return err
+		}
+	}
+	if st.Domains != before.Domains {
+		s.file.load(fileBytes(st.Domains))
+	}
+	s.replace(st)
+	return nil
+}
+
+// Pending is how many logins of a realm the node waits for.
+func (s *Server) Pending(realm string) int {
+	return pendingOf(unexpired(slices.Clone(s.view().Pending)), realm)
+}
