@@ -177,7 +177,7 @@ Other variables:
     STATE_DIRECTORY          the default of state_dir; systemd sets it
     RUNTIME_DIRECTORY        the folder of the lock file; systemd sets it
 
-PROXMOX_VE_* and PROXMOX_TOKEN, which other tools use, are not read.`)
+Variables of other tools, such as PROXMOX_VE_* and PROXMOX_TOKEN, are not read.`)
 	return b.String()
 }
 

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -24,42 +26,36 @@ func (o Origin) Host() string {
 // ParseEndpoint reads the address of a Proxmox node and returns it as https://host:port. A bare host or address gets https
 // and port 8006. Its error completes "must …".
 func ParseEndpoint(text string) (Origin, error) {
-	rest, port := text, "8006"
-	if scheme, after, found := strings.Cut(text, "://"); found {
-		if !strings.EqualFold(scheme, "https") {
-			return "", errors.New("must begin with https://: Proxmox is never asked without TLS")
+	port := "443"
+	switch scheme, _, found := strings.Cut(text, "://"); {
+	case !found:
+		port = "8006"
+		if address, err := netip.ParseAddr(text); err == nil && address.Is6() {
+			text = urlHost(address)
 		}
-		rest, port = after, "443"
+		text = "https://" + text
+	case !strings.EqualFold(scheme, "https"):
+		return "", errors.New("must begin with https://: Proxmox is never asked without TLS")
 	}
-	host, given, err := hostPort(strings.TrimSuffix(rest, "/"))
+	_, host, given, err := splitURL(strings.TrimSuffix(text, "/"))
 	if err != nil {
 		return "", err
 	}
-	if given != "" {
-		port = given
-	}
-	return Origin("https://" + host + ":" + port), nil
+	return Origin("https://" + host + ":" + cmp.Or(given, port)), nil
 }
 
 // ParseOrigin reads an origin as browsers write it (RFC 6454 section 6.2), without the scheme's default port. Proxmox's web
 // interface sends it as the redirect URL. Its error completes "must …".
 func ParseOrigin(text string) (Origin, error) {
-	scheme, rest, found := strings.Cut(text, "://")
-	scheme = strings.ToLower(scheme)
-	if !found || scheme != "https" && scheme != "http" {
-		return "", errors.New("must begin with https://, as in https://pve1.example.com:8006")
-	}
-	if strings.HasSuffix(rest, "/") && !strings.Contains(strings.TrimSuffix(rest, "/"), "/") {
-		return "", errors.New("must not end with a slash: Proxmox sends scheme, host and port alone")
-	}
-	host, port, err := hostPort(rest)
-	if err != nil {
+	scheme, host, port, err := splitURL(text)
+	switch {
+	case err != nil:
 		return "", err
-	}
-	if defaults := map[string]string{"https": "443", "http": "80"}; port == defaults[scheme] {
+	case scheme != "https" && scheme != "http":
+		return "", errors.New("must begin with https://, as in https://pve1.example.com:8006")
+	case scheme == "https" && port == "443" || scheme == "http" && port == "80":
 		return "", fmt.Errorf("must not name port %s: browsers leave it out", port)
-	}
-	if port != "" {
+	case port != "":
 		port = ":" + port
 	}
 	return Origin(scheme + "://" + host + port), nil
@@ -69,48 +65,41 @@ func ParseOrigin(text string) (Origin, error) {
 func (o Origin) Browser() Origin { return Origin(strings.TrimSuffix(string(o), ":443")) }
 
 var (
-	zone     = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
-	hostName = regexp.MustCompile(`^([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.?$`)
-	number   = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
+	// name matches DNS names (RFC 1123 section 2.1), with the underscores that some networks have.
+	name   = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$`)
+	number = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
+	zone   = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
 )
 
-// hostPort splits the authority of a URL. The host is in the form that URLs have; the port is "" if none is given.
-func hostPort(text string) (host, port string, err error) {
+// splitURL splits a URL of scheme, host and port alone. The port is "" if none is given.
+func splitURL(text string) (scheme, host, port string, err error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" {
+		return "", "", "", errors.New("must be https://host:port, with a port from 1 to 65535, and an IPv6 address in square brackets")
+	}
+	host, port = strings.ToLower(u.Hostname()), u.Port()
+	address, notIP := netip.ParseAddr(u.Hostname())
+	n, badPort := strconv.ParseUint(port, 10, 16)
 	switch {
-	case strings.Contains(text, "@"):
-		return "", "", errors.New("must not hold user information: credentials have keys of their own")
-	case strings.ContainsAny(text, "/?#"):
-		return "", "", errors.New("must be scheme, host and port alone, without path, query or fragment")
-	}
-	host = text
-	if address, err := netip.ParseAddr(text); err == nil && zone.MatchString(address.Zone()) {
-		return urlHost(address), "", nil // an IPv6 address without brackets is clear if no port follows
-	}
-	if name, given, err := net.SplitHostPort(text); err == nil {
-		n, err := strconv.ParseUint(given, 10, 16)
-		if err != nil || n == 0 {
-			return "", "", errors.New("must have a port from 1 to 65535")
-		}
-		host, port = name, strconv.FormatUint(n, 10)
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	address, err := netip.ParseAddr(strings.Replace(host, "%25", "%", 1))
-	bracketed := strings.HasPrefix(text, "[")
-	switch {
-	case bracketed && (err != nil || !address.Is6() || !zone.MatchString(address.Zone())):
-		return "", "", errors.New("must hold an IPv6 address between square brackets, and nothing but a port after them")
-	case err == nil && (bracketed || address.Is4()):
-		return urlHost(address), port, nil
-	case strings.Contains(host, ":"):
-		return "", "", errors.New("must put an IPv6 address between square brackets, as in [2001:db8::1]:8006")
+	case u.User != nil:
+		err = errors.New("must not hold user information: credentials have keys of their own")
+	case u.Path == "/" && u.RawQuery == "":
+		err = errors.New("must not end with a slash: Proxmox sends scheme, host and port alone")
+	case u.Path != "" || strings.ContainsAny(text, "?#"):
+		err = errors.New("must be scheme, host and port alone, without path, query or fragment")
+	case strings.HasSuffix(u.Host, ":") || port != "" && (badPort != nil || n == 0):
+		err = errors.New("must have a port from 1 to 65535")
+	case notIP == nil && zone.MatchString(address.Zone()):
+		host = urlHost(address)
 	case strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }):
-		return "", "", errors.New("must name a host in ASCII: write an international name in its xn-- form")
-	case !hostName.MatchString(host) || len(host) > 254: // RFC 1123 section 2.1, with the underscores that some networks have
-		return "", "", errors.New("must name a host, such as pve1.example.com")
-	case number.MatchString(host):
-		return "", "", errors.New("must name a host: this is neither a name nor a valid IP address")
+		err = errors.New("must name a host in ASCII: write an international name in its xn-- form")
+	case !name.MatchString(host) || len(host) > 254 || number.MatchString(host):
+		err = errors.New("must name a host, such as pve1.example.com or [2001:db8::1]")
 	}
-	return strings.ToLower(host), port, nil
+	if port != "" {
+		port = strconv.FormatUint(n, 10)
+	}
+	return u.Scheme, host, port, err
 }
 
 func urlHost(address netip.Addr) string {

@@ -123,9 +123,6 @@ func ParseFingerprint(text string) (Fingerprint, error) {
 	return Fingerprint(raw), nil
 }
 
-// parsePassword takes any text.
-func parsePassword(text string) (check.Secret, error) { return check.NewSecret(text), nil }
-
 var otp = regexp.MustCompile(`^[0-9]{6,8}$`)
 
 func parseOTP(text string) (check.Secret, error) {

@@ -172,22 +172,3 @@ func drop(layers []layer) []layer {
 	}
 	return out
 }
-
-// nested returns the values as maps of their own: viper keeps and changes the maps that it is given.
-func (l layer) nested() map[string]any {
-	out := map[string]any{}
-	for path, s := range l.settings {
-		section, name, nested := strings.Cut(path, ".")
-		inner, _ := out[section].(map[string]any)
-		switch {
-		case s.value == nil:
-		case !nested:
-			out[path] = s.value
-		case inner == nil:
-			out[section] = map[string]any{name: s.value}
-		default:
-			inner[name] = s.value
-		}
-	}
-	return out
-}

@@ -95,9 +95,6 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
-	case err != nil && l.Partial && namedBy == "":
-		l.warn(at, "", err.Error()+"; it is ignored")
-		return nil
 	case err != nil:
 		if namedBy == envConfig {
 			err, at = fmt.Errorf("%s: %w", path, err), Place{Name: envConfig}

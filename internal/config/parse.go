@@ -194,7 +194,7 @@ var targetName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9
 // unknown reports a key that does not exist. The nearest key counts as given, though wrongly: it is not missing as well.
 func (p *parser) unknown(at Place, section, shown string, into layer) {
 	if strings.HasSuffix(shown, unprintable) { // such as root@pam!id=secret without a key before it
-		p.problems.add(at, shown, seeKeys("is not a key; its name is not shown because it may be a value"))
+		p.problems.addf(at, shown, "is not a key; its name is not shown because it may be a value")
 		return
 	}
 	var candidates []string
@@ -213,7 +213,7 @@ func (p *parser) unknown(at Place, section, shown string, into layer) {
 			into.markWrong(k.Path, at)
 		}
 	}
-	p.problems.add(at, shown, seeKeys("is not a key%s", suggestion(near)))
+	p.problems.addf(at, shown, "is not a key%s", suggestion(near))
 }
 
 const unprintable = "?"

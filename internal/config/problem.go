@@ -79,11 +79,13 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap returns the problems.
+// Unwrap returns the errors. One about a key does not repeat its place, so that others can name the key in their words.
 func (ps Problems) Unwrap() []error {
 	errs := make([]error, len(ps))
 	for i, p := range ps {
-		errs[i] = p
+		if errs[i] = p; p.Err.Key != "" {
+			errs[i] = p.Err
+		}
 	}
 	return errs
 }
@@ -115,11 +117,6 @@ func (c *collector) addf(at Place, key, format string, args ...any) {
 	c.add(at, key, fmt.Errorf(format, args...))
 }
 
-// seeKeys adds the help of the keys to an error.
-func seeKeys(format string, args ...any) error {
-	return check.Errorf(check.Config, format, args...).Try(check.Run("help config").With("it explains every key"))
-}
-
 // err returns all problems as one error, nil if there are none.
 func (c *collector) err() error {
 	if len(c.list) == 0 {
@@ -129,5 +126,8 @@ func (c *collector) err() error {
 		lineless := func(p Problem) int { return map[bool]int{true: 1}[p.Line == 0] }
 		return cmp.Or(-cmp.Compare(a.File, b.File), lineless(a)-lineless(b), a.Line-b.Line)
 	})
+	if !slices.ContainsFunc(c.list, func(p Problem) bool { return len(p.Err.Remedy) > 0 }) {
+		c.list[0].Err = c.list[0].Err.Try(check.Run("help config").With("it explains every key"))
+	}
 	return c.list
 }

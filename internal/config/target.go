@@ -122,11 +122,11 @@ func (l *loader) demand(overlay layer, v *values) {
 		at := overlay.at
 		at.File = l.file.File
 		if at.File != "" {
-			l.problems.add(at, path, seeKeys("is required%s", otherwise))
+			l.problems.addf(at, path, "is required%s", otherwise)
 			return
 		}
 		k := index().path[path]
-		l.problems.add(at, path, seeKeys("is required%s, as --%s, as %s, or in a configuration file", otherwise, k.Flag, k.Env))
+		l.problems.addf(at, path, "is required%s, as --%s, as %s, or in a configuration file", otherwise, k.Flag, k.Env)
 	}
 	if !v.given("proxmox.endpoints") {
 		lacks("proxmox.endpoints", "")

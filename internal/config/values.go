@@ -47,9 +47,11 @@ func (l *loader) merge(target string, layers ...layer) *values {
 	for _, layer := range drop(layers) {
 		switch layer.kind {
 		case inFile:
-			if err := v.viper.MergeConfigMap(layer.nested()); err != nil { // of nested maps of texts, never
-				l.problems.addf(layer.at, "", "cannot be merged")
+			flat := map[string]any{} // of its own: viper keeps and changes the map that it is given
+			for path, s := range layer.settings {
+				flat[path] = s.value
 			}
+			_ = v.viper.MergeConfigMap(flat) // never fails
 		case inEnvironment:
 			for path, s := range layer.settings {
 				if s.value != nil {
@@ -100,16 +102,9 @@ func one[T any](v *values, path string, parse func(string) (T, error)) (value T)
 // many parses the words of a list.
 func many[T comparable](v *values, path string, parse func(string) (T, error)) (out []T) {
 	words := setting{value: v.viper.Get(path)}.words()
-	refuse := func(i int, err error) []T {
-		at := v.at[path]
-		if i < len(v.lines[path]) {
-			at.Line = v.lines[path][i]
-		}
-		v.problems.add(at, path, err)
-		return nil
-	}
 	if words != nil && len(words) == 0 && !index().path[path].empty {
-		return refuse(0, empty(path))
+		v.refuse(path, 0, empty(path))
+		return nil
 	}
 	for i, word := range words {
 		err := plain(path, word)
@@ -121,7 +116,8 @@ func many[T comparable](v *values, path string, parse func(string) (T, error)) (
 			err = errors.New("names the same twice")
 		}
 		if err != nil {
-			return refuse(i, err)
+			v.refuse(path, i, err)
+			return nil
 		}
 		out = append(out, value)
 	}
@@ -148,18 +144,25 @@ func (v *values) command(path string) []string {
 			err = errors.New("must not contain NUL characters")
 		}
 		if err != nil {
-			at := v.at[path]
-			at.Line = v.lines[path][i]
-			v.problems.add(at, path, err)
+			v.refuse(path, i, err)
 			return nil
 		}
 	}
 	if len(argv) == 0 {
-		v.problems.add(v.at[path], path, empty(path))
+		v.refuse(path, 0, empty(path))
 		return nil
 	}
 	v.record(path, argv)
 	return argv
+}
+
+// refuse notes what is wrong with an element of a list.
+func (v *values) refuse(path string, i int, err error) {
+	at := v.at[path]
+	if i < len(v.lines[path]) {
+		at.Line = v.lines[path][i]
+	}
+	v.problems.add(at, path, err)
 }
 
 // path expands the $VARS of a path and makes it absolute.

@@ -76,7 +76,6 @@ var homes = []struct {
 	sealed  bool
 }{
 	{library: "github.com/spf13/viper", in: []string{"internal/config"}, sealed: true},
-	{library: "github.com/go-viper/mapstructure/v2", in: []string{"internal/config"}, sealed: true},
 	{library: "github.com/luthermonson/go-proxmox", in: []string{"internal/pve"}, sealed: true},
 	{library: "github.com/coreos/go-oidc/v3", in: []string{"internal/issuer"}},
 	{library: "github.com/go-jose/go-jose/v4", in: []string{"internal/issuer"}},
