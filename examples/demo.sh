@@ -1,11 +1,11 @@
 #!/bin/sh
-# The main job against the lab: run it with `make demo`.
-# PROXMOX_REALM_CONFIG and LAB_* come from proxmox-realm-lab; `proxmox-realm-lab set` plays somebody else.
+# The main commands against the lab: run this with `make demo`.
+# proxmox-realm-lab sets PROXMOX_REALM_CONFIG and LAB_*. `proxmox-realm-lab set` changes the realm as somebody else would.
 set -u
 
 step() { printf '\n# %s\n' "$*"; }
 
-# expect CODE COMMAND …: runs a command, shows it, and ends the demo where it exits otherwise.
+# expect CODE COMMAND …: prints and runs a command. The demo ends if the exit code is another.
 expect() {
 	want=$1
 	shift
@@ -22,12 +22,12 @@ expect 0 proxmox-realm apply
 step 'Again: nothing to do'
 expect 0 proxmox-realm apply
 
-step 'Somebody else changes it'
+step 'Somebody else changes the realm: plan shows it, apply repairs it'
 expect 0 proxmox-realm-lab set authelia scopes=openid client-key=something-else --delete comment
 expect 10 proxmox-realm plan --exit-code
 expect 0 proxmox-realm apply
 
-step 'A wrong issuer is held back: logins that work keep working'
+step 'A change that would break logins is not applied'
 expect 13 proxmox-realm apply --issuer-url "$LAB_ISSUER/"
 
 step 'All checks, before anyone logs in'

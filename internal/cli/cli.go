@@ -89,7 +89,6 @@ Begin with "probe https://auth.example.com", then "bootstrap", "plan" and
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%s", strings.TrimSpace(err.Error())).Try(seeHelp(cmd))
 	})
-	root.SuggestionsMinimumDistance = 2
 	a.globalFlags(root)
 
 	root.AddGroup(&cobra.Group{ID: "main", Title: "Commands:"},

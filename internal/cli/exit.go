@@ -174,6 +174,7 @@ func seeHelp(cmd *cobra.Command) check.Step {
 }
 
 func unknownCommand(cmd *cobra.Command, called string) error {
+	cmd.SuggestionsMinimumDistance = 2
 	var steps []check.Step
 	for _, near := range cmd.SuggestionsFor(called) {
 		steps = append(steps, check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" "+near, "proxmox-realm ")))
