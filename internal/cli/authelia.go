@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -80,6 +82,9 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (*config.Con
 	}
 	// A new key needs no old one, whose file may not exist yet.
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: o.newKey == ""})
+	if problem := (*check.Error)(nil); errors.As(err, &problem) && problem.Key == "realm.client_key_file" {
+		problem.Remedy = append(problem.Remedy, check.Run("authelia --new-key FILE").With("makes a key"))
+	}
 	if err != nil {
 		return nil, authelia.Options{}, err
 	}
@@ -190,6 +195,9 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		if cmd.Flags().Changed(flag) {
 			return usage("--%s cannot be combined with --check", flag)
 		}
+	}
+	if a.file == "-" && slices.Contains(o.check, "-") {
+		return usage("-c - and --check - cannot both read standard input")
 	}
 	if a.output != "text" && a.output != "json" {
 		return usage("authelia --check has no such report").Try(check.Run("authelia --check FILE -o json"))
