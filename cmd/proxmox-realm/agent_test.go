@@ -271,7 +271,7 @@ func TestAgentOutlastsProxmox(t *testing.T) {
 		if strings.Contains(line, "needs attention") {
 			t.Errorf("told again: %s", line)
 		}
-		if strings.Contains(line, "as declared again") {
+		if strings.Contains(line, "OK again") {
 			break
 		}
 	}

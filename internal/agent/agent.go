@@ -1,77 +1,71 @@
-// Package agent keeps realms as declared for as long as it runs: it applies the configuration on a schedule, takes a new
-// one on request, and tells of itself to Prometheus, systemd, the log and people.
+// Package agent keeps realms as declared for as long as it runs: it applies the configuration on a schedule, reloads it on
+// request, and reports to Prometheus, systemd, the log and people.
 package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
-	"proxmox-realm/internal/check"
+	"github.com/coreos/go-systemd/v22/daemon"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
 )
 
-// How often an agent asks what costs issuer or node something, where the configuration leaves that to it.
+// How often an agent makes the checks that cost issuer or node something, if the configuration leaves that to it.
 const (
 	proxmoxEach = time.Hour
 	clientEach  = 24 * time.Hour
-	askAnew     = time.Minute // the same after a start or a reload: somebody changed something and wants to know
+	askAnew     = time.Minute // both, after a start or a reload: somebody changed something and wants to know
 )
 
-// limit bounds one cycle: what takes longer hangs. The longest that is right is a write in hand per target, with its
-// waiting for Proxmox, and many targets.
+// limit is how long a run may take before the agent aborts it. Many targets that each wait for Proxmox stay below it.
 const limit = 30 * time.Minute
 
 // Runner applies one configuration; [fleet.Fleet] is one.
 type Runner interface {
 	Apply(ctx context.Context, o fleet.Options) fleet.Run
-	// Told and Tell keep what was last told of a run, over restarts.
-	Told() []byte
-	Tell(what []byte) error
 }
 
 // Options are what an agent is made of.
 type Options struct {
 	Config *config.Config
-	// Load reads the configuration anew. Where it fails, the agent goes on with what it has.
+	// Load reads the configuration again. If it fails, the agent keeps the former configuration.
 	Load func(context.Context) (*config.Config, error)
-	// Runner makes the one for a configuration; before is the one that it replaces, nil at the start.
-	Runner func(c *config.Config, before Runner) Runner
-	// Reload asks for the configuration to be loaded anew and for a run at once. Requests that come together are one.
+	// Runner makes the one for a configuration.
+	Runner func(*config.Config) Runner
+	// Reload asks for a reload and a run at once. Requests that come together are one.
 	Reload   <-chan struct{}
 	Listener net.Listener // where status is served; nil: nowhere. The agent closes it
 	Version  string       // of the program, for the status page
-	Env      []string     // holds NOTIFY_SOCKET and WATCHDOG_USEC under systemd; notify.command gets the rest of it
+	Env      []string     // for notify.command, which gets it without secrets
 	Log      *slog.Logger
 }
 
-// Run is an agent's life. It ends, without an error, when the context does and the write in hand is finished.
+// Run runs an agent. It returns, without an error, when the context is done and the write in hand has ended.
 func Run(ctx context.Context, o Options) error {
-	a := &agent{
-		Options: o, status: newStatus(o.Version), systemd: newSystemd(o.Env, o.Log), journal: newJournal(o.Log),
-		runner: o.Runner(o.Config, nil),
-	}
-	a.web = a.serve(o.Listener)
-	defer func() { a.web.close() }() // the one that there is by then
+	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config)}
+	a.remember()
+	a.web = a.serve(o.Listener, o.Config.Agent.Listen)
+	defer func() { a.web.close() }() // a reload may have replaced it
 	stopping := make(chan struct{})
-	context.AfterFunc(ctx, func() { // at once, though a write in hand may take its time
+	context.AfterFunc(ctx, func() { // at once, although a write in hand may take its time
 		defer close(stopping)
-		a.systemd.say("STOPPING=1", "STATUS=stopping")
+		a.systemd(daemon.SdNotifyStopping, "STATUS=stopping")
 	})
-	watchdog, stop := context.WithCancel(context.WithoutCancel(ctx))
+	watched, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	go a.systemd.watch(watchdog, a.status.alive)
+	go a.watchdog(watched)
 
-	a.systemd.say("READY=1", "STATUS=first run")
+	a.systemd(daemon.SdNotifyReady, "STATUS=first run")
 	a.loop(ctx)
 	<-stopping
 	a.Log.Info("agent stops")
@@ -82,16 +76,18 @@ type agent struct {
 	Options
 	runner  Runner
 	status  *status
-	systemd *systemd
 	journal *journal
-	web     *web
+	web     web
+	memory  Memory
+	last    report.Last // what memory holds
 
 	failures int // in a row
 }
 
-// loop runs at once, and then whenever the schedule or somebody says so.
+// loop runs at once, and then at the time of the schedule or on a reload.
 func (a *agent) loop(ctx context.Context) {
 	a.Log.Info("agent starts", "targets", len(a.Config.Targets), "interval", a.Config.Agent.Interval, "listen", a.web.address())
+	a.warn()
 	anew := true
 	for ctx.Err() == nil {
 		run, whole := a.cycle(ctx, anew)
@@ -100,7 +96,7 @@ func (a *agent) loop(ctx context.Context) {
 		}
 		pause := a.schedule(run)
 		a.status.sleep(pause)
-		a.systemd.say("STATUS=" + a.status.line())
+		a.systemd("STATUS=" + a.status.line())
 		timer := time.NewTimer(pause)
 		anew = false
 		select {
@@ -114,7 +110,7 @@ func (a *agent) loop(ctx context.Context) {
 	}
 }
 
-// cycle applies the configuration once and tells of it; whole is false where the end of the agent cut it short.
+// cycle applies the configuration once and reports the run. whole is false if the end of the agent interrupted the run.
 func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool) {
 	options := fleet.Options{
 		Options:  reconcile.Options{Repeats: true, ProxmoxEvery: proxmoxEach, ClientEvery: clientEach},
@@ -124,7 +120,7 @@ func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool
 		options.ProxmoxEvery, options.ClientEvery = askAnew, askAnew
 	}
 	a.status.work(limit)
-	bounded, cancel := context.WithTimeoutCause(ctx, limit, check.Errorf(check.Unreachable, "the run was given up after %s", limit))
+	bounded, cancel := context.WithTimeoutCause(ctx, limit, check.Errorf(check.Unreachable, "the run was aborted after %s", limit))
 	run = a.runner.Apply(bounded, options)
 	cancel()
 	if ctx.Err() != nil && interrupted(run) {
@@ -136,7 +132,7 @@ func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool
 	return run, true
 }
 
-// interrupted tells that a run says more of the agent's end than of its targets.
+// interrupted reports whether the end of the agent is what made a run fail.
 func interrupted(run fleet.Run) bool {
 	ended := func(err error) bool {
 		code := check.CodeOf(err)
@@ -145,29 +141,32 @@ func interrupted(run fleet.Run) bool {
 	return ended(run.Err) || slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool { return ended(t.Err) })
 }
 
-// tell runs the command that wants to hear of news. Where it fails, the same news are told with the next run.
+// tell runs notify.command if the run is news. If the command fails, the next run tells what still lasts.
 func (a *agent) tell(ctx context.Context, run fleet.Run) {
-	var last report.Last
-	_ = json.Unmarshal(a.runner.Told(), &last) // without it, everything is news
-	next, news := last.After(run, time.Now(), 0)
-	if news && len(a.Config.Notify.Command) > 0 {
+	next, news := a.last.After(run, time.Now(), report.Rule{After: report.DefaultAfter})
+	if news.Text != "" && len(a.Config.Notify.Command) > 0 {
 		err := Notify(ctx, a.Config, a.Env, run)
-		a.journal.notified(err)
+		a.journal.attempt("notify", err, "notify.command failed; the next run tries again", "notify.command works again")
 		if err != nil {
 			return
 		}
 	}
-	kept, err := json.Marshal(next)
-	if err == nil {
-		err = a.runner.Tell(kept)
-	}
-	a.journal.remembered(err)
+	a.last = next
+	err := a.memory.Save(next)
+	a.journal.attempt("memory", err, "a restart will repeat news, because they cannot be stored", "news are stored again")
 }
 
-// reload takes the configuration as it is now, unless that cannot be used.
+// remember opens the memory of the configuration's targets.
+func (a *agent) remember() {
+	if memory := MemoryOf("apply", a.Config); memory != a.memory {
+		a.memory, a.last = memory, memory.Load()
+	}
+}
+
+// reload takes the configuration as it is now, unless it has mistakes.
 func (a *agent) reload(ctx context.Context) {
-	a.systemd.say(append([]string{"RELOADING=1", "STATUS=reloading"}, monotonic()...)...)
-	defer a.systemd.say("READY=1")
+	a.systemd(daemon.SdNotifyReloading, strings.TrimSpace(daemon.SdNotifyMonotonicUsec()), "STATUS=reloading")
+	defer a.systemd(daemon.SdNotifyReady)
 	a.status.work(limit)
 	c, err := a.Load(ctx)
 	if err == nil {
@@ -178,67 +177,66 @@ func (a *agent) reload(ctx context.Context) {
 	}
 	a.status.reloaded(err)
 	if err != nil {
-		described := check.Describe(err)
-		a.Log.Error("the configuration is not reloaded: the former one stays in force", "error", described.Message, "hint", described.Hint())
+		d := check.Describe(err)
+		a.Log.Error("the configuration was not reloaded; the former one stays in force", "error", d.Message, "hint", d.Hint())
 		return
 	}
-	for _, w := range c.Warnings {
+	a.runner = a.Runner(c)
+	a.Config, a.failures = c, 0
+	a.remember()
+	a.Log.Info("configuration reloaded", "targets", len(c.Targets), "interval", c.Agent.Interval)
+	a.warn()
+}
+
+// warn logs the warnings of the configuration.
+func (a *agent) warn() {
+	for _, w := range a.Config.Warnings {
 		a.Log.Warn("configuration", "warning", w)
 	}
-	a.runner = a.Runner(c, a.runner)
-	a.Config, a.failures = c, 0
-	a.Log.Info("configuration reloaded", "targets", len(c.Targets), "interval", c.Agent.Interval)
 }
 
-// listen moves the status server to another address.
+// listen moves the server to another address. It closes the former listener first, because the two may overlap, as
+// 127.0.0.1:9746 and :9746 do. If the other address fails, it goes back.
 func (a *agent) listen(address string) error {
-	if address == a.Config.Agent.Listen || a.Listener == nil {
+	if address == a.Config.Agent.Listen || a.web.listener == nil {
 		return nil
 	}
-	listener, err := Listen(address)
-	if err != nil {
-		return err
-	}
+	former := a.web.address()
 	a.web.close()
-	a.web = a.serve(listener)
-	return nil
-}
-
-// Listen opens the address of agent.listen.
-func Listen(address string) (net.Listener, error) {
-	listener, err := net.Listen("tcp", address) //nolint:noctx // nothing is waited for
-	if err != nil {
-		return nil, check.Errorf(check.Config, "agent.listen: %v", err).
-			Try(check.Advise("another agent may run here: stop it, or choose another address")).Because(err)
+	listener, err := Listen(address)
+	if err == nil {
+		a.web = a.serve(listener, address)
+		return nil
 	}
-	return listener, nil
+	listener, back := Listen(former)
+	a.web = a.serve(listener, a.Config.Agent.Listen)
+	return errors.Join(err, back)
 }
 
-// line is the status in a line, for systemctl.
-func (s *status) line() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return fmt.Sprintf("%s; next run at %s", summary(s.last), s.next.UTC().Format("15:04:05 UTC"))
-}
-
-// summary is what became of a run, in a few words.
-func summary(run fleet.Run) string {
-	switch {
-	case run.Err != nil:
-		return fmt.Sprintf("%s (%s)", run.Outcome, check.CodeOf(run.Err))
-	case len(run.Targets) == 1:
-		return fmt.Sprintf("realm %s on %s: %s", run.Targets[0].Realm, run.Targets[0].Endpoint, run.Outcome)
+// systemd sends assignments such as READY=1 to systemd (sd_notify(3)). Without systemd it does nothing.
+func (a *agent) systemd(assignments ...string) {
+	if _, err := daemon.SdNotify(false, strings.Join(assignments, "\n")); err != nil {
+		a.Log.Debug("notify systemd", "error", err)
 	}
-	return fmt.Sprintf("%d targets, %d of them in order", len(run.Targets), inOrder(run))
 }
 
-func inOrder(run fleet.Run) (n int) {
-	for _, t := range run.Targets {
-		if settled(t.Outcome) {
-			n++
+// watchdog tells systemd that the agent is alive, twice in each of its periods. If the loop hangs, systemd restarts the
+// agent.
+func (a *agent) watchdog(ctx context.Context) {
+	period, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || period == 0 {
+		return
+	}
+	tick := time.NewTicker(period / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if a.status.alive() {
+				a.systemd(daemon.SdNotifyWatchdog)
+			}
 		}
 	}
-	return n
 }
-
-func settled(o reconcile.Outcome) bool { return o == reconcile.Changed || o == reconcile.Unchanged }

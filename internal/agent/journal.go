@@ -8,33 +8,33 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
 )
 
-// journal writes what is news to the log: a failure when it begins, when it changes and when it ends.
+// journal logs a condition when it begins, when it changes and when it ends.
 type journal struct {
-	log *slog.Logger
-	// By what it is about: what was said last. Only what lasts is here, so this does not grow.
-	lasting map[string]string
+	log     *slog.Logger
+	lasting map[string]string // by subject: the condition that was logged last and still lasts
 }
 
 func newJournal(log *slog.Logger) *journal { return &journal{log: log, lasting: map[string]string{}} }
 
-// run writes about a run and its targets.
+// run logs a run and its targets.
 func (j *journal) run(run fleet.Run) {
-	about := map[string]bool{"run": true, "notify": true, "memory": true}
 	if run.Err != nil {
-		described := check.Describe(run.Err)
-		j.say("run", string(described.Code), slog.LevelError, "the run failed", "error", described.Message, "hint", described.Hint())
-		return // nothing is known of the targets
+		d := check.Describe(run.Err)
+		j.begins("run", string(d.Code), slog.LevelError, "the run failed", "error", d.Message, "hint", d.Hint())
+		return // the run did not reach its targets
 	}
-	j.end("run", "runs reach their targets again")
+	j.ends("run", "runs succeed again")
+	known := map[string]bool{"notify": true, "memory": true}
 	for _, t := range run.Targets {
-		about["target "+t.Name], about["warnings "+t.Name] = true, true
+		known["target "+t.Name], known["warnings "+t.Name] = true, true
 		j.target(t)
 	}
-	for what := range j.lasting {
-		if !about[what] { // a target that the configuration no longer has
-			delete(j.lasting, what)
+	for subject := range j.lasting {
+		if !known[subject] { // a target that the configuration no longer has
+			delete(j.lasting, subject)
 		}
 	}
 }
@@ -48,64 +48,57 @@ func (j *journal) target(t reconcile.Result) {
 		}
 		j.log.Info("realm changed", append(who, "action", t.Action, "properties", strings.Join(properties, ","))...)
 	}
-	if warnings := strings.Join(t.Warnings, "; "); warnings != "" {
-		j.say("warnings "+t.Name, warnings, slog.LevelWarn, "warning", append(who, "warning", warnings)...)
-	} else {
-		delete(j.lasting, "warnings "+t.Name)
-	}
-	what := "target " + t.Name
-	if settled(t.Outcome) {
-		j.end(what, "the realm is as declared again", append(who, "outcome", t.Outcome)...)
+	warnings := strings.Join(t.Warnings, "; ")
+	j.begins("warnings "+t.Name, warnings, slog.LevelWarn, "warning", append(who, "warning", warnings)...)
+
+	subject := "target " + t.Name
+	if report.Settled(t.Outcome) {
+		j.ends(subject, "OK again: the realm is as declared", append(who, "outcome", t.Outcome)...)
 		return
 	}
-	why := []any{"outcome", t.Outcome}
-	state := string(t.Outcome)
+	condition, why := string(t.Outcome), []any{"outcome", t.Outcome}
 	if t.Err != nil {
-		described := check.Describe(t.Err)
-		state += " " + string(described.Code)
-		why = append(why, "error", described.Message, "hint", described.Hint())
+		d := check.Describe(t.Err)
+		condition += " " + string(d.Code)
+		why = append(why, "error", d.Message, "hint", d.Hint())
 	}
 	for _, c := range check.Failures(t.Checks) {
-		state += " " + string(c.ID)
+		condition += " " + string(c.ID)
 		why = append(why, string(c.ID), c.Summary)
 	}
 	level := slog.LevelWarn
 	if t.Outcome == reconcile.Failed || t.Outcome == reconcile.Unverified {
 		level = slog.LevelError
 	}
-	j.say(what, state, level, "the realm needs attention", append(who, why...)...)
+	j.begins(subject, condition, level, "the realm needs attention", append(who, why...)...)
 }
 
-// notified writes about notify.command, remembered about the memory between runs.
-func (j *journal) notified(err error) {
-	j.lapse("notify", err, "notify.command failed: it is run again with the next run", "notify.command works again")
-}
-
-func (j *journal) remembered(err error) {
-	j.lapse("memory", err, "what was told cannot be remembered over a restart", "what was told is remembered again")
-}
-
-func (j *journal) lapse(what string, err error, begins, ends string) {
-	if err == nil {
-		j.end(what, ends)
+// attempt logs how something besides the run went.
+func (j *journal) attempt(subject string, err error, failed, works string) {
+	if err != nil {
+		j.begins(subject, err.Error(), slog.LevelWarn, failed, "error", err)
 		return
 	}
-	j.say(what, err.Error(), slog.LevelWarn, begins, "error", err)
+	j.ends(subject, works)
 }
 
-// say writes unless the last thing said about this is the same.
-func (j *journal) say(about, state string, level slog.Level, message string, args ...any) {
-	if j.lasting[about] == state {
+// begins logs a condition, unless it was logged already. An empty condition is none.
+func (j *journal) begins(subject, condition string, level slog.Level, message string, args ...any) {
+	if j.lasting[subject] == condition {
 		return
 	}
-	j.lasting[about] = state
+	j.lasting[subject] = condition
+	if condition == "" {
+		delete(j.lasting, subject)
+		return
+	}
 	j.log.Log(context.Background(), level, message, args...) //nolint:sloglint // constant where it is called
 }
 
-// end writes that something is over, if it was there.
-func (j *journal) end(about, message string, args ...any) {
-	if was, lasted := j.lasting[about]; lasted {
-		delete(j.lasting, about)
+// ends logs that a condition is over, if it was logged.
+func (j *journal) ends(subject, message string, args ...any) {
+	if was, lasted := j.lasting[subject]; lasted {
+		delete(j.lasting, subject)
 		j.log.Info(message, append(args, "was", was)...) //nolint:sloglint // constant where it is called
 	}
 }

@@ -1,55 +1,67 @@
 package agent
 
 import (
-	"fmt"
-	"strings"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
 )
 
-// metrics are those of the last run, as `apply --metrics-file` writes them, and the agent's own.
-func (s *status) metrics() []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []byte
-	if !s.ended.IsZero() {
-		at := report.Moments{Run: s.ended, Success: s.success, Certificate: map[string]time.Time{}}
-		for name, p := range s.targets {
-			if !p.certificate.IsZero() {
-				at.Certificate[name] = p.certificate
-			}
-		}
-		out = report.Metrics(s.last, at)
-	}
-	var b strings.Builder
-	family := func(name, kind, help string) {
-		fmt.Fprintf(&b, "# HELP proxmox_realm_agent_%s %s\n# TYPE proxmox_realm_agent_%s %s\n", name, help, name, kind)
-	}
-	family("info", "gauge", "The version of the agent; always 1.")
-	fmt.Fprintf(&b, "proxmox_realm_agent_info{version=\"%s\"} 1\n", strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(s.version))
-	family("start_timestamp_seconds", "gauge", "When the agent was started, in Unix time.")
-	fmt.Fprintf(&b, "proxmox_realm_agent_start_timestamp_seconds %s\n", seconds(s.started))
-	family("runs_total", "counter", "Runs of the agent, by outcome.")
-	for _, o := range reconcile.Outcomes() {
-		fmt.Fprintf(&b, "proxmox_realm_agent_runs_total{outcome=%q} %d\n", o, s.runs[o])
-	}
-	family("reloads_total", "counter", "Reloads of the configuration, by result.")
-	fmt.Fprintf(&b, "proxmox_realm_agent_reloads_total{result=\"failure\"} %d\nproxmox_realm_agent_reloads_total{result=\"success\"} %d\n", s.reloads[0], s.reloads[1])
-	family("config_reload_successful", "gauge", "Whether the last reload of the configuration succeeded; 1 before the first.")
-	successful := 1
-	if s.reloadError != "" {
-		successful = 0
-	}
-	fmt.Fprintf(&b, "proxmox_realm_agent_config_reload_successful %d\n", successful)
-	if !s.next.IsZero() {
-		family("next_run_timestamp_seconds", "gauge", "When the next run is planned, in Unix time.")
-		fmt.Fprintf(&b, "proxmox_realm_agent_next_run_timestamp_seconds %s\n", seconds(s.next))
-	}
-	return append(out, b.String()...)
+// metrics are the agent's own; those of the last run come from [report.Metrics].
+type metrics struct {
+	registry       *prometheus.Registry
+	runs, reloads  *prometheus.CounterVec
+	next, reloaded prometheus.Gauge
 }
 
-func seconds(t time.Time) string {
-	return fmt.Sprintf("%d.%03d", t.Unix(), t.Nanosecond()/1_000_000)
+func newMetrics(version string, started time.Time) metrics {
+	const namespace, subsystem = "proxmox_realm", "agent"
+	m := metrics{
+		registry: prometheus.NewRegistry(),
+		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "runs_total", Help: "Runs of the agent, by outcome.",
+		}, []string{"outcome"}),
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "reloads_total", Help: "Reloads of the configuration, by result.",
+		}, []string{"result"}),
+		next: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "next_run_timestamp_seconds",
+			Help: "When the next run is planned, in Unix time; 0 before the first run has ended.",
+		}),
+		reloaded: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "config_reload_successful",
+			Help: "Whether the last reload of the configuration succeeded; 1 before the first.",
+		}),
+	}
+	start := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: "start_timestamp_seconds", Help: "When the agent was started, in Unix time.",
+	})
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Subsystem: subsystem, Name: "info", Help: "The version of the agent; always 1.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	m.registry.MustRegister(m.runs, m.reloads, m.next, m.reloaded, start, info)
+	for _, o := range reconcile.Outcomes() {
+		m.runs.WithLabelValues(string(o))
+	}
+	m.reloads.WithLabelValues("failure")
+	m.reloads.WithLabelValues("success")
+	m.reloaded.Set(1)
+	info.Set(1)
+	start.Set(float64(started.UnixMilli()) / 1000)
+	return m
+}
+
+// Gather returns the metrics of the last run and the agent's own.
+func (s *status) Gather() ([]*dto.MetricFamily, error) {
+	s.mu.Lock()
+	last, ended, success := s.last, s.ended, s.success
+	s.mu.Unlock()
+	if ended.IsZero() {
+		return s.metrics.registry.Gather()
+	}
+	return prometheus.Gatherers{s.metrics.registry, report.Metrics(last, ended, success)}.Gather()
 }

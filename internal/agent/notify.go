@@ -19,13 +19,12 @@ import (
 
 const (
 	notifyTimeout = time.Minute
-	notifyOutput  = 4 << 10 // bytes of what the command says that are kept
+	notifyOutput  = 4 << 10 // bytes of the command's output that are kept
 )
 
-// Notify runs the configuration's notify.command, without a shell, with the JSON report of the run on its standard input.
-// A relative path of the program counts from the configuration's folder; the environment is the given one without this
-// program's own variables and credentials. What the command says is part of the error where it fails, and else dropped.
-// Without such a command it does nothing.
+// Notify runs notify.command, without a shell, with the JSON report of the run on its standard input. A relative path of the
+// program starts at the folder of the configuration file. The command gets the given environment without this program's
+// variables and credentials. If the command fails, the error holds its output. Without notify.command, Notify does nothing.
 func Notify(ctx context.Context, c *config.Config, env []string, run fleet.Run) error {
 	argv := c.Notify.Command
 	if len(argv) == 0 {
@@ -36,20 +35,20 @@ func Notify(ctx context.Context, c *config.Config, env []string, run fleet.Run) 
 		return err
 	}
 	program := config.Program(argv[0], filepath.Dir(c.File))
-	// The end of the agent does not cut the message short: it may be about just that run.
+	// The end of the agent does not interrupt the command, because the message may be about the last run.
 	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 	defer cancel()
-	said := &head{left: notifyOutput}
+	output := &head{left: notifyOutput}
 	cmd := exec.CommandContext(timed, program, argv[1:]...)
 	cmd.Env = slices.DeleteFunc(config.CommandEnvironment(env), func(v string) bool {
-		return strings.HasPrefix(v, "PROXMOX_") || strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") // other tools' tokens, and our files
+		return strings.HasPrefix(v, "PROXMOX_") || strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") // tokens of other tools, and our files
 	})
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = &body, said, said
-	cmd.WaitDelay = time.Second // children that keep the output open do not hold us
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = &body, output, output
+	cmd.WaitDelay = time.Second // do not wait for children that keep the output open
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
-	case err == nil || errors.Is(err, exec.ErrWaitDelay): // what it left running is its own
+	case err == nil || errors.Is(err, exec.ErrWaitDelay): // only a child still runs
 		return nil
 	case timed.Err() != nil:
 		err = fmt.Errorf("did not end within %s", notifyTimeout)
@@ -57,8 +56,8 @@ func Notify(ctx context.Context, c *config.Config, env []string, run fleet.Run) 
 		err = errors.New(exit.String())
 	}
 	text := fmt.Sprintf("%s: %v", filepath.Base(program), err)
-	if said.Len() > 0 {
-		text += ": " + said.String()
+	if output.Len() > 0 {
+		text += ": " + output.String()
 	}
 	return errors.New((*check.Cleaner)(nil).Clean(text))
 }
@@ -69,7 +68,7 @@ type head struct {
 	left int
 }
 
-// Write never fails, so that a command which says much still ends by itself.
+// Write never fails, so that a command with much output still ends by itself.
 func (h *head) Write(p []byte) (int, error) {
 	kept := p[:min(len(p), h.left)]
 	h.left -= len(kept)

@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -91,19 +92,21 @@ func TestSystemdIsTold(t *testing.T) {
 		}
 		return strings.Split(string(buffer[:n]), "\n")
 	}
-	s := newSystemd([]string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=20000"}, slog.New(slog.DiscardHandler))
-	s.say("READY=1", "STATUS=first run")
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "20000")
+	a := &agent{Options: Options{Log: slog.New(slog.DiscardHandler)}, status: newStatus("x")}
+	a.systemd("READY=1", "STATUS=first run")
 	if got := read(); !slices.Equal(got, []string{"READY=1", "STATUS=first run"}) {
 		t.Errorf("told %q", got)
 	}
-	if s.watchdog != 20*time.Millisecond {
-		t.Errorf("the watchdog: %s", s.watchdog)
-	}
-	alive := true
-	go s.watch(t.Context(), func() bool { defer func() { alive = false }(); return alive })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { a.watchdog(ctx); close(ended) }()
 	if got := read(); !slices.Equal(got, []string{"WATCHDOG=1"}) {
 		t.Errorf("told %q", got)
 	}
-	newSystemd([]string{"NOTIFY_SOCKET=" + path + "-gone", "WATCHDOG_USEC=x"}, slog.New(slog.DiscardHandler)).say("READY=1")
-	newSystemd(nil, nil).say("READY=1") // nobody to tell
+	stop()
+	<-ended
+	t.Setenv("NOTIFY_SOCKET", path+"-gone")
+	a.systemd("READY=1") // nobody listens
 }

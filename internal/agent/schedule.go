@@ -5,31 +5,30 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-
 	"proxmox-realm/internal/fleet"
 )
 
-// How long an agent waits after runs that failed, the first time and at most. What may pass soon is tried again sooner
-// than the interval; refused credentials are tried less and less often, since a node's fail2ban may count them.
+// How long the agent waits after a failed run, the first time and at most.
 const (
 	firstRetry = 30 * time.Second
-	mostRetry  = 5 * time.Minute // or the interval, whichever is longer
+	mostRetry  = 5 * time.Minute // or the interval, if that is longer
 	mostDenied = 6 * time.Hour   // or the interval
 )
 
-// schedule returns how long to wait after a run.
+// schedule returns how long to wait after a run. It retries early what may pass. It retries refused credentials less and
+// less often, because fail2ban on a node may count them.
 func (a *agent) schedule(run fleet.Run) time.Duration {
 	interval := a.Config.Agent.Interval
 	pause := interval
-	switch manner(run) {
-	case soon:
+	switch class := retry(run); class {
+	case atInterval:
+		a.failures = 0
+	case early:
 		pause = doubled(min(firstRetry, interval), a.failures, max(mostRetry, interval))
 		a.failures++
 	case seldom:
 		pause = doubled(interval, a.failures, max(mostDenied, interval))
 		a.failures++
-	case usual:
-		a.failures = 0
 	}
 	// #nosec G404 -- spreading agents over time is no secret
 	return vary(pause, a.Config.Agent.Jitter, rand.Float64())
@@ -51,17 +50,18 @@ func doubled(first time.Duration, times int, most time.Duration) time.Duration {
 	return min(first, most)
 }
 
-// when says how a run's end bears on the next one's time.
-type when int
+// retryClass says when the next run follows.
+type retryClass int
 
 const (
-	usual  when = iota // at the interval
-	soon               // sooner: what failed may pass
-	seldom             // less and less often
+	atInterval retryClass = iota
+	early
+	seldom
 )
 
-// manner judges a run by its errors. Decisions, held changes and a limit on requests wait for the interval.
-func manner(run fleet.Run) when {
+// retry classifies a run by its errors. Refused and held changes wait for a person, so they wait for the interval. So do
+// targets that may pass beside others whose credentials are refused: an early run would ask those too.
+func retry(run fleet.Run) retryClass {
 	errs := []error{run.Err}
 	denied := 0
 	for _, t := range run.Targets {
@@ -74,17 +74,15 @@ func manner(run fleet.Run) when {
 	case denied > 0 && denied == len(run.Targets):
 		return seldom
 	case denied > 0:
-		return usual // those that may pass must not have the others asked sooner
+		return atInterval
 	}
 	for _, err := range errs {
 		if err == nil {
 			continue
 		}
-		switch check.CodeOf(err) { //nolint:exhaustive // all others wait for somebody
-		case check.Unreachable, check.ProxmoxFailed, check.NoQuorum, check.UnknownCertificate,
-			check.Locked, check.LockTimeout, check.Conflict, check.ReplacePending, check.NotTaken, check.Internal:
-			return soon
+		if code := check.CodeOf(err); code.MayPass() && code != check.RateLimited { // early requests prolong a limit
+			return early
 		}
 	}
-	return usual
+	return atInterval
 }

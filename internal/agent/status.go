@@ -1,111 +1,148 @@
 package agent
 
 import (
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"proxmox-realm/internal/check"
-
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
 )
 
-// status is what the agent knows of itself, for those who ask.
+// status is what the agent shows of itself.
 type status struct {
 	version string
 	started time.Time
+	metrics metrics
 
 	mu          sync.Mutex
 	last        fleet.Run
 	ended       time.Time // of the last run; zero: none has ended
 	success     time.Time // when a run last left everything as declared
 	next        time.Time
-	due         time.Time // a loop that has done nothing by then hangs
-	runs        map[reconcile.Outcome]int
-	reloads     [2]int // failed, succeeded
-	reloadedAt  time.Time
-	reloadError string // "" where the last reload succeeded
+	due         time.Time // if the loop does nothing until then, it hangs
+	reloadError string    // "" if the last reload succeeded
 	targets     map[string]past
 }
 
-// past is what the last run alone does not tell of a target.
+// past is what is kept of a target's earlier runs.
 type past struct {
 	outcome     reconcile.Outcome
-	since       time.Time // it has this outcome
-	changed     time.Time // the realm was last changed; zero: not by this agent
+	since       time.Time // when this outcome began
+	changed     time.Time // when this agent last changed the realm; zero: never
 	changes     []realm.Change
 	certificate time.Time
 }
 
-// slack is how much later than planned a loop may be that does not hang.
+// slack is how late the loop may be before it counts as hanging.
 const slack = 5 * time.Minute
 
 func newStatus(version string) *status {
 	now := time.Now()
-	return &status{version: version, started: now, due: now.Add(slack), runs: map[reconcile.Outcome]int{}, targets: map[string]past{}}
+	return &status{version: version, started: now, due: now.Add(slack), metrics: newMetrics(version, now), targets: map[string]past{}}
 }
 
-// work and sleep note what the loop does now, and for how long at most.
+// work notes that the loop is busy, for so long at most.
 func (s *status) work(atMost time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.due = time.Now().Add(atMost + slack)
 }
 
+// sleep notes that the loop waits for the next run.
 func (s *status) sleep(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.next = time.Now().Add(d)
 	s.due = s.next.Add(slack)
+	s.metrics.next.Set(float64(s.next.UnixMilli()) / 1000)
 }
 
-// alive tells whether the loop goes on. The monotonic clock decides: one that is set does not kill anybody.
+// alive reports whether the loop goes on. It compares monotonic times, so that setting the clock has no effect.
 func (s *status) alive() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Now().Before(s.due)
 }
 
+// ready reports whether the first run has ended.
+func (s *status) ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.ended.IsZero()
+}
+
+// ran takes in a run that has ended.
 func (s *status) ran(run fleet.Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	s.last, s.ended = run, now
-	s.runs[run.Outcome]++
-	if settled(run.Outcome) {
+	s.metrics.runs.WithLabelValues(string(run.Outcome)).Inc()
+	s.ended = now
+	if report.Settled(run.Outcome) {
 		s.success = now
 	}
-	if run.Err != nil {
-		return // nothing was learned of the targets
-	}
+	run.Targets = slices.Clone(run.Targets)
 	targets := make(map[string]past, len(run.Targets))
-	for _, t := range run.Targets {
+	for i, t := range run.Targets {
 		p := s.targets[t.Name]
-		// A target that is changed and then unchanged has been in order all the time.
-		if p.since.IsZero() || p.outcome != t.Outcome && (!settled(p.outcome) || !settled(t.Outcome)) {
+		// Changed and then unchanged is the same state: the realm was as declared all the time.
+		if p.since.IsZero() || p.outcome != t.Outcome && (!report.Settled(p.outcome) || !report.Settled(t.Outcome)) {
 			p.since = now
 		}
 		p.outcome = t.Outcome
 		if t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes) > 0 {
 			p.changed, p.changes = now, t.Changes
 		}
-		if !t.IssuerCertificate.IsZero() {
+		if t.IssuerCertificate.IsZero() { // this run did not see it
+			run.Targets[i].IssuerCertificate = p.certificate
+		} else {
 			p.certificate = t.IssuerCertificate
 		}
 		targets[t.Name] = p
 	}
-	s.targets = targets
+	s.last = run
+	if run.Err == nil { // otherwise the run did not reach its targets
+		s.targets = targets
+	}
 }
 
 func (s *status) reloaded(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil {
-		s.reloads[1]++
-		s.reloadedAt, s.reloadError = time.Now(), ""
+		s.reloadError = ""
+		s.metrics.reloads.WithLabelValues("success").Inc()
+		s.metrics.reloaded.Set(1)
 		return
 	}
-	s.reloads[0]++
 	s.reloadError = check.Describe(err).Message
+	s.metrics.reloads.WithLabelValues("failure").Inc()
+	s.metrics.reloaded.Set(0)
+}
+
+// line is the status in one line, for systemctl.
+func (s *status) line() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	run, what := s.last, ""
+	switch {
+	case run.Err != nil:
+		what = fmt.Sprintf("%s (%s)", run.Outcome, check.CodeOf(run.Err))
+	case len(run.Targets) == 1:
+		what = fmt.Sprintf("realm %s on %s: %s", run.Targets[0].Realm, run.Targets[0].Endpoint, run.Outcome)
+	default:
+		fine := 0
+		for _, t := range run.Targets {
+			if report.Settled(t.Outcome) {
+				fine++
+			}
+		}
+		what = fmt.Sprintf("%d targets, %d of them as declared", len(run.Targets), fine)
+	}
+	return fmt.Sprintf("%s; next run at %s", what, s.next.UTC().Format("2006-01-02 15:04:05 UTC"))
 }

@@ -2,49 +2,66 @@ package agent
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/report"
 )
 
-// web is the server of status, health and metrics. The zero value serves nothing.
+// Listen opens the address of agent.listen.
+func Listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address) //nolint:noctx // nothing is waited for
+	if err != nil {
+		return nil, check.Errorf(check.Config, "%v", err).At("agent.listen").
+			Try(check.Advise("stop the other agent, if one runs on this machine"), check.Set("agent.listen", "").With("another address")).
+			Because(err)
+	}
+	return listener, nil
+}
+
+// web serves status, health and metrics. The zero value serves nothing.
 type web struct {
 	server   *http.Server
 	listener net.Listener
 }
 
-// serve begins to serve on the listener.
-func (a *agent) serve(listener net.Listener) *web {
+// serve begins to serve on a listener. address is agent.listen, whose host the agent answers to.
+func (a *agent) serve(listener net.Listener, address string) web {
 	if listener == nil {
-		return &web{}
+		return web{}
 	}
-	w := &web{listener: listener, server: &http.Server{
-		Handler:           a.status.handler(),
+	host, _, _ := net.SplitHostPort(address) // without a host, the agent has one name less
+	name, _ := os.Hostname()
+	server := &http.Server{
+		Handler:           guard(a.status.handler(), host, name),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug), // what clients get wrong is no news
-	}}
-	server := w.server
+		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug), // mistakes of clients
+	}
 	go func() { _ = server.Serve(listener) }() // ends with close
-	return w
+	return web{server, listener}
 }
 
-func (w *web) address() string {
+func (w web) address() string {
 	if w.listener == nil {
 		return ""
 	}
 	return w.listener.Addr().String()
 }
 
-// close lets answers that are under way end, and no longer than a moment.
-func (w *web) close() {
+// close waits a moment for answers under way.
+func (w web) close() {
 	if w.server == nil {
 		return
 	}
@@ -53,69 +70,65 @@ func (w *web) close() {
 	if w.server.Shutdown(ctx) != nil {
 		_ = w.server.Close()
 	}
-	_ = w.listener.Close() // where Serve had not begun
+	_ = w.listener.Close() // in case Serve had not begun
 }
 
 // handler serves
 //
 //	/         a page for people
-//	/metrics  the Prometheus text format
-//	/healthz  200 while the agent goes on with its work; 503 where it hangs
-//	/readyz   200 once the first run has ended, however it ended: how, metrics and page tell
+//	/metrics  the metrics, for Prometheus
+//	/healthz  200 while the agent works; 503 if it hangs
+//	/readyz   200 once the first run has ended, with any outcome
 func (s *status) handler() http.Handler {
-	text := func(w http.ResponseWriter, code int, body string) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.WriteHeader(code)
-		_, _ = io.WriteString(w, body+"\n")
+	probe := func(ok func() bool, problem string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			if !ok() {
+				http.Error(w, problem, http.StatusServiceUnavailable)
+				return
+			}
+			_, _ = io.WriteString(w, "ok\n")
+		}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(s.page(time.Now()))
+		_ = page.Execute(w, s.view(time.Now()))
 	})
-	mux.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = w.Write(s.metrics())
-	})
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.alive() {
-			text(w, http.StatusServiceUnavailable, "the agent hangs")
-			return
-		}
-		text(w, http.StatusOK, "ok")
-	})
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		s.mu.Lock()
-		ready := !s.ended.IsZero()
-		s.mu.Unlock()
-		if !ready {
-			text(w, http.StatusServiceUnavailable, "the first run has not ended yet")
-			return
-		}
-		text(w, http.StatusOK, "ok")
-	})
+	mux.Handle("/metrics", promhttp.HandlerFor(s, promhttp.HandlerOpts{}))
+	mux.Handle("/healthz", probe(s.alive, "the agent hangs"))
+	mux.Handle("/readyz", probe(s.ready, "the first run has not ended yet"))
+	return mux
+}
+
+// guard refuses writes and foreign host names. A web page can point a name of its own at this address (DNS rebinding) and
+// would then read the answers. It cannot do that with an IP address, localhost, or the given names of this agent.
+func guard(next http.Handler, names ...string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		h.Set("Cache-Control", "no-store")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			h.Set("Allow", "GET, HEAD")
-			h.Set("Connection", "close") // whatever body comes along is not read
-			text(w, http.StatusMethodNotAllowed, "only GET and HEAD: nothing here changes anything")
-			return
+		report.PageHeaders(w.Header(), style)
+		switch {
+		case !ownName(r.Host, names):
+			http.Error(w, "the agent does not answer to this host name; use its IP address, or set agent.listen to this name and a port",
+				http.StatusMisdirectedRequest)
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			w.Header().Set("Connection", "close") // the request's body is not read
+			http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
+		default:
+			next.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
 }
 
-// policy lets the page have its own style and nothing else.
-var policy = "default-src 'none'; style-src 'sha256-" + digestOf(style) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
-func digestOf(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return base64.StdEncoding.EncodeToString(sum[:])
+func ownName(hostport string, names []string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport // without a port
+	}
+	host = strings.Trim(host, "[]")
+	for _, name := range append(names, "localhost") {
+		if name != "" && strings.EqualFold(strings.TrimSuffix(host, "."), name) {
+			return true
+		}
+	}
+	return net.ParseIP(host) != nil
 }

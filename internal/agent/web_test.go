@@ -1,7 +1,10 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,9 +12,11 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
 )
 
 // shown is a status with something of everything: a target in order, one that fails with what a server said, and a
@@ -38,8 +43,16 @@ func shown() *status {
 func get(t *testing.T, s *status, method, path string) *http.Response {
 	t.Helper()
 	w := httptest.NewRecorder()
-	s.handler().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	r := httptest.NewRequest(method, path, nil)
+	r.Host = "127.0.0.1:9746"
+	guard(s.handler()).ServeHTTP(w, r)
 	return w.Result()
+}
+
+func metricsText(s *status) string {
+	w := httptest.NewRecorder()
+	s.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return w.Body.String()
 }
 
 func body(t *testing.T, r *http.Response) string {
@@ -56,9 +69,9 @@ func TestPage(t *testing.T) {
 	r := get(t, shown(), http.MethodGet, "/")
 	text := body(t, r)
 	for _, want := range []string{
-		"Needs attention: failed", "2, 1 of them in order", "email profile", "issuer.certificate", "Hint: renew it",
-		"proxmox-failed:", "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; more", "line 3: &lt;b&gt;unknown&lt;/b&gt; key", "in 8 days",
-		"last corrected", "<details open>", "1 warn, 1 pass, 1 skip",
+		"Needs attention: failed", "2, 1 of them as declared", "email profile", "issuer.certificate", "Hint: renew it",
+		"proxmox-failed:</strong> &lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; more", "line 3: &lt;b&gt;unknown&lt;/b&gt; key", "in 8 days",
+		"last corrected", "<details open>", "1 check warned, 1 passed, 1 skipped (client.credentials)",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q:\n%s", want, text)
@@ -73,7 +86,9 @@ func TestPage(t *testing.T) {
 	// The policy names exactly the style that is there.
 	_, rest, _ := strings.Cut(text, "<style>")
 	css, _, _ := strings.Cut(rest, "</style>")
-	if !strings.Contains(r.Header.Get("Content-Security-Policy"), "style-src 'sha256-"+digestOf(css)+"'") || strings.Contains(text, "style=") {
+	sum := sha256.Sum256([]byte(css))
+	digest := base64.StdEncoding.EncodeToString(sum[:])
+	if !strings.Contains(r.Header.Get("Content-Security-Policy"), "style-src 'sha256-"+digest+"'") || strings.Contains(text, "style=") {
 		t.Error("the page's style is not that of its policy")
 	}
 }
@@ -125,7 +140,7 @@ func TestMetricsTellOfTheAgent(t *testing.T) {
 		t.Errorf("a target that is gone is kept: %v", s.targets)
 	}
 	s.ran(fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Locked, "x")})
-	text := string(s.metrics())
+	text := metricsText(s)
 	for _, want := range []string{
 		`proxmox_realm_agent_runs_total{outcome="failed"} 2`, `proxmox_realm_agent_runs_total{outcome="unchanged"} 1`,
 		"proxmox_realm_agent_config_reload_successful 0", `proxmox_realm_last_run_error{code="locked"} 1`,
@@ -139,7 +154,25 @@ func TestMetricsTellOfTheAgent(t *testing.T) {
 	}
 }
 
-func TestServeEndsWithTheAgent(t *testing.T) {
+// A web page that points a name of its own at the agent (DNS rebinding) reads nothing.
+func TestForeignHostNamesAreRefused(t *testing.T) {
+	for host, allowed := range map[string]bool{
+		"127.0.0.1:9746": true, "[::1]:9746": true, "192.0.2.7:9746": true, "192.0.2.7": true, "localhost:9746": true, "LOCALHOST": true,
+		"agent.example.com:9746": true, "agent.example.com.:9746": true, "node1": true,
+		"evil.example:9746": false, "agent.example.com.evil.example": false, "localhost.evil.example": false, "127.0.0.1.evil.example": false, "": false,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		guard(shown().handler(), "agent.example.com", "node1", "").ServeHTTP(w, r)
+		if (w.Code == http.StatusOK) != allowed || !allowed && strings.Contains(w.Body.String(), "proxmox_realm") {
+			t.Errorf("%q: %d", host, w.Code)
+		}
+	}
+}
+
+// The server moves with agent.listen, also to an address that includes the former one, and stays where it is if it cannot move.
+func TestServeMovesAndEnds(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -148,22 +181,59 @@ func TestServeEndsWithTheAgent(t *testing.T) {
 		t.Errorf("an address that is taken: %v", err)
 	}
 	a := &agent{Options: Options{Listener: l, Config: settings(), Log: slog.New(slog.DiscardHandler)}, status: shown()}
-	a.web = a.serve(l)
-	if err := a.listen("127.0.0.1:0"); err != nil { // it moves
+	a.web = a.serve(l, l.Addr().String())
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	served := func() bool {
+		r, err := client.Get("http://" + a.web.address() + "/healthz")
+		if err != nil {
+			return false
+		}
+		_ = r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if err := a.listen(":" + port); err != nil || !served() || !strings.HasSuffix(a.web.address(), ":"+port) {
+		t.Fatalf("from %s to :%s: %v, at %s", l.Addr(), port, err, a.web.address())
+	}
+	taken, err := Listen("127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if a.web.address() == l.Addr().String() {
-		t.Error("it did not move")
+	if err := a.listen(taken.Addr().String()); check.CodeOf(err) != check.Config || !served() || !strings.HasSuffix(a.web.address(), ":"+port) {
+		t.Fatalf("to an address that is taken: %v, at %s", err, a.web.address())
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	r, err := client.Get("http://" + a.web.address() + "/healthz")
-	if err != nil || r.StatusCode != http.StatusOK {
-		t.Fatalf("healthz: %v", err)
-	}
-	_ = r.Body.Close()
+	_ = taken.Close()
 	a.web.close()
-	if r, err := client.Get("http://" + a.web.address() + "/healthz"); err == nil {
-		_ = r.Body.Close()
+	if served() {
 		t.Error("it is served after the end")
+	}
+}
+
+// What was told survives a restart and a move of the configuration; other realms have memories of their own.
+func TestMemory(t *testing.T) {
+	c := settings()
+	c.StateDir = t.TempDir()
+	t.Setenv("STATE_DIRECTORY", c.StateDir)
+	c.Targets[0].Realm.Name, c.Targets[0].Proxmox.Endpoints = "authelia", []config.Origin{"https://pve1.example.com:8006"}
+	last, _ := report.Last{}.After(failed(check.BadCredentials), time.Now(), report.Rule{})
+	if err := MemoryOf("apply", c).Save(last); err != nil {
+		t.Fatal(err)
+	}
+	moved := *c
+	moved.File = "/elsewhere.yaml"
+	if got := MemoryOf("apply", &moved).Load(); len(got.Troubles) != 1 || !got.Since.Equal(last.Since) {
+		t.Errorf("%+v", got)
+	}
+	other := *c
+	other.Targets = []config.Target{c.Targets[0]}
+	other.Targets[0].Realm.Name = "second"
+	for _, m := range []Memory{MemoryOf("apply", &other), MemoryOf("verify", c), UnusableMemory("apply", "")} {
+		if got := m.Load(); got.Troubles != nil {
+			t.Errorf("%+v in %+v", got, m)
+		}
+	}
+	MemoryOf("apply", c).Forget()
+	if got := MemoryOf("apply", c).Load(); got.Troubles != nil {
+		t.Errorf("%+v", got)
 	}
 }

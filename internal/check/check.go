@@ -100,6 +100,14 @@ func Find(checks []Check, id ID) (Check, bool) {
 	return Check{}, false
 }
 
+// Count returns "1 check" or "2 checks".
+func Count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // Ignore turns warnings and failures of the ids into skips that say what was found.
 func Ignore(checks []Check, ids []ID) []Check {
 	out := slices.Clone(checks)

@@ -21,7 +21,7 @@ func (d Description) Hint() string { return d.HintIn(Wording{}) }
 func (d Description) HintIn(w Wording) string {
 	lines := make([]string, 0, len(d.Remedy))
 	for _, r := range d.Remedy {
-		lines = append(lines, printable(r.In(w)))
+		lines = append(lines, Printable(r.In(w)))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -32,7 +32,7 @@ func Describe(err error) Description {
 	if err == nil {
 		return Description{}
 	}
-	return Description{Code: CodeOf(err), Message: printable(err.Error()), Remedy: remedies(err, nil)}
+	return Description{Code: CodeOf(err), Message: Printable(err.Error()), Remedy: remedies(err, nil)}
 }
 
 // remedies collects, each once, the remedy of the outermost error that has one on every branch of the tree.
@@ -55,15 +55,16 @@ func remedies(err error, found []Remedy) []Remedy {
 	return found
 }
 
-// printable keeps what a foreign error brings along from steering a terminal.
-func printable(text string) string {
+// Printable removes what could steer a terminal: control characters other than line feeds, and invisible formatting such
+// as direction marks (Unicode Cf).
+func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n':
 			return r
 		case r == '\t':
 			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r): // Cf: direction marks and other invisible formatting
+		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
 			return -1
 		}
 		return r

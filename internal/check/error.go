@@ -56,6 +56,16 @@ const (
 	Terminated  Code = "terminated"  // SIGTERM
 )
 
+// MayPass reports whether a failure with this code may pass by itself, so that trying again can help. These are the codes of
+// exit codes 69 and 75.
+func (c Code) MayPass() bool {
+	switch c {
+	case Unreachable, UnknownCertificate, ProxmoxFailed, NoQuorum, Locked, LockTimeout, Conflict, RateLimited, ReplacePending:
+		return true
+	}
+	return false
+}
+
 // Error is a failure as it is shown: a code for programs, a message for people, and a remedy. The packages that know what
 // went wrong build it; internal/cli alone turns it into text and an exit code.
 //

@@ -30,13 +30,16 @@ The agent serves on agent.listen (127.0.0.1:9746):
     /healthz  whether the agent is working
     /readyz   whether its first run has ended
 
+It answers to IP addresses, localhost, the name of this machine and the host
+that agent.listen names.
+
 SIGHUP makes it reload the configuration and secrets and run at once. If the new
 configuration has mistakes, the old one stays in force. SIGTERM and SIGINT end
 it after the current write.
 
-A failure is logged when it begins, changes and ends. notify.command runs when
-the outcome changes. Under systemd, the agent reports readiness, status,
-reloading and its watchdog.` +
+A failure is logged when it begins, changes and ends. notify.command runs then,
+and after each change of a realm. Under systemd, the agent reports readiness,
+status, reloading and its watchdog.` +
 			exitHelp(exitConfig),
 		Example: "  proxmox-realm agent\n  curl http://127.0.0.1:9746/metrics",
 		Args:    exactly(0, ""),
@@ -85,26 +88,29 @@ func (a *app) agent(cmd *cobra.Command, _ []string) error {
 	return agent.Run(ctx, agent.Options{
 		Config: c,
 		Load:   func(context.Context) (*config.Config, error) { return a.unattended(cmd) },
-		Runner: func(c *config.Config, _ agent.Runner) agent.Runner { return fleet.New(c, userAgent(), log) },
+		Runner: func(c *config.Config) agent.Runner { return fleet.New(c, userAgent(), log) },
 		Reload: reload, Listener: listener, Version: versionLine(), Env: a.env, Log: log,
 	})
 }
 
-// unattended loads a configuration for a command that runs where nobody can type a password, again and again.
+// unattended loads a configuration for a command that logs in again and again where nobody can type a password. The agent
+// logs the warnings.
 func (a *app) unattended(cmd *cobra.Command) (*config.Config, error) {
-	c, err := a.load(cmd, config.Options{Secrets: true})
+	c, err := a.read(cmd, config.Options{Secrets: true})
 	if err != nil {
 		return nil, err
 	}
 	for _, t := range c.Targets {
+		var problem *check.Error
 		switch p := t.Proxmox; {
 		case !p.Username.IsZero() && !p.Password.IsSet():
-			return nil, check.Errorf(check.Config, "proxmox.password: there is none for %s of target %s, and the agent asks nobody", p.Username, t.Name).
-				Try(check.Advise("use an API token (proxmox.token_file): run bootstrap for the pveum lines"))
+			problem = check.Errorf(check.Config, "target %s has none for %s, and the agent cannot ask for it", t.Name, p.Username).At("proxmox.password")
 		case p.OTP.IsSet():
-			return nil, check.Errorf(check.Config, "proxmox.otp: a one-time password serves once, and the agent logs in again and again").
-				Try(check.Advise("use an API token (proxmox.token_file): run bootstrap for the pveum lines"))
+			problem = check.Errorf(check.Config, "target %s has a one-time password, but the agent logs in repeatedly", t.Name).At("proxmox.otp")
+		default:
+			continue
 		}
+		return nil, problem.Try(check.Set("proxmox.token_file", "").With("a file with an API token; the command bootstrap shows how to make one"))
 	}
 	return c, nil
 }

@@ -83,18 +83,24 @@ func flagWording() check.Wording {
 
 // load reads the configuration, with the command's flags on top.
 func (a *app) load(cmd *cobra.Command, o config.Options) (*config.Config, error) {
-	o.File, o.Stdin, o.Targets, o.Flags = a.file, a.stdin, a.targets, append(o.Flags, flagValues(cmd)...)
-	c, err := config.Load(cmd.Context(), o)
+	c, err := a.read(cmd, o)
 	if err != nil {
 		return nil, err
-	}
-	if c.File == "" && a.wording.Key == nil {
-		a.wording = flagWording()
 	}
 	for _, w := range c.Warnings {
 		a.warning(w)
 	}
 	return c, nil
+}
+
+// read reads the configuration. The caller shows its warnings.
+func (a *app) read(cmd *cobra.Command, o config.Options) (*config.Config, error) {
+	o.File, o.Stdin, o.Targets, o.Flags = a.file, a.stdin, a.targets, append(o.Flags, flagValues(cmd)...)
+	c, err := config.Load(cmd.Context(), o)
+	if err == nil && c.File == "" && a.wording.Key == nil {
+		a.wording = flagWording()
+	}
+	return c, err
 }
 
 // connectable loads a configuration for a command that talks to Proxmox, and asks for the passwords that it lacks.

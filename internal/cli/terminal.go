@@ -27,13 +27,13 @@ func terminal(stream any) (width int, ok bool) {
 func (a *app) style() report.Style {
 	width, isTerminal := terminal(a.stdout)
 	return report.Style{
-		Color:   isTerminal && !a.noColor && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb",
-		ASCII:   !utf8Locale(a.getenv),
-		Width:   width,
-		Quiet:   a.quiet,
-		Verbose: a.verbose,
-		Aside:   true,
-		Wording: a.wording,
+		Color:      isTerminal && !a.noColor && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb",
+		ASCII:      !utf8Locale(a.getenv),
+		Width:      width,
+		Quiet:      a.quiet,
+		Verbose:    a.verbose,
+		OmitErrors: true,
+		Wording:    a.wording,
 	}
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 )
@@ -23,13 +24,13 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connectable(cmd, false)
 			if err != nil {
-				a.writeMetrics(metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err})
+				a.writeMetrics(metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err}, a.unusableMemory("verify"))
 				return err
 			}
 			stop := a.working("verifying")
 			run := a.fleet(c).Verify(cmd.Context(), o)
 			stop()
-			a.writeMetrics(metrics, run)
+			a.writeMetrics(metrics, run, agent.MemoryOf("verify", c))
 			return a.finish(run, false)
 		},
 	}

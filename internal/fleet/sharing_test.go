@@ -2,6 +2,7 @@ package fleet_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -218,18 +220,30 @@ func TestPlanLeavesNoFiles(t *testing.T) {
 	}
 }
 
-// verify takes no lock, so that it may end while another run writes: each keeps what the other remembered.
+// verify takes no lock, so two may run at the same time: each keeps what the other remembered. What is remembered belongs to
+// clusters and realms, whatever the targets are called.
 func TestRunsBesideEachOtherKeepWhatTheOtherRemembers(t *testing.T) {
-	_, c := startLab(t, "converged", 1)
-	slow := open(t, c)
-	if err := open(t, c).Tell([]byte(`"told meanwhile"`)); err != nil {
+	_, c := startLab(t, "converged", 2)
+	var runs sync.WaitGroup
+	for i := range c.Targets {
+		one := *c
+		one.Targets = []config.Target{c.Targets[i]}
+		one.Targets[0].Name = "default"
+		f := open(t, &one)
+		runs.Go(func() {
+			if err := firstError(f.Verify(t.Context(), fleet.Options{})); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	runs.Wait()
+	content, err := os.ReadFile(filepath.Join(c.StateDir, "state.json"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if run := slow.Verify(t.Context(), fleet.Options{}); run.Outcome != reconcile.Unchanged {
-		t.Fatalf("%s: %v", run.Outcome, firstError(run))
-	}
-	if got := string(open(t, c).Told()); got != `"told meanwhile"` {
-		t.Errorf("told: %s", got)
+	var state struct{ Targets map[string]any }
+	if err := json.Unmarshal(content, &state); err != nil || len(state.Targets) != 2 {
+		t.Errorf("%s: %v", content, err)
 	}
 }
 

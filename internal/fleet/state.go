@@ -1,14 +1,11 @@
 package fleet
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,30 +20,22 @@ import (
 // needed: a run without it, or with a damaged one, does the same work and asks a little more.
 type state struct {
 	path string // "" if nothing is remembered
-	run  string // names this configuration's targets, for what it last said
 
 	mu      sync.Mutex
 	read    bool
 	kept    kept
 	hung    map[config.Origin]time.Time // of all targets: see [reconcile.Memory]
 	changed map[string]bool             // keys of kept.Targets
-	spoke   bool
 }
 
 // kept is the content of the file.
 type kept struct {
 	Targets map[string]remembered `json:"targets"` // by [targetKey]
-	Told    map[string]told       `json:"told"`    // what quiet runs last said, by their targets
 }
 
 type remembered struct {
 	reconcile.Memory
 	At time.Time `json:"at"` // when it last changed
-}
-
-type told struct {
-	At   time.Time       `json:"at"`
-	What json.RawMessage `json:"what"`
 }
 
 const (
@@ -59,13 +48,6 @@ func openState(c *config.Config) *state {
 	if c.StateDir != "" {
 		s.path = filepath.Join(c.StateDir, "state.json")
 	}
-	keys := make([]string, 0, len(c.Targets))
-	for _, t := range c.Targets {
-		keys = append(keys, targetKey(t))
-	}
-	slices.Sort(keys)
-	sum := sha256.Sum256([]byte(strings.Join(keys, "\n")))
-	s.run = hex.EncodeToString(sum[:8])
 	return s
 }
 
@@ -99,7 +81,7 @@ func (s *state) lock() {
 func (s *state) refresh() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.path != "" && len(s.changed) == 0 && !s.spoke {
+	if s.path != "" && len(s.changed) == 0 {
 		s.read = false
 	}
 }
@@ -114,9 +96,6 @@ func readState(path string) kept {
 	}
 	if k.Targets == nil {
 		k.Targets = map[string]remembered{}
-	}
-	if k.Told == nil {
-		k.Told = map[string]told{}
 	}
 	return k
 }
@@ -151,27 +130,11 @@ func (s *state) remember(t config.Target, m reconcile.Memory) {
 	}
 }
 
-// Told returns what [Fleet.Tell] kept in an earlier run over the same clusters and realms; nil if there is nothing.
-func (f *Fleet) Told() []byte {
-	f.state.lock()
-	defer f.state.mu.Unlock()
-	return f.state.kept.Told[f.state.run].What
-}
-
-// Tell keeps what a later run needs to know of what was said in this one: a JSON value.
-func (f *Fleet) Tell(what []byte) error {
-	f.state.lock()
-	f.state.kept.Told[f.state.run] = told{At: time.Now(), What: what}
-	f.state.spoke = true
-	f.state.mu.Unlock()
-	return f.state.save()
-}
-
 // save merges what this run changed into the file, which other runs may have changed meanwhile.
 func (s *state) save() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.changed) == 0 && !s.spoke || s.path == "" {
+	if len(s.changed) == 0 || s.path == "" {
 		return nil
 	}
 	if err := config.MakePrivate(filepath.Dir(s.path)); err != nil {
@@ -186,17 +149,13 @@ func (s *state) save() error {
 	for key := range s.changed {
 		merged.Targets[key] = s.kept.Targets[key]
 	}
-	if s.spoke {
-		merged.Told[s.run] = s.kept.Told[s.run]
-	}
 	maps.DeleteFunc(merged.Targets, func(_ string, r remembered) bool { return time.Since(r.At) > forgotten })
-	maps.DeleteFunc(merged.Told, func(_ string, t told) bool { return time.Since(t.At) > forgotten })
 	content, err := json.Marshal(merged)
 	if err == nil {
 		err = config.ReplaceFile(s.path, content, 0o600)
 	}
 	if err == nil {
-		s.kept, s.changed, s.spoke = merged, map[string]bool{}, false
+		s.kept, s.changed = merged, map[string]bool{}
 	}
 	return err
 }

@@ -104,22 +104,3 @@ func TestAnswersToCostlyQuestionsAreCarriedOver(t *testing.T) {
 		t.Errorf("a run by hand: %s", run.Outcome)
 	}
 }
-
-// State belongs to clusters and realms: runs of other targets beside these do not meet it.
-func TestStateBelongsToClustersAndRealms(t *testing.T) {
-	_, c := startLab(t, "converged", 2)
-	first, second := *c, *c
-	first.Targets, second.Targets = c.Targets[:1], c.Targets[1:]
-	if err := open(t, &first).Tell([]byte(`"of the first"`)); err != nil {
-		t.Fatal(err)
-	}
-	if err := open(t, &second).Tell([]byte(`"of the second"`)); err != nil {
-		t.Fatal(err)
-	}
-	first.File = "/another/file.yaml"
-	for told, c := range map[string]*config.Config{`"of the first"`: &first, `"of the second"`: &second, "": c} {
-		if got := string(open(t, c).Told()); got != told {
-			t.Errorf("told %s, want %s", got, told)
-		}
-	}
-}

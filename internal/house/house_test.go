@@ -83,13 +83,14 @@ var homes = []struct {
 	{library: "github.com/spf13/pflag", in: []string{"internal/cli"}, sealed: true},
 	{library: "go.yaml.in/yaml/v3", in: []string{"internal/config", "internal/authelia"}},
 	{library: "github.com/gofrs/flock", in: []string{"internal/fleet"}},
-	{library: "github.com/prometheus/client_golang", in: []string{"internal/agent"}},
+	{library: "github.com/prometheus/client_golang", in: []string{"internal/agent", "internal/report"}},
+	{library: "github.com/prometheus/client_model", in: []string{"internal/agent"}},
 	{library: "github.com/coreos/go-systemd/v22", in: []string{"internal/agent"}},
 	{library: "github.com/go-crypt/crypt", in: []string{"internal/authelia"}},
 	{library: "golang.org/x/crypto", in: []string{"internal/authelia"}},
 	{library: "golang.org/x/oauth2", in: []string{"internal/issuer"}},
 	{library: "golang.org/x/sync", in: []string{"internal/issuer"}},
-	{library: "golang.org/x/sys", in: []string{"internal/agent", "internal/config", "internal/fleet"}},
+	{library: "golang.org/x/sys", in: []string{"internal/config", "internal/fleet"}},
 	{library: "golang.org/x/term", in: []string{"internal/cli"}},
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -16,11 +17,11 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// Version is that of the JSON report. Keys are only ever added to it.
+// Version is the version of the JSON report. Later versions only add keys.
 const Version = 1
 
-// JSON writes a run as one object on one line. Durations are whole milliseconds; lists are never null;
-// an absent value of a property, an error that did not happen and a file that was not needed are.
+// JSON writes a run as one object on one line. Durations are whole milliseconds. Lists are never null. Absent values of a
+// property, absent errors and an absent file are null.
 func JSON(w io.Writer, run fleet.Run) error {
 	out := jsonRun{
 		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: ErrorOf(run.Err),
@@ -31,7 +32,7 @@ func JSON(w io.Writer, run fleet.Run) error {
 	}
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false) // addresses hold &
+	encoder.SetEscapeHTML(false) // addresses contain &
 	if err := encoder.Encode(out); err != nil {
 		return fmt.Errorf("encode the report: %w", err)
 	}
@@ -108,7 +109,7 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 	if t.Saved != "" {
 		out.Saved = &t.Saved
 	}
-	if out.Action == "" { // no plan was made, so nothing was going to be done
+	if out.Action == "" { // no plan was made
 		out.Action = string(realm.None)
 	}
 	for _, c := range t.Changes {
@@ -120,7 +121,7 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 	return out
 }
 
-// CheckOf returns the form that a report has; its duration is in whole milliseconds.
+// CheckOf returns a check as a JSON report has it.
 func CheckOf(c check.Check) Check {
 	return Check{
 		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Remedy.String(),
@@ -128,7 +129,7 @@ func CheckOf(c check.Check) Check {
 	}
 }
 
-// ErrorOf returns the form that a report has; nil for nil.
+// ErrorOf returns an error as a JSON report has it; nil for nil.
 func ErrorOf(err error) *Error {
 	if err == nil {
 		return nil
@@ -164,16 +165,17 @@ func problems(err error) []Problem {
 	return []Problem{p}
 }
 
-// escape writes as \u escapes what encoding/json lets through and a terminal may obey: DEL, the C1 controls and
-// invisible formatting. They stand in strings alone, so the values stay what they were.
+// escape writes as \u escapes what encoding/json lets through although a terminal may obey it: DEL, the C1 controls and
+// invisible formatting. These occur in strings only, so the values stay the same.
 func escape(encoded []byte) []byte {
-	if !bytes.ContainsFunc(encoded, escaped) {
+	steers := func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }
+	if !bytes.ContainsFunc(encoded, steers) {
 		return encoded
 	}
 	out := make([]byte, 0, len(encoded)+64)
 	for _, r := range string(encoded) {
 		switch {
-		case !escaped(r):
+		case !steers(r):
 			out = utf8.AppendRune(out, r)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
@@ -184,5 +186,3 @@ func escape(encoded []byte) []byte {
 	}
 	return out
 }
-
-func escaped(r rune) bool { return r != '\n' && steers(r) } // the one line feed ends the object

@@ -12,15 +12,14 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// JUnit writes a run as JUnit XML, in the dialect that Jenkins and GitLab read: a suite for each target, whose first
-// case is the command itself and whose others are its checks. A check that warns passes, and says so in its output.
-// XML 1.0 has no form for most control characters: there are none.
+// JUnit writes a run as JUnit XML, in the dialect that Jenkins and GitLab read. Each target is a suite. Its first case is the
+// command itself; the others are the checks. A check that warns passes, with the warning in its output.
 func JUnit(w io.Writer, run fleet.Run) error {
-	out := junitRun{Name: "proxmox-realm " + printable(run.Command), Time: seconds(run.Duration)}
+	out := junitRun{Name: "proxmox-realm " + oneLine(run.Command), Time: seconds(run.Duration)}
 	if run.Err != nil {
 		out.add(junitSuite{
-			Name: printable(run.Command), Time: seconds(0),
-			Cases: []junitCase{{Name: printable(run.Command), Class: "proxmox-realm", Time: seconds(0), Error: junitError(run.Err)}},
+			Name: oneLine(run.Command), Time: seconds(0),
+			Cases: []junitCase{{Name: oneLine(run.Command), Class: "proxmox-realm", Time: seconds(0), Error: junitError(run.Err)}},
 		})
 	}
 	for _, t := range run.Targets {
@@ -74,7 +73,7 @@ type junitResult struct {
 	Text    string `xml:",chardata"`
 }
 
-// add counts a suite's cases and takes it in.
+// add appends a suite and counts its cases.
 func (r *junitRun) add(s junitSuite) {
 	s.Tests = len(s.Cases)
 	for _, c := range s.Cases {
@@ -92,7 +91,7 @@ func (r *junitRun) add(s junitSuite) {
 }
 
 func suiteOf(command string, t reconcile.Result) junitSuite {
-	first := junitCase{Name: printable(command), Class: printable(t.Name), Time: seconds(t.Duration), Output: outputOf(command, t)}
+	first := junitCase{Name: oneLine(command), Class: oneLine(t.Name), Time: seconds(t.Duration), Output: outputOf(command, t)}
 	switch {
 	case t.Err != nil && t.Outcome == reconcile.Failed:
 		first.Error = junitError(t.Err)
@@ -101,7 +100,7 @@ func suiteOf(command string, t reconcile.Result) junitSuite {
 	case undone(t.Outcome):
 		first.Failure = &junitResult{Message: string(t.Outcome), Type: string(t.Outcome)}
 	}
-	suite := junitSuite{Name: printable(t.Name), Time: seconds(t.Duration), Cases: []junitCase{first}}
+	suite := junitSuite{Name: oneLine(t.Name), Time: seconds(t.Duration), Cases: []junitCase{first}}
 	for _, c := range t.Checks {
 		suite.Cases = append(suite.Cases, caseOf(t.Name, c))
 	}
@@ -109,16 +108,16 @@ func suiteOf(command string, t reconcile.Result) junitSuite {
 }
 
 func caseOf(target string, c check.Check) junitCase {
-	out := junitCase{Name: printable(string(c.ID)), Class: printable(target), Time: seconds(c.Duration)}
+	out := junitCase{Name: oneLine(string(c.ID)), Class: oneLine(target), Time: seconds(c.Duration)}
 	switch c.Status {
 	case check.Fail:
-		out.Failure = &junitResult{Message: printable(c.Summary), Type: string(check.Fail), Text: details(c)}
+		out.Failure = &junitResult{Message: oneLine(c.Summary), Type: string(check.Fail), Text: details(c)}
 	case check.Skip:
-		out.Skipped = &junitResult{Message: printable(c.Summary)}
+		out.Skipped = &junitResult{Message: oneLine(c.Summary)}
 	case check.Warn:
-		out.Output = strings.TrimSuffix("warning: "+printable(c.Summary)+"\n"+details(c), "\n")
+		out.Output = strings.TrimSuffix("warning: "+oneLine(c.Summary)+"\n"+details(c), "\n")
 	case check.Pass:
-		out.Output = printable(c.Summary)
+		out.Output = oneLine(c.Summary)
 	}
 	return out
 }
@@ -126,28 +125,29 @@ func caseOf(target string, c check.Check) junitCase {
 func details(c check.Check) string {
 	var lines []string
 	if c.Evidence != "" {
-		lines = append(lines, "evidence: "+printable(c.Evidence))
+		lines = append(lines, "evidence: "+oneLine(c.Evidence))
 	}
 	if len(c.Remedy) > 0 {
-		lines = append(lines, "hint: "+printable(c.Remedy.String()))
+		lines = append(lines, "hint: "+oneLine(c.Remedy.String()))
 	}
 	return strings.Join(lines, "\n")
 }
 
-// outputOf is the text report of a target without its checks and its error, which have places of their own.
+// outputOf returns the text report of a target, without its checks and its error, which have elements of their own.
 func outputOf(command string, t reconcile.Result) string {
-	said := t
-	said.Checks, said.Err = nil, nil
-	p := &printer{}
-	p.body(0, command, said, true)
-	p.line(0, p.text(sentence(command, t)))
-	return p.String()
+	p := &Printer{}
+	p.changes(0, t)
+	for _, warning := range t.Warnings {
+		p.labelled(0, "warning:", warning)
+	}
+	p.Line(0, oneLine(sentence(command, t)))
+	return p.out.String()
 }
 
 func junitError(err error) *junitResult {
-	f := check.Describe(err)
-	out := &junitResult{Message: printable(strings.ReplaceAll(f.Message, "\n", "; ")), Type: string(f.Code)}
-	if hint := f.Hint(); hint != "" {
+	d := check.Describe(err)
+	out := &junitResult{Message: oneLine(strings.ReplaceAll(d.Message, "\n", "; ")), Type: string(d.Code)}
+	if hint := d.Hint(); hint != "" {
 		out.Text = "hint: " + hint
 	}
 	return out

@@ -1,12 +1,10 @@
 package report
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -14,62 +12,163 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// Last is what is kept of a run, so that the next one can tell whether there is anything new to say.
-// The zero value stands before the first run.
+// Last is what quiet runs remember: what was wrong when one last spoke. The zero value stands before the first run.
 type Last struct {
-	Digest  string            `json:"digest"`
-	Outcome reconcile.Outcome `json:"outcome"`
-	Since   time.Time         `json:"since"` // when runs began to end like this
-	Told    time.Time         `json:"told"`  // when this was last said; zero: never
+	Troubles []string          `json:"troubles,omitempty"` // sorted; empty: nothing was wrong
+	Outcome  reconcile.Outcome `json:"outcome,omitempty"`  // of the run that spoke
+	Since    time.Time         `json:"since,omitzero"`     // when the trouble began
+	Told     time.Time         `json:"told,omitzero"`      // when a run last spoke of it
+	// Unsaid counts the latest runs in a row that found something new but kept it back, because it may pass by itself.
+	Unsaid      int       `json:"unsaid,omitempty"`
+	UnsaidSince time.Time `json:"unsaid_since,omitzero"`
+	Success     time.Time `json:"success,omitzero"` // when a run last ended changed or unchanged
 }
 
-// After returns what to keep after a run that ended now, and whether that run is worth telling: where its digest
-// differs from the last one's, and again after each remind (0: never) while it lasts. A run that left
-// everything unchanged is told of only where it ends something that was wrong.
-func (l Last) After(run fleet.Run, now time.Time, remind time.Duration) (next Last, tell bool) {
-	next = Last{Digest: Digest(run), Outcome: run.Outcome, Since: now}
+// Rule says when a quiet run speaks.
+type Rule struct {
+	After  int           // how many runs in a row must find a new trouble that may pass before one speaks of it
+	Remind time.Duration // how often a run speaks again of what lasts; 0: never
+}
+
+// DefaultAfter is the usual [Rule.After].
+const DefaultAfter = 2
+
+// lockPatience is how long other runs may hold the lock before a run speaks of it. apply --wait holds it while somebody
+// changes the issuer.
+const lockPatience = time.Hour
+
+// News is what a run has to say. The zero value is nothing.
+type News struct {
+	Text     string // how the run compares with the last one, such as "OK again; had failed since …"
+	Reminder bool   // it was said before
+}
+
+// After decides what a run that ended now has to say, and returns what to remember. A trouble is a target that failed, was
+// refused, held or unverified; its identity is its outcome, error code and failed checks. It may pass if its code says so.
+//
+//	this run            compared with what was last said   it says
+//	-----------------   --------------------------------   -----------------------------------------------------
+//	changed a realm     anything                           what it changed, and all troubles
+//	no trouble          no trouble                         nothing
+//	no trouble          trouble                            OK again; had failed since …
+//	trouble             the same                           nothing; once each Remind: still failed, since …
+//	trouble             some of it is over                 what is left
+//	trouble             new, may pass, fewer than After    nothing, and counts itself
+//	trouble             new, the lock, for under an hour   nothing, and counts itself
+//	trouble             new, anything else                 failed
+func (l Last) After(run fleet.Run, now time.Time, rule Rule) (next Last, news News) {
+	next = l
+	next.Unsaid, next.UnsaidSince = 0, time.Time{}
+	found := troubles(run)
+	if len(found) == 0 {
+		next.Success = now
+	}
+	fresh := slices.DeleteFunc(slices.Clone(found), func(t trouble) bool { return slices.Contains(l.Troubles, t.text) })
+	same := len(fresh) == 0 && len(found) == len(l.Troubles)
+	began := now
 	switch {
-	case next.Digest != l.Digest:
-		tell = run.Outcome != reconcile.Unchanged || l.wrong()
-	default:
-		next.Since, next.Told = l.Since, l.Told
-		// What was told at a time yet to come was told before the clock was set back.
-		due := remind > 0 && (now.Sub(l.Told) >= remind || l.Told.After(now))
-		tell = due && run.Outcome != reconcile.Unchanged
+	case same && !wrote(run):
+		due := rule.Remind > 0 && (now.Sub(l.Told) >= rule.Remind || l.Told.After(now)) // After: the clock was set back
+		if len(found) == 0 || !due {
+			return next, News{}
+		}
+		news.Reminder = true
+	case len(fresh) > 0:
+		if l.Unsaid > 0 && !l.UnsaidSince.After(now) {
+			began = l.UnsaidSince
+		}
+		if !wrote(run) && keepBack(fresh, l.Unsaid+1, now.Sub(began), rule) {
+			next.Unsaid, next.UnsaidSince = l.Unsaid+1, began
+			return next, News{}
+		}
 	}
-	if tell {
-		next.Told = now
+	if same {
+		began = l.Since
 	}
-	return next, tell
+	news.Text = l.compare(run, same, began, now)
+	next.Troubles, next.Outcome, next.Since, next.Told = nil, run.Outcome, began, now
+	for _, t := range found {
+		next.Troubles = append(next.Troubles, t.text)
+	}
+	return next, news
 }
 
-// wrong tells that the last run ended in a way that somebody waits to see end.
-func (l Last) wrong() bool {
-	return l.Digest != "" && l.Outcome != reconcile.Unchanged && l.Outcome != reconcile.Changed
+// keepBack reports whether new troubles may pass and are too fresh to be spoken of.
+func keepBack(fresh []trouble, runs int, lasting time.Duration, rule Rule) bool {
+	var locked bool
+	for _, t := range fresh {
+		if !t.code.MayPass() {
+			return false
+		}
+		locked = locked || t.code == check.Locked
+	}
+	return runs < rule.After || locked && lasting < lockPatience
 }
 
-// Digest returns a fingerprint of how a run ended: outcomes, error codes and failing checks of every target. Texts,
-// times, and the order of the targets do not alter it.
-func Digest(run fleet.Run) string {
-	lines := []string{}
+// compare says how a run compares with what was last said.
+func (l Last) compare(run fleet.Run, same bool, began, now time.Time) string {
+	const format = "2006-01-02 15:04 UTC"
+	before := fmt.Sprintf("had %s since %s", participle(l.Outcome), l.Since.UTC().Format(format))
+	switch {
+	case len(l.Troubles) == 0 && began.Before(now) && !same:
+		return fmt.Sprintf("%s, since %s", run.Outcome, began.UTC().Format(format))
+	case len(l.Troubles) == 0:
+		return string(run.Outcome)
+	case same:
+		return fmt.Sprintf("still %s, since %s", run.Outcome, l.Since.UTC().Format(format))
+	case Settled(run.Outcome):
+		return "OK again; " + before
+	case run.Outcome == l.Outcome:
+		return fmt.Sprintf("%s in another way; %s", run.Outcome, before)
+	}
+	return fmt.Sprintf("%s; %s", run.Outcome, before)
+}
+
+func participle(o reconcile.Outcome) string {
+	if o == reconcile.Failed {
+		return "failed"
+	}
+	return "been " + string(o)
+}
+
+// trouble is something that is wrong.
+type trouble struct {
+	text string // tells it from others
+	code check.Code
+}
+
+// troubles returns what is wrong after a run, sorted.
+func troubles(run fleet.Run) []trouble {
+	var out []trouble
+	if run.Err != nil {
+		out = append(out, trouble{"run " + string(code(run.Err)), code(run.Err)})
+	}
 	for _, t := range run.Targets {
-		failing := []check.ID{}
+		if Settled(t.Outcome) {
+			continue
+		}
+		words := []string{"target", t.Name, t.Realm, string(t.Outcome), string(code(t.Err))}
+		var failing []string
 		for _, c := range check.Failures(t.Checks) {
-			failing = append(failing, c.ID)
+			failing = append(failing, string(c.ID))
 		}
 		slices.Sort(failing)
-		lines = append(lines, encoded(t.Name, t.Realm, t.Outcome, code(t.Err), slices.Compact(failing)))
+		words = append(words, slices.Compact(failing)...)
+		out = append(out, trouble{strings.Join(words, " "), code(t.Err)})
 	}
-	slices.Sort(lines)
-	sum := sha256.Sum256([]byte(encoded(run.Command, run.Outcome, code(run.Err), lines)))
-	return hex.EncodeToString(sum[:16])
+	slices.SortFunc(out, func(a, b trouble) int { return strings.Compare(a.text, b.text) })
+	return slices.CompactFunc(out, func(a, b trouble) bool { return a.text == b.text })
 }
 
-// encoded joins values so that no two lists of them join alike.
-func encoded(values ...any) string {
-	text, _ := json.Marshal(values) // strings always marshal
-	return string(text)
+// wrote reports whether a run changed a realm.
+func wrote(run fleet.Run) bool {
+	return slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool {
+		return t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes) > 0
+	})
 }
+
+// Settled reports whether the realm is as declared and nothing failed.
+func Settled(o reconcile.Outcome) bool { return o == reconcile.Changed || o == reconcile.Unchanged }
 
 func code(err error) check.Code {
 	if err == nil {
@@ -78,26 +177,11 @@ func code(err error) check.Code {
 	return check.CodeOf(err)
 }
 
-// Block writes a run as a block for a mail: what is new compared with the last run, then the run as [Text] has it,
-// errors included.
-func Block(w io.Writer, run fleet.Run, last Last, style Style) error {
-	if _, err := fmt.Fprintf(w, "proxmox-realm %s: %s\n", printable(run.Command), news(run, last)); err != nil {
+// Block writes a run as the body of a mail: the news, then the run as [Text] has it, with its errors.
+func Block(w io.Writer, run fleet.Run, news News, style Style) error {
+	if _, err := fmt.Fprintf(w, "proxmox-realm %s: %s\n", oneLine(run.Command), news.Text); err != nil {
 		return err
 	}
-	style.Quiet, style.Aside = false, false
+	style.Quiet, style.OmitErrors = false, false
 	return Text(w, run, style)
-}
-
-// news says how a run compares with the last one.
-func news(run fleet.Run, last Last) string {
-	since := last.Since.UTC().Format("2006-01-02 15:04 UTC")
-	switch {
-	case last.Digest == "":
-		return string(run.Outcome)
-	case last.Digest == Digest(run):
-		return fmt.Sprintf("still %s, since %s", run.Outcome, since)
-	case last.Outcome == run.Outcome:
-		return fmt.Sprintf("still %s, but in another way than since %s", run.Outcome, since)
-	}
-	return fmt.Sprintf("%s, was %s since %s", run.Outcome, last.Outcome, since)
 }

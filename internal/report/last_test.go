@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,8 +18,10 @@ import (
 
 var planNone = realm.Plan{Action: realm.None}
 
-func TestDigestSeesOutcomesErrorsAndFailuresAlone(t *testing.T) {
+// What makes a trouble another one, which is news: its target, outcome, error code and failed checks, and nothing else.
+func TestWhatIsTheSameTrouble(t *testing.T) {
 	base := func() fleet.Run { return single("apply", reconcile.Unverified, planNone, nil, bad()) }
+	start := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	for _, tt := range []struct {
 		name   string
 		change func(*fleet.Run)
@@ -30,74 +33,83 @@ func TestDigestSeesOutcomesErrorsAndFailuresAlone(t *testing.T) {
 		}, true},
 		{"texts", func(r *fleet.Run) {
 			c := &r.Targets[0].Checks[2]
-			c.Summary, c.Evidence, c.Remedy = "other", "other", check.Advice("other")
+			c.Summary, c.Evidence, c.Remedy = "other", "other", check.Remedy{check.Advise("other")}
 		}, true},
 		{"a warning", func(r *fleet.Run) { r.Targets[0].Checks = slices.Delete(r.Targets[0].Checks, 1, 2) }, true},
 		{"the order of checks", func(r *fleet.Run) { slices.Reverse(r.Targets[0].Checks) }, true},
+		{"a second target that is as declared", func(r *fleet.Run) {
+			r.Targets = append(r.Targets, reconcile.Result{Name: "x", Outcome: reconcile.Unchanged})
+		}, true},
 		{"one failure less", func(r *fleet.Run) { r.Targets[0].Checks[2].Status = check.Pass }, false},
 		{"another failure", func(r *fleet.Run) { r.Targets[0].Checks[2].ID = check.IssuerKeys }, false},
 		{"outcome", func(r *fleet.Run) { r.Targets[0].Outcome = reconcile.Held }, false},
-		{"outcome of the run", func(r *fleet.Run) { r.Outcome = reconcile.Failed }, false},
 		{"error of a target", func(r *fleet.Run) { r.Targets[0].Err = errors.New("x") }, false},
-		{"error of the run", func(r *fleet.Run) { r.Err = check.Errorf(check.Locked, "x") }, false},
-		{"another target", func(r *fleet.Run) { r.Targets = append(r.Targets, reconcile.Result{}) }, false},
+		{"error of the run", func(r *fleet.Run) { r.Err = check.Errorf(check.Config, "x") }, false},
+		{"a second target that fails", func(r *fleet.Run) {
+			r.Targets = append(r.Targets, reconcile.Result{Name: "x", Outcome: reconcile.Failed})
+		}, false},
 	} {
+		last, _ := report.Last{}.After(base(), start, report.Rule{After: 2})
 		run := base()
 		tt.change(&run)
-		if same := report.Digest(run) == report.Digest(base()); same != tt.same {
-			t.Errorf("%s: same digest: %v, want %v", tt.name, same, tt.same)
+		if _, news := last.After(run, start.Add(time.Minute), report.Rule{After: 2}); (news.Text == "") != tt.same {
+			t.Errorf("%s: says %q, the same: %v", tt.name, news.Text, tt.same)
 		}
-	}
-	mixed, reversed := find(t, "fleet-mixed"), find(t, "fleet-mixed")
-	slices.Reverse(reversed.Targets)
-	if report.Digest(mixed) != report.Digest(reversed) {
-		t.Error("the order of targets is no news")
-	}
-	locked, denied := base(), base()
-	locked.Err, denied.Err = check.Errorf(check.Locked, "x"), check.Errorf(check.PermissionDenied, "x")
-	if report.Digest(locked) == report.Digest(denied) {
-		t.Error("another error code is news")
 	}
 }
 
-// A day of runs, every six hours at most, with a reminder each day.
-func TestWhenARunIsWorthTelling(t *testing.T) {
+// The truth table of Last.After, in runs of minutes. An empty text says nothing.
+func TestWhatIsNews(t *testing.T) {
+	two := func(o reconcile.Outcome, code check.Code) fleet.Run {
+		return many(target("berlin", reconcile.Held, planNone, check.Errorf(check.Held, "x"), nil), target("paris", o, planNone, check.Errorf(code, "x"), nil))
+	}
 	var (
-		fine     = single("apply", reconcile.Unchanged, planNone, nil, good())
-		changed  = single("apply", reconcile.Changed, planNone, nil, good())
-		broken   = single("apply", reconcile.Unverified, planNone, nil, bad())
-		broken2  = single("apply", reconcile.Unverified, planNone, nil, bad()[:3])
-		down     = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
-		start    = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
-		oneDay   = 24 * time.Hour
-		justLess = oneDay - time.Second
+		fine      = single("apply", reconcile.Unchanged, planNone, nil, good())
+		changed   = single("apply", reconcile.Changed, planNone, nil, good())
+		broken    = single("apply", reconcile.Unverified, planNone, nil, bad())
+		broken2   = single("apply", reconcile.Unverified, planNone, nil, bad()[:3])
+		tampered  = single("apply", reconcile.Unverified, realm.Plan{Action: realm.Update, Changes: []realm.Change{{Property: realm.Comment}}}, nil, bad())
+		down      = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
+		noQuorum  = single("apply", reconcile.Failed, planNone, check.Errorf(check.NoQuorum, "x"), nil)
+		denied    = single("apply", reconcile.Failed, planNone, check.Errorf(check.BadCredentials, "x"), nil)
+		locked    = fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Locked, "x")}
+		unusable  = fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Config, "x")}
+		heldAlone = many(target("berlin", reconcile.Held, planNone, check.Errorf(check.Held, "x"), nil), target("paris", reconcile.Unchanged, planNone, nil, nil))
+		heldBoth  = two(reconcile.Failed, check.Unreachable)
 	)
+	const day = 24 * 60
 	type step struct {
-		at   time.Duration
-		run  fleet.Run
-		tell bool
+		minute int
+		run    fleet.Run
+		says   string
 	}
 	for name, steps := range map[string][]step{
-		"silent while all is well":        {{0, fine, false}, {oneDay, fine, false}, {9 * oneDay, fine, false}},
-		"the first run changes":           {{0, changed, true}, {1, fine, false}, {2, fine, false}},
-		"drift is repaired":               {{0, fine, false}, {1, changed, true}, {2, fine, false}},
-		"somebody undoes it every time":   {{0, changed, true}, {1, changed, false}, {oneDay, changed, true}},
-		"it breaks and is mended":         {{0, fine, false}, {1, broken, true}, {2, broken, false}, {3, fine, true}, {4, fine, false}},
-		"another check fails":             {{0, broken, true}, {1, broken2, true}, {2, broken2, false}},
-		"it gets worse":                   {{0, broken, true}, {1, down, true}, {2, broken, true}},
-		"a reminder each day":             {{0, down, true}, {justLess, down, false}, {oneDay, down, true}, {oneDay + justLess, down, false}, {2 * oneDay, down, true}},
-		"mended by a change":              {{0, down, true}, {1, changed, true}, {2, fine, false}},
-		"the clock was set back":          {{oneDay, down, true}, {0, down, true}, {1, down, false}},
-		"well for long, then broken once": {{0, fine, false}, {9 * oneDay, broken, true}, {9*oneDay + 1, broken, false}},
+		"silent while all is well":      {{0, fine, ""}, {day, fine, ""}, {9 * day, fine, ""}},
+		"every write is news":           {{0, changed, "changed"}, {1, changed, "changed"}, {2, fine, ""}, {3, changed, "changed"}},
+		"a write in trouble is news":    {{0, broken, "unverified"}, {1, tampered, "still unverified, since 2026-11-23 00:00 UTC"}, {2, broken, ""}},
+		"it breaks and is mended":       {{0, fine, ""}, {1, broken, "unverified"}, {2, broken, ""}, {3, fine, "OK again; had been unverified since 2026-11-23 00:01 UTC"}, {4, fine, ""}},
+		"mended by a change":            {{0, denied, "failed"}, {1, changed, "OK again; had failed since 2026-11-23 00:00 UTC"}, {2, fine, ""}},
+		"another check fails":           {{0, broken, "unverified"}, {1, broken2, "unverified in another way; had been unverified since 2026-11-23 00:00 UTC"}},
+		"another outcome":               {{0, broken, "unverified"}, {1, denied, "failed; had been unverified since 2026-11-23 00:00 UTC"}},
+		"a reminder each day":           {{0, denied, "failed"}, {day - 1, denied, ""}, {day, denied, "still failed, since 2026-11-23 00:00 UTC"}, {2*day - 1, denied, ""}},
+		"the clock was set back":        {{day, denied, "failed"}, {0, denied, "still failed, since 2026-11-24 00:00 UTC"}, {1, denied, ""}},
+		"one blip costs no mail":        {{0, fine, ""}, {1, down, ""}, {2, fine, ""}, {3, down, ""}, {4, fine, ""}},
+		"two failures in a row":         {{0, down, ""}, {1, down, "failed, since 2026-11-23 00:00 UTC"}, {2, down, ""}, {3, fine, "OK again; had failed since 2026-11-23 00:00 UTC"}},
+		"failures of two kinds":         {{0, down, ""}, {1, noQuorum, "failed, since 2026-11-23 00:00 UTC"}},
+		"a blip within other trouble":   {{0, broken, "unverified"}, {1, down, ""}, {2, broken, ""}, {3, fine, "OK again; had been unverified since 2026-11-23 00:00 UTC"}},
+		"the lock is held for a while":  {{0, fine, ""}, {5, locked, ""}, {10, locked, ""}, {60, locked, ""}, {62, fine, ""}},
+		"the lock is held for long":     {{0, locked, ""}, {30, locked, ""}, {60, locked, "failed, since 2026-11-23 00:00 UTC"}, {61, locked, ""}},
+		"a configuration with mistakes": {{0, fine, ""}, {1, unusable, "failed"}, {2, unusable, ""}, {3, fine, "OK again; had failed since 2026-11-23 00:01 UTC"}},
+		"one of two targets":            {{0, heldAlone, "failed"}, {1, heldBoth, ""}, {2, heldBoth, "failed in another way; had failed since 2026-11-23 00:00 UTC"}, {3, heldAlone, "failed in another way; had failed since 2026-11-23 00:01 UTC"}},
 	} {
 		var last report.Last
 		for i, s := range steps {
-			next, tell := last.After(s.run, start.Add(s.at), oneDay)
-			if tell != s.tell {
-				t.Errorf("%s: step %d: told: %v, want %v", name, i, tell, s.tell)
+			now := time.Date(2026, 11, 23, 0, s.minute, 0, 0, time.UTC)
+			next, news := last.After(s.run, now, report.Rule{After: 2, Remind: 24 * time.Hour})
+			if news.Text != s.says || news.Reminder != (strings.HasPrefix(s.says, "still") && s.run.Targets[0].Changes == nil) {
+				t.Errorf("%s: run %d says %+v, want %q", name, i, news, s.says)
 			}
-			// It is kept in a file between runs.
-			kept, err := json.Marshal(next)
+			kept, err := json.Marshal(next) // a file keeps it between runs
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,35 +119,23 @@ func TestWhenARunIsWorthTelling(t *testing.T) {
 			}
 		}
 	}
-	last, _ := report.Last{}.After(down, start, 0)
-	if _, tell := last.After(down, start.Add(9*oneDay), 0); tell {
-		t.Error("without a reminder, the same is told once")
+	last, _ := report.Last{}.After(denied, time.Unix(0, 0), report.Rule{})
+	if _, news := last.After(denied, time.Unix(1e9, 0), report.Rule{}); news.Text != "" {
+		t.Errorf("without a reminder, the same trouble is told once, not as %q", news.Text)
 	}
-	later, _ := last.After(down, start.Add(oneDay), oneDay)
-	if !later.Since.Equal(start) {
-		t.Errorf("it is like this since the first such run, not since %v", later.Since)
+	if next, _ := last.After(fine, time.Unix(1e9, 0), report.Rule{}); !next.Success.Equal(time.Unix(1e9, 0)) {
+		t.Errorf("the last success: %v", next.Success)
 	}
 }
 
 func TestBlock(t *testing.T) {
-	since := time.Date(2026, 11, 20, 4, 0, 0, 0, time.UTC)
-	before := func(scenario string) report.Last {
-		last, _ := report.Last{}.After(find(t, scenario), since, 0)
-		return last
-	}
-	for _, tt := range []struct {
-		name, scenario string
-		last           report.Last
-	}{
-		{"first", "apply-unverified", report.Last{}},
-		{"breaks", "apply-unverified", before("apply-unchanged")},
-		{"lasts", "apply-unverified", before("apply-unverified")},
-		{"mended", "apply-unchanged", before("apply-unverified")},
-		{"otherwise", "apply-failed", before("config-error")},
-		{"fleet", "fleet-mixed", before("apply-unchanged")},
+	for _, tt := range []struct{ name, scenario, news string }{
+		{"first", "apply-unverified", "unverified"},
+		{"mended", "apply-unchanged", "OK again; had been unverified since 2026-11-20 04:00 UTC"},
+		{"fleet", "fleet-mixed", "failed"},
 	} {
 		var out bytes.Buffer
-		if err := report.Block(&out, find(t, tt.scenario), tt.last, report.Style{Quiet: true, Aside: true}); err != nil {
+		if err := report.Block(&out, find(t, tt.scenario), report.News{Text: tt.news}, report.Style{Quiet: true, OmitErrors: true}); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, "block/"+tt.name, out.Bytes())

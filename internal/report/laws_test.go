@@ -100,18 +100,17 @@ func TestEveryRenderingIsSafe(t *testing.T) {
 		run := anyRun(t, oldKey, newKey)
 		style := report.Style{
 			ASCII: rapid.Bool().Draw(t, "ascii"), Width: rapid.IntRange(0, 120).Draw(t, "width"),
-			Quiet: rapid.Bool().Draw(t, "quiet"), Verbose: rapid.Bool().Draw(t, "verbose"), Aside: rapid.Bool().Draw(t, "aside"),
+			Quiet: rapid.Bool().Draw(t, "quiet"), Verbose: rapid.Bool().Draw(t, "verbose"), OmitErrors: rapid.Bool().Draw(t, "omit errors"),
 		}
 		var text, block, jsonOut, junit bytes.Buffer
-		last, _ := report.Last{}.After(run, time.Unix(0, 0), 0)
 		for _, err := range []error{
-			report.Text(&text, run, style), report.Block(&block, run, last, style), report.JSON(&jsonOut, run), report.JUnit(&junit, run),
+			report.Text(&text, run, style), report.Block(&block, run, report.News{Text: "failed"}, style), report.JSON(&jsonOut, run), report.JUnit(&junit, run),
 		} {
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		metrics := report.Metrics(run, moments)
+		metrics := exposition(run, success)
 		for name, out := range map[string][]byte{
 			"text": text.Bytes(), "block": block.Bytes(), "json": jsonOut.Bytes(), "junit": junit.Bytes(), "metrics": metrics,
 		} {

@@ -3,6 +3,8 @@ package report_test
 import (
 	"bytes"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,10 +19,22 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-var moments = report.Moments{
-	Run:         time.Date(2026, 11, 23, 19, 0, 0, 500e6, time.UTC),
-	Success:     time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC),
-	Certificate: map[string]time.Time{"berlin": time.Date(2026, 12, 2, 10, 0, 0, 0, time.UTC)},
+var (
+	ended   = time.Date(2026, 11, 23, 19, 0, 0, 500e6, time.UTC)
+	success = time.Date(2026, 11, 22, 19, 0, 0, 0, time.UTC)
+)
+
+// exposition returns the metrics of a run as a scraper reads them.
+func exposition(run fleet.Run, success time.Time) []byte {
+	families, err := report.Metrics(run, ended, success).Gather()
+	if err != nil {
+		return []byte(err.Error())
+	}
+	var out bytes.Buffer
+	for _, f := range families {
+		_, _ = expfmt.MetricFamilyToText(&out, f) // a buffer takes everything
+	}
+	return out.Bytes()
 }
 
 func parseMetrics(text []byte) (map[string]*dto.MetricFamily, error) {
@@ -47,14 +61,20 @@ func value(t testing.TB, families map[string]*dto.MetricFamily, name string, lab
 	return math.NaN()
 }
 
+// withExpiry is the run with the end of the lifetime of an issuer's certificate.
+func withExpiry(run fleet.Run) fleet.Run {
+	run.Targets[0].IssuerCertificate = time.Date(2026, 12, 2, 10, 0, 0, 0, time.UTC)
+	return run
+}
+
 func TestMetrics(t *testing.T) {
 	for _, name := range []string{"fleet-mixed", "config-error"} {
-		t.Run(name, func(t *testing.T) { golden(t, "metrics/"+name, report.Metrics(find(t, name), moments)) })
+		t.Run(name, func(t *testing.T) { golden(t, "metrics/"+name, exposition(find(t, name), success)) })
 	}
 }
 
 func TestMetricsHoldTheRun(t *testing.T) {
-	families, err := parseMetrics(report.Metrics(find(t, "fleet-mixed"), moments))
+	families, err := parseMetrics(exposition(withExpiry(find(t, "fleet-mixed")), success))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +103,7 @@ func TestMetricsHoldTheRun(t *testing.T) {
 			t.Errorf("%s%q = %v, want %v", tt.name, tt.labels, got, tt.want)
 		}
 	}
-	never, err := parseMetrics(report.Metrics(fleet.Run{Command: "apply", Outcome: reconcile.Failed}, report.Moments{Run: moments.Run}))
+	never, err := parseMetrics(exposition(fleet.Run{Command: "apply", Outcome: reconcile.Failed}, time.Time{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +119,7 @@ func TestMetricsTellACheckOnceByItsWorstStatus(t *testing.T) {
 		check.Failed(check.ProxmoxDiscovery, check.Remedy{check.Advise("run update-ca-certificates on pve2")}, "through pve2"),
 		check.Skipped(check.ProxmoxDiscovery, "through pve3"),
 	})
-	text := string(report.Metrics(run, moments))
+	text := string(exposition(run, success))
 	if n := strings.Count(text, `check="proxmox.discovery"`); n != 1 || !strings.Contains(text, `status="fail"`) {
 		t.Errorf("%d samples, want one that fails:\n%s", n, text)
 	}
@@ -108,11 +128,26 @@ func TestMetricsTellACheckOnceByItsWorstStatus(t *testing.T) {
 func TestMetricLabelsAreEscaped(t *testing.T) {
 	run := single("apply", reconcile.Unchanged, planNone, nil, nil)
 	run.Targets[0].Name = "a\"b\\c\nd\xff"
-	families, err := parseMetrics(report.Metrics(run, moments))
+	families, err := parseMetrics(exposition(run, success))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := value(t, families, "target_requests", "target", "a\"b\\c\nd\uFFFD", "realm", "authelia"); got != 2 {
 		t.Errorf("the label did not come back: %v", families["proxmox_realm_target_requests"])
+	}
+}
+
+// The file is for a collector that runs as another user, and is never seen half written.
+func TestMetricsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "realm.prom")
+	if err := report.WriteMetrics(path, find(t, "fleet-mixed"), ended, success); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil || !bytes.Equal(content, exposition(find(t, "fleet-mixed"), success)) {
+		t.Errorf("%s, %v", content, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("%v, %v", info.Mode(), err)
 	}
 }

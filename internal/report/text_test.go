@@ -77,8 +77,8 @@ func TestTextStyles(t *testing.T) {
 		{"verbose", "apply-updated", report.Style{Verbose: true}},
 		{"quiet-verify", "verify-bad", report.Style{Quiet: true}},
 		{"quiet-fleet", "fleet-mixed", report.Style{Quiet: true}},
-		{"aside", "apply-failed", report.Style{Aside: true}},
-		{"aside-fleet", "fleet-mixed", report.Style{Aside: true}},
+		{"omit-errors", "apply-failed", report.Style{OmitErrors: true}},
+		{"omit-errors-fleet", "fleet-mixed", report.Style{OmitErrors: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) { golden(t, "style/"+tt.name, text(t, find(t, tt.scenario), tt.style)) })
 	}

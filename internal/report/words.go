@@ -5,27 +5,27 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
-// sentence says what became of a target, in the words of the command that was given:
-// "realm authelia on https://pve1:8006 is as declared; 14 checks passed, 2 skipped".
+// sentence says what became of a target:
+// "realm authelia on https://pve1:8006 is as declared; 12 checks passed; not checked: client.*".
 func sentence(command string, t reconcile.Result) string {
-	text, counted := subject(t)+verdict(command, t), tally(t.Checks)
-	switch {
-	case counted == "":
+	text := subject(t) + verdict(command, t)
+	if len(t.Checks) == 0 {
 		return text
-	case t.Outcome == reconcile.Unverified && !asks(command):
-		return text + ", but " + counted
 	}
-	return text + "; " + counted
+	text += "; " + Tally(t.Checks)
+	if missing := notChecked(command, t); missing != "" {
+		text += "; not checked: " + missing
+	}
+	return text
 }
 
-// subject names the realm and where it is; without a realm, the issuer alone was asked.
+// subject names the realm and its cluster, or the issuer if there is no realm.
 func subject(t reconcile.Result) string {
 	switch {
 	case t.Realm == "":
@@ -43,51 +43,56 @@ func verdict(command string, t reconcile.Result) string {
 		return fmt.Sprintf(": %s failed (%s)", command, check.CodeOf(t.Err))
 	case reconcile.Refused:
 		if command == "plan" {
-			return ": apply would refuse, because a decision is needed"
+			return fmt.Sprintf(": apply would refuse the change (%s)", check.CodeOf(t.Err))
 		}
-		return fmt.Sprintf(" is as before: %s refuses, because a decision is needed", command)
+		return fmt.Sprintf(" was not changed: refused (%s)", check.CodeOf(t.Err))
 	case reconcile.Held:
+		reason := "logins would fail" + decidedBy(t.Checks)
 		if command == "plan" {
-			return differs(t) + ": the gate would hold the change back"
+			return differs(t) + ": apply would not change it, because " + reason
 		}
-		return " is as before: the gate held the change back"
+		return " was not changed, because " + reason
 	case reconcile.Drift:
-		return differs(t) + wouldDo(t)
+		return differs(t) + proposal(t)
 	case reconcile.Unverified:
-		if asks(command) {
+		if checking(command) {
 			return " is not verified"
 		}
-		return achieved(t)
+		return achieved(t) + ", but not verified"
 	case reconcile.Changed:
 		return achieved(t)
 	case reconcile.Unchanged:
-		switch {
-		case command == "delete":
-			return " does not exist: there is nothing to delete"
-		case command == "recover":
-			return " is left as it is"
-		case !asks(command):
-			return " is as declared"
-		case slices.ContainsFunc(t.Checks, func(c check.Check) bool { return c.Status != check.Skip }):
-			return " is verified"
-		}
-		return " could not be verified"
+		return unchanged(command, t)
 	}
 	return ": " + string(t.Outcome)
 }
 
-// asks tells whether checking is all that the command does.
-func asks(command string) bool {
+func unchanged(command string, t reconcile.Result) string {
+	switch {
+	case command == "delete":
+		return " does not exist: nothing to delete"
+	case command == "recover":
+		return " was not changed"
+	case !checking(command):
+		return " is as declared"
+	case slices.ContainsFunc(t.Checks, func(c check.Check) bool { return c.Status == check.Skip }):
+		return " is not fully verified"
+	}
+	return " is verified"
+}
+
+// checking reports whether the command does nothing but check.
+func checking(command string) bool {
 	return command == "verify" || command == "probe" || command == "authelia"
 }
 
-// achieved says what was done, for outcomes that mean that the realm now holds.
+// achieved says what was done, for outcomes that leave the realm as declared.
 func achieved(t reconcile.Result) string {
 	switch t.Action {
 	case realm.Create:
 		return " is created"
 	case realm.Update:
-		return fmt.Sprintf(" is updated (%s)", number(len(t.Changes), "property", "properties"))
+		return fmt.Sprintf(" is updated (%s)", check.Count(len(t.Changes), "property", "properties"))
 	case realm.Replace:
 		return " is replaced"
 	case realm.Delete:
@@ -104,67 +109,86 @@ func differs(t reconcile.Result) string {
 	if t.Action == realm.Create {
 		return " does not exist"
 	}
-	return fmt.Sprintf(" differs in %s", number(len(t.Changes), "property", "properties"))
+	return fmt.Sprintf(" differs in %s", check.Count(len(t.Changes), "property", "properties"))
 }
 
-func wouldDo(t reconcile.Result) string {
+func proposal(t reconcile.Result) string {
 	text := ": apply would update it"
 	switch t.Action {
 	case realm.Create:
-		return ": apply would create it"
+		text = ": apply would create it"
 	case realm.Replace:
-		text = ": apply --replace would delete and create it"
+		text = ": apply --replace would recreate it"
 	case realm.Update, realm.Delete, realm.None, realm.Refuse:
 	}
 	if t.GateOpened {
-		text += ", and the gate would let it pass"
+		text += ", and logins would keep working"
 	}
 	return text
 }
 
-// tally returns "1 check failed, 1 warned, 12 passed, 2 skipped"; "" where there are none.
-func tally(checks []check.Check) string {
+// decidedBy names the failed checks because of which the gate stayed shut.
+func decidedBy(checks []check.Check) string {
+	var ids []string
+	for _, c := range check.Failures(checks) {
+		ids = append(ids, string(c.ID))
+	}
+	if len(ids) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(ids, ", ") + ")"
+}
+
+// Tally returns "1 check failed, 1 warned, 12 passed, 1 skipped (proxmox.users)"; "" for no checks.
+func Tally(checks []check.Check) string {
+	count := map[check.Status]int{}
+	var skipped []string
+	for _, c := range checks {
+		count[c.Status]++
+		if c.Status == check.Skip {
+			skipped = append(skipped, string(c.ID))
+		}
+	}
 	var parts []string
 	for _, s := range []struct {
 		status check.Status
 		word   string
 	}{{check.Fail, "failed"}, {check.Warn, "warned"}, {check.Pass, "passed"}, {check.Skip, "skipped"}} {
-		n := 0
-		for _, c := range checks {
-			if c.Status == s.status {
-				n++
-			}
-		}
-		switch {
+		switch n := count[s.status]; {
 		case n == 0:
 		case len(parts) == 0:
-			parts = append(parts, number(n, "check", "checks")+" "+s.word)
+			parts = append(parts, check.Count(n, "check", "checks")+" "+s.word)
 		default:
 			parts = append(parts, fmt.Sprintf("%d %s", n, s.word))
 		}
 	}
-	return strings.Join(parts, ", ")
-}
-
-func number(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
+	text := strings.Join(parts, ", ")
+	if len(skipped) > 0 {
+		text += " (" + strings.Join(slices.Compact(skipped), ", ") + ")"
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return text
 }
 
-// printable puts text on one line and takes out what could steer a terminal or reorder what it shows.
-func printable(s string) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case steers(r):
-			return -1
+// notChecked names the checks that a run had no reason to make, or that the configuration turns off. A group without any
+// check is named as a whole, such as client.*.
+func notChecked(command string, t reconcile.Result) string {
+	if command != "plan" && command != "apply" && command != "verify" || t.Outcome == reconcile.Failed {
+		return "" // others check a part only, and a run that failed says why it stopped
+	}
+	var groups, missing []string
+	made := map[string]bool{}
+	for _, e := range check.Catalog() {
+		group, _, _ := strings.Cut(string(e.ID), ".")
+		if _, ok := check.Find(t.Checks, e.ID); ok {
+			made[group] = true
+			continue
 		}
-		return r
-	}, strings.ToValidUTF8(s, "\uFFFD")))
+		groups, missing = append(groups, group), append(missing, string(e.ID))
+	}
+	for i, group := range groups {
+		if !made[group] {
+			missing[i] = group + ".*"
+		}
+	}
+	return strings.Join(slices.Compact(missing), ", ")
 }
-
-// steers tells control characters and invisible formatting, direction overrides among it (Unicode Cc and Cf).
-func steers(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }

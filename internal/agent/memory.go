@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/report"
+)
+
+// Memory is the file that keeps what runs last said, so that the next one says only what is new.
+type Memory struct{ path string }
+
+// MemoryOf returns the memory of runs of a command on these targets. It belongs to their endpoints and realms, in whatever
+// file or flags they stand.
+func MemoryOf(command string, c *config.Config) Memory {
+	parts := []string{}
+	for _, t := range c.Targets {
+		parts = append(parts, fmt.Sprint(t.Realm.Name, t.Proxmox.Endpoints))
+	}
+	slices.Sort(parts)
+	return memory(c.StateDir, command, strings.Join(parts, "\n"))
+}
+
+// UnusableMemory returns the memory of runs whose configuration had mistakes, so that neither their targets nor their
+// state_dir are known.
+func UnusableMemory(command, configFile string) Memory {
+	return memory(config.StateDir(), "unusable "+command, configFile)
+}
+
+func memory(dir, kind, subject string) Memory {
+	if dir == "" {
+		return Memory{}
+	}
+	sum := sha256.Sum256([]byte(kind + "\n" + subject))
+	return Memory{filepath.Join(dir, "said-"+hex.EncodeToString(sum[:8])+".json")}
+}
+
+// Load returns what was kept. What is absent or damaged is as before the first run.
+func (m Memory) Load() (last report.Last) {
+	if content, err := os.ReadFile(m.path); err == nil && json.Unmarshal(content, &last) != nil {
+		return report.Last{}
+	}
+	return last
+}
+
+// Save replaces what was kept.
+func (m Memory) Save(last report.Last) error {
+	if m.path == "" {
+		return nil
+	}
+	content, err := json.Marshal(last)
+	if err != nil {
+		return err
+	}
+	if err := config.MakePrivate(filepath.Dir(m.path)); err != nil {
+		return err
+	}
+	return config.ReplaceFile(m.path, content, 0o600)
+}
+
+// Forget removes what was kept.
+func (m Memory) Forget() { _ = os.Remove(m.path) }

@@ -1,6 +1,0 @@
-//go:build !linux
-
-package agent
-
-// monotonic: there is no systemd here.
-func monotonic() []string { return nil }

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"proxmox-realm/internal/agent"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/report"
+)
+
+// ruleFlags gives a command the flags that say when a quiet run speaks.
+func ruleFlags(cmd *cobra.Command, rule *report.Rule) {
+	cmd.Flags().IntVar(&rule.After, "after", report.DefaultAfter, "with --quiet, report failures that may pass (exit codes 69 and 75) from the `N`th failed run in a row on")
+	cmd.Flags().DurationVar(&rule.Remind, "remind", 24*time.Hour, "with --quiet, repeat an unresolved problem every `DURATION`")
+}
+
+// finishQuietly shows a run only if it is news, because cron mails all output. notify.command gets the same news, without
+// the reminders. An interrupted run says nothing about the realm, so it is shown and not remembered.
+func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run, rule report.Rule) error {
+	if interrupted(ctx) {
+		return a.finish(run, false)
+	}
+	memory, unusable := agent.MemoryOf(run.Command, c), a.unusableMemory(run.Command)
+	last := memory.Load()
+	if broken := unusable.Load(); len(broken.Troubles) > 0 { // until this run, the configuration had mistakes
+		broken.Success = last.Success
+		last = broken
+		unusable.Forget()
+	}
+	return a.showNews(memory, last, run, rule, func() error { return agent.Notify(ctx, c, a.env, run) })
+}
+
+// finishUnusable is finishQuietly for a run whose configuration has mistakes. It cannot notify.
+func (a *app) finishUnusable(run fleet.Run, rule report.Rule) error {
+	memory := a.unusableMemory(run.Command)
+	return a.showNews(memory, memory.Load(), run, rule, func() error { return nil })
+}
+
+func (a *app) showNews(memory agent.Memory, last report.Last, run fleet.Run, rule report.Rule, notify func() error) error {
+	next, news := last.After(run, time.Now(), rule)
+	if news.Text != "" && !news.Reminder {
+		if err := notify(); err != nil {
+			a.warning("notify.command: " + err.Error())
+		}
+	}
+	if err := memory.Save(next); err != nil {
+		a.logger().Warn("the next run will repeat this news, because it cannot be stored", "error", err)
+	}
+	switch {
+	case a.output != "text": // scripts read every report
+		return a.finish(run, false)
+	case news.Text != "":
+		if err := report.Block(a.stdout, run, news, a.style()); err != nil {
+			return err
+		}
+	}
+	return done(runCode(run, false))
+}
+
+func (a *app) unusableMemory(command string) agent.Memory {
+	return agent.UnusableMemory(command, cmp.Or(a.file, a.getenv("PROXMOX_REALM_CONFIG")))
+}

@@ -1,0 +1,150 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"proxmox-realm/internal/check"
+)
+
+// Style says how text looks. The zero value is plain UTF-8 for a pipe or a file.
+type Style struct {
+	Color      bool          // use ANSI colours; each coloured word has its meaning without the colour too
+	ASCII      bool          // escape all other characters, for a locale that is not UTF-8
+	Width      int           // columns of the terminal, where long lines wrap; 0: they do not wrap
+	Quiet      bool          // write nothing if all targets are unchanged
+	Verbose    bool          // show every check with its evidence and time, and every target by itself
+	Wording    check.Wording // words the hints; the zero value is for readers of a configuration file
+	OmitErrors bool          // leave out errors and warnings that the caller writes to standard error: the run's and a lone target's
+}
+
+// Color is an SGR parameter (ECMA-48).
+type Color string
+
+// The colours.
+const (
+	Bold   Color = "1"
+	Dim    Color = "2"
+	Red    Color = "31"
+	Green  Color = "32"
+	Yellow Color = "33"
+)
+
+// Printer builds text for people. Text from elsewhere goes through Clean before it is written.
+type Printer struct {
+	Style
+	out strings.Builder
+}
+
+// WriteTo writes the text that was built.
+func (p *Printer) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.WriteString(w, p.out.String())
+	return int64(n), err
+}
+
+// Line writes one line.
+func (p *Printer) Line(indent int, text string) {
+	p.out.WriteString(strings.Repeat(" ", indent) + strings.TrimRight(text, " ") + "\n")
+}
+
+// Wrap writes text after a head that is so many columns wide, and continues it below itself. It breaks no words, so that
+// addresses can be copied.
+func (p *Printer) Wrap(indent int, head string, columns int, text string) {
+	room := p.Width - indent - columns
+	if p.Width <= 0 || room < 20 { // the terminal wraps better than a narrow column
+		p.Line(indent, head+text)
+		return
+	}
+	line, length := head, 0
+	for word := range strings.FieldsSeq(text) {
+		n := utf8.RuneCountInString(word)
+		if length > 0 && length+1+n > room {
+			p.Line(indent, line)
+			line, length = strings.Repeat(" ", columns), 0
+		}
+		if length > 0 {
+			line, length = line+" ", length+1
+		}
+		line, length = line+word, length+n
+	}
+	p.Line(indent, line)
+}
+
+// Paint colours text that Clean has seen.
+func (p *Printer) Paint(c Color, text string) string {
+	if !p.Color || c == "" {
+		return text
+	}
+	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
+}
+
+// Clean puts text on one line, removes what could steer the terminal, and escapes what the locale cannot show.
+func (p *Printer) Clean(text string) string {
+	text = oneLine(text)
+	if !p.ASCII {
+		return text
+	}
+	var out strings.Builder
+	for _, r := range strings.ReplaceAll(text, "…", "...") {
+		if r < utf8.RuneSelf {
+			out.WriteRune(r)
+			continue
+		}
+		out.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+	}
+	return out.String()
+}
+
+// labelled writes each line of text after the label, so that joined errors read as several.
+func (p *Printer) labelled(indent int, label, text string) {
+	for line := range strings.Lines(text) {
+		p.Line(indent, label+" "+p.Clean(line))
+	}
+}
+
+func (p *Printer) fault(indent int, err error) {
+	d := check.Describe(err)
+	p.labelled(indent, p.Paint(Red, "error:"), d.Message)
+	p.labelled(indent, p.Paint(Dim, "hint:"), d.HintIn(p.Wording))
+}
+
+func (p *Printer) checks(indent int, checks []check.Check) {
+	width := 0
+	for _, c := range checks {
+		width = max(width, len(c.ID))
+	}
+	for _, c := range checks {
+		status := p.Paint(statusColor[c.Status], fmt.Sprintf("%-4s", c.Status))
+		head := fmt.Sprintf("%s  %-*s  ", status, width, c.ID)
+		text := p.Clean(c.Summary)
+		if p.Verbose && c.Duration > 0 {
+			text += fmt.Sprintf(" (%d ms)", c.Duration.Milliseconds())
+		}
+		p.Wrap(indent, head, 4+2+width+2, text)
+		if !p.Verbose && c.Status != check.Fail && c.Status != check.Warn {
+			continue
+		}
+		if c.Evidence != "" {
+			p.Wrap(indent+6, p.Paint(Dim, "evidence:")+" ", len("evidence: "), p.Clean(c.Evidence))
+		}
+		if len(c.Remedy) > 0 { // not wrapped, since it may hold a command to copy
+			p.Line(indent+6, p.Paint(Dim, "hint:")+" "+p.Clean(c.Remedy.In(p.Wording)))
+		}
+	}
+}
+
+var statusColor = map[check.Status]Color{check.Pass: Green, check.Warn: Yellow, check.Fail: Red, check.Skip: Dim}
+
+// oneLine puts printable text on one line.
+func oneLine(text string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		return r
+	}, check.Printable(text)))
+}
