@@ -8,16 +8,16 @@ import (
 	"syscall"
 )
 
-// trusted tells whether root or the caller owns a file.
+// trusted reports whether root or the caller owns a file.
 func trusted(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && (stat.Uid == 0 || int(stat.Uid) == os.Geteuid())
 }
 
-// writable tells whether others than the owner can write a file. A device such as /dev/null is no file to write into.
+// writable reports whether others than the owner can write to a file. Devices such as /dev/null do not count.
 func writable(info fs.FileInfo) bool {
 	return info.Mode()&fs.ModeCharDevice == 0 && info.Mode().Perm()&0o022 != 0
 }
 
-// readable tells whether everyone can read a file.
+// readable reports whether everyone can read a file.
 func readable(info fs.FileInfo) bool { return info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 }

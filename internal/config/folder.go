@@ -13,8 +13,8 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// runtimeDir returns the folder of locks: systemd's, or one of this program's own that [MakePrivate] makes. Unlike
-// /run/lock or the temporary folder itself, nobody else can put a symbolic link there.
+// runtimeDir returns the directory of locks: systemd's, or one of this program's own that [MakePrivate] makes. Nobody else
+// can put a symbolic link there, as they could in /run/lock or the temporary directory itself.
 func runtimeDir() string {
 	switch {
 	case first(os.Getenv("RUNTIME_DIRECTORY")) != "":
@@ -43,12 +43,12 @@ func StateDir() string {
 	return temporary()
 }
 
-// temporary is the last resort, where a user has no home: MakePrivate refuses it if somebody else made it.
+// temporary is the directory of a user without a home. MakePrivate refuses it if somebody else made it.
 func temporary() string {
 	return filepath.Join(os.TempDir(), "proxmox-realm-"+strconv.Itoa(os.Geteuid()))
 }
 
-// first returns the first folder of a list as systemd gives it (systemd.exec(5), RuntimeDirectory=).
+// first returns the first directory of a list as systemd gives it (systemd.exec(5), RuntimeDirectory=).
 func first(list string) string {
 	dir, _, _ := strings.Cut(list, ":")
 	if !filepath.IsAbs(dir) {
@@ -62,8 +62,7 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// lockName returns the name of the lock of a configuration, identified by its file or, without one, by its
-// first target.
+// lockName returns the name of a configuration's lock. It follows from the file or, without a file, from the first target.
 func lockName(c *Config) string {
 	id := c.File
 	if resolved, err := filepath.EvalSymlinks(id); err == nil {

@@ -233,9 +233,9 @@ func nearest(written string, candidates []string) string {
 	const wrongSection = 2
 	best, bestDistance := "", max(2, len(written)/4)+1
 	for _, c := range candidates {
-		d := Distance(written, c)
+		d := distance(written, c)
 		if _, name, nested := strings.Cut(c, "."); nested {
-			d = min(d, wrongSection+Distance(written[strings.LastIndex(written, ".")+1:], name))
+			d = min(d, wrongSection+distance(written[strings.LastIndex(written, ".")+1:], name))
 		}
 		if strings.HasPrefix(c, written+"_") { // half of a key's name
 			d = 1
@@ -257,8 +257,8 @@ func suggestion(near string) string {
 
 var separators = strings.NewReplacer("-", "_", ".", "_")
 
-// Distance is the Levenshtein distance of two spellings of a key. Case and the kind of separator do not count.
-func Distance(a, b string) int {
+// distance is the Levenshtein distance of two spellings of a key. Case and the kind of separator do not count.
+func distance(a, b string) int {
 	a, b = strings.ToLower(separators.Replace(a)), strings.ToLower(separators.Replace(b))
 	row := make([]int, len(b)+1)
 	for j := range row {

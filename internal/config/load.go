@@ -24,10 +24,10 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	}
 	selected := l.selectTargets()
 	l.config.Targets = make([]Target, len(selected))
-	l.run()
 	for i, t := range selected {
 		l.target(t, &l.config.Targets[i])
 	}
+	l.run()
 	l.distinct(selected)
 	if err := l.problems.err(); err != nil {
 		return nil, err
@@ -37,9 +37,6 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	}
 	if err := l.problems.err(); err != nil {
 		return nil, err
-	}
-	if l.config.LockFile == defaultLock {
-		l.config.LockFile = filepath.Join(runtimeDir(), lockName(l.config))
 	}
 	return l.config, nil
 }
@@ -166,7 +163,7 @@ func (l *loader) selectTargets() []layer {
 	return selected
 }
 
-// mustExist reports a name of -t that no target has.
+// mustExist reports a name of -t without a target.
 func (l *loader) mustExist(name string, selected []layer) {
 	if slices.ContainsFunc(selected, func(t layer) bool { return cmp.Or(t.target, defaultTarget) == name }) {
 		return
@@ -175,20 +172,17 @@ func (l *loader) mustExist(name string, selected []layer) {
 	if targetName.MatchString(name) {
 		at.Name = "-t " + name
 	}
-	if l.targets == nil {
-		l.problems.addf(at, "", "the configuration has no targets")
-		return
-	}
 	var names []string
 	for _, t := range l.targets {
 		names = append(names, t.target)
 	}
-	list := strings.Join(names[:min(len(names), 10)], ", ")
-	if more := len(names) - 10; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
+	if names == nil {
+		l.problems.addf(at, "", "the configuration has no targets")
+		return
 	}
-	l.problems.add(at, "", check.Errorf(check.Config, "is not a target of the configuration%s", suggestion(nearest(name, names))).
-		Try(check.Advise("the targets are %s", list)))
+	list := strings.Join(names[:min(len(names), 10)], ", ")
+	l.problems.add(at, "", check.Errorf(check.Config, "is not a target of the configuration").
+		Try(check.Advise("choose one of its %d targets, such as %s", len(names), list)))
 }
 
 // defaultTarget is the name of the only target if the configuration has no targets.

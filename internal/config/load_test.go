@@ -254,7 +254,7 @@ targets:
 		{Options{}, "", []string{"proxmox.endpoints=other"}, "--endpoint: must not be given for several targets: one cluster's address or credentials would reach the others"},
 		{Options{Targets: []string{"berlin", "second-realm"}}, "", []string{"realm.name=other"}, "--realm: must not be given for several targets: one cluster's address or credentials would reach the others"},
 		{Options{}, "PROXMOX_REALM_PROXMOX_TOKEN=realm@pve!agent=x", nil, "PROXMOX_REALM_PROXMOX_TOKEN: must not be given for several targets: one cluster's address or credentials would reach the others"},
-		{Options{Targets: []string{"berlni"}}, "", nil, "-t berlni: is not a target of the configuration; did you mean berlin?"},
+		{Options{Targets: []string{"berlni"}}, "", nil, "-t berlni: is not a target of the configuration"},
 		{Options{Targets: []string{""}}, "", nil, "-t: is not a target of the configuration"},
 	} {
 		setenv(t, tt.env)
@@ -307,7 +307,7 @@ func TestEnvironmentAndFlagMistakes(t *testing.T) {
 		{"", "proxmox.token_file=$UNSET_FOLDER/token", "--token-file: the variable $UNSET_FOLDER is not set"},
 		{
 			"", "proxmox.token_file=$CREDENTIALS_DIRECTORY/token",
-			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the folder of these files",
+			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the directory of these files",
 		},
 	} {
 		var flags []string
@@ -463,6 +463,9 @@ func TestShownForm(t *testing.T) {
 		if got[key] != want {
 			t.Errorf("%s is shown as %s, want %s", key, got[key], want)
 		}
+	}
+	if got["lock_file"] != c.LockFile || c.LockFile == "" || got["state_dir"] != c.StateDir {
+		t.Errorf("lock and state are shown as %s and %s", got["lock_file"], got["state_dir"])
 	}
 	if _, shown := got["realm.scopes"]; shown {
 		t.Error("what is not managed is not shown")

@@ -7,8 +7,8 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// Schema returns the JSON Schema (2020-12) of a configuration file, for editors and pipelines. It says what a schema can
-// say; [Load] alone knows the rest: what several keys mean together, and what the environment adds.
+// Schema returns the JSON Schema (2020-12) of a configuration file, for editors and pipelines. A schema cannot express what
+// several keys mean together or what the environment adds; [Load] checks that.
 func Schema() ([]byte, error) {
 	sections := map[string]map[string]any{}
 	top := map[string]any{}
@@ -41,7 +41,7 @@ func Schema() ([]byte, error) {
 	}
 	top["targets"] = map[string]any{
 		"type": "array", "minItems": 1, "maxItems": maxTargets,
-		"description": "Clusters, each with the keys in which it differs from those above.",
+		"description": "Many clusters. The keys of each replace those above.",
 		"items":       map[string]any{"type": "object", "additionalProperties": false, "required": []string{"name"}, "properties": overlay},
 	}
 	data, err := json.MarshalIndent(map[string]any{
@@ -55,7 +55,7 @@ func Schema() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// exclusive returns a schema for each pair of keys of a section that cannot stand together.
+// exclusive returns a schema for each pair of keys of a section that exclude each other.
 func exclusive(section string) []any {
 	var out []any
 	for _, set := range alternatives {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"errors"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -11,17 +12,14 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// defaultLock stands for the default of lock_file until the targets are known.
-const defaultLock = "\x00"
-
-// run reads the keys of the whole run.
+// run reads the keys of the whole run. The default of lock_file depends on the targets.
 func (l *loader) run() {
 	v, c := l.merge("", l.base, l.variable, l.flags), l.config
-	c.LockFile = defaultLock
-	if v.given("lock_file") {
-		if c.LockFile = ""; v.viper.GetString("lock_file") != "" {
-			c.LockFile = v.path("lock_file")
-		}
+	switch {
+	case !v.given("lock_file"):
+		c.LockFile = filepath.Join(runtimeDir(), lockName(c))
+	case v.viper.GetString("lock_file") != "":
+		c.LockFile = v.path("lock_file")
 	}
 	c.StateDir = cmp.Or(v.path("state_dir"), StateDir())
 	c.Concurrency = one(v, "concurrency", index().path["concurrency"].parseInt)
@@ -31,7 +29,7 @@ func (l *loader) run() {
 	c.Notify.Command = v.command("notify.command")
 	v.record("lock_file", c.LockFile)
 	v.record("state_dir", c.StateDir)
-	c.Settings = append(c.Settings, v.sorted()...)
+	c.Settings = append(v.sorted(), c.Settings...)
 }
 
 // target reads the keys of one target, says what it lacks, and notes what has to be read from outside.

@@ -201,7 +201,7 @@ func expand(text, dir string) (string, error) {
 			err = errors.New("must name a variable after each $, as $NAME or ${NAME}")
 		case value != "":
 		case name == "CREDENTIALS_DIRECTORY": // the packages' sample names it
-			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the folder of these files")
+			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the directory of these files")
 		case variableName.MatchString(name):
 			err = fmt.Errorf("the variable $%s is not set", name)
 		default: // it may be a part of a secret with a dollar sign
@@ -282,11 +282,7 @@ func parseUnset(text string) (realm.Property, error) {
 	}
 	switch {
 	case !ok:
-		var names []string
-		for _, d := range removable() {
-			names = append(names, string(d.Property))
-		}
-		return "", fmt.Errorf("must name a property of an OpenID Connect realm%s", suggestion(nearest(text, names)))
+		return "", errors.New("must name a property of an OpenID Connect realm, such as prompt")
 	case d.Required:
 		return "", fmt.Errorf("must not name %s: a realm cannot exist without it", d.Property)
 	case d.CreateOnly:
@@ -301,15 +297,10 @@ func removable() []realm.Definition {
 }
 
 func parseCheckID(text string) (check.ID, error) {
-	var ids []string
-	for _, e := range check.Catalog() {
-		ids = append(ids, string(e.ID))
-	}
-	if slices.Contains(ids, text) {
+	if slices.ContainsFunc(check.Catalog(), func(e check.Entry) bool { return string(e.ID) == text }) {
 		return check.ID(text), nil
 	}
-	return "", check.Errorf(check.Config, "must be the id of a check%s", suggestion(nearest(text, ids))).
-		Try(check.Run("help checks").With("it lists the checks"))
+	return "", check.Errorf(check.Config, "must be the id of a check").Try(check.Run("help checks").With("it lists the checks"))
 }
 
 // propertyWord checks one word of a property that Proxmox keeps as one text. The characters that Proxmox takes for
