@@ -29,7 +29,7 @@ func ofGroups(t *testing.T, c *pve.Client) []string {
 	return out
 }
 
-// Groups and grants from nothing to nothing; each refusal is typed.
+// Creates groups and grants, removes them, and checks the type of each refusal.
 func TestGroupsAndGrants(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	c := toLab(t, s, lab.TokenRoot, nil)
@@ -45,7 +45,7 @@ func TestGroupsAndGrants(t *testing.T) {
 	if err != nil || !slices.Contains(roles["PVEAuditor"], "Sys.Audit") || len(roles["NoAccess"]) != 0 {
 		t.Errorf("%v, %v", roles, err)
 	}
-	for range 2 { // a grant that is there already is no error
+	for range 2 { // granting twice is not an error
 		if err := c.Grant(t.Context(), "/", group, "PVEAdmin", true); err != nil {
 			t.Error(err)
 		}
@@ -86,7 +86,7 @@ func TestGroupsAndGrants(t *testing.T) {
 	}
 }
 
-// A token that may not grant is told which privilege it lacks; an invisible list is not an empty one.
+// The error of a token without the privilege names it. A list that the token may not see is not reported as empty.
 func TestGrantsWithoutPrivileges(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	c := toLab(t, s, lab.TokenRealmAllocate, nil)
@@ -104,7 +104,7 @@ func TestGrantsWithoutPrivileges(t *testing.T) {
 	}
 }
 
-// A grant whose answer is lost says so, and is not sent twice.
+// A grant without an answer is reported as lost and is not sent again.
 func TestLostGrants(t *testing.T) {
 	n := start(t, func(*call) answer { return answer{Drop: true} })
 	other := start(t, func(*call) answer { return answer{Drop: true} })

@@ -29,7 +29,7 @@ func (b Bootstrap) Validate() error {
 		}
 	}
 	if b.TokenID != "" && realm.ValidateName(b.TokenID) != nil {
-		return check.Errorf(check.Usage, "the id of a token has 2 to 32 characters: a letter, then letters, digits, '.', '_' or '-'").
+		return check.Errorf(check.Usage, "a token id has 2 to 32 characters: a letter, then letters, digits, '.', '_' or '-'").
 			Try(check.Advise("use an id such as agent"))
 	}
 	return nil

@@ -44,7 +44,7 @@ const (
 	UnknownPath  Kind = "unknown-path"  // the path of a grant is of no kind that Proxmox knows
 	InvalidGroup Kind = "invalid-group" // Proxmox rejects the name of a group
 
-	IssuerUnreachable Kind = "issuer-unreachable" // the node cannot fetch the issuer's documents: DNS, TCP, CA, proxy, or 4xx and 5xx
+	IssuerUnreachable Kind = "issuer-unreachable" // the node cannot fetch the issuer's documents
 	IssuerMismatch    Kind = "issuer-mismatch"    // the issuer's own name differs from issuer-url
 	IssuerDocument    Kind = "issuer-document"    // the node cannot read the issuer's documents
 	IssuerURL         Kind = "issuer-url"         // the realm's issuer-url is not an absolute URL

@@ -17,7 +17,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// The texts of Proxmox that no transcript holds, as its sources write them.
+// texts are messages of Proxmox from its sources, which no transcript holds.
 var texts = []struct {
 	status       int
 	method, path string
@@ -74,7 +74,7 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-// Each row of the table is met by a recorded or a listed text, and by no other row before it.
+// For each row of the table, some recorded or listed text matches this row first.
 func TestEveryRuleIsUsed(t *testing.T) {
 	var met []string
 	for _, tt := range texts {
@@ -109,7 +109,7 @@ func matches(r pve.Rule, path, said string) bool {
 	return ok && strings.HasPrefix(path, r.Path) && strings.Contains(rest, after)
 }
 
-// Messages and hints follow one style: lower case, no full stop, and a hint wherever somebody can do something.
+// Messages and remedies are in lower case without a full stop. Every kind but Invalid has a remedy.
 func TestMessagesHaveOneStyle(t *testing.T) {
 	for _, tt := range texts {
 		e := pve.Classify(tt.status, tt.method, tt.path, tt.said, nil, nil)
@@ -129,7 +129,7 @@ func TestMessagesHaveOneStyle(t *testing.T) {
 	}
 }
 
-// Whatever a server says, no rendering of the error shows a secret or a control character, and none panics.
+// No rendering of an error shows a secret or a control character, or panics, whatever text the server sends.
 func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		held := rapid.StringMatching(`[A-Za-z0-9]{16,40}`).Draw(t, "secret")

@@ -45,7 +45,7 @@ var meanings = map[Kind]meaning{
 
 	Absent:      {check.Conflict, "{node}: {reason}", steps(check.Advise("run again: someone removed it in the meantime"))},
 	Exists:      {check.Conflict, "{node}: {reason}", steps(check.Advise("run again: someone created it in the meantime"))},
-	StaleDigest: {check.Conflict, "{node}: someone changed the realms after this run had read them", steps(check.Advise("run again"))},
+	StaleDigest: {check.Conflict, "{node}: someone changed the realms in the meantime", steps(check.Advise("run again"))},
 	LockTimeout: {
 		check.LockTimeout, "{node}: another task holds the lock of the configuration: {reason}",
 		steps(check.Advise("try again in a minute")),
@@ -77,31 +77,34 @@ var meanings = map[Kind]meaning{
 		check.ProxmoxFailed, "{node} cannot fetch the issuer's documents",
 		steps(
 			check.Advise("correct the node's DNS"),
-			check.OnNode("update-ca-certificates").With("if the authority is unknown: first copy the issuer's CA to /usr/local/share/ca-certificates"),
+			check.OnNode("update-ca-certificates").With("after copying the issuer's CA to /usr/local/share/ca-certificates"),
 			check.Advise("if the node needs a proxy, correct http_proxy in /etc/pve/datacenter.cfg"),
 		),
 	},
 	IssuerMismatch: {
-		check.ProxmoxFailed, "{node}: the issuer's own name differs from issuer-url, and Proxmox requires an exact match: {reason}",
+		check.ProxmoxFailed, "{node}: the issuer's own name differs from issuer-url; Proxmox requires an exact match: {reason}",
 		func(e *Error) check.Remedy { return check.Remedy{check.Set("realm.issuer_url", e.Found)} },
 	},
 	IssuerDocument: {
 		check.ProxmoxFailed, "{node} cannot read the issuer's documents: {reason}",
-		steps(check.Advise("find out whether the node reaches another server than this machine"), check.Run("probe").With("shows what the issuer answers here")),
+		steps(
+			check.Advise("find out whether the node reaches another server than this machine"),
+			check.Run("probe").With("shows what the issuer answers here"),
+		),
 	},
 	IssuerURL: {
 		check.ProxmoxFailed, "{node} cannot parse the realm's issuer-url: {reason}",
 		steps(check.Set("realm.issuer_url", "").With("the issuer's https URL")),
 	},
 	IssuerHung: {
-		check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and one of the node's three workers is blocked now",
+		check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and one of the node's workers is blocked now",
 		steps(
 			check.Advise("find out why the issuer does not answer that node, such as a firewall that drops packets"),
 			check.OnNode("systemctl restart pvedaemon").With("frees the worker"),
 		),
 	},
 	TooManyPending: {
-		check.ProxmoxFailed, "a hundred logins are pending on {node}: nobody can log in there until they expire after 10 minutes",
+		check.ProxmoxFailed, "a hundred logins are pending on {node}: nobody can log in there until some expire",
 		steps(check.Advise("wait 10 minutes; if it happens again, find out what keeps opening the login page")),
 	},
 	LoginRefused: {
@@ -169,13 +172,15 @@ func checkPort(*Error) check.Remedy {
 func readJournal(e *Error) check.Remedy {
 	remedy := check.Remedy{check.OnNode("journalctl -u pvedaemon -u pveproxy").With("may show more")}
 	if reasonLost(e) {
-		remedy = append(remedy, check.Set("proxmox.endpoints", "").With("name the node itself: a reverse proxy may drop the reason"))
+		proxy := check.Set("proxmox.endpoints", "").With("name the node itself: a reverse proxy may drop the reason")
+		remedy = append(remedy, proxy)
 	}
 	return remedy
 }
 
 func checkCredentials(e *Error) check.Remedy {
-	proxy := check.Set("proxmox.endpoints", "").With("if a reverse proxy drops the Authorization header: name the node itself")
+	proxy := check.Set("proxmox.endpoints", "").
+		With("if a reverse proxy drops the Authorization header: name the node itself")
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
 	case !isToken:
@@ -209,9 +214,9 @@ func grantMissing(e *Error) check.Remedy {
 	case lost: // a reverse proxy replaced Proxmox's reason
 		return check.Remedy{grantStep(e.who, realmGrants, "Realm.Allocate")}
 	case isToken:
-		return check.Remedy{check.OnNode("pveum user token permissions %s %s", Quote(user), Quote(id)).With("shows its privileges")}
+		return check.Remedy{check.OnNode("pveum user token permissions %s %s", Quote(user), Quote(id))}
 	}
-	return check.Remedy{check.OnNode("pveum user permissions %s", Quote(e.who)).With("shows its privileges")}
+	return check.Remedy{check.OnNode("pveum user permissions %s", Quote(e.who))}
 }
 
 func correctFields(e *Error) check.Remedy {

@@ -24,10 +24,10 @@ func (c *Client) Send(ctx context.Context, method, path, body string) error {
 	return err
 }
 
-// SetNow moves the clock by which tickets age.
+// SetNow replaces the clock that tickets age by.
 func (c *Client) SetNow(now func() time.Time) { c.identity.login.now = now }
 
-// SetProxy takes the place of HTTPS_PROXY, which net/http reads once in a process and never for loopback addresses.
+// SetProxy replaces HTTPS_PROXY, which net/http reads once in a process and ignores for loopback addresses.
 func (c *Client) SetProxy(u *url.URL) { c.base.Proxy = http.ProxyURL(u) }
 
 // Rule is a row of the table of texts.
@@ -52,7 +52,7 @@ func Classify(status int, method, path, said string, fields map[string]string, c
 	return explained(e)
 }
 
-// Over returns a client over something else than a network.
+// Over returns a client that uses a function in place of the network.
 func Over(trip func(*http.Request) (*http.Response, error)) *Client {
 	c, err := New(config.Proxmox{
 		Endpoints: []config.Origin{"https://pve.example.com:8006"},

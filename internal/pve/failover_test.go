@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// dead is a node whose port nobody listens on.
+// dead returns a node that does not listen on its port.
 func dead(t *testing.T) *node {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -73,7 +73,7 @@ func TestReadsGoToTheNextNode(t *testing.T) {
 	}
 }
 
-// Writes stay with the node that answered the read; where no connection can be made, nothing was sent, and another may take it.
+// A write goes to the node that answered the read. If no connection is possible, another node gets the write.
 func TestWritesFollowTheRead(t *testing.T) {
 	answers := func(c *call) answer {
 		if c.Method == "GET" {
@@ -120,7 +120,7 @@ func TestViews(t *testing.T) {
 	}
 }
 
-// A request that takes too long ends by itself; a write has then been lost.
+// A request ends after the timeout. A write is then lost.
 func TestTimeout(t *testing.T) {
 	release := make(chan struct{})
 	n := start(t, func(*call) answer { return answer{Drop: true, Wait: release} })
@@ -136,7 +136,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// A write that is interrupted on its way is lost as well, and says why it ended.
+// An interrupted write is lost, and its error says why it was interrupted.
 func TestInterruption(t *testing.T) {
 	release := make(chan struct{})
 	arrived := make(chan struct{}, 1)
@@ -166,7 +166,7 @@ func TestInterruption(t *testing.T) {
 	}
 }
 
-// What nothing but a sound connection can carry is told apart, and none of it has lost a write.
+// Failures before a connection exists have different messages, and none reports a lost write.
 func TestConnectionsThatCannotBeMade(t *testing.T) {
 	listen := func(serve func(net.Conn)) config.Origin {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -228,7 +228,7 @@ func TestIPv6Endpoint(t *testing.T) {
 	}
 }
 
-// Many at once share a client.
+// Several goroutines share a client.
 func TestConcurrentUse(t *testing.T) {
 	n := start(t, func(*call) answer { return byID(t, "read").answer() })
 	other := start(t, func(*call) answer { return fails(595, "Connection refused") })
@@ -249,7 +249,7 @@ func TestConcurrentUse(t *testing.T) {
 	done.Wait()
 }
 
-// A proxy carries TLS and sees no token; one that refuses is named.
+// A proxy never sees the token. The error of a proxy that refuses names the proxy.
 func TestProxy(t *testing.T) {
 	n := start(t, func(*call) answer { return byID(t, "read").answer() })
 	var head strings.Builder

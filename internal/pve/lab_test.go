@@ -46,7 +46,7 @@ func asUserOf(user lab.Credentials) func(*setup) {
 	}
 }
 
-// A realm's whole life.
+// Creates, updates and deletes a realm, each twice.
 func TestLifeOfARealm(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	c := toLab(t, s, lab.TokenRealmAllocate, nil)
@@ -107,7 +107,7 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// What each token may do is said in terms of privileges.
+// Checks which token may read realms, write them and see users.
 func TestPrivileges(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	create := plan(t, realm.Current{}, nil)
@@ -153,7 +153,7 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
-// Older nodes say what they do not know, and write /version as they did.
+// Older nodes reject newer properties and use older forms of /version.
 func TestGenerations(t *testing.T) {
 	for version, unknown := range map[string][]realm.Property{
 		"9.2.11": nil,
@@ -184,7 +184,7 @@ func TestGenerations(t *testing.T) {
 	}
 }
 
-// A DELETE whose answer does not come may take effect after its client has left.
+// A DELETE may take effect after its client timed out.
 func TestLateDelete(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	if err := toLab(t, s, lab.TokenRoot, nil).Create(t.Context(), plan(t, realm.Current{}, nil)); err != nil {
@@ -217,7 +217,7 @@ func TestLateDelete(t *testing.T) {
 	}
 }
 
-// An answer that is lost after the write leaves the write done.
+// A write takes effect although its answer is lost.
 func TestLostAnswers(t *testing.T) {
 	for name, rule := range map[string]lab.Rule{
 		"dropped":   {Method: http.MethodPost, DropAnswer: true, Count: 1},
@@ -285,7 +285,7 @@ func TestTicketsOfTheLab(t *testing.T) {
 	}
 }
 
-// Answers without end, and ones that drip, end by the bounds on size and time.
+// Limits on size and time end endless and slow answers.
 func TestEndlessAndSlow(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	s.Inject(lab.Rule{Path: "/access/domains/", Endless: true})

@@ -24,8 +24,8 @@ import (
 	"proxmox-realm/internal/pve"
 )
 
-// node is a listener that writes the answers which a test gives it, byte for byte: net/http's server cannot set a
-// reason phrase, and answers nothing that is broken.
+// node is a listener that writes a test's answers byte for byte. The server of net/http can neither set a
+// reason phrase nor send broken answers.
 type node struct {
 	URL  config.Origin
 	Cert tls.Certificate
@@ -41,14 +41,14 @@ type node struct {
 	conns      map[net.Conn]bool
 }
 
-// call is a request that a node got.
+// call is a request that a node received.
 type call struct {
 	*http.Request
 	Body []byte
 	N    int // from 1
 }
 
-// answer is what a node sends back. Raw goes before all else.
+// answer is the answer of a node. Raw overrides all other fields.
 type answer struct {
 	Status int
 	Reason string
@@ -56,8 +56,8 @@ type answer struct {
 	Header string // lines that end with CRLF
 	Body   string
 	Raw    string // instead of all of the above
-	Drop   bool   // close without a word
-	Cut    int    // send that much of the body less than announced, then close
+	Drop   bool   // close without an answer
+	Cut    int    // omit so many bytes of the body, then close
 	Open   bool   // keep the connection alive
 	Wait   <-chan struct{}
 }
@@ -232,7 +232,7 @@ type setup struct {
 	pve.Options
 }
 
-// tokenOf parses a token, which may be wrong.
+// tokenOf parses a token.
 func tokenOf(t *testing.T, full string) config.Token {
 	t.Helper()
 	token, err := config.ParseToken(full)

@@ -47,7 +47,8 @@ func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (Au
 		query[name] = []string{c.cleaner.Clean(values[0])}
 	}
 	u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = "", "", "", false
-	return AuthURL{Endpoint: endpoint, Raw: string(raw), State: state, Location: c.cleaner.Clean(u.String()), Query: query}, nil
+	location := c.cleaner.Clean(u.String())
+	return AuthURL{Endpoint: endpoint, Raw: string(raw), State: state, Location: location, Query: query}, nil
 }
 
 // Session is a completed login.

@@ -66,7 +66,8 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 		return nil, check.Errorf(check.Config, "no credentials for Proxmox are given").
 			Try(check.Set("proxmox.token_file", ""), check.Run("bootstrap").With("prints the commands that create a token"))
 	case p.Token.IsZero() && p.Password.Reveal() == "":
-		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).Try(check.Set("proxmox.password_file", ""))
+		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).
+			Try(check.Set("proxmox.password_file", ""))
 	}
 	l := &link{
 		all: p.Endpoints, cleaner: o.Cleaner, timeout: cmp.Or(p.Timeout, defaultTimeout),
@@ -236,9 +237,12 @@ const base = "/api2/json"
 // requestKey is the key of a [request] in its context, where the transport finds it.
 type requestKey struct{}
 
-func (c *Client) send(ctx context.Context, r request, endpoint config.Origin, credentials []proxmox.Option, data *json.RawMessage) error {
+func (c *Client) send(
+	ctx context.Context, r request, endpoint config.Origin, credentials []proxmox.Option, data *json.RawMessage,
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
 	defer cancel()
+	ctx = context.WithValue(ctx, requestKey{}, r)
 	var body []byte
 	if r.body != nil {
 		body, _ = json.Marshal(r.body) // texts, numbers and booleans always marshal
@@ -246,7 +250,7 @@ func (c *Client) send(ctx context.Context, r request, endpoint config.Origin, cr
 	options := append([]proxmox.Option{
 		proxmox.WithHTTPClient(c.http), proxmox.WithUserAgent(c.agent), proxmox.WithLogger(silence{}),
 	}, credentials...)
-	err := proxmox.NewClient(string(endpoint)+base, options...).Req(context.WithValue(ctx, requestKey{}, r), r.method, r.path, body, data)
+	err := proxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, data)
 	var e *Error
 	switch {
 	case err == nil:

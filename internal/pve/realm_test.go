@@ -18,7 +18,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// A read costs one handshake and one request; the next one, one request more.
+// The first read costs one handshake and one request, the next one another request.
 func TestReadingARealmIsOneHandshakeAndOneRequest(t *testing.T) {
 	n := start(t, func(*call) answer { return byID(t, "read").answer() })
 	c := connect(t, nil, n)
@@ -59,7 +59,7 @@ func TestAbsentRealmIsNoError(t *testing.T) {
 	}
 }
 
-// Text that Proxmox stores is cleaned before anybody shows it.
+// Stored text is cleaned before it leaves the package.
 func TestStoredTextIsCleaned(t *testing.T) {
 	n := start(t, func(c *call) answer {
 		if c.URL.Path == "/api2/json/access/domains" {
@@ -80,7 +80,7 @@ func TestStoredTextIsCleaned(t *testing.T) {
 	}
 }
 
-// Nothing but a realm is taken for one.
+// Checks that only a realm is accepted as one.
 func TestAnswersThatAreNoRealm(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -132,7 +132,7 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 				t.Errorf("reason %q", e.Reason)
 			}
 			for _, c := range n.seen() {
-				listed := tt.name == "no reason" && c.URL.Path == "/api2/json/access/domains" // and found no list there
+				listed := tt.name == "no reason" && c.URL.Path == "/api2/json/access/domains" // the list was requested, and was not one
 				if c.URL.Path != "/api2/json/access/domains/authelia" && !listed {
 					t.Errorf("went on to %s", c.URL)
 				}
@@ -141,7 +141,7 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 	}
 }
 
-// Where the message of a failure is lost on the way, the list of all realms tells whether one is absent.
+// If a failure has no reason, the list of all realms tells whether the realm is absent.
 func TestARealmIsAbsentThoughTheNodeIsMute(t *testing.T) {
 	for _, tt := range []struct {
 		name, list, realm string
@@ -186,7 +186,7 @@ func stored(t *testing.T, data string) realm.Current {
 
 const storedRealm = `{"type":"openid","digest":"d1","issuer-url":"https://auth.example.com","client-id":"proxmox","comment":"x","username-claim":"preferred_username","scopes":"openid profile email"}`
 
-// A write is one request, with the body that Proxmox takes.
+// A write is one request with the right body.
 func TestWrites(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -229,7 +229,7 @@ func TestWrites(t *testing.T) {
 	}
 }
 
-// What Proxmox would take and be harmed by is refused before a connection is made.
+// Requests that Proxmox accepts although they do harm are refused before a connection is made.
 func TestWhatIsNeverSent(t *testing.T) {
 	n := start(t, func(*call) answer { return answer{Status: 200, Reason: "OK", Body: `{"data":null}`} })
 	c := connect(t, nil, n)
@@ -280,13 +280,13 @@ func TestWhatIsNeverSent(t *testing.T) {
 		t.Errorf("%s %s %s", req.Method, req.URL, req.Body)
 	}
 
-	// And what is harmless goes: a comment of two lines, unknown properties of a newer version.
+	// A comment of two lines and unknown properties of a newer version are harmless.
 	if err := c.Create(t.Context(), restored(`{"type":"openid","client-id":"x","issuer-url":"https://a.example","comment":"a\nb","new-one":"1"}`)); err != nil {
 		t.Error(err)
 	}
 }
 
-// A write whose answer is lost says so, and is never sent twice; one that was refused, or never sent, is not lost.
+// A write without an answer is reported as lost and is not sent again. A rejected write is not lost.
 func TestLostWrites(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -355,7 +355,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestPermissionsAndUsers(t *testing.T) {
-	groups := `{"data":{"/access/groups":{"Sys.Audit":0}}}` // 0: held here, not passed on to paths below
+	groups := `{"data":{"/access/groups":{"Sys.Audit":0}}}` // 0: held here, not inherited below
 	n := start(t, func(c *call) answer {
 		switch {
 		case c.URL.Path == "/api2/json/access/permissions" && c.URL.Query().Get("path") == "/access/groups":
@@ -383,7 +383,7 @@ func TestPermissionsAndUsers(t *testing.T) {
 		t.Errorf("%+v", list)
 	}
 
-	// An empty list that means "you may not see them" is not taken for "there are none".
+	// An empty list without the privilege to see users does not mean that there are none.
 	for _, body := range []string{`{"data":{}}`, `{"data":[]}`, `{"data":{"/access/groups":{}}}`, `{"data":{"/access/groups":[]}}`, `{"data":{"/access/groups":{"Group.Allocate":1}}}`} {
 		groups = body
 		before := len(n.seen())

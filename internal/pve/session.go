@@ -125,8 +125,10 @@ func (l *login) begin(ctx context.Context, ask askTicket, password check.Secret)
 	case truth(answer.NeedTFA), !headerValue(string(answer.Ticket)), !headerValue(string(answer.CSRF)):
 		return check.Errorf(check.ProxmoxFailed, "Proxmox sent no ticket for the login of %s", l.username)
 	}
-	s := Session{Username: l.username, Ticket: check.NewSecret(string(answer.Ticket)), CSRF: check.NewSecret(string(answer.CSRF))}
-	l.current, l.since = &s, l.now()
+	l.current = &Session{
+		Username: l.username, Ticket: check.NewSecret(string(answer.Ticket)), CSRF: check.NewSecret(string(answer.CSRF)),
+	}
+	l.since = l.now()
 	return nil
 }
 

@@ -22,9 +22,9 @@ const (
 	challenge = "PVE:!tfa!%7B%22totp%22%3Atrue%2C%22recovery%22%3A%22available%22%7D:6923A0B1::c2lnbmF0dXJl"
 )
 
-// gate is a node's login: a password, perhaps a second factor, and tickets that count up.
+// gate is the login of a node: a password, an optional second factor, and numbered tickets.
 type gate struct {
-	challenge string // asked for where it is not empty
+	challenge string // the second factor is required unless this is empty
 	code      string
 	tickets   int
 	refuse    bool
@@ -85,11 +85,11 @@ func paths(n *node) string {
 	return strings.Join(out, ", ")
 }
 
-// The first request logs in beforehand: no request goes out without a ticket, to be refused after three seconds.
+// The client logs in before its first request. A request without a ticket would be rejected after three seconds.
 func TestTicketLogin(t *testing.T) {
 	g := &gate{}
 	n := start(t, g.handle)
-	c := connect(t, asUser("123456"), n) // a code that nobody asks for does no harm
+	c := connect(t, asUser("123456"), n) // an unneeded code does no harm
 	if c.Identity() != "admin@pve" {
 		t.Error(c.Identity())
 	}
@@ -120,7 +120,7 @@ func TestSecondFactor(t *testing.T) {
 		g := &gate{challenge: tt.challenge, code: "123456"}
 		n := start(t, g.handle)
 		c := connect(t, asUser(tt.otp), n)
-		for range 3 { // refused once is refused: the node counts
+		for range 3 { // the password is not sent again, because nodes count failures
 			_, err := c.Realm(t.Context(), "authelia")
 			var f *check.Error
 			if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), tt.hint) {
@@ -169,9 +169,9 @@ func TestTicketsAreRenewed(t *testing.T) {
 		t.Errorf("renewed with %v", body)
 	}
 	step(3*time.Hour, 3)  // with the password
-	step(-4*time.Hour, 4) // a clock that was set back proves nothing about the ticket's age
+	step(-4*time.Hour, 4) // the age is unknown after the clock was set back
 
-	// A node that takes the ticket no more is believed, and the next request begins anew.
+	// After a rejected ticket, the next request begins with a login.
 	g.tickets++
 	if _, err := c.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials {
 		t.Errorf("%v", err)
@@ -201,7 +201,7 @@ func TestOneTimeCodeServesOnce(t *testing.T) {
 	}
 }
 
-// A login goes to the next node as a read does, and a write that waits for it was not sent.
+// A login goes to the next node like a read. A write is not lost if the login before it failed.
 func TestLoginGoesToTheNextNode(t *testing.T) {
 	g := &gate{}
 	broken, n := start(t, func(*call) answer { return answer{Drop: true} }), start(t, g.handle)
@@ -225,7 +225,7 @@ func TestLoginAnswersThatAreOfNoUse(t *testing.T) {
 		})
 		_, err := connect(t, asUser(""), n).Realm(t.Context(), "authelia")
 		if data == `{"ticket":{},"CSRFPreventionToken":[]}` {
-			continue // odd, but tickets as far as anybody can tell
+			continue // odd, but usable as tickets
 		}
 		if check.CodeOf(err) != check.ProxmoxFailed {
 			t.Errorf("%s: %v", data, err)
@@ -283,7 +283,7 @@ func TestAuthURLAndLogin(t *testing.T) {
 	}
 }
 
-// An authorization URL is asked for once, whatever happens: each question leaves a pending login behind.
+// An authorization URL is requested once, whatever the answer, because each request leaves a pending login.
 func TestAuthURLIsAskedForOnce(t *testing.T) {
 	for name, a := range map[string]answer{
 		"silence": {Drop: true}, "596": fails(596, "Connection timed out"), "599": fails(599, "x"), "cut": {Status: 200, Body: `{"data":"x"}`, Cut: 2},
@@ -305,7 +305,7 @@ func TestAuthURLIsAskedForOnce(t *testing.T) {
 	}
 }
 
-// Whatever the level, the log shows neither credentials nor bodies.
+// The log shows neither credentials nor bodies at any level.
 func TestNothingSecretIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	cleaner := check.NewCleaner()
@@ -339,7 +339,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	}
 }
 
-// A client key that Proxmox holds, and a token that it echoes, appear in no error.
+// No error shows a stored client key or the token.
 func TestEchoedSecretsAreCleaned(t *testing.T) {
 	n := start(t, func(c *call) answer {
 		if c.Method == http.MethodGet {

@@ -73,7 +73,7 @@ func (r recorded) older() answer {
 	return a
 }
 
-// refusals are what every recorded answer outside 2xx is.
+// refusals lists the kind and code of every recorded answer outside 2xx.
 var refusals = map[string]struct {
 	kind pve.Kind
 	code check.Code
@@ -152,7 +152,7 @@ var refusals = map[string]struct {
 	"remove-unicode":                 {pve.InvalidGroup, check.Config},
 }
 
-// Every recorded answer is what it is, on nodes that repeat the message in the body and on those that do not.
+// Every recorded answer has the right kind and code, with and without the message in the body.
 func TestTranscripts(t *testing.T) {
 	all := transcripts(t)
 	var current answer
@@ -162,7 +162,7 @@ func TestTranscripts(t *testing.T) {
 	for _, r := range all {
 		for _, a := range []answer{r.answer(), r.older()} {
 			if r.Method == http.MethodHead {
-				a.Body = "" // and the request a GET: the status line is what counts
+				a.Body = "" // the status line suffices for this test
 				r.Method = http.MethodGet
 			}
 			current = a
@@ -216,7 +216,7 @@ func byID(t *testing.T, id string) recorded {
 	return all[i]
 }
 
-// What the recorded answers hold reaches the caller.
+// Details of the recorded answers reach the caller.
 func TestDetailsOfRecordedRefusals(t *testing.T) {
 	var current answer
 	n := start(t, func(*call) answer { return current })

@@ -214,15 +214,8 @@ func isTimeout(err error) bool {
 }
 
 func (t *transport) record(ctx context.Context, e *Error, took time.Duration) {
-	if t.log == nil || !t.log.Enabled(ctx, slog.LevelDebug) {
-		return
+	if t.log != nil {
+		t.log.LogAttrs(ctx, slog.LevelDebug, "proxmox", slog.String("endpoint", string(e.Endpoint)), slog.String("method", e.Method),
+			slog.String("path", e.Path), slog.Int("status", e.Status), slog.String("kind", string(e.Kind)), slog.Duration("took", took))
 	}
-	attrs := []slog.Attr{
-		slog.String("endpoint", string(e.Endpoint)), slog.String("method", e.Method), slog.String("path", t.cleaner.Clean(e.Path)),
-		slog.Int("status", e.Status), slog.Duration("took", took.Round(time.Microsecond)),
-	}
-	if e.Kind != "" {
-		attrs = append(attrs, slog.String("kind", string(e.Kind)))
-	}
-	t.log.LogAttrs(ctx, slog.LevelDebug, "proxmox", attrs...)
 }

@@ -104,12 +104,13 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason string, r
 	var record tls.RecordHeaderError
 	daemons := check.OnNode("systemctl status pveproxy pvedaemon")
 	endpoints := check.Set("proxmox.endpoints", "")
+	firewall := check.Advise("check the address, and firewalls between this machine and the node")
 	switch {
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		return "the proxy in HTTPS_PROXY cannot be used: " + t.cleaner.Clean(op.Err.Error()),
 			check.Remedy{check.Advise("list the nodes in NO_PROXY, or unset HTTPS_PROXY")}
 	case errors.As(err, &dns):
-		return "the name cannot be resolved", check.Remedy{endpoints.With("check the name"), check.Advise("check the name servers of this machine")}
+		return "the name cannot be resolved", check.Remedy{endpoints.With("check the name"), check.Advise("check this machine's DNS")}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "the port does not speak TLS", checkPort(e)
 	case e.sent && isTimeout(err):
@@ -119,12 +120,12 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason string, r
 	case e.sent && !errors.As(err, &op): // net/http has no error types for answers that it cannot read
 		return "the server did not answer with valid HTTP", checkPort(e)
 	case isTimeout(err):
-		return "no connection in time", check.Remedy{check.Advise("check the address, and firewalls between this machine and the node"), daemons}
+		return "no connection in time", check.Remedy{firewall, daemons}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused", check.Remedy{endpoints.With("check host and port"), daemons}
 	case p.handshaking.Load() && closed(err):
 		return "the connection was closed before TLS began",
-			check.Remedy{check.Advise("check ALLOW_FROM and DENY_FROM in the node's /etc/default/pveproxy, which may exclude this machine")}
+			check.Remedy{check.Advise("check whether /etc/default/pveproxy on the node excludes this machine (ALLOW_FROM, DENY_FROM)")}
 	}
 	return t.cleaner.Clean(err.Error()), check.Remedy{endpoints.With("check host and port")}
 }

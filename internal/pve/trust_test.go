@@ -66,7 +66,7 @@ func TestTrust(t *testing.T) {
 	}
 }
 
-// Writes close the connection; the next handshake resumes the session, and the pin holds there too.
+// Proxmox closes the connection after a write. The next handshake resumes the session, and the pin holds there too.
 func TestPinHoldsOnResumption(t *testing.T) {
 	n := start(t, func(*call) answer { a := byID(t, "read").answer(); a.Open = false; return a })
 	c := connect(t, func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{pinOf(nodeCert())} }, n)
@@ -100,7 +100,7 @@ func TestCredentialsThatAreMissing(t *testing.T) {
 	}
 }
 
-// Another service on the port is named as such, in words and with a hint, not in those of net/http.
+// The error for another service on the port has words of its own, not those of net/http.
 func TestWhatIsNoHTTP(t *testing.T) {
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{nodeCert()}})
 	if err != nil {

@@ -53,9 +53,10 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 	const id = check.ProxmoxUsers
 	room := maxUserID - 1 - len(login.Realm)
 	if login.UsernameClaim == "sub" && room < uuidLength {
-		return check.Warned(id, check.Remedy{
-			check.Set("realm.name", "").With("at most %d characters", maxUserID-1-uuidLength), check.Set("realm.username_claim", ""),
-		}, "user ids from UUIDs of %d characters and @%s exceed Proxmox's limit of %d characters", uuidLength, login.Realm, maxUserID), nil, nil
+		shorter := check.Set("realm.name", "").With("at most %d characters", maxUserID-1-uuidLength)
+		return check.Warned(id, check.Remedy{shorter, check.Set("realm.username_claim", "")},
+			"user ids from UUIDs of %d characters and @%s exceed Proxmox's limit of %d characters",
+			uuidLength, login.Realm, maxUserID), nil, nil
 	}
 	users, visible, err := c.ListUsers(ctx, login.Realm)
 	if err != nil {
@@ -63,7 +64,7 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 	}
 	if !visible {
 		return check.Skipped(id, "not checked: %s may not see users", c.Identity()).
-			Because("to let it see users, groups and their privileges: %s", grantStep(c.Identity(), "/access", "Sys.Audit").Subject), nil, nil
+			Because("to let it see users and their privileges: %s", grantStep(c.Identity(), "/access", "Sys.Audit").Subject), nil, nil
 	}
 	count := realm.Users{Asked: true, Visible: true, Count: len(users)}
 	now := time.Now()
@@ -137,7 +138,8 @@ func (r rights) ignoredGroups() (check.Check, bool) {
 	suffix := "-" + r.login.Realm
 	return check.Warned(check.ProxmoxAccess, check.Remedy{
 		declareAccess,
-		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"), check.Set("realm.groups_autocreate", "true"),
+		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"),
+		check.Set("realm.groups_autocreate", "true"),
 	}, "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups_autocreate is off", suffix).
 		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
 }

@@ -34,8 +34,10 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, changes []rea
 		found = check.Passed(id, "%s may read and change realms", who).Because("Realm.Allocate on %s", realmGrants)
 	case write && audit:
 		// Not a command that widens the privileges: this token may be read-only on purpose.
-		found = check.Failed(id, check.Remedy{check.Set("proxmox.token_file", "").With("another token, which has Realm.Allocate on %s: this one can only plan and verify", realmGrants)},
-			"%s may read realms but not change them", who).Because("Realm.Allocate on %s is missing", realmGrants)
+		writer := check.Set("proxmox.token_file", "").
+			With("another token, which has Realm.Allocate on %s: this one can only plan and verify", realmGrants)
+		found = check.Failed(id, check.Remedy{writer}, "%s may read realms but not change them", who).
+			Because("Realm.Allocate on %s is missing", realmGrants)
 	case write:
 		found = check.Failed(id, check.Remedy{grantStep(who, realmGrants, "Realm.Allocate")},
 			"%s may not change realms", who).Because("Realm.Allocate on %s is missing", realmGrants)
@@ -118,8 +120,8 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 			Because("%s", strings.Join(wrong, "; "))
 	}
 	return check.Passed(id, "%s discovers the issuer and sends browsers to %s", made.Endpoint, made.Location).
-		Because("client_id=%s scope=%q redirect_uri=%s code_challenge_method=%s",
-			made.Query.Get("client_id"), made.Query.Get("scope"), made.Query.Get("redirect_uri"), made.Query.Get("code_challenge_method"))
+		Because("client_id=%s scope=%q redirect_uri=%s code_challenge_method=%s", made.Query.Get("client_id"),
+			made.Query.Get("scope"), made.Query.Get("redirect_uri"), made.Query.Get("code_challenge_method"))
 }
 
 // undiscovered is a node's refusal to begin a login.
@@ -135,7 +137,8 @@ func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) 
 	case IssuerDocument:
 		remedy = slices.Insert(remedy, 0, check.OnNode("curl -v %s", Quote(document)).With("must print JSON"))
 	}
-	return check.Failed(check.ProxmoxDiscovery, remedy, "%s", summary).Because("%s %s: %d %s", failure.Method, failure.Path, failure.Status, failure.Reason)
+	return check.Failed(check.ProxmoxDiscovery, remedy, "%s", summary).
+		Because("%s: %d %s", failure.Path, failure.Status, failure.Reason)
 }
 
 // unexpected lists how an authorization URL differs from what a login should produce.

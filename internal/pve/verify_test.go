@@ -91,7 +91,7 @@ func TestCheckUsers(t *testing.T) {
 	}
 }
 
-// Who sees users and not the access control list learns nothing about roles, and is told so.
+// Without the privilege to see the access control list, the check says that roles are not visible.
 func TestRolesThatAreNotVisibleWarnNobody(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	err := s.Update(func(state *lab.State) {
@@ -136,8 +136,8 @@ func TestCheckPermissions(t *testing.T) {
 	}
 }
 
-// A definite answer of the node is a failure: a login gets the same one. What came from something else, or not at all, is
-// an error beside a skipped check.
+// A definite answer of the node fails the check, because a login gets the same answer. Any other answer, or none, skips the
+// check and returns an error.
 func TestCheckDiscoveryTellsAnswersFromSilence(t *testing.T) {
 	login := realm.Login{Realm: "authelia", IssuerURL: "https://auth.example.com", ClientID: "proxmox", Scopes: []string{"openid"}}
 	for _, tt := range []struct {
@@ -181,7 +181,7 @@ func TestCheckDiscoveryTellsAnswersFromSilence(t *testing.T) {
 	}
 }
 
-// A Proxmox that cannot be asked is an error; a privilege that is missing is not.
+// The checks return an error if Proxmox does not answer, but not for a missing privilege.
 func TestChecksTellWhenProxmoxIsAway(t *testing.T) {
 	for name, tt := range map[string]struct {
 		answer answer
