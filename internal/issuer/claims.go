@@ -31,11 +31,11 @@ func checkScopes(i *Inspection, v View) check.Check {
 		}
 	}
 	if len(unknown) > 0 {
-		return warn(check.Remedy{
+		remedy := check.Remedy{
 			check.Set("realm.scopes", "").With("without %s", strings.Join(unknown, ", ")),
-			check.Set("verify.ignore", "["+string(check.IssuerScopes)+"]").With("if the issuer has the scope without advertising it"),
-		},
-			"the issuer does not advertise the scope %s", strings.Join(unknown, ", ")).Because("%s", evidence)
+			ignore(check.IssuerScopes, "if the issuer has the scope without advertising it"),
+		}
+		return warn(remedy, "the issuer does not advertise the scope %s", strings.Join(unknown, ", ")).Because("%s", evidence)
 	}
 	for _, claim := range []string{v.Login.UsernameClaim, v.Login.GroupsClaim} {
 		scope := scopeOf[claim]
@@ -43,8 +43,8 @@ func checkScopes(i *Inspection, v View) check.Check {
 			continue
 		}
 		all := strings.Join(append(slices.Clone(requested), scope), ", ")
-		return warn(check.Remedy{check.Set("realm.scopes", "["+all+"]").With("and allow the client the scope %s in the issuer", scope)},
-			"the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
+		add := check.Set("realm.scopes", "["+all+"]").With("and allow the client the scope %s in the issuer", scope)
+		return warn(check.Remedy{add}, "the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
 	}
 	return pass("the issuer advertises every requested scope").Because("%s", evidence)
 }
@@ -61,22 +61,17 @@ var unnameable = map[string]string{
 // checkClaims is issuer.claims.
 func checkClaims(i *Inspection, v View) check.Check {
 	advertised, l, p := i.document.Claims, v.Login, i.provider()
-	var wanted, mapped []string // mapped: those that an issuer may lack
-	for _, claim := range []string{l.UsernameClaim, l.GroupsClaim} {
-		if claim != "" {
-			wanted = append(wanted, claim)
-		}
-		if claim != "" && claim != "sub" {
-			mapped = append(mapped, claim)
-		}
-	}
-	if !l.QueryUserinfo && p.BareToken && len(mapped) > 0 {
-		return warn(check.Remedy{
+	isUnset := func(claim string) bool { return claim == "" }
+	wanted := slices.DeleteFunc([]string{l.UsernameClaim, l.GroupsClaim}, isUnset)
+	beyondSub := slices.DeleteFunc(slices.Clone(wanted), func(claim string) bool { return claim == "sub" })
+	if !l.QueryUserinfo && p.BareToken && len(beyondSub) > 0 {
+		claims := strings.Join(beyondSub, ", ")
+		remedy := check.Remedy{
 			check.Set("realm.query_userinfo", "true"),
-			check.Advise("let the issuer put %s into the ID token", strings.Join(mapped, ", ")).
+			check.Advise("let the issuer put %s into the ID token", claims).
 				With("Authelia since 4.39: a claims policy of the client"),
-		},
-			"%s may be missing: Proxmox reads only the ID token, and %s puts only sub into it", strings.Join(mapped, ", "), p.Name).
+		}
+		return warn(remedy, "%s may be missing: Proxmox reads only the ID token, and %s puts only sub into it", claims, p.Name).
 			Because("wanted: %s; userinfo is not queried", listed(wanted))
 	}
 	if c := i.judgeNames(l); c.Status != "" {
@@ -88,16 +83,16 @@ func checkClaims(i *Inspection, v View) check.Check {
 	evidence := i.client.cleaner.Clean("wanted: " + listed(wanted) + "; advertised: " + listed(advertised))
 	switch {
 	case l.UsernameClaim != "" && i.document.lacksClaim(l.UsernameClaim):
-		return warn(check.Remedy{i.betterName(), ignoreClaims("if the issuer has the claim without advertising it")},
-			"the issuer does not advertise the username claim %s", l.UsernameClaim).Because("%s", evidence)
+		remedy := check.Remedy{i.betterName(), ignore(check.IssuerClaims, "if the issuer has the claim without advertising it")}
+		return warn(remedy, "the issuer does not advertise the username claim %s", l.UsernameClaim).Because("%s", evidence)
 	case l.GroupsClaim != "" && i.document.lacksClaim(l.GroupsClaim):
 		return skip("the issuer does not advertise the groups claim %s, but may have it", l.GroupsClaim).Because("%s", evidence)
 	}
 	return pass("the issuer advertises every claim that is needed").Because("%s", evidence)
 }
 
-// judgeNames warns of a username claim whose values Proxmox refuses, or that nobody recognises. Proxmox cannot change the
-// claim later. The check is zero if the claim is in order.
+// judgeNames warns of a username claim whose values Proxmox refuses, or that nobody recognises. Proxmox cannot change
+// the claim later. The check is zero if the claim is in order.
 func (i *Inspection) judgeNames(l realm.Login) check.Check {
 	claim, p := l.UsernameClaim, i.provider()
 	if why, bad := unnameable[claim]; bad {
@@ -105,7 +100,7 @@ func (i *Inspection) judgeNames(l realm.Login) check.Check {
 			Because("username claim: %s", claim)
 	}
 	if claim == "sub" && p.Subject != "" && l.QueryUserinfo { // without userinfo, sub may be the only claim
-		return warn(check.Remedy{i.betterName(), ignoreClaims("if users log in by these names already")},
+		return warn(check.Remedy{i.betterName(), ignore(check.IssuerClaims, "if users log in by these names already")},
 			"users are named by the claim sub, which %s fills with %s", p.Name, p.Subject).
 			Because("username claim: sub (Proxmox's default)")
 	}
@@ -121,6 +116,6 @@ func (i *Inspection) betterName() check.Step {
 	return check.Set("realm.username_claim", claim).With("before anyone logs in: Proxmox cannot change it later")
 }
 
-func ignoreClaims(when string) check.Step {
-	return check.Set("verify.ignore", "["+string(check.IssuerClaims)+"]").With("%s", when)
+func ignore(id check.ID, when string) check.Step {
+	return check.Set("verify.ignore", "["+string(id)+"]").With("%s", when)
 }

@@ -44,7 +44,8 @@ type Answer struct {
 	Redirect    Verdict // the worst of all redirect URLs, rejections first
 }
 
-// RateLimited tells whether the issuer limited one of the requests, and when it may be asked again (0: it did not say).
+// RateLimited tells whether the issuer limited one of the requests, and when it may be asked again (0: it did not
+// say).
 func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 	for _, v := range []Verdict{a.Credentials, a.Redirect} {
 		if v.Decision == RateLimited {
@@ -54,9 +55,10 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 	return retryAfter, limited
 }
 
-// Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. It asks each question once in an
-// inspection, however many callers there are, and nothing more after a first 429. It sends the key only to an https endpoint
-// of an issuer that this machine trusts and whose identity and endpoints hold, and never along a redirect.
+// Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. It asks each question once
+// in an inspection, however many callers there are, and nothing more after a first 429. It sends the key only to an
+// https endpoint of an issuer that this machine trusts and whose identity and endpoints hold, and never along a
+// redirect.
 func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	i.client.cleaner.Hold(q.Login.ClientKey)
 	var redirects []Verdict
@@ -78,8 +80,8 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	}
 }
 
-// Accepts asks, in the way that costs the issuer least, whether it accepts this key for the client of the login. The rules
-// of [Inspection.Client] apply.
+// Accepts asks, in the way that costs the issuer least, whether it accepts this key for the client of the login. The
+// rules of [Inspection.Client] apply.
 func (i *Inspection) Accepts(ctx context.Context, l realm.Login, key check.Secret) Verdict {
 	i.client.cleaner.Hold(key)
 	l.ClientKey = key
@@ -189,8 +191,9 @@ func (i *Inspection) askKey(ctx context.Context, l realm.Login, redirectURLs []s
 	})
 }
 
-// exchange is the request of a made-up code, as Proxmox would send a real one (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
-// The error tells whether the issuer accepts the client. An introspection of a made-up token (RFC 7662) tells the same.
+// exchange is the request of a made-up code, as Proxmox would send a real one (RFC 6749 section 4.1.3, RFC 7636
+// section 4.5). The error tells whether the issuer accepts the client. An introspection of a made-up token (RFC 7662)
+// tells the same.
 func exchange(l realm.Login, redirectURL string) url.Values {
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {MadeUp}, "code_verifier": {random()}}
 	if redirectURL != "" {
@@ -215,14 +218,8 @@ func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, f
 
 // send sends one request for a client question. It follows no redirect.
 func (i *Inspection) send(ctx context.Context, method, address string, header http.Header, body string) answer {
-	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
-	if err != nil {
-		return answer{url: address, err: err, clean: i.client.cleaner}
-	}
-	req.Header = header
-	a := i.client.once(i.client.verified, req, maxAnswer)
+	r := &recorder{client: i.client, transport: i.client.verified, limit: maxAnswer, follow: noRedirect}
+	a := i.client.send(ctx, r, method, address, header, body)
 	if method == http.MethodGet && errors.Is(a.err, errTooLarge) {
 		a.err = nil // the beginning of a page is enough
 	}
@@ -257,8 +254,8 @@ func (i *Inspection) askRedirect(ctx context.Context, l realm.Login, redirectURL
 	return v
 }
 
-// authorizationURL forms the request as proxmox-openid does (src/lib.rs, authorize_url), but with prompt=none, so that the
-// issuer asks no user (OpenID Connect Core 1.0 section 3.1.2.1).
+// authorizationURL forms the request as proxmox-openid does (src/lib.rs, authorize_url), but with prompt=none, so
+// that the issuer asks no user (OpenID Connect Core 1.0 section 3.1.2.1).
 func authorizationURL(endpoint string, l realm.Login, redirectURL string) string {
 	u, _ := url.Parse(endpoint) // a secure endpoint
 	state, _ := json.Marshal(map[string]string{"csrf_token": random(), "realm": l.Realm})

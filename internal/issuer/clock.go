@@ -8,8 +8,8 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// tokenLifetime is how long ID tokens of common issuers live at most by default (Authelia, Entra ID, Google: 1 h). Proxmox
-// checks only their end, without leeway.
+// tokenLifetime is how long ID tokens of common issuers live at most by default (Authelia, Entra ID, Google: 1 h).
+// Proxmox checks only their end, without leeway.
 const tokenLifetime = time.Hour
 
 // checkClock is issuer.clock. If Proxmox's clock is ahead, Proxmox takes ID tokens for expired.
@@ -26,14 +26,15 @@ func checkClock(i *Inspection, v View) check.Check {
 		allowed = defaultMaxSkew
 	}
 	ahead := (v.ClockOffset - theirs).Round(time.Second)
-	evidence := fmt.Sprintf("against this machine: issuer %s, Proxmox %s; allowed: %s", signed(theirs), signed(v.ClockOffset), allowed)
+	evidence := fmt.Sprintf("against this machine: issuer %s, Proxmox %s; allowed: %s",
+		signed(theirs), signed(v.ClockOffset), allowed)
 	remedy := check.Remedy{check.OnNode("chronyc tracking").With("synchronize the clocks of the node and of the issuer by NTP")}
 	switch {
 	case ahead > allowed && ahead >= tokenLifetime:
 		return fail(remedy, "Proxmox's clock is %s ahead of the issuer's: ID tokens are expired when they arrive", ahead).
 			Because("%s", evidence)
 	case ahead > allowed:
-		return warn(remedy, "Proxmox's clock is %s ahead of the issuer's: shorter-lived ID tokens are expired when they arrive", ahead).
+		return warn(remedy, "Proxmox's clock is %s ahead of the issuer's: short-lived ID tokens are expired when they arrive", ahead).
 			Because("%s", evidence)
 	case -ahead > allowed:
 		return warn(remedy, "Proxmox's clock is %s behind the issuer's", -ahead).Because("%s", evidence)
@@ -41,8 +42,8 @@ func checkClock(i *Inspection, v View) check.Check {
 	return pass("the clocks of issuer and Proxmox agree").Because("%s", evidence)
 }
 
-// clock returns the issuer's clock minus the local one. Date has whole seconds, so half a second is added; it is compared
-// with the middle of the request. An answer from a cache carries its Age (RFC 9111 section 5.1).
+// clock returns the issuer's clock minus the local one. Date has whole seconds, so half a second is added; it is
+// compared with the middle of the request. An answer from a cache carries its Age (RFC 9111 section 5.1).
 func (a answer) clock() (offset time.Duration, ok bool) {
 	date, err := http.ParseTime(a.header.Get("Date"))
 	if err != nil || a.sent.IsZero() || a.first.Before(a.sent) {

@@ -61,8 +61,8 @@ func (d document) lacksClaim(claim string) bool {
 	return d.Claims != nil && claim != "sub" && !slices.Contains(d.Claims, claim)
 }
 
-// members are those that Proxmox's library reads (openidconnect-rs, src/discovery, ProviderMetadata), by the type that it
-// requires. It refuses the whole document if a member has another type or is there twice.
+// members are those that Proxmox's library reads (openidconnect-rs, src/discovery, ProviderMetadata), by the type
+// that it requires. It refuses the whole document if a member has another type or is there twice.
 var members = membersByKind()
 
 func membersByKind() map[string]kind {
@@ -124,9 +124,9 @@ func (k kind) accepts(raw json.RawMessage) bool {
 	return string(raw) == "true" || string(raw) == "false"
 }
 
-// parseDiscovery reads the answer to the discovery request. The check is zero if the document is usable, and else the outcome
-// of issuer.discovery. The provider is nil if go-oidc refused the document. That alone proves nothing, because go-oidc is
-// stricter than Proxmox in some members: the document itself decides.
+// parseDiscovery reads the answer to the discovery request. The check is zero if the document is usable, and else the
+// outcome of issuer.discovery. The provider is nil if go-oidc refused the document. That alone proves nothing,
+// because go-oidc is stricter than Proxmox in some members: the document itself decides.
 func parseDiscovery(issuerURL string, a answer, provider *oidc.Provider) (document, check.Check) {
 	if c := a.unusable("discovery document", "application/json"); c.Status != "" {
 		return document{}, c
@@ -221,7 +221,8 @@ func object(body []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
-// secureEndpoint tells whether an endpoint is an absolute https URL without credentials and fragment (RFC 6749 section 3.1).
+// secureEndpoint tells whether an endpoint is an absolute https URL without credentials and fragment (RFC 6749
+// section 3.1).
 func secureEndpoint(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.Fragment == ""

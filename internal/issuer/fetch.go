@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -92,103 +93,104 @@ func (a answer) retryAfter() time.Duration {
 
 // get fetches a document of the issuer.
 func (c *Client) get(ctx context.Context, transport *http.Transport, address string) answer {
+	r := &recorder{client: c, transport: transport, limit: maxBody, follow: sameHost}
+	return c.send(ctx, r, http.MethodGet, address, nil, "")
+}
+
+// send sends a request and returns its answer, or that of the last redirect.
+func (c *Client) send(ctx context.Context, r *recorder, method, address string, header http.Header, body string) answer {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return answer{url: address, err: err, clean: c.cleaner}
-	}
-	seen := &recorder{client: c, transport: transport}
-	resp, err := seen.httpClient().Do(req)
+	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
 	if err == nil {
-		_ = resp.Body.Close()
+		maps.Copy(req.Header, header)
+		var resp *http.Response
+		if resp, err = r.httpClient().Do(req); err == nil {
+			_ = resp.Body.Close()
+		}
 	}
-	return seen.result(err)
+	return r.result(err)
 }
+
+// sameHost follows redirects to https on the same host only.
+func sameHost(req *http.Request, via []*http.Request) error {
+	switch {
+	case req.URL.Scheme != "https" || !strings.EqualFold(req.URL.Host, via[0].URL.Host):
+		return errRedirectAway
+	case len(via) > maxRedirects:
+		return errRedirects
+	}
+	return nil
+}
+
+// noRedirect follows no redirect.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // recorder is a RoundTripper that keeps the last answer for the checks.
 type recorder struct {
 	client    *Client
 	transport *http.Transport
-	last      answer
-	requests  int
-	took      time.Duration
+	limit     int // of a body
+	follow    func(req *http.Request, via []*http.Request) error
+
+	last     answer
+	requests int
+	took     time.Duration
 }
 
-// httpClient follows redirects to https on the same host only.
 func (r *recorder) httpClient() *http.Client {
-	return &http.Client{Transport: r, CheckRedirect: func(req *http.Request, via []*http.Request) error {
-		if req.URL.Scheme != "https" || !strings.EqualFold(req.URL.Host, via[0].URL.Host) {
-			return errRedirectAway
-		}
-		if len(via) > maxRedirects {
-			return errRedirects
-		}
-		return nil
-	}}
+	return &http.Client{Transport: r, CheckRedirect: r.follow}
 }
 
-// RoundTrip implements [http.RoundTripper].
-func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	r.last = r.client.once(r.transport, req, maxBody)
-	r.requests++
-	r.took += r.last.took
-	if r.last.err != nil {
-		return nil, r.last.err
-	}
-	return &http.Response{
-		Status: http.StatusText(r.last.status), StatusCode: r.last.status, Header: r.last.header, Request: req,
-		Body: io.NopCloser(bytes.NewReader(r.last.body)),
-	}, nil
-}
-
-// result returns the last answer. The error is that of the HTTP client, which knows which redirects it did not follow.
+// result returns the last answer. The error is that of the HTTP client, which knows why it did not follow a redirect.
 func (r *recorder) result(err error) answer {
 	a := r.last
 	a.clean, a.took, a.redirected = r.client.cleaner, r.took, max(r.requests-1, 0)
-	if errors.Is(err, errRedirectAway) || errors.Is(err, errRedirects) || a.status == 0 && a.err == nil {
+	if errors.Is(err, errRedirectAway) || errors.Is(err, errRedirects) || r.requests == 0 {
 		a.err = err
 	}
 	return a
 }
 
-// once sends one request and reads its answer, up to limit bytes of body. It follows no redirect.
-func (c *Client) once(transport *http.Transport, req *http.Request, limit int) (a answer) {
-	begin := time.Now()
-	defer func() { a.took = time.Since(begin) }()
-
-	seen := &trace{}
+// RoundTrip implements [http.RoundTripper].
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	begin, seen := time.Now(), &trace{}
 	req = req.Clone(httptrace.WithClientTrace(req.Context(), seen.hooks()))
-	req.Header.Set("User-Agent", c.userAgent)
+	req.Header.Set("User-Agent", r.client.userAgent)
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
 	}
-	resp, err := transport.RoundTrip(req)
-	a = seen.get()
-	a.url, a.clean, a.err = req.URL.String(), c.cleaner, err
-	if err != nil {
-		if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
-			a.certificates = untrusted.UnverifiedCertificates
+	resp, err := r.transport.RoundTrip(req)
+	a := seen.get()
+	a.url = req.URL.String()
+	if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
+		a.certificates = untrusted.UnverifiedCertificates
+	}
+	if err == nil {
+		a.status, a.header, a.certificates = resp.StatusCode, resp.Header, resp.TLS.PeerCertificates
+		if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+			a.location, _ = resp.Location()
 		}
-		return a
+		a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(r.limit)+1)) // bounded after decompression
+		_ = resp.Body.Close()
+		resp.Body = io.NopCloser(bytes.NewReader(a.body))
 	}
-	defer func() { _ = resp.Body.Close() }()
-	a.status, a.header, a.certificates = resp.StatusCode, resp.Header, resp.TLS.PeerCertificates
-	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
-		a.location, _ = resp.Location()
+	switch {
+	case err == nil && len(a.body) > r.limit:
+		a.body, err = a.body[:r.limit], errTooLarge
+	case err == nil: // if the deadline closes the connection, the server may end half a body as if it were whole
+		err = req.Context().Err()
 	}
-	a.body, a.err = io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1)) // bounded after decompression
-	if len(a.body) > limit {
-		a.body, a.err = a.body[:limit], errTooLarge
+	a.err = err
+	r.last, r.requests, r.took = a, r.requests+1, r.took+time.Since(begin)
+	if err != nil {
+		return nil, err
 	}
-	if a.err == nil {
-		// If the deadline closes the connection, the server may end half a body as if it were whole.
-		a.err = req.Context().Err()
-	}
-	return a
+	return resp, nil
 }
 
-// trace notes how far a request comes. Its hooks may run after RoundTrip has returned, on connections that lost a race.
+// trace notes how far a request comes. Its hooks may run after RoundTrip has returned, on connections that lost a
+// race.
 type trace struct {
 	mu   sync.Mutex
 	seen answer

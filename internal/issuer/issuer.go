@@ -1,9 +1,9 @@
-// Package issuer inspects an OpenID Connect issuer without a user: whether this machine reaches and trusts it, what its
-// discovery document and its keys say (OpenID Connect Discovery 1.0), and whether it accepts a client's id, key and
-// redirect URLs (RFC 6749).
+// Package issuer inspects an OpenID Connect issuer without a user: whether this machine reaches and trusts it, what
+// its discovery document and its keys say (OpenID Connect Discovery 1.0), and whether it accepts a client's id, key
+// and redirect URLs (RFC 6749).
 //
-// A check fails only on proof that a login through Proxmox breaks. A capability that an issuer does not advertise may still
-// exist, and an answer that this package does not know proves nothing.
+// A check fails only on proof that a login through Proxmox breaks. A capability that an issuer does not advertise may
+// still exist, and an answer that this package does not know proves nothing.
 package issuer
 
 import (
@@ -95,8 +95,8 @@ type Inspection struct {
 	questions questions
 }
 
-// Inspect starts the requests for discovery document and keys in the background and returns at once. They end with ctx, and
-// after 15 s in all.
+// Inspect starts the requests for discovery document and keys in the background and returns at once. They end with
+// ctx, and after 15 s in all.
 func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection {
 	i := &Inspection{client: c, issuer: issuerURL, done: make(chan struct{})}
 	go func() {
@@ -117,7 +117,8 @@ func (i *Inspection) run(ctx context.Context) {
 	transport := i.client.verified
 	i.discover(ctx, transport)
 	if errors.As(i.discovery.err, &i.distrust) && unknownAuthority(i.distrust) {
-		// The node may know an authority that this machine does not. The documents are public, so they are read all the same.
+		// The node may know an authority that this machine does not. The documents are public, so they are read all
+		// the same.
 		transport = i.client.unverified
 		i.discover(ctx, transport)
 	}
@@ -135,7 +136,7 @@ func (i *Inspection) run(ctx context.Context) {
 func (i *Inspection) discover(ctx context.Context, transport *http.Transport) {
 	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
 	defer cancel()
-	seen := &recorder{client: i.client, transport: transport}
+	seen := &recorder{client: i.client, transport: transport, limit: maxBody, follow: sameHost}
 	ctx = oidc.ClientContext(ctx, seen.httpClient())
 	ctx = oidc.InsecureIssuerURLContext(ctx, i.issuer) // issuer.identity compares the issuer
 	provider, err := oidc.NewProvider(ctx, i.issuer)
@@ -178,15 +179,15 @@ func (i *Inspection) Reached() bool {
 	return i.discovery.stage >= stageTLS
 }
 
-// Trusted tells whether this machine trusts the issuer's certificate. No client question is asked of an issuer that it does
-// not trust.
+// Trusted tells whether this machine trusts the issuer's certificate. No client question is asked of an issuer that
+// it does not trust.
 func (i *Inspection) Trusted() bool {
 	<-i.done
 	return i.distrust == nil && i.discovery.stage >= stageSent
 }
 
-// LacksClaim tells whether the issuer advertises its claims, and not this one. That is no proof: an issuer may map claims
-// that it does not advertise.
+// LacksClaim tells whether the issuer advertises its claims, and not this one. That is no proof: an issuer may map
+// claims that it does not advertise.
 func (i *Inspection) LacksClaim(claim string) bool {
 	<-i.done
 	return i.document.lacksClaim(claim)
@@ -217,7 +218,8 @@ func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 	return i.document.AuthorizationEndpoint, true
 }
 
-// RateLimited tells whether the issuer answered 429 to any request, and when it may be asked again (0: it did not say).
+// RateLimited tells whether the issuer answered 429 to any request, and when it may be asked again (0: it did not
+// say).
 func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
 	<-i.done
 	v, limited := i.questions.limited()
@@ -231,8 +233,8 @@ type View struct {
 	ClockOffset time.Duration // Proxmox's clock minus the local one
 	ClockKnown  bool          // ClockOffset was measured
 	MaxSkew     time.Duration // allowed between issuer and Proxmox; 0: 5 minutes
-	// Discovered: Proxmox's own discovery of this issuer succeeded. An issuer that only this machine cannot reach is then a
-	// warning.
+	// Discovered: Proxmox's own discovery of this issuer succeeded. An issuer that only this machine cannot reach is
+	// then a warning.
 	Discovered bool
 }
 

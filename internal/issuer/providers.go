@@ -50,11 +50,11 @@ func (i *Inspection) provider() provider {
 	return provider{Name: "the issuer"}
 }
 
-// saying is one thing that an issuer may say. Empty fields fit everything. A saying that neither accepts nor rejects proves
-// nothing.
+// saying is one thing that an issuer may say. Empty fields fit everything. A saying that neither accepts nor rejects
+// proves nothing.
 type saying struct {
-	// At is where the issuer says it: token and introspection are OAuth errors of these endpoints, request is an OAuth error
-	// for an authorization request, page is an error page for one.
+	// At is where the issuer says it: token and introspection are OAuth errors of these endpoints, request is an
+	// OAuth error for an authorization request, page is an error page for one.
 	At       string
 	Provider string
 	Code     string
@@ -101,11 +101,12 @@ const (
 // remedy says what mends a rejection.
 func (s subject) remedy(l realm.Login) check.Remedy {
 	step := map[subject]check.Step{
-		ofKey:      check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
-		ofKeyID:    check.Set("realm.client_key_file", "").With("the value of the client secret, not its id"),
-		ofOldKey:   check.Advise("make a new client secret in the issuer"),
-		ofClient:   check.Set("realm.client_id", "").With("the issuer does not know %s", l.ClientID),
-		ofMethod:   check.Advise("let the client use client_secret_basic").With("Authelia: token_endpoint_auth_method: 'client_secret_basic'"),
+		ofKey:    check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
+		ofKeyID:  check.Set("realm.client_key_file", "").With("the value of the client secret, not its id"),
+		ofOldKey: check.Advise("make a new client secret in the issuer"),
+		ofClient: check.Set("realm.client_id", "").With("the issuer does not know %s", l.ClientID),
+		ofMethod: check.Advise("let the client use client_secret_basic").
+			With("Authelia: token_endpoint_auth_method: 'client_secret_basic'"),
 		ofGrant:    check.Advise("allow the client the code flow").With("Authelia: grant_types; Keycloak: standard flow"),
 		ofScope:    check.Advise("allow the client the scopes %s", l.ScopeParameter()).With("Authelia: scopes"),
 		ofResponse: check.Advise("allow the client the response type code").With("Authelia: response_types"),

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -15,58 +16,45 @@ import (
 
 // checkReach is issuer.reach.
 func checkReach(i *Inspection, v View) check.Check {
-	if !requestable(i.issuer) {
-		return skip("needs %s", check.IssuerURL)
-	}
 	a := i.discovery
-	if i.distrust == nil && a.stage < stageSent {
-		c := unreached(i.issuer, a).Took(a.took)
-		if c.Status == check.Fail && v.Discovered {
-			c.Status = check.Warn // Proxmox reaches it
-		}
-		return c
+	switch {
+	case !requestable(i.issuer):
+		return skip("needs %s", check.IssuerURL)
+	case i.distrust != nil || a.stage >= stageSent:
+		return pass("this machine reaches the issuer at %s", cmp.Or(a.remote, "its address")).Took(a.took)
+	case a.err == nil || errors.Is(a.err, context.Canceled):
+		return skip("interrupted before the issuer was reached")
 	}
-	c := pass("this machine reaches the issuer")
-	if a.remote != "" {
-		c = pass("this machine reaches the issuer at %s", a.remote)
+	c := unreached(i.issuer, a).Took(a.took)
+	if v.Discovered {
+		c.Status = check.Warn // Proxmox reaches the issuer
 	}
-	return c.Took(a.took)
+	return c
 }
 
 // unreached words why there is no connection.
 func unreached(issuerURL string, a answer) check.Check {
 	u, _ := url.Parse(issuerURL) // requestable
-	host, port := u.Hostname(), u.Port()
-	if port == "" {
-		port = "443"
-	}
-	address := net.JoinHostPort(host, port)
-	if a.err == nil || errors.Is(a.err, context.Canceled) {
-		return skip("interrupted before the issuer was reached")
-	}
+	address := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
 	cause := a.clean.Clean(reason(a.err))
 	if errors.Is(a.err, context.DeadlineExceeded) {
 		cause = fmt.Sprintf("no answer within %s", a.took.Round(100*time.Millisecond))
 	}
-	onlyNodes := check.Set("verify.issuer", "false").With("if only the Proxmox nodes reach the issuer")
 	var unresolved *net.DNSError
+	what, mend := "cannot connect to "+address, check.Advise("start the issuer, or open the firewall in front of it")
 	switch {
 	case errors.As(a.err, &unresolved) || a.stage == stageDNS:
-		return fail(check.Remedy{
-			check.Set("realm.issuer_url", "").With("if the host is wrong"),
-			check.Advise("correct the DNS of this machine, and try getent hosts %s", host), onlyNodes,
-		},
-			"this machine cannot resolve the name %s", host).Because("%s", cause)
+		what = "cannot resolve the name " + u.Hostname()
+		mend = check.Advise("correct the DNS of this machine: getent hosts %s", u.Hostname())
 	case a.stage == stageTLS:
-		return fail(check.Remedy{check.Advise("let the issuer speak TLS 1.2 or 1.3 on port %s", port).
-			With("openssl s_client -connect %s shows what it speaks", address)},
-			"the TLS handshake with %s fails", address).Because("%s", cause)
+		mend = check.Advise("let the issuer speak TLS 1.2 or 1.3: openssl s_client -connect %s", address)
+		return fail(check.Remedy{mend}, "the TLS handshake with %s fails", address).Because("%s", cause)
 	}
 	return fail(check.Remedy{
-		check.Set("realm.issuer_url", "").With("if host or port are wrong"),
-		check.Advise("start the issuer, or open the firewall in front of it"), onlyNodes,
-	},
-		"this machine cannot connect to %s", address).Because("%s", cause)
+		mend,
+		check.Set("realm.issuer_url", "").With("if its host or port is wrong"),
+		check.Set("verify.issuer", "false").With("if only the Proxmox nodes reach the issuer"),
+	}, "this machine %s", what).Because("%s", cause)
 }
 
 // warnBefore is how long before its end, at most, a certificate causes a warning.
@@ -86,8 +74,8 @@ func checkCertificate(i *Inspection, _ View) check.Check {
 	case i.distrust != nil:
 		return distrusted(i.issuer, leaf, i.distrust.Err, now, a.clean).Because("%s", seen)
 	case left < min(leaf.NotAfter.Sub(leaf.NotBefore)/3, warnBefore):
-		return warn(check.Remedy{check.Advise("renew the issuer's certificate, and find out why it was not renewed automatically")},
-			"the issuer's certificate expires in %s", span(left)).Because("%s", seen)
+		renew := check.Advise("renew the issuer's certificate, and find out why it was not renewed automatically")
+		return warn(check.Remedy{renew}, "the issuer's certificate expires in %s", span(left)).Because("%s", seen)
 	}
 	return pass("the issuer's certificate is valid for another %s", span(left)).Because("%s", seen)
 }
@@ -98,53 +86,43 @@ func unknownAuthority(err error) bool {
 	return errors.As(err, &unknown)
 }
 
-// distrusted words why this machine does not accept a certificate. Proxmox would accept none of these certificates either,
-// except one of an authority that it knows and this machine does not.
+// distrusted words why this machine does not accept a certificate. Proxmox would accept none of these certificates
+// either, except one of an authority that it knows and this machine does not.
 func distrusted(issuerURL string, leaf *x509.Certificate, err error, now time.Time, clean *check.Cleaner) check.Check {
 	u, _ := url.Parse(issuerURL) // requestable
-	renew := check.Advise("renew the issuer's certificate")
+	remedy := check.Remedy{check.Advise("renew the issuer's certificate")}
 	var (
 		invalid x509.CertificateInvalidError
 		other   x509.HostnameError
 	)
 	switch {
 	case unknownAuthority(err):
-		remedy := check.Remedy{check.Set("verify.issuer_ca_file", "").With("a file with the authority's certificate")}
-		if len(leaf.IssuingCertificateURL) > 0 {
-			remedy = append(remedy, check.Advise("let the issuer send its intermediate certificate too"))
+		remedy = check.Remedy{
+			check.Set("verify.issuer_ca_file", "").With("a file with the authority's certificate"),
+			check.Advise("let the issuer send its intermediate certificate too").With("if it sends only its own"),
+			check.OnNode("update-ca-certificates").
+				With("if the nodes do not know the authority: first put its certificate into /usr/local/share/ca-certificates"),
 		}
-		remedy = append(remedy, check.OnNode("update-ca-certificates").
-			With("if the nodes do not know the authority: first put its certificate into /usr/local/share/ca-certificates"))
 		return warn(remedy, "this machine does not know the authority of the issuer's certificate: %s",
 			clean.Clean(authorityOf(leaf)))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
-		return fail(check.Remedy{check.Advise("correct the clock of the issuer or of this machine")},
-			"the issuer's certificate is not valid before %s", day(invalid.Cert.NotBefore))
+		remedy = check.Remedy{check.Advise("correct the clock of the issuer or of this machine")}
+		return fail(remedy, "the issuer's certificate is not valid before %s", day(invalid.Cert.NotBefore))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fail(check.Remedy{renew}, "the issuer's certificate expired on %s", day(invalid.Cert.NotAfter))
+		return fail(remedy, "the issuer's certificate expired on %s", day(invalid.Cert.NotAfter))
 	case errors.As(err, &other):
-		return fail(check.Remedy{
+		remedy = check.Remedy{
 			check.Advise("get a certificate for %s", u.Hostname()),
 			check.Set("realm.issuer_url", "").With("if its host is wrong"),
-		},
-			"the issuer's certificate is for another name: %s", clean.Clean(namesOf(leaf)))
+		}
+		return fail(remedy, "the issuer's certificate is for another name: %s", clean.Clean(namesOf(leaf)))
 	}
-	return fail(check.Remedy{renew}, "the issuer's certificate is not accepted: %s", clean.Clean(err.Error()))
+	return fail(remedy, "the issuer's certificate is not accepted: %s", clean.Clean(err.Error()))
 }
 
-func named(c *x509.Certificate) string {
-	if c.Subject.CommonName != "" {
-		return c.Subject.CommonName
-	}
-	return namesOf(c)
-}
+func named(c *x509.Certificate) string { return cmp.Or(c.Subject.CommonName, namesOf(c)) }
 
-func authorityOf(c *x509.Certificate) string {
-	if name := c.Issuer.CommonName; name != "" {
-		return name
-	}
-	return c.Issuer.String()
-}
+func authorityOf(c *x509.Certificate) string { return cmp.Or(c.Issuer.CommonName, c.Issuer.String()) }
 
 // namesOf lists the names that a certificate is for.
 func namesOf(c *x509.Certificate) string {
@@ -157,14 +135,10 @@ func namesOf(c *x509.Certificate) string {
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
-// span returns "61 days", "1 day 5 hours", "5 hours".
+// span returns "61 days", "2 days", "47 hours".
 func span(d time.Duration) string {
-	days, hours := int(d.Hours())/24, int(d.Hours())%24
-	switch {
-	case days >= 3:
-		return fmt.Sprintf("%d days", days)
-	case days > 0:
-		return counted(days, "day") + " " + counted(hours, "hour")
+	if hours := int(d.Hours()); hours < 48 {
+		return counted(hours, "hour")
 	}
-	return counted(hours, "hour")
+	return counted(int(d.Hours())/24, "day")
 }

@@ -29,7 +29,7 @@ func TestCertificates(t *testing.T) {
 		{authority.Valid, -5 * 365 * day, 15 * day, check.Pass, nil},
 		{authority.ShortLived, 0, 0, check.Pass, nil},
 		{authority.ShortLived, -3 * day, 3 * day, check.Pass, nil},
-		{authority.ShortLived, -5 * day, day + time.Minute, check.Warn, []string{"1 day 0 hours"}},
+		{authority.ShortLived, -5 * day, day + time.Minute, check.Warn, []string{"24 hours"}},
 		{authority.Expiring, 0, 0, check.Warn, nil},
 		{authority.Expired, 0, 0, check.Fail, []string{"expired on"}},
 		{authority.NotYetValid, 0, 0, check.Fail, []string{"not valid before", "clock"}},

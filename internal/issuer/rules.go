@@ -9,8 +9,8 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// checkURL is issuer.url. Proxmox appends the well-known path to the URL, and compares the URL byte by byte with the issuer's
-// own name.
+// checkURL is issuer.url. Proxmox appends the well-known path to the URL, and compares the URL byte by byte with the
+// issuer's own name.
 func checkURL(issuerURL string) check.Check {
 	_, shown, credentials := strings.Cut(issuerURL, "@")
 	if !credentials {
@@ -39,8 +39,8 @@ func checkURL(issuerURL string) check.Check {
 	}
 	if path := pastedPath(u.Path); path != "" {
 		base := strings.TrimSuffix(issuerURL, path)
-		return fail(check.Remedy{check.Set("realm.issuer_url", base).With("with a slash at the end if the issuer's own name has one")},
-			"the issuer URL is an endpoint of the issuer").Because("%s ends in %s", shown, path)
+		bare = check.Set("realm.issuer_url", base).With("with a slash at the end if the issuer's own name has one")
+		return fail(check.Remedy{bare}, "the issuer URL is an endpoint of the issuer").Because("%s ends in %s", shown, path)
 	}
 	if u.Scheme != "https" {
 		return fail(check.Remedy{check.Set("realm.issuer_url", "https://"+u.Host+u.EscapedPath())},
@@ -132,8 +132,8 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 	}
 	switch {
 	case slices.Equal(missing, []string{"userinfo_endpoint"}):
-		return fail(check.Remedy{check.Set("realm.query_userinfo", "false").With("if the ID token holds every claim that is needed")},
-			"the issuer has no userinfo endpoint, but Proxmox asks it").Because("userinfo_endpoint is missing")
+		off := check.Set("realm.query_userinfo", "false").With("if the ID token holds every claim that is needed")
+		return fail(check.Remedy{off}, "the issuer has no userinfo endpoint, but Proxmox asks it").Because("userinfo_endpoint is missing")
 	case len(missing) > 0:
 		return fail(check.Remedy{check.Advise("add the endpoints to the issuer's discovery document")},
 			"the discovery document lacks endpoints").Because("%s", strings.Join(missing, ", "))
@@ -171,9 +171,8 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 		found = append(found, "require_signed_request_object: true")
 	}
 	if len(found) > 0 {
-		return fail(check.Remedy{check.Advise("enable the code flow, client_secret_basic and PKCE with S256 in the issuer, " +
-			"without pushed or signed requests")},
-			"the issuer excludes a capability that Proxmox always uses").Because("%s", strings.Join(found, "; "))
+		enable := check.Advise("enable the code flow, client_secret_basic and S256 in the issuer, for plain requests")
+		return fail(check.Remedy{enable}, "the issuer excludes a capability that Proxmox always uses").Because("%s", strings.Join(found, "; "))
 	}
 	if v.Login.Prompt == "none" {
 		return warn(check.Remedy{check.Set("realm.prompt", "login"), check.Unset("realm.prompt")},

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,75 +17,68 @@ import (
 
 // unusable tells why an answer is no JSON document of one of the media types. The check is zero if it is one.
 func (a answer) unusable(what string, types ...string) check.Check {
-	shown := a.clean.Clean(a.url)
+	seeLog := check.SeeLog("the log of the issuer and of the proxy in front of it")
+	because, shown := a.clean.Clean(reason(a.err)), a.clean.Clean(a.url)
 	switch {
+	case a.err == nil:
+		return a.unusableContent(what, types)
 	case errors.Is(a.err, errRedirectAway):
 		return a.redirectedAway(what)
-	case errors.Is(a.err, errRedirects):
-		return fail(check.Remedy{check.Advise("remove the redirect loop in the issuer, or in the proxy in front of it")},
-			"the request for the %s is redirected in a loop", what).Because("%s after %d redirects", shown, a.redirected)
-	case errors.Is(a.err, context.DeadlineExceeded):
-		return fail(check.Remedy{check.SeeLog("the log of the issuer and of the proxy in front of it").With("logins would wait as long")},
-			"the %s did not come in time", what).
-			Because("%s: gave up after %s and %d bytes", shown, a.took.Round(100*time.Millisecond), len(a.body))
 	case errors.Is(a.err, context.Canceled):
 		return skip("interrupted before the %s came", what)
-	case errors.Is(a.err, errTooLarge):
-		return fail(check.Remedy{check.Advise("let the issuer serve the document there")}, "the %s is %s", what, a.err).Because("%s", shown)
-	case a.err != nil && a.stage < stageSent:
-		return fail(check.Remedy{check.Advise("correct the address in the issuer's discovery document")}, "no connection to the %s", what).
-			Because("%s: %s", shown, a.clean.Clean(reason(a.err)))
-	case a.err != nil:
-		return fail(check.Remedy{check.SeeLog("the log of the issuer and of the proxy in front of it")}, "the %s did not come whole", what).
-			Because("%s: %s", shown, a.clean.Clean(reason(a.err)))
-	case a.status == http.StatusTooManyRequests:
-		return skip("the issuer limits requests").Because("%s answers 429%s", shown, again(a.retryAfter()))
-	case a.status != http.StatusOK:
-		return fail(check.Remedy{statusStep(a.status)}, "the issuer answers %d to the request for the %s", a.status, what).
-			Because("%s answers %d: %s", shown, a.status, a.excerpt())
+	case errors.Is(a.err, context.DeadlineExceeded):
+		because = fmt.Sprintf("gave up after %s and %d bytes", a.took.Round(100*time.Millisecond), len(a.body))
+		return fail(check.Remedy{seeLog.With("logins would wait as long")}, "the %s did not come in time", what).
+			Because("%s: %s", shown, because)
+	case errors.Is(a.err, errRedirects):
+		return fail(check.Remedy{seeLog}, "the request for the %s is redirected in a loop", what).Because("%s: %s", shown, because)
+	case a.stage < stageSent:
+		return fail(check.Remedy{check.Advise("correct the address in the issuer's discovery document")},
+			"no connection to the %s", what).Because("%s: %s", shown, because)
 	}
-	media, _, _ := strings.Cut(strings.ToLower(a.header.Get("Content-Type")), ";")
-	media = strings.TrimSpace(media)
-	if slices.ContainsFunc(types, func(accepted string) bool { return strings.HasPrefix(media, accepted) }) {
-		return check.Check{}
-	}
-	step := check.Advise("serve the document as application/json")
-	if strings.Contains(media, "html") {
-		step = check.Set("realm.issuer_url", "").With("a web page answers there: correct its path, or the path that the proxy passes on")
-	}
-	if media == "" {
-		media = "without a content type"
-	}
-	return fail(check.Remedy{step}, "the %s is not JSON", what).Because("%s is %s: %s", shown, a.clean.Clean(media), a.excerpt())
+	return fail(check.Remedy{seeLog}, "the %s did not come whole", what).Because("%s: %s", shown, because)
 }
 
-// redirectedAway words a redirect that the agent and Proxmox do not follow alike.
-func (a answer) redirectedAway(what string) check.Check {
-	to := a.clean.Clean(a.location.String())
-	evidence := fmt.Sprintf("%s answers %d and points to %s", a.clean.Clean(a.url), a.status, to)
-	if a.location.Scheme != "https" {
-		return fail(check.Remedy{check.Advise("let the issuer serve it over https, without a redirect")},
-			"the request for the %s is redirected away from https", what).Because("%s", evidence)
+// unusableContent judges a whole answer.
+func (a answer) unusableContent(what string, types []string) check.Check {
+	media, _, _ := strings.Cut(strings.ToLower(a.header.Get("Content-Type")), ";")
+	media = cmp.Or(strings.TrimSpace(media), "without a content type")
+	step := check.Advise("serve the document as application/json")
+	switch {
+	case a.status == http.StatusTooManyRequests:
+		return skip("the issuer limits requests").Because("%s answers 429%s", a.clean.Clean(a.url), again(a.retryAfter()))
+	case a.status != http.StatusOK:
+		return fail(check.Remedy{statusStep(a.status)}, "the issuer answers %d to the request for the %s", a.status, what).
+			Because("%s answers %d: %s", a.clean.Clean(a.url), a.status, a.excerpt())
+	case slices.ContainsFunc(types, func(accepted string) bool { return strings.HasPrefix(media, accepted) }):
+		return check.Check{}
+	case strings.Contains(media, "html"):
+		step = check.Set("realm.issuer_url", "").With("a web page answers there: correct the path here or in the proxy")
 	}
-	remedy := check.Remedy{check.Advise("let this host serve it, without a redirect")}
+	return fail(check.Remedy{step}, "the %s is not JSON", what).
+		Because("%s is %s: %s", a.clean.Clean(a.url), a.clean.Clean(media), a.excerpt())
+}
+
+// redirectedAway words a redirect to another host or away from https. The agent does not follow it.
+func (a answer) redirectedAway(what string) check.Check {
+	remedy := check.Remedy{check.Advise("let this host serve it over https, without a redirect")}
 	if base, ok := strings.CutSuffix(a.location.String(), "/.well-known/openid-configuration"); ok && requestable(base) {
 		adopt := check.Set("realm.issuer_url", a.clean.Clean(base)).With("if that is the issuer")
 		remedy = append(check.Remedy{adopt}, remedy...)
 	}
-	return fail(remedy, "the request for the %s is redirected to another host", what).Because("%s", evidence)
+	return fail(remedy, "the request for the %s is redirected to another host or away from https", what).
+		Because("%s answers %d and points to %s", a.clean.Clean(a.url), a.status, a.clean.Clean(a.location.String()))
 }
 
 // statusStep says what to do about an answer that is not 200.
 func statusStep(status int) check.Step {
-	switch {
-	case status == http.StatusNotFound:
+	switch status {
+	case http.StatusNotFound:
 		return check.Set("realm.issuer_url", "").With("the issuer has no document there: correct the path")
-	case status == http.StatusBadRequest:
+	case http.StatusBadRequest:
 		return check.Set("realm.issuer_url", "").With("correct the host: Authelia answers only at its configured addresses")
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return check.Advise("let the proxy in front of the issuer pass the paths of OpenID Connect without a login")
-	case status >= 300 && status < 400:
-		return check.Advise("let the issuer serve it without a redirect")
 	}
 	return check.SeeLog("the log of the issuer and of the proxy in front of it")
 }
@@ -94,7 +88,7 @@ func reason(err error) string {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		err = u.Err
 	}
-	return err.Error()
+	return fmt.Sprint(err)
 }
 
 // again returns ", again in 30s", or "" if the issuer named no time.

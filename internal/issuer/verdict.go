@@ -90,8 +90,8 @@ func (a answer) oauthError() (e oauthError, ok bool) {
 	return e, err == nil && e.Code != ""
 }
 
-// keyVerdict reads an answer of the token or introspection endpoint. RedirectKnown: the issuer accepts the redirect URL of
-// the request.
+// keyVerdict reads an answer of the token or introspection endpoint. RedirectKnown: the issuer accepts the redirect
+// URL of the request.
 func keyVerdict(at string, a answer, p provider, redirectKnown bool) Verdict {
 	if v, missing := a.missing(); missing {
 		return v
@@ -149,7 +149,8 @@ func ownPage(v Verdict) Verdict {
 	return v
 }
 
-// redirectVerdict reads where the issuer sends the browser: back to Proxmox, to an error page of its own, or to a login.
+// redirectVerdict reads where the issuer sends the browser: back to Proxmox, to an error page of its own, or to a
+// login.
 func redirectVerdict(to *url.URL, p provider, redirectURL string) Verdict {
 	said, back := to.Query(), sameTarget(to, redirectURL)
 	e := oauthError{Code: said.Get("error"), Description: said.Get("error_description"), Hint: said.Get("error_hint")}
@@ -170,7 +171,8 @@ func redirectVerdict(to *url.URL, p provider, redirectURL string) Verdict {
 	case said.Has("authError"): // Google: Base64 of a protocol buffer
 		text, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(said.Get("authError"), "="))
 		decision, s := find("page", p.Name, "", string(text))
-		return ownPage(Verdict{Decision: decision, about: s.Rejects, Reason: "the issuer's own page says: " + cmp.Or(s.Text, "error")})
+		v = Verdict{Decision: decision, about: s.Rejects, Reason: "the issuer's own page says: " + cmp.Or(s.Text, "error")}
+		return ownPage(v)
 	}
 	return noVerdict("the issuer goes on to %s in spite of prompt=none", answer{url: to.String()}.endpoint())
 }

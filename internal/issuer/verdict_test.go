@@ -204,12 +204,13 @@ func TestAcceptsPresentsARedirectURLThatIsKnown(t *testing.T) {
 }
 
 func TestRSAKeySizesByGeneration(t *testing.T) {
-	for _, tt := range []struct{ bits, major, want int }{
-		{1024, 7, 0}, {2048, 7, 1}, {8192, 8, 1}, {1024, 9, 1}, {4096, 9, 1}, {8192, 9, 0}, {4096, 10, 1}, {4096, 0, 1},
-	} {
-		got := generationOf(realm.Version{Major: tt.major}).verifies([]key{{kty: "RSA", bits: tt.bits}}, []string{"RS256"})
-		if len(got) != tt.want {
-			t.Errorf("RSA %d on Proxmox VE %d: %d keys", tt.bits, tt.major, len(got))
+	for _, tt := range []struct {
+		bits         int
+		older, newer int
+	}{{1024, 0, 1}, {2048, 1, 1}, {4096, 1, 1}, {8192, 1, 0}, {16384, 0, 0}} {
+		i := &Inspection{keySet: keySet{keys: []key{{kty: "RSA", bits: tt.bits}}}, document: document{SigningAlgs: texts{"RS256"}}}
+		if older, newer := i.verifiable(); len(older) != tt.older || len(newer) != tt.newer {
+			t.Errorf("RSA %d: %v up to Proxmox VE 8, %v from 9 on", tt.bits, older, newer)
 		}
 	}
 }
