@@ -46,7 +46,8 @@ func ClientOf(targets []config.Target, version Version) (Client, error) {
 		shared.Assumed = shared.Assumed || !t.Verify.RedirectsDeclared
 	}
 	if shared.Login.ClientID == "" {
-		return Client{}, check.Errorf(check.Config, "is required").At("realm.client_id").Try(check.Set("realm.client_id", "proxmox"))
+		return Client{}, check.Errorf(check.Config, "is required").At("realm.client_id").
+			Try(check.Set("realm.client_id", "proxmox"))
 	}
 	return shared, nil
 }

@@ -43,8 +43,8 @@ type Property struct {
 	Reason string `json:"reason,omitempty"` // why it was not compared
 }
 
-// Compare finds the client in Authelia's configuration and compares it, property by property, with what [Block] prints for
-// the options. The files may hold a whole configuration, a list of clients or one client. A list differs by what it
+// Compare finds the client in Authelia's configuration and compares it, property by property, with what [Block] prints
+// for the options. The files may hold a whole configuration, a list of clients or one client. A list differs by what it
 // lacks. The digest is verified with the client key. An error is a *check.Error: a file is not YAML, or does not hold
 // exactly one such client.
 func Compare(o Options, files ...File) (Comparison, error) {
@@ -115,7 +115,8 @@ func (c *comparer) find(files []File) error {
 		var root yaml.Node
 		if err := yaml.Unmarshal(file.Data, &root); err != nil {
 			return check.Errorf(check.Config, "%s is not YAML: %s", file.Name, c.clean.Clean(err.Error())).
-				Try(check.Advise("correct that line"), check.Advise("if the file has templates, check the output of `authelia config template`"))
+				Try(check.Advise("correct that line"),
+					check.Advise("if the file has templates, check the output of `authelia config template`"))
 		}
 		p := provider{file: file.Name}
 		_ = root.Decode(&p) // what has another form, such as a client alone, is absent
@@ -140,11 +141,12 @@ func (c *comparer) find(files []File) error {
 			has = ", only " + strings.Join(others[:min(len(others), 10)], ", ")
 		}
 		return check.Errorf(check.Config, "%s has no client %s%s", names(files), c.Login.ClientID, has).
-			Try(check.Run("authelia").With("prints the client"), check.Set("realm.client_id", "").With("if the client has another id"))
+			Try(check.Run("authelia").With("prints the client"),
+				check.Set("realm.client_id", "").With("if the client has another id"))
 	case 1:
 	default:
-		return check.Errorf(check.Config, "client %s is defined %d times: %s", c.Login.ClientID, len(found), strings.Join(places, ", ")).
-			Try(check.Advise("keep one of them"))
+		return check.Errorf(check.Config, "client %s is defined %d times: %s",
+			c.Login.ClientID, len(found), strings.Join(places, ", ")).Try(check.Advise("keep one of them"))
 	}
 	if err := found[0].node.Decode(&c.own); err != nil {
 		return check.Errorf(check.Config, "%s: authelia cannot read this client: %s", places[0], c.clean.Clean(err.Error())).
@@ -211,16 +213,18 @@ var defaults = map[string]string{
 // value.
 var free = []string{"client_name", "authorization_policy", "require_pkce", "access_token_signed_response_alg"}
 
-// demands lists properties that are not in the block and can break every login, with the values that Proxmox can work with.
-// The first value is the one to set; without values the property has to go.
+// demands lists properties that are not in the block and can break every login, with the values that Proxmox can work
+// with. The first value is the one to set; without values the property has to go.
 var demands = map[string][]string{
 	"require_pushed_authorization_requests": {"false"},
-	"id_token_signed_response_alg":          {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512", "ES256", "ES384"},
-	"id_token_encrypted_response_alg":       {"none"},
-	"id_token_encrypted_response_key_id":    {},
-	"userinfo_signed_response_key_id":       {},
-	"userinfo_encrypted_response_alg":       {"none"},
-	"userinfo_encrypted_response_key_id":    {},
+	"id_token_signed_response_alg": {
+		"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "HS256", "HS384", "HS512", "ES256", "ES384",
+	},
+	"id_token_encrypted_response_alg":    {"none"},
+	"id_token_encrypted_response_key_id": {},
+	"userinfo_signed_response_key_id":    {},
+	"userinfo_encrypted_response_alg":    {"none"},
+	"userinfo_encrypted_response_key_id": {},
 }
 
 // compare compares one property of the block.

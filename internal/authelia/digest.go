@@ -32,7 +32,8 @@ func Digest(key check.Secret, with Algorithm) (string, error) {
 	var err error
 	switch with {
 	case PBKDF2:
-		hash, err = pbkdf2.New(pbkdf2.WithVariant(pbkdf2.VariantSHA512), pbkdf2.WithIterations(310_000), pbkdf2.WithSaltLength(16))
+		hash, err = pbkdf2.New(pbkdf2.WithVariant(pbkdf2.VariantSHA512), pbkdf2.WithIterations(310_000),
+			pbkdf2.WithSaltLength(16))
 	case Argon2id: // RFC 9106 section 4, second recommended option
 		hash, err = argon2.New(argon2.WithVariantID(), argon2.WithM(64*1024), argon2.WithT(3), argon2.WithP(4),
 			argon2.WithK(32), argon2.WithS(16))

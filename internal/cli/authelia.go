@@ -65,11 +65,14 @@ do not break logins are listed as kept.` +
 	f := cmd.Flags()
 	f.StringVar(&o.newKey, "new-key", "", "make a client key and write it to `FILE`, which must not exist")
 	f.StringVar(&o.digest, "digest", string(authelia.PBKDF2), "`ALGORITHM` of the digest: pbkdf2 or argon2id")
-	f.StringVar(&o.policy, "policy", "", "authorization `POLICY`: two_factor (default), one_factor, or the name of one in Authelia's configuration")
+	f.StringVar(&o.policy, "policy", "",
+		"authorization `POLICY`: two_factor (default), one_factor, or the name of one in Authelia's configuration")
 	f.BoolVar(&o.withLogin, "with-login", false, "add the redirect URI of the login command")
 	f.BoolVar(&o.whole, "whole", false, "print everything from identity_providers down")
-	f.StringVar(&o.version, "authelia-version", "", "print for this `VERSION` of Authelia, such as 4.37, instead of the newest")
-	f.StringArrayVar(&o.check, "check", nil, "compare with Authelia's configuration in `FILE`, - for standard input (repeatable)")
+	f.StringVar(&o.version, "authelia-version", "",
+		"print for this `VERSION` of Authelia, such as 4.37, instead of the newest")
+	f.StringArrayVar(&o.check, "check", nil,
+		"compare with Authelia's configuration in `FILE`, - for standard input (repeatable)")
 	configFlags(cmd)
 	return cmd
 }
@@ -137,7 +140,8 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		return err
 	}
 	if !options.Version.KnowsDigests() {
-		a.warning(fmt.Sprintf("authelia %s compares the secret itself: paste the client key instead of the digest", options.Version))
+		a.warning(fmt.Sprintf("authelia %s compares the secret itself: paste the client key instead of the digest",
+			options.Version))
 	}
 	if !a.quiet {
 		a.adviseAuthelia(c.Targets, o, rotates)
@@ -174,7 +178,8 @@ func (a *app) adviseAuthelia(targets []config.Target, o autheliaOptions, rotates
 			place = "replace this client in Authelia's configuration"
 		}
 		a.say("note", place+", but do not restart Authelia yet")
-		a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+o.newKey+"`, and restart Authelia while it waits")
+		a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+o.newKey+
+			"`, and restart Authelia while it waits")
 		a.say("note", "then put the new key in place of the old one: "+configuredKey(targets))
 		return
 	}

@@ -86,7 +86,7 @@ func listen(ctx context.Context, where string) (*callback, error) {
 func parseListen(where string) (*url.URL, error) {
 	address, err := netip.ParseAddrPort(cmp.Or(where, loopback+":"+defaultPort))
 	if ip := address.Addr(); err != nil || !ip.IsLoopback() || ip.Zone() != "" || ip.Is4In6() {
-		return nil, check.Errorf(check.Usage, "cannot listen there: a loopback address and a port are needed, and not a name such as localhost").
+		return nil, check.Errorf(check.Usage, "not a loopback address with a port; a name such as localhost is not accepted").
 			Try(check.Run("login --listen %s:%s", loopback, defaultPort))
 	}
 	return &url.URL{Scheme: "http", Host: address.String(), Path: callbackPath}, nil

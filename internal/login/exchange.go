@@ -18,7 +18,8 @@ func (r *rehearsal) announce(back *callback) {
 	if back.moved {
 		r.Note(fmt.Sprintf("port %s is in use, so another one is used; an issuer that compares ports refuses it", defaultPort))
 	}
-	r.Note(fmt.Sprintf("the issuer must know the redirect URL %s for the client %s", r.redirectURL, r.cleaner.Clean(r.held.ClientID)))
+	r.Note(fmt.Sprintf("the issuer must know the redirect URL %s for the client %s",
+		r.redirectURL, r.cleaner.Clean(r.held.ClientID)))
 }
 
 // destination is where the browser is sent.
@@ -45,7 +46,8 @@ func (r *rehearsal) begin(ctx context.Context) (destination, error) {
 		expected, _ = r.inspection.AuthorizationEndpoint()
 	}
 	if wrong := examine(made.Raw, expected, r.held, r.redirectURL); len(wrong) > 0 {
-		return destination{}, check.Errorf(check.LoginFailed, "%s makes a wrong authorization URL, and no browser is sent there: %s",
+		return destination{}, check.Errorf(check.LoginFailed,
+			"%s makes a wrong authorization URL, and no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
 			Try(check.Run("verify --all-endpoints").With("this node may see another issuer than this machine"))
 	}
@@ -100,7 +102,8 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 				return nil, context.Cause(ctx)
 			}
 			return nil, check.Errorf(check.LoginFailed, "nobody logged in within %s", wait).
-				Try(check.Run("login --timeout 10m").With("waits longer"), check.Advise("if the browser shows an error, correct that"))
+				Try(check.Run("login --timeout 10m").With("waits longer"),
+					check.Advise("if the browser shows an error, correct that"))
 		}
 	}
 }
@@ -133,17 +136,21 @@ func (r *rehearsal) complete(ctx context.Context, to destination, came *arrival)
 }
 
 // unprompted is what to do about an issuer that may not show a page, but has to.
-var unprompted = check.Remedy{check.Unset("realm.prompt").With("with prompt none, only users with a session at the issuer can log in")}
+var unprompted = check.Remedy{
+	check.Unset("realm.prompt").With("with prompt none, only users with a session at the issuer can log in"),
+}
 
-// refusals says what to do about the errors with which an issuer may end a login (RFC 6749 section 4.1.2.1, OpenID Connect
-// Core 1.0 section 3.1.2.6).
+// refusals says what to do about the errors of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 1.0
+// section 3.1.2.6).
 var refusals = map[string]check.Remedy{
 	"access_denied": {
 		check.Advise("check the issuer's policy for this client (Authelia: authorization_policy)"),
 		check.SeeLog("the issuer's log"),
 	},
-	"invalid_scope":              {check.Advise("allow the client the realm's scopes at the issuer (Authelia: scopes)")},
-	"unauthorized_client":        {check.Advise("allow the client the authorization code flow at the issuer (Authelia: grant_types, response_types)")},
+	"invalid_scope": {check.Advise("allow the client the realm's scopes at the issuer (Authelia: scopes)")},
+	"unauthorized_client": {
+		check.Advise("allow the client the authorization code flow at the issuer (Authelia: grant_types, response_types)"),
+	},
 	"login_required":             unprompted,
 	"interaction_required":       unprompted,
 	"consent_required":           unprompted,
@@ -163,7 +170,7 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).Try(remedy...)
 }
 
-// suspects makes the checks that may tell why Proxmox refuses a login: Proxmox itself writes the reason to its syslog only.
+// suspects makes the checks that may tell why Proxmox refuses a login. Proxmox writes the reason to its syslog only.
 func (r *rehearsal) suspects(ctx context.Context) []check.Check {
 	checks, _ := r.node.CheckUsers(ctx, r.held, false) // the check says why Proxmox could not be asked
 	if r.inspection != nil {
@@ -175,17 +182,22 @@ func (r *rehearsal) suspects(ctx context.Context) []check.Check {
 }
 
 func (r *rehearsal) refusedByProxmox(failure *pve.Error, failed []check.Check) error {
-	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), failure.Reason).Because(failure)
+	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), failure.Reason).
+		Because(failure)
 	if len(failed) > 0 {
 		said.Message += fmt.Sprintf("; %s: %s", failed[0].ID, failed[0].Summary)
 		return said.Try(failed[0].Remedy...)
 	}
-	remedy := check.Remedy{check.OnNode("journalctl -u pvedaemon --since -5min").With("only this node's syslog has the reason")}
+	remedy := check.Remedy{
+		check.OnNode("journalctl -u pvedaemon --since -5min").With("only this node's syslog has the reason"),
+	}
 	if r.held.QueryUserinfo {
-		remedy = append(remedy, check.Run("authelia --check FILE").With("Proxmox cannot read signed userinfo: userinfo_signed_response_alg must be none"))
+		remedy = append(remedy, check.Run("authelia --check FILE").
+			With("Proxmox cannot read signed userinfo: userinfo_signed_response_alg must be none"))
 	}
 	if !r.held.Autocreate {
-		remedy = append(remedy, check.OnNode("pveum user add NAME@%s", r.held.Realm).With("autocreate is off, so the user must exist and be enabled"))
+		remedy = append(remedy, check.OnNode("pveum user add NAME@%s", r.held.Realm).
+			With("autocreate is off, so the user must exist and be enabled"))
 	}
 	return said.Try(remedy...)
 }

@@ -12,8 +12,8 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// askIssuer finds out whether the issuer can be used and would send a browser back here, before the user has to log in. If
-// not, it returns the checks that say why.
+// askIssuer finds out whether the issuer can be used and would send a browser back here. If not, it returns the checks that
+// say why. It runs before the user has to log in.
 func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 	if r.inspection.Wait(ctx) != nil {
 		return nil, context.Cause(ctx)
@@ -21,8 +21,8 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 	if _, ok := r.inspection.AuthorizationEndpoint(); !ok || !r.inspection.Quick() {
 		checks := r.inspection.Checks(r.view(ctx))
 		if failed := check.Failures(checks); len(failed) > 0 {
-			return findings(checks), check.Errorf(check.LoginFailed, "the issuer cannot be used: %s: %s", failed[0].ID, failed[0].Summary).
-				Try(failed[0].Remedy...)
+			return findings(checks), check.Errorf(check.LoginFailed, "the issuer cannot be used: %s: %s",
+				failed[0].ID, failed[0].Summary).Try(failed[0].Remedy...)
 		}
 		return nil, check.Errorf(check.LoginFailed,
 			"the issuer answers too slowly: Proxmox is not asked, because a silent issuer blocks one of the node's workers").
@@ -44,17 +44,21 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 	return nil, nil
 }
 
-// registration says how the redirect URL gets into Authelia's configuration. `authelia --with-login` prints the usual one,
-// which stands for any port of 127.0.0.1.
+// registration says how the redirect URL gets into Authelia's configuration. `authelia --with-login` prints the usual
+// one, which stands for any port of 127.0.0.1.
 func (r *rehearsal) registration() []check.Step {
 	if !strings.HasPrefix(r.redirectURL, "http://"+loopback+":") {
 		return nil
 	}
-	return []check.Step{check.Run("authelia --with-login").With("prints a client for Authelia that has it; restart Authelia afterwards")}
+	return []check.Step{
+		check.Run("authelia --with-login").With("prints a client for Authelia that has it; restart Authelia afterwards"),
+	}
 }
 
 func (r *rehearsal) question(keyUnknown bool) issuer.Question {
-	return issuer.Question{Login: r.held, KeyUnknown: keyUnknown, RedirectURLs: []string{r.redirectURL}, RedirectsDeclared: true}
+	return issuer.Question{
+		Login: r.held, KeyUnknown: keyUnknown, RedirectURLs: []string{r.redirectURL}, RedirectsDeclared: true,
+	}
 }
 
 func (r *rehearsal) view(ctx context.Context) issuer.View {
@@ -71,14 +75,16 @@ func (r *rehearsal) view(ctx context.Context) issuer.View {
 
 // findings returns the checks that warn or fail.
 func findings(checks []check.Check) []check.Check {
-	return slices.DeleteFunc(slices.Clone(checks), func(c check.Check) bool { return c.Status != check.Fail && c.Status != check.Warn })
+	return slices.DeleteFunc(slices.Clone(checks), func(c check.Check) bool {
+		return c.Status != check.Fail && c.Status != check.Warn
+	})
 }
 
 // minEntropy is the least length of a state or a nonce: shorter ones could be guessed, and issuers refuse them.
 const minEntropy = 8
 
-// examine lists what is wrong with an authorization URL. It must lead to the authorization endpoint that the issuer names to
-// this machine ("": not known here) and hold the request that the realm should make (OpenID Connect Core 1.0
+// examine lists what is wrong with an authorization URL. It must lead to the authorization endpoint that the issuer names
+// to this machine ("": not known here) and hold the request that the realm should make (OpenID Connect Core 1.0
 // section 3.1.2.1, RFC 7636 section 4.3).
 func examine(address, endpoint string, login realm.Login, redirectURL string) []string {
 	if strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
@@ -91,7 +97,8 @@ func examine(address, endpoint string, login realm.Login, redirectURL string) []
 	var wrong []string
 	if endpoint != "" && !sameLocation(u, endpoint) {
 		bare := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-		wrong = append(wrong, fmt.Sprintf("it leads to %s instead of the issuer's authorization endpoint %s", bare.String(), endpoint))
+		wrong = append(wrong, fmt.Sprintf("it leads to %s instead of the issuer's authorization endpoint %s",
+			bare.String(), endpoint))
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {

@@ -107,11 +107,13 @@ func run(ctx context.Context, o Options, result *Result) error {
 		return check.Errorf(check.LoginFailed, "realm %s does not exist on %s", o.Target.Realm.Name, result.Endpoint).
 			Try(check.Run("apply").With("creates it"))
 	case current.Type != realm.Type:
-		return check.Errorf(check.WrongType, "realm %s has the type %s, and only a login through OpenID Connect can be rehearsed",
+		return check.Errorf(check.WrongType,
+			"realm %s has the type %s, and only a login through OpenID Connect can be rehearsed",
 			o.Target.Realm.Name, check.NewCleaner().Clean(current.Type))
 	}
 	if !realm.Diff(o.Target.Realm, current, realm.Facts{}).Empty() {
-		result.Warnings = append(result.Warnings, "the realm differs from the configuration, and this login uses the realm as it is")
+		result.Warnings = append(result.Warnings,
+			"the realm differs from the configuration, and this login uses the realm as it is")
 	}
 	held := current.Values.Login(o.Target.Realm.Name)
 	before := listUsers(ctx, node, held.Realm, o.Log)
@@ -127,7 +129,9 @@ func run(ctx context.Context, o Options, result *Result) error {
 	r.announce(back)
 
 	if o.Target.Verify.Issuer {
-		client := issuer.New(issuer.Options{Roots: o.Target.Verify.IssuerCA, UserAgent: o.UserAgent, Cleaner: r.cleaner, Log: o.Log})
+		client := issuer.New(issuer.Options{
+			Roots: o.Target.Verify.IssuerCA, UserAgent: o.UserAgent, Cleaner: r.cleaner, Log: o.Log,
+		})
 		defer client.Close()
 		r.inspection = client.Inspect(ctx, held.IssuerURL)
 		if result.Checks, err = r.askIssuer(ctx); err != nil {
@@ -181,5 +185,6 @@ func choose(client *pve.Client, wanted string) (*pve.Client, error) {
 		}
 		all = append(all, string(endpoint))
 	}
-	return nil, check.Errorf(check.Usage, "no endpoint has this name").Try(check.Advise("choose one of %s", strings.Join(all, ", ")))
+	return nil, check.Errorf(check.Usage, "no endpoint has this name").
+		Try(check.Advise("choose one of %s", strings.Join(all, ", ")))
 }

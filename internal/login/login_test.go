@@ -674,7 +674,7 @@ func TestPastedAddress(t *testing.T) {
 			t.Errorf("%q: error %v, user %q: %s", wrap, r.Err, r.User, s.said.String())
 		}
 		said := s.said.String()
-		if strings.Count(said, "that is not the address that the browser was sent to") != 2 || strings.Count(said, "belongs to another or an earlier login") != 1 {
+		if strings.Count(said, "not the address that the browser was sent to") != 2 || strings.Count(said, "belongs to another or an earlier login") != 1 {
 			t.Errorf("%q: %s", wrap, said)
 		}
 	}

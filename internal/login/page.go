@@ -28,7 +28,10 @@ func failurePage(message string) page {
 }
 
 func refusedPage(message string) page {
-	return page{"refused", "Nothing was done", message, "Go back to the window where you began the login, or begin again in the terminal."}
+	return page{
+		"refused", "Nothing was done", message,
+		"Go back to the window where you began the login, or begin again in the terminal.",
+	}
 }
 
 var (

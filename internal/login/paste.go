@@ -16,7 +16,7 @@ func (c *callback) paste(line string) (*arrival, error) {
 	}
 	query, found := c.query(line)
 	if !found {
-		return nil, errors.New("that is not the address that the browser was sent to, which begins with " + c.redirect.String() + "?")
+		return nil, errors.New("not the address that the browser was sent to, which begins with " + c.redirect.String() + "?")
 	}
 	return c.take(query)
 }
