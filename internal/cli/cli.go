@@ -22,7 +22,7 @@ import (
 	"proxmox-realm/internal/fleet"
 )
 
-// Help lists commands in the order in which they were added. The switch belongs to cobra, not to a command: it is set once,
+// Help lists commands in the order in which they were added. This switch of cobra is global, and it is set only once,
 // because tests run several commands at the same time.
 func init() { cobra.EnableCommandSorting = false }
 

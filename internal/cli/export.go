@@ -95,7 +95,8 @@ func writeClientKey(path, realm string, key check.Secret) (string, error) {
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return "", check.Errorf(check.Internal, "%s exists and is not overwritten", path).Try(check.Advise("choose another file"))
+		return "", check.Errorf(check.Internal, "%s exists and is not overwritten", path).
+			Try(check.Advise("choose another file"))
 	}
 	if err == nil {
 		_, err = file.WriteString(key.Reveal() + "\n")

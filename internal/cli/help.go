@@ -153,7 +153,8 @@ each value came from.
 		b.WriteString("    " + name + "\n" + wrapped("        ", text))
 	}
 	b.WriteString("    targets\n" + wrapped("        ", "A list of clusters. "+
-		"Each entry has a name and keys that override those above. A target that sets endpoints inherits no credentials, no trust and no redirect URLs."))
+		"Each entry has a name and keys that override those above. "+
+		"A target that sets endpoints inherits no credentials, no trust and no redirect URLs."))
 	return strings.TrimSuffix(b.String(), "\n")
 }
 

@@ -25,7 +25,8 @@ func configFlags(cmd *cobra.Command) {
 		if k.Flag == "" {
 			continue
 		}
-		flag := f.VarPF(&keyFlag{Key: k}, k.Flag, "", strings.ReplaceAll(k.Doc, "`", "'")) // pflag takes `x` for the value's name
+		usage := strings.ReplaceAll(k.Doc, "`", "'") // pflag takes `x` for the value's name
+		flag := f.VarPF(&keyFlag{Key: k}, k.Flag, "", usage)
 		if k.Kind == config.Bool {
 			flag.NoOptDefVal = "true"
 		}

@@ -33,10 +33,13 @@ address into the terminal.
 
 The ticket that Proxmox returns is neither shown nor kept. --timeout sets how
 long to wait for you to log in: 5 minutes by default, and at most 10, because
-Proxmox then forgets the login. If nobody logs in, the login counts as failed.` + exitHelp(exitUnverified, exitUnavailable, exitDenied, exitInterrupted),
-		Example: "  proxmox-realm login\n  proxmox-realm login --no-browser --node pve2.example.com\n  proxmox-realm login -o json | jq .privileges",
-		Args:    exactly(0, ""),
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.login(cmd, o) },
+Proxmox then forgets the login. If nobody logs in, the login counts as failed.` +
+			exitHelp(exitUnverified, exitUnavailable, exitDenied, exitInterrupted),
+		Example: "  proxmox-realm login\n" +
+			"  proxmox-realm login --no-browser --node pve2.example.com\n" +
+			"  proxmox-realm login -o json | jq .privileges",
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.login(cmd, o) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "", "let the browser come back to this loopback `HOST:PORT` (default 127.0.0.1:8000)")
