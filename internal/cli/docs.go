@@ -54,7 +54,8 @@ func writeManual(root *cobra.Command, dir string) error {
 		}
 		// Without its parent, to which doc would refer in section 7.
 		alone := &cobra.Command{
-			Use: "proxmox-realm-" + topic.Name(), Short: topic.Short, Long: topic.Long, DisableAutoGenTag: true,
+			Use: "proxmox-realm-" + topic.Name(), Short: topic.Short, Long: topic.Long,
+			DisableAutoGenTag: true, DisableFlagsInUseLine: true,
 		}
 		page := doc.GenManHeader{Section: "7", Source: header.Source, Manual: header.Manual}
 		if err := doc.GenMan(alone, &page, file); err != nil {
