@@ -38,7 +38,8 @@ the change. That is how a client key is rotated.` +
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.apply(cmd, o) },
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.Replace, "replace", false, "delete and recreate a realm whose username-claim differs: every user gets a new name")
+	f.BoolVar(&o.Replace, "replace", false,
+		"delete and recreate a realm whose username-claim differs: every user gets a new name")
 	f.BoolVar(&o.recover, "recover", false, "finish a replace that was interrupted")
 	f.BoolVar(&o.NoGate, "no-gate", false, "write the change even if logins would fail")
 	f.DurationVar(&o.Wait, "wait", 0, "ask the issuer again for up to `DURATION` until it accepts the change")

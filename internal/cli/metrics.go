@@ -13,7 +13,8 @@ import (
 
 // metricsFlag gives a command --metrics-file.
 func metricsFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVar(path, "metrics-file", "", "write Prometheus metrics to `PATH`, for node_exporter's textfile collector (*.prom)")
+	cmd.Flags().StringVar(path, "metrics-file", "",
+		"write Prometheus metrics to `PATH`, for node_exporter's textfile collector (*.prom)")
 }
 
 // writeMetrics replaces the file with the metrics of a run, and remembers when a run last succeeded. If it cannot write the

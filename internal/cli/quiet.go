@@ -15,8 +15,10 @@ import (
 
 // ruleFlags gives a command the flags that say when a quiet run speaks.
 func ruleFlags(cmd *cobra.Command, rule *report.Rule) {
-	cmd.Flags().IntVar(&rule.After, "after", report.DefaultAfter, "with --quiet, report failures that may pass (exit codes 69 and 75) from the `N`th failed run in a row on")
-	cmd.Flags().DurationVar(&rule.Remind, "remind", 24*time.Hour, "with --quiet, repeat an unresolved problem every `DURATION`")
+	f := cmd.Flags()
+	f.IntVar(&rule.After, "after", report.DefaultAfter,
+		"with --quiet, report exit codes 69 and 75 only after `N` failed runs in a row: they may pass")
+	f.DurationVar(&rule.Remind, "remind", 24*time.Hour, "with --quiet, repeat an unresolved problem every `DURATION`")
 }
 
 // finishQuietly shows a run only if it is news, because cron mails all output. notify.command gets the same news, without

@@ -106,8 +106,12 @@ func achieved(t reconcile.Result) string {
 }
 
 func differs(t reconcile.Result) string {
-	if t.Action == realm.Create {
+	switch t.Action {
+	case realm.Create:
 		return " does not exist"
+	case realm.Delete:
+		return " exists"
+	case realm.None, realm.Update, realm.Replace, realm.Refuse:
 	}
 	return fmt.Sprintf(" differs in %s", check.Count(len(t.Changes), "property", "properties"))
 }
@@ -119,7 +123,9 @@ func proposal(t reconcile.Result) string {
 		text = ": apply would create it"
 	case realm.Replace:
 		text = ": apply --replace would recreate it"
-	case realm.Update, realm.Delete, realm.None, realm.Refuse:
+	case realm.Delete:
+		text = ": delete would remove it"
+	case realm.Update, realm.None, realm.Refuse:
 	}
 	if t.GateOpened {
 		text += ", and logins would keep working"
