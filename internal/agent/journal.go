@@ -42,11 +42,14 @@ func (j *journal) run(run fleet.Run) {
 func (j *journal) target(t reconcile.Result) {
 	who := []any{"target", t.Name, "realm", t.Realm, "endpoint", t.Endpoint}
 	if t.Outcome == reconcile.Changed {
-		var properties []string
+		var changes []string
 		for _, c := range t.Changes {
-			properties = append(properties, string(c.Property))
+			changes = append(changes, string(c.Property))
 		}
-		j.log.Info("realm changed", append(who, "action", t.Action, "properties", strings.Join(properties, ","))...)
+		for _, c := range t.Access {
+			changes = append(changes, c.String())
+		}
+		j.log.Info("realm changed", append(who, "action", t.Action, "changes", strings.Join(changes, ", "))...)
 	}
 	warnings := strings.Join(t.Warnings, "; ")
 	j.begins("warnings "+t.Name, warnings, slog.LevelWarn, "warning", append(who, "warning", warnings)...)

@@ -48,6 +48,7 @@ type targetView struct {
 	Level, Since, Drift, Certificate, Tally string
 	Error                                   check.Description
 	Changes                                 []realm.Change // those that are planned, or else those made last
+	Access                                  []realm.AccessChange
 	Open                                    bool
 }
 
@@ -85,7 +86,7 @@ func (s *status) target(t reconcile.Result, now time.Time) targetView {
 	p := s.targets[t.Name]
 	v := targetView{
 		Result: t, Level: "bad", Since: moment(p.since, now), Error: check.Describe(t.Err), Tally: report.Tally(t.Checks),
-		Drift: "none", Changes: p.changes, Open: len(s.last.Targets) == 1 || !report.Settled(t.Outcome),
+		Drift: "none", Changes: p.changes, Access: p.access, Open: len(s.last.Targets) == 1 || !report.Settled(t.Outcome),
 	}
 	switch {
 	case report.Settled(t.Outcome):
@@ -95,8 +96,9 @@ func (s *status) target(t reconcile.Result, now time.Time) targetView {
 	}
 	switch {
 	case report.Settled(t.Outcome) || t.Outcome == reconcile.Unverified: // the changes were made
-	case len(t.Changes) > 0:
-		v.Drift, v.Changes = check.Count(len(t.Changes), "change", "changes")+" planned", t.Changes
+	case len(t.Changes)+len(t.Access) > 0:
+		v.Drift = check.Count(len(t.Changes)+len(t.Access), "change", "changes") + " planned"
+		v.Changes, v.Access = t.Changes, t.Access
 	default:
 		v.Drift = "not known"
 	}

@@ -35,6 +35,7 @@ type past struct {
 	since       time.Time // when this outcome began
 	changed     time.Time // when this agent last changed the realm; zero: never
 	changes     []realm.Change
+	access      []realm.AccessChange
 	certificate time.Time
 }
 
@@ -95,8 +96,8 @@ func (s *status) ran(run fleet.Run) {
 			p.since = now
 		}
 		p.outcome = t.Outcome
-		if t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes) > 0 {
-			p.changed, p.changes = now, t.Changes
+		if t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes)+len(t.Access) > 0 {
+			p.changed, p.changes, p.access = now, t.Changes, t.Access
 		}
 		if t.IssuerCertificate.IsZero() { // this run did not see it
 			run.Targets[i].IssuerCertificate = p.certificate

@@ -1,11 +1,11 @@
 package login
 
 import (
-	"crypto/sha256"
 	_ "embed" // the page
-	"encoding/base64"
 	"html/template"
 	"net/http"
+
+	"proxmox-realm/internal/report"
 )
 
 // page is what the browser shows when it comes back. It holds no secret and loads nothing.
@@ -46,24 +46,10 @@ var (
 	}
 )
 
-// policy allows the page its own style and nothing else (Content Security Policy Level 3, section 4.2.3).
-func policy() string {
-	sum := sha256.Sum256([]byte(style))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
-
 // write answers with the page. The browser's address holds a code, so that nothing may keep it or pass it on.
 func (p page) write(w http.ResponseWriter, status int) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", policy())
-	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	report.PageHeaders(w.Header(), style)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	_ = layout.Execute(w, struct {
 		page

@@ -65,11 +65,23 @@ type jsonTarget struct {
 }
 
 type jsonChange struct {
-	Property string  `json:"property"`
-	Op       string  `json:"op"`
-	Before   *string `json:"before"`
-	After    *string `json:"after"`
-	Kind     string  `json:"kind"`
+	Property  *string `json:"property"`
+	Op        string  `json:"op"`
+	Before    *string `json:"before"`
+	After     *string `json:"after"`
+	Kind      string  `json:"kind"`      // property, group or grant
+	Group     *string `json:"group"`     // of a group or grant, as are the keys below
+	Path      *string `json:"path"`      // of a grant
+	Role      *string `json:"role"`      // of a grant
+	Propagate *bool   `json:"propagate"` // of a grant
+}
+
+func accessChange(c realm.AccessChange) jsonChange {
+	out := jsonChange{Op: string(c.Op), Kind: string(c.Kind), Group: &c.Group}
+	if c.Kind == realm.AccessGrant {
+		out.Path, out.Role, out.Propagate = &c.Grant.Path, &c.Grant.Role, &c.Grant.Propagate
+	}
+	return out
 }
 
 // Check is a check in a JSON report.
@@ -113,7 +125,11 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 		out.Action = string(realm.None)
 	}
 	for _, c := range t.Changes {
-		out.Changes = append(out.Changes, jsonChange{string(c.Property), string(c.Op), c.Before, c.After, "property"})
+		property := string(c.Property)
+		out.Changes = append(out.Changes, jsonChange{Property: &property, Op: string(c.Op), Before: c.Before, After: c.After, Kind: "property"})
+	}
+	for _, c := range t.Access {
+		out.Changes = append(out.Changes, accessChange(c))
 	}
 	for _, c := range t.Checks {
 		out.Checks = append(out.Checks, CheckOf(c))

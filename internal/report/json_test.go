@@ -24,7 +24,7 @@ func encodeJSON(t testing.TB, run fleet.Run) []byte {
 }
 
 func TestJSON(t *testing.T) {
-	for _, name := range []string{"apply-updated", "apply-failed", "plan-held", "verify-bad", "delete-done", "config-error", "fleet-mixed"} {
+	for _, name := range []string{"apply-updated", "apply-failed", "plan-held", "verify-bad", "delete-done", "plan-access", "config-error", "fleet-mixed"} {
 		t.Run(name, func(t *testing.T) { golden(t, "json/"+name, encodeJSON(t, find(t, name))) })
 	}
 }
@@ -35,7 +35,7 @@ func TestJSONKeys(t *testing.T) {
 		"":                {"version", "command", "outcome", "error", "targets", "duration_ms"},
 		"error":           {"code", "message", "hint", "remedy", "problems"},
 		"targets":         {"name", "endpoint", "realm", "outcome", "action", "changes", "checks", "error", "duration_ms", "warnings", "requests", "saved"},
-		"targets.changes": {"property", "op", "before", "after", "kind"},
+		"targets.changes": {"property", "op", "before", "after", "kind", "group", "path", "role", "propagate"},
 		"targets.checks":  {"id", "status", "summary", "evidence", "hint", "duration_ms", "remedy"},
 		"targets.error":   {"code", "message", "hint", "remedy", "problems"},
 	}
@@ -120,11 +120,15 @@ type contract struct {
 		Outcome  string `json:"outcome"`
 		Action   string `json:"action"`
 		Changes  []struct {
-			Property string  `json:"property"`
-			Op       string  `json:"op"`
-			Before   *string `json:"before"`
-			After    *string `json:"after"`
-			Kind     string  `json:"kind"`
+			Property  *string `json:"property"`
+			Op        string  `json:"op"`
+			Before    *string `json:"before"`
+			After     *string `json:"after"`
+			Kind      string  `json:"kind"`
+			Group     *string `json:"group"`
+			Path      *string `json:"path"`
+			Role      *string `json:"role"`
+			Propagate *bool   `json:"propagate"`
 		} `json:"changes"`
 		Checks []struct {
 			ID       string `json:"id"`

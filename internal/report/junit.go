@@ -135,12 +135,12 @@ func details(c check.Check) string {
 
 // outputOf returns the text report of a target, without its checks and its error, which have elements of their own.
 func outputOf(command string, t reconcile.Result) string {
-	p := &Printer{}
+	p := &printer{}
 	p.changes(0, t)
 	for _, warning := range t.Warnings {
 		p.labelled(0, "warning:", warning)
 	}
-	p.Line(0, oneLine(sentence(command, t)))
+	p.line(0, oneLine(sentence(command, t)))
 	return p.out.String()
 }
 

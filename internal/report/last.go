@@ -163,7 +163,7 @@ func troubles(run fleet.Run) []trouble {
 // wrote reports whether a run changed a realm.
 func wrote(run fleet.Run) bool {
 	return slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool {
-		return t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes) > 0
+		return t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes)+len(t.Access) > 0
 	})
 }
 

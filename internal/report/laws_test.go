@@ -67,7 +67,7 @@ func anyRun(t *rapid.T, oldKey, newKey string) fleet.Run {
 			Status:   rapid.SampledFrom([]check.Status{check.Pass, check.Warn, check.Fail, check.Skip}).Draw(t, "status"),
 			Summary:  hostile.Draw(t, "summary"),
 			Evidence: hostile.Draw(t, "evidence"),
-			Remedy:   check.Advice(hostile.Draw(t, "hint")),
+			Remedy:   check.Remedy{check.Advise("%s", hostile.Draw(t, "hint"))},
 			Duration: time.Duration(rapid.Int64Range(0, 1e11).Draw(t, "duration")),
 		}
 	})

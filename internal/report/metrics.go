@@ -33,6 +33,8 @@ func Metrics(run fleet.Run, ended, success time.Time) prometheus.Gatherer {
 	duration := m.gauge("target_duration_seconds", "How long the last run took for a target.", "target", "realm")
 	requests := m.gauge("target_requests", "Requests that the last run sent to the Proxmox of a target.", "target", "realm")
 	change := m.gauge("change", "A property that the last run changed, or would have changed.", "target", "realm", "property", "op")
+	access := m.gauge("access_change", "A group or grant that the last run changed, or would have changed.",
+		"target", "realm", "kind", "op", "group", "path", "role")
 	status := m.gauge("check_status", "The status of a check in the last run.", "target", "realm", "check", "status")
 	expiry := m.gauge("issuer_certificate_expiry_timestamp_seconds",
 		"When the first certificate of the issuer's chain expires, in Unix time.", "target", "realm")
@@ -45,6 +47,9 @@ func Metrics(run fleet.Run, ended, success time.Time) prometheus.Gatherer {
 		requests.with(t.Name, t.Realm).Set(float64(t.Requests))
 		for _, c := range t.Changes {
 			change.with(t.Name, t.Realm, string(c.Property), string(c.Op)).Set(1)
+		}
+		for _, c := range t.Access {
+			access.with(t.Name, t.Realm, string(c.Kind), string(c.Op), c.Group, c.Grant.Path, c.Grant.Role).Set(1)
 		}
 		for _, c := range worst(t.Checks) {
 			status.with(t.Name, t.Realm, string(c.ID), string(c.Status)).Set(1)

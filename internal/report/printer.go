@@ -22,48 +22,48 @@ type Style struct {
 	OmitErrors bool          // leave out errors and warnings that the caller writes to standard error: the run's and a lone target's
 }
 
-// Color is an SGR parameter (ECMA-48).
-type Color string
+// color is an SGR parameter (ECMA-48).
+type color string
 
-// The colours.
+// The colours that are used.
 const (
-	Bold   Color = "1"
-	Dim    Color = "2"
-	Red    Color = "31"
-	Green  Color = "32"
-	Yellow Color = "33"
+	bold   color = "1"
+	dim    color = "2"
+	red    color = "31"
+	green  color = "32"
+	yellow color = "33"
 )
 
-// Printer builds text for people. Text from elsewhere goes through Clean before it is written.
-type Printer struct {
+// printer builds text for people. Text from elsewhere goes through clean before it is written.
+type printer struct {
 	Style
 	out strings.Builder
 }
 
-// WriteTo writes the text that was built.
-func (p *Printer) WriteTo(w io.Writer) (int64, error) {
+// writeTo writes the text that was built.
+func (p *printer) writeTo(w io.Writer) (int64, error) {
 	n, err := io.WriteString(w, p.out.String())
 	return int64(n), err
 }
 
-// Line writes one line.
-func (p *Printer) Line(indent int, text string) {
+// line writes one line.
+func (p *printer) line(indent int, text string) {
 	p.out.WriteString(strings.Repeat(" ", indent) + strings.TrimRight(text, " ") + "\n")
 }
 
-// Wrap writes text after a head that is so many columns wide, and continues it below itself. It breaks no words, so that
+// wrap writes text after a head that is so many columns wide, and continues it below itself. It breaks no words, so that
 // addresses can be copied.
-func (p *Printer) Wrap(indent int, head string, columns int, text string) {
+func (p *printer) wrap(indent int, head string, columns int, text string) {
 	room := p.Width - indent - columns
 	if p.Width <= 0 || room < 20 { // the terminal wraps better than a narrow column
-		p.Line(indent, head+text)
+		p.line(indent, head+text)
 		return
 	}
 	line, length := head, 0
 	for word := range strings.FieldsSeq(text) {
 		n := utf8.RuneCountInString(word)
 		if length > 0 && length+1+n > room {
-			p.Line(indent, line)
+			p.line(indent, line)
 			line, length = strings.Repeat(" ", columns), 0
 		}
 		if length > 0 {
@@ -71,19 +71,19 @@ func (p *Printer) Wrap(indent int, head string, columns int, text string) {
 		}
 		line, length = line+word, length+n
 	}
-	p.Line(indent, line)
+	p.line(indent, line)
 }
 
-// Paint colours text that Clean has seen.
-func (p *Printer) Paint(c Color, text string) string {
+// paint colours text that clean has seen.
+func (p *printer) paint(c color, text string) string {
 	if !p.Color || c == "" {
 		return text
 	}
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
 }
 
-// Clean puts text on one line, removes what could steer the terminal, and escapes what the locale cannot show.
-func (p *Printer) Clean(text string) string {
+// clean puts text on one line, removes what could steer the terminal, and escapes what the locale cannot show.
+func (p *printer) clean(text string) string {
 	text = oneLine(text)
 	if !p.ASCII {
 		return text
@@ -100,44 +100,44 @@ func (p *Printer) Clean(text string) string {
 }
 
 // labelled writes each line of text after the label, so that joined errors read as several.
-func (p *Printer) labelled(indent int, label, text string) {
+func (p *printer) labelled(indent int, label, text string) {
 	for line := range strings.Lines(text) {
-		p.Line(indent, label+" "+p.Clean(line))
+		p.line(indent, label+" "+p.clean(line))
 	}
 }
 
-func (p *Printer) fault(indent int, err error) {
+func (p *printer) fault(indent int, err error) {
 	d := check.Describe(err)
-	p.labelled(indent, p.Paint(Red, "error:"), d.Message)
-	p.labelled(indent, p.Paint(Dim, "hint:"), d.HintIn(p.Wording))
+	p.labelled(indent, p.paint(red, "error:"), d.Message)
+	p.labelled(indent, p.paint(dim, "hint:"), d.HintIn(p.Wording))
 }
 
-func (p *Printer) checks(indent int, checks []check.Check) {
+func (p *printer) checks(indent int, checks []check.Check) {
 	width := 0
 	for _, c := range checks {
 		width = max(width, len(c.ID))
 	}
 	for _, c := range checks {
-		status := p.Paint(statusColor[c.Status], fmt.Sprintf("%-4s", c.Status))
+		status := p.paint(statusColor[c.Status], fmt.Sprintf("%-4s", c.Status))
 		head := fmt.Sprintf("%s  %-*s  ", status, width, c.ID)
-		text := p.Clean(c.Summary)
+		text := p.clean(c.Summary)
 		if p.Verbose && c.Duration > 0 {
 			text += fmt.Sprintf(" (%d ms)", c.Duration.Milliseconds())
 		}
-		p.Wrap(indent, head, 4+2+width+2, text)
+		p.wrap(indent, head, 4+2+width+2, text)
 		if !p.Verbose && c.Status != check.Fail && c.Status != check.Warn {
 			continue
 		}
 		if c.Evidence != "" {
-			p.Wrap(indent+6, p.Paint(Dim, "evidence:")+" ", len("evidence: "), p.Clean(c.Evidence))
+			p.wrap(indent+6, p.paint(dim, "evidence:")+" ", len("evidence: "), p.clean(c.Evidence))
 		}
 		if len(c.Remedy) > 0 { // not wrapped, since it may hold a command to copy
-			p.Line(indent+6, p.Paint(Dim, "hint:")+" "+p.Clean(c.Remedy.In(p.Wording)))
+			p.line(indent+6, p.paint(dim, "hint:")+" "+p.clean(c.Remedy.In(p.Wording)))
 		}
 	}
 }
 
-var statusColor = map[check.Status]Color{check.Pass: Green, check.Warn: Yellow, check.Fail: Red, check.Skip: Dim}
+var statusColor = map[check.Status]color{check.Pass: green, check.Warn: yellow, check.Fail: red, check.Skip: dim}
 
 // oneLine puts printable text on one line.
 func oneLine(text string) string {

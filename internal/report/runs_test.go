@@ -58,6 +58,8 @@ func scenarios() []scenario {
 		{"apply-failed", single("apply", reconcile.Failed, realm.Plan{}, denied, nil)},
 		{"plan-unchanged", single("plan", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good())},
 		{"plan-create", single("plan", reconcile.Drift, create, nil, good())},
+		{"plan-access", granted(single("plan", reconcile.Drift, update, nil, good()))},
+		{"apply-access", granted(single("apply", reconcile.Changed, realm.Plan{Action: realm.None}, nil, good()))},
 		{"plan-update", let(single("plan", reconcile.Drift, update, nil, good()))},
 		{"plan-replace", let(single("plan", reconcile.Drift, replace, nil, good()))},
 		{"plan-held", single("plan", reconcile.Held, update, held, bad())},
@@ -119,6 +121,16 @@ func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks
 // let is the run with the gate's consent.
 func let(run fleet.Run) fleet.Run {
 	run.Targets[0].GateOpened = true
+	return run
+}
+
+// granted is the run with changes of access.
+func granted(run fleet.Run) fleet.Run {
+	run.Targets[0].Access = []realm.AccessChange{
+		{Kind: realm.AccessGroup, Op: realm.Set, Group: "admins-authelia"},
+		{Kind: realm.AccessGrant, Op: realm.Set, Group: "admins-authelia", Grant: realm.Grant{Path: "/", Role: "PVEAdmin", Propagate: true}},
+		{Kind: realm.AccessGrant, Op: realm.Unset, Group: "admins-authelia", Grant: realm.Grant{Path: "/pool/dev", Role: "PVEVMUser"}},
+	}
 	return run
 }
 

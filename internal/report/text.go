@@ -14,6 +14,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
@@ -23,7 +24,7 @@ import (
 // checking is the command, otherwise those that warn or fail. Several targets are listed worst first. Those that ended
 // alike share a heading, and the first of them serves as the example. The last line counts them.
 func Text(w io.Writer, run fleet.Run, style Style) error {
-	p := &Printer{Style: style}
+	p := &printer{Style: style}
 	if run.Err != nil && !style.OmitErrors {
 		p.fault(0, run.Err)
 	}
@@ -32,40 +33,40 @@ func Text(w io.Writer, run fleet.Run, style Style) error {
 	case len(run.Targets) == 1:
 		t := run.Targets[0]
 		p.target(0, run.Command, t, !style.OmitErrors)
-		text := p.Clean(sentence(run.Command, t))
+		text := p.clean(sentence(run.Command, t))
 		if style.Verbose {
 			text += fmt.Sprintf(" (%d ms)", t.Duration.Milliseconds())
 		}
-		p.Line(0, p.Paint(outcomeColor[t.Outcome], text))
+		p.line(0, p.paint(outcomeColor[t.Outcome], text))
 	case len(run.Targets) > 1:
 		p.several(run)
 	}
-	_, err := p.WriteTo(w)
+	_, err := p.writeTo(w)
 	return err
 }
 
 // Checks writes checks that belong to no target, and how many of each status there are.
 func Checks(w io.Writer, checks []check.Check, style Style) error {
-	p := &Printer{Style: style}
+	p := &printer{Style: style}
 	if style.Quiet {
 		checks = findings(checks)
 	}
 	p.checks(0, checks)
 	if len(checks) > 0 {
-		color := Green
+		color := green
 		if len(check.Failures(checks)) > 0 {
-			color = Red
+			color = red
 		}
-		p.Line(0, p.Paint(color, Tally(checks)))
+		p.line(0, p.paint(color, Tally(checks)))
 	}
-	_, err := p.WriteTo(w)
+	_, err := p.writeTo(w)
 	return err
 }
 
 func noteworthy(t reconcile.Result) bool { return t.Outcome != reconcile.Unchanged }
 
 // several writes the targets in groups that ended alike.
-func (p *Printer) several(run fleet.Run) {
+func (p *printer) several(run fleet.Run) {
 	groups := map[string][]reconcile.Result{}
 	for i, t := range run.Targets {
 		key := likeness(t)
@@ -84,17 +85,17 @@ func (p *Printer) several(run fleet.Run) {
 		}
 		color := outcomeColor[first.Outcome]
 		if len(group) == 1 {
-			p.Line(0, p.Paint(color, p.Clean(first.Name+": "+sentence(run.Command, first))))
+			p.line(0, p.paint(color, p.clean(first.Name+": "+sentence(run.Command, first))))
 			p.target(2, run.Command, first, true)
 			continue
 		}
-		p.Line(0, p.Paint(color, p.Clean(heading(group))))
+		p.line(0, p.paint(color, p.clean(heading(group))))
 		if noteworthy(first) || len(first.Warnings) > 0 || len(findings(first.Checks)) > 0 {
-			p.Line(2, p.Clean("for example "+first.Name+":"))
+			p.line(2, p.clean("for example "+first.Name+":"))
 			p.target(4, run.Command, first, true)
 		}
 	}
-	p.Line(0, p.Paint(Bold, counts(run)))
+	p.line(0, p.paint(bold, counts(run)))
 }
 
 // likeness is a key that targets share if they ended alike: same outcome, error, changed properties and findings.
@@ -102,6 +103,9 @@ func likeness(t reconcile.Result) string {
 	key := []any{t.Outcome, t.Action, code(t.Err), len(t.Warnings)}
 	for _, c := range t.Changes {
 		key = append(key, c.Property, c.Op)
+	}
+	for _, c := range t.Access {
+		key = append(key, c.Kind, c.Op)
 	}
 	for _, c := range findings(t.Checks) {
 		key = append(key, c.ID, c.Status)
@@ -142,7 +146,7 @@ func counts(run fleet.Run) string {
 }
 
 // target writes everything about a target besides its sentence.
-func (p *Printer) target(indent int, command string, t reconcile.Result, errors bool) {
+func (p *printer) target(indent int, command string, t reconcile.Result, errors bool) {
 	p.changes(indent, t)
 	checks := t.Checks
 	if !p.Verbose && (indent > 0 || p.Quiet || !checking(command)) {
@@ -153,7 +157,7 @@ func (p *Printer) target(indent int, command string, t reconcile.Result, errors 
 		return
 	}
 	for _, warning := range t.Warnings {
-		p.labelled(indent, p.Paint(Yellow, "warning:"), warning)
+		p.labelled(indent, p.paint(yellow, "warning:"), warning)
 	}
 	if t.Err != nil {
 		p.fault(indent, t.Err)
@@ -172,9 +176,9 @@ func findings(checks []check.Check) []check.Check {
 	})
 }
 
-func (p *Printer) changes(indent int, t reconcile.Result) {
-	if len(t.Changes) > 0 && undone(t.Outcome) {
-		p.Line(indent, "planned:")
+func (p *printer) changes(indent int, t reconcile.Result) {
+	if len(t.Changes)+len(t.Access) > 0 && undone(t.Outcome) {
+		p.line(indent, "planned:")
 		indent += 2
 	}
 	arrow := " → "
@@ -182,31 +186,38 @@ func (p *Printer) changes(indent int, t reconcile.Result) {
 		arrow = " -> "
 	}
 	for _, c := range t.Changes {
-		name := p.Clean(string(c.Property))
+		name := p.clean(string(c.Property))
 		switch {
 		case c.After == nil && c.Before == nil:
-			p.Line(indent, p.Paint(Red, "- "+name))
+			p.line(indent, p.paint(red, "- "+name))
 		case c.After == nil:
-			p.Line(indent, p.Paint(Red, "- "+name+": ")+p.value(c.Before))
+			p.line(indent, p.paint(red, "- "+name+": ")+p.value(c.Before))
 		case c.Before == nil:
-			p.Line(indent, p.Paint(Green, "+ "+name+": ")+p.value(c.After))
+			p.line(indent, p.paint(green, "+ "+name+": ")+p.value(c.After))
 		default:
-			p.Line(indent, p.Paint(Yellow, "~ "+name+": ")+p.value(c.Before)+arrow+p.value(c.After))
+			p.line(indent, p.paint(yellow, "~ "+name+": ")+p.value(c.Before)+arrow+p.value(c.After))
 		}
+	}
+	for _, c := range t.Access {
+		paint := green
+		if c.Op == realm.Unset {
+			paint = red
+		}
+		p.line(indent, p.paint(paint, p.clean(c.String())))
 	}
 }
 
-func (p *Printer) value(v *string) string {
+func (p *printer) value(v *string) string {
 	if *v == "" {
 		return `""`
 	}
-	return p.Clean((*check.Cleaner)(nil).Clean(*v)) // cut short: a comment may have 4096 characters
+	return p.clean((*check.Cleaner)(nil).Clean(*v)) // cut short: a comment may have 4096 characters
 }
 
-var outcomeColor = map[reconcile.Outcome]Color{
-	reconcile.Failed: Red, reconcile.Refused: Red, reconcile.Unverified: Red,
-	reconcile.Held: Yellow, reconcile.Drift: Yellow,
-	reconcile.Changed: Green, reconcile.Unchanged: Green,
+var outcomeColor = map[reconcile.Outcome]color{
+	reconcile.Failed: red, reconcile.Refused: red, reconcile.Unverified: red,
+	reconcile.Held: yellow, reconcile.Drift: yellow,
+	reconcile.Changed: green, reconcile.Unchanged: green,
 }
 
 // severity ranks outcomes, the worst first.

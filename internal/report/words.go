@@ -92,14 +92,17 @@ func achieved(t reconcile.Result) string {
 	case realm.Create:
 		return " is created"
 	case realm.Update:
-		return fmt.Sprintf(" is updated (%s)", check.Count(len(t.Changes), "property", "properties"))
+		return fmt.Sprintf(" is updated (%s)", amount(t))
 	case realm.Replace:
 		return " is replaced"
 	case realm.Delete:
 		return " is deleted"
 	case realm.None, realm.Refuse:
 	}
-	if t.Outcome == reconcile.Changed {
+	switch {
+	case len(t.Access) > 0:
+		return fmt.Sprintf(" is updated (%s)", amount(t))
+	case t.Outcome == reconcile.Changed:
 		return " is changed"
 	}
 	return " is as declared"
@@ -113,7 +116,19 @@ func differs(t reconcile.Result) string {
 		return " exists"
 	case realm.None, realm.Update, realm.Replace, realm.Refuse:
 	}
-	return fmt.Sprintf(" differs in %s", check.Count(len(t.Changes), "property", "properties"))
+	return " differs in " + amount(t)
+}
+
+// amount counts changes: "2 properties and 1 group or grant".
+func amount(t reconcile.Result) string {
+	var parts []string
+	if len(t.Changes) > 0 || len(t.Access) == 0 {
+		parts = append(parts, check.Count(len(t.Changes), "property", "properties"))
+	}
+	if len(t.Access) > 0 {
+		parts = append(parts, check.Count(len(t.Access), "group or grant", "groups or grants"))
+	}
+	return strings.Join(parts, " and ")
 }
 
 func proposal(t reconcile.Result) string {
