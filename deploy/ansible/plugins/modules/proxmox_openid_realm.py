@@ -500,7 +500,9 @@ def configuration(params):
     for argument, key in KEYS.items():
         value = params[argument]
         section, name = key.split('.')
-        if value is None or (section in ('proxmox', 'verify') and value in ('', [])) or (params['state'] == 'absent' and section != 'proxmox'):
+        if value is None or (section in ('proxmox', 'verify') and value in ('', [])):
+            continue
+        if params['state'] == 'absent' and section != 'proxmox':
             continue
         if isinstance(value, list):
             value = [word for element in value for word in re.split('[,; ]+', element) if word]
@@ -527,7 +529,8 @@ def connection(params):
         proxmox['username'] = params['api_user']
     else:
         token = params['api_token_id']
-        proxmox['token'] = '%s=%s' % (token if '!' in token else '%s!%s' % (params['api_user'], token), params['api_token_secret'])
+        full = token if '!' in token else '%s!%s' % (params['api_user'], token)
+        proxmox['token'] = '%s=%s' % (full, params['api_token_secret'])
     if not params['fingerprints']:  # which are checked in every case
         if not params['validate_certs']:
             proxmox['insecure'] = True
@@ -572,7 +575,10 @@ def run(module, binary, args):
             del os.environ[name]
     code, out, err = -1, '', ''
     try:
-        code, out, err = module.run_command([binary, '--config', '-', '--output', 'json'] + args, data=yaml(configuration(module.params)), handle_exceptions=False)
+        code, out, err = module.run_command(
+            [binary, '--config', '-', '--output', 'json'] + args,
+            data=yaml(configuration(module.params)), handle_exceptions=False,
+        )
         report = json.loads(out)
         if report['version'] == VERSION and len(report['targets']) != 1 and not report['error']:
             raise ValueError('the report is not about one target')
@@ -587,7 +593,9 @@ def run(module, binary, args):
         )
     if report['version'] != VERSION:
         module.fail_json(
-            msg='%s writes version %s of the report; this collection reads version %d' % (binary, report['version'], VERSION),
+            msg='%s writes version %s of the report; this collection reads version %d' % (
+                binary, report['version'], VERSION,
+            ),
             code='no-answer', hint=OTHER_RELEASE,
         )
     return report
@@ -614,8 +622,10 @@ def step(data):
             text = done[0] if done else 'run the task'
         elif words[0] == 'plan':
             text = 'run the task in check mode'
-        else:
+        elif words[0] in ('help', 'bootstrap') or (words[0] == 'probe' and len(words) > 1):
             text = 'run proxmox-realm %s' % subject
+        else:
+            return ''  # the other commands need a configuration file
     elif action == 'node':
         text = 'run on a node: %s' % subject
     elif action == 'log':
@@ -691,7 +701,8 @@ def result_of(module, report):
     realm, action = module.params['realm'], 'none'
     if report['error']:  # before Proxmox was asked
         return dict(
-            failure(report['error']), changed=False, realm=realm, action=action, outcome='failed', changes=[], checks=[], diff=difference('', []),
+            failure(report['error']), changed=False, realm=realm, action=action, outcome='failed',
+            changes=[], checks=[], diff=difference('', []),
         )
     target = report['targets'][0]
     for check in target['checks']:
