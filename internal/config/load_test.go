@@ -284,6 +284,32 @@ func TestMisspeltIsNotMissing(t *testing.T) {
 	}
 }
 
+// Each mistake is a *check.Error with its key, so that others can word it; only one about no key repeats its place.
+func TestMistakesAreData(t *testing.T) {
+	setenv(t, "PROXMOX_REALM_X=1")
+	_, err := load(t, cluster+issuer[:len(issuer)-2]+", comment: ''}\n", Options{}, "realm.name=1")
+	var problems Problems
+	if !errors.As(err, &problems) {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range problems.Unwrap() {
+		if c, ok := e.(*check.Error); ok { //nolint:errorlint // what it is itself
+			got = append(got, c.Key+"|"+c.Message+"|"+c.Remedy.String())
+		} else {
+			got = append(got, e.Error())
+		}
+	}
+	want := []string{
+		"realm.comment|must not be empty|add comment to realm.unset (it removes the property)",
+		"PROXMOX_REALM_X: is not a variable of this program",
+		"realm.name|must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'|",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestEnvironmentAndFlagMistakes(t *testing.T) {
 	for _, tt := range []struct{ env, flag, want string }{
 		{"PROXMOX_REALM_REALM_ISUER_URL=hunter2", "", "PROXMOX_REALM_REALM_ISUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
@@ -346,7 +372,7 @@ func TestFlagsAloneAreEnough(t *testing.T) {
 	}
 	o.Flags = o.Flags[2:3]
 	_, err = Load(context.Background(), o)
-	if got := problemsOf(t, err); o.File == "" && !strings.Contains(got, "realm.issuer_url: is required, as --issuer-url, as PROXMOX_REALM_REALM_ISSUER_URL, or in a configuration file") {
+	if got := problemsOf(t, err); o.File == "" && !strings.Contains(got, "realm.issuer_url: is required: give --issuer-url, PROXMOX_REALM_REALM_ISSUER_URL or a configuration file") {
 		t.Errorf("%s", got)
 	}
 }

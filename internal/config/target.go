@@ -124,7 +124,7 @@ func (l *loader) demand(overlay layer, v *values) {
 			return
 		}
 		k := index().path[path]
-		l.problems.addf(at, path, "is required%s, as --%s, as %s, or in a configuration file", otherwise, k.Flag, k.Env)
+		l.problems.addf(at, path, "is required%s: give --%s, %s or a configuration file", otherwise, k.Flag, k.Env)
 	}
 	if !v.given("proxmox.endpoints") {
 		lacks("proxmox.endpoints", "")

@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -166,9 +165,6 @@ func problems(err error) []Problem {
 			all = append(all, problems(e)...)
 		}
 		return all
-	}
-	if placed, ok := err.(config.Problem); ok { //nolint:errorlint // this walks the tree itself
-		err = placed.Err // the place is in the message of the whole error
 	}
 	d := check.Describe(err)
 	p := Problem{Message: d.Message, Remedy: check.Remedy{}}
