@@ -12,7 +12,7 @@ import (
 // Status is the verdict of a check.
 type Status string
 
-// The statuses. Fail needs proof that a login breaks; what this machine or token cannot see is Skip.
+// The statuses. Fail needs proof that a login breaks. Skip means that this machine or token lacks access to the information.
 const (
 	Pass Status = "pass"
 	Warn Status = "warn"

@@ -16,30 +16,30 @@ func TestDescribe(t *testing.T) {
 		err  error
 		want check.Error
 	}{
-		{"a fault", denied, check.Error{Code: check.PermissionDenied, Message: "the privilege is missing", Remedy: check.Advice("run pveum")}},
+		{"a fault", denied, check.Error{Code: check.PermissionDenied, Message: "the privilege is missing", Remedy: check.Remedy{check.Advise("run pveum")}}},
 		{
 			"with what was being done", fmt.Errorf("read realm: %w", denied),
-			check.Error{Code: check.PermissionDenied, Message: "read realm: the privilege is missing", Remedy: check.Advice("run pveum")},
+			check.Error{Code: check.PermissionDenied, Message: "read realm: the privilege is missing", Remedy: check.Remedy{check.Advise("run pveum")}},
 		},
 		{
 			"the cause's text is not shown", denied.Because(errors.New("secret details")),
-			check.Error{Code: check.PermissionDenied, Message: "the privilege is missing", Remedy: check.Advice("run pveum")},
+			check.Error{Code: check.PermissionDenied, Message: "the privilege is missing", Remedy: check.Remedy{check.Advise("run pveum")}},
 		},
 		{
 			"the cause's hint counts where there is no other", check.Errorf(check.Held, "held").Because(denied),
-			check.Error{Code: check.Held, Message: "held", Remedy: check.Advice("run pveum")},
+			check.Error{Code: check.Held, Message: "held", Remedy: check.Remedy{check.Advise("run pveum")}},
 		},
 		{
 			"the outermost hint wins", check.Errorf(check.Held, "held").Try(check.Advise("wait")).Because(denied),
-			check.Error{Code: check.Held, Message: "held", Remedy: check.Advice("wait")},
+			check.Error{Code: check.Held, Message: "held", Remedy: check.Remedy{check.Advise("wait")}},
 		},
 		{
 			"joined", errors.Join(unknown, denied, unknown),
-			check.Error{Code: check.Config, Message: "line 3: unknown key\nthe privilege is missing\nline 3: unknown key", Remedy: check.Advice("did you mean realm\nrun pveum")},
+			check.Error{Code: check.Config, Message: "line 3: unknown key\nthe privilege is missing\nline 3: unknown key", Remedy: check.Remedy{check.Advise("did you mean realm\nrun pveum")}},
 		},
 		{
 			"two wrapped", fmt.Errorf("%w, then %w", unknown, denied),
-			check.Error{Code: check.Config, Message: "line 3: unknown key, then the privilege is missing", Remedy: check.Advice("did you mean realm\nrun pveum")},
+			check.Error{Code: check.Config, Message: "line 3: unknown key, then the privilege is missing", Remedy: check.Remedy{check.Advise("did you mean realm\nrun pveum")}},
 		},
 		{"no fault", errors.New("disk full"), check.Error{Code: check.Internal, Message: "disk full"}},
 		{"what steers a terminal", errors.New("a\x1b[31m\tb\u202e\r\u009b\xff"), check.Error{Code: check.Internal, Message: "a[31m b\uFFFD"}},

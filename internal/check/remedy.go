@@ -124,11 +124,3 @@ func (w Wording) command(line string) string {
 	}
 	return w.Command(line)
 }
-
-// Advice is a remedy of one step in words, or none where the text is empty.
-func Advice(text string) Remedy {
-	if text == "" {
-		return nil
-	}
-	return Remedy{Advise("%s", text)}
-}

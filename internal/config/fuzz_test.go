@@ -34,7 +34,7 @@ func FuzzLoad(f *testing.F) {
 		c, err := Load(context.Background(), Options{File: path, Show: true})
 		if err == nil {
 			for _, target := range c.Targets {
-				if err := target.Realm.Validate(); err != nil {
+				if err := wrong(target.Realm); err != nil {
 					t.Errorf("takes what the realm refuses: %v", err)
 				}
 			}

@@ -26,6 +26,7 @@ const (
 // The layers, from the top; a package imports only from layers below its own. What a layer's packages may import
 // of each other stands in sideways.
 //
+// See internal/README.md, which explains them:
 // cmd -> cli -> {agent, login, authelia, report} -> fleet -> reconcile -> {pve, issuer} -> config -> realm -> check
 var layers = [][]string{
 	{"cmd/proxmox-realm"},
@@ -68,30 +69,9 @@ var stdOnly = []string{"internal/realm", "internal/check"}
 // pure lists what internal/realm stays free of: no context, no clock, no input or output.
 var pure = []string{"context", "time", "os", "net", "net/http", "log"}
 
-// homes maps each third-party module to the packages that may import it. Tests and the lab use what they need;
-// where sealed, tests too reach the library through its home.
-var homes = []struct {
-	library string
-	in      []string
-	sealed  bool
-}{
-	{library: "github.com/spf13/viper", in: []string{"internal/config"}, sealed: true},
-	{library: "github.com/luthermonson/go-proxmox", in: []string{"internal/pve"}, sealed: true},
-	{library: "github.com/coreos/go-oidc/v3", in: []string{"internal/issuer"}},
-	{library: "github.com/go-jose/go-jose/v4", in: []string{"internal/issuer"}},
-	{library: "github.com/spf13/cobra", in: []string{"internal/cli"}, sealed: true},
-	{library: "github.com/spf13/pflag", in: []string{"internal/cli"}, sealed: true},
-	{library: "go.yaml.in/yaml/v3", in: []string{"internal/config", "internal/authelia"}},
-	{library: "github.com/gofrs/flock", in: []string{"internal/fleet"}},
-	{library: "github.com/prometheus/client_golang", in: []string{"internal/agent", "internal/report"}},
-	{library: "github.com/prometheus/client_model", in: []string{"internal/agent"}},
-	{library: "github.com/coreos/go-systemd/v22", in: []string{"internal/agent"}},
-	{library: "github.com/go-crypt/crypt", in: []string{"internal/authelia"}},
-	{library: "golang.org/x/crypto", in: []string{"internal/authelia"}},
-	{library: "golang.org/x/oauth2", in: []string{"internal/issuer"}},
-	{library: "golang.org/x/sync", in: []string{"internal/issuer"}},
-	{library: "golang.org/x/sys", in: []string{"internal/config", "internal/fleet"}},
-	{library: "golang.org/x/term", in: []string{"internal/cli"}},
+// sealed lists the libraries that tests, too, reach through their rooms only.
+var sealed = []string{
+	"github.com/spf13/viper", "github.com/luthermonson/go-proxmox", "github.com/spf13/cobra", "github.com/spf13/pflag",
 }
 
 // topLevel lists what may lie at the top of the repository, dot files aside.
@@ -122,31 +102,121 @@ func TestImportsPointDownwards(t *testing.T) {
 	}
 }
 
+// TestLibrariesStayAtHome holds the libraries against the table in internal/README.md: a library that a room imports is named
+// there with that room, and whatever is named there is imported.
 func TestLibrariesStayAtHome(t *testing.T) {
+	homes := table(t, "Libraries")
+	used := map[string]bool{}
 	for _, p := range packages(t) {
-		if p.name == "cmd/proxmox-realm-lab" || isLab(p.name) {
-			continue
+		if strings.HasPrefix(p.name, "deploy") {
+			continue // a module of its own
 		}
 		for _, imported := range p.code {
-			if !isLibrary(imported) {
-				continue
-			}
-			in, _, known := home(imported)
+			library, rooms := home(homes, imported)
 			switch {
+			case !isLibrary(imported):
+				continue
 			case slices.Contains(stdOnly, p.name):
 				t.Errorf("%s imports %s: it uses the standard library only", p.name, imported)
-			case !known:
-				t.Errorf("%s imports %s: a library without a home: give it one in homes", p.name, imported)
-			case !slices.Contains(in, p.name):
-				t.Errorf("%s imports %s, which lives in %v", p.name, imported, in)
+			case library == "":
+				t.Errorf("%s imports %s: name it in the table of internal/README.md", p.name, imported)
+			case !slices.Contains(rooms, room(p.name)):
+				t.Errorf("%s imports %s, which internal/README.md gives to %v", p.name, imported, rooms)
 			}
+			used[library+" "+room(p.name)] = true
 		}
 		for _, imported := range p.tests {
-			if in, sealed, _ := home(imported); sealed && !slices.Contains(in, p.name) {
-				t.Errorf("the tests of %s import %s, which lives in %v", p.name, imported, in)
+			if library, rooms := home(homes, imported); slices.Contains(sealed, library) && !slices.Contains(rooms, room(p.name)) {
+				t.Errorf("the tests of %s import %s, which lives in %v", p.name, imported, rooms)
 			}
 		}
 	}
+	for library, rooms := range homes {
+		for _, r := range rooms {
+			if !used[library+" "+r] {
+				t.Errorf("internal/README.md gives %s to %s, which does not import it", library, r)
+			}
+		}
+	}
+}
+
+// TestRoomsAreListed holds the rooms against the table in internal/README.md.
+func TestRoomsAreListed(t *testing.T) {
+	listed := table(t, "Rooms")
+	entries, err := os.ReadDir(filepath.Join(root, "internal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if _, ok := listed[e.Name()]; e.IsDir() && !ok {
+			t.Errorf("internal/README.md does not name the room %s", e.Name())
+		}
+		delete(listed, e.Name())
+	}
+	for name := range listed {
+		t.Errorf("internal/README.md names the room %s, which does not exist", name)
+	}
+}
+
+var pathInText = regexp.MustCompile("`((?:internal|cmd|deploy)/[a-zA-Z0-9_./-]+)`")
+
+// TestPathsInTheReadmeExist fails for files that internal/README.md names and that are not there.
+func TestPathsInTheReadmeExist(t *testing.T) {
+	found := pathInText.FindAllStringSubmatch(readme(t), -1)
+	if len(found) == 0 {
+		t.Fatal("internal/README.md names no path")
+	}
+	for _, m := range found {
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Errorf("internal/README.md names %s: %v", m[1], err)
+		}
+	}
+}
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "internal", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+var inBackticks = regexp.MustCompile("`([^`]+)`")
+
+// table returns the first column of a table in internal/README.md, each with what its second column names in backticks.
+func table(t *testing.T, heading string) map[string][]string {
+	t.Helper()
+	_, section, found := strings.Cut(readme(t), "\n## "+heading+"\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := map[string][]string{}
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 {
+			continue
+		}
+		first, second := inBackticks.FindStringSubmatch(cells[1]), inBackticks.FindAllStringSubmatch(cells[2], -1)
+		if first == nil {
+			continue
+		}
+		rows[first[1]] = nil
+		for _, m := range second {
+			rows[first[1]] = append(rows[first[1]], m[1])
+		}
+	}
+	if !found || len(rows) == 0 {
+		t.Fatalf("internal/README.md has no table of %s", heading)
+	}
+	return rows
+}
+
+// room returns the name of a package's room: the folder below internal, or lab for the lab's command.
+func room(name string) string {
+	if strings.HasPrefix(name, "cmd/proxmox-realm-lab") {
+		return "lab"
+	}
+	name, _, _ = strings.Cut(strings.TrimPrefix(name, "internal/"), "/")
+	return name
 }
 
 func TestTopLevel(t *testing.T) {
@@ -289,13 +359,14 @@ func isLibrary(imported string) bool {
 	return strings.Contains(first, ".")
 }
 
-func home(imported string) (in []string, sealed, known bool) {
-	for _, h := range homes {
-		if imported == h.library || strings.HasPrefix(imported, h.library+"/") {
-			return h.in, h.sealed, true
+// home returns the library that an import belongs to, and its rooms; "" if no row names it.
+func home(homes map[string][]string, imported string) (library string, rooms []string) {
+	for library, rooms := range homes {
+		if imported == library || strings.HasPrefix(imported, library+"/") {
+			return library, rooms
 		}
 	}
-	return nil, false, false
+	return "", nil
 }
 
 // A source is one package with the imports of its code and of its tests, on every platform that is released and

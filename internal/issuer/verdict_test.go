@@ -121,7 +121,7 @@ func serve(t *testing.T, name string, more http.HandlerFunc) (*Client, string, d
 
 const testKeys = `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"1","x5c":["not a certificate"],"e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}`
 
-// On a right set-up nothing warns, whoever the issuer is.
+// A correct setup produces no warnings, whoever the issuer is.
 func TestRightSetUpOfOtherProvidersDoesNotWarn(t *testing.T) {
 	for name, tt := range map[string]struct {
 		product string

@@ -167,41 +167,6 @@ func TestValidateName(t *testing.T) {
 	}
 }
 
-func TestSpecValidateJoinsEverything(t *testing.T) {
-	good := realm.Spec{Name: "authelia", Set: realm.Values{
-		realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox"),
-	}, Unset: []realm.Property{realm.Comment, realm.ClientKey, realm.Default, realm.Scopes}}
-	if err := good.Validate(); err != nil {
-		t.Errorf("a right Spec: %v", err)
-	}
-	bad := realm.Spec{
-		Name: "1abc",
-		Set:  realm.Values{realm.ClientID: realm.Text(" x"), realm.Comment: realm.Text("c"), "tfa": realm.Text("x")},
-		Unset: []realm.Property{
-			realm.Comment, realm.IssuerURL, realm.ClientID, realm.UsernameClaim, "realm",
-		},
-	}
-	err := bad.Validate()
-	if err == nil {
-		t.Fatal("no error")
-	}
-	for _, line := range []string{
-		"realm.name: must be 2 to 32",
-		"realm.client_id: must not begin",
-		"tfa: not a property",
-		"realm.issuer_url: required",
-		"realm.unset: comment is set as well",
-		"realm.unset: a realm cannot be without issuer-url",
-		"realm.unset: a realm cannot be without client-id",
-		"realm.unset: removing username-claim would silently",
-		"realm.unset: realm is not a property",
-	} {
-		if !strings.Contains(err.Error(), line) {
-			t.Errorf("%q is missing in:\n%v", line, err)
-		}
-	}
-}
-
 func TestWordsAreJoinedAsProxmoxAccepts(t *testing.T) {
 	for p, want := range map[realm.Property]string{
 		realm.Scopes: "a b", realm.ACRValues: "a,b", realm.Audiences: "a,b",

@@ -1,8 +1,6 @@
 package realm
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -37,49 +35,6 @@ func (s Spec) created() Values {
 	}
 	maps.Copy(values, s.Set)
 	return values
-}
-
-// Validate joins everything that is wrong with a Spec.
-func (s Spec) Validate() error {
-	var errs []error
-	if err := ValidateName(s.Name); err != nil {
-		errs = append(errs, fmt.Errorf("realm.name: %w", err))
-	}
-	for _, p := range s.Set.Properties() {
-		d, ok := p.Definition()
-		if !ok {
-			errs = append(errs, fmt.Errorf("%s: not a property of an OpenID Connect realm", p))
-			continue
-		}
-		if err := d.Validate(s.Set[p]); err != nil {
-			errs = append(errs, fmt.Errorf("realm.%s: %w", d.Key, err))
-		}
-	}
-	for _, d := range definitions {
-		if _, ok := s.Set[d.Property]; d.Required && !ok {
-			errs = append(errs, fmt.Errorf("realm.%s: required", d.Key))
-		}
-	}
-	for _, p := range s.Unset {
-		errs = append(errs, s.validateUnset(p))
-	}
-	return errors.Join(errs...)
-}
-
-func (s Spec) validateUnset(p Property) error {
-	d, ok := p.Definition()
-	switch {
-	case !ok:
-		return fmt.Errorf("realm.unset: %s is not a property of an OpenID Connect realm", p)
-	case d.Required:
-		return fmt.Errorf("realm.unset: a realm cannot be without %s", p)
-	case d.CreateOnly:
-		return fmt.Errorf("realm.unset: removing %s would silently give every user another name", p)
-	}
-	if _, set := s.Set[p]; set {
-		return fmt.Errorf("realm.unset: %s is set as well", p)
-	}
-	return nil
 }
 
 // Login is what a login through a realm uses: the realm's values with Proxmox's defaults and aliases resolved.

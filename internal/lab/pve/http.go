@@ -55,7 +55,7 @@ type response struct {
 	contentType string
 	body        []byte
 	proxied     bool
-	delayed     bool // a 401 that is held back
+	delayed     bool // a 401: Proxmox delays its answer
 }
 
 // serve handles one connection until it ends.
