@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	"proxmox-realm/internal/realm"
 )
 
@@ -44,6 +46,13 @@ func Document(spec realm.Spec, from Target, clientKeyFile string) []byte {
 	}
 	d.set(v.RedirectsDeclared, "verify.redirect_urls", texts(v.RedirectURLs))
 	d.set(v.IssuerCAFile != "", "verify.issuer_ca_file", v.IssuerCAFile)
+	if len(from.Access) > 0 {
+		text, _ := yaml.Marshal(accessNode(from.Access, 0)) // built from texts: never fails
+		d.section("access", "What the issuer's groups may do; groups that are not here are not touched.")
+		for line := range strings.Lines(string(text)) {
+			d.WriteString("  " + line)
+		}
+	}
 	return d.Bytes()
 }
 

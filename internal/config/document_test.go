@@ -2,6 +2,7 @@ package config
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -39,5 +40,18 @@ func TestDocument(t *testing.T) {
 	c := mustLoad(t, string(got), Options{Partial: true})
 	if got := c.Targets[0].Realm.Set[realm.Scopes].String(); got != "email groups profile" {
 		t.Errorf("scopes %q", got)
+	}
+}
+
+// What export writes of groups and grants loads as it was, in any case of letters.
+func TestDocumentHoldsAccess(t *testing.T) {
+	access := realm.Access{
+		"Admins": {{Path: "/", Role: "PVEAdmin", Propagate: true}, {Path: "/vms/100", Role: "PVEVMUser"}},
+		"123":    {{Path: "/pool/dev", Role: "PVEAuditor", Propagate: true}}, "none": {},
+	}
+	text := string(Document(realm.Spec{Name: "authelia"}, Target{Access: access}, ""))
+	c := mustLoad(t, text, Options{Partial: true, Show: true})
+	if got := c.Targets[0].Access; !reflect.DeepEqual(got, access) {
+		t.Errorf("%v after\n%s", got, text)
 	}
 }

@@ -36,8 +36,8 @@ func fromEnvironment(dir string, problems *collector) layer {
 func (l layer) unknownVariable(at Place, problems *collector) {
 	var paths []string
 	for _, k := range table() {
-		if k.Kind == Command && at.Name == variableOf(k.Path) {
-			problems.addf(at, k.Path, "%s works only in a file: a variable cannot hold a list of arguments", k.Path)
+		if (k.Kind == Command || k.Kind == Grants) && at.Name == variableOf(k.Path) {
+			problems.addf(at, k.Path, "%s works only in a file, because a variable holds one text", k.Path)
 			return
 		}
 		if k.Kind != Command {
@@ -58,7 +58,7 @@ func fromFlags(flags []FlagValue, dir string, problems *collector) layer {
 	l := newLayer(inFlags)
 	for _, f := range flags {
 		k := index().path[f.Key]
-		if k == nil || k.Kind == Command {
+		if k == nil || k.Kind == Command || k.Kind == Grants {
 			problems.addf(Place{Name: "--" + printable(f.Key)}, "", "is not a key that a flag can set")
 			continue
 		}

@@ -22,6 +22,7 @@ const (
 	Percent  Kind = "percent"  // 0% to 100%
 	Enum     Kind = "enum"     // one of Key.Choices
 	List     Kind = "list"     // of words; in variables and flags separated by commas or spaces
+	Grants   Kind = "grants"   // groups with their grants; only in files
 	Command  Kind = "command"  // a program and its arguments, run without a shell; only in files
 )
 
@@ -34,7 +35,7 @@ type Key struct {
 	Doc     string   // what it means, in one or two sentences
 	Secret  bool     // its value is never shown
 	Flag    string   // without dashes; "" if there is none
-	Env     string   // "" for commands, which only a file may name
+	Env     string   // "" for commands and grants, which only a file may hold
 	Target  bool     // a target may overlay it
 	Since   string   // first Proxmox VE version that knows the property; "" for keys that are not properties
 }
@@ -100,6 +101,8 @@ var fixed = []key{
 
 	{Key: Key{Path: "policy.gate", Kind: Bool, Default: "true", Doc: "Do not change an existing realm while issuer or client checks fail."}},
 
+	{Key: Key{Path: "access", Kind: Grants, Doc: "What the issuer's groups may do in Proxmox: for each group, as the issuer calls it, a list of path, role and propagate. These groups get exactly these grants; [] means none. Other groups are not touched."}},
+
 	{empty: true, Key: Key{Path: "lock_file", Kind: Path, Doc: `The file that keeps overlapping runs apart. The default is one for each configuration, in the runtime directory; "" means no lock.`}},
 	{Key: Key{Path: "state_dir", Kind: Path, Doc: "The directory of recovery files and of the last outcome. The default is $STATE_DIRECTORY, else /var/lib/proxmox-realm for root, else $XDG_STATE_HOME/proxmox-realm."}},
 	{low: 1, high: 1000, Key: Key{Path: "concurrency", Kind: Int, Default: "8", Doc: "The number of targets at once."}},
@@ -141,8 +144,8 @@ var table = sync.OnceValue(func() []key {
 	}
 	for i, k := range keys {
 		section, _, nested := strings.Cut(k.Path, ".")
-		keys[i].Target = nested && section != "agent" && section != "notify"
-		if k.Kind != Command {
+		keys[i].Target = nested && section != "agent" && section != "notify" || k.Kind == Grants
+		if k.Kind != Command && k.Kind != Grants {
 			keys[i].Env = variableOf(k.Path)
 		}
 	}
@@ -188,6 +191,8 @@ func (k *key) form() string {
 		return "a list of a program and its arguments, such as [pass, show, name]"
 	case Path:
 		return "the path of a file"
+	case Grants:
+		return "groups with their grants"
 	case String:
 	}
 	return "a text"

@@ -16,7 +16,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	special := map[string]string{
 		"proxmox.endpoint": "pve", "proxmox.token": "a@pve!bc=d", "proxmox.username": "a@pve", "proxmox.otp": "'123456'", "realm.unset": "[prompt]",
 		"proxmox.fingerprints": "['" + strings.Repeat("ab", 32) + "']", "verify.redirect_urls": "['https://a']", "verify.ignore": "[issuer.clock]",
-		"agent.listen": "':1'", "proxmox.endpoints": "[pve]",
+		"agent.listen": "':1'", "proxmox.endpoints": "[pve]", "access": "{Admins: [{path: /, role: PVEAdmin}]}",
 	}
 	for _, k := range Keys() {
 		text := cmp.Or(special[k.Path], values[k.Kind])

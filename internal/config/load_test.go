@@ -317,7 +317,7 @@ func TestEnvironmentAndFlagMistakes(t *testing.T) {
 		{"PROXMOX_REALM_ISSUER_URL=hunter2", "", "PROXMOX_REALM_ISSUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
 		{"PROXMOX_REALM_TOKEN=hunter2", "", "PROXMOX_REALM_TOKEN: is not a variable of this program; did you mean PROXMOX_REALM_PROXMOX_TOKEN?"},
 		{"PROXMOX_REALM_hunter2@pve!x=hunter2", "", "?: is not a variable of this program"},
-		{"PROXMOX_REALM_PROXMOX_TOKEN_COMMAND=hunter2", "", "PROXMOX_REALM_PROXMOX_TOKEN_COMMAND: proxmox.token_command works only in a file: a variable cannot hold a list of arguments"},
+		{"PROXMOX_REALM_PROXMOX_TOKEN_COMMAND=hunter2", "", "PROXMOX_REALM_PROXMOX_TOKEN_COMMAND: proxmox.token_command works only in a file, because a variable holds one text"},
 		{"PROXMOX_REALM_REALM_AUTOCREATE=hunter2", "", "PROXMOX_REALM_REALM_AUTOCREATE: must be true or false"},
 		{"PROXMOX_REALM_REALM_AUTOCREATE=", "", "PROXMOX_REALM_REALM_AUTOCREATE: must not be empty"},
 		{"PROXMOX_REALM_CONCURRENCY=", "", "PROXMOX_REALM_CONCURRENCY: must not be empty: leave it out instead"},
@@ -513,4 +513,22 @@ func wrong(spec realm.Spec) error {
 		}
 	}
 	return err
+}
+
+// A target's access replaces the one above it as a whole.
+func TestAccessOfTargets(t *testing.T) {
+	c := mustLoad(t, `
+access: {admins: [{path: /, role: PVEAdmin}]}
+targets:
+  - name: a
+  - {name: b, access: {dev: []}}
+`, Options{Partial: true})
+	for i, want := range []realm.Access{{"admins": {{Path: "/", Role: "PVEAdmin", Propagate: true}}}, {"dev": {}}} {
+		if got := c.Targets[i].Access; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %v", c.Targets[i].Name, got)
+		}
+	}
+	if c := mustLoad(t, "realm: {name: a1}", Options{Partial: true}); c.Targets[0].Access != nil {
+		t.Errorf("not declared, and yet %v", c.Targets[0].Access)
+	}
 }

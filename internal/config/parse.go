@@ -108,6 +108,8 @@ func (p *parser) mapping(node *yaml.Node, section string, into layer) (targets [
 			p.unknown(at, section, shown, into)
 		case into.at.Target != "" && !k.Target:
 			p.problems.addf(at, path, "belongs to the whole run: move it above the targets")
+		case k.Kind == Grants:
+			p.access(at, value, into)
 		default:
 			s := setting{at: at}
 			if err := s.read(k, value); err != nil {

@@ -20,6 +20,9 @@ func Schema() ([]byte, error) {
 		section, name, nested := strings.Cut(k.Path, ".")
 		if !nested {
 			top[k.Path] = k.schema()
+			if k.Target {
+				overlay[k.Path] = top[k.Path]
+			}
 			continue
 		}
 		if sections[section] == nil {
@@ -90,6 +93,8 @@ func (k *key) schema() map[string]any {
 		out = map[string]any{"type": "string", "pattern": `^(100(\.0*)?|[0-9]{1,2}(\.[0-9]*)?)%$`}
 	case Enum:
 		out = map[string]any{"enum": k.Choices}
+	case Grants:
+		out = accessSchema()
 	case Command:
 		out = map[string]any{"type": "array", "minItems": 1, "items": map[string]any{"type": "string"}}
 	case List:

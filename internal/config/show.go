@@ -8,6 +8,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 // Setting is one row of `config show`. A key without a value has no row: it is not managed.
@@ -39,6 +40,10 @@ func (v *values) sorted() []Setting {
 func written(path string, value any) string {
 	k := index().path[path]
 	node := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+	if access, ok := value.(realm.Access); ok {
+		node = accessNode(access, yaml.FlowStyle)
+		value = nil
+	}
 	switch words, isList := value.([]string); {
 	case k.Secret:
 		return check.Mask
@@ -48,6 +53,7 @@ func written(path string, value any) string {
 		}
 	case k.Kind == Bool || k.Kind == Int:
 		return fmt.Sprint(value)
+	case value == nil:
 	default:
 		node = textNode(fmt.Sprint(value))
 	}

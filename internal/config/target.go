@@ -65,6 +65,7 @@ func (l *loader) target(overlay layer, t *Target) {
 		}
 	}
 	t.Gate = one(v, "policy.gate", parseBool)
+	t.Access = v.access()
 	l.config.Settings = append(l.config.Settings, v.sorted()...)
 }
 
