@@ -111,7 +111,10 @@ var meanings = map[Kind]meaning{
 		check.Internal, "{node} rejects the login: {reason}",
 		steps(check.OnNode("journalctl -u pvedaemon --since -5min").With("only this log holds the reason")),
 	},
-	NoRealm: {check.ProxmoxFailed, "nobody can log in at {node}: {reason}", steps(check.Run("plan").With("shows what is missing"))},
+	NoRealm: {
+		check.ProxmoxFailed, "nobody can log in at {node}: {reason}",
+		steps(check.Run("plan").With("shows what is missing")),
+	},
 }
 
 // explained gives an error its code, message and remedy.

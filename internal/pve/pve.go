@@ -121,9 +121,6 @@ func (c *Client) ClockOffset() (time.Duration, bool) {
 	return *offset, true
 }
 
-// Clean makes a text that Proxmox stores fit to be shown, without the secrets that the client knows.
-func (c *Client) Clean(text string) string { return c.cleaner.Clean(text) }
-
 // request is one call of the API.
 type request struct {
 	method string

@@ -75,9 +75,6 @@ func TestStoredTextIsCleaned(t *testing.T) {
 	if names, err := c.Realms(t.Context()); err != nil || !slices.Equal(names, []string{"auth[31melia", "pve"}) {
 		t.Errorf("%q, %v", names, err)
 	}
-	if got := c.Clean("comment with " + tokenSecret); got != "comment with "+check.Mask {
-		t.Errorf("%q", got)
-	}
 }
 
 // Checks that only a realm is accepted as one.

@@ -215,7 +215,8 @@ func isTimeout(err error) bool {
 
 func (t *transport) record(ctx context.Context, e *Error, took time.Duration) {
 	if t.log != nil {
-		t.log.LogAttrs(ctx, slog.LevelDebug, "proxmox", slog.String("endpoint", string(e.Endpoint)), slog.String("method", e.Method),
-			slog.String("path", e.Path), slog.Int("status", e.Status), slog.String("kind", string(e.Kind)), slog.Duration("took", took))
+		t.log.LogAttrs(ctx, slog.LevelDebug, "proxmox", slog.String("endpoint", string(e.Endpoint)),
+			slog.String("method", e.Method), slog.String("path", e.Path), slog.Int("status", e.Status),
+			slog.String("kind", string(e.Kind)), slog.Duration("took", took))
 	}
 }

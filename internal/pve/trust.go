@@ -110,7 +110,8 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason string, r
 		return "the proxy in HTTPS_PROXY cannot be used: " + t.cleaner.Clean(op.Err.Error()),
 			check.Remedy{check.Advise("list the nodes in NO_PROXY, or unset HTTPS_PROXY")}
 	case errors.As(err, &dns):
-		return "the name cannot be resolved", check.Remedy{endpoints.With("check the name"), check.Advise("check this machine's DNS")}
+		return "the name cannot be resolved",
+			check.Remedy{endpoints.With("check the name"), check.Advise("check this machine's DNS")}
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "the port does not speak TLS", checkPort(e)
 	case e.sent && isTimeout(err):
@@ -125,7 +126,7 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason string, r
 		return "connection refused", check.Remedy{endpoints.With("check host and port"), daemons}
 	case p.handshaking.Load() && closed(err):
 		return "the connection was closed before TLS began",
-			check.Remedy{check.Advise("check whether /etc/default/pveproxy on the node excludes this machine (ALLOW_FROM, DENY_FROM)")}
+			check.Remedy{check.Advise("check ALLOW_FROM and DENY_FROM in /etc/default/pveproxy on the node")}
 	}
 	return t.cleaner.Clean(err.Error()), check.Remedy{endpoints.With("check host and port")}
 }

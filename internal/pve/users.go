@@ -28,7 +28,8 @@ func (c *Client) CheckUsers(ctx context.Context, login realm.Login, access bool)
 		return []check.Check{users.Took(time.Since(began))}, err
 	}
 	if able == nil || users.Status == check.Fail {
-		return []check.Check{users.Took(time.Since(began)), check.Skipped(check.ProxmoxAccess, "not checked: needs proxmox.users")}, nil
+		unasked := check.Skipped(check.ProxmoxAccess, "not checked: needs proxmox.users")
+		return []check.Check{users.Took(time.Since(began)), unasked}, nil
 	}
 	users, began = users.Took(time.Since(began)), time.Now()
 	rights, err := c.checkRights(ctx, login, able)
@@ -63,8 +64,9 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 		return check.Check{}, nil, err
 	}
 	if !visible {
+		see := grantStep(c.Identity(), "/access", "Sys.Audit").Subject
 		return check.Skipped(id, "not checked: %s may not see users", c.Identity()).
-			Because("to let it see users and their privileges: %s", grantStep(c.Identity(), "/access", "Sys.Audit").Subject), nil, nil
+			Because("to let it see users and their privileges: %s", see), nil, nil
 	}
 	count := realm.Users{Asked: true, Visible: true, Count: len(users)}
 	now := time.Now()
@@ -140,7 +142,7 @@ func (r rights) ignoredGroups() (check.Check, bool) {
 		declareAccess,
 		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"),
 		check.Set("realm.groups_autocreate", "true"),
-	}, "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups_autocreate is off", suffix).
+	}, "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups-autocreate is off", suffix).
 		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
 }
 
