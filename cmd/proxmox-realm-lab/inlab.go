@@ -22,7 +22,7 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// setting is what the flags say.
+// setting holds the values of the flags.
 type setting struct {
 	seed         string
 	issuer       string
@@ -53,27 +53,27 @@ func (s *setting) flags() *flag.FlagSet {
 	return flags
 }
 
-// help lists every flag, seed and variable; a test holds it to that.
+// help describes every flag, seed and variable. A test checks that none is missing.
 func help() string {
 	var text strings.Builder
-	text.WriteString(`A Proxmox VE access API and an OpenID provider on loopback, to try proxmox-realm with.
+	text.WriteString(`Runs a stand-in for the Proxmox VE access API and an OpenID provider on loopback, to try proxmox-realm.
 
   proxmox-realm-lab [flags] -- COMMAND …     runs COMMAND in the lab and exits with its code
-  proxmox-realm-lab [flags]                  prints the environment and stays up
+  proxmox-realm-lab [flags]                  prints the environment and runs until a signal
 
 Flags:
-  --seed NAME            set the realms to a state to begin with, see below
-  --state DIR            keep realms, users, keys and addresses for the next time
-  --issuer URL           use this issuer instead of one of the lab's own; LAB_ISSUER_CA_FILE, LAB_CLIENT_ID,
-                         LAB_CLIENT_KEY, LAB_REDIRECT_URL, LAB_USERNAME and LAB_PASSWORD say what is known of it
-  --pve-version VERSION  the version of Proxmox VE to behave like (` + pve.DefaultVersion + `)
+  --seed NAME            set the realms to one of the states below
+  --state DIR            store realms, users, keys and addresses for the next run
+  --issuer URL           use this issuer instead of the lab's; LAB_ISSUER_CA_FILE, LAB_CLIENT_ID, LAB_CLIENT_KEY,
+                         LAB_REDIRECT_URL, LAB_USERNAME and LAB_PASSWORD describe it
+  --pve-version VERSION  behave like this version of Proxmox VE (` + pve.DefaultVersion + `)
   --listen ADDRESS       where the Proxmox API listens (a free port of 127.0.0.1)
   --issuer-listen ADDRESS
                          where the issuer listens (a free port of 127.0.0.1)
-  --clusters N           stand in for N clusters with the same users and tokens, one target of the configuration each
-  --round-trip DURATION  the round trip time to Proxmox and issuer, 20ms say: twice for a connection, once for a request
-  --delays               hold back the answer to bad credentials for 3 s, as Proxmox does
-  --limits               limit failed requests at the issuer, as Authelia does
+  --clusters N           run N clusters with the same users and tokens; each is a target of the configuration
+  --round-trip DURATION  delay each request by DURATION, and each new connection by twice that
+  --delays               delay the answer to bad credentials by 3 s, as Proxmox does
+  --limits               limit the rate of failed requests at the issuer, as Authelia does
   --log                  log requests to standard error
 
 Seeds:
@@ -83,19 +83,19 @@ Seeds:
 		fmt.Fprintf(&text, "  %-22s %s\n", name, about[name])
 	}
 	text.WriteString(`
-Somebody else, who changes realms while proxmox-realm is not looking (with LAB_ENDPOINT, LAB_CA_FILE, LAB_TOKEN_ROOT):
+Change realms as another administrator (needs LAB_ENDPOINT, LAB_CA_FILE and LAB_TOKEN_ROOT):
   proxmox-realm-lab show [REALM]
   proxmox-realm-lab set REALM PROPERTY=VALUE … [--delete PROPERTY,…]
   proxmox-realm-lab remove REALM
 
 Environment of COMMAND:
-  PROXMOX_REALM_CONFIG   a configuration of proxmox-realm for this lab
+  PROXMOX_REALM_CONFIG   the configuration of proxmox-realm for this lab
   LAB_ENDPOINT LAB_ENDPOINTS LAB_CA_FILE LAB_TOKEN_ROOT LAB_TOKEN_REALM_ALLOCATE LAB_TOKEN_SYS_AUDIT
   LAB_TOKEN_NO_PRIVILEGE LAB_TOKEN_PRIVSEP_WITHOUT_ACL LAB_ISSUER LAB_ISSUER_CA_FILE LAB_CLIENT_ID LAB_CLIENT_KEY
   LAB_REDIRECT_URL LAB_USERNAME LAB_PASSWORD
 
-Exit codes: that of COMMAND, 128+n where signal n ended it, 126 or 127 where it cannot be run or found,
-1 where the lab fails, 64 for a wrong command line
+Exit codes: the exit code of COMMAND; 128+n if signal n ended it; 126 if it cannot be run; 127 if it is not found;
+1 if the lab fails; 64 for a usage error
 `)
 	return text.String()
 }
@@ -119,7 +119,7 @@ func inLab(arguments []string) (code int, err error) {
 		return exitUsage, err
 	}
 
-	// From here on a signal ends the lab in order.
+	// From here on, a signal stops the lab in order.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
@@ -129,7 +129,7 @@ func inLab(arguments []string) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, running.Close()) }()
 	if running.Moved {
-		fmt.Fprintln(os.Stderr, "proxmox-realm-lab: warning: the ports of last time are taken; realms made then name another issuer")
+		fmt.Fprintln(os.Stderr, "proxmox-realm-lab: warning: the ports of the last run are in use; realms that were created then name another issuer")
 	}
 	if len(command) > 0 {
 		return runCommand(command, running.Environ(), signals)
@@ -142,7 +142,7 @@ func inLab(arguments []string) (code int, err error) {
 	return exitOK, nil
 }
 
-// options checks what can be checked before anything is started.
+// options checks the flags and turns them into the lab's options.
 func (s *setting) options() (lab.Options, error) {
 	options := lab.Options{
 		Dir:      s.state,

@@ -22,10 +22,10 @@ const (
 	exitSignal   = 128 // and the number of the signal
 )
 
-// errUsage is for command lines that make no sense.
+// errUsage marks errors of the command line.
 var errUsage = errors.New("usage")
 
-// subcommands play somebody else at the lab's Proxmox, through its API.
+// subcommands use the lab's Proxmox API as another administrator would.
 var subcommands = map[string]func(arguments []string, stdout io.Writer) error{
 	"show":   show,
 	"set":    set,
@@ -56,19 +56,19 @@ func run(arguments []string) int {
 	return code
 }
 
-// usage makes an error of a wrong command line.
+// usage returns an error about the command line.
 func usage(format string, args ...any) error {
 	return fmt.Errorf("%w: %s; see proxmox-realm-lab --help", errUsage, fmt.Sprintf(format, args...))
 }
 
-// quiet is a flag set that leaves talking to main.
+// quiet returns a flag set that prints nothing: main prints errors and help.
 func quiet(name string) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	return flags
 }
 
-// parse parses flags wherever they stand among the arguments, and returns the others.
+// parse parses flags before and after other arguments, and returns the other arguments.
 func parse(flags *flag.FlagSet, arguments []string) ([]string, error) {
 	var rest []string
 	for {
@@ -85,7 +85,7 @@ func parse(flags *flag.FlagSet, arguments []string) ([]string, error) {
 	}
 }
 
-// quote makes a word of the shell.
+// quote quotes text as one word of a shell.
 func quote(text string) string {
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

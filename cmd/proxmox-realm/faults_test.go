@@ -26,20 +26,20 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// operation is a command in a situation, of which each request to Proxmox is made to fail in each way.
+// operation is one command in one situation. The test makes each of its requests fail in each way.
 type operation struct {
 	name string
 	args []string
 	seed string
-	// nodes is the number of endpoints, if not 1; the second one is without faults.
+	// nodes is the number of endpoints, if not 1. The second one has no faults.
 	nodes int
 	// ticket says that the program logs in with a password instead of a token.
 	ticket bool
-	// saved says that a recovery file of before lies in state_dir, and the realm is absent.
+	// saved says that the realm is absent, and state_dir holds a recovery file of an earlier run.
 	saved bool
-	// declared is the realm that exit code 0 stands for; nil is none.
+	// declared returns the realm that must exist after exit code 0; nil means none.
 	declared func(l *lab.Lab) map[string]string
-	// reads says that the operation changes nothing.
+	// reads says that the operation must change nothing.
 	reads bool
 	// clean is the exit code without a fault.
 	clean int
@@ -74,7 +74,7 @@ var operations = []operation{
 	{name: "export", args: []string{"export", lab.RealmName}, seed: "converged", reads: true},
 }
 
-// contract lists the exit codes that product and help know.
+// contract lists the exit codes that "help exit-codes" documents.
 var contract = []int{0, 1, 10, 11, 12, 13, 64, 69, 75, 77, 78, 130, 143}
 
 // attempt is one run of the matrix.
@@ -95,9 +95,8 @@ func (a attempt) String() string {
 	return fmt.Sprintf("%s, request %d (%s)%s: %s", a.operation.name, a.at, a.request.Method, lasting, a.fault.Name)
 }
 
-// TestFaults injects each fault into each request of each operation, once and lasting, and holds what must be true
-// whatever happens. With FAULTS=all in the environment the matrix is complete; otherwise it leaves out attempts that
-// wait for timeouts, and takes a sample of the others.
+// TestFaults injects each fault into each request of each operation, once and lasting, and checks what must always be
+// true. FAULTS=all in the environment runs the whole matrix. Otherwise the test runs a sample without slow attempts.
 func TestFaults(t *testing.T) {
 	whole := os.Getenv("FAULTS") == "all"
 	keys, err := issuer.DefaultKeys()
@@ -134,11 +133,10 @@ func TestFaults(t *testing.T) {
 	t.Logf("%d faults injected", len(attempts))
 }
 
-// sample leaves out what waits, and keeps every thirteenth of the other attempts, so that each fault and each request is
-// still in it.
+// sample removes the slow attempts, and keeps every thirteenth of the others: each fault and each request remains.
 func sample(attempts []attempt) []attempt {
 	quick := slices.DeleteFunc(attempts, func(a attempt) bool {
-		// After a DELETE whose answer is lost, the program watches the realm for more than a minute.
+		// After a lost answer to a DELETE, the program watches the realm for more than a minute.
 		watches := a.request.Method == http.MethodDelete && !a.fault.Reaches ||
 			a.deletes && a.lasting && a.at > 1 && a.request.Method != http.MethodPost
 		return a.fault.Slow || watches
@@ -150,13 +148,13 @@ func sample(attempts []attempt) []attempt {
 	return kept
 }
 
-// bench is a lab and the faulty proxy before its Proxmox, for one attempt at a time.
+// bench is a lab with a fault-injecting proxy in front of its Proxmox, for one attempt at a time.
 type bench struct {
 	*lab.Lab
 	proxy *fault.Proxy
 	other *fault.Proxy // a second node, without faults
 	state string
-	// recovery is a recovery file of the realm of the seed "claim", with placeholders for what differs between labs.
+	// recovery is a recovery file for the seed "claim". It has placeholders for the values that differ between labs.
 	recovery string
 }
 
@@ -184,12 +182,12 @@ func newBench(t *testing.T, keys []issuer.Key) *bench {
 	return b
 }
 
-// placeholders stand in a recovery file for what differs between labs.
+// placeholders lists the values that differ between labs, each with the placeholder that replaces it in a recovery file.
 func (b *bench) placeholders() []string {
 	return []string{b.proxy.URL(), "{{endpoint}}", b.IssuerURL, "{{issuer}}", b.ClientKey, "{{key}}"}
 }
 
-// matrix counts the requests of each operation, and returns every attempt. It makes the recovery file on the way.
+// matrix runs each operation without a fault to count its requests, and returns all attempts. It also sets b.recovery.
 func (b *bench) matrix(t *testing.T) []attempt {
 	t.Helper()
 	b.recovery = b.cutShort(t)
@@ -217,7 +215,7 @@ func (b *bench) matrix(t *testing.T) []attempt {
 	return all
 }
 
-// cutShort returns the recovery file that a replace leaves when Proxmox is gone after the DELETE.
+// cutShort returns the recovery file of a replace whose Proxmox fails after the DELETE.
 func (b *bench) cutShort(t *testing.T) string {
 	t.Helper()
 	if err := b.prepare(operation{seed: "claim"}); err != nil {
@@ -240,17 +238,21 @@ func (b *bench) cutShort(t *testing.T) string {
 
 var savedAt = regexp.MustCompile(`"saved_at": "[^"]+"`)
 
-// aged makes a recovery file an hour old: a DELETE of then does not come any more, and nobody needs to wait for it.
+// aged makes a recovery file an hour old. "apply --recover" then does not wait for a late DELETE.
 func aged(file string) string {
 	return savedAt.ReplaceAllString(file, `"saved_at": "`+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)+`"`)
 }
 
-// recoveryName is the recovery file of the lab's realm in state_dir.
+// recoveryName is the name of the realm's recovery file in state_dir.
 const recoveryName = "replaced-" + lab.RealmName + "@default.json"
 
-// prepare makes the situation of an operation.
+// prepare sets up the situation of an operation.
 func (b *bench) prepare(o operation) error {
 	if err := errors.Join(b.Seed(o.seed), b.configure(o, patient)); err != nil {
+		return err
+	}
+	// Each authorization URL leaves a pending login, and Proxmox refuses new ones above a hundred.
+	if err := b.PVE.Update(func(state *pve.State) { state.Pending = nil }); err != nil {
 		return err
 	}
 	b.other.Calm()
@@ -263,13 +265,13 @@ func (b *bench) prepare(o operation) error {
 	return os.WriteFile(filepath.Join(b.state, recoveryName), []byte(content), 0o600)
 }
 
-// The timeouts of requests: for those that are answered in the end, however busy the machine is, and for the others.
+// The values of proxmox.timeout. A busy machine must not reach the patient one. Requests that hang get the impatient one.
 const (
 	patient   = "30s"
 	impatient = "1s"
 )
 
-// configure writes the lab's configuration with the proxy in the place of Proxmox.
+// configure writes the lab's configuration with the proxy as the endpoint.
 func (b *bench) configure(o operation, timeout string) error {
 	text, err := os.ReadFile(b.ConfigFile)
 	if err != nil {
@@ -294,7 +296,7 @@ func (b *bench) configure(o operation, timeout string) error {
 
 func (b *bench) config() string { return filepath.Join(b.Dir, "faulty.yaml") }
 
-// run runs the program, in this process.
+// run runs the program in this process.
 func (b *bench) run(args []string) (code int, output string) {
 	var out bytes.Buffer
 	args = append(slices.Clone(args), "-c", b.config())
@@ -302,14 +304,14 @@ func (b *bench) run(args []string) (code int, output string) {
 	return code, out.String()
 }
 
-// saved returns the files that hold a realm.
+// saved returns the files that hold a copy of a realm.
 func (b *bench) saved() []string {
 	replaced, _ := filepath.Glob(filepath.Join(b.state, "replaced-*"))
 	deleted, _ := filepath.Glob(filepath.Join(b.state, "deleted-*"))
 	return append(replaced, deleted...)
 }
 
-// try makes an attempt, and returns which promises it broke.
+// try runs an attempt, and returns the promises that it broke.
 func (b *bench) try(a attempt) (wrong []string) {
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	if err := b.prepare(a.operation); err != nil {
@@ -359,7 +361,7 @@ func (b *bench) try(a attempt) (wrong []string) {
 	return wrong
 }
 
-// differs says how the realm at Proxmox differs from what is declared; nil declares none.
+// differs describes how the realm differs from the declared one. It returns "" if it does not.
 func (b *bench) differs(declared map[string]string) string {
 	realm, exists := b.PVE.Realm(lab.RealmName)
 	switch {
@@ -371,8 +373,8 @@ func (b *bench) differs(declared map[string]string) string {
 	return ""
 }
 
-// refusesLogins says whether Proxmox, or who stands before it, definitely refused the authorization URL, or whether a
-// verify could not ask for it at all.
+// refusesLogins says whether the request for the authorization URL was refused with an error status, or whether a verify
+// could not send it.
 func (a attempt) refusesLogins(requests []fault.Request) bool {
 	asked := func(r fault.Request) bool { return r.Path == "/access/openid/auth-url" }
 	refused := slices.ContainsFunc(requests, func(r fault.Request) bool { return asked(r) && r.Hit && a.fault.Answers >= 400 })
@@ -380,7 +382,7 @@ func (a attempt) refusesLogins(requests []fault.Request) bool {
 	return refused || a.operation.args[0] == "verify" && a.lasting && !answered && (a.fault.Lost() || a.fault.Answers >= 300)
 }
 
-// traffic holds what may be sent: at most one DELETE, and nothing that changes anything where an operation only reads.
+// traffic checks the requests: at most one DELETE, and no writes if the operation only reads.
 func (b *bench) traffic(a attempt, requests []fault.Request) (wrong []string) {
 	deletes := 0
 	for _, r := range requests {
@@ -397,7 +399,7 @@ func (b *bench) traffic(a attempt, requests []fault.Request) (wrong []string) {
 	return wrong
 }
 
-// secrets lists what no output may hold.
+// secrets lists the values that must not be printed.
 func (b *bench) secrets() []string {
 	list := []string{b.ClientKey, b.Password, b.PVE.User(pve.UserAdmin).Password, "the-key-before-the-last-rotation"}
 	for _, name := range []string{pve.TokenRoot, pve.TokenRealmAllocate} {
@@ -407,7 +409,7 @@ func (b *bench) secrets() []string {
 	return list
 }
 
-// again holds that the next run without a fault ends what the first one could not.
+// again checks that the next run, without a fault, completes the operation.
 func (b *bench) again(a attempt) []string {
 	b.proxy.Calm()
 	if err := b.configure(a.operation, patient); err != nil {

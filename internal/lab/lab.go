@@ -32,29 +32,29 @@ const RealmName = "authelia"
 // login: on any port, as RFC 8252, section 7.3 has it.
 const LoginRedirectURL = "http://127.0.0.1:8000/callback"
 
-// Options says what lab to start. The zero value is an empty one in a folder
-// of its own that Close removes.
+// Options configure a lab. The zero value is a lab without realms in a
+// temporary folder, which Close removes.
 type Options struct {
-	// Dir keeps authority, realms, users, tokens, keys and addresses for the
-	// next start; it is made where it is missing. Empty means a temporary one.
+	// Dir stores authority, realms, users, tokens, keys and addresses for the
+	// next start. Start creates it. Empty means a temporary folder.
 	Dir string
-	// Seed is what the realms are set to at the start: one of Seeds. Empty
-	// leaves them as Dir has them, and means "empty" for a new lab.
+	// Seed names the state of the realms at the start: one of Seeds. If it is
+	// empty, the realms stay as Dir has them; a new lab has none.
 	Seed string
-	// PVE are options of the stand-in. Its certificate, state file, seed and
-	// issuer client are the lab's matter.
+	// PVE configures the stand-in. The lab sets its certificate, state file,
+	// seed and issuer client.
 	PVE pve.Options
-	// Clusters is how many Proxmox stand-ins there are; zero means one. They have the same users and tokens; each has
-	// its own realms, and only those of the first are kept in Dir.
+	// Clusters is the number of Proxmox stand-ins; zero means one. They share users and tokens, and each has its own
+	// realms. Dir stores only the realms of the first.
 	Clusters int
-	// Issuer are options of the provider. Its authority and keys are the lab's
-	// matter, and the lab adds its client.
+	// Issuer configures the provider. The lab sets its authority and keys, and
+	// adds its own client.
 	Issuer issuer.Options
-	// Outside, where it is set, is used instead of an issuer of the lab's own.
+	// Outside replaces the lab's issuer by another one, if it is set.
 	Outside *Outside
 }
 
-// Outside is an issuer that runs somewhere else, and what is known of it.
+// Outside describes an issuer that runs somewhere else.
 type Outside struct {
 	URL       string
 	CAFile    string // PEM; empty means the system's authorities
@@ -85,8 +85,8 @@ type Lab struct {
 	Username    string
 	Password    string
 
-	// Moved says that an address of last time is taken: what was made then
-	// points elsewhere.
+	// Moved says that another program uses an address of the last run. Realms
+	// that were created then name the old address.
 	Moved bool
 
 	temporary bool
@@ -203,7 +203,7 @@ func (l *Lab) Environ() []string {
 	return list
 }
 
-// kept is what a lab keeps beside the files of its parts.
+// kept is the content of lab.json: what the files of stand-in and issuer do not hold.
 type kept struct {
 	PVEAddress    string `json:"pve_address"`
 	IssuerAddress string `json:"issuer_address"`
@@ -216,7 +216,7 @@ func (l *Lab) keep() (kept, error) {
 	data, err := os.ReadFile(filepath.Join(l.Dir, "lab.json"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		// Random, so that whoever searches a run's output for them finds true leaks alone.
+		// They are random, so that a test that finds them in an output has found a leak.
 		return kept{ClientKey: rand.Text() + rand.Text(), Password: rand.Text()}, nil
 	case err != nil:
 		return k, err
@@ -267,7 +267,7 @@ func (l *Lab) startIssuer(options issuer.Options, kept *kept) error {
 	return err
 }
 
-// client is the lab's client: as the caller gave it, or as Authelia's guide for Proxmox has it.
+// client returns the lab's client: the caller's, or one that follows Authelia's guide for Proxmox.
 func (l *Lab) client(given []issuer.Client) issuer.Client {
 	for _, client := range given {
 		if client.ID == l.ClientID {
@@ -287,7 +287,7 @@ func (l *Lab) client(given []issuer.Client) issuer.Client {
 	}
 }
 
-// issuerKeys are kept: making an RSA key takes longer than all the rest.
+// issuerKeys loads the issuer's keys, or generates and stores them. Generating an RSA key takes most of the start.
 func (l *Lab) issuerKeys() ([]issuer.Key, error) {
 	if l.temporary {
 		return issuer.DefaultKeys()
@@ -310,7 +310,7 @@ func (l *Lab) issuerKeys() ([]issuer.Key, error) {
 	return keys, os.WriteFile(file, data, 0o600)
 }
 
-// startPVE reports whether the stand-in began without a state of before.
+// startPVE starts the first stand-in. fresh says that it did not load the state of an earlier run.
 func (l *Lab) startPVE(options pve.Options, kept *kept) (fresh bool, err error) {
 	fresh = true
 	if !l.temporary {
@@ -363,7 +363,7 @@ func (l *Lab) startOthers(options pve.Options, clusters int) (err error) {
 	return nil
 }
 
-// nodeClient reaches issuers with the authorities that a node would have.
+// nodeClient returns the node's HTTP client for issuers. It trusts the system's, the lab's and the issuer's authorities.
 func (l *Lab) nodeClient() (*http.Client, error) {
 	pool, err := x509.SystemCertPool()
 	if err != nil {
@@ -384,8 +384,8 @@ func (l *Lab) nodeClient() (*http.Client, error) {
 	}}, nil
 }
 
-// startAt tries the address of last time, so that URLs stay the same, and any
-// free port where that is taken. An address that the caller asks for is the only one.
+// startAt tries the address of the last run first, so that URLs stay the same.
+// If that is taken, it uses any free port. It changes no address that the caller set.
 func (l *Lab) startAt(listen *string, before string, start func() error) error {
 	if *listen != "" || before == "" {
 		return start()

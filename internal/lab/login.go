@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// Session is what Proxmox gave a user who logged in through the issuer.
+// Session is Proxmox's answer to a login through the issuer.
 type Session struct {
 	Username string `json:"username"` // user@realm
 	Ticket   string `json:"ticket"`
@@ -23,8 +23,8 @@ type Session struct {
 	lab *Lab
 }
 
-// LogIn logs a user of the lab's issuer in at Proxmox, as the web interface does with a browser: authorization URL,
-// login page, consent, code. redirectURL is the address that the browser is sent back to; empty means l.RedirectURL.
+// LogIn logs a user of the lab's issuer in to Proxmox, as the web interface does: authorization URL, login page,
+// consent, code. The issuer sends the browser back to redirectURL; empty means l.RedirectURL.
 func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string) (*Session, error) {
 	if redirectURL == "" {
 		redirectURL = l.RedirectURL
@@ -55,7 +55,7 @@ func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string)
 	return session, err
 }
 
-// Permissions returns what the user may do, by path and privilege; a value says whether it holds below the path too.
+// Permissions returns the user's privileges by path. The value 1 means that a privilege propagates to paths below.
 func (s *Session) Permissions(ctx context.Context) (map[string]map[string]int, error) {
 	client := s.lab.browser(nil)
 	defer client.CloseIdleConnections()
@@ -68,7 +68,7 @@ func (s *Session) Permissions(ctx context.Context) (map[string]map[string]int, e
 	return permissions, answer(client, request, &permissions)
 }
 
-// browser trusts the lab's authority, and follows redirects within the issuer alone.
+// browser returns a client that trusts the lab's authority, and follows redirects to the issuer only.
 func (l *Lab) browser(jar http.CookieJar) *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}},
@@ -100,7 +100,7 @@ func formRequest(ctx context.Context, target string, form url.Values) (*http.Req
 	return request, nil
 }
 
-// answer decodes the data of an answer of Proxmox.
+// answer sends a request to Proxmox and decodes the data of the answer.
 func answer(client *http.Client, request *http.Request, data any) error {
 	response, err := client.Do(request)
 	if err != nil {
@@ -117,7 +117,7 @@ func answer(client *http.Client, request *http.Request, data any) error {
 
 var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
 
-// authorize goes through the pages of the issuer and returns the address that the browser is sent to in the end.
+// authorize fills in the issuer's pages. It returns the address to which the issuer sends the browser back.
 func (l *Lab) authorize(ctx context.Context, browser *http.Client, address, username, password string) (*url.URL, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

@@ -9,34 +9,34 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// seed is a state of the realms to begin with.
+// seed is one state of the realms.
 type seed struct {
 	name  string
 	about string
-	// change alters a state that has the realms pam and pve, and the realm of
-	// the configuration as proxmox-realm would have left it.
+	// change edits a state that holds the realms pam and pve only. realm is the
+	// realm of the configuration, as proxmox-realm would create it.
 	change func(state *pve.State, realm pve.Realm)
 }
 
 // seeds are in the order of the help text.
 var seeds = []seed{
-	{"empty", "no realm but pam and pve", func(*pve.State, pve.Realm) {}},
+	{"empty", "only the realms pam and pve", func(*pve.State, pve.Realm) {}},
 	{"converged", "the realm is as the configuration says", func(state *pve.State, realm pve.Realm) {
 		state.Realms = append(state.Realms, realm)
 	}},
-	{"drifted", "somebody changed scopes, key and comment, and removed autocreate", func(state *pve.State, realm pve.Realm) {
+	{"drifted", "scopes, key and comment differ, and autocreate is missing", func(state *pve.State, realm pve.Realm) {
 		realm.Properties["scopes"] = "openid email"
 		realm.Properties["client-key"] = "the-key-before-the-last-rotation"
 		realm.Properties["comment"] = "changed by hand"
 		delete(realm.Properties, "autocreate")
 		state.Realms = append(state.Realms, realm)
 	}},
-	{"foreign", "a realm of that name is an LDAP one", func(state *pve.State, realm pve.Realm) {
+	{"foreign", "an LDAP realm has the name of the realm", func(state *pve.State, realm pve.Realm) {
 		state.Realms = append(state.Realms, pve.Realm{Name: realm.Name, Type: "ldap", Properties: map[string]string{
 			"server1": "ldap.example.test", "base_dn": "dc=example,dc=test", "user_attr": "uid", "comment": "the directory of before",
 		}})
 	}},
-	{"unmanaged", "as configured, with properties beside that nobody wrote down", func(state *pve.State, realm pve.Realm) {
+	{"unmanaged", "as configured, with more properties than the configuration has", func(state *pve.State, realm pve.Realm) {
 		realm.Properties["prompt"] = "login"
 		realm.Properties["acr-values"] = "urn:example:gold"
 		realm.Properties["groups-claim"] = "groups"
@@ -44,7 +44,7 @@ var seeds = []seed{
 		realm.Properties["query-userinfo"] = "1"
 		state.Realms = append(state.Realms, realm)
 	}},
-	{"claim", "users are called by sub, which only a replacement can change", func(state *pve.State, realm pve.Realm) {
+	{"claim", "users are named by the claim sub; only apply --replace changes that", func(state *pve.State, realm pve.Realm) {
 		delete(realm.Properties, "username-claim")
 		realm.Properties["prompt"] = "login"
 		state.Realms = append(state.Realms, realm)
@@ -52,22 +52,22 @@ var seeds = []seed{
 			state.Users[name+"@"+realm.Name] = &pve.User{Enable: true}
 		}
 	}},
-	{"slash", "issuer-url has a slash too many: nobody can log in", func(state *pve.State, realm pve.Realm) {
+	{"slash", "issuer-url ends with a slash, so that logins fail", func(state *pve.State, realm pve.Realm) {
 		realm.Properties["issuer-url"] += "/"
 		state.Realms = append(state.Realms, realm)
 	}},
-	{"default", "as configured, and another realm is the default one", func(state *pve.State, realm pve.Realm) {
+	{"default", "as configured, and another realm is the default realm", func(state *pve.State, realm pve.Realm) {
 		state.Realms = append(state.Realms, realm, pve.Realm{Name: "company", Type: "openid", Properties: map[string]string{
 			"issuer-url": "https://sso.example.test", "client-id": "pve", "default": "1",
 		}})
 	}},
-	{"locked-out", "autocreate is off and nobody was created", func(state *pve.State, realm pve.Realm) {
+	{"locked-out", "autocreate is off, and the realm has no users", func(state *pve.State, realm pve.Realm) {
 		realm.Properties["autocreate"] = "0"
 		state.Realms = append(state.Realms, realm)
 	}},
 }
 
-// Seeds lists the names that Options.Seed and Lab.Seed take, each with what it is.
+// Seeds lists the names that Options.Seed and Lab.Seed accept, each with a description.
 func Seeds() (names []string, about map[string]string) {
 	about = map[string]string{}
 	for _, seed := range seeds {
@@ -77,7 +77,7 @@ func Seeds() (names []string, about map[string]string) {
 	return names, about
 }
 
-// Realm is the realm as proxmox-realm leaves it when it follows the lab's configuration.
+// Realm returns the realm that proxmox-realm creates from the lab's configuration.
 func (l *Lab) Realm() pve.Realm {
 	properties := map[string]string{
 		"issuer-url":     l.IssuerURL,
@@ -94,7 +94,7 @@ func (l *Lab) Realm() pve.Realm {
 }
 
 // Seed sets the realms, and the users of the lab's realm, to one of Seeds;
-// empty means "empty". Everything else of the stand-in stays.
+// "" means "empty". It changes nothing else in the stand-in.
 func (l *Lab) Seed(name string) error {
 	if name == "" {
 		name = "empty"
@@ -105,7 +105,7 @@ func (l *Lab) Seed(name string) error {
 		return fmt.Errorf("unknown seed %q: one of %s", name, strings.Join(names, ", "))
 	}
 	return l.PVE.Update(func(state *pve.State) {
-		state.Domains = "" // which would go before Realms
+		state.Domains = "" // it takes precedence over Realms
 		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
 		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
 		seeds[index].change(state, l.Realm())

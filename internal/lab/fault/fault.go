@@ -1,8 +1,9 @@
-// Package fault puts a proxy between a client and a Proxmox API, the lab's or a real one, and lets it do to one request
-// what networks, load balancers and dying servers do: close the connection, cut the answer, answer something else.
+// Package fault is a proxy between a client and a Proxmox API, the lab's or a real one. It injects the faults of
+// networks, load balancers and dying servers into chosen requests: it closes the connection, cuts the answer, or sends
+// another one.
 //
-// [Faults] lists what can go wrong, so that a test can try each of them at each request of each operation. A proxy at
-// the level of TCP (toxiproxy, say) cannot do that: it sees neither requests nor their number below TLS.
+// [Faults] lists the faults, so that a test can inject each of them into each request of each operation. A TCP proxy
+// such as toxiproxy cannot choose a request, because TLS hides the requests from it.
 package fault
 
 import (
@@ -12,21 +13,21 @@ import (
 	"time"
 )
 
-// Fault is one thing that goes wrong with a request.
+// Fault is one way in which a request can fail.
 type Fault struct {
-	// Name says what happens; no two faults of [Faults] share one.
+	// Name describes the fault. It is unique among [Faults].
 	Name string
 	// Reaches says whether the request takes effect upstream.
 	Reaches bool
-	// Answers is the status that the client reads; 0 where it gets no complete answer of HTTP.
+	// Answers is the status that the client reads; 0 if it reads no complete HTTP answer.
 	Answers int
-	// Slow says that a client waits until its own timeout ends.
+	// Slow says that the client waits until its own timeout.
 	Slow bool
 
 	broken breaking
 	reply  func(upstream *response) *response // nil: the upstream's answer, unchanged
-	times  int                                // how often the request is forwarded; 0: once where it reaches
-	wait   time.Duration                      // before the request is forwarded
+	times  int                                // how often the request is forwarded; 0 means once
+	wait   time.Duration                      // delays the forwarding
 }
 
 // breaking says how a connection ends.
@@ -39,18 +40,17 @@ const (
 	handshake          // the TLS handshake of the next connection fails
 	inHead             // in the middle of the answer's head
 	inBody             // in the middle of the answer's body
-	hanging            // never, until the client closes it
-	endless            // the answer's body goes on for as long as the client reads
+	hanging            // not at all, until the client closes it
+	endless            // the answer's body has no end
 )
 
-// Lost says whether the client learns nothing of what became of the request.
+// Lost says whether the client cannot know if the request took effect.
 func (f Fault) Lost() bool { return f.Answers == 0 }
 
-// Late says whether the request takes effect after its client has seen the end, at most [LateAfter] and a moment later.
+// Late says whether the request takes effect only [LateAfter] after the connection was closed.
 func (f Fault) Late() bool { return f.Reaches && f.wait > 0 && f.broken == closed }
 
-// statuses are answers of Proxmox itself, and of proxies and load balancers before it, to requests that they refuse,
-// cannot forward, or give up waiting for.
+// statuses are error answers of Proxmox itself, and of proxies and load balancers in front of it.
 var statuses = []struct {
 	status int
 	reason string
@@ -76,10 +76,10 @@ var statuses = []struct {
 	{599, "Too many redirections"},
 }
 
-// LateAfter is how long after its client gave up a late request takes effect.
+// LateAfter is the delay of a late request.
 const LateAfter = 300 * time.Millisecond
 
-// oversize is the length of an answer that no client reads to its end.
+// oversize is more than a client should read of one answer, in bytes.
 const oversize = 4 << 20
 
 // Faults returns every fault, in a fixed order.
@@ -115,7 +115,7 @@ func Faults() []Fault {
 	return list
 }
 
-// garbles are answers of a success that cannot be one.
+// garbles are answers with a status of success that do not fit the request.
 var garbles = []Fault{
 	{Name: "empty answer", Answers: http.StatusOK, reply: func(*response) *response {
 		return &response{status: "200 OK", header: http.Header{}}
@@ -148,7 +148,7 @@ var garbles = []Fault{
 	}},
 }
 
-// page is the answer of whoever stands before Proxmox.
+// page returns an error page of a proxy in front of Proxmox.
 func page(status int, reason string) func(*response) *response {
 	return func(*response) *response {
 		res := text(fmt.Sprintf("%d %s", status, reason), "text/html", "<html><h1>"+reason+"</h1></html>")

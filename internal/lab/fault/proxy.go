@@ -14,31 +14,31 @@ import (
 	"time"
 )
 
-// Options says what a proxy stands before.
+// Options configure a proxy.
 type Options struct {
-	// Upstream is the origin that requests are forwarded to, such as https://127.0.0.1:8006.
+	// Upstream is the origin of the Proxmox API, such as https://127.0.0.1:8006.
 	Upstream string
-	// TLS is how the proxy connects to it: which authorities it trusts.
+	// TLS configures connections to the upstream, for example the authorities that the proxy trusts.
 	TLS *tls.Config
-	// Certificate is what the proxy presents to clients.
+	// Certificate is the certificate that the proxy presents to clients.
 	Certificate tls.Certificate
 }
 
-// Request is what the proxy remembers of a request that a client sent.
+// Request describes a request that a client sent.
 type Request struct {
 	Method string
 	Path   string // without /api2/json and query
-	Hit    bool   // by the fault
+	Hit    bool   // the fault was injected
 }
 
-// Rule says which requests a fault hits. The zero value hits the first.
+// Rule chooses the requests that a fault hits: by default the first one.
 type Rule struct {
 	Fault Fault
-	// Method and Path, where set, are those of the requests that count.
+	// Method and the prefix Path, if set, select requests. The rule ignores all others.
 	Method, Path string
-	// At is the number of the request that is hit, among those that count, from 1; 0 means 1.
+	// At is the number of the request to hit, from 1, among the selected ones. 0 means 1.
 	At int
-	// Lasting hits every request from that one on.
+	// Lasting hits the later requests, too.
 	Lasting bool
 }
 
@@ -95,7 +95,7 @@ func (p *Proxy) Close() error {
 	return err
 }
 
-// Begin forgets the requests seen so far and puts a rule in the place of the former one.
+// Begin replaces the rule, and forgets the requests so far.
 func (p *Proxy) Begin(rule Rule) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,18 +103,18 @@ func (p *Proxy) Begin(rule Rule) {
 		rule.At = 1
 	}
 	p.rule, p.counted, p.seen = &rule, 0, nil
-	// A handshake comes before the request that it is for.
+	// The handshake precedes the first request, so it has to fail before that is seen.
 	p.refusing = rule.Fault.broken == handshake && rule.At == 1 && rule.Method == "" && rule.Path == ""
 }
 
-// Calm forgets the requests seen so far, and lets everything pass.
+// Calm removes the rule, and forgets the requests so far.
 func (p *Proxy) Calm() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rule, p.counted, p.refusing, p.seen = nil, 0, false, nil
 }
 
-// Requests returns the requests seen since Begin or Calm, in order. A handshake that failed is none.
+// Requests returns the requests since Begin or Calm, in order. A failed handshake is not a request.
 func (p *Proxy) Requests() []Request {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -194,7 +194,7 @@ func (p *Proxy) hit(method, path string) *Fault {
 	return &r.Fault
 }
 
-// exchange forwards one request and answers it, as a fault has it, and says whether the connection goes on.
+// exchange forwards and answers one request, with the fault that hits it. It returns whether the connection stays open.
 func (p *Proxy) exchange(conn *tls.Conn, request *http.Request, body []byte) bool {
 	fault := p.hit(request.Method, strings.TrimPrefix(request.URL.Path, "/api2/json"))
 	if fault == nil {
@@ -218,7 +218,7 @@ func (p *Proxy) exchange(conn *tls.Conn, request *http.Request, body []byte) boo
 	return res.writeBroken(conn, fault.broken) && !request.Close
 }
 
-// later forwards a request whose client is gone.
+// later forwards a request after a delay. Its client has left.
 func (p *Proxy) later(fault *Fault, request *http.Request, body []byte) {
 	select {
 	case <-time.After(fault.wait):
@@ -227,7 +227,7 @@ func (p *Proxy) later(fault *Fault, request *http.Request, body []byte) {
 	}
 }
 
-// repeat forwards a request as often as a fault has it, and returns the last answer.
+// repeat forwards a request once, or as often as the fault requires. It returns the last answer.
 func (p *Proxy) repeat(fault *Fault, request *http.Request, body []byte) (res *response, err error) {
 	if fault.wait > 0 {
 		select {
@@ -244,7 +244,7 @@ func (p *Proxy) repeat(fault *Fault, request *http.Request, body []byte) (res *r
 	return res, nil
 }
 
-// forward sends a request upstream. Like Proxmox's own proxy, it goes on when the client leaves.
+// forward sends a request to the upstream. Like Proxmox's own proxy, it continues if the client leaves.
 func (p *Proxy) forward(request *http.Request, body []byte) (*response, error) {
 	target := p.options.Upstream + request.URL.RequestURI()
 	onward, err := http.NewRequestWithContext(p.ctx, request.Method, target, bytes.NewReader(body))
@@ -272,13 +272,13 @@ func (p *Proxy) forward(request *http.Request, body []byte) (*response, error) {
 	return &response{status: answer.Status, header: header, body: content, close: answer.Close}, nil
 }
 
-// response is an answer as it goes to the client. Its status keeps the reason phrase: Proxmox's messages are there.
+// response is an answer to the client. status includes the reason phrase, which holds Proxmox's messages.
 type response struct {
 	status string
 	header http.Header
 	body   []byte
-	close  bool   // the connection ends with it
-	raw    string // in place of all that
+	close  bool   // closes the connection
+	raw    string // replaces all other fields
 }
 
 func (r *response) bytes() (head, body []byte) {
@@ -304,7 +304,7 @@ func (r *response) write(conn *tls.Conn) error {
 	return err
 }
 
-// writeBroken writes as much of an answer as the way of breaking has it; r may be nil where nothing is written.
+// writeBroken writes an answer, or a part of it, and breaks the connection. r may be nil if nothing is written.
 func (r *response) writeBroken(conn *tls.Conn, how breaking) (goesOn bool) {
 	switch how {
 	case unbroken:

@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Fault is a way for a path to misbehave. Only what is set happens, in this order.
+// Fault is a fault of the issuer at one path. The fields that are set apply, in this order.
 type Fault struct {
-	Times   int           // for so many requests only; 0 means until cleared
-	Delay   time.Duration // wait before anything else
-	Hang    bool          // never answer, until client or server goes away
+	Times   int           // the number of requests that it hits; 0 means all until it is cleared
+	Delay   time.Duration // waits before all else
+	Hang    bool          // does not answer until the client leaves or the server closes
 	Reset   bool          // close the connection without an answer
-	Status  int           // answer with this status, 200 where only Header or Body is set
+	Status  int           // answers with this status; 200 if only Header or Body is set
 	Header  http.Header
 	Body    []byte
-	Handler http.HandlerFunc // answer with this instead: endless, truncated, compressed, whatever it takes
+	Handler http.HandlerFunc // answers instead, for example with an endless or truncated body
 }
 
 // takeFault returns the fault that a request to path meets. The caller holds the lock.
@@ -35,7 +35,7 @@ func (s *Server) takeFault(path string) *Fault {
 	return nil
 }
 
-// answer misbehaves, and reports whether the request has been dealt with.
+// answer applies the fault, and reports whether it has answered the request.
 func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) bool {
 	if f.Delay > 0 {
 		timer := time.NewTimer(f.Delay)

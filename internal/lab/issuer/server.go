@@ -1,10 +1,10 @@
-// Package issuer is an OpenID provider on loopback that behaves outwardly as
-// Authelia 4.39 does: paths, status codes, error codes, redirects, rate limits.
-// What is OpenID Connect in it (tokens, codes, PKCE, userinfo) is done by
-// github.com/zitadel/oidc; the face that clients see is this package's.
+// Package issuer is an OpenID provider on loopback that behaves like Authelia
+// 4.39: paths, status codes, error codes, redirects and rate limits.
+// github.com/zitadel/oidc implements OpenID Connect itself (tokens, codes,
+// PKCE, userinfo); this package implements what clients see around it.
 //
-// Tests turn its knobs while it runs: clients, keys, certificate, clock,
-// metadata and faults by path. It records what it was asked, never a secret.
+// Tests can change clients, keys, certificate, clock, metadata and faults while
+// it runs. It records requests, without secrets.
 package issuer
 
 import (
@@ -30,20 +30,20 @@ import (
 	"proxmox-realm/internal/lab/authority"
 )
 
-// Options says how an issuer starts. The zero value serves no clients, two
-// users (see DefaultUsers) and its own authority's certificate on a free port.
+// Options configure an issuer. The zero value has no clients, two users (see
+// DefaultUsers), a free port, and a certificate by a new authority.
 type Options struct {
 	Listen      string           // host:port; default 127.0.0.1:0
 	Path        string           // path of the issuer below the host, "/auth" say; default none
-	Hosts       []string         // further host:port under which it answers; others get 400
-	Authority   *authority.CA    // who signs the certificate; default an authority of its own
+	Hosts       []string         // more accepted values of the Host header; others get 400
+	Authority   *authority.CA    // signs the certificate; default a new one
 	Certificate *tls.Certificate // default: a valid one by Authority for loopback
 	Clients     []Client
 	Users       []User           // default DefaultUsers
-	Keys        []Key            // published and, the first, signing; default an RS256 and an ES256 key
-	Limits      []Limit          // failure rate limits; default none, AutheliaLimits for the real ones
-	Log         *slog.Logger     // gets a record for each request, without secrets; default none
-	RoundTrip   time.Duration    // of the network: a new connection costs it twice (TCP and TLS), each request once; default none
+	Keys        []Key            // published keys, of which the first signs; default an RS256 and an ES256 key
+	Limits      []Limit          // rate limits of failures; default none, see AutheliaLimits
+	Log         *slog.Logger     // gets a record of each request, without secrets; default none
+	RoundTrip   time.Duration    // delays each request, and each new connection twice (TCP and TLS); default none
 	Now         func() time.Time // the issuer's clock for limits, sessions and tokens; default time.Now
 }
 
@@ -57,8 +57,8 @@ type Client struct {
 	Scopes        []string // default openid, profile, email, groups
 	ResponseTypes []string // default code
 	GrantTypes    []string // default authorization_code
-	RequirePKCE   bool     // seen only by a real login, as at Authelia
-	ClaimsInToken bool     // a claims policy that puts the scopes' claims into the ID token
+	RequirePKCE   bool     // only a real login notices it, as with Authelia
+	ClaimsInToken bool     // the ID token holds the claims of the scopes, as with a claims policy of Authelia
 }
 
 // User is somebody who can log in.
@@ -118,7 +118,7 @@ type Server struct {
 	failures    []Failure
 }
 
-// Start begins to serve. Close it when done.
+// Start starts an issuer. The caller closes it.
 func Start(options Options) (*Server, error) {
 	listen := options.Listen
 	if listen == "" {
@@ -222,7 +222,7 @@ func Start(options Options) (*Server, error) {
 	return s, nil
 }
 
-// Close ends the server and waits for it, hanging requests included.
+// Close stops the server, ends hanging requests, and waits.
 func (s *Server) Close() error {
 	var err error
 	s.stop.Do(func() {
@@ -233,11 +233,11 @@ func (s *Server) Close() error {
 	return err
 }
 
-// URL is where the issuer answers, without a trailing slash. It is the
-// issuer's name too, unless SetIssuer says otherwise.
+// URL is the address of the issuer, without a trailing slash. It is also the
+// issuer's name, unless SetIssuer changes that.
 func (s *Server) URL() string { return s.base }
 
-// Authority is who signed the certificate that the issuer began with.
+// Authority is the authority that signed the issuer's first certificate.
 func (s *Server) Authority() *authority.CA { return s.authority }
 
 // Client returns a registered client.
@@ -248,7 +248,7 @@ func (s *Server) Client(id string) (Client, bool) {
 	return client, ok
 }
 
-// SetClient registers a client, or changes the one with its id.
+// SetClient registers a client, or replaces the one with the same id.
 func (s *Server) SetClient(client Client) {
 	if client.AuthMethod == "" {
 		client.AuthMethod = methodBasic
@@ -270,52 +270,52 @@ func (s *Server) SetClient(client Client) {
 	s.clients[client.ID] = client
 }
 
-// RemoveClient forgets a client.
+// RemoveClient removes a client.
 func (s *Server) RemoveClient(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.clients, id)
 }
 
-// SetUser adds a user, or changes the one with that name.
+// SetUser adds a user, or replaces the one with the same name.
 func (s *Server) SetUser(user User) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[user.Name] = user
 }
 
-// SetIssuer makes the issuer call itself something else, in the discovery
-// document, ID tokens and redirects: with a trailing slash or by another host,
-// say. Its endpoints stay where they are. Empty takes it back.
+// SetIssuer changes the issuer's name in the discovery document, ID tokens and
+// redirects, for example to one with a trailing slash. The endpoints keep their
+// addresses. An empty name restores the first one.
 func (s *Server) SetIssuer(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.issuer = name
 }
 
-// SetMetadata overrides one member of the discovery document; nil removes it,
-// and a json.RawMessage stands for itself.
+// SetMetadata overrides one member of the discovery document. nil removes it.
+// A json.RawMessage is used as it is.
 func (s *Server) SetMetadata(member string, value any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.metadata[member] = value
 }
 
-// ResetMetadata takes back what SetMetadata did.
+// ResetMetadata undoes every SetMetadata.
 func (s *Server) ResetMetadata() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.metadata)
 }
 
-// SetKeys publishes other keys, none included; the first signs ID tokens.
+// SetKeys replaces the published keys, of which the first signs ID tokens.
 func (s *Server) SetKeys(keys ...Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys, s.signing = keys, nil
 }
 
-// SetSigningKey signs ID tokens with a key whether it is published or not.
+// SetSigningKey sets the key that signs ID tokens, even one that is not published.
 func (s *Server) SetSigningKey(key Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -398,13 +398,13 @@ func (s *Server) travel(trips int) {
 	}
 }
 
-// farListener accepts connections that took their time to be made.
+// farListener delays new connections by the round trips of TCP and TLS.
 type farListener struct {
 	net.Listener
 	server *Server
 }
 
-// Accept returns a connection whose first read waits for the round trips of TCP and TLS.
+// Accept returns a connection whose first read is delayed.
 func (l farListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -416,7 +416,7 @@ func (l farListener) Accept() (net.Conn, error) {
 type farConn struct {
 	net.Conn
 	server  *Server
-	arrived bool // a connection has one reader until its handshake is over
+	arrived bool // needs no lock: only the handshake reads first
 }
 
 func (c *farConn) Read(b []byte) (int, error) {
@@ -465,7 +465,7 @@ const (
 	pathCompletion    = "/consent/completion"
 )
 
-// serve is what every request goes through: journal, host, faults, limits, route.
+// serve handles every request: journal, host, faults, limits, route.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	s.travel(1)
@@ -512,8 +512,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// isProgramPath reports whether a path is one where Authelia admits to have
-// nothing; everywhere else its portal answers.
+// isProgramPath reports whether Authelia answers 404 at an unknown path. At
+// other paths its portal answers.
 func isProgramPath(path string) bool {
 	first, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(path), "/"), "/")
 	return slices.Contains([]string{"api", ".well-known", "static", "locales"}, first)

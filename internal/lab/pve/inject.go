@@ -23,8 +23,8 @@ type activeRule struct {
 	once    sync.Once
 }
 
-// Inject adds a fault. Of several rules that match a request the one added last
-// decides. Removing a rule lets go of the requests that hang by it.
+// Inject adds a rule. If several rules match a request, the newest applies.
+// remove also ends the requests that the rule lets hang.
 func (s *Server) Inject(r Rule) (remove func()) {
 	active := &activeRule{Rule: r, removed: make(chan struct{})}
 	s.rules.mu.Lock()
@@ -45,7 +45,7 @@ func (s *Server) Inject(r Rule) (remove func()) {
 	}
 }
 
-// match is the rule for a request, nil where there is none.
+// match returns the rule for a request, or nil.
 func (s *Server) match(r *request) *activeRule {
 	s.rules.mu.Lock()
 	defer s.rules.mu.Unlock()
@@ -143,7 +143,7 @@ func (f *fault) adjust(res *response) *response {
 	return &c
 }
 
-// writeFaulty sends head and body as a rule says, and says whether it was sent whole.
+// writeFaulty sends head and body with the faults of a rule. It returns whether it sent all of them.
 func (s *Server) writeFaulty(conn net.Conn, head *bytes.Buffer, body []byte, rule *Rule) bool {
 	if rule.Truncate {
 		_, _ = conn.Write(append(head.Bytes(), body[:len(body)/2]...))

@@ -15,18 +15,17 @@ import (
 // realms. Its text is the truth, as on a node: what a write stores is what the
 // next read makes of it, white space stripped and unreadable sections lost.
 //
-// A node writes the whole file each time. Here a write touches only the
-// sections that it changes, as long as that comes to the same: thousands of
-// realms cost no more time each than one.
+// A node writes the whole file each time. A realmFile replaces only the
+// sections that change, if the result is the same. The time of a write then
+// does not grow with the number of realms.
 type realmFile struct {
 	schema  *realmSchema
 	version version
 
 	mu    sync.RWMutex
-	set   *realmSet // its sections are never changed, only replaced
-	whole *string   // the text, where it is not the texts of the sections one after the other
-	sums  []hash.Cloner
-	// sums[i] is the SHA-1 of the text up to the end of section i, as far as it was asked for.
+	set   *realmSet     // its sections are never changed, only replaced
+	whole *string       // the text; nil if it is the texts of the sections one after the other
+	sums  []hash.Cloner // sums[i] is the SHA-1 of the text up to the end of section i; made when a digest is read
 }
 
 func newRealmFile(schema *realmSchema, v version) *realmFile {
@@ -52,28 +51,28 @@ func (f *realmFile) text() string {
 	return f.set.text()
 }
 
-// get is the realm of that name, nil where there is none that can be read.
+// get returns the realm of that name, or nil if there is none or it cannot be parsed.
 func (f *realmFile) get(name string) *section {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.set.get(name)
 }
 
-// find is the realm of that name, even one that cannot be read; nil where there is none.
+// find returns the realm of that name, even if it cannot be parsed, or nil.
 func (f *realmFile) find(name string) *section {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	return f.set.by[name]
 }
 
-// read is what get returns, with the digest of the file at that moment.
+// read returns the realm of that name like get, and the digest of the file at the same moment.
 func (f *realmFile) read(name string) (*section, string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.set.get(name), f.digestLocked()
 }
 
-// all is every realm as it is now.
+// all returns all realms.
 func (f *realmFile) all() *realmSet {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -103,7 +102,7 @@ func (f *realmFile) digestLocked() string {
 	return hex.EncodeToString(f.sums[len(f.sums)-1].Sum(nil))
 }
 
-// change lets change edit the file. Where it fails, or the result cannot be stored, the file stays as it is.
+// change edits the file. If change fails, or the result cannot be stored, the file stays as it is.
 func (f *realmFile) change(change func(*edit) error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -117,8 +116,8 @@ func (f *realmFile) change(change func(*edit) error) error {
 	return f.rewrite(e)
 }
 
-// splice stores an edit by replacing only what it changes. It says whether that is the same as writing and reading the
-// whole file.
+// splice stores an edit by replacing only the sections that it changes. It returns false, and changes nothing, if that
+// could differ from rewrite.
 func (f *realmFile) splice(e *edit) bool {
 	if f.whole != nil {
 		return false
@@ -163,7 +162,7 @@ func (f *realmFile) splice(e *edit) bool {
 	return true
 }
 
-// rewrite stores an edit as a node does: it writes the whole file and reads it.
+// rewrite stores an edit like a node: it writes the whole file and reads it again.
 func (f *realmFile) rewrite(e *edit) error {
 	set := &realmSet{order: slices.Clone(f.set.order), by: maps.Clone(f.set.by)}
 	for _, name := range e.order {
@@ -195,19 +194,19 @@ func (f *realmFile) rewrite(e *edit) error {
 	return nil
 }
 
-// wide says whether a text does not fit Latin-1. One such character changes how Perl writes all others.
+// wide says whether a text has characters outside Latin-1. One of them changes how Perl encodes the whole file.
 func wide(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxLatin1 })
 }
 
-// edit is a change of the realm file that is being made.
+// edit collects the changes of one write.
 type edit struct {
 	file    *realmFile
 	changed map[string]*section // nil where the realm is removed
 	order   []string            // of changed
 }
 
-// find is a realm to look at and to change, even one that cannot be read; nil where there is none.
+// find returns a copy of a realm, even if it cannot be parsed, or nil.
 func (e *edit) find(name string) *section {
 	sec, changed := e.changed[name]
 	if !changed {
@@ -219,7 +218,7 @@ func (e *edit) find(name string) *section {
 	return sec.clone()
 }
 
-// get is like find, without the realms that cannot be read.
+// get returns a copy of a realm, or nil if there is none or it cannot be parsed.
 func (e *edit) get(name string) *section {
 	if sec := e.find(name); sec != nil && sec.kind != "" {
 		return sec

@@ -1,12 +1,11 @@
-// Package pve is a stand-in for the access API of Proxmox VE: the part of it
-// that OpenID Connect realms need, answering byte for byte as the handlers of
-// libpve-access-control behind pve-http-server do: status, reason phrase,
-// headers, body, and the moment at which the connection closes.
+// Package pve is a stand-in for the access API of Proxmox VE, as far as OpenID
+// Connect realms need it. It answers byte for byte like libpve-access-control
+// behind pve-http-server: status, reason phrase, headers, body, and when the
+// connection closes.
 //
-// It is made for tests and for trying things out. It listens on loopback,
-// keeps its state in memory or in one file, lets a test hold the lock of the
-// realm file, change the state behind a client's back and break answers in
-// many ways, and it really talks to an issuer when a login is asked for.
+// It serves tests and experiments. It listens on loopback and keeps its state
+// in memory or in one file. A test can hold the lock of the realm file, change
+// the state, and break answers. For a login it asks a real issuer.
 package pve
 
 import (
@@ -30,9 +29,9 @@ import (
 	"time"
 )
 
-// The delays of a real node, for those who want them. See [Options].
+// The delays and limits of a real node. See [Options].
 const (
-	// RealDelay401 is how long a node holds back the answer to bad credentials.
+	// RealDelay401 is the delay of the answer to bad credentials.
 	RealDelay401 = 3 * time.Second
 	// RealLockTimeout is how long a write waits for the lock of the realm file.
 	RealLockTimeout = 10 * time.Second
@@ -42,35 +41,35 @@ const (
 	RealWorkers = 3
 )
 
-// DefaultVersion is the version that a server reports and behaves like unless told otherwise.
+// DefaultVersion is the version of a server whose options name none.
 const DefaultVersion = "9.2.11"
 
-// Options says what kind of node to stand in for. The zero value is a node of
-// [DefaultVersion] on a free port of 127.0.0.1, with a certificate of its own,
-// the seed of [DefaultState], and no state file.
+// Options configure a server. The zero value is a node of [DefaultVersion] on a
+// free port of 127.0.0.1, with a self-signed certificate, the seed of
+// [DefaultState], and no state file.
 type Options struct {
 	// Version is the version of the node, such as "9.2.11", "8.4.1", "8.1.4"
 	// or "7.4-3". It decides which properties a realm may have, the shape of
 	// /version and whether error bodies repeat the message.
 	Version string
-	// StateFile, if not empty, is a file that is read at the start, where it
-	// exists, and replaced (mode 0600) soon after a change and by Close. The state in it wins over Seed.
+	// StateFile, if not empty, is read at the start, if it exists. The server
+	// replaces it (mode 0600) soon after a change and in Close. Its state takes precedence over Seed.
 	StateFile string
-	// Seed is the state to begin with; nil means [DefaultState].
+	// Seed is the first state; nil means [DefaultState].
 	Seed *State
 	// Certificate is what the listener presents; without one, the server makes
 	// a self-signed certificate for 127.0.0.1, ::1 and localhost.
 	Certificate tls.Certificate
 	// Listen is the address to listen on, by default 127.0.0.1:0.
 	Listen string
-	// IssuerClient is how the node reaches issuers: its CA store, its DNS, its
-	// proxy. Its own redirect policy and timeout are not used. Nil means the system's.
+	// IssuerClient connects to issuers, with the node's CA store, DNS and proxy.
+	// Its redirect policy and timeout are ignored. Nil means the system's.
 	IssuerClient *http.Client
 	// IssuerTimeout is how long the node waits for an issuer before it answers
 	// 596; the worker stays blocked until the issuer answers. Zero means [RealIssuerTimeout].
 	IssuerTimeout time.Duration
-	// Delay401 holds back every 401 that follows refused credentials. Zero
-	// means at once; a real node takes [RealDelay401].
+	// Delay401 delays each 401 after refused credentials. A real node takes
+	// [RealDelay401].
 	Delay401 time.Duration
 	// LockTimeout is how long a write waits for the lock of the realm or user
 	// file. Zero means [RealLockTimeout].
@@ -81,8 +80,8 @@ type Options struct {
 	// Workers is how many requests the node's daemon handles at once: writes
 	// and logins go through it. Zero means [RealWorkers].
 	Workers int
-	// Log receives one record for each request, never a secret, and the true
-	// reason of each refused login, as a node's syslog does. Nil discards.
+	// Log receives one record for each request, without secrets, and the reason
+	// of each refused login, like a node's syslog. Nil discards them.
 	Log *slog.Logger
 }
 
@@ -109,13 +108,13 @@ type Credentials struct {
 	TOTPSecret string // Base32 without padding; empty where the user has no second factor
 }
 
-// Request is what the server remembers of one request. It holds no body and no secret.
+// Request describes one request that the server has seen, without its body and secrets.
 type Request struct {
 	Method string
 	Path   string // as sent, without query
 	Query  string // as sent
 	Token  string // user@realm!id of an API token, user@realm of a ticket; empty if anonymous or refused
-	Status int    // 0 while it is under way, or where the connection was dropped instead of an answer
+	Status int    // 0 if it was not answered, or not yet
 	Begin  time.Time
 }
 
@@ -125,8 +124,8 @@ type Handshakes struct {
 	Resumed int
 }
 
-// Rule is a fault to inject into requests that match it. Exactly the faults
-// that are set happen, in the order of the fields; a rule without a fault only counts.
+// Rule injects faults into the requests that match it: those that are set, in
+// the order of the fields. A rule without a fault only counts requests.
 type Rule struct {
 	// Method to match; empty matches all.
 	Method string
@@ -140,17 +139,17 @@ type Rule struct {
 
 	// Drop closes the connection before anything is processed.
 	Drop bool
-	// Hang never answers nor processes: the connection stays open until the
-	// client leaves, the rule is removed or the server closes.
+	// Hang neither processes nor answers the request. The connection stays open
+	// until the client leaves, the rule is removed, or the server closes.
 	Hang bool
-	// Delay processes the request only after that time, whether or not the client
-	// is still there: a late DELETE.
+	// Delay processes the request after that time, even if the client has left,
+	// like a late DELETE.
 	Delay time.Duration
-	// Until, if not nil, processes the request only once it is closed, whether
-	// or not the client is still there. It is the clockless form of Delay.
+	// Until, if not nil, processes the request after it is closed, even if the
+	// client has left. It is Delay without a clock.
 	Until <-chan struct{}
-	// Before, if not nil, runs just before the request is processed, such as for a
-	// change by somebody else that comes between a read and a write.
+	// Before, if not nil, runs just before the request is processed. A test can
+	// change the state there, between a client's read and its write.
 	Before func()
 	// After, if not nil, runs after the request was processed and before it is answered.
 	After func()
@@ -171,7 +170,7 @@ type Rule struct {
 	Garbage string
 	// Pad adds that many bytes of white space to the body.
 	Pad int64
-	// Endless goes on with white space after the body for as long as the client reads.
+	// Endless sends white space after the body until the client stops reading.
 	Endless bool
 	// Slow pauses that long after each byte of the body.
 	Slow time.Duration
@@ -345,8 +344,8 @@ func (s *Server) Close() error {
 	return errors.Join(err, s.save())
 }
 
-// Token is the API token of that name, complete: user@realm!id=secret. It is
-// empty where there is none. Names are the constants TokenRoot and so on, or user@realm!id.
+// Token returns the API token of that name as user@realm!id=secret, or "" if
+// there is none. Names are the constants TokenRoot and so on, or user@realm!id.
 func (s *Server) Token(name string) string {
 	st := s.view()
 	if full, ok := st.TokenNames[name]; ok {
@@ -363,7 +362,7 @@ func (s *Server) Token(name string) string {
 	return name + "=" + t.Secret
 }
 
-// User is what the user of that name logs in with: UserAdmin and so on, or user@realm.
+// User returns the credentials of a user: UserAdmin and so on, or user@realm.
 func (s *Server) User(name string) Credentials {
 	st := s.view()
 	if full, ok := st.UserNames[name]; ok {
@@ -376,11 +375,11 @@ func (s *Server) User(name string) Credentials {
 	return Credentials{Username: name, Password: u.Password, TOTPSecret: u.TOTP}
 }
 
-// TOTP is the one-time password of a user's second factor at this moment.
+// TOTP returns the user's current one-time password.
 func (s *Server) TOTP(name string) string { return totp(s.User(name).TOTPSecret, time.Now()) }
 
-// HoldLock holds the lock of the realm file until release is called, which may happen
-// more than once. Writes to realms wait for it as long as Options.LockTimeout.
+// HoldLock holds the lock of the realm file until release is called. Writes to
+// realms wait for it, at most for Options.LockTimeout. release may be called more than once.
 func (s *Server) HoldLock() (release func()) {
 	s.realmLock <- struct{}{}
 	var once sync.Once

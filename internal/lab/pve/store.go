@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// view is the state as it is now. It must not be changed.
+// view returns the current state. Callers must not change it.
 func (s *Server) view() *State { return s.state.Load() }
 
 func (s *Server) loadState() error {
@@ -36,7 +36,7 @@ func (s *Server) loadState() error {
 	return s.save()
 }
 
-// writeRealms makes the text of the realm file from the list of realms.
+// writeRealms sets Domains to the text of Realms.
 func (s *Server) writeRealms(st *State) error {
 	raw, err := s.api.schema.render(setOf(st.Realms))
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *Server) writeRealms(st *State) error {
 	return nil
 }
 
-// replace makes a state the server's own, but for the realms.
+// replace makes st the current state. It ignores the realms of st.
 func (s *Server) replace(st *State) {
 	if st.Users["root@pam"] == nil { // there is always a root
 		st.Users["root@pam"] = &User{Enable: true}
@@ -60,7 +60,7 @@ func (s *Server) replace(st *State) {
 	s.changed()
 }
 
-// changed has the state saved soon.
+// changed makes keepSaved save the state.
 func (s *Server) changed() {
 	select {
 	case s.unsaved <- struct{}{}:
@@ -68,10 +68,10 @@ func (s *Server) changed() {
 	}
 }
 
-// saveEvery is how long changes are collected before they are saved.
+// saveEvery is the shortest time between two writes of the state file.
 const saveEvery = 100 * time.Millisecond
 
-// keepSaved saves the state after changes, until the server closes.
+// keepSaved saves the state after each change, until the server closes.
 func (s *Server) keepSaved() {
 	for {
 		select {
@@ -97,7 +97,7 @@ func (s *Server) save() error {
 	return s.State().save(s.opts.StateFile)
 }
 
-// change changes the state as a handler does, without the locks of the cluster. It does not reach the realms.
+// change edits a copy of the state without the locks of the cluster, and makes it current. It cannot edit realms.
 func (s *Server) change(f func(*State) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +109,7 @@ func (s *Server) change(f func(*State) error) error {
 	return nil
 }
 
-// changePending changes the list of logins that the node waits for, and copies nothing else of the state.
+// changePending edits the list of pending logins. Unlike change, it copies nothing else.
 func (s *Server) changePending(f func([]Pending) ([]Pending, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +156,7 @@ func (s *Server) withRealms(prefix string, change func(*edit) error) error {
 	return nil
 }
 
-// editRealms changes the realm file without the lock of the cluster.
+// editRealms edits the realm file without the lock of the cluster.
 func (s *Server) editRealms(change func(*edit) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,8 +218,8 @@ func setOf(realms []Realm) *realmSet {
 	return set
 }
 
-// SetRealm stores a realm as somebody else would: without lock or checks. The
-// digest changes. A realm that lacks what its type requires is an error.
+// SetRealm stores a realm without the lock or the checks of the API, like
+// another administrator. It fails if the realm lacks a property that its type requires.
 func (s *Server) SetRealm(r Realm) error {
 	return s.editRealms(func(f *edit) error {
 		f.put(r.Name, sectionOf(r))
@@ -227,7 +227,7 @@ func (s *Server) SetRealm(r Realm) error {
 	})
 }
 
-// SetProperty sets one property of a realm as somebody else would; an empty value removes it.
+// SetProperty sets one property of a realm, without the lock or the checks of the API. An empty value removes it.
 func (s *Server) SetProperty(realm, property, value string) error {
 	return s.editRealms(func(f *edit) error {
 		sec := f.get(realm)
@@ -244,7 +244,7 @@ func (s *Server) SetProperty(realm, property, value string) error {
 	})
 }
 
-// RemoveRealm removes a realm as somebody else would.
+// RemoveRealm removes a realm, without the lock of the API.
 func (s *Server) RemoveRealm(name string) error {
 	return s.editRealms(func(f *edit) error {
 		f.remove(name)
@@ -265,9 +265,8 @@ func (s *Server) whole() *State {
 	return st
 }
 
-// Update changes the state as somebody else would, and saves it. Changes of
-// Realms count only where Domains stays as it was or is cleared. A state that
-// cannot be stored is an error, and then nothing changes.
+// Update edits the whole state. It ignores changes of Realms if change sets
+// Domains to another text. If the state cannot be stored, Update returns an error and changes nothing.
 func (s *Server) Update(change func(*State)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
