@@ -139,8 +139,8 @@ func parseDiscovery(issuerURL string, a answer, provider *oidc.Provider) (docume
 		err = decode(a.body, &doc)
 	}
 	if err != nil {
-		mend := check.Advise("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
-		return document{}, fail(check.Remedy{mend}, "Proxmox cannot read the discovery document").
+		step := check.Advise("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
+		return document{}, fail(check.Remedy{step}, "Proxmox cannot read the discovery document").
 			Because("%s", a.clean.Clean(err.Error()))
 	}
 	return doc, check.Check{}

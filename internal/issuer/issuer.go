@@ -172,14 +172,7 @@ func (i *Inspection) Quick() bool {
 	return i.took <= quickTime && (answered || i.discovery.err != nil && i.discovery.stage < stageTLS)
 }
 
-// Reached tells whether this machine made a connection to the issuer. If not, the Proxmox node may still reach it:
-// Proxmox's own discovery decides, and [View.Discovered] carries what it found.
-func (i *Inspection) Reached() bool {
-	<-i.done
-	return i.discovery.stage >= stageTLS
-}
-
-// Trusted tells whether this machine trusts the issuer's certificate. No client question is asked of an issuer that
+// Trusted tells whether this machine reaches the issuer and trusts the issuer's certificate. No client question is asked of an issuer that
 // it does not trust.
 func (i *Inspection) Trusted() bool {
 	<-i.done

@@ -270,7 +270,10 @@ func TestFindings(t *testing.T) {
 		{"what go-oidc reads and Proxmox does not", set("device_authorization_endpoint", false), check.IssuerDiscovery, check.Pass, nil},
 		{"a number among the algorithms", set("id_token_signing_alg_values_supported", []any{"RS256", 7}), check.IssuerDiscovery, check.Pass, nil},
 		{"another type for a member that Proxmox does not read", set("introspection_endpoint", false), check.IssuerEndpoints, check.Pass, nil},
-		{"names differ by case", set("Jwks_Uri", "http://other.example.test"), check.IssuerEndpoints, check.Pass, nil},
+		{"names in another case", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.SetMetadata("userinfo_endpoint", nil)
+			s.SetMetadata("Userinfo_Endpoint", s.URL()+"/api/oidc/userinfo")
+		}, check.IssuerEndpoints, check.Fail, []string{"userinfo_endpoint is missing"}},
 		{"null for an optional member", set("claims_supported", json.RawMessage("null")), check.IssuerDiscovery, check.Pass, nil},
 		{"a member that nobody reads", set("x_anything", map[string]int{"a": 1}), check.IssuerDiscovery, check.Pass, nil},
 		{"status", func(_ *testing.T, s *lab.Server, _ *issuer.View) {

@@ -32,8 +32,8 @@ func parseKeys(a answer) (set keySet, unusable check.Check) {
 	unusable = a.unusable("key set", "application/json", "application/jwk-set+json")
 	if unusable.Status == "" {
 		if err := decode(a.body, &set); err != nil {
-			mend := check.Advise("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url))
-			unusable = fail(check.Remedy{mend}, "Proxmox cannot read the key set").Because("%s", a.clean.Clean(err.Error()))
+			step := check.Advise("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url))
+			unusable = fail(check.Remedy{step}, "Proxmox cannot read the key set").Because("%s", a.clean.Clean(err.Error()))
 		}
 	}
 	return set, unusable

@@ -98,7 +98,7 @@ const (
 	ofPlain    subject = "login request that was not pushed"
 )
 
-// remedy says what mends a rejection.
+// remedy says how to resolve a rejection.
 func (s subject) remedy(l realm.Login) check.Remedy {
 	step := map[subject]check.Step{
 		ofKey:    check.Set("realm.client_key_file", "").With("the key that the issuer holds"),

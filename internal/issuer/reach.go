@@ -41,17 +41,17 @@ func unreached(issuerURL string, a answer) check.Check {
 		cause = fmt.Sprintf("no answer within %s", a.took.Round(100*time.Millisecond))
 	}
 	var unresolved *net.DNSError
-	what, mend := "cannot connect to "+address, check.Advise("start the issuer, or open the firewall in front of it")
+	what, step := "cannot connect to "+address, check.Advise("start the issuer, or open the firewall in front of it")
 	switch {
 	case errors.As(a.err, &unresolved) || a.stage == stageDNS:
 		what = "cannot resolve the name " + u.Hostname()
-		mend = check.Advise("correct the DNS of this machine: getent hosts %s", u.Hostname())
+		step = check.Advise("correct the DNS of this machine: getent hosts %s", u.Hostname())
 	case a.stage == stageTLS:
-		mend = check.Advise("let the issuer speak TLS 1.2 or 1.3: openssl s_client -connect %s", address)
-		return fail(check.Remedy{mend}, "the TLS handshake with %s fails", address).Because("%s", cause)
+		step = check.Advise("let the issuer speak TLS 1.2 or 1.3: openssl s_client -connect %s", address)
+		return fail(check.Remedy{step}, "the TLS handshake with %s fails", address).Because("%s", cause)
 	}
 	return fail(check.Remedy{
-		mend,
+		step,
 		check.Set("realm.issuer_url", "").With("if its host or port is wrong"),
 		check.Set("verify.issuer", "false").With("if only the Proxmox nodes reach the issuer"),
 	}, "this machine %s", what).Because("%s", cause)
