@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"html"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -81,6 +82,15 @@ func encodings(value string) []string {
 // of it would be found by chance.
 const minShifted = 8
 
+// tokens matches Proxmox API tokens, user@realm!id=UUID. People paste them into other fields, also those of other clusters.
+var tokens = regexp.MustCompile(`([^\s@!=]+@[^\s@!=]+![^\s@!=]+=)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
+
+// Invisible reports whether a character is a control character or shows as nothing: direction marks, joiners, variation
+// selectors and fillers. They steer a terminal or split a secret.
+func Invisible(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
 // Clean returns the text on one line, cleaned.
 func (c *Cleaner) Clean(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
@@ -88,7 +98,7 @@ func (c *Cleaner) Clean(text string) string {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r): // Cf: direction marks and other invisible formatting
+		case Invisible(r):
 			return -1
 		}
 		return r
@@ -101,6 +111,7 @@ func (c *Cleaner) Clean(text string) string {
 		}
 		c.mu.RUnlock()
 	}
+	text = tokens.ReplaceAllString(text, "${1}"+Mask)
 	text = strings.TrimSpace(text)
 	if utf8.RuneCountInString(text) > MaxText {
 		text = string([]rune(text)[:MaxText-1]) + "…"

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"unicode"
 )
 
 // Description is an error as it is shown.
@@ -64,7 +63,7 @@ func Printable(text string) string {
 			return r
 		case r == '\t':
 			return ' '
-		case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
+		case Invisible(r):
 			return -1
 		}
 		return r
