@@ -194,7 +194,7 @@ func TestGroupsAreReplacedAsAWhole(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
 		}
-		if got := c.Targets[0]; !tt.want(got.Proxmox, got.Realm.Set) {
+		if got := c.Targets[0]; !tt.want(got.Proxmox, got.Realm.Set) || slices.Contains(got.Realm.Unset, realm.Comment) {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
 	}
