@@ -110,7 +110,7 @@ func TestFaults(t *testing.T) {
 	}
 	workers := 8 * runtime.GOMAXPROCS(0)
 	if whole {
-		workers = 32 // many of them wait
+		workers = 200 // hundreds of attempts wait for more than a minute
 	}
 	queue := make(chan attempt)
 	var done sync.WaitGroup
