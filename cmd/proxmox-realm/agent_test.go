@@ -231,6 +231,46 @@ func TestAgentKeepsTheRealm(t *testing.T) {
 	}
 }
 
+// On SIGHUP the agent reads the folder of targets_from anew. While a file there is half written, no target is dropped.
+func TestAgentReadsTheFolderOfTargets(t *testing.T) {
+	l := newLab(t, "empty")
+	target := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(l.Dir, "clusters", name+".yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(l.Dir, "clusters"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	target("berlin", "realm: {name: berlin}")
+	agentSettings(t, l, "targets_from: clusters\nagent: {interval: 1h, listen: \"127.0.0.1:0\"}\n")
+	p := startAgent(t, l)
+	await(t, p.events, "next run at")
+	target("paris", "realm: {name: paris}")
+	p.signal(syscall.SIGHUP)
+	await(t, p.lines, "configuration reloaded")
+	await(t, p.events, "2 targets, 2 of them as declared")
+	if _, ok := l.PVE.Realm("paris"); !ok {
+		t.Error("the realm of the new target is not there")
+	}
+	if err := l.PVE.SetProperty("berlin", "comment", "by hand"); err != nil {
+		t.Fatal(err)
+	}
+	target("berlin", "realm: {name: ber")
+	target("paris", "")
+	p.signal(syscall.SIGHUP)
+	if line := await(t, p.lines, "not reloaded"); !strings.Contains(line, "berlin.yaml") || !strings.Contains(line, "paris.yaml") {
+		t.Errorf("logged %s", line)
+	}
+	await(t, p.events, "2 targets, 2 of them as declared")
+	if r, _ := l.PVE.Realm("berlin"); r.Properties["comment"] == "by hand" {
+		t.Error("berlin was dropped")
+	}
+	p.signal(syscall.SIGTERM)
+	p.ends(0)
+}
+
 // SIGTERM lets the current write end. The agent exits with 0.
 func TestAgentEndsTheWriteInHand(t *testing.T) {
 	l := newLab(t, "empty")

@@ -46,6 +46,7 @@ the change. That is how a client key is rotated.` +
 	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait up to `DURATION` while another run holds the lock")
 	ruleFlags(cmd, &o.rule)
 	metricsFlag(cmd, &o.metrics)
+	shardFlag(cmd)
 	configFlags(cmd)
 	return cmd
 }

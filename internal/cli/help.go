@@ -173,6 +173,8 @@ Keep secrets in files rather than in variables.
 Other variables:
 
     PROXMOX_REALM_CONFIG     the configuration file
+    PROXMOX_REALM_SHARDS     the number of shards for plan, apply and verify;
+                             JOB_COMPLETION_INDEX is the index of this one
     NO_COLOR                 use no colors
     HTTPS_PROXY, NO_PROXY    the proxy for requests to Proxmox and the issuer
     STATE_DIRECTORY          the default of state_dir; systemd sets it

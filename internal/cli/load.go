@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,6 +32,12 @@ func configFlags(cmd *cobra.Command) {
 			flag.NoOptDefVal = "true"
 		}
 	}
+}
+
+// shardFlag gives a command --shard.
+func shardFlag(cmd *cobra.Command) {
+	cmd.Flags().String("shard", "", "take only the targets of shard `INDEX/COUNT`, such as 0/4 (default from\n"+
+		"JOB_COMPLETION_INDEX and PROXMOX_REALM_SHARDS)")
 }
 
 // String implements pflag.Value.
@@ -97,6 +104,11 @@ func (a *app) load(cmd *cobra.Command, o config.Options) (*config.Config, error)
 // read reads the configuration. The caller shows its warnings.
 func (a *app) read(cmd *cobra.Command, o config.Options) (*config.Config, error) {
 	o.File, o.Stdin, o.Targets, o.Flags = a.file, a.stdin, a.targets, append(o.Flags, flagValues(cmd)...)
+	if f := cmd.Flags().Lookup("shard"); f != nil {
+		if o.Shard, o.Sharded = f.Value.String(), true; f.Changed && o.Shard == "" {
+			return nil, usage("--shard takes INDEX/COUNT, such as 0/4")
+		}
+	}
 	c, err := config.Load(cmd.Context(), o)
 	if err == nil && c.File == "" && a.wording.Key == nil {
 		a.wording = flagWording()
@@ -109,6 +121,9 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 	c, err := a.load(cmd, config.Options{Secrets: true, Partial: partial})
 	if err != nil {
 		return nil, err
+	}
+	if len(c.Targets) == 0 && !a.quiet {
+		a.say("note", fmt.Sprintf("shard %s has no target", c.Shard))
 	}
 	for i := range c.Targets {
 		p := &c.Targets[i].Proxmox

@@ -33,6 +33,7 @@ A property that the configuration does not name is not managed: no plan has it.`
 	f.BoolVar(&exitCode, "exit-code", false, "exit with 10 if there is drift")
 	f.BoolVar(&o.Replace, "replace", false, "plan to delete and recreate the realm if its username-claim differs")
 	f.BoolVar(&o.NoGate, "no-gate", false, "plan the change even if logins would fail")
+	shardFlag(cmd)
 	configFlags(cmd)
 	return cmd
 }

@@ -37,6 +37,7 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 	cmd.Flags().BoolVar(&o.AllEndpoints, "all-endpoints", false,
 		"let every node discover the issuer: each has its own DNS, certificate authorities and proxy")
 	metricsFlag(cmd, &metrics)
+	shardFlag(cmd)
 	configFlags(cmd)
 	return cmd
 }

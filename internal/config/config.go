@@ -28,6 +28,9 @@ type Options struct {
 	Stdin   io.Reader
 	Flags   []FlagValue // in the order of the command line
 	Targets []string    // names; empty: all
+	// Shard is INDEX/COUNT as --shard gives it. Sharded lets the variables of a Kubernetes Job say it if Shard is empty.
+	Shard   string
+	Sharded bool
 	// Secrets asks for everything that stands outside of the configuration, for the selected targets: token, password and
 	// client key from files and commands, and certificate authorities. Each distinct file is read once, and each distinct
 	// command runs once. Without it, only secrets that stand in the configuration itself are set.
@@ -42,7 +45,8 @@ type Options struct {
 // Config is an effective configuration.
 type Config struct {
 	File    string   // absolute; "" without a file
-	Targets []Target // those selected, in the order of the file
+	Targets []Target // those selected, in the order of the file and then of the folder of targets_from
+	Shard   Shard    // the part of all targets that Targets are
 	// LockFile keeps runs of this configuration apart; "" means no lock. Its folder may not exist yet: see [MakePrivate].
 	LockFile    string
 	StateDir    string // may not exist yet: see [MakePrivate]

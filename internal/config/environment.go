@@ -22,6 +22,7 @@ func fromEnvironment(dir string, problems *collector) layer {
 			if value == "" {
 				problems.addf(at, "", "must not be empty: unset it instead")
 			}
+		case name == envShards: // [loader.takeShard] reads it
 		case k == nil:
 			l.unknownVariable(at, problems)
 		default:

@@ -105,6 +105,7 @@ var fixed = []key{
 
 	{empty: true, Key: Key{Path: "lock_file", Kind: Path, Doc: `The file that keeps overlapping runs apart. The default is one for each configuration, in the runtime directory; "" means no lock.`}},
 	{Key: Key{Path: "state_dir", Kind: Path, Doc: "The directory of recovery files and of the last outcome. The default is $STATE_DIRECTORY, else /var/lib/proxmox-realm for root, else $XDG_STATE_HOME/proxmox-realm."}},
+	{Key: Key{Path: "targets_from", Kind: Path, Doc: "A folder with one target in each file that ends with .yaml or .yml. The file's name is the target's name; relative paths in it begin in the folder. Beside or in place of targets."}},
 	{low: 1, high: 1000, Key: Key{Path: "concurrency", Kind: Int, Default: "8", Doc: "The number of targets at once."}},
 	{Key: Key{Path: "agent.interval", Kind: Duration, Default: "15m", Doc: "The time between two runs of the agent."}},
 	{Key: Key{Path: "agent.jitter", Kind: Percent, Default: "10%", Doc: "The share of the interval by which the agent varies it."}},
@@ -205,6 +206,7 @@ const EnvPrefix = "PROXMOX_REALM_"
 const (
 	envConfig = EnvPrefix + "CONFIG" // the configuration file
 	envBinary = EnvPrefix + "BINARY" // the Ansible module reads it
+	envShards = EnvPrefix + "SHARDS" // the number of shards
 )
 
 func variableOf(path string) string {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	special := map[string]string{
 		"proxmox.endpoint": "pve", "proxmox.token": "a@pve!bc=d", "proxmox.username": "a@pve", "proxmox.otp": "'123456'", "realm.unset": "[prompt]",
 		"proxmox.fingerprints": "['" + strings.Repeat("ab", 32) + "']", "verify.redirect_urls": "['https://a']", "verify.ignore": "[issuer.clock]",
-		"agent.listen": "':1'", "proxmox.endpoints": "[pve]", "access": "{Admins: [{path: /, role: PVEAdmin}]}",
+		"agent.listen": "':1'", "targets_from": filepath.Dir(write(t, filepath.Join(t.TempDir(), "berlin.yaml"), cluster)), "proxmox.endpoints": "[pve]", "access": "{Admins: [{path: /, role: PVEAdmin}]}",
 	}
 	for _, k := range Keys() {
 		text := cmp.Or(special[k.Path], values[k.Kind])

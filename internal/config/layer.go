@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -23,7 +24,12 @@ type layer struct {
 	// target is the name if the layer is a target, and at is where it stands.
 	target string
 	at     Place
+	// overlay marks a target. broken marks one that cannot be read, so that missing keys mean nothing.
+	overlay, broken bool
 }
+
+// name is what the target of the layer is called.
+func (l layer) name() string { return cmp.Or(l.target, defaultTarget) }
 
 // setting is one value as it was written: a string, or a []string from the list of a file. It is nil if it was wrong, so
 // that the key is not reported as missing as well.

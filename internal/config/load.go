@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -22,7 +21,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	if err := l.read(ctx); err != nil {
 		return nil, err
 	}
-	selected := l.selectTargets()
+	selected := l.takeShard(l.selectTargets())
 	l.config.Targets = make([]Target, len(selected))
 	for i, t := range selected {
 		l.target(t, &l.config.Targets[i])
@@ -72,7 +71,7 @@ func (l *loader) read(ctx context.Context) error {
 	}
 	l.variable = fromEnvironment(here, &l.problems)
 	l.flags = fromFlags(l.Flags, here, &l.problems)
-	return nil
+	return l.readFolder(ctx)
 }
 
 // readFile returns an error only if the context ended before the file was read.
@@ -104,10 +103,12 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 	base, targets, ok := (&parser{at: at, problems: &l.problems}).parse(data)
 	l.base, l.targets, l.broken = base, targets, !ok
 	if everyone && slices.ContainsFunc(append([]layer{base}, targets...), layer.holdsSecret) {
-		l.warn(at, "", "holds a secret, and everyone can read it: run chmod o-rwx")
+		l.warn(at, "", secretReadable)
 	}
 	return nil
 }
+
+const secretReadable = "holds a secret, and everyone can read it: run chmod o-rwx"
 
 func (l layer) holdsSecret() bool {
 	for path := range l.settings {
@@ -125,8 +126,8 @@ func (l *loader) distinct(selected []layer) {
 		for _, endpoint := range t.Proxmox.Endpoints {
 			id := string(endpoint) + " " + t.Realm.Name
 			if other, taken := seen[id]; taken && other != i {
-				l.problems.addf(selected[i].at, "", "has an endpoint and a realm in common with the target in line %d: two targets cannot keep one realm",
-					selected[other].at.Line)
+				l.problems.addf(selected[i].at, "", "has an endpoint and a realm in common with the target %s: two targets cannot keep one realm",
+					selected[other].name())
 				break
 			}
 			seen[id] = i
@@ -143,7 +144,7 @@ func (l *loader) selectTargets() []layer {
 	}
 	if len(l.Targets) > 0 {
 		selected = slices.DeleteFunc(slices.Clone(selected), func(t layer) bool {
-			return !slices.Contains(l.Targets, cmp.Or(t.target, defaultTarget))
+			return !slices.Contains(l.Targets, t.name())
 		})
 		for _, name := range l.Targets {
 			l.mustExist(name, selected)
@@ -165,7 +166,7 @@ func (l *loader) selectTargets() []layer {
 
 // mustExist reports a name of -t without a target.
 func (l *loader) mustExist(name string, selected []layer) {
-	if slices.ContainsFunc(selected, func(t layer) bool { return cmp.Or(t.target, defaultTarget) == name }) {
+	if slices.ContainsFunc(selected, func(t layer) bool { return t.name() == name }) {
 		return
 	}
 	at := Place{Name: "-t"}
@@ -176,7 +177,10 @@ func (l *loader) mustExist(name string, selected []layer) {
 	for _, t := range l.targets {
 		names = append(names, t.target)
 	}
-	if names == nil {
+	switch {
+	case names == nil && l.broken:
+		return
+	case names == nil:
 		l.problems.addf(at, "", "the configuration has no targets")
 		return
 	}

@@ -98,16 +98,20 @@ func (p *parser) mapping(node *yaml.Node, section string, into layer) (targets [
 			p.problems.addf(at, strings.TrimPrefix(section+".<<", "."), "merge keys are not supported: move what all targets share above them")
 		case doubled:
 			p.problems.addf(at, shown, "is there twice, first in line %d: keep one of them", first)
-		case path == "targets" && into.at.Target == "":
+		case path == "targets" && !into.overlay:
 			targets = p.targets(at, value)
-		case path == "name" && into.at.Target != "":
+		case path == "name" && into.overlay && into.at.Target == "":
+			p.problems.addf(at, path, "is the name of the file already: remove the key")
+		case path == "name" && into.overlay:
 			// [parser.name] has read it
+		case path == "targets":
+			p.problems.addf(at, path, "cannot be in a target")
 		case index().section[path]:
 			p.section(at, path, value, into)
 		case k == nil:
 			p.unknown(at, section, shown, into)
-		case into.at.Target != "" && !k.Target:
-			p.problems.addf(at, path, "belongs to the whole run: move it above the targets")
+		case into.overlay && !k.Target:
+			p.problems.addf(at, path, "belongs to the whole run, not to a target")
 		case k.Kind == Grants:
 			p.access(at, value, into)
 		default:
@@ -150,7 +154,7 @@ func (p *parser) targets(at Place, value *yaml.Node) []layer {
 	lines := map[string]int{}
 	for i, item := range value.Content {
 		l := newLayer(inFile)
-		l.at = p.line(item, fmt.Sprintf("targets[%d]", i))
+		l.overlay, l.at = true, p.line(item, fmt.Sprintf("targets[%d]", i))
 		item = follow(item)
 		if item.Kind != yaml.MappingNode {
 			p.problems.addf(l.at, "", "must be a target: a name and the keys in which it differs")
@@ -180,8 +184,7 @@ func (p *parser) name(item *yaml.Node, at Place) string {
 		}
 		value := follow(item.Content[i+1])
 		if value.Kind != yaml.ScalarNode || value.ShortTag() != "!!str" || !targetName.MatchString(value.Value) {
-			p.problems.addf(p.line(item.Content[i], at.Target), "name", "must be 1 to 64 letters, digits, '.', '_' or '-', "+
-				"beginning with a letter or digit and not ending with '.'; put a number in quotation marks")
+			p.problems.addf(p.line(item.Content[i], at.Target), "name", "must be "+nameForm+"; put a number in quotation marks")
 			return ""
 		}
 		return value.Value
@@ -192,6 +195,8 @@ func (p *parser) name(item *yaml.Node, at Place) string {
 
 // targetName matches names that are safe as part of a file name on every system.
 var targetName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?$`)
+
+const nameForm = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit and not ending with '.'"
 
 // unknown reports a key that does not exist. The nearest key counts as given, though wrongly: it is not missing as well.
 func (p *parser) unknown(at Place, section, shown string, into layer) {
@@ -205,7 +210,7 @@ func (p *parser) unknown(at Place, section, shown string, into layer) {
 	}
 	if section == "" {
 		candidates = append(candidates, slices.Sorted(maps.Keys(index().section))...)
-		if into.at.Target == "" {
+		if !into.overlay {
 			candidates = append(candidates, "targets")
 		}
 	}

@@ -31,9 +31,9 @@ func (p Place) source() string {
 	case p.File == "":
 		return "default"
 	case p.Target != "":
-		return fmt.Sprintf("target %s, %s:%d", strings.TrimPrefix(p.Target, "targets."), p.File, p.Line)
+		return fmt.Sprintf("target %s, %s", strings.TrimPrefix(p.Target, "targets."), p)
 	}
-	return fmt.Sprintf("%s:%d", p.File, p.Line)
+	return p.String()
 }
 
 // Problem is one mistake in a configuration. It never holds a value.
@@ -44,10 +44,7 @@ type Problem struct {
 
 // Error returns the place, the key and the message. The name of a variable or flag stands in place of the key.
 func (p Problem) Error() string {
-	parts := []string{p.File, p.Name}
-	if p.Line > 0 {
-		parts[0] = fmt.Sprintf("%s:%d", p.File, p.Line)
-	}
+	parts := []string{p.Place.String(), p.Name}
 	if p.Name == "" {
 		parts = append(parts, strings.Trim(p.Target+"."+p.Err.Key, "."))
 	}
@@ -124,7 +121,8 @@ func (c *collector) err() error {
 	}
 	slices.SortStableFunc(c.list, func(a, b Problem) int {
 		lineless := func(p Problem) int { return map[bool]int{true: 1}[p.Line == 0] }
-		return cmp.Or(-cmp.Compare(a.File, b.File), lineless(a)-lineless(b), a.Line-b.Line)
+		fileless := func(p Problem) int { return map[bool]int{true: 1}[p.File == ""] }
+		return cmp.Or(fileless(a)-fileless(b), cmp.Compare(a.File, b.File), lineless(a)-lineless(b), a.Line-b.Line)
 	})
 	if !slices.ContainsFunc(c.list, func(p Problem) bool { return len(p.Err.Remedy) > 0 }) {
 		c.list[0].Err = c.list[0].Err.Try(check.Run("help config").With("it explains every key"))

@@ -27,6 +27,7 @@ func (l *loader) run() {
 	c.Agent.Jitter = one(v, "agent.jitter", parsePercent)
 	c.Agent.Listen = one(v, "agent.listen", parseListen)
 	c.Notify.Command = v.command("notify.command")
+	v.path("targets_from") // [loader.readFolder] has read it; here it is shown
 	v.record("lock_file", c.LockFile)
 	v.record("state_dir", c.StateDir)
 	c.Settings = append(v.sorted(), c.Settings...)
@@ -35,10 +36,10 @@ func (l *loader) run() {
 // target reads the keys of one target, says what it lacks, and notes what has to be read from outside.
 func (l *loader) target(overlay layer, t *Target) {
 	v := l.merge(overlay.target, l.base, overlay, l.variable, l.flags)
-	if !l.Partial && !l.broken {
+	if !l.Partial && !l.broken && !overlay.broken {
 		l.demand(overlay, v)
 	}
-	t.Name = cmp.Or(overlay.target, defaultTarget)
+	t.Name = overlay.name()
 	l.proxmox(v, &t.Proxmox)
 	t.Realm = v.realm()
 	t.ClientKeyFrom, t.ClientKeyFile = l.secret(v, "realm.client_key", l.Secrets || l.ClientKey, func(text string) error {
@@ -119,8 +120,7 @@ func (v *values) realm() realm.Spec {
 func (l *loader) demand(overlay layer, v *values) {
 	lacks := func(path, otherwise string) {
 		at := overlay.at
-		at.File = l.file.File
-		if at.File != "" {
+		if at.File = cmp.Or(at.File, l.file.File); at.File != "" {
 			l.problems.addf(at, path, "is required%s", otherwise)
 			return
 		}

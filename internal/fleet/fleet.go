@@ -85,7 +85,7 @@ type work func(context.Context, config.Target, reconcile.Deps, reconcile.Options
 // alone is each, while no other run of the configuration writes.
 func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) Run {
 	began := time.Now()
-	unlock, err := lock(ctx, f.config.LockFile, o.WaitLock, f.log)
+	unlock, err := locks(ctx, f.config, o.WaitLock, f.log)
 	if err != nil {
 		return Run{Command: command, Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
 	}

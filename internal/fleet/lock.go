@@ -19,12 +19,30 @@ import (
 // lockEvery is how often a waiting run tries to take the lock.
 const lockEvery = 200 * time.Millisecond
 
-// lock keeps overlapping runs of one configuration apart, and returns the function that frees it. It waits for the lock
-// no longer than wait; 0 means not at all.
-func lock(ctx context.Context, path string, wait time.Duration, log *slog.Logger) (func(), error) {
-	if path == "" {
+// locks keeps overlapping runs of one configuration apart, and returns the function that frees what it took. Shards may run
+// beside each other: they share the lock of the configuration, and each has one of its own.
+func locks(ctx context.Context, c *config.Config, wait time.Duration, log *slog.Logger) (func(), error) {
+	switch {
+	case c.LockFile == "":
 		return func() {}, nil
+	case c.Shard.Count <= 1:
+		return lock(ctx, c.LockFile, false, wait, log)
 	}
+	unlock, err := lock(ctx, c.LockFile, true, wait, log)
+	if err != nil {
+		return nil, err
+	}
+	own := fmt.Sprintf("%s.%d-%d", c.LockFile, c.Shard.Index, c.Shard.Count)
+	unlockOwn, err := lock(ctx, own, false, wait, log)
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return func() { unlockOwn(); unlock() }, nil
+}
+
+// lock takes one lock. It waits for the lock no longer than wait; 0 means not at all.
+func lock(ctx context.Context, path string, shared bool, wait time.Duration, log *slog.Logger) (func(), error) {
 	unusable := func(err error) error {
 		return check.Errorf(check.Config, "the lock file %s cannot be used: %v", path, err).
 			Try(check.Set("lock_file", "").With("a path that this user can write, or an empty string for no lock")).Because(err)
@@ -40,11 +58,15 @@ func lock(ctx context.Context, path string, wait time.Duration, log *slog.Logger
 		return nil, unusable(errors.New("it is not a regular file"))
 	}
 	file := flock.New(path, flock.SetPermissions(0o600))
-	locked, err := file.TryLock()
+	try, tryUntil := file.TryLock, file.TryLockContext
+	if shared {
+		try, tryUntil = file.TryRLock, file.TryRLockContext
+	}
+	locked, err := try()
 	if err == nil && !locked && wait > 0 {
 		log.Info("waiting for the lock", "file", path, "at_most", wait)
 		waiting, cancel := context.WithTimeout(ctx, wait)
-		locked, err = file.TryLockContext(waiting, lockEvery)
+		locked, err = tryUntil(waiting, lockEvery)
 		cancel()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

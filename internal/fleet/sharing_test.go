@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/gofrs/flock"
 	"go.uber.org/goleak"
 
 	"proxmox-realm/internal/check"
@@ -271,5 +272,55 @@ func TestARecoveryFileThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
 	}
 	if run = open(t, c).Recover(t.Context(), fleet.Options{}); firstError(run) != nil {
 		t.Error(firstError(run))
+	}
+}
+
+// Shards of one configuration run beside each other. The whole configuration, and the same shard twice, do not.
+func TestShardsRunBesideEachOther(t *testing.T) {
+	_, c := startLab(t, "converged", 1)
+	run := func(shard config.Shard) check.Code {
+		part := *c
+		part.Shard = shard
+		if err := firstError(open(t, &part).Apply(t.Context(), fleet.Options{})); err != nil {
+			return check.CodeOf(err)
+		}
+		return ""
+	}
+	first, second, all := config.Shard{Index: 0, Count: 2}, config.Shard{Index: 1, Count: 2}, config.Shard{}
+	if code := run(first); code != "" { // makes the directory of the locks
+		t.Fatal(code)
+	}
+	for _, tt := range []struct {
+		name   string
+		file   string
+		shared bool
+		locked []config.Shard
+		free   []config.Shard
+	}{
+		{"all targets", "", false, []config.Shard{first, second, all}, nil},
+		{"a shard", "", true, []config.Shard{all}, []config.Shard{first, second}},
+		{"the first shard", ".0-2", false, []config.Shard{first}, []config.Shard{second}},
+	} {
+		held := flock.New(c.LockFile + tt.file)
+		lock := held.Lock
+		if tt.shared {
+			lock = held.RLock
+		}
+		if err := lock(); err != nil {
+			t.Fatal(err)
+		}
+		for _, shard := range tt.locked {
+			if code := run(shard); code != check.Locked {
+				t.Errorf("while a run of %s holds its lock, %v: %q", tt.name, shard, code)
+			}
+		}
+		for _, shard := range tt.free {
+			if code := run(shard); code != "" {
+				t.Errorf("while a run of %s holds its lock, %v: %q", tt.name, shard, code)
+			}
+		}
+		if err := held.Unlock(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

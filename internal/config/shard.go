@@ -1,0 +1,70 @@
+package config
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Shard is the part of the targets that one of several processes takes. The zero value takes all of them.
+type Shard struct{ Index, Count int }
+
+// maxShards bounds the number of shards: the shard of a target takes as many hashes to find.
+const maxShards = 1000
+
+// jobIndex is the variable in which Kubernetes gives the pods of an Indexed Job their index.
+const jobIndex = "JOB_COMPLETION_INDEX"
+
+// String returns INDEX/COUNT.
+func (s Shard) String() string { return fmt.Sprintf("%d/%d", s.Index, s.Count) }
+
+// Holds reports whether a target belongs to the shard. It is rendezvous hashing: a target belongs to the shard whose hash
+// with the target's name is the greatest. One more shard takes its targets from all others and moves no others.
+func (s Shard) Holds(target string) bool {
+	if s.Count <= 1 {
+		return true
+	}
+	score := func(shard int) [sha256.Size]byte { return sha256.Sum256([]byte(strconv.Itoa(shard) + " " + target)) }
+	own := score(s.Index)
+	for shard := range s.Count {
+		if other := score(shard); bytes.Compare(other[:], own[:]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// takeShard returns the targets of the shard that the run is to take. -t in place of --shard overrides the environment of
+// a Job, so that a person can try one target in its pod.
+func (l *loader) takeShard(targets []layer) []layer {
+	index, count, _ := strings.Cut(l.Shard, "/")
+	at := Place{Name: "--shard"}
+	switch {
+	case l.Shard != "" && len(l.Targets) > 0:
+		l.problems.addf(at, "", "excludes -t: keep one of them")
+		return targets
+	case l.Shard == "":
+		var set bool
+		if count, set = os.LookupEnv(envShards); !set || !l.Sharded || len(l.Targets) > 0 {
+			return targets
+		}
+		index, at.Name = os.Getenv(jobIndex), jobIndex+" and "+envShards
+	}
+	s, ok := parseShard(index, count)
+	if !ok {
+		l.problems.addf(at, "", "must be the index of a shard, from 0, and a greater number of shards, at most %d", maxShards)
+		return targets
+	}
+	l.config.Shard = s
+	return slices.DeleteFunc(slices.Clone(targets), func(t layer) bool { return !s.Holds(t.name()) })
+}
+
+func parseShard(index, count string) (Shard, bool) {
+	i, errIndex := strconv.ParseUint(index, 10, 16) // takes no sign
+	n, errCount := strconv.ParseUint(count, 10, 16)
+	return Shard{int(i), int(n)}, errIndex == nil && errCount == nil && i < n && n <= maxShards
+}
