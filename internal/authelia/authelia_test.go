@@ -26,7 +26,7 @@ func cluster(name string, set realm.Values, redirects ...config.Origin) config.T
 func TestTargetsShareAClient(t *testing.T) {
 	berlin := cluster("berlin", nil, "https://berlin1:8006", "https://berlin2:8006")
 	munich := cluster("munich", realm.Values{realm.Scopes: realm.Words(realm.Scopes, "openid", "groups")}, "https://munich:8006", "https://berlin2:8006")
-	got, err := authelia.ClientOf([]config.Target{berlin, munich}, authelia.Version{})
+	got, err := authelia.ClientOf([]config.Target{berlin, munich})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestTargetsShareAClient(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	munich.Verify.RedirectsDeclared = false
-	if got, _ := authelia.ClientOf([]config.Target{berlin, munich}, authelia.Version{}); !got.Assumed {
+	if got, _ := authelia.ClientOf([]config.Target{berlin, munich}); !got.Assumed {
 		t.Error("a redirect URI of munich is assumed")
 	}
 }
@@ -60,7 +60,7 @@ func TestTargetsThatShareNoClient(t *testing.T) {
 		{"claims in userinfo", "", nil, realm.Values{realm.UsernameClaim: realm.Text("email"), realm.GroupsClaim: realm.Text("groups")}},
 		{"what no client has to know", "", nil, realm.Values{realm.Comment: realm.Text("another")}},
 	} {
-		_, err := authelia.ClientOf([]config.Target{cluster("berlin", tt.a), cluster("bonn", tt.b)}, authelia.Version{})
+		_, err := authelia.ClientOf([]config.Target{cluster("berlin", tt.a), cluster("bonn", tt.b)})
 		if tt.differ == "" {
 			if err != nil {
 				t.Errorf("%s: %v", tt.name, err)

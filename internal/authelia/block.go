@@ -2,14 +2,11 @@ package authelia
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed" // the template
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 	"text/template"
-	"unicode"
 
 	"proxmox-realm/internal/check"
 )
@@ -18,14 +15,12 @@ import (
 type Options struct {
 	Client
 	Digest    string // of the client key, see [Digest]
-	Policy    string // one_factor, two_factor or the name of an authorization policy; "": two_factor
 	WithLogin bool   // registers [LoginRedirectURI] as well
 	Whole     bool   // Block prints everything from identity_providers down, not the list item alone
 }
 
-// Block returns the client for Authelia's configuration, with the key names of the given version. The same options give the
-// same bytes. A list item alone is indented as it stands below `clients:` in Authelia's documentation. An error is
-// a *check.Error.
+// Block returns the client for Authelia's configuration. The same options give the same bytes. A list item alone is
+// indented as it stands below `clients:` in Authelia's documentation. An error is a *check.Error.
 func Block(o Options) ([]byte, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
@@ -33,7 +28,6 @@ func Block(o Options) ([]byte, error) {
 	if o.Digest == "" {
 		return nil, noKey()
 	}
-	o.Policy = cmp.Or(o.Policy, "two_factor") // Authelia's own default
 	o.RedirectURIs = union(nil, o.RedirectURIs)
 	o.WithLogin = o.WithLogin && !slices.Contains(o.RedirectURIs, LoginRedirectURI)
 	return o.execute("client", "")
@@ -61,80 +55,17 @@ func (o Options) execute(name, indent string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Validate checks the options without the digest: making one takes a moment.
+// clientID is what Authelia accepts as a client id.
+var clientID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,100}$`)
+
+// Validate checks the options without the digest, because making a digest takes a moment.
 func (o Options) Validate() error {
 	if len(o.RedirectURIs) == 0 && !o.WithLogin {
 		return check.Errorf(check.Config, "the client has no redirect URI").Try(check.Set("verify.redirect_urls", ""))
 	}
-	if id := o.Login.ClientID; len(id) > 100 || !unreserved.MatchString(id) {
+	if !clientID.MatchString(o.Login.ClientID) {
 		return check.Errorf(check.Config, "authelia accepts at most 100 letters, digits and -._~ in a client id").
 			Try(check.Set("realm.client_id", ""))
 	}
-	for _, uri := range o.RedirectURIs {
-		u, err := url.Parse(uri)
-		if err != nil || !u.IsAbs() || strings.ContainsFunc(uri, func(r rune) bool { return !unicode.IsPrint(r) }) {
-			return check.Errorf(check.Config, "a redirect URI is not an absolute URL").
-				Try(check.Set("verify.redirect_urls", "https://pve.example.com:8006"))
-		}
-	}
-	switch {
-	case o.Policy == "" || o.Policy == "one_factor" || o.Policy == "two_factor":
-		return nil
-	case o.Policy == "deny" || !policyName.MatchString(o.Policy):
-		return check.Errorf(check.Usage, "authelia does not accept this authorization policy for a client").
-			Try(check.Advise("choose one_factor, two_factor or the name of a policy in Authelia's authorization_policies"))
-	case o.Former():
-		return check.Errorf(check.Usage, "authelia %s does not know authorization policies by name", o.Version).
-			Try(check.Advise("choose one_factor or two_factor"), check.Advise("upgrade authelia to %s", renamedSince))
-	}
 	return nil
-}
-
-var (
-	unreserved = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
-	// policyName is Authelia's pattern for keys that users choose, without the dot, which separates levels.
-	policyName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9/_:~-]*[a-zA-Z0-9])?$`)
-)
-
-// Former tells whether the version has the property names from before 4.38.
-func (o Options) Former() bool { return o.Version.Less(renamedSince) }
-
-// NamedPolicy returns the authorization policy if Authelia's configuration has to define it.
-func (o Options) NamedPolicy() string {
-	if o.Policy == "one_factor" || o.Policy == "two_factor" {
-		return ""
-	}
-	return o.Policy
-}
-
-// standardScopes are the scopes that Authelia before 4.38 knows. It does not start with any other.
-var standardScopes = []string{"openid", "profile", "email", "groups", "offline_access"}
-
-// KnownScopes returns the scopes that a client of this version may have.
-func (o Options) KnownScopes() []string {
-	if !o.Former() {
-		return o.Login.Scopes
-	}
-	return only(o.Login.Scopes, standardScopes, true)
-}
-
-// UnknownScopes returns the other scopes.
-func (o Options) UnknownScopes() []string { return only(o.Login.Scopes, o.KnownScopes(), false) }
-
-// standardClaims are the claims that a claims policy may name without defining them (validOIDCClientClaims).
-var standardClaims = []string{
-	"address", "alt_emails", "birthdate", "email", "email_verified", "family_name", "gender", "given_name",
-	"groups", "locale", "middle_name", "name", "nickname", "phone_number", "phone_number_verified", "picture",
-	"preferred_username", "profile", "rat", "updated_at", "website", "zoneinfo",
-}
-
-// PolicyClaims returns the claims that the block's claims policy adds to the ID token.
-func (o Options) PolicyClaims() []string { return only(o.idTokenClaims(), standardClaims, true) }
-
-// CustomClaims returns the other claims that the ID token needs.
-func (o Options) CustomClaims() []string { return only(o.idTokenClaims(), standardClaims, false) }
-
-// only returns the words that are in the other list, or those that are not.
-func only(words, others []string, in bool) []string {
-	return slices.DeleteFunc(slices.Clone(words), func(w string) bool { return slices.Contains(others, w) != in })
 }

@@ -45,18 +45,8 @@ func TestBlock(t *testing.T) {
 	}{
 		{"newest", func(*authelia.Options) {}},
 		{"whole", func(o *authelia.Options) { o.Whole, o.WithLogin = true, true }},
-		{"4.38", func(o *authelia.Options) { o.Version = authelia.Version{Major: 4, Minor: 38}; o.Policy = "one_factor" }},
-		{"4.37", func(o *authelia.Options) {
-			o.Version, o.Whole = authelia.Version{Major: 4, Minor: 37}, true
-			o.Login.Scopes = append(o.Login.Scopes, "custom")
-		}},
-		{"4.36", func(o *authelia.Options) { o.Version = authelia.Version{Major: 4, Minor: 36} }},
 		{"claims", func(o *authelia.Options) { o.Login.QueryUserinfo, o.Whole = false, true }},
 		{"claims-item", func(o *authelia.Options) { o.Login.QueryUserinfo, o.Login.UsernameClaim = false, "uid" }},
-		{"claims-4.38", func(o *authelia.Options) {
-			o.Login.QueryUserinfo, o.Version = false, authelia.Version{Major: 4, Minor: 38}
-		}},
-		{"policy", func(o *authelia.Options) { o.Policy, o.Whole = "admins", true }},
 	} {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
 		tt.change(&o)
@@ -89,13 +79,9 @@ func TestBlockRefusesWhatAutheliaWouldRefuse(t *testing.T) {
 	}{
 		{"no digest", func(o *authelia.Options) { o.Digest = "" }, check.Config},
 		{"no redirect URI", func(o *authelia.Options) { o.RedirectURIs = nil }, check.Config},
-		{"relative redirect URI", func(o *authelia.Options) { o.RedirectURIs = []string{"pve.example.com"} }, check.Config},
 		{"no client id", func(o *authelia.Options) { o.Login.ClientID = "" }, check.Config},
 		{"long client id", func(o *authelia.Options) { o.Login.ClientID = strings.Repeat("a", 101) }, check.Config},
 		{"client id with a space", func(o *authelia.Options) { o.Login.ClientID = "my proxmox" }, check.Config},
-		{"deny", func(o *authelia.Options) { o.Policy = "deny" }, check.Usage},
-		{"policy with a dot", func(o *authelia.Options) { o.Policy = "a.b" }, check.Usage},
-		{"policy by name before 4.38", func(o *authelia.Options) { o.Policy, o.Version = "admins", authelia.Version{Major: 4, Minor: 37} }, check.Usage},
 	} {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
 		tt.change(&o)
@@ -107,18 +93,15 @@ func TestBlockRefusesWhatAutheliaWouldRefuse(t *testing.T) {
 	}
 }
 
-// A block does not differ from itself, in every version and with any options. The same options give the same bytes.
+// A block does not differ from itself, with any options. The same options give the same bytes.
 func TestBlockDoesNotDifferFromItself(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest, Whole: rapid.Bool().Draw(t, "whole")}
-		o.Version.Major = 4
-		o.Version.Minor = rapid.IntRange(36, 41).Draw(t, "version")
 		o.Login.ClientKey = check.Secret{} // verifying takes time
 		o.Login.ClientID = rapid.StringMatching(`[A-Za-z0-9._~-]{1,100}`).Draw(t, "id")
 		o.RedirectURIs = rapid.SliceOfN(rapid.StringMatching(`https://[a-z0-9.-]{1,20}(:[1-9][0-9]{1,3})?`), 1, 4).Draw(t, "redirects")
 		o.Login.QueryUserinfo = rapid.Bool().Draw(t, "userinfo")
 		o.WithLogin = rapid.Bool().Draw(t, "login")
-		o.Policy = rapid.SampledFrom([]string{"", "one_factor", "two_factor"}).Draw(t, "policy")
 		text, err := authelia.Block(o)
 		if err != nil {
 			t.Fatal(err)
@@ -134,31 +117,9 @@ func TestBlockDoesNotDifferFromItself(t *testing.T) {
 }
 
 func TestSecretLine(t *testing.T) {
-	for minor, want := range map[int]string{
-		39: "        client_secret: '" + knownDigest + "' # the digest of the client key\n",
-		37: "        secret: '" + knownDigest + "' # the digest of the client key\n",
-	} {
-		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
-		o.Version = authelia.Version{Major: 4, Minor: minor}
-		if got, err := authelia.SecretLine(o); err != nil || string(got) != want {
-			t.Errorf("4.%d: %q, %v, want %q", minor, got, err, want)
-		}
-	}
-}
-
-func TestParseVersion(t *testing.T) {
-	for text, want := range map[string]authelia.Version{
-		"": {}, "4.38": {Major: 4, Minor: 38}, "v4.39.20": {Major: 4, Minor: 39}, "4.37.5": {Major: 4, Minor: 37},
-		"4.38.0-beta3": {Major: 4, Minor: 38}, "5.0": {Major: 5, Minor: 0},
-	} {
-		if got, err := authelia.ParseVersion(text); err != nil || got != want {
-			t.Errorf("%q: %v, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{"4", "four", "4.x", "4.35", "0.1", "-4.38", "4,38"} {
-		if got, err := authelia.ParseVersion(text); check.CodeOf(err) != check.Usage {
-			t.Errorf("%q: %v, %v, want a usage fault", text, got, err)
-		}
+	const want = "        client_secret: '" + knownDigest + "' # the digest of the client key\n"
+	if got, err := authelia.SecretLine(authelia.Options{Client: proxmox(), Digest: knownDigest}); err != nil || string(got) != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
 	}
 }
 

@@ -229,11 +229,6 @@ var demands = map[string][]string{
 
 // compare compares one property of the block.
 func (c *comparer) compare(name string, wanted *yaml.Node) {
-	for now, former := range formerNames {
-		if name == former {
-			name = now
-		}
-	}
 	value, present := c.take(name)
 	property := c.property(name, value)
 	if !present {
@@ -246,7 +241,7 @@ func (c *comparer) compare(name string, wanted *yaml.Node) {
 		c.compareSecret(property, value.Value)
 	case name == "claims_policy":
 		c.compareClaims(property, value.Value)
-	case slices.Contains(free, name) && (name != "authorization_policy" || c.Policy == ""):
+	case slices.Contains(free, name):
 		if present && !strings.EqualFold(value.Value, wanted.Value) {
 			c.result.Kept = append(c.result.Kept, property)
 		}
@@ -276,10 +271,7 @@ func loopback(uri string) bool {
 func (c *comparer) compareSecret(property Property, found string) {
 	key := c.Login.ClientKey
 	c.clean.Hold(check.NewSecret(found), check.NewSecret(strings.TrimPrefix(found, plaintextPrefix)))
-	wanted := "a digest of the realm's client key"
-	if !c.Version.KnowsDigests() {
-		wanted = "the realm's client key"
-	}
+	const wanted = "a digest of the realm's client key"
 	switch {
 	case found == "":
 		c.differ(Difference{Property: property, Wanted: wanted})
@@ -289,9 +281,6 @@ func (c *comparer) compareSecret(property Property, found string) {
 		return
 	}
 	ok, err := Verify(found, key)
-	if !c.Version.KnowsDigests() {
-		ok, err = key.Equal(check.NewSecret(found)), nil
-	}
 	switch {
 	case err != nil:
 		c.differ(Difference{Property: property, Found: err.Error(), Wanted: wanted})
@@ -316,7 +305,7 @@ func (c *comparer) compareClaims(property Property, policy string) {
 			if idToken.Line > 0 {
 				property.File, property.Line = p.file, idToken.Line
 			}
-			c.compareList(property, words(idToken), c.idTokenClaims())
+			c.compareList(property, words(idToken), c.IDTokenClaims())
 			return
 		}
 	}
@@ -324,7 +313,7 @@ func (c *comparer) compareClaims(property Property, policy string) {
 		c.unseen(property, "the file holds the client alone")
 		return
 	}
-	c.compareList(property, nil, c.idTokenClaims())
+	c.compareList(property, nil, c.IDTokenClaims())
 }
 
 // compareProvider compares what applies to all clients.

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"math/big"
-	"os"
+	"strings"
+
+	"github.com/go-crypt/crypt"
+	"github.com/go-crypt/crypt/algorithm/pbkdf2"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 )
 
 const (
@@ -29,22 +33,64 @@ func NewKey() check.Secret {
 }
 
 // WriteKey writes a key to a new file that only its owner can read. It never overwrites a file, because that may be
-// the only copy of a key in use, and it follows no symbolic link. An error is a *check.Error.
+// the only copy of a key in use. An error is a *check.Error.
 func WriteKey(path string, key check.Secret) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+	err := config.CreatePrivate(path, []byte(key.Reveal()))
+	switch {
+	case errors.Is(err, fs.ErrExist):
 		return check.Errorf(check.Usage, "%s exists and is not overwritten", path).
 			Try(check.Run("authelia --new-key %s.new", path))
-	}
-	if err == nil {
-		_, err = file.WriteString(key.Reveal())
-		if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-			_ = os.Remove(path)
-		}
-	}
-	if err != nil {
+	case err != nil:
 		return check.Errorf(check.Internal, "write the key: %v", err).
 			Try(check.Advise("name a file in a folder that exists and that you can write to")).Because(err)
 	}
 	return nil
+}
+
+// Digest returns the digest of a key with a fresh salt: PBKDF2, which Authelia recommends for client secrets, with the
+// cost that `authelia crypto hash generate` uses by default. An empty key is a *check.Error.
+func Digest(key check.Secret) (string, error) {
+	if key.Reveal() == "" {
+		return "", noKey()
+	}
+	hash, err := pbkdf2.New(pbkdf2.WithVariant(pbkdf2.VariantSHA512), pbkdf2.WithIterations(310_000), pbkdf2.WithSaltLength(16))
+	if err != nil {
+		return "", check.Errorf(check.Internal, "prepare the digest of the client key").Because(err)
+	}
+	made, err := hash.Hash(key.Reveal())
+	if err != nil {
+		return "", check.Errorf(check.Internal, "make the digest of the client key").Because(err)
+	}
+	return made.Encode(), nil
+}
+
+func noKey() error {
+	return check.Errorf(check.Config, "no client key is configured").
+		Try(check.Set("realm.client_key_file", ""), check.Run("authelia --new-key FILE").With("makes a key"))
+}
+
+// errNotDigest is the error for a client secret that Authelia cannot read.
+var errNotDigest = errors.New("not a digest that authelia knows")
+
+const plaintextPrefix = "$plaintext$"
+
+// Verify tells whether a client_secret of Authelia's configuration belongs to the key. It is a digest, `$plaintext$` and
+// the key, or the key alone. Verifying a digest may take a second. The error's text holds nothing of the secret.
+func Verify(clientSecret string, key check.Secret) (bool, error) {
+	if clear, ok := strings.CutPrefix(clientSecret, plaintextPrefix); ok || !strings.HasPrefix(clientSecret, "$") {
+		return key.Equal(check.NewSecret(clear)), nil
+	}
+	decoder, err := crypt.NewDefaultDecoder() // Authelia uses the same one
+	if err != nil {
+		return false, check.Errorf(check.Internal, "prepare the verification of digests").Because(err)
+	}
+	digest, err := decoder.Decode(clientSecret)
+	if err != nil {
+		return false, errNotDigest // the library's error quotes the digest
+	}
+	ok, err := digest.MatchAdvanced(key.Reveal())
+	if err != nil {
+		return false, errNotDigest
+	}
+	return ok, nil
 }

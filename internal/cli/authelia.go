@@ -17,11 +17,8 @@ import (
 
 type autheliaOptions struct {
 	newKey    string
-	digest    string
-	policy    string
 	withLogin bool
 	whole     bool
-	version   string
 	check     []string
 }
 
@@ -30,9 +27,9 @@ func (a *app) autheliaCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "authelia",
 		Short: "Print the client for Authelia, or compare Authelia's own with it",
-		Long: `Print the client for Authelia's configuration that matches the realm: client id,
-digest of the client key, redirect URIs, scopes and methods. Targets that share
-a client share the block.
+		Long: `Print the client for the configuration of Authelia (4.38 or later) that matches
+the realm: client id, digest of the client key, redirect URIs, scopes and
+methods. Targets that share a client share the block.
 
 --new-key FILE makes a random client key, writes it to FILE and prints its
 digest. The key itself is never shown. If the configuration already names
@@ -64,13 +61,8 @@ do not break logins are listed as kept.` +
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.newKey, "new-key", "", "make a client key and write it to `FILE`, which must not exist")
-	f.StringVar(&o.digest, "digest", string(authelia.PBKDF2), "`ALGORITHM` of the digest: pbkdf2 or argon2id")
-	f.StringVar(&o.policy, "policy", "",
-		"authorization `POLICY`: two_factor (default), one_factor, or the name of one in Authelia's configuration")
 	f.BoolVar(&o.withLogin, "with-login", false, "add the redirect URI of the login command")
 	f.BoolVar(&o.whole, "whole", false, "print everything from identity_providers down")
-	f.StringVar(&o.version, "authelia-version", "",
-		"print for this `VERSION` of Authelia, such as 4.37, instead of the newest")
 	f.StringArrayVar(&o.check, "check", nil,
 		"compare with Authelia's configuration in `FILE`, - for standard input (repeatable)")
 	configFlags(cmd)
@@ -79,10 +71,6 @@ do not break logins are listed as kept.` +
 
 // autheliaClient loads the configuration and returns the options of the block. They lack the digest.
 func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (*config.Config, authelia.Options, error) {
-	version, err := authelia.ParseVersion(o.version)
-	if err != nil {
-		return nil, authelia.Options{}, err
-	}
 	// A new key needs no old one, whose file may not exist yet.
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: o.newKey == ""})
 	if problem := (*check.Error)(nil); errors.As(err, &problem) && problem.Key == "realm.client_key_file" {
@@ -91,14 +79,14 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (*config.Con
 	if err != nil {
 		return nil, authelia.Options{}, err
 	}
-	client, err := authelia.ClientOf(c.Targets, version)
+	client, err := authelia.ClientOf(c.Targets)
 	if err != nil {
 		return nil, authelia.Options{}, err
 	}
 	if client.Assumed && len(client.RedirectURIs) > 0 {
 		a.warning("the redirect URIs are the addresses of the API endpoints: if browsers open others, set verify.redirect_urls")
 	}
-	options := authelia.Options{Client: client, Policy: o.policy, WithLogin: o.withLogin, Whole: o.whole}
+	options := authelia.Options{Client: client, WithLogin: o.withLogin, Whole: o.whole}
 	return c, options, options.Validate()
 }
 
@@ -120,7 +108,7 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		key = authelia.NewKey()
 		rotates = configuredKey(c.Targets) != "" && configuredKey(c.Targets) != absolute(o.newKey)
 	}
-	if options.Digest, err = authelia.Digest(key, authelia.Algorithm(o.digest)); err != nil {
+	if options.Digest, err = authelia.Digest(key); err != nil {
 		return err
 	}
 	show := authelia.Block
@@ -138,10 +126,6 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	}
 	if err := a.printf("%s", text); err != nil {
 		return err
-	}
-	if !options.Version.KnowsDigests() {
-		a.warning(fmt.Sprintf("authelia %s compares the secret itself: paste the client key instead of the digest",
-			options.Version))
 	}
 	if !a.quiet {
 		a.adviseAuthelia(c.Targets, o, rotates)
@@ -196,7 +180,7 @@ func (a *app) adviseAuthelia(targets []config.Target, o autheliaOptions, rotates
 
 // compareAuthelia compares the client in Authelia's files with the block.
 func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
-	for _, flag := range []string{"new-key", "digest", "whole"} {
+	for _, flag := range []string{"new-key", "whole"} {
 		if cmd.Flags().Changed(flag) {
 			return usage("--%s cannot be combined with --check", flag)
 		}
