@@ -11,7 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -32,20 +32,11 @@ const (
 // without ending the wait, because any page that the user has open can send requests to a loopback port.
 type callback struct {
 	redirect *url.URL
-	moved    bool // to another port, because the usual one is in use
 	listener net.Listener
 	server   *http.Server
-	serving  sync.WaitGroup
-
+	state    string        // the issuer must return it
 	arrivals chan *arrival // one at most
-	refusals chan error    // why the first refused answer was refused
-	refused  sync.Once
-	broken   chan error // why the server ended by itself
-	closing  chan struct{}
-
-	mu    sync.Mutex
-	state string // the issuer must return it; "" before the login began
-	taken bool
+	taken    atomic.Bool
 }
 
 // arrival is what the browser brought from the issuer: a code or a refusal.
@@ -59,26 +50,28 @@ type arrival struct {
 type refusal struct{ code, description string }
 
 // listen opens the port. Browsers wait until [callback.serve].
-func listen(ctx context.Context, where string) (*callback, error) {
+func listen(ctx context.Context, where string, log *slog.Logger) (*callback, error) {
 	redirect, err := parseListen(where)
 	if err != nil {
 		return nil, err
 	}
 	var config net.ListenConfig
-	c := &callback{
-		redirect: redirect, arrivals: make(chan *arrival, 1), refusals: make(chan error, 1), broken: make(chan error, 1),
-		closing: make(chan struct{}),
-	}
-	c.listener, err = config.Listen(ctx, "tcp", redirect.Host)
-	if err != nil && where == "" {
-		c.moved = true
-		c.listener, err = config.Listen(ctx, "tcp", loopback+":0")
-	}
+	listener, err := config.Listen(ctx, "tcp", redirect.Host)
 	if err != nil {
 		return nil, check.Errorf(check.Usage, "listen on %s: %v", redirect.Host, err).
-			Try(check.Run("login --listen HOST:PORT").With("register the redirect URL of that port at the issuer")).Because(err)
+			Try(check.Run("login --listen %s:0", loopback).
+				With("uses a free port; Authelia accepts any port, other issuers must know this redirect URL")).Because(err)
 	}
-	c.redirect.Host = strings.TrimSuffix(c.listener.Addr().String(), ":80") // browsers leave this port out
+	redirect.Host = strings.TrimSuffix(listener.Addr().String(), ":80") // browsers leave this port out
+	c := &callback{redirect: redirect, listener: listener, arrivals: make(chan *arrival, 1)}
+	c.server = &http.Server{
+		Handler:           c,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	c.server.SetKeepAlivesEnabled(false)
 	return c, nil
 }
 
@@ -93,71 +86,45 @@ func parseListen(where string) (*url.URL, error) {
 }
 
 // serve begins to answer. The issuer must return this state.
-func (c *callback) serve(state string, log *slog.Logger) {
-	c.mu.Lock()
+func (c *callback) serve(state string) {
 	c.state = state
-	c.mu.Unlock()
-	c.server = &http.Server{
-		Handler:           c,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	c.server.SetKeepAlivesEnabled(false)
-	c.serving.Go(func() {
-		if err := c.server.Serve(c.listener); !errors.Is(err, http.ErrServerClosed) {
-			c.broken <- err
-		}
-	})
+	go func() { _ = c.server.Serve(c.listener) }() // ends with close
 }
 
 // close waits until the last answer has reached the browser, even if ctx has ended, and frees the port.
 func (c *callback) close(ctx context.Context) {
-	close(c.closing)
-	if c.server == nil {
-		_ = c.listener.Close()
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second) // browsers keep spare connections open
 	defer cancel()
 	if c.server.Shutdown(ctx) != nil {
 		_ = c.server.Close()
 	}
-	c.serving.Wait()
+	_ = c.listener.Close() // in case serve was not called
 }
 
 // ServeHTTP implements [http.Handler].
 func (c *callback) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Host != c.redirect.Host: // another site's name that leads here (DNS rebinding)
-		refusedPage("the browser used another host name for this address").write(w, http.StatusMisdirectedRequest)
+		refused.saying("the browser used another host name for this address").write(w, http.StatusMisdirectedRequest)
 		return
 	case r.URL.EscapedPath() != c.redirect.Path:
-		refusedPage("there is nothing at this address").write(w, http.StatusNotFound)
+		refused.saying("there is nothing at this address").write(w, http.StatusNotFound)
 		return
 	case r.Method != http.MethodGet:
 		w.Header().Set("Allow", http.MethodGet)
-		refusedPage("the issuer must send the browser back with GET").write(w, http.StatusMethodNotAllowed)
+		refused.saying("the issuer must send the browser back with GET").write(w, http.StatusMethodNotAllowed)
 		return
 	}
 	came, err := c.take(r.URL.RawQuery)
 	if err != nil {
-		c.refused.Do(func() { c.refusals <- err })
-		refusedPage(err.Error()).write(w, http.StatusBadRequest)
+		refused.saying(err.Error()).write(w, http.StatusBadRequest)
 		return
 	}
 	c.arrivals <- came
 	select {
 	case p := <-came.done:
 		p.write(w, http.StatusOK)
-	case <-c.closing:
-		select { // both may be ready
-		case p := <-came.done:
-			p.write(w, http.StatusOK)
-		default:
-			failurePage("the rehearsal ended before Proxmox answered").write(w, http.StatusOK)
-		}
+	case <-r.Context().Done():
 	}
 }
 
@@ -181,19 +148,16 @@ func (c *callback) take(query string) (*arrival, error) {
 		}
 		return ""
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.state == "" || subtle.ConstantTimeCompare([]byte(one("state")), []byte(c.state)) != 1 {
 		return nil, errOther
-	}
-	if c.taken {
-		return nil, errTwice
 	}
 	code, failure := one("code"), one("error")
 	if (code == "") == (failure == "") {
 		return nil, errSpoilt
 	}
-	c.taken = true
+	if !c.taken.CompareAndSwap(false, true) {
+		return nil, errTwice
+	}
 	came := &arrival{done: make(chan page, 1)}
 	if failure != "" {
 		came.refusal = &refusal{failure, one("error_description")}

@@ -13,15 +13,6 @@ import (
 	"proxmox-realm/internal/pve"
 )
 
-// announce names the redirect URL that the issuer must know.
-func (r *rehearsal) announce(back *callback) {
-	if back.moved {
-		r.Note(fmt.Sprintf("port %s is in use, so another one is used; an issuer that compares ports refuses it", defaultPort))
-	}
-	r.Note(fmt.Sprintf("the issuer must know the redirect URL %s for the client %s",
-		r.redirectURL, r.cleaner.Clean(r.held.ClientID)))
-}
-
 // destination is where the browser is sent.
 type destination struct {
 	endpoint config.Origin // the node that began the login: no other node remembers it
@@ -45,7 +36,8 @@ func (r *rehearsal) begin(ctx context.Context) (destination, error) {
 	if r.inspection != nil {
 		expected, _ = r.inspection.AuthorizationEndpoint()
 	}
-	if wrong := examine(made.Raw, expected, r.held, r.redirectURL); len(wrong) > 0 {
+	wrong := append(misdirected(made, expected), r.node.Unexpected(made, r.held, r.redirectURL)...)
+	if len(wrong) > 0 {
 		return destination{}, check.Errorf(check.LoginFailed,
 			"%s makes a wrong authorization URL, and no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
@@ -66,10 +58,8 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 	wait := min(cmp.Or(r.Wait, DefaultWait), maxWait)
 	waiting, stop := context.WithTimeout(ctx, wait)
 	defer stop()
-	back.serve(to.state, r.Log)
-	pasted, stopPasting := lines(r.Paste)
-	defer stopPasting()
-
+	back.serve(to.state)
+	pasted := lines(waiting, r.Paste)
 	failed := make(chan error, 1)
 	if r.Open != nil && to.trusted {
 		r.Note("opening the browser: log in as the user to be tested")
@@ -93,10 +83,6 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 				r.Log.Debug("opening the browser", "error", err)
 				r.show(to)
 			}
-		case why := <-back.refusals:
-			r.Note("an answer from a browser was refused, still waiting: " + why.Error())
-		case err := <-back.broken:
-			return nil, check.Errorf(check.Internal, "listen on %s: %v", back.redirect.Host, err).Because(err)
 		case <-waiting.Done():
 			if code := check.CodeOf(context.Cause(ctx)); code == check.Interrupted || code == check.Terminated {
 				return nil, context.Cause(ctx)

@@ -11,11 +11,11 @@ import (
 
 // Identity is the user that Proxmox takes a visitor for.
 type Identity struct {
-	User       string              // user@realm; "" if nobody was logged in
-	Created    *bool               // whether Proxmox created the user in this login; nil: not visible
-	Groups     []string            // of Proxmox, sorted; nil: not visible
-	Privileges map[string][]string // by path, sorted; nil: not visible
-	Remedy     check.Remedy        // gives a user without privileges some
+	User       string              `json:"-"`          // user@realm; "" if nobody was logged in
+	Created    *bool               `json:"created"`    // whether Proxmox created the user in this login; nil: not visible
+	Groups     []string            `json:"groups"`     // of Proxmox, sorted; nil: not visible
+	Privileges map[string][]string `json:"privileges"` // by path, sorted; nil: not visible
+	Remedy     check.Remedy        `json:"-"`          // gives a user without privileges some
 }
 
 // listUsers returns the ids of the realm's users, or nil if these credentials do not see them.

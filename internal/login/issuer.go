@@ -9,7 +9,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/pve"
 )
 
 // askIssuer finds out whether the issuer can be used and would send a browser back here. If not, it returns the checks that
@@ -80,63 +80,28 @@ func findings(checks []check.Check) []check.Check {
 	})
 }
 
-// minEntropy is the least length of a state or a nonce: shorter ones could be guessed, and issuers refuse them.
-const minEntropy = 8
-
-// examine lists what is wrong with an authorization URL. It must lead to the authorization endpoint that the issuer names
-// to this machine ("": not known here) and hold the request that the realm should make (OpenID Connect Core 1.0
-// section 3.1.2.1, RFC 7636 section 4.3).
-func examine(address, endpoint string, login realm.Login, redirectURL string) []string {
-	if strings.ContainsFunc(address, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-		return []string{"it holds characters that a URL cannot have"}
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
+// misdirected says why no browser may be sent to an authorization URL. It must lead to the authorization endpoint that the
+// issuer names to this machine ("": not known here).
+func misdirected(made pve.AuthURL, endpoint string) []string {
+	unsafe := func(r rune) bool { return r <= ' ' || r >= 0x7f }
+	switch {
+	case !strings.HasPrefix(made.Location, "https://") || strings.ContainsFunc(made.Raw, unsafe):
 		return []string{"it is not an https URL"}
+	case endpoint != "" && normal(made.Location) != normal(endpoint):
+		return []string{fmt.Sprintf("it leads to %s instead of the issuer's authorization endpoint %s", made.Location, endpoint)}
 	}
-	var wrong []string
-	if endpoint != "" && !sameLocation(u, endpoint) {
-		bare := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
-		wrong = append(wrong, fmt.Sprintf("it leads to %s instead of the issuer's authorization endpoint %s",
-			bare.String(), endpoint))
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return append(wrong, "its query cannot be read")
-	}
-	want := func(name, value string) {
-		if list := query[name]; len(list) != 1 || list[0] != value {
-			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", name, list, value))
-		}
-	}
-	want("response_type", "code")
-	want("client_id", login.ClientID)
-	want("redirect_uri", redirectURL)
-	want("code_challenge_method", "S256")
-	for _, name := range []string{"state", "nonce", "code_challenge"} { // their values are not shown
-		if list := query[name]; len(list) != 1 || len(list[0]) < minEntropy {
-			wrong = append(wrong, name+" is absent, too short or repeated")
-		}
-	}
-	if !slices.Contains(strings.Fields(query.Get("scope")), "openid") {
-		wrong = append(wrong, "scope lacks openid")
-	}
-	return wrong
+	return nil
 }
 
-// sameLocation tells whether two URLs are equal without their queries. The port 443 and an empty path may be written or
-// left out.
-func sameLocation(u *url.URL, endpoint string) bool {
-	v, err := url.Parse(endpoint)
+// normal returns a URL without its query, and as Proxmox's library writes it: lower case, without port 443, with a path.
+func normal(address string) string {
+	u, err := url.Parse(address)
 	if err != nil {
-		return false
+		return address
 	}
-	port := func(u *url.URL) string {
-		if p := u.Port(); p != "" {
-			return p
-		}
-		return "443"
+	u.Host, u.RawQuery = strings.TrimSuffix(strings.ToLower(u.Host), ":443"), ""
+	if u.Path == "" {
+		u.Path = "/"
 	}
-	path := func(u *url.URL) string { return "/" + strings.TrimPrefix(u.EscapedPath(), "/") }
-	return u.Scheme == v.Scheme && strings.EqualFold(u.Hostname(), v.Hostname()) && port(u) == port(v) && path(u) == path(v)
+	return u.String()
 }

@@ -35,10 +35,8 @@ const (
 type Options struct {
 	Target config.Target
 	Client *pve.Client
-	Node   string // one of the client's endpoints, or its host; "": the first that answers
-	// Listen is the host:port on loopback that the browser comes back to. "" means that of [RedirectURL], or any free
-	// port if that one is in use.
-	Listen string
+	Node   string        // one of the client's endpoints, or its host; "": the first that answers
+	Listen string        // the host:port on loopback that the browser comes back to; "": that of [RedirectURL]
 	Wait   time.Duration // for the user to log in; 0: [DefaultWait]; at most 10 minutes, when Proxmox forgets
 
 	Open  func(address string) error // opens a browser; may block while it runs; nil: the address is shown
@@ -50,20 +48,20 @@ type Options struct {
 	Log       *slog.Logger
 }
 
-// Result is what became of a rehearsal.
+// Result is what became of a rehearsal. [JSON] adds what has no form there.
 type Result struct {
-	Target      string
-	Endpoint    string // the node that the login went through
-	Realm       string
-	Issuer      string
-	RedirectURL string // the issuer must know it
+	Target      string `json:"target"`
+	Endpoint    string `json:"endpoint"` // the node that the login went through
+	Realm       string `json:"realm"`
+	Issuer      string `json:"issuer"`
+	RedirectURL string `json:"redirect_url"` // the issuer must know it
 
 	Identity
 
-	Checks   []check.Check // that warn or fail, if the login failed
-	Warnings []string
-	Err      error // with [check.LoginFailed] if the login failed, or if nobody logged in
-	Duration time.Duration
+	Checks   []check.Check `json:"-"` // that warn or fail, if the login failed
+	Warnings []string      `json:"-"`
+	Err      error         `json:"-"` // with [check.LoginFailed] if the login failed, or if nobody logged in
+	Duration time.Duration `json:"-"`
 }
 
 // Outcome returns changed if Proxmox created the user, and unverified if the login failed.
@@ -83,9 +81,6 @@ func (r Result) Outcome() reconcile.Outcome {
 // when ctx ends. Nothing listens afterwards.
 func Run(ctx context.Context, o Options) Result {
 	began := time.Now()
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	result := Result{Target: o.Target.Name, Realm: o.Target.Realm.Name, Endpoint: string(o.Client.Endpoint())}
 	result.Err = run(ctx, o, &result)
 	result.Duration = time.Since(began)
@@ -119,14 +114,14 @@ func run(ctx context.Context, o Options, result *Result) error {
 	before := listUsers(ctx, node, held.Realm, o.Log)
 	r := &rehearsal{Options: o, cleaner: check.NewCleaner(held.ClientKey), node: node, held: held}
 	result.Issuer = r.cleaner.Clean(held.IssuerURL)
-	back, err := listen(ctx, o.Listen)
+	back, err := listen(ctx, o.Listen, o.Log)
 	if err != nil {
 		return err
 	}
 	defer back.close(ctx)
 	r.redirectURL = back.redirect.String()
 	result.RedirectURL = r.redirectURL
-	r.announce(back)
+	o.Note(fmt.Sprintf("the issuer must know the redirect URL %s for the client %s", r.redirectURL, r.cleaner.Clean(held.ClientID)))
 
 	if o.Target.Verify.Issuer {
 		client := issuer.New(issuer.Options{
@@ -150,10 +145,10 @@ func run(ctx context.Context, o Options, result *Result) error {
 	session, checks, err := r.complete(ctx, to, came)
 	if err != nil {
 		result.Checks = checks
-		came.done <- failurePage(check.Describe(err).Message)
+		came.done <- failure.saying(check.Describe(err).Message)
 		return err
 	}
-	came.done <- successPage(session.Username)
+	came.done <- success.saying("Proxmox takes you for " + session.Username)
 	result.Identity, err = r.describe(ctx, session, before)
 	if err != nil {
 		result.Warnings = append(result.Warnings, fmt.Sprintf("the privileges of %s cannot be read: %v", session.Username, err))

@@ -574,9 +574,6 @@ func TestStrangersDoNotEndTheWait(t *testing.T) {
 	if r.Err != nil || r.User != "john@authelia" {
 		t.Errorf("error %v, user %q", r.Err, r.User)
 	}
-	if n := strings.Count(s.said.String(), "was refused, still waiting"); n != 1 {
-		t.Errorf("refusals were told %d times: %s", n, s.said.String())
-	}
 }
 
 // The answer to a login counts once, however often it comes: the second is refused while the first is still with Proxmox.
@@ -631,7 +628,7 @@ func TestNobodyLogsIn(t *testing.T) {
 // An interruption ends the wait with its cause, and nothing listens afterwards.
 func TestInterruption(t *testing.T) {
 	s := set(t, lab.Options{})
-	o := login.Options{Listen: "127.0.0.1:0", Note: func(string) {}, Show: func(string) {}}
+	o := login.Options{Listen: "127.0.0.1:0", Note: func(string) {}, Show: func(string) {}, Log: slog.New(slog.DiscardHandler)}
 	s.connect(&o)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	o.Open = func(string) error {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
 )
 
@@ -68,10 +69,20 @@ func writePrivileges(b *strings.Builder, byPath map[string][]string) {
 
 // JSON writes the result as one object on one line, like the report of other commands. What is not known is null.
 func JSON(w io.Writer, r Result) error {
-	out := jsonResult{
-		Version: report.Version, Command: "login", Outcome: string(r.Outcome()), Error: report.ErrorOf(r.Err),
-		Target: r.Target, Endpoint: r.Endpoint, Realm: r.Realm, Issuer: r.Issuer, RedirectURL: r.RedirectURL,
-		Created: r.Created, Groups: r.Groups, Privileges: r.Privileges,
+	out := struct {
+		Version int               `json:"version"`
+		Command string            `json:"command"`
+		Outcome reconcile.Outcome `json:"outcome"`
+		Error   *report.Error     `json:"error"`
+		Result
+		User     *string        `json:"user"`
+		Remedy   check.Remedy   `json:"remedy"`
+		Checks   []report.Check `json:"checks"`
+		Warnings []string       `json:"warnings"`
+		Hint     string         `json:"hint"`
+		Duration int64          `json:"duration_ms"`
+	}{
+		Version: report.Version, Command: "login", Outcome: r.Outcome(), Error: report.ErrorOf(r.Err), Result: r,
 		Hint: r.Remedy.String(), Remedy: append(check.Remedy{}, r.Remedy...),
 		Checks: []report.Check{}, Warnings: append([]string{}, r.Warnings...), Duration: r.Duration.Milliseconds(),
 	}
@@ -84,25 +95,4 @@ func JSON(w io.Writer, r Result) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(out)
-}
-
-type jsonResult struct {
-	Version     int                 `json:"version"`
-	Command     string              `json:"command"`
-	Outcome     string              `json:"outcome"`
-	Error       *report.Error       `json:"error"`
-	Target      string              `json:"target"`
-	Endpoint    string              `json:"endpoint"`
-	Realm       string              `json:"realm"`
-	Issuer      string              `json:"issuer"`
-	RedirectURL string              `json:"redirect_url"`
-	User        *string             `json:"user"`
-	Created     *bool               `json:"created"`
-	Groups      []string            `json:"groups"`
-	Privileges  map[string][]string `json:"privileges"`
-	Hint        string              `json:"hint"`
-	Remedy      check.Remedy        `json:"remedy"` // what hint says, as data
-	Checks      []report.Check      `json:"checks"`
-	Warnings    []string            `json:"warnings"`
-	Duration    int64               `json:"duration_ms"`
 }

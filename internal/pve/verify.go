@@ -112,7 +112,7 @@ func (c *Client) CheckDiscovery(
 // judgeAuthURL compares an authorization URL with what the realm should produce.
 func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL string) check.Check {
 	const id = check.ProxmoxDiscovery
-	if wrong := c.unexpected(made, login, redirectURL); len(wrong) > 0 {
+	if wrong := c.Unexpected(made, login, redirectURL); len(wrong) > 0 {
 		return check.Failed(id, check.Remedy{
 			check.Run("apply").With("then verify again"),
 			check.OnNode("systemctl restart pvedaemon").With("if the node uses an old configuration"),
@@ -141,8 +141,9 @@ func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) 
 		Because("%s: %d %s", failure.Path, failure.Status, failure.Reason)
 }
 
-// unexpected lists how an authorization URL differs from what a login should produce.
-func (c *Client) unexpected(made AuthURL, login realm.Login, redirectURL string) []string {
+// Unexpected lists how the parameters of an authorization URL differ from what a login should produce (OpenID Connect Core
+// 1.0 section 3.1.2.1, RFC 7636 section 4.3).
+func (c *Client) Unexpected(made AuthURL, login realm.Login, redirectURL string) []string {
 	want := map[string]string{
 		"response_type": "code", "client_id": login.ClientID, "redirect_uri": redirectURL, "code_challenge_method": "S256",
 		"scope": strings.Join(login.Scopes, " "), "prompt": login.Prompt, "acr_values": strings.Join(login.ACRValues, " "),
