@@ -10,11 +10,8 @@ import (
 
 // scopeOf names the scope that carries a claim (OpenID Connect Core 1.0 section 5.4; groups by convention).
 var scopeOf = map[string]string{
-	"name": "profile", "family_name": "profile", "given_name": "profile", "middle_name": "profile", "nickname": "profile",
-	"preferred_username": "profile", "profile": "profile", "picture": "profile", "website": "profile", "gender": "profile",
-	"birthdate": "profile", "zoneinfo": "profile", "locale": "profile", "updated_at": "profile",
-	"email": "email", "email_verified": "email", "phone_number": "phone", "phone_number_verified": "phone",
-	"address": "address", "groups": "groups",
+	"preferred_username": "profile", "name": "profile", "nickname": "profile", "given_name": "profile", "family_name": "profile",
+	"email": "email", "phone_number": "phone", "groups": "groups",
 }
 
 // checkScopes is issuer.scopes.
@@ -49,13 +46,10 @@ func checkScopes(i *Inspection, v View) check.Check {
 	return pass("the issuer advertises every requested scope").Because("%s", evidence)
 }
 
-// unnameable tells why Proxmox refuses a claim's value as a user name: a name holds no white space, ":" or "/"
-// (PVE::Auth::Plugin::verify_username). OpenID Connect Core 1.0 section 5.1 defines the claims.
+// unnameable tells why Proxmox refuses a claim's value as a user name: a name is a text without white space, ":" and "/"
+// (PVE::Auth::Plugin::verify_username).
 var unnameable = map[string]string{
-	"name": "holds white space", "zoneinfo": "holds a slash",
-	"profile": "is a URL", "picture": "is a URL", "website": "is a URL",
-	"address": "is not a text", "groups": "is not a text", "roles": "is not a text", "updated_at": "is not a text",
-	"email_verified": "is not a text", "phone_number_verified": "is not a text",
+	"name": "holds white space", "profile": "is a URL", "website": "is a URL", "groups": "is a list", "roles": "is a list",
 }
 
 // checkClaims is issuer.claims.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,9 +23,6 @@ import (
 
 // MadeUp is the code, and the token, of client questions. An administrator finds it in the issuer's log.
 const MadeUp = "proxmox-realm-verify"
-
-// maxAnswer is how much of an answer to a client question is read.
-const maxAnswer = 256 << 10
 
 // Question asks an issuer about a client.
 type Question struct {
@@ -61,17 +57,22 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 // redirect.
 func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	i.client.cleaner.Hold(q.Login.ClientKey)
-	var redirects []Verdict
-	for _, redirectURL := range q.RedirectURLs {
-		redirects = append(redirects, i.askRedirect(ctx, q.Login, redirectURL))
-	}
 	worst := noVerdict("no redirect URL is known")
-	if len(redirects) > 0 {
-		worst = slices.MaxFunc(redirects, func(a, b Verdict) int { return severity(a) - severity(b) })
+	var redirects []Verdict
+	var accepted string
+	for _, redirectURL := range q.RedirectURLs {
+		v := i.askRedirect(ctx, q.Login, redirectURL)
+		if v.Decision == Accepted {
+			accepted = redirectURL
+		}
+		if len(redirects) == 0 || v.severity() > worst.severity() {
+			worst = v
+		}
+		redirects = append(redirects, v)
 	}
 	credentials := noVerdict("the client key is not known here")
 	if !q.KeyUnknown {
-		credentials = i.askKey(ctx, q.Login, q.RedirectURLs, q.Cheap)
+		credentials = i.askKey(ctx, q, accepted)
 	}
 	return Answer{
 		Checks:      []check.Check{i.checkCredentials(q, credentials), i.checkRedirects(q, worst, redirects)},
@@ -80,29 +81,28 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	}
 }
 
-// Accepts asks, in the way that costs the issuer least, whether it accepts this key for the client of the login. The
-// rules of [Inspection.Client] apply.
-func (i *Inspection) Accepts(ctx context.Context, l realm.Login, key check.Secret) Verdict {
-	i.client.cleaner.Hold(key)
-	l.ClientKey = key
-	return i.askKey(ctx, l, nil, true)
-}
-
-// severity orders accepted, not checked, not checked with an error page, rate-limited, rejected.
-func severity(v Verdict) int {
-	rank := map[Decision]int{Accepted: 0, NoVerdict: 1, RateLimited: 3, Rejected: 4}[v.Decision]
-	if v.warns {
-		rank++
+// severity orders the verdicts on redirect URLs. A rejection for another reason concerns every redirect URL.
+func (v Verdict) severity() int {
+	switch {
+	case v.Decision == Rejected && v.about != ofRedirect:
+		return 5
+	case v.Decision == Rejected:
+		return 4
+	case v.Decision == RateLimited:
+		return 3
+	case v.warns:
+		return 2
+	case v.Decision == NoVerdict:
+		return 1
 	}
-	return rank
+	return 0
 }
 
 // questions remembers what was asked, and what the issuer said.
 type questions struct {
-	flight    singleflight.Group
-	verdicts  sync.Map                      // question to Verdict
-	redirects sync.Map                      // client id to a redirect URL that the issuer accepts
-	limit     atomic.Pointer[time.Duration] // of the first 429: when to ask again; 0: the issuer did not say
+	flight   singleflight.Group
+	verdicts sync.Map                      // question to Verdict
+	limit    atomic.Pointer[time.Duration] // of the first 429: when to ask again; 0: the issuer did not say
 }
 
 // note remembers a first 429.
@@ -162,38 +162,37 @@ func (i *Inspection) usable(ctx context.Context) (Verdict, bool) {
 	return Verdict{}, true
 }
 
-// askKey asks about client id and key. A redirect URL that the issuer accepts helps with issuers that judge it first.
-func (i *Inspection) askKey(ctx context.Context, l realm.Login, redirectURLs []string, cheap bool) Verdict {
+// askKey asks about client id and key. Some issuers judge the redirect URL first: it is one that the issuer accepts, or
+// "". An introspection of a made-up token (RFC 7662) tells the same as the exchange of a made-up code.
+func (i *Inspection) askKey(ctx context.Context, q Question, redirectURL string) Verdict {
 	if v, ok := i.usable(ctx); !ok {
 		return v
 	}
+	l, p := q.Login, i.provider()
 	if checkIdentity(i, View{}).Status != check.Pass {
 		return noVerdict("needs %s", check.IssuerIdentity)
 	}
 	if checkEndpoints(i, View{Login: l}).Status != check.Pass {
 		return noVerdict("needs %s", check.IssuerEndpoints)
 	}
-	redirectURL := strings.Join(redirectURLs[:min(len(redirectURLs), 1)], "")
-	accepted, known := i.questions.redirects.Load(l.ClientID)
-	if known {
-		redirectURL, _ = accepted.(string)
+	known := redirectURL != ""
+	if !known && len(q.RedirectURLs) > 0 {
+		redirectURL = q.RedirectURLs[0]
 	}
-	cheap = cheap && l.ClientKey.IsSet() && !i.provider().BlindIntrospection && secureEndpoint(i.document.IntrospectionEndpoint)
+	at, endpoint, form := "token", i.document.TokenEndpoint, exchange(l, redirectURL)
+	if q.Cheap && l.ClientKey.IsSet() && !p.BlindIntrospection && i.document.IntrospectionEndpoint.secure() {
+		at, endpoint, form = "introspection", i.document.IntrospectionEndpoint, url.Values{"token": {MadeUp}}
+	}
 	digest := sha256.Sum256([]byte(l.ClientKey.Reveal()))
-	question := fmt.Sprintf("key %q %x %t %t %t", l.ClientID, digest, l.ClientKey.IsSet(), cheap, known)
+	question := fmt.Sprintf("%s %q %x %t %t", at, l.ClientID, digest, l.ClientKey.IsSet(), known)
 	return i.questions.once(ctx, question, func() Verdict {
-		at, endpoint, form := "token", i.document.TokenEndpoint, exchange(l, redirectURL)
-		if cheap {
-			at, endpoint, form = "introspection", i.document.IntrospectionEndpoint, url.Values{"token": {MadeUp}}
-		}
-		a := i.post(ctx, endpoint, l, form)
-		return i.finish(a, keyVerdict(at, a, i.provider(), known))
+		a := i.post(ctx, string(endpoint), l, form)
+		return i.finish(a, keyVerdict(at, a, p, known))
 	})
 }
 
 // exchange is the request of a made-up code, as Proxmox would send a real one (RFC 6749 section 4.1.3, RFC 7636
-// section 4.5). The error tells whether the issuer accepts the client. An introspection of a made-up token (RFC 7662)
-// tells the same.
+// section 4.5). The error tells whether the issuer accepts the client.
 func exchange(l realm.Login, redirectURL string) url.Values {
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {MadeUp}, "code_verifier": {random()}}
 	if redirectURL != "" {
@@ -218,7 +217,7 @@ func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, f
 
 // send sends one request for a client question. It follows no redirect.
 func (i *Inspection) send(ctx context.Context, method, address string, header http.Header, body string) answer {
-	r := &recorder{client: i.client, transport: i.client.verified, limit: maxAnswer, follow: noRedirect}
+	r := &recorder{client: i.client, transport: i.client.verified, follow: noRedirect}
 	a := i.client.send(ctx, r, method, address, header, body)
 	if method == http.MethodGet && errors.Is(a.err, errTooLarge) {
 		a.err = nil // the beginning of a page is enough
@@ -239,19 +238,16 @@ func (i *Inspection) askRedirect(ctx context.Context, l realm.Login, redirectURL
 	if v, ok := i.usable(ctx); !ok {
 		return v
 	}
-	if !secureEndpoint(i.document.AuthorizationEndpoint) {
+	endpoint := i.document.AuthorizationEndpoint
+	if !endpoint.secure() {
 		return noVerdict("needs %s", check.IssuerEndpoints)
 	}
 	question := fmt.Sprintf("redirect %q %q %q %q", l.ClientID, l.ScopeParameter(), l.ACRValues, redirectURL)
-	v := i.questions.once(ctx, question, func() Verdict {
+	return i.questions.once(ctx, question, func() Verdict {
 		header := http.Header{"Accept": {"text/html, application/json;q=0.9"}}
-		a := i.send(ctx, http.MethodGet, authorizationURL(i.document.AuthorizationEndpoint, l, redirectURL), header, "")
+		a := i.send(ctx, http.MethodGet, authorizationURL(string(endpoint), l, redirectURL), header, "")
 		return i.finish(a, requestVerdict(a, i.provider(), redirectURL))
 	})
-	if v.Decision == Accepted {
-		i.questions.redirects.Store(l.ClientID, redirectURL)
-	}
-	return v
 }
 
 // authorizationURL forms the request as proxmox-openid does (src/lib.rs, authorize_url), but with prompt=none, so
@@ -278,12 +274,8 @@ func authorizationURL(endpoint string, l realm.Login, redirectURL string) string
 	return u.String()
 }
 
-// random returns 43 characters that a state, a nonce or a code verifier may consist of.
-func random() string {
-	var b [32]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return base64.RawURLEncoding.EncodeToString(b[:])
-}
+// random returns 52 characters that a state, a nonce or a code verifier may consist of.
+func random() string { return rand.Text() + rand.Text() }
 
 // checkCredentials is client.credentials.
 func (i *Inspection) checkCredentials(q Question, v Verdict) check.Check {
@@ -317,16 +309,13 @@ func (i *Inspection) checkRedirects(q Question, worst Verdict, each []Verdict) c
 			unknown = append(unknown, i.client.cleaner.Clean(q.RedirectURLs[n]))
 		}
 		took += v.took
-		if v.Decision == Rejected && v.about != ofRedirect {
-			worst = v // it concerns every redirect URL
-		}
 	}
 	urls := strings.Join(unknown, ", ")
 	register := check.Advise("register in the issuer, exactly so: %s", urls).With("Authelia: redirect_uris of the client")
 	c := check.Skipped(id, "not checked: %s", worst.Reason)
 	switch {
 	case worst.Decision == Accepted:
-		c = check.Passed(id, "the issuer accepts %s and the scopes for this client", counted(len(each), "redirect URL"))
+		c = check.Passed(id, "the issuer accepts %s and the scopes for this client", check.Count(len(each), "redirect URL", "redirect URLs"))
 	case worst.Decision == Rejected && worst.about != ofRedirect:
 		c = check.Failed(id, worst.about.remedy(q.Login), "the issuer rejects the %s of the client %s", worst.about, client)
 	case worst.Decision == Rejected && q.RedirectsDeclared:

@@ -3,6 +3,7 @@ package issuer
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -42,22 +43,16 @@ func checkClock(i *Inspection, v View) check.Check {
 	return pass("the clocks of issuer and Proxmox agree").Because("%s", evidence)
 }
 
-// clock returns the issuer's clock minus the local one. Date has whole seconds, so half a second is added; it is
-// compared with the middle of the request. An answer from a cache carries its Age (RFC 9111 section 5.1).
+// clock returns the issuer's clock minus the local one. Date has whole seconds, so half a second is added. An answer
+// from a cache carries its Age (RFC 9111 section 5.1).
 func (a answer) clock() (offset time.Duration, ok bool) {
 	date, err := http.ParseTime(a.header.Get("Date"))
-	if err != nil || a.sent.IsZero() || a.first.Before(a.sent) {
+	if err != nil {
 		return 0, false
 	}
-	if age := a.header.Get("Age"); age != "" {
-		seconds, err := time.ParseDuration(age + "s")
-		if err != nil || seconds < 0 {
-			return 0, false
-		}
-		date = date.Add(seconds)
-	}
-	middle := a.sent.Add(a.first.Sub(a.sent) / 2)
-	return date.Add(500 * time.Millisecond).Sub(middle), true
+	age, _ := strconv.ParseUint(a.header.Get("Age"), 10, 31)
+	date = date.Add(time.Duration(age)*time.Second + 500*time.Millisecond)
+	return date.Sub(a.received), true
 }
 
 // signed returns "+3s", "-2m0s", "+0s".

@@ -9,19 +9,20 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"proxmox-realm/internal/check"
 )
 
 const (
-	maxBody      = 1 << 20 // of a discovery document or key set
+	maxBody      = 1 << 20
 	maxHeader    = 64 << 10
 	maxRedirects = 5
 	maxRetry     = 24 * time.Hour // of a Retry-After that is believed
@@ -64,7 +65,7 @@ type answer struct {
 	stage        stage
 	remote       string // address and port
 	certificates []*x509.Certificate
-	sent, first  time.Time // when the request was written, and when the answer began
+	received     time.Time // when the answer began
 	took         time.Duration
 	redirected   int
 	clean        *check.Cleaner // for what is shown of the answer
@@ -93,7 +94,7 @@ func (a answer) retryAfter() time.Duration {
 
 // get fetches a document of the issuer.
 func (c *Client) get(ctx context.Context, transport *http.Transport, address string) answer {
-	r := &recorder{client: c, transport: transport, limit: maxBody, follow: sameHost}
+	r := &recorder{client: c, transport: transport, follow: sameHost}
 	return c.send(ctx, r, http.MethodGet, address, nil, "")
 }
 
@@ -130,7 +131,6 @@ func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastRe
 type recorder struct {
 	client    *Client
 	transport *http.Transport
-	limit     int // of a body
 	follow    func(req *http.Request, via []*http.Request) error
 
 	last     answer
@@ -154,30 +154,29 @@ func (r *recorder) result(err error) answer {
 
 // RoundTrip implements [http.RoundTripper].
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	begin, seen := time.Now(), &trace{}
+	begin, seen, a := time.Now(), &trace{}, answer{url: req.URL.String()}
 	req = req.Clone(httptrace.WithClientTrace(req.Context(), seen.hooks()))
 	req.Header.Set("User-Agent", r.client.userAgent)
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
 	}
 	resp, err := r.transport.RoundTrip(req)
-	a := seen.get()
-	a.url = req.URL.String()
+	seen.describe(&a)
 	if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
 		a.certificates = untrusted.UnverifiedCertificates
 	}
 	if err == nil {
-		a.status, a.header, a.certificates = resp.StatusCode, resp.Header, resp.TLS.PeerCertificates
+		a.status, a.header, a.received = resp.StatusCode, resp.Header, time.Now()
 		if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 			a.location, _ = resp.Location()
 		}
-		a.body, err = io.ReadAll(io.LimitReader(resp.Body, int64(r.limit)+1)) // bounded after decompression
+		a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxBody+1)) // bounded after decompression
 		_ = resp.Body.Close()
 		resp.Body = io.NopCloser(bytes.NewReader(a.body))
 	}
 	switch {
-	case err == nil && len(a.body) > r.limit:
-		a.body, err = a.body[:r.limit], errTooLarge
+	case err == nil && len(a.body) > maxBody:
+		a.body, err = a.body[:maxBody], errTooLarge
 	case err == nil: // if the deadline closes the connection, the server may end half a body as if it were whole
 		err = req.Context().Err()
 	}
@@ -189,42 +188,30 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// trace notes how far a request comes. Its hooks may run after RoundTrip has returned, on connections that lost a
-// race.
+// trace notes how far a request comes. A dial that lost a race may call hooks after RoundTrip has returned.
 type trace struct {
-	mu   sync.Mutex
-	seen answer
-}
-
-func (t *trace) get() answer {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.seen
-}
-
-func (t *trace) note(to stage, more func(*answer)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.seen.stage = max(t.seen.stage, to)
-	more(&t.seen)
+	stage atomic.Int32
+	conn  net.Conn // once the TLS handshake is done
 }
 
 func (t *trace) hooks() *httptrace.ClientTrace {
+	at := func(s stage) { t.stage.Store(int32(s)) }
 	return &httptrace.ClientTrace{
-		DNSStart:          func(httptrace.DNSStartInfo) { t.note(stageDNS, func(*answer) {}) },
-		ConnectStart:      func(_, _ string) { t.note(stageTCP, func(*answer) {}) },
-		TLSHandshakeStart: func() { t.note(stageTLS, func(*answer) {}) },
-		TLSHandshakeDone: func(s tls.ConnectionState, err error) {
-			if err == nil {
-				t.note(stageSent, func(a *answer) { a.certificates = s.PeerCertificates })
-			}
-		},
-		GotConn: func(g httptrace.GotConnInfo) {
-			t.note(stageSent, func(a *answer) { a.remote = g.Conn.RemoteAddr().String() })
-		},
-		WroteRequest: func(httptrace.WroteRequestInfo) {
-			t.note(stageSent, func(a *answer) { a.sent = time.Now() })
-		},
-		GotFirstResponseByte: func() { t.note(stageSent, func(a *answer) { a.first = time.Now() }) },
+		DNSStart:          func(httptrace.DNSStartInfo) { at(stageDNS) },
+		ConnectStart:      func(_, _ string) { at(stageTCP) },
+		TLSHandshakeStart: func() { at(stageTLS) },
+		GotConn:           func(g httptrace.GotConnInfo) { t.conn = g.Conn },
+	}
+}
+
+// describe adds what was seen of the connection to an answer.
+func (t *trace) describe(a *answer) {
+	if t.conn == nil {
+		a.stage = stage(t.stage.Load())
+		return
+	}
+	a.stage, a.remote = stageSent, t.conn.RemoteAddr().String()
+	if secured, ok := t.conn.(*tls.Conn); ok {
+		a.certificates = secured.ConnectionState().PeerCertificates
 	}
 }

@@ -86,8 +86,8 @@ type Inspection struct {
 	discovery   answer
 	document    document
 	documentErr check.Check // issuer.discovery, if the document is not usable; else zero
-	keys        answer
-	keySet      keySet
+	keysAnswer  answer
+	keys        []key
 	keysErr     check.Check                       // issuer.keys, if the key set is not usable; else zero
 	distrust    *tls.CertificateVerificationError // why this machine does not trust the certificate; nil: it does
 	took        time.Duration                     // discovery and keys
@@ -123,25 +123,25 @@ func (i *Inspection) run(ctx context.Context) {
 		i.discover(ctx, transport)
 	}
 	i.questions.note(i.discovery)
-	if i.documentErr.Status != "" || !secureEndpoint(i.document.JWKSURI) {
+	if i.documentErr.Status != "" || !i.document.JWKSURI.secure() {
 		return
 	}
-	i.keys = i.client.get(ctx, transport, i.document.JWKSURI)
-	i.questions.note(i.keys)
-	i.keySet, i.keysErr = parseKeys(i.keys)
-	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keySet.keys), "took", time.Since(begin))
+	i.keysAnswer = i.client.get(ctx, transport, string(i.document.JWKSURI))
+	i.questions.note(i.keysAnswer)
+	i.keys, i.keysErr = parseKeys(i.keysAnswer)
+	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keys), "took", time.Since(begin))
 }
 
 // discover lets go-oidc request the discovery document.
 func (i *Inspection) discover(ctx context.Context, transport *http.Transport) {
 	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
 	defer cancel()
-	seen := &recorder{client: i.client, transport: transport, limit: maxBody, follow: sameHost}
+	seen := &recorder{client: i.client, transport: transport, follow: sameHost}
 	ctx = oidc.ClientContext(ctx, seen.httpClient())
 	ctx = oidc.InsecureIssuerURLContext(ctx, i.issuer) // issuer.identity compares the issuer
 	provider, err := oidc.NewProvider(ctx, i.issuer)
 	i.discovery = seen.result(err)
-	i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery, provider)
+	i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery, provider, err)
 }
 
 // requestable tells whether the issuer URL can be requested at all: https, with a host, without credentials.
@@ -168,7 +168,7 @@ func (i *Inspection) Wait(ctx context.Context) error {
 // machine learned as fast that it cannot connect. An issuer that stays silent blocks a worker of the node for good.
 func (i *Inspection) Quick() bool {
 	<-i.done
-	answered := i.discovery.arrived() && i.keys.arrived()
+	answered := i.discovery.arrived() && i.keysAnswer.arrived()
 	return i.took <= quickTime && (answered || i.discovery.err != nil && i.discovery.stage < stageTLS)
 }
 
@@ -205,10 +205,10 @@ func (i *Inspection) Certificate() (notAfter time.Time, ok bool) {
 // AuthorizationEndpoint returns the https URL to which Proxmox sends browsers; false if the issuer names none.
 func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 	<-i.done
-	if i.documentErr.Status != "" || !secureEndpoint(i.document.AuthorizationEndpoint) {
+	if i.documentErr.Status != "" || !i.document.AuthorizationEndpoint.secure() {
 		return "", false
 	}
-	return i.document.AuthorizationEndpoint, true
+	return string(i.document.AuthorizationEndpoint), true
 }
 
 // RateLimited tells whether the issuer answered 429 to any request, and when it may be asked again (0: it did not

@@ -40,9 +40,9 @@ type provider struct {
 
 // provider recognises the software by its endpoints. It returns a provider called "the issuer" for all others.
 func (i *Inspection) provider() provider {
-	if u, err := url.Parse(i.document.AuthorizationEndpoint); err == nil {
+	if u, err := url.Parse(string(i.document.AuthorizationEndpoint)); err == nil {
 		for _, p := range known.Providers {
-			if strings.HasSuffix(u.Host+u.Path, p.Authorization) && strings.HasSuffix(i.document.JWKSURI, p.Keys) {
+			if strings.HasSuffix(u.Host+u.Path, p.Authorization) && strings.HasSuffix(string(i.document.JWKSURI), p.Keys) {
 				return p
 			}
 		}

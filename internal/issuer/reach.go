@@ -75,9 +75,9 @@ func checkCertificate(i *Inspection, _ View) check.Check {
 		return distrusted(i.issuer, leaf, i.distrust.Err, now, a.clean).Because("%s", seen)
 	case left < min(leaf.NotAfter.Sub(leaf.NotBefore)/3, warnBefore):
 		renew := check.Advise("renew the issuer's certificate, and find out why it was not renewed automatically")
-		return warn(check.Remedy{renew}, "the issuer's certificate expires in %s", span(left)).Because("%s", seen)
+		return warn(check.Remedy{renew}, "the issuer's certificate expires on %s", day(leaf.NotAfter)).Because("%s", seen)
 	}
-	return pass("the issuer's certificate is valid for another %s", span(left)).Because("%s", seen)
+	return pass("the issuer's certificate is valid until %s", day(leaf.NotAfter)).Because("%s", seen)
 }
 
 // unknownAuthority tells whether a certificate is in order, except that this machine does not know who issued it.
@@ -134,11 +134,3 @@ func namesOf(c *x509.Certificate) string {
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
-
-// span returns "61 days", "2 days", "47 hours".
-func span(d time.Duration) string {
-	if hours := int(d.Hours()); hours < 48 {
-		return counted(hours, "hour")
-	}
-	return counted(int(d.Hours())/24, "day")
-}

@@ -12,54 +12,31 @@ import (
 // checkURL is issuer.url. Proxmox appends the well-known path to the URL, and compares the URL byte by byte with the
 // issuer's own name.
 func checkURL(issuerURL string) check.Check {
-	_, shown, credentials := strings.Cut(issuerURL, "@")
-	if !credentials {
-		shown = issuerURL
-	}
-	shown = (*check.Cleaner)(nil).Clean(shown)
-	bare := check.Set("realm.issuer_url", "").With("only the issuer, such as https://auth.example.com")
-	remove := func(what string) check.Remedy {
-		return check.Remedy{check.Set("realm.issuer_url", "").With("without %s", what)}
-	}
-	if strings.ContainsFunc(issuerURL, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return fail(remove("the white space"), "the issuer URL contains white space").Because("%q", shown)
+	shown := (*check.Cleaner)(nil).Clean(issuerURL[strings.LastIndex(issuerURL, "@")+1:]) // without credentials
+	wrong := func(value, note, what string) check.Check {
+		return fail(check.Remedy{check.Set("realm.issuer_url", value).With("%s", note)}, "the issuer URL %s", what).Because("%q", shown)
 	}
 	u, err := url.Parse(issuerURL)
+	example := "only the issuer, such as https://auth.example.com"
 	switch {
-	case err != nil:
-		return fail(check.Remedy{bare}, "the issuer URL is not a URL").Because("%s", shown)
+	case err != nil || strings.ContainsFunc(issuerURL, unicode.IsSpace):
+		return wrong("", example, "is not a URL")
 	case u.User != nil:
-		return fail(remove("the part before @"), "the issuer URL holds credentials").Because("%s", shown)
+		return wrong("", "without the part before @", "holds credentials")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fail(check.Remedy{bare}, "the issuer URL does not begin with https://").Because("%s", shown)
+		return wrong("", example, "does not begin with https://")
 	case u.Hostname() == "":
-		return fail(check.Remedy{bare}, "the issuer URL names no host").Because("%s", shown)
+		return wrong("", example, "names no host")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(issuerURL, "#"):
-		return fail(remove("everything from ? or # on"), "the issuer URL has a query or a fragment").Because("%s", shown)
+		return wrong("", "without everything from ? or # on", "has a query or a fragment")
 	}
-	if path := pastedPath(u.Path); path != "" {
-		base := strings.TrimSuffix(issuerURL, path)
-		bare = check.Set("realm.issuer_url", base).With("with a slash at the end if the issuer's own name has one")
-		return fail(check.Remedy{bare}, "the issuer URL is an endpoint of the issuer").Because("%s ends in %s", shown, path)
+	if issuer, _, pasted := strings.Cut(issuerURL, "/.well-known"); pasted {
+		return wrong(issuer, "with a slash at the end if the issuer's own name has one", "is that of the discovery document")
 	}
 	if u.Scheme != "https" {
-		return fail(check.Remedy{check.Set("realm.issuer_url", "https://"+u.Host+u.EscapedPath())},
-			"the issuer URL does not begin with https://").Because("%s", shown)
+		return wrong("https://"+u.Host+u.EscapedPath(), "Proxmox needs TLS", "does not begin with https://")
 	}
 	return pass("%s", shown)
-}
-
-// pastedPath returns the end of a path that people copy together with the issuer; "" if there is none.
-func pastedPath(path string) string {
-	if at := strings.Index(path, "/.well-known"); at >= 0 {
-		return path[at:]
-	}
-	for _, p := range known.Providers {
-		if p.Keys == "" && strings.HasSuffix(path, p.Authorization) {
-			return p.Authorization
-		}
-	}
-	return ""
 }
 
 // checkDiscovery is issuer.discovery.
@@ -70,14 +47,14 @@ func checkDiscovery(i *Inspection, _ View) check.Check {
 	}
 	c := pass("Proxmox can read the discovery document").Because("%s, %d bytes", a.clean.Clean(a.url), len(a.body))
 	if a.redirected > 0 {
-		c.Evidence += ", after " + counted(a.redirected, "redirect")
+		c.Evidence += ", after " + check.Count(a.redirected, "redirect", "redirects")
 	}
 	return c.Took(a.took)
 }
 
 // checkIdentity is issuer.identity.
 func checkIdentity(i *Inspection, _ View) check.Check {
-	named, clean := i.document.Issuer, i.client.cleaner
+	named, clean := string(i.document.Issuer), i.client.cleaner
 	if named == i.issuer {
 		return pass("the issuer's own name is %s, as configured", clean.Clean(named))
 	}
@@ -114,8 +91,9 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 	d, clean := i.document, i.client.cleaner
 	var missing, insecure []string
 	for _, e := range []struct {
-		name, endpoint string
-		needed         bool
+		name     string
+		endpoint address
+		needed   bool
 	}{
 		{"authorization_endpoint", d.AuthorizationEndpoint, true},
 		{"token_endpoint", d.TokenEndpoint, true},
@@ -126,8 +104,8 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 		case !e.needed:
 		case e.endpoint == "":
 			missing = append(missing, e.name)
-		case !secureEndpoint(e.endpoint):
-			insecure = append(insecure, e.name+" "+clean.Clean(e.endpoint))
+		case !e.endpoint.secure():
+			insecure = append(insecure, e.name+" "+clean.Clean(string(e.endpoint)))
 		}
 	}
 	switch {
@@ -141,7 +119,7 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 		return fail(check.Remedy{check.Advise("let the proxy in front of the issuer pass on Host and X-Forwarded-Proto")},
 			"endpoints are not https").Because("%s", strings.Join(insecure, ", "))
 	}
-	return pass("the issuer has every endpoint, over https").Because("authorization: %s", clean.Clean(d.AuthorizationEndpoint))
+	return pass("the issuer has every endpoint, over https").Because("authorization: %s", clean.Clean(string(d.AuthorizationEndpoint)))
 }
 
 // checkCapabilities is issuer.capabilities. A list that is absent excludes nothing.

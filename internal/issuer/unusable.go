@@ -15,51 +15,39 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// unusable tells why an answer is no JSON document of one of the media types. The check is zero if it is one.
+// unusable tells why an answer is not a JSON document of one of the media types. The check is zero if it is one.
 func (a answer) unusable(what string, types ...string) check.Check {
-	seeLog := check.SeeLog("the log of the issuer and of the proxy in front of it")
-	because, shown := a.clean.Clean(reason(a.err)), a.clean.Clean(a.url)
-	switch {
-	case a.err == nil:
-		return a.unusableContent(what, types)
-	case errors.Is(a.err, errRedirectAway):
-		return a.redirectedAway(what)
-	case errors.Is(a.err, context.Canceled):
-		return skip("interrupted before the %s came", what)
-	case errors.Is(a.err, context.DeadlineExceeded):
-		because = fmt.Sprintf("gave up after %s and %d bytes", a.took.Round(100*time.Millisecond), len(a.body))
-		return fail(check.Remedy{seeLog.With("logins would wait as long")}, "the %s did not come in time", what).
-			Because("%s: %s", shown, because)
-	case errors.Is(a.err, errRedirects):
-		return fail(check.Remedy{seeLog}, "the request for the %s is redirected in a loop", what).Because("%s: %s", shown, because)
-	case a.stage < stageSent:
-		return fail(check.Remedy{check.Advise("correct the address in the issuer's discovery document")},
-			"no connection to the %s", what).Because("%s: %s", shown, because)
-	}
-	return fail(check.Remedy{seeLog}, "the %s did not come whole", what).Because("%s: %s", shown, because)
-}
-
-// unusableContent judges a whole answer.
-func (a answer) unusableContent(what string, types []string) check.Check {
+	shown, log := a.clean.Clean(a.url), check.SeeLog("the log of the issuer and of the proxy in front of it")
 	media, _, _ := strings.Cut(strings.ToLower(a.header.Get("Content-Type")), ";")
 	media = cmp.Or(strings.TrimSpace(media), "without a content type")
-	step := check.Advise("serve the document as application/json")
+	seen := fmt.Sprintf("%s is %s: %s", shown, a.clean.Clean(media), a.excerpt())
 	switch {
+	case errors.Is(a.err, context.Canceled):
+		return skip("interrupted before the %s arrived", what)
+	case errors.Is(a.err, context.DeadlineExceeded):
+		return fail(check.Remedy{log.With("logins would wait as long")}, "the %s did not arrive in time", what).
+			Because("%s: gave up after %s and %d bytes", shown, a.took.Round(100*time.Millisecond), len(a.body))
+	case errors.Is(a.err, errRedirectAway):
+		return a.redirectedAway(what)
+	case a.err != nil:
+		return fail(check.Remedy{log}, "the request for the %s failed", what).
+			Because("%s: %s", shown, a.clean.Clean(reason(a.err)))
 	case a.status == http.StatusTooManyRequests:
-		return skip("the issuer limits requests").Because("%s answers 429%s", a.clean.Clean(a.url), again(a.retryAfter()))
+		return skip("the issuer limits requests").Because("%s answers 429%s", shown, again(a.retryAfter()))
 	case a.status != http.StatusOK:
 		return fail(check.Remedy{statusStep(a.status)}, "the issuer answers %d to the request for the %s", a.status, what).
-			Because("%s answers %d: %s", a.clean.Clean(a.url), a.status, a.excerpt())
-	case slices.ContainsFunc(types, func(accepted string) bool { return strings.HasPrefix(media, accepted) }):
-		return check.Check{}
+			Because("%s answers %d: %s", shown, a.status, a.excerpt())
 	case strings.Contains(media, "html"):
-		step = check.Set("realm.issuer_url", "").With("a web page answers there: correct the path here or in the proxy")
+		page := check.Set("realm.issuer_url", "").With("a web page answers there: correct the path here or in the proxy")
+		return fail(check.Remedy{page}, "the %s is not JSON", what).Because("%s", seen)
+	case !slices.ContainsFunc(types, func(accepted string) bool { return strings.HasPrefix(media, accepted) }):
+		return fail(check.Remedy{check.Advise("serve the document as application/json")}, "the %s is not JSON", what).
+			Because("%s", seen)
 	}
-	return fail(check.Remedy{step}, "the %s is not JSON", what).
-		Because("%s is %s: %s", a.clean.Clean(a.url), a.clean.Clean(media), a.excerpt())
+	return check.Check{}
 }
 
-// redirectedAway words a redirect to another host or away from https. The agent does not follow it.
+// redirectedAway is the finding for a redirect to another host or away from https, which is not followed.
 func (a answer) redirectedAway(what string) check.Check {
 	remedy := check.Remedy{check.Advise("let this host serve it over https, without a redirect")}
 	if base, ok := strings.CutSuffix(a.location.String(), "/.well-known/openid-configuration"); ok && requestable(base) {
@@ -70,13 +58,11 @@ func (a answer) redirectedAway(what string) check.Check {
 		Because("%s answers %d and points to %s", a.clean.Clean(a.url), a.status, a.clean.Clean(a.location.String()))
 }
 
-// statusStep says what to do about an answer that is not 200.
+// statusStep says what to do about a status other than 200.
 func statusStep(status int) check.Step {
 	switch status {
-	case http.StatusNotFound:
-		return check.Set("realm.issuer_url", "").With("the issuer has no document there: correct the path")
-	case http.StatusBadRequest:
-		return check.Set("realm.issuer_url", "").With("correct the host: Authelia answers only at its configured addresses")
+	case http.StatusNotFound, http.StatusBadRequest: // Authelia answers 400 at addresses that it is not configured for
+		return check.Set("realm.issuer_url", "").With("the issuer has no document there: correct host and path")
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return check.Advise("let the proxy in front of the issuer pass the paths of OpenID Connect without a login")
 	}
@@ -99,44 +85,13 @@ func again(after time.Duration) string {
 	return fmt.Sprintf(", again in %s", after)
 }
 
-var (
-	tags  = regexp.MustCompile(`(?s)<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>`)
-	space = regexp.MustCompile(`\s+`)
-)
-
-// maxExcerpt is the length of an excerpt, in characters.
-const maxExcerpt = 200
+var tags = regexp.MustCompile(`(?s)<(?:script|style)\b.*?</(?:script|style)>|<[^>]*>`)
 
 // excerpt returns the beginning of a body's text, cleaned and without markup.
 func (a answer) excerpt() string {
-	text := a.clean.Clean(plainText(a.body))
-	if runes := []rune(text); len(runes) > maxExcerpt {
-		text = string(runes[:maxExcerpt-1]) + "…"
-	}
-	if text == "" {
-		return "(empty)"
-	}
-	return text
-}
-
-// plainText removes the markup from the first 64 KiB of a page.
-func plainText(body []byte) string {
-	text := tags.ReplaceAllString(string(body[:min(len(body), 64<<10)]), " ")
-	return strings.TrimSpace(space.ReplaceAllString(text, " "))
+	text := tags.ReplaceAllString(string(a.body[:min(len(a.body), 64<<10)]), " ")
+	return cmp.Or(a.clean.Clean(strings.Join(strings.Fields(text), " ")), "(empty)")
 }
 
 // listed returns the words, or "none".
-func listed(words []string) string {
-	if len(words) == 0 {
-		return "none"
-	}
-	return strings.Join(words, " ")
-}
-
-// counted returns "1 key", "2 keys".
-func counted(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
+func listed(words []string) string { return cmp.Or(strings.Join(words, " "), "none") }

@@ -131,8 +131,7 @@ func requestVerdict(a answer, p provider, redirectURL string) Verdict {
 		return ownPage(e.verdict("request", p, "%d %s", a.status, e))
 	case a.status >= 400 || p.PagesWith200:
 		if decision, s := find("page", p.Name, "", string(a.body)); decision != NoVerdict {
-			said := fmt.Sprintf("a page of status %d says: %s", a.status, around(a.body, s.Text))
-			return Verdict{Decision: decision, about: s.Rejects, Reason: said}
+			return Verdict{Decision: decision, about: s.Rejects, Reason: fmt.Sprintf("a page of status %d says: %s", a.status, s.Text)}
 		}
 	}
 	if a.status == http.StatusOK {
@@ -185,13 +184,4 @@ func sameTarget(location *url.URL, redirectURL string) bool {
 	}
 	path := func(u *url.URL) string { return "/" + strings.TrimPrefix(u.EscapedPath(), "/") }
 	return location.Scheme == want.Scheme && strings.EqualFold(location.Host, want.Host) && path(location) == path(want)
-}
-
-// around returns the text of a page from a phrase on.
-func around(body []byte, phrase string) string {
-	text := plainText(body)
-	if at := strings.Index(text, phrase); at >= 0 {
-		return text[at:]
-	}
-	return phrase // it stood in a script
 }

@@ -67,7 +67,7 @@ func (r run) gate(ctx context.Context, plan realm.Plan, facts realm.Facts, inspe
 		}
 		inspection = r.inspect(ctx, time.Now())
 		if seen.formerAccepted && time.Since(seen.declaredAsked) < declaredEach && time.Now().Before(deadline) {
-			if seen = r.askFormer(ctx, plan, inspection, seen); seen.formerAccepted {
+			if seen = r.askFormer(ctx, plan, inspection, nil, seen); seen.formerAccepted {
 				continue // nothing has changed, and asking cost nothing
 			}
 		}
@@ -134,7 +134,8 @@ func (r run) look(ctx context.Context, plan realm.Plan, facts realm.Facts, inspe
 		return now, nil
 	}
 	cheap := plan.Action != realm.Create && (r.Repeats || r.Wait > 0)
-	answer := inspection.Client(ctx, r.question(plan, cheap))
+	q := r.question(plan, cheap)
+	answer := inspection.Client(ctx, q)
 	if err := ctx.Err(); err != nil {
 		return now, err
 	}
@@ -146,7 +147,7 @@ func (r run) look(ctx context.Context, plan realm.Plan, facts realm.Facts, inspe
 	case len(failed) > 0:
 		now.held, now.free = heldBy(plan, failed), answer.Credentials.Decision == issuer.Accepted
 		if answer.Credentials.Decision == issuer.Rejected {
-			if now = r.askFormer(ctx, plan, inspection, now); now.formerAccepted {
+			if now = r.askFormer(ctx, plan, inspection, q.RedirectURLs, now); now.formerAccepted {
 				now.held, now.free = staleKey(plan), true
 			}
 		}
@@ -159,14 +160,17 @@ func (r run) look(ctx context.Context, plan realm.Plan, facts realm.Facts, inspe
 }
 
 // askFormer asks about the key that Proxmox holds, if it differs from the declared one. It is not asked about again once
-// it was refused, because each refusal counts against this machine.
-func (r run) askFormer(ctx context.Context, plan realm.Plan, inspection Inspection, l look) look {
+// it was refused, because each refusal counts against this machine. The inspection already knows the verdicts on the
+// redirect URLs, so they cost no request.
+func (r run) askFormer(ctx context.Context, plan realm.Plan, inspection Inspection, redirectURLs []string, l look) look {
 	former := plan.Before().Values.Login(r.Realm.Name).ClientKey
 	l.formerAccepted = false
 	if l.formerRefused || !plan.Changed(realm.ClientKey) || !former.IsSet() {
 		return l
 	}
-	decision := inspection.Accepts(ctx, r.login(plan), former).Decision
+	q := issuer.Question{Login: r.login(plan), RedirectURLs: redirectURLs, Cheap: true}
+	q.Login.ClientKey = former
+	decision := inspection.Client(ctx, q).Credentials.Decision
 	l.formerAccepted, l.formerRefused = decision == issuer.Accepted, decision == issuer.Rejected
 	return l
 }

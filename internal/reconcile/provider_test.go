@@ -7,7 +7,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
@@ -29,7 +28,7 @@ type provider struct {
 	questions []issuer.Question
 	views     []issuer.View
 	refused   []time.Time // questions about keys that were refused: an issuer counts these against our address
-	accepts   int         // questions about a key alone
+	accepts   int         // questions about another key than the one before
 }
 
 type inspection struct {
@@ -73,6 +72,11 @@ func (i *inspection) Client(_ context.Context, q issuer.Question) issuer.Answer 
 	if i.untrusted {
 		return issuer.Answer{Checks: []check.Check{check.Skipped(check.ClientCredentials, "not asked"), check.Skipped(check.ClientRedirect, "not asked")}}
 	}
+	if n := len(i.questions); n > 0 && i.questions[n-1].Login.ClientKey.Reveal() != q.Login.ClientKey.Reveal() &&
+		(i.asked == n || len(q.RedirectURLs) == 0) {
+		i.accepts++
+		return issuer.Answer{Credentials: i.ask(q.Login.ClientKey)}
+	}
 	if n := len(i.questions); n == 0 || !reflect.DeepEqual(i.questions[n-1], q) || i.asked != n {
 		i.questions = append(i.questions, q)
 	}
@@ -94,11 +98,6 @@ func (i *inspection) Client(_ context.Context, q issuer.Question) issuer.Answer 
 		redirect = check.Skipped(check.ClientRedirect, "no verdict")
 	}
 	return issuer.Answer{Checks: []check.Check{credentials, redirect}, Credentials: verdict}
-}
-
-func (i *inspection) Accepts(_ context.Context, _ realm.Login, key check.Secret) issuer.Verdict {
-	i.accepts++
-	return i.ask(key)
 }
 
 func (i *inspection) ask(key check.Secret) issuer.Verdict {

@@ -71,8 +71,6 @@ type Inspection interface {
 	RateLimited() (retryAfter time.Duration, limited bool)
 	Certificate() (notAfter time.Time, ok bool)
 	Client(ctx context.Context, q issuer.Question) issuer.Answer
-	// Accepts asks about a client key alone, in the way that costs the issuer least.
-	Accepts(ctx context.Context, login realm.Login, key check.Secret) issuer.Verdict
 }
 
 // Deps are what a run works with.
