@@ -24,6 +24,7 @@ const (
 	BuiltinRealm    Code = "builtin-realm"    // pam and pve are Proxmox's own
 	RecoveryFile    Code = "recovery-file"    // an earlier replace did not end; its realm waits in a file
 	UnknownRole     Code = "unknown-role"     // the configuration grants a role that Proxmox does not have
+	NoGroupsClaim   Code = "no-groups-claim"  // the configuration grants roles to groups that no login has
 
 	// Exit code 13: held.
 	Held Code = "held" // the gate kept the change back

@@ -63,7 +63,8 @@ var exitOrder = []int{
 // exitCode returns the exit code of an error.
 func exitCode(err error) int {
 	switch check.CodeOf(err) {
-	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.RecoveryFile:
+	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.RecoveryFile,
+		check.UnknownRole, check.NoGroupsClaim:
 		return exitRefused
 	case check.LoginFailed:
 		return exitUnverified

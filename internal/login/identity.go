@@ -3,6 +3,7 @@ package login
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 
 	"proxmox-realm/internal/check"
@@ -39,11 +40,11 @@ func listUsers(ctx context.Context, node *pve.Client, realmName string, log *slo
 func (r *rehearsal) describe(ctx context.Context, session pve.Session, before []string) (Identity, error) {
 	who := Identity{User: session.Username}
 	user := r.Client.On(session.Endpoint).As(session)
-	privileges, failed := user.AllPermissions(ctx)
+	privileges, failed := user.Privileges(ctx)
 	if failed == nil {
 		who.Privileges = map[string][]string{}
 		for path, held := range privileges {
-			if names := named(held); len(names) > 0 {
+			if names := slices.Sorted(maps.Keys(held)); len(names) > 0 {
 				who.Privileges[path] = names
 			}
 		}
@@ -66,17 +67,6 @@ func (r *rehearsal) describe(ctx context.Context, session pve.Session, before []
 		who.Remedy = r.grants(who)
 	}
 	return who, failed
-}
-
-func named(held map[string]bool) []string {
-	var names []string
-	for name, has := range held {
-		if has {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // grants says how the user gets a role.

@@ -23,26 +23,30 @@ const (
 // Permissions returns the client's own privileges at a path such as /access/realm, including inherited ones.
 func (c *Client) Permissions(ctx context.Context, path string) (map[string]bool, error) {
 	all, err := c.permissions(ctx, "?"+url.Values{"path": {path}}.Encode())
-	return all[path], err
+	held := make(map[string]bool, len(all[path]))
+	for name := range all[path] {
+		held[name] = true
+	}
+	return held, err
 }
 
-// AllPermissions returns the client's own privileges by path.
-func (c *Client) AllPermissions(ctx context.Context) (map[string]map[string]bool, error) {
+// Privileges returns the client's own privileges by path, for the paths that have entries of their own.
+func (c *Client) Privileges(ctx context.Context) (realm.Privileges, error) {
 	return c.permissions(ctx, "")
 }
 
-// permissions reads GET /access/permissions. Its numbers tell whether paths below inherit a privilege. A privilege in the
-// list is held at the path itself, even with the number 0.
-func (c *Client) permissions(ctx context.Context, query string) (map[string]map[string]bool, error) {
-	var answer object[object[json.RawMessage]]
+// permissions reads GET /access/permissions. A privilege in the list is held at the path itself; its number tells whether
+// paths below inherit it.
+func (c *Client) permissions(ctx context.Context, query string) (realm.Privileges, error) {
+	var answer object[object[any]]
 	if err := c.get(ctx, permissionsPath+query, &answer); err != nil {
 		return nil, err
 	}
-	all := make(map[string]map[string]bool, len(answer))
+	all := make(realm.Privileges, len(answer))
 	for path, privileges := range answer {
 		held := make(map[string]bool, len(privileges))
-		for name := range privileges {
-			held[c.cleaner.Clean(name)] = true
+		for name, propagates := range privileges {
+			held[c.cleaner.Clean(name)] = truth(propagates)
 		}
 		all[c.cleaner.Clean(path)] = held
 	}
@@ -223,34 +227,21 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	return entries, nil
 }
 
-// Access reads groups, roles and the access control list in three requests. Proxmox shows only what the credentials may see,
-// and answers with empty lists otherwise: after an empty list this asks for the privileges, and visible is false without them.
-// Entries that are not shown are on paths where the credentials may not change anything.
-func (c *Client) Access(ctx context.Context) (current realm.CurrentAccess, visible bool, err error) {
+// Access reads groups, the access control list and the client's own privileges, in three requests. Proxmox lists only what
+// the client may see; the privileges tell what that is. Roles are not read.
+func (c *Client) Access(ctx context.Context) (current realm.CurrentAccess, err error) {
 	groups, err := c.Groups(ctx)
 	if err != nil {
-		return current, false, err
+		return current, err
 	}
 	for _, g := range groups {
 		current.Groups = append(current.Groups, g.ID)
 	}
-	if current.Roles, err = c.Roles(ctx); err != nil {
-		return current, false, err
+	if current.Entries, err = c.entries(ctx); err != nil {
+		return current, err
 	}
-	if current.Entries, err = c.entries(ctx); err != nil || len(groups) > 0 && len(current.Entries) > 0 {
-		return current, err == nil, err
-	}
-	all, err := c.AllPermissions(ctx)
-	if err != nil {
-		return current, false, err
-	}
-	mayModify := false
-	for _, held := range all {
-		mayModify = mayModify || held["Permissions.Modify"]
-	}
-	seesGroups := len(groups) > 0 || all[groupsPath]["Sys.Audit"] || all[groupsPath]["Group.Allocate"]
-	seesEntries := len(current.Entries) > 0 || all["/access"]["Sys.Audit"] || mayModify
-	return current, seesGroups && seesEntries, nil
+	current.Own, err = c.Privileges(ctx)
+	return current, err
 }
 
 // Change makes one change of groups and grants. Its errors are those of [Client.CreateGroup], [Client.Grant] and

@@ -408,7 +408,7 @@ func FuzzAnswer(f *testing.F) {
 		_, _ = c.Version(ctx)
 		_, _, _ = c.ListUsers(ctx, "authelia")
 		_, _, _ = c.Self(ctx)
-		_, _ = c.AllPermissions(ctx)
+		_, _ = c.Privileges(ctx)
 		_, _ = c.Roles(ctx)
 		_, _ = c.Groups(ctx)
 		_, _, _ = c.ACL(ctx)

@@ -278,7 +278,7 @@ func TestAuthURLAndLogin(t *testing.T) {
 		}
 		return ok(`{"/vms":{"VM.Audit":1}}`)
 	})
-	if all, err := connect(t, nil, me).As(s).AllPermissions(t.Context()); err != nil || !all["/vms"]["VM.Audit"] {
+	if all, err := connect(t, nil, me).As(s).Privileges(t.Context()); err != nil || !all["/vms"]["VM.Audit"] {
 		t.Errorf("%v, %v", all, err)
 	}
 }

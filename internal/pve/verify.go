@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,9 +17,10 @@ import (
 // (PVE::API2::Domains).
 const realmGrants = "/access/realm"
 
-// CheckPermissions is proxmox.permissions: whether the credentials may read realms, change them if write is set, and make
-// the given changes of groups and grants. Its error says why Proxmox could not be asked; then the check is skipped.
-func (c *Client) CheckPermissions(ctx context.Context, write bool, changes []realm.AccessChange) (check.Check, error) {
+// CheckPermissions is proxmox.permissions: whether the credentials may read realms, and change them if write is set. Missing
+// are the privileges that they lack for groups and grants. Its error says why Proxmox could not be asked; then the check is
+// skipped.
+func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []realm.Privilege) (check.Check, error) {
 	const id = check.ProxmoxPermissions
 	began := time.Now()
 	held, err := c.Permissions(ctx, realmGrants)
@@ -47,44 +47,27 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, changes []rea
 		found = check.Failed(id, check.Remedy{grantStep(who, realmGrants, "Sys.Audit")},
 			"%s may not read realms", who).Because("Realm.Allocate and Sys.Audit on %s are missing", realmGrants)
 	}
-	if found.Status == check.Pass && len(changes) > 0 {
-		found, err = c.checkAccessPermissions(ctx, found, changes)
+	if found.Status == check.Pass && len(missing) > 0 {
+		found = c.lacking(missing)
 	}
-	return found.Took(time.Since(began)), err
+	return found.Took(time.Since(began)), nil
 }
 
-// checkAccessPermissions fails if the credentials lack a privilege that one of the changes needs.
-func (c *Client) checkAccessPermissions(ctx context.Context, found check.Check, changes []realm.AccessChange) (check.Check, error) {
-	held := map[string]map[string]bool{}
-	var missing []string
-	var lines []string
-	for _, change := range changes {
-		path, privilege := change.Requires()
-		if held[path] == nil {
-			has, err := c.Permissions(ctx, path)
-			if err != nil {
-				return check.Skipped(found.ID, "not checked: %v", err), err
-			}
-			held[path] = map[string]bool{}
-			maps.Copy(held[path], has)
+// lacking is proxmox.permissions for credentials that may not change the declared groups and grants.
+func (c *Client) lacking(missing []realm.Privilege) check.Check {
+	var roles, grants, evidence []string
+	for _, p := range missing {
+		role, lines := grant(c.Identity(), p.Path, p.Name)
+		if !slices.Contains(roles, role) {
+			roles = append(roles, role)
 		}
-		if !held[path][privilege] {
-			held[path][privilege] = true // named once
-			missing = append(missing, privilege+" on "+path)
-			create, grants := grant(c.Identity(), path, privilege)
-			if !slices.Contains(lines, create) {
-				lines = append(lines, create)
-			}
-			lines = append(lines, grants...)
-		}
+		grants, evidence = append(grants, lines...), append(evidence, p.String())
 	}
-	if len(missing) == 0 {
-		return found.Because("%s; also what the changes of groups and grants need", found.Evidence), nil
-	}
-	return check.Failed(found.ID, check.Remedy{
-		check.OnNode("%s", strings.Join(lines, "; ")).With("whoever may change permissions is as powerful as an administrator"),
+	return check.Failed(check.ProxmoxPermissions, check.Remedy{
+		check.OnNode("%s", strings.Join(append(roles, grants...), "; ")).
+			With("whoever may change permissions is as powerful as an administrator"),
 		check.Omit("access").With("to manage the realm alone"),
-	}, "%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(missing, ", ")), nil
+	}, "%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(evidence, ", "))
 }
 
 // CheckDiscovery is proxmox.discovery on one node: whether the node discovers the issuer, and whether its authorization URL

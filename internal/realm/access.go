@@ -38,7 +38,8 @@ type Entry struct {
 type CurrentAccess struct {
 	Groups  []string
 	Entries []Entry
-	Roles   Roles
+	Own     Privileges // of the credentials
+	Roles   Roles      // nil: not read, see [AccessPlan.NeedsRoles]
 }
 
 // AccessKind is what an access change is about.
@@ -74,24 +75,27 @@ func (c AccessChange) String() string {
 	return text
 }
 
-// Requires returns the privilege that the change needs, and the path on which it needs it (PVE::API2::Group, PVE::API2::ACL).
-func (c AccessChange) Requires() (path, privilege string) {
-	if c.Kind == AccessGroup {
-		return "/access/groups", "Group.Allocate"
-	}
-	return c.Grant.Path, "Permissions.Modify"
-}
-
 // AccessPlan turns groups and grants into the declared ones. Build one with [DiffAccess].
 type AccessPlan struct {
 	Changes []AccessChange // in the order in which they are made: groups, new grants, removed grants
-	Refusal *check.Error   // why nothing may be written; nil if the plan can be carried out
-	// Powerful lists declared grants that make whoever controls the issuer's groups as powerful as root.
+	// Hidden lists what is declared and may exist: the credentials may not see it. These are no changes.
+	Hidden  []AccessChange
+	Missing []Privilege  // that the credentials need for Changes and Hidden
+	Refusal *check.Error // why nothing may be written; nil if the plan can be carried out
+	// Powerful lists new grants that make whoever controls the issuer's groups as powerful as root.
 	Powerful []string
+
+	rolesUnread bool
 }
 
-// Empty reports whether there is nothing to do.
+// Empty reports whether there is nothing to do, as far as the credentials see it.
 func (p AccessPlan) Empty() bool { return p.Refusal == nil && len(p.Changes) == 0 }
+
+// NeedsRoles reports whether the plan depends on [CurrentAccess].Roles, which were not read.
+func (p AccessPlan) NeedsRoles() bool {
+	isGrant := func(c AccessChange) bool { return c.Kind == AccessGrant }
+	return p.rolesUnread && (slices.ContainsFunc(p.Changes, isGrant) || slices.ContainsFunc(p.Hidden, isGrant))
+}
 
 // GroupName returns what Proxmox calls an issuer's group (PVE::API2::OpenId).
 func GroupName(group, realm string) string { return group + "-" + realm }
@@ -104,28 +108,35 @@ func GroupName(group, realm string) string { return group + "-" + realm }
 //	a grant                        no such entry of the group          + grant
 //	a grant                        the entry, propagated differently   + grant, which replaces it
 //	a group without such a grant   an entry of the group               - grant
+//	a group or grant               not visible to the credentials      none: it is hidden
 //	a role that Proxmox lacks      –                                   refuse
 //	grants, no groups claim        –                                   refuse
 //
 // Entries of users, tokens and groups that are not declared never appear in a change.
 func DiffAccess(want Access, realmName string, login Login, have CurrentAccess) AccessPlan {
-	var plan AccessPlan
+	plan := AccessPlan{rolesUnread: have.Roles == nil}
 	if plan.Refusal = refuseAccess(want, login, have.Roles); plan.Refusal != nil {
 		return plan
 	}
 	var grants, revocations []AccessChange
 	for _, name := range want.Groups() {
 		group := GroupName(name, realmName)
-		if !slices.Contains(have.Groups, group) {
-			plan.Changes = append(plan.Changes, AccessChange{Kind: AccessGroup, Op: Set, Group: group})
-		}
 		held := have.of(group)
-		for _, g := range want[name] {
-			if !slices.Contains(held, g) {
-				grants = append(grants, AccessChange{Kind: AccessGrant, Op: Set, Group: group, Grant: g})
+		if create := (AccessChange{Kind: AccessGroup, Op: Set, Group: group}); !have.has(group) {
+			if have.seesGroup(group) {
+				plan.Changes = append(plan.Changes, create)
+			} else {
+				plan.Hidden = append(plan.Hidden, create)
 			}
-			if have.Roles.powerful(g) {
-				plan.Powerful = append(plan.Powerful, fmt.Sprintf("%s on %s for the group %s", g.Role, g.Path, group))
+		}
+		for _, g := range want[name] {
+			grant := AccessChange{Kind: AccessGrant, Op: Set, Group: group, Grant: g}
+			switch {
+			case slices.Contains(held, g):
+			case have.seesEntries(g.Path):
+				grants = append(grants, grant)
+			default:
+				plan.Hidden = append(plan.Hidden, grant)
 			}
 		}
 		for _, g := range held {
@@ -135,6 +146,12 @@ func DiffAccess(want Access, realmName string, login Login, have CurrentAccess) 
 		}
 	}
 	plan.Changes = slices.Concat(plan.Changes, grants, revocations)
+	plan.Missing = have.missing(slices.Concat(plan.Changes, plan.Hidden))
+	for _, c := range grants {
+		if have.Roles.powerful(c.Grant) {
+			plan.Powerful = append(plan.Powerful, fmt.Sprintf("%s on %s for the group %s", c.Grant.Role, c.Grant.Path, c.Group))
+		}
+	}
 	return plan
 }
 
@@ -145,7 +162,7 @@ func refuseAccess(want Access, login Login, roles Roles) *check.Error {
 	for _, name := range want.Groups() {
 		for _, g := range want[name] {
 			granting = true
-			if _, ok := roles[g.Role]; !ok && !slices.Contains(unknown, g.Role) {
+			if _, ok := roles[g.Role]; !ok && roles != nil && !slices.Contains(unknown, g.Role) {
 				unknown = append(unknown, g.Role)
 			}
 		}
@@ -155,7 +172,7 @@ func refuseAccess(want Access, login Login, roles Roles) *check.Error {
 		return check.Errorf(check.UnknownRole, "Proxmox has no role %s", strings.Join(unknown, ", ")).At("access").
 			Try(check.OnNode("pveum role list").With("it lists the roles that exist"))
 	case granting && login.GroupsClaim == "":
-		return check.Errorf(check.Config, "grants need a groups claim: without one nobody becomes a member of a group").At("access").
+		return check.Errorf(check.NoGroupsClaim, "grants need a groups claim: without one nobody becomes a member of a group").At("access").
 			Try(check.Set("realm.groups_claim", "groups"))
 	}
 	return nil
@@ -169,6 +186,12 @@ func (a Access) Groups() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// has reports whether a group exists, as far as the credentials see it.
+func (c CurrentAccess) has(group string) bool {
+	return slices.Contains(c.Groups, group) ||
+		slices.ContainsFunc(c.Entries, func(e Entry) bool { return e.Kind == "group" && e.ID == group })
 }
 
 // of returns the grants of a group, sorted.
@@ -194,14 +217,6 @@ func (c CurrentAccess) Stored(realmName string) Access {
 		}
 	}
 	return access
-}
-
-// powerful reports whether a grant lets its holder change permissions or realms everywhere.
-func (r Roles) powerful(g Grant) bool {
-	if g.Path != "/" && g.Path != "/access" && g.Path != "/access/realm" {
-		return false
-	}
-	return slices.ContainsFunc(r[g.Role], func(p string) bool { return p == "Permissions.Modify" || p == "Realm.Allocate" })
 }
 
 // NormalPath returns a path as Proxmox stores it (PVE::AccessControl::normalize_path): one slash before each part and

@@ -1,6 +1,7 @@
 package realm_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,9 @@ import (
 )
 
 var someRoles = realm.Roles{"PVEAdmin": {"Sys.Audit"}, "PVEAuditor": {"Sys.Audit"}, "Administrator": {"Permissions.Modify"}}
+
+// everything is what the credentials of an administrator hold.
+var everything = realm.Privileges{"/": {"Sys.Audit": true, "Group.Allocate": true, "Permissions.Modify": true}}
 
 func TestNormalPath(t *testing.T) {
 	for path, want := range map[string]string{ // as recorded
@@ -45,7 +49,7 @@ func TestDiffAccess(t *testing.T) {
 	admin := realm.Grant{Path: "/", Role: "PVEAdmin", Propagate: true}
 	login := realm.Login{GroupsClaim: "groups"}
 	held := realm.CurrentAccess{
-		Groups: []string{"admins-authelia"}, Roles: someRoles,
+		Groups: []string{"admins-authelia"}, Roles: someRoles, Own: everything,
 		Entries: []realm.Entry{{Path: "/", Kind: "group", ID: "admins-authelia", Role: "PVEAdmin", Propagate: true}},
 	}
 	for name, tt := range map[string]struct {
@@ -54,7 +58,7 @@ func TestDiffAccess(t *testing.T) {
 		says []string
 	}{
 		"as declared":          {realm.Access{"admins": {admin}}, held, nil},
-		"nothing there":        {realm.Access{"admins": {admin}}, realm.CurrentAccess{Roles: someRoles}, []string{"+ group admins-authelia", "+ grant admins-authelia PVEAdmin on /"}},
+		"nothing there":        {realm.Access{"admins": {admin}}, realm.CurrentAccess{Roles: someRoles, Own: everything}, []string{"+ group admins-authelia", "+ grant admins-authelia PVEAdmin on /"}},
 		"no grants":            {realm.Access{"admins": {}}, held, []string{"- grant admins-authelia PVEAdmin on /"}},
 		"not below":            {realm.Access{"admins": {{Path: "/", Role: "PVEAdmin"}}}, held, []string{"+ grant admins-authelia PVEAdmin on / (not below it)"}},
 		"another role instead": {realm.Access{"admins": {{Path: "/", Role: "PVEAuditor", Propagate: true}}}, held, []string{"+ grant admins-authelia PVEAuditor on /", "- grant admins-authelia PVEAdmin on /"}},
@@ -78,6 +82,79 @@ func TestDiffAccess(t *testing.T) {
 	}
 }
 
+// What the credentials may not see is neither there nor absent, and what they may not change is missing.
+func TestAccessThatIsPartlyVisible(t *testing.T) {
+	admin, dev := realm.Grant{Path: "/", Role: "PVEAdmin", Propagate: true}, realm.Grant{Path: "/pool/dev", Role: "PVEAuditor", Propagate: true}
+	want := realm.Access{"admins": {admin}, "dev": {dev}}
+	groups := []string{"admins-authelia", "dev-authelia"}
+	for name, tt := range map[string]struct {
+		groups                   []string
+		own                      realm.Privileges
+		changes, hidden, missing []string
+	}{
+		"nothing": {
+			nil, nil, nil, []string{"+ group admins-authelia", "+ grant admins-authelia PVEAdmin on /", "+ group dev-authelia", "+ grant dev-authelia PVEAuditor on /pool/dev"},
+			[]string{"Group.Allocate on /access/groups", "Permissions.Modify on /", "Permissions.Modify on /pool/dev"},
+		},
+		"everything, changing nothing": {
+			groups, realm.Privileges{"/": {"Sys.Audit": true}}, []string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil,
+			[]string{"Permissions.Modify on /", "Permissions.Modify on /pool/dev"},
+		},
+		"one path": {
+			groups, realm.Privileges{"/access/groups": {"Group.Allocate": true}, "/pool": {"Permissions.Modify": true}},
+			[]string{"+ grant dev-authelia PVEAuditor on /pool/dev"}, []string{"+ grant admins-authelia PVEAdmin on /"}, []string{"Permissions.Modify on /"},
+		},
+		"a path that does not propagate": {
+			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/access/groups": {"Group.Allocate": true}},
+			[]string{"+ grant admins-authelia PVEAdmin on /"}, []string{"+ grant dev-authelia PVEAuditor on /pool/dev"}, []string{"Permissions.Modify on /pool/dev"},
+		},
+		"a role of one's own privileges": {
+			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true, "Sys.Audit": true}},
+			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil, nil,
+		},
+		"a role of one's own privileges, here alone": {
+			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true, "Sys.Audit": false}},
+			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil, []string{"Permissions.Modify on /pool/dev"},
+		},
+		"more than one's own privileges": {
+			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true}},
+			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil, []string{"Permissions.Modify on /pool/dev"},
+		},
+	} {
+		plan := realm.DiffAccess(want, "authelia", realm.Login{GroupsClaim: "groups"}, realm.CurrentAccess{Groups: tt.groups, Own: tt.own, Roles: someRoles})
+		if texts(plan.Changes) != strings.Join(tt.changes, "; ") || texts(plan.Hidden) != strings.Join(tt.hidden, "; ") || texts(plan.Missing) != strings.Join(tt.missing, "; ") {
+			t.Errorf("%s: changes %v, hidden %v, missing %v", name, plan.Changes, plan.Hidden, plan.Missing)
+		}
+	}
+}
+
+// Roles are read only for a plan with grants.
+func TestAccessPlansNeedRoles(t *testing.T) {
+	admin := realm.Grant{Path: "/", Role: "Administrator", Propagate: true}
+	have := realm.CurrentAccess{Groups: []string{"admins-authelia"}, Own: everything}
+	login := realm.Login{GroupsClaim: "groups"}
+	for _, tt := range []struct {
+		want  realm.Access
+		needs bool
+	}{{realm.Access{"admins": {}}, false}, {realm.Access{"other": {}}, false}, {realm.Access{"admins": {admin}}, true}} {
+		if p := realm.DiffAccess(tt.want, "authelia", login, have); p.NeedsRoles() != tt.needs {
+			t.Errorf("%v: needs roles: %v", tt.want, p.NeedsRoles())
+		}
+	}
+	have.Roles = someRoles
+	if p := realm.DiffAccess(realm.Access{"admins": {admin}}, "authelia", login, have); p.NeedsRoles() || len(p.Powerful) != 1 {
+		t.Errorf("powerful: %q", p.Powerful)
+	}
+}
+
+func texts[T fmt.Stringer](list []T) string {
+	var all []string
+	for _, x := range list {
+		all = append(all, x.String())
+	}
+	return strings.Join(all, "; ")
+}
+
 // Whatever is declared and whatever is there: carrying the plan out leaves nothing to do, and touches nobody else's entries.
 func TestAccessPlansTouchDeclaredGroupsAlone(t *testing.T) {
 	word := rapid.SampledFrom([]string{"admins", "dev", "ops"})
@@ -97,14 +174,17 @@ func TestAccessPlansTouchDeclaredGroupsAlone(t *testing.T) {
 	same := func(e realm.Entry) string { return e.Kind + e.ID + e.Path + e.Role }
 	rapid.Check(t, func(t *rapid.T) {
 		want := realm.Access(rapid.MapOf(word, rapid.SliceOfNDistinct(grant, 0, 4, one)).Draw(t, "want"))
-		have := realm.CurrentAccess{Roles: someRoles, Entries: rapid.SliceOfDistinct(entry, same).Draw(t, "entries")}
+		have := realm.CurrentAccess{Roles: someRoles, Own: everything, Entries: rapid.SliceOfDistinct(entry, same).Draw(t, "entries")}
 		for _, e := range have.Entries {
 			if e.Kind == "group" && !slices.Contains(have.Groups, e.ID) {
 				have.Groups = append(have.Groups, e.ID)
 			}
 		}
 		plan := realm.DiffAccess(want, "authelia", realm.Login{GroupsClaim: "groups"}, have)
-		after := realm.CurrentAccess{Roles: someRoles, Groups: slices.Clone(have.Groups), Entries: slices.Clone(have.Entries)}
+		if len(plan.Hidden)+len(plan.Missing) > 0 {
+			t.Fatalf("hidden %v, missing %v", plan.Hidden, plan.Missing)
+		}
+		after := realm.CurrentAccess{Roles: someRoles, Own: everything, Groups: slices.Clone(have.Groups), Entries: slices.Clone(have.Entries)}
 		for _, c := range plan.Changes {
 			name, declared := strings.CutSuffix(c.Group, "-authelia")
 			if _, ok := want[name]; !ok || !declared {

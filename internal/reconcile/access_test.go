@@ -29,6 +29,7 @@ var neighbours = []realm.Entry{
 func granting(t *testing.T, access realm.Access) (*cluster, aimed) {
 	t.Helper()
 	c := newCluster(t).put(name, stored(with(realm.GroupsClaim, "groups")))
+	c.own = realm.Privileges{"/": {"Sys.Audit": true, "Group.Allocate": true, "Permissions.Modify": true}}
 	c.groups, c.entries = []string{"others-authelia", "admins-other"}, slices.Clone(neighbours)
 	target := aim(t, c, &provider{}, spec())
 	target.Access = access
@@ -102,7 +103,7 @@ func TestAccessIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		code   check.Code
 	}{
 		"no such role":        {realm.Access{"admins": {grant("/", "Nobody")}}, true, check.UnknownRole},
-		"without groups":      {realm.Access{"admins": {grant("/", "PVEAdmin")}}, false, check.Config},
+		"without groups":      {realm.Access{"admins": {grant("/", "PVEAdmin")}}, false, check.NoGroupsClaim},
 		"a group alone is ok": {realm.Access{"admins": {}}, false, ""},
 	} {
 		c, target := granting(t, tt.access)
@@ -119,21 +120,37 @@ func TestAccessIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 
 // If the token may not change access, the realm is kept all the same.
 func TestAccessWithoutThePrivilege(t *testing.T) {
-	for title, change := range map[string]func(*cluster){
-		"no Group.Allocate":     func(c *cluster) { c.withheld = []string{"Group.Allocate"} },
-		"no Permissions.Modify": func(c *cluster) { c.withheld = []string{"Permissions.Modify"} },
-		"nothing is visible":    func(c *cluster) { c.blind, c.withheld = true, []string{"Group.Allocate"} },
+	access := realm.Access{"admins": {grant("/", "PVEAdmin")}, "others": {grant("/", "PVEAdmin")}}
+	for title, tt := range map[string]struct {
+		own    realm.Privileges
+		lacks  string // what is missing
+		access check.Status
+	}{
+		"no Group.Allocate":     {realm.Privileges{"/": {"Sys.Audit": true, "Permissions.Modify": true}}, "[Group.Allocate on /access/groups]", check.Fail},
+		"no Permissions.Modify": {realm.Privileges{"/": {"Sys.Audit": true, "Group.Allocate": true}}, "[Permissions.Modify on /]", check.Fail},
+		"grants are hidden":     {realm.Privileges{"/access/groups": {"Group.Allocate": true}}, "[Permissions.Modify on /]", check.Fail},
+		"nothing is visible":    {realm.Privileges{}, "[Group.Allocate on /access/groups Permissions.Modify on /]", check.Skip},
 	} {
-		c, target := granting(t, realm.Access{"admins": {grant("/", "PVEAdmin")}})
-		change(c)
+		c, target := granting(t, access)
+		c.own = tt.own
 		target.Realm = spec(set(realm.Comment, "new"))
 		got := apply(t.Context(), target, reconcile.Options{})
 		expect(t, got, reconcile.Unverified, realm.Update, "")
-		if status(got, check.ProxmoxPermissions) != check.Fail || c.count(update) != 1 || c.count(changeAccess) != 0 {
+		permissions, _ := check.Find(got.Checks, check.ProxmoxPermissions)
+		if permissions.Status != check.Fail || permissions.Summary != "missing: "+tt.lacks || c.count(update) != 1 || c.count(changeAccess) != 0 {
 			t.Errorf("%s: %v after %v", title, got.Checks, c.calls)
 		}
-		if c.blind && status(got, check.ProxmoxAccess) != check.Skip {
+		if status(got, check.ProxmoxAccess) != tt.access {
 			t.Errorf("%s: proxmox.access is %s", title, status(got, check.ProxmoxAccess))
+		}
+		if tt.access != check.Skip {
+			continue
+		}
+		// What is not visible is no change.
+		planned := plan(t.Context(), target, reconcile.Options{})
+		expect(t, planned, reconcile.Unchanged, realm.None, "")
+		if len(got.Access)+len(planned.Access) > 0 || status(planned, check.ProxmoxPermissions) != check.Fail {
+			t.Errorf("%s: %v, %v", title, got.Access, planned.Checks)
 		}
 	}
 }

@@ -19,32 +19,31 @@ import (
 
 // The calls of a cluster, as scripts and expectations name them.
 const (
-	read, create, update, remove     = "read", "create", "update", "delete"
-	version, users, permissions      = "version", "users", "permissions"
-	discovery, usersCheck            = "discovery", "users-check"
-	readAccess, changeAccess         = "read-access", "change-access"
-	issuerURL, clientID, oldKey, key = "https://auth.example.com", "proxmox", "the-former-key", "the-declared-key"
+	read, create, update, remove        = "read", "create", "update", "delete"
+	version, users, permissions         = "version", "users", "permissions"
+	discovery, usersCheck               = "discovery", "users-check"
+	readAccess, readRoles, changeAccess = "read-access", "read-roles", "change-access"
+	issuerURL, clientID, oldKey, key    = "https://auth.example.com", "proxmox", "the-former-key", "the-declared-key"
 )
 
 // cluster is a Proxmox cluster in memory. It answers as the recorded exchanges of Proxmox VE 9.2 do: one
 // digest over all realms, a stale one refused, existing and absent realms refused, unknown properties refused, one default
 // realm, white space stripped. What goes wrong is scripted by call: "update" for each one, "update#2" for the second.
 type cluster struct {
-	tb       testing.TB
-	mu       sync.Mutex // late writes come from timers
-	realms   map[string]fields
-	serial   int // the digest: any write to any realm alters it
-	lacks    []realm.Property
-	version  realm.Version
-	users    realm.Users
-	hung     bool // the issuer keeps the node waiting
-	groups   []string
-	entries  []realm.Entry
-	blind    bool     // groups and grants are not visible
-	withheld []string // privileges that the credentials lack
-	script   map[string]trouble
-	at       map[int]trouble          // by the number of the call, of any kind; goes before script
-	atCall   func(n int, call string) // before the n-th call of any kind
+	tb      testing.TB
+	mu      sync.Mutex // late writes come from timers
+	realms  map[string]fields
+	serial  int // the digest: any write to any realm alters it
+	lacks   []realm.Property
+	version realm.Version
+	users   realm.Users
+	hung    bool // the issuer keeps the node waiting
+	groups  []string
+	entries []realm.Entry
+	own     realm.Privileges // of the credentials
+	script  map[string]trouble
+	at      map[int]trouble          // by the number of the call, of any kind; goes before script
+	atCall  func(n int, call string) // before the n-th call of any kind
 
 	calls []string
 	puts  []fields // parameters of every PUT
@@ -331,28 +330,37 @@ func (c *cluster) ClockOffset() (time.Duration, bool) { return 0, true }
 
 func (c *cluster) Endpoint() config.Origin { return "https://pve1.example.com:8006" }
 
-func (c *cluster) CheckPermissions(ctx context.Context, write bool, changes []realm.AccessChange) (check.Check, error) {
+func (c *cluster) CheckPermissions(ctx context.Context, write bool, missing []realm.Privilege) (check.Check, error) {
 	found := check.Passed(check.ProxmoxPermissions, "may write: %t", write)
-	for _, change := range changes {
-		if _, privilege := change.Requires(); slices.Contains(c.withheld, privilege) {
-			found = check.Failed(check.ProxmoxPermissions, check.Remedy{check.OnNode("pveum acl modify")}, "%s is missing", privilege)
-		}
+	if len(missing) > 0 {
+		found = check.Failed(check.ProxmoxPermissions, check.Remedy{check.OnNode("pveum acl modify")}, "missing: %v", missing)
 	}
 	return c.asked(ctx, permissions, found)
 }
 
-func (c *cluster) Access(ctx context.Context) (realm.CurrentAccess, bool, error) {
+// Access shows what Proxmox would show to credentials with the cluster's privileges.
+func (c *cluster) Access(ctx context.Context) (realm.CurrentAccess, error) {
 	if _, err := c.begin(ctx, readAccess); err != nil {
-		return realm.CurrentAccess{}, false, err
+		return realm.CurrentAccess{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	seen := realm.CurrentAccess{Roles: roles}
-	if c.blind {
-		return seen, false, nil
+	seen := realm.CurrentAccess{Own: c.own}
+	at := func(path, privilege string) bool { _, held := c.own.At(path)[privilege]; return held }
+	if at("/access/groups", "Group.Allocate") || at("/access/groups", "Sys.Audit") {
+		seen.Groups = slices.Clone(c.groups)
 	}
-	seen.Groups, seen.Entries = slices.Clone(c.groups), slices.Clone(c.entries)
-	return seen, true, nil
+	for _, e := range c.entries {
+		if at("/access", "Sys.Audit") || at(e.Path, "Permissions.Modify") {
+			seen.Entries = append(seen.Entries, e)
+		}
+	}
+	return seen, nil
+}
+
+func (c *cluster) Roles(ctx context.Context) (realm.Roles, error) {
+	_, err := c.begin(ctx, readRoles)
+	return roles, err
 }
 
 // Change changes groups and entries as Proxmox does: adding twice and removing what is not there succeed.

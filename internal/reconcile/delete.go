@@ -66,7 +66,7 @@ func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 
 // staying lists the groups of the realm and their grants, as far as they are visible: Proxmox keeps them.
 func (r run) staying(ctx context.Context) string {
-	current, _, err := r.Cluster.Access(ctx)
+	current, err := r.Cluster.Access(ctx)
 	if err != nil {
 		r.Log.Debug("reading groups and grants", "realm", r.Realm.Name, "error", err)
 		return ""

@@ -27,8 +27,9 @@ type Cluster interface {
 	Update(ctx context.Context, name string, p realm.Params) error
 	Delete(ctx context.Context, name string) error
 
-	// Access reads groups, roles and the access control list. visible is false if the credentials may not see them.
-	Access(ctx context.Context) (current realm.CurrentAccess, visible bool, err error)
+	// Access reads groups and the access control list, as far as the credentials see them, but no roles.
+	Access(ctx context.Context) (realm.CurrentAccess, error)
+	Roles(ctx context.Context) (realm.Roles, error)
 	// Change makes one change of groups and grants.
 	Change(ctx context.Context, c realm.AccessChange) error
 
@@ -38,8 +39,8 @@ type Cluster interface {
 	ClockOffset() (offset time.Duration, known bool)
 
 	// The proxmox.* checks. An error means that Proxmox could not be asked; the check is a skip then.
-	// CheckPermissions checks whether the credentials may read realms, write them, and make the changes.
-	CheckPermissions(ctx context.Context, write bool, changes []realm.AccessChange) (check.Check, error)
+	// CheckPermissions checks whether the credentials may read and write realms. It fails if a privilege for access is missing.
+	CheckPermissions(ctx context.Context, write bool, missing []realm.Privilege) (check.Check, error)
 	// CheckUsers is proxmox.users, and with access also proxmox.access of a realm whose access is not declared.
 	CheckUsers(ctx context.Context, login realm.Login, access bool) ([]check.Check, error)
 	// CheckDiscovery asks one node. hung reports that the issuer kept that node waiting, which blocks one of its workers.
@@ -158,7 +159,10 @@ func (r run) reconcile(ctx context.Context, write bool) (Result, error) {
 		}
 		var plan realm.Plan
 		plan, facts = r.plan(ctx, current, facts) // 2. plan
-		access := r.planAccess(plan, seen)
+		access, err := r.planAccess(ctx, plan, seen)
+		if err != nil {
+			return res, interruption(ctx, err)
+		}
 		res.propose(plan, access, r.Cleaner)
 		if err := refusal(plan, access); err != nil {
 			return res, err
@@ -169,7 +173,7 @@ func (r run) reconcile(ctx context.Context, write bool) (Result, error) {
 		gated, err := r.gate(ctx, plan, facts, inspection) // 3. gate
 		inspection = gated.inspection
 		res.take(gated)
-		if err == nil && !write && !(plan.Empty() && access.Empty()) {
+		if err == nil && !write && !(plan.Empty() && access.Empty() && len(access.Missing) == 0) {
 			return r.foresee(ctx, res, plan, access, facts, inspection)
 		}
 		if err == nil {
@@ -332,7 +336,7 @@ func (r run) gaveUp(plan realm.Plan, unsettled error) error {
 // foresee ends a plan that has something to do. It checks whether the credentials suffice for the writes, shows the issuer
 // checks, and names the properties that this Proxmox may refuse.
 func (r run) foresee(ctx context.Context, res Result, plan realm.Plan, access accessPlan, facts realm.Facts, inspection Inspection) (Result, error) {
-	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), access.Changes)
+	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), access.Missing)
 	res.add(r.Verify.Ignore, permissions)
 	if err != nil {
 		return res, interruption(ctx, err)
@@ -348,6 +352,6 @@ func (r run) foresee(ctx context.Context, res Result, plan realm.Plan, access ac
 		d, _ := p.Definition()
 		res.warn("Proxmox VE %s may not know %s, which exists since %s", facts.Version, p, d.Since)
 	}
-	res.drift = true
+	res.drift = !(plan.Empty() && access.Empty())
 	return res, nil
 }

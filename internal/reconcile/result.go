@@ -87,7 +87,7 @@ func outcomeOf(err error) Outcome {
 	switch check.CodeOf(err) {
 	case check.Held:
 		return Held
-	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.UnknownRole, check.BuiltinRealm, check.RecoveryFile:
+	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.UnknownRole, check.NoGroupsClaim, check.BuiltinRealm, check.RecoveryFile:
 		return Refused
 	}
 	return Failed
@@ -98,7 +98,7 @@ func (res *Result) propose(p realm.Plan, access accessPlan, clean *check.Cleaner
 	if res.sent && p.Action != realm.Refuse {
 		return
 	}
-	res.Action, res.Changes, res.Access = p.Action, cleaned(p.Changes, clean), access.Changes
+	res.Action, res.Changes, res.Access = p.Action, cleaned(p.Changes, clean), cleanedAccess(access.Changes, clean)
 	if p.Action == realm.None && !access.Empty() {
 		res.Action = realm.Update
 	}
@@ -119,6 +119,16 @@ func cleaned(changes []realm.Change, clean *check.Cleaner) []realm.Change {
 	out := slices.Clone(changes)
 	for i, c := range out {
 		out[i].Before, out[i].After = mask(c.Before), mask(c.After)
+	}
+	return out
+}
+
+// cleanedAccess masks secrets in the names of groups, roles and paths.
+func cleanedAccess(changes []realm.AccessChange, clean *check.Cleaner) []realm.AccessChange {
+	out := slices.Clone(changes)
+	for i, c := range out {
+		out[i].Group = clean.Clean(c.Group)
+		out[i].Grant.Path, out[i].Grant.Role = clean.Clean(c.Grant.Path), clean.Clean(c.Grant.Role)
 	}
 	return out
 }

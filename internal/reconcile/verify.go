@@ -44,8 +44,11 @@ func (r run) examine(ctx context.Context) (Result, error) {
 	if err != nil {
 		return res, interruption(ctx, err)
 	}
-	access := r.planAccess(plan, seen)
-	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), access.Changes)
+	access, err := r.planAccess(ctx, plan, seen)
+	if err != nil {
+		return res, interruption(ctx, err)
+	}
+	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), access.Missing)
 	res.add(r.Verify.Ignore, permissions)
 	if err != nil {
 		return res, interruption(ctx, err)
