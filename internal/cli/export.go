@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,7 +24,8 @@ func (a *app) exportCommand() *cobra.Command {
 		Short: "Print a configuration for a realm that exists",
 		Long: `Print a configuration that declares a realm as it is now. To adopt an existing
 realm, save this output as your configuration: applying it changes nothing. The
-client key is not printed; --key-out writes it to a file.` + exitHelp(exitUnavailable, exitDenied),
+client key is not printed; --key-out writes it to a file. The grants of the
+realm's groups are printed if the credentials may see them.` + exitHelp(exitUnavailable, exitDenied),
 		Example: "  proxmox-realm export authelia --endpoint pve1.example.com --token-file token \\\n" +
 			"    --key-out client-key > config.yaml",
 		Args: exactly(1, "the name of one realm"),
@@ -61,7 +63,11 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 			name, current.Type)
 	}
 	spec := realm.Spec{Name: name, Set: current.Values}
-	key := spec.Set.Login(name).ClientKey
+	login := spec.Set.Login(name)
+	if t.Access, err = a.storedAccess(cmd.Context(), client, login); err != nil {
+		return err
+	}
+	key := login.ClientKey
 	if keyOut != "" {
 		if keyOut, err = writeClientKey(keyOut, name, key); err != nil {
 			return err
@@ -71,6 +77,39 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		a.warning("the client key is left out of the configuration, so it is not managed: --key-out FILE exports it")
 	}
 	return a.printf("%s\n", strings.TrimRight(string(config.Document(spec, t, keyOut)), "\n"))
+}
+
+// storedAccess returns what the realm's groups may do. It leaves out what a configuration cannot hold, or what would be
+// refused: grants need a groups claim.
+func (a *app) storedAccess(ctx context.Context, client *pve.Client, login realm.Login) (realm.Access, error) {
+	current, err := client.Access(ctx)
+	if err != nil {
+		return nil, err
+	}
+	realms, err := client.Realms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	access := current.Stored(login.Realm, realms...)
+	for _, group := range access.Groups() {
+		for _, g := range access[group] {
+			if err := g.Validate(); err != nil {
+				a.warning(fmt.Sprintf("the group %s is left out of the configuration: a grant %v", group, err))
+				delete(access, group)
+				break
+			}
+		}
+	}
+	switch {
+	case !current.Complete():
+		a.warning("groups and grants are left out of the configuration, so they are not managed: " +
+			"they are not visible without Sys.Audit on /access")
+		return nil, nil
+	case login.GroupsClaim == "" && len(access) > 0:
+		a.warning("groups and grants are left out of the configuration: without a groups claim no login joins a group")
+		return nil, nil
+	}
+	return access, nil
 }
 
 // absent is the error of a realm that does not exist. It names the realms that do, if Proxmox lists them.

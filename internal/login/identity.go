@@ -72,13 +72,19 @@ func (r *rehearsal) describe(ctx context.Context, session pve.Session, before []
 // grants says how the user gets a role.
 func (r *rehearsal) grants(who Identity) check.Remedy {
 	const grant = "pveum acl modify / --%s %s --roles PVEAuditor"
-	remedy := check.Remedy{check.OnNode(grant, "users", pve.Quote(who.User)).With("`pveum role list` shows other roles")}
-	if len(who.Groups) > 0 {
-		remedy = append(remedy, check.OnNode(grant, "groups", pve.Quote(who.Groups[0])).With("for everyone in the group"))
+	var remedy check.Remedy
+	switch {
+	case r.held.GroupsClaim != "" && len(who.Groups) > 0:
+		remedy = check.Remedy{
+			check.Set("access", "").With("with a role for a group of this user"),
+			check.OnNode(grant, "groups", pve.Quote(who.Groups[0])).With("for everyone in the group"),
+		}
+	case r.held.GroupsClaim != "" && who.Groups != nil:
+		remedy = check.Remedy{
+			check.Set("access", "").
+				With("the claim %s named no group that Proxmox has as NAME-%s", r.cleaner.Clean(r.held.GroupsClaim), r.held.Realm),
+			check.Set("realm.groups_autocreate", "true"),
+		}
 	}
-	if r.held.GroupsClaim != "" && who.Groups != nil && len(who.Groups) == 0 {
-		remedy = append(remedy, check.Set("realm.groups_autocreate", "true").
-			With("the claim %s named no group that Proxmox has as NAME-%s", r.cleaner.Clean(r.held.GroupsClaim), r.held.Realm))
-	}
-	return remedy
+	return append(remedy, check.OnNode(grant, "users", pve.Quote(who.User)).With("`pveum role list` shows other roles"))
 }

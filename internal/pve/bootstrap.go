@@ -17,6 +17,8 @@ type Bootstrap struct {
 	TokenID string // "" means agent
 	Audit   bool   // only plan and verify: Sys.Audit in place of Realm.Allocate
 	Users   bool   // also see users, groups and their privileges: Sys.Audit on /access
+	// Access is what the token shall keep besides the realm; nil: nothing. It includes Users.
+	Access realm.Access
 }
 
 // Validate returns a [check.Usage] error for names that `pveum` would reject.
@@ -39,17 +41,24 @@ func (b Bootstrap) Validate() error {
 // secret, once.
 func (b Bootstrap) Lines() []string {
 	user, id := cmp.Or(b.User, "proxmox-realm@pve"), cmp.Or(b.TokenID, "agent")
-	privilege := "Realm.Allocate"
+	needs := []realm.Privilege{{Name: "Realm.Allocate", Path: realmGrants}}
 	if b.Audit {
-		privilege = "Sys.Audit"
+		needs[0].Name = "Sys.Audit"
 	}
-	role, grants := grant(user+"!"+id, realmGrants, privilege)
-	lines := []string{role} // roles come first: if somebody stops halfway, nothing exists that could log in
-	if b.Users {
-		audit, more := grant(user+"!"+id, "/access", "Sys.Audit")
-		lines, grants = append(lines, audit), append(grants, more...)
+	if b.Users || b.Access != nil {
+		needs = append(needs, realm.Privilege{Name: "Sys.Audit", Path: "/access"})
 	}
-	return slices.Concat(slices.Compact(lines), []string{
+	var comment []string
+	if b.Access != nil {
+		comment = []string{"# Whoever holds this token can give itself any role on the paths below: it is as good as an administrator's."}
+		// An entry for /access/groups replaces what /access gives there, so it needs Sys.Audit again.
+		needs = append(needs, realm.Privilege{Name: "Sys.Audit", Path: groupsPath}, realm.Privilege{Name: "Group.Allocate", Path: groupsPath})
+		for _, path := range b.Access.Paths() {
+			needs = append(needs, realm.Privilege{Name: "Permissions.Modify", Path: path})
+		}
+	}
+	roles, grants := grant(user+"!"+id, needs...)
+	return slices.Concat(comment, roles, []string{ // roles come first: if somebody stops halfway, nothing exists that could log in
 		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", Quote(user)),
 		fmt.Sprintf("pveum user token add %s %s --privsep 1", Quote(user), Quote(id)),
 	}, grants)
@@ -57,25 +66,30 @@ func (b Bootstrap) Lines() []string {
 
 // grantStep is the remedy for a missing privilege: all `pveum` commands that grant it, separated by semicolons.
 func grantStep(who, path, privilege string) check.Step {
-	create, grants := grant(who, path, privilege)
-	return check.OnNode("%s; %s", create, strings.Join(grants, "; "))
+	roles, grants := grant(who, realm.Privilege{Name: privilege, Path: path})
+	return check.OnNode("%s", strings.Join(append(roles, grants...), "; "))
 }
 
-// grant returns the `pveum` commands that create a role with one privilege, and those that give it to an identity
-// (user@realm!id or user@realm) at a path. A token with privilege separation may do what both it and its user may, so both
-// get the role.
-func grant(who, path, privilege string) (create string, grants []string) {
-	role := Quote(cmp.Or(roles[privilege], strings.ReplaceAll(privilege, ".", "")+"Only"))
-	create = fmt.Sprintf("pveum role add %s --privs %s", role, Quote(privilege))
-	user, _, isToken := strings.Cut(who, "!")
-	if isToken {
-		grants = append(grants, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", Quote(path), Quote(who), role))
+// grant returns the `pveum` commands that create a role for each privilege, and those that give the roles to an identity
+// (user@realm!id or user@realm). A token with privilege separation may do what both it and its user may, so both get them.
+func grant(who string, needs ...realm.Privilege) (roles, grants []string) {
+	for _, need := range needs {
+		role := Quote(cmp.Or(roleNames[need.Name], strings.ReplaceAll(need.Name, ".", "")+"Only"))
+		create := fmt.Sprintf("pveum role add %s --privs %s", role, Quote(need.Name))
+		if !slices.Contains(roles, create) {
+			roles = append(roles, create)
+		}
+		user, _, isToken := strings.Cut(who, "!")
+		if isToken {
+			grants = append(grants, fmt.Sprintf("pveum acl modify %s --tokens %s --roles %s", Quote(need.Path), Quote(who), role))
+		}
+		grants = append(grants, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(need.Path), Quote(user), role))
 	}
-	return create, append(grants, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(path), Quote(user), role))
+	return roles, grants
 }
 
-// roles names the roles that hold one of this program's privileges.
-var roles = map[string]string{"Realm.Allocate": "RealmAdmin", "Sys.Audit": "RealmAuditor"}
+// roleNames names the roles that hold one of this program's privileges.
+var roleNames = map[string]string{"Realm.Allocate": "RealmAdmin", "Sys.Audit": "RealmAuditor"}
 
 // Quote makes one word for a POSIX shell. Names of users and groups come from the issuer and may hold any character.
 func Quote(word string) string {

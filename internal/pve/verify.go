@@ -55,14 +55,11 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []rea
 
 // lacking is proxmox.permissions for credentials that may not change the declared groups and grants.
 func (c *Client) lacking(missing []realm.Privilege) check.Check {
-	var roles, grants, evidence []string
+	var evidence []string
 	for _, p := range missing {
-		role, lines := grant(c.Identity(), p.Path, p.Name)
-		if !slices.Contains(roles, role) {
-			roles = append(roles, role)
-		}
-		grants, evidence = append(grants, lines...), append(evidence, p.String())
+		evidence = append(evidence, p.String())
 	}
+	roles, grants := grant(c.Identity(), missing...)
 	return check.Failed(check.ProxmoxPermissions, check.Remedy{
 		check.OnNode("%s", strings.Join(append(roles, grants...), "; ")).
 			With("whoever may change permissions is as powerful as an administrator"),

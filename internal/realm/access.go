@@ -188,6 +188,18 @@ func (a Access) Groups() []string {
 	return names
 }
 
+// Paths returns the paths of all grants, sorted.
+func (a Access) Paths() []string {
+	var paths []string
+	for _, grants := range a {
+		for _, g := range grants {
+			paths = append(paths, g.Path)
+		}
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths)
+}
+
 // has reports whether a group exists, as far as the credentials see it.
 func (c CurrentAccess) has(group string) bool {
 	return slices.Contains(c.Groups, group) ||
@@ -208,11 +220,16 @@ func (c CurrentAccess) of(group string) []Grant {
 	return grants
 }
 
-// Stored returns the access of a realm's groups as Proxmox holds it: what [DiffAccess] finds nothing to change in.
-func (c CurrentAccess) Stored(realmName string) Access {
+// Stored returns the access of a realm's groups as Proxmox holds it: what [DiffAccess] finds nothing to change in. A group
+// that ends in the longer name of one of the other realms belongs to that one.
+func (c CurrentAccess) Stored(realmName string, others ...string) Access {
 	access := Access{}
 	for _, group := range c.Groups {
-		if name, ok := strings.CutSuffix(group, "-"+realmName); ok && name != "" {
+		name, ok := strings.CutSuffix(group, "-"+realmName)
+		foreign := slices.ContainsFunc(others, func(other string) bool {
+			return len(other) > len(realmName) && strings.HasSuffix(group, "-"+other)
+		})
+		if ok && name != "" && !foreign {
 			access[name] = c.of(group)
 		}
 	}
