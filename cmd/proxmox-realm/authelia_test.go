@@ -150,12 +150,14 @@ func (w *waiter) line() bool {
 	return true
 }
 
-// browse opens the address that the waiting program has printed, logs in as the lab's user, consents and follows redirects.
+// browse [USER] opens the address that the waiting program has printed, logs in as the lab's user or another one of the
+// issuer, consents and follows redirects.
 func browse(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: browse")
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: browse [USER]")
 	}
 	l := theLab(ts)
+	user := strings.Join(append(args, l.Username)[:1], "")
 	jar, err := cookiejar.New(nil)
 	ts.Check(err)
 	roots := x509.NewCertPool()
@@ -165,7 +167,7 @@ func browse(ts *testscript.TestScript, neg bool, args []string) {
 	browser := &http.Client{Jar: jar, Transport: transport}
 	page, err := browser.Get(strings.TrimSpace(l.waiting.lines.Text()))
 	ts.Check(err)
-	for _, form := range []url.Values{{"username": {l.Username}, "password": {l.Password}}, {"decision": {"accept"}}} {
+	for _, form := range []url.Values{{"username": {user}, "password": {l.Password}}, {"decision": {"accept"}}} {
 		ts.Check(page.Body.Close())
 		form.Set("flow_id", page.Request.URL.Query().Get("flow_id"))
 		page, err = browser.PostForm(page.Request.URL.String(), form)

@@ -64,6 +64,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "browse": browse, "ends": ends, "holds": holds,
 			"tune": tune, "node": node, "access": access, "heeded": heeded, "found": found, "expand": expand,
 			"provider": provider, "proxied": proxied, "streets": town, "documented": documented,
+			"granted": granted, "neighbours": neighbours, "showed": showed,
 		},
 	}
 }
@@ -77,6 +78,8 @@ type world struct {
 	waiting *waiter
 	nodes   []*pve.Server // started by the script
 	town    *streets      // nil until the script uses host names
+	// neighbours are the entries of others that no run may change.
+	neighbours []pve.ACL
 }
 
 func theLab(ts *testscript.TestScript) *world { return ts.Value(labKey{}).(*world) }

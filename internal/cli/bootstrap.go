@@ -34,6 +34,9 @@ Whoever holds such a token is as powerful as an administrator.`,
 			if err := b.Validate(); err != nil {
 				return err
 			}
+			if access && b.Audit {
+				return usage("--access and --audit exclude each other: --access grants writing")
+			}
 			if access {
 				var err error
 				if b.Access, err = a.declaredAccess(cmd); err != nil {
@@ -49,7 +52,6 @@ Whoever holds such a token is as powerful as an administrator.`,
 	f.BoolVar(&b.Audit, "audit", false, "grant only what plan and verify need: read realms, write nothing")
 	f.BoolVar(&b.Users, "users", false, "also grant reading users, for the check proxmox.users")
 	f.BoolVar(&access, "access", false, "also grant what the configuration's groups and grants need, and reading users")
-	cmd.MarkFlagsMutuallyExclusive("audit", "access")
 	return cmd
 }
 

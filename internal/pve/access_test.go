@@ -91,8 +91,8 @@ func TestGrantsWithoutPrivileges(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	c := toLab(t, s, lab.TokenRealmAllocate, nil)
 	for want, err := range map[string]error{
-		"pveum role add GroupAllocateOnly --privs Group.Allocate; pveum acl modify /access/groups --tokens": c.CreateGroup(t.Context(), "x-authelia", ""),
-		"pveum role add PermissionsModifyOnly --privs Permissions.Modify; pveum acl modify / --tokens":      c.Grant(t.Context(), "/", "x-authelia", "PVEAuditor", true),
+		"pveum role add RealmGroupAdmin --privs Group.Allocate,Sys.Audit; pveum acl modify /access/groups --tokens": c.CreateGroup(t.Context(), "x-authelia", ""),
+		"pveum role add PermissionsModifyOnly --privs Permissions.Modify; pveum acl modify / --tokens":              c.Grant(t.Context(), "/", "x-authelia", "PVEAuditor", true),
 	} {
 		var f *check.Error
 		if !errors.As(err, &f) || f.Code != check.PermissionDenied || !strings.Contains(f.Remedy.String(), want) {

@@ -51,14 +51,13 @@ func (b Bootstrap) Lines() []string {
 	var comment []string
 	if b.Access != nil {
 		comment = []string{"# Whoever holds this token can give itself any role on the paths below: it is as good as an administrator's."}
-		// An entry for /access/groups replaces what /access gives there, so it needs Sys.Audit again.
-		needs = append(needs, realm.Privilege{Name: "Sys.Audit", Path: groupsPath}, realm.Privilege{Name: "Group.Allocate", Path: groupsPath})
+		needs = append(needs, realm.Privilege{Name: "Group.Allocate", Path: groupsPath})
 		for _, path := range b.Access.Paths() {
 			needs = append(needs, realm.Privilege{Name: "Permissions.Modify", Path: path})
 		}
 	}
-	roles, grants := grant(user+"!"+id, needs...)
-	return slices.Concat(comment, roles, []string{ // roles come first: if somebody stops halfway, nothing exists that could log in
+	creations, grants := grant(user+"!"+id, needs...)
+	return slices.Concat(comment, creations, []string{ // roles come first: if somebody stops halfway, nothing exists that could log in
 		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", Quote(user)),
 		fmt.Sprintf("pveum user token add %s %s --privsep 1", Quote(user), Quote(id)),
 	}, grants)
@@ -66,18 +65,19 @@ func (b Bootstrap) Lines() []string {
 
 // grantStep is the remedy for a missing privilege: all `pveum` commands that grant it, separated by semicolons.
 func grantStep(who, path, privilege string) check.Step {
-	roles, grants := grant(who, realm.Privilege{Name: privilege, Path: path})
-	return check.OnNode("%s", strings.Join(append(roles, grants...), "; "))
+	creations, grants := grant(who, realm.Privilege{Name: privilege, Path: path})
+	return check.OnNode("%s", strings.Join(append(creations, grants...), "; "))
 }
 
 // grant returns the `pveum` commands that create a role for each privilege, and those that give the roles to an identity
 // (user@realm!id or user@realm). A token with privilege separation may do what both it and its user may, so both get them.
-func grant(who string, needs ...realm.Privilege) (roles, grants []string) {
+func grant(who string, needs ...realm.Privilege) (creations, grants []string) {
 	for _, need := range needs {
-		role := Quote(cmp.Or(roleNames[need.Name], strings.ReplaceAll(need.Name, ".", "")+"Only"))
-		create := fmt.Sprintf("pveum role add %s --privs %s", role, Quote(need.Name))
-		if !slices.Contains(roles, create) {
-			roles = append(roles, create)
+		known := roles[need.Name]
+		role := Quote(cmp.Or(known.name, strings.ReplaceAll(need.Name, ".", "")+"Only"))
+		create := fmt.Sprintf("pveum role add %s --privs %s", role, Quote(cmp.Or(known.privileges, need.Name)))
+		if !slices.Contains(creations, create) {
+			creations = append(creations, create)
 		}
 		user, _, isToken := strings.Cut(who, "!")
 		if isToken {
@@ -85,11 +85,16 @@ func grant(who string, needs ...realm.Privilege) (roles, grants []string) {
 		}
 		grants = append(grants, fmt.Sprintf("pveum acl modify %s --users %s --roles %s", Quote(need.Path), Quote(user), role))
 	}
-	return roles, grants
+	return creations, grants
 }
 
-// roleNames names the roles that hold one of this program's privileges.
-var roleNames = map[string]string{"Realm.Allocate": "RealmAdmin", "Sys.Audit": "RealmAuditor"}
+// roles are those that hold one of this program's privileges. An entry for /access/groups replaces what /access gives there,
+// so the role for groups repeats Sys.Audit.
+var roles = map[string]struct{ name, privileges string }{
+	"Realm.Allocate": {"RealmAdmin", "Realm.Allocate"},
+	"Sys.Audit":      {"RealmAuditor", "Sys.Audit"},
+	"Group.Allocate": {"RealmGroupAdmin", "Group.Allocate,Sys.Audit"},
+}
 
 // Quote makes one word for a POSIX shell. Names of users and groups come from the issuer and may hold any character.
 func Quote(word string) string {

@@ -59,9 +59,9 @@ func (c *Client) lacking(missing []realm.Privilege) check.Check {
 	for _, p := range missing {
 		evidence = append(evidence, p.String())
 	}
-	roles, grants := grant(c.Identity(), missing...)
+	creations, grants := grant(c.Identity(), missing...)
 	return check.Failed(check.ProxmoxPermissions, check.Remedy{
-		check.OnNode("%s", strings.Join(append(roles, grants...), "; ")).
+		check.OnNode("%s", strings.Join(append(creations, grants...), "; ")).
 			With("whoever may change permissions is as powerful as an administrator"),
 		check.Omit("access").With("to manage the realm alone"),
 	}, "%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(evidence, ", "))

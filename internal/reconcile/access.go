@@ -50,6 +50,10 @@ func (r run) writeAccess(ctx context.Context, res Result, plan accessPlan, write
 	if len(plan.Missing) > 0 {
 		permissions, err := r.Cluster.CheckPermissions(ctx, false, plan.Missing)
 		res.add(r.Verify.Ignore, permissions)
+		res.Access = nil // proxmox.access lists what stays undone
+		if len(res.Changes) == 0 && res.Action == realm.Update {
+			res.Action = realm.None
+		}
 		return res, plan, interruption(ctx, err)
 	}
 	uninterruptible := context.WithoutCancel(ctx)

@@ -137,12 +137,15 @@ func TestAccessWithoutThePrivilege(t *testing.T) {
 		got := apply(t.Context(), target, reconcile.Options{})
 		expect(t, got, reconcile.Unverified, realm.Update, "")
 		permissions, _ := check.Find(got.Checks, check.ProxmoxPermissions)
-		if permissions.Status != check.Fail || permissions.Summary != "missing: "+tt.lacks || c.count(update) != 1 || c.count(changeAccess) != 0 {
+		if permissions.Status != check.Fail || permissions.Summary != "missing: "+tt.lacks ||
+			c.count(update) != 1 || c.count(changeAccess) != 0 || len(got.Access) > 0 {
 			t.Errorf("%s: %v after %v", title, got.Checks, c.calls)
 		}
 		if status(got, check.ProxmoxAccess) != tt.access {
 			t.Errorf("%s: proxmox.access is %s", title, status(got, check.ProxmoxAccess))
 		}
+		again := apply(t.Context(), target, reconcile.Options{})
+		expect(t, again, reconcile.Unverified, realm.None, "")
 		if tt.access != check.Skip {
 			continue
 		}

@@ -119,16 +119,28 @@ func differs(t reconcile.Result) string {
 	return " differs in " + amount(t)
 }
 
-// amount counts changes: "2 properties and 1 group or grant".
+// amount counts changes: "2 properties, 1 group and 3 grants".
 func amount(t reconcile.Result) string {
+	groups := 0
+	for _, c := range t.Access {
+		if c.Kind == realm.AccessGroup {
+			groups++
+		}
+	}
 	var parts []string
 	if len(t.Changes) > 0 || len(t.Access) == 0 {
 		parts = append(parts, check.Count(len(t.Changes), "property", "properties"))
 	}
-	if len(t.Access) > 0 {
-		parts = append(parts, check.Count(len(t.Access), "group or grant", "groups or grants"))
+	if groups > 0 {
+		parts = append(parts, check.Count(groups, "group", "groups"))
 	}
-	return strings.Join(parts, " and ")
+	if grants := len(t.Access) - groups; grants > 0 {
+		parts = append(parts, check.Count(grants, "grant", "grants"))
+	}
+	if last := len(parts) - 1; last > 0 {
+		return strings.Join(parts[:last], ", ") + " and " + parts[last]
+	}
+	return parts[0]
 }
 
 func proposal(t reconcile.Result) string {
