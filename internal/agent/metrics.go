@@ -63,5 +63,5 @@ func (s *status) Gather() ([]*dto.MetricFamily, error) {
 	if ended.IsZero() {
 		return s.metrics.registry.Gather()
 	}
-	return prometheus.Gatherers{s.metrics.registry, report.Metrics(last, ended, success)}.Gather()
+	return prometheus.Gatherers{s.metrics.registry, report.Metrics(last, ended, success, "")}.Gather()
 }

@@ -61,7 +61,7 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 	c, err := a.connectable(cmd, false)
 	if err != nil {
 		run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err}
-		a.writeMetrics(o.metrics, run, a.unusableMemory("apply"))
+		a.writeMetrics(cmd, o.metrics, run, a.unusableMemory("apply"))
 		if a.quiet && a.output == "text" && !interrupted(cmd.Context()) {
 			return a.finishUnusable(run, o.rule)
 		}
@@ -81,7 +81,7 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 	}
 	result := run(cmd.Context(), o.Options)
 	stop()
-	a.writeMetrics(o.metrics, result, agent.MemoryOf("apply", c))
+	a.writeMetrics(cmd, o.metrics, result, agent.MemoryOf("apply", c))
 	if a.quiet {
 		return a.finishQuietly(cmd.Context(), c, result, o.rule)
 	}

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/agent"
+	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/report"
 )
@@ -19,7 +21,7 @@ func metricsFlag(cmd *cobra.Command, path *string) {
 
 // writeMetrics replaces the file with the metrics of a run, and remembers when a run last succeeded. If it cannot write the
 // file, it warns: the realm matters more, and the time of the last run shows that the file is stale.
-func (a *app) writeMetrics(path string, run fleet.Run, memory agent.Memory) {
+func (a *app) writeMetrics(cmd *cobra.Command, path string, run fleet.Run, memory agent.Memory) {
 	if path == "" {
 		return
 	}
@@ -30,7 +32,11 @@ func (a *app) writeMetrics(path string, run fleet.Run, memory agent.Memory) {
 			a.logger().Warn("the time of this success cannot be stored", "error", err)
 		}
 	}
-	if err := report.WriteMetrics(filepath.Clean(path), run, now, last.Success); err != nil {
+	label := ""
+	if shard, ok := config.ChosenShard(cmd.Flag("shard").Value.String()); ok {
+		label = strconv.Itoa(shard.Index)
+	}
+	if err := report.WriteMetrics(filepath.Clean(path), run, now, last.Success, label); err != nil {
 		a.warning("--metrics-file: " + err.Error())
 	}
 }

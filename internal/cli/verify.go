@@ -24,13 +24,13 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connectable(cmd, false)
 			if err != nil {
-				a.writeMetrics(metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err}, a.unusableMemory("verify"))
+				a.writeMetrics(cmd, metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err}, a.unusableMemory("verify"))
 				return err
 			}
 			stop := a.working("verifying")
 			run := a.fleet(c).Verify(cmd.Context(), o)
 			stop()
-			a.writeMetrics(metrics, run, agent.MemoryOf("verify", c))
+			a.writeMetrics(cmd, metrics, run, agent.MemoryOf("verify", c))
 			return a.finish(run, false)
 		},
 	}

@@ -38,6 +38,16 @@ func (s Shard) Holds(target string) bool {
 	return true
 }
 
+// ChosenShard returns the shard that a value of --shard or, if that is empty, the environment of a Job names. The result is
+// false if they name none. It tells apart what several processes leave behind, even those without a usable configuration.
+func ChosenShard(flag string) (Shard, bool) {
+	index, count, _ := strings.Cut(flag, "/")
+	if flag == "" {
+		index, count = os.Getenv(jobIndex), os.Getenv(envShards)
+	}
+	return parseShard(index, count)
+}
+
 // takeShard returns the targets of the shard that the run is to take. -t in place of --shard overrides the environment of
 // a Job, so that a person can try one target in its pod.
 func (l *loader) takeShard(targets []layer) []layer {

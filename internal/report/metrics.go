@@ -17,8 +17,15 @@ import (
 //
 // An outcome has a series for each possible value, with 1 for the one that holds. A check, a change and an error have a
 // series only if there is one. A check that was made more than once, through several endpoints, has its worst status.
-func Metrics(run fleet.Run, ended, success time.Time) prometheus.Gatherer {
-	m := metrics{prometheus.NewRegistry()}
+//
+// If shard is not empty, it is a label of the series without a target. Several shards then have no series in common, as a
+// collector that reads all their files requires.
+func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.Gatherer {
+	registry := prometheus.NewRegistry()
+	m := metrics{registry}
+	if shard != "" {
+		m = metrics{prometheus.WrapRegistererWith(prometheus.Labels{"shard": shard}, registry)}
+	}
 	m.gauge("last_run_timestamp_seconds", "When the last run ended, in Unix time.").with().Set(unix(ended))
 	m.gauge("last_success_timestamp_seconds", "When a run last ended with every target changed or unchanged, in Unix time; 0 if unknown.").
 		with().Set(unix(success))
@@ -28,6 +35,7 @@ func Metrics(run fleet.Run, ended, success time.Time) prometheus.Gatherer {
 	if run.Err != nil {
 		failure.with(string(code(run.Err))).Set(1)
 	}
+	m = metrics{registry}
 	outcome := m.gauge("target_outcome", "The outcome of the last run for a target.", "target", "realm", "outcome")
 	targetError := m.gauge("target_error", "The error of a target in the last run, by code.", "target", "realm", "code")
 	duration := m.gauge("target_duration_seconds", "How long the last run took for a target.", "target", "realm")
@@ -58,15 +66,15 @@ func Metrics(run fleet.Run, ended, success time.Time) prometheus.Gatherer {
 			expiry.with(t.Name, t.Realm).Set(unix(t.IssuerCertificate))
 		}
 	}
-	return m.registry
+	return registry
 }
 
 // WriteMetrics replaces a file for node_exporter's textfile collector, which may run as another user: everyone may read it.
-func WriteMetrics(path string, run fleet.Run, ended, success time.Time) error {
-	return prometheus.WriteToTextfile(path, Metrics(run, ended, success))
+func WriteMetrics(path string, run fleet.Run, ended, success time.Time, shard string) error {
+	return prometheus.WriteToTextfile(path, Metrics(run, ended, success, shard))
 }
 
-type metrics struct{ registry *prometheus.Registry }
+type metrics struct{ registry prometheus.Registerer }
 
 func (m metrics) gauge(name, help string, labels ...string) family {
 	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "proxmox_realm", Name: name, Help: help}, labels)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -26,7 +27,7 @@ var (
 
 // exposition returns the metrics of a run as a scraper reads them.
 func exposition(run fleet.Run, success time.Time) []byte {
-	families, err := report.Metrics(run, ended, success).Gather()
+	families, err := report.Metrics(run, ended, success, "").Gather()
 	if err != nil {
 		return []byte(err.Error())
 	}
@@ -125,6 +126,26 @@ func TestMetricsTellACheckOnceByItsWorstStatus(t *testing.T) {
 	}
 }
 
+// One node_exporter reads the files of all shards. It drops a series that it has read already.
+func TestMetricsOfShardsHaveNoSeriesInCommon(t *testing.T) {
+	other := single("apply", reconcile.Unchanged, planNone, nil, nil)
+	other.Targets[0].Name = "another"
+	shards := prometheus.Gatherers{
+		report.Metrics(find(t, "fleet-mixed"), ended, success, "0"),
+		report.Metrics(other, ended, success, "1"),
+		report.Metrics(fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Config, "broken")}, ended, time.Time{}, "2"),
+	}
+	families, err := shards.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "proxmox_realm_last_run_timestamp_seconds" && len(f.GetMetric()) != 3 {
+			t.Errorf("%v, want a series for each shard", f.GetMetric())
+		}
+	}
+}
+
 func TestMetricLabelsAreEscaped(t *testing.T) {
 	run := single("apply", reconcile.Unchanged, planNone, nil, nil)
 	run.Targets[0].Name = "a\"b\\c\nd\xff"
@@ -140,7 +161,7 @@ func TestMetricLabelsAreEscaped(t *testing.T) {
 // The file is for a collector that runs as another user, and is never seen half written.
 func TestMetricsFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "realm.prom")
-	if err := report.WriteMetrics(path, find(t, "fleet-mixed"), ended, success); err != nil {
+	if err := report.WriteMetrics(path, find(t, "fleet-mixed"), ended, success, ""); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(path)
