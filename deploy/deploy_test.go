@@ -3,11 +3,8 @@
 package deploy
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -23,14 +20,6 @@ import (
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/robfig/cron/v3"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/pod-security-admission/api"
-	"k8s.io/pod-security-admission/policy"
 
 	"proxmox-realm/internal/cli"
 	"proxmox-realm/internal/config"
@@ -55,7 +44,7 @@ var looks = []struct {
 }
 
 // elsewhere lists the files that other tests cover.
-var elsewhere = []string{"ansible/", "../examples/ansible-", "../examples/examples_test.go", "deploy_test.go", "packaging_test.go", "systemd_test.go", "go.mod", "go.sum"}
+var elsewhere = []string{"ansible/", "../examples/ansible-", "../examples/examples_test.go", "deploy_test.go", "kubernetes_test.go", "packaging_test.go", "systemd_test.go", "go.mod", "go.sum"}
 
 func TestEveryFile(t *testing.T) {
 	seen := map[string]bool{}
@@ -109,20 +98,21 @@ func understood(t *testing.T, args []string) {
 }
 
 // loads fails unless the text is a configuration without a warning. With secrets, it reads the secrets too; these are in
-// CREDENTIALS_DIRECTORY only.
-func loads(t *testing.T, text string, secrets bool) {
+// CREDENTIALS_DIRECTORY only. The files of targets are beside the configuration, laid out like a volume of Kubernetes.
+func loads(t *testing.T, text string, secrets bool, targets map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config.yaml")
-	for name, content := range map[string]string{
-		"config.yaml": text,
-		"token":       "proxmox-realm@pve!agent=00000000-0000-0000-0000-000000000000\n",
-		"client-key":  "insecure_secret\n",
-	} {
+	files := map[string]string{"config.yaml": text, "token": token, "client-key": "insecure_secret\n"}
+	for name := range targets {
+		files[strings.TrimSuffix(name, ".yaml")+".token"] = token
+	}
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
+	configMapVolume(t, filepath.Join(dir, "targets"), targets)
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
 	c, err := config.Load(t.Context(), config.Options{
 		File:    path,
@@ -135,11 +125,16 @@ func loads(t *testing.T, text string, secrets bool) {
 	for _, w := range c.Warnings {
 		t.Errorf("the configuration loads with a warning: %v", w)
 	}
+	if targets != nil && len(c.Targets) != len(targets) {
+		t.Errorf("%d targets, want %d", len(c.Targets), len(targets))
+	}
 }
 
-func sample(t *testing.T, path string) { loads(t, read(t, path), true) }
+const token = "proxmox-realm@pve!agent=00000000-0000-0000-0000-000000000000\n"
 
-func example(t *testing.T, path string) { loads(t, read(t, path), false) }
+func sample(t *testing.T, path string) { loads(t, read(t, path), true, nil) }
+
+func example(t *testing.T, path string) { loads(t, read(t, path), false, nil) }
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -341,119 +336,6 @@ func ignorePatterns(t *testing.T, path string) *patternmatcher.PatternMatcher {
 		t.Fatal(err)
 	}
 	return patterns
-}
-
-// decode reads the documents of a manifest into the API's types. An unknown or duplicate field is an error.
-func decode(t *testing.T, path string) []runtime.Object {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	documents := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(read(t, path))))
-	var objects []runtime.Object
-	for {
-		document, err := documents.Read()
-		if errors.Is(err, io.EOF) {
-			return objects
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		object, kind, err := decoder.Decode(document, nil, nil)
-		if err != nil {
-			t.Fatalf("%v: %v", kind, err)
-		}
-		objects = append(objects, object)
-	}
-}
-
-func manifests(t *testing.T, path string) {
-	const name = "proxmox-realm"
-	objects := decode(t, path)
-	if len(objects) == 0 {
-		t.Fatal("no document")
-	}
-	for _, object := range objects {
-		meta, ok := object.(interface {
-			GetName() string
-			GetNamespace() string
-		})
-		_, isNamespace := object.(*corev1.Namespace)
-		if !ok || meta.GetName() != name || !isNamespace && meta.GetNamespace() != name {
-			t.Errorf("%T is not called %s in the namespace %s", object, name, name)
-		}
-		switch o := object.(type) {
-		case *corev1.Namespace:
-			if o.Labels["pod-security.kubernetes.io/enforce"] != string(api.LevelRestricted) {
-				t.Error("the namespace does not enforce restricted pods")
-			}
-		case *corev1.ServiceAccount:
-			if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {
-				t.Error("the service account hands out its token")
-			}
-		case *corev1.ConfigMap:
-			loads(t, o.Data["config.yaml"], true)
-		case *corev1.Secret:
-			if o.StringData["token"] == "" || o.StringData["client-key"] == "" {
-				t.Error("the secret lacks token or client-key")
-			}
-		case *networkingv1.NetworkPolicy:
-			if len(o.Spec.PolicyTypes) != 2 || len(o.Spec.Ingress) != 0 || len(o.Spec.Egress) == 0 {
-				t.Error("the policy does not close what is not needed")
-			}
-		case *batchv1.CronJob:
-			cronJob(t, o)
-		default:
-			t.Errorf("%T: no test covers it", object)
-		}
-	}
-}
-
-func cronJob(t *testing.T, job *batchv1.CronJob) {
-	t.Helper()
-	if _, err := cron.ParseStandard(job.Spec.Schedule); err != nil {
-		t.Error(err)
-	}
-	if job.Spec.ConcurrencyPolicy != batchv1.ForbidConcurrent {
-		t.Error("runs may overlap")
-	}
-	pod := job.Spec.JobTemplate.Spec.Template
-	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	results := evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &pod.ObjectMeta, &pod.Spec)
-	for _, result := range results {
-		if !result.Allowed {
-			t.Errorf("the pod is not restricted: %s: %s", result.ForbiddenReason, result.ForbiddenDetail)
-		}
-	}
-	if pod.Spec.AutomountServiceAccountToken == nil || *pod.Spec.AutomountServiceAccountToken {
-		t.Error("the pod gets the service account's token")
-	}
-	volumes := map[string]bool{}
-	for _, v := range pod.Spec.Volumes {
-		volumes[v.Name] = true
-	}
-	for _, c := range pod.Spec.Containers {
-		if c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
-			t.Errorf("%s can write its root", c.Name)
-		}
-		understood(t, c.Args)
-		for _, m := range c.VolumeMounts {
-			if !volumes[m.Name] {
-				t.Errorf("%s mounts %s, which is no volume", c.Name, m.Name)
-			}
-			delete(volumes, m.Name)
-		}
-	}
-	for name := range volumes {
-		t.Errorf("the volume %s is not mounted", name)
-	}
 }
 
 // script lets the shell parse a script without running it. `make lint` runs shellcheck on it too.
