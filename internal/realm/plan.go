@@ -48,9 +48,10 @@ type Plan struct {
 	Changes []Change     // sorted by property
 	Refusal *check.Error // why, and what to decide; set if Action is Refuse
 
-	want   Spec
-	before Current
-	after  Values
+	want    Spec
+	before  Current
+	after   Values
+	version Version
 }
 
 // Facts are what a plan may need to know beyond the realm itself. They cost requests, so a caller first plans without
@@ -58,7 +59,6 @@ type Plan struct {
 type Facts struct {
 	AllowReplace bool    // the caller agreed to delete and create the realm
 	Version      Version // of Proxmox; zero: unknown
-	VersionAsked bool    // Proxmox was asked for its version, whether it told or not
 	Users        Users   // of the realm
 }
 
@@ -94,7 +94,7 @@ func (u Users) String() string {
 //
 // A property that the Spec neither sets nor unsets never appears in a change.
 func Diff(want Spec, have Current, facts Facts) Plan {
-	p := Plan{Realm: want.Name, want: want, before: have}
+	p := Plan{Realm: want.Name, want: want, before: have, version: facts.Version}
 	switch {
 	case Builtin(want.Name):
 		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is built into Proxmox", want.Name).
@@ -243,12 +243,12 @@ func (p Plan) NeedsVersion() bool {
 // NeedsUsers reports whether the plan rebinds users, or is refused because it would.
 func (p Plan) NeedsUsers() bool { return p.before.Exists && p.Changed(UsernameClaim) }
 
-// MaybeUnknown returns the properties that the plan sets and that this version of Proxmox may not know. The zero version
-// is an unknown one: then it returns none.
-func (p Plan) MaybeUnknown(v Version) []Property {
+// MaybeUnknown returns the properties that the plan sets and that the version in its Facts may not know; none if the version
+// is unknown.
+func (p Plan) MaybeUnknown() []Property {
 	var unknown []Property
 	for _, c := range p.Changes {
-		if d, _ := c.Property.Definition(); c.Op == Set && !v.IsZero() && v.Less(d.Since) {
+		if d, _ := c.Property.Definition(); c.Op == Set && !p.version.IsZero() && p.version.Less(d.Since) {
 			unknown = append(unknown, c.Property)
 		}
 	}

@@ -12,8 +12,7 @@ import (
 // accessPlan is the plan for groups and grants, and what it was made from.
 type accessPlan struct {
 	realm.AccessPlan
-	login realm.Login
-	seen  realm.CurrentAccess
+	seen realm.CurrentAccess
 }
 
 // observeAccess reads groups and the access control list, if the configuration declares access.
@@ -29,7 +28,7 @@ func (r run) planAccess(ctx context.Context, plan realm.Plan, seen realm.Current
 	if r.Access == nil {
 		return accessPlan{}, nil
 	}
-	login := r.login(plan)
+	login := plan.After().Values.Login(r.Realm.Name)
 	made := realm.DiffAccess(r.Access, r.Realm.Name, login, seen)
 	if made.NeedsRoles() {
 		var err error
@@ -38,24 +37,24 @@ func (r run) planAccess(ctx context.Context, plan realm.Plan, seen realm.Current
 		}
 		made = realm.DiffAccess(r.Access, r.Realm.Name, login, seen)
 	}
-	return accessPlan{made, login, seen}, nil
+	return accessPlan{made, seen}, nil
 }
 
-// writeAccess makes the changes one by one and reads them back. Each write names one path, group and role, because the
-// access control list has no digest. If the credentials do not suffice, it makes none: proxmox.permissions fails then.
-func (r run) writeAccess(ctx context.Context, res Result, plan accessPlan, write bool) (Result, accessPlan, error) {
-	if !write || plan.Empty() && len(plan.Missing) == 0 {
-		return res, plan, nil
-	}
+// writeAccess makes the changes of groups and grants one by one and reads them back. Each write names one path, group and
+// role, because the access control list has no digest. If the credentials do not suffice, it makes none: then
+// proxmox.permissions fails.
+func (r run) writeAccess(ctx context.Context, done written) (written, error) {
+	plan := done.left.access
 	if len(plan.Missing) > 0 {
-		permissions, err := r.Cluster.CheckPermissions(ctx, false, plan.Missing)
-		res.add(r.Verify.Ignore, permissions)
-		res.Access = nil // proxmox.access lists what stays undone
-		if len(res.Changes) == 0 && res.Action == realm.Update {
-			res.Action = realm.None
-		}
-		return res, plan, interruption(ctx, err)
+		var err error
+		done.final = true
+		done.permissions, err = r.Cluster.CheckPermissions(ctx, false, plan.Missing)
+		return done, interruption(ctx, err)
 	}
+	if plan.Empty() {
+		return done, nil
+	}
+	done.final = true
 	uninterruptible := context.WithoutCancel(ctx)
 	for i, c := range plan.Changes {
 		err := ctx.Err()
@@ -63,21 +62,21 @@ func (r run) writeAccess(ctx context.Context, res Result, plan accessPlan, write
 			err = r.Cluster.Change(uninterruptible, c)
 		}
 		if err != nil {
-			return res, plan, r.halfWay(ctx, plan.Changes[i:], i, err)
+			return done, r.halfWay(ctx, plan.Changes[i:], i, err)
 		}
-		res.sent = true
+		done.sent = true
 	}
-	current, err := r.Cluster.Access(uninterruptible)
+	seen, err := r.Cluster.Access(uninterruptible)
 	if err != nil {
-		return res, plan, fmt.Errorf("read back: %w", err)
+		return done, fmt.Errorf("read back: %w", err)
 	}
-	current.Roles = plan.seen.Roles
-	left := accessPlan{realm.DiffAccess(r.Access, r.Realm.Name, plan.login, current), plan.login, current}
-	if !left.Empty() {
-		return res, left, check.Errorf(check.NotTaken, "Proxmox accepted the writes, but does not hold them: %s", listed(left.Changes)).
+	seen.Roles = plan.seen.Roles
+	done.left.access = accessPlan{realm.DiffAccess(r.Access, r.Realm.Name, done.left.login(), seen), seen}
+	if !done.left.access.Empty() {
+		return done, check.Errorf(check.NotTaken, "Proxmox accepted the writes, but does not hold them: %s", listed(done.left.access.Changes)).
 			Try(check.Run("plan").With("it shows the difference; another program may manage these groups as well"))
 	}
-	return res, left, nil
+	return done, nil
 }
 
 // halfWay returns the error of a run that made some of the changes.

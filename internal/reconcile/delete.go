@@ -15,13 +15,13 @@ import (
 
 // Delete saves an OpenID Connect realm, then removes it. An absent realm is nothing to do.
 func Delete(ctx context.Context, t config.Target, d Deps, o Options) Result {
-	r := newRun(t, d, o)
+	r := newRun(ctx, t, d, o)
 	return r.finish(r.delete(ctx))
 }
 
 // PlanDelete returns what [Delete] would do, and changes nothing.
 func PlanDelete(ctx context.Context, t config.Target, d Deps, o Options) Result {
-	r := newRun(t, d, o)
+	r := newRun(ctx, t, d, o)
 	return r.finish(r.foreseeDelete(ctx))
 }
 
@@ -59,7 +59,7 @@ func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 	}
 	res.Action, res.Changes = realm.Delete, cleaned(realm.Removal(current), r.Cleaner)
 	if stays := r.staying(ctx); stays != "" {
-		res.warn("these groups and grants stay, and apply again to a new realm of this name: %s", stays)
+		res.warn(fmt.Sprintf("these groups and grants stay, and apply again to a new realm of this name: %s", stays))
 	}
 	return res, current, nil
 }

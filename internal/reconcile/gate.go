@@ -32,9 +32,7 @@ type gated struct {
 // take adds what the gate found to the result.
 func (res *Result) take(g gated) {
 	res.add(nil, g.checks...) // the gate has applied verify.ignore
-	for _, text := range g.warnings {
-		res.warn("%s", text)
-	}
+	res.warn(g.warnings...)
 	res.GateOpened = res.GateOpened || g.opened
 	if g.hung != nil {
 		res.Memory.HungUntil = g.hung
@@ -43,11 +41,11 @@ func (res *Result) take(g gated) {
 
 // gate returns an error if a change could break logins that work: the issuer and client checks must not fail with the
 // values that the realm would have. A create breaks no login: the gate only warns of one that cannot work.
-func (r run) gate(ctx context.Context, plan realm.Plan, facts realm.Facts, inspection Inspection) (gated, error) {
+func (r run) gate(ctx context.Context, plan planned, inspection Inspection) (gated, error) {
 	if inspection == nil || r.NoGate || !r.Gate || plan.Action != realm.Create && !plan.Gated() {
 		return gated{inspection: inspection}, nil
 	}
-	seen, err := r.look(ctx, plan, facts, inspection, look{})
+	seen, err := r.look(ctx, plan, inspection, look{})
 	if plan.Action == realm.Create {
 		g := gated{inspection: inspection, checks: seen.checks, hung: seen.hung}
 		if failed := check.Failures(seen.checks); len(failed) > 0 {
@@ -71,7 +69,7 @@ func (r run) gate(ctx context.Context, plan realm.Plan, facts realm.Facts, inspe
 				continue // nothing has changed, and asking cost nothing
 			}
 		}
-		seen, err = r.look(ctx, plan, facts, inspection, seen)
+		seen, err = r.look(ctx, plan, inspection, seen)
 	}
 	if err == nil && seen.held != nil {
 		err = seen.held
@@ -100,25 +98,25 @@ func (l look) pause() time.Duration {
 }
 
 // look asks issuer and client about the values that the realm would have.
-func (r run) look(ctx context.Context, plan realm.Plan, facts realm.Facts, inspection Inspection, before look) (look, error) {
+func (r run) look(ctx context.Context, plan planned, inspection Inspection, before look) (look, error) {
 	now := look{declaredAsked: time.Now(), formerRefused: before.formerRefused}
 	discovered := false
 	if inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox != config.Never && !plan.Changed(realm.IssuerURL) &&
 		r.mayNotDiscover(ctx, plan, inspection) == "" {
 		// This machine cannot judge the issuer, but the node can: it discovers the issuer that the realm has and keeps.
-		found, memory, err := r.discoveries(ctx, plan.Before().Values.Login(r.Realm.Name), r.Memory)
+		found, memory, err := r.discoveries(ctx, plan.before(), r.Memory)
 		if err != nil {
 			return now, err
 		}
 		now.hung = memory.HungUntil
 		now.checks, discovered = []check.Check{found}, found.Status == check.Pass
 	}
-	checks, err := r.issuerChecks(ctx, plan, facts, inspection, discovered)
+	checks, err := r.issuerChecks(ctx, plan, inspection, discovered)
 	if err != nil {
 		return now, err
 	}
 	now.checks = check.Ignore(append(now.checks, checks...), r.Verify.Ignore)
-	if against := decisive(plan, now.checks, inspection.LacksClaim(r.login(plan).UsernameClaim)); len(against) > 0 {
+	if against := decisive(plan, now.checks, inspection.LacksClaim(plan.login().UsernameClaim)); len(against) > 0 {
 		now.held, now.free = heldBy(plan, against), true // another look asks for two public documents
 		return now, nil
 	}
@@ -154,7 +152,7 @@ func (r run) look(ctx context.Context, plan realm.Plan, facts realm.Facts, inspe
 	case limited:
 		now.held = r.limited(after)
 	case answer.Credentials.Decision == issuer.NoVerdict && plan.Action != realm.Create:
-		now.warnings = append(now.warnings, "the issuer gave no verdict on client "+r.Cleaner.Clean(r.login(plan).ClientID)+": the change was not checked")
+		now.warnings = append(now.warnings, "the issuer gave no verdict on client "+r.Cleaner.Clean(plan.login().ClientID)+": the change was not checked")
 	}
 	return now, ctx.Err()
 }
@@ -162,13 +160,13 @@ func (r run) look(ctx context.Context, plan realm.Plan, facts realm.Facts, inspe
 // askFormer asks about the key that Proxmox holds, if it differs from the declared one. It is not asked about again once
 // it was refused, because each refusal counts against this machine. The inspection already knows the verdicts on the
 // redirect URLs, so they cost no request.
-func (r run) askFormer(ctx context.Context, plan realm.Plan, inspection Inspection, redirectURLs []string, l look) look {
-	former := plan.Before().Values.Login(r.Realm.Name).ClientKey
+func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection, redirectURLs []string, l look) look {
+	former := plan.before().ClientKey
 	l.formerAccepted = false
 	if l.formerRefused || !plan.Changed(realm.ClientKey) || !former.IsSet() {
 		return l
 	}
-	q := issuer.Question{Login: r.login(plan), RedirectURLs: redirectURLs, Cheap: true}
+	q := issuer.Question{Login: plan.login(), RedirectURLs: redirectURLs, Cheap: true}
 	q.Login.ClientKey = former
 	decision := inspection.Client(ctx, q).Credentials.Decision
 	l.formerAccepted, l.formerRefused = decision == issuer.Accepted, decision == issuer.Rejected
@@ -177,7 +175,7 @@ func (r run) askFormer(ctx context.Context, plan realm.Plan, inspection Inspecti
 
 // decisive returns the checks that close the gate: failures, and for a replace a username claim that the issuer does not
 // advertise, because the claim cannot be corrected later.
-func decisive(plan realm.Plan, checks []check.Check, lacksClaim bool) []check.Check {
+func decisive(plan planned, checks []check.Check, lacksClaim bool) []check.Check {
 	found := check.Failures(checks)
 	if claims, ok := check.Find(checks, check.IssuerClaims); ok && plan.Action == realm.Replace && lacksClaim && claims.Status == check.Warn {
 		found = append(found, claims)
@@ -194,14 +192,14 @@ func (r run) limited(retryAfter time.Duration) *check.Error {
 	return err.Try(check.Advise("run again in a few minutes"))
 }
 
-func staleKey(plan realm.Plan) *check.Error {
+func staleKey(plan planned) *check.Error {
 	return check.Errorf(check.Held, "%s of realm %s not applied: the issuer accepts the client key that Proxmox holds, but not the declared one", plan.Action, plan.Realm).
 		Try(check.Advise("restart Authelia if it does not have the new key's digest yet"),
 			check.Run("apply --wait 10m").With("it waits for that"),
 			check.Set("realm.client_key_file", "").With("if the file holds an old key"))
 }
 
-func heldBy(plan realm.Plan, against []check.Check) *check.Error {
+func heldBy(plan planned, against []check.Check) *check.Error {
 	steps := append(check.Remedy{}, against[0].Remedy...)
 	return check.Errorf(check.Held, "%s of realm %s not applied: logins would fail: %s", plan.Action, plan.Realm, summaries(against)).
 		Try(append(steps, check.Run("apply --no-gate").With("to write it anyway"))...)

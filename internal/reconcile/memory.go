@@ -10,7 +10,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/realm"
 )
 
 // Memory is what runs of one target remember. Nothing in it is needed: a run without it asks a little more.
@@ -62,7 +61,7 @@ const (
 //	auto    no              failed, an hour ago or longer         askNow
 //	auto    no              answered otherwise                    recalled
 //	auto    no              nothing, or no scheduled run          notAsked
-func (r run) due(plan realm.Plan, wrote bool) questions {
+func (r run) due(plan planned, wrote bool) questions {
 	about := r.about(plan)
 	return questions{
 		proxmox: due(r.Verify.Proxmox, wrote, r.Repeats, r.ProxmoxEvery, r.Memory.Proxmox, about),
@@ -102,8 +101,8 @@ func (a Answers) recall() []check.Check {
 
 // about is a fingerprint of what decides the answers to the costly questions. It is short, so that nobody can confirm a
 // guess of the client key with it.
-func (r run) about(plan realm.Plan) string {
-	login := r.login(plan)
+func (r run) about(plan planned) string {
+	login := plan.login()
 	text, _ := json.Marshal([]any{ // strings always marshal
 		login.IssuerURL, login.ClientID, login.ClientKey.Reveal(), login.Scopes, login.Prompt, login.ACRValues,
 		r.Verify.RedirectURLs, r.Verify.RedirectsDeclared, r.Verify.IssuerCAFile, r.Verify.Issuer, r.Verify.Ignore,

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -109,19 +110,39 @@ type run struct {
 	Deps
 	Options
 	began time.Time
+	// askVersion and askUsers ask Proxmox once in a run, at the first call; the answer is the zero value if it does not tell.
+	askVersion func() realm.Version
+	askUsers   func() realm.Users
 }
 
-func newRun(t config.Target, d Deps, o Options) run {
+func newRun(ctx context.Context, t config.Target, d Deps, o Options) run {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	return run{Target: t, Deps: d, Options: o, began: time.Now()}
+	return run{
+		Target: t, Deps: d, Options: o, began: time.Now(),
+		askVersion: sync.OnceValue(func() realm.Version {
+			v, err := d.Cluster.Version(context.WithoutCancel(ctx))
+			if err != nil {
+				d.Log.Debug("reading the Proxmox version", "error", err)
+			}
+			return v
+		}),
+		askUsers: sync.OnceValue(func() realm.Users {
+			users, err := d.Cluster.CountUsers(context.WithoutCancel(ctx), t.Realm.Name)
+			if err != nil {
+				d.Log.Debug("counting users", "realm", t.Realm.Name, "error", err)
+			}
+			users.Asked = true
+			return users
+		}),
+	}
 }
 
 // Plan returns what [Apply] would do, the gate's verdict included, and changes nothing.
 func Plan(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	o.Wait = 0
-	r := newRun(t, d, o)
+	r := newRun(ctx, t, d, o)
 	result := r.finish(r.reconcile(ctx, false))
 	if result.Outcome == Unverified {
 		result.Outcome = Unchanged // verify tells whether logins work
@@ -131,7 +152,7 @@ func Plan(ctx context.Context, t config.Target, d Deps, o Options) Result {
 
 // Apply brings the realm into its declared state, reads it back and verifies it.
 func Apply(ctx context.Context, t config.Target, d Deps, o Options) Result {
-	r := newRun(t, d, o)
+	r := newRun(ctx, t, d, o)
 	return r.finish(r.reconcile(ctx, true))
 }
 
@@ -143,70 +164,59 @@ func (r run) reconcile(ctx context.Context, write bool) (Result, error) {
 	if err != nil {
 		return res, interruption(ctx, err)
 	}
-	var facts realm.Facts
 	var unsettled error // of a write whose effect is not known from its answer
 	for attempt := 1; ; attempt++ {
-		current, err := r.Cluster.Realm(ctx, r.Realm.Name)
+		current, note, err := r.observeRealm(ctx, write)
 		if err != nil {
 			return res, interruption(ctx, err)
 		}
-		note, err := r.settleRecovery(current, write)
-		if err != nil {
-			return res, err
-		}
-		if note != "" {
-			res.warn("%s", note)
-		}
-		var plan realm.Plan
-		plan, facts = r.plan(ctx, current, facts) // 2. plan
-		access, err := r.planAccess(ctx, plan, seen)
+		res.warn(note)
+		plan, err := r.plan(ctx, current, seen) // 2. plan
 		if err != nil {
 			return res, interruption(ctx, err)
 		}
-		res.propose(plan, access, r.Cleaner)
-		if err := refusal(plan, access); err != nil {
+		res.propose(plan, r.Cleaner)
+		if err := plan.refusal(); err != nil {
 			return res, err
 		}
 		if attempt > attempts && !plan.Empty() {
 			return res, r.gaveUp(plan, unsettled)
 		}
-		gated, err := r.gate(ctx, plan, facts, inspection) // 3. gate
+		gated, err := r.gate(ctx, plan, inspection) // 3. gate
 		inspection = gated.inspection
 		res.take(gated)
-		if err == nil && !write && !(plan.Empty() && access.Empty() && len(access.Missing) == 0) {
-			return r.foresee(ctx, res, plan, access, facts, inspection)
-		}
 		if err == nil {
 			err = ctx.Err()
 		}
 		if err != nil {
 			return res, interruption(ctx, err)
 		}
-		done, err := r.write(ctx, plan, facts) // 4. write, and 5. read back
-		res.wrote(done)
-		if err == nil {
-			if res, access, err = r.writeAccess(ctx, res, access, write); err != nil {
-				return res, err
-			}
-			return r.verify(ctx, res, done.left, access, facts, inspection, r.due(done.left, res.sent)) // 6. verify
+		if !write {
+			return r.foresee(ctx, res, plan, inspection)
 		}
-		if done.deleted || !errors.Is(err, realm.ErrConflict) && !errors.Is(err, realm.ErrLost) {
-			return res, r.explain(ctx, facts, err) // a second DELETE is never sent
+		done, err := r.write(ctx, plan) // 4. write, and 5. read back: the realm, then groups and grants
+		if err == nil {
+			done, err = r.writeAccess(ctx, done)
+		}
+		res.wrote(done, r.Verify.Ignore)
+		if err == nil {
+			return r.verify(ctx, res, done.left, inspection, r.due(done.left, res.sent)) // 6. verify
+		}
+		if done.final || !errors.Is(err, realm.ErrConflict) && !errors.Is(err, realm.ErrLost) {
+			return res, r.explain(err)
 		}
 		r.Log.Info("observing again", "realm", r.Realm.Name, "because", err)
 		unsettled = err
 	}
 }
 
-// refusal returns why a plan must not be carried out.
-func refusal(plan realm.Plan, access accessPlan) error {
-	switch {
-	case plan.Action == realm.Refuse:
-		return plan.Refusal
-	case access.Refusal != nil:
-		return access.Refusal
+// observeRealm reads the realm, and settles what an interrupted replace left: note says so.
+func (r run) observeRealm(ctx context.Context, write bool) (current realm.Current, note string, err error) {
+	if current, err = r.Cluster.Realm(ctx, r.Realm.Name); err != nil {
+		return current, "", err
 	}
-	return nil
+	note, err = r.settleRecovery(current, write)
+	return current, note, err
 }
 
 // interruption returns why the context ended, if it did: a request that failed because of an interruption is that
@@ -230,51 +240,57 @@ func (r run) inspect(ctx context.Context, notBefore time.Time) Inspection {
 // declared returns the login that the configuration asks for.
 func (r run) declared() realm.Login { return r.Realm.Set.Login(r.Realm.Name) }
 
-// login returns the login that the realm serves once the plan is carried out.
-func (r run) login(plan realm.Plan) realm.Login { return plan.After().Values.Login(r.Realm.Name) }
+// planned is what a run sets out to do: with the realm, and with groups and grants.
+type planned struct {
+	realm.Plan
+	access accessPlan
+}
 
-// plan compares, and asks Proxmox for the facts that the comparison turns out to need.
-func (r run) plan(ctx context.Context, current realm.Current, facts realm.Facts) (realm.Plan, realm.Facts) {
-	facts.AllowReplace = r.Replace
-	plan := realm.Diff(r.Realm, current, facts)
+// plan compares what Proxmox holds with what is declared. It asks Proxmox for the facts that the comparison turns out to
+// need.
+func (r run) plan(ctx context.Context, current realm.Current, seen realm.CurrentAccess) (planned, error) {
+	plan := realm.Diff(r.Realm, current, realm.Facts{AllowReplace: r.Replace})
+	facts := realm.Facts{AllowReplace: r.Replace}
 	if plan.NeedsVersion() {
-		facts = r.version(ctx, facts)
+		facts.Version = r.askVersion()
 	}
-	if plan.NeedsUsers() && !facts.Users.Asked {
-		users, err := r.Cluster.CountUsers(ctx, r.Realm.Name)
-		if err != nil {
-			r.Log.Debug("counting users", "realm", r.Realm.Name, "error", err)
-		}
-		users.Asked = true
-		facts.Users = users
+	if plan.NeedsUsers() {
+		facts.Users = r.askUsers()
 	}
-	return realm.Diff(r.Realm, current, facts), facts
+	plan = realm.Diff(r.Realm, current, facts)
+	access, err := r.planAccess(ctx, plan, seen)
+	return planned{plan, access}, err
 }
 
-// version asks Proxmox for its version, once in a run.
-func (r run) version(ctx context.Context, facts realm.Facts) realm.Facts {
-	if facts.VersionAsked {
-		return facts
+// refusal returns why the plan must not be carried out.
+func (p planned) refusal() error {
+	switch {
+	case p.Action == realm.Refuse:
+		return p.Refusal
+	case p.access.Refusal != nil:
+		return p.access.Refusal
 	}
-	v, err := r.Cluster.Version(ctx)
-	if err != nil {
-		r.Log.Debug("reading the Proxmox version", "error", err)
-	}
-	facts.Version, facts.VersionAsked = v, true
-	return facts
+	return nil
 }
+
+// login returns the login that the realm serves once the plan is carried out.
+func (p planned) login() realm.Login { return p.After().Values.Login(p.Realm) }
+
+// before returns the login that the realm serves now.
+func (p planned) before() realm.Login { return p.Before().Values.Login(p.Realm) }
 
 // written is what came of a write.
 type written struct {
-	sent     bool       // a request went out and may have taken effect
-	deleted  bool       // it was the DELETE of a replace
-	left     realm.Plan // what the read-back left to do: nothing if the write succeeded
-	warnings []string
+	sent        bool    // a request went out and may have taken effect
+	final       bool    // nothing more may be written, whatever the error is: a DELETE went out, or groups and grants were begun
+	left        planned // what the read-back left to do: nothing if the write succeeded
+	warnings    []string
+	permissions check.Check // for groups and grants; zero if there was nothing to change
 }
 
 // write carries the plan out by one request and reads the realm back. It runs to its end even if ctx is cancelled,
 // because half a change helps nobody; a replace asks ctx once more, right before its DELETE.
-func (r run) write(ctx context.Context, plan realm.Plan, facts realm.Facts) (written, error) {
+func (r run) write(ctx context.Context, plan planned) (written, error) {
 	uninterruptible := context.WithoutCancel(ctx)
 	var err error
 	switch plan.Action {
@@ -283,7 +299,7 @@ func (r run) write(ctx context.Context, plan realm.Plan, facts realm.Facts) (wri
 	case realm.Update:
 		err = r.Cluster.Update(uninterruptible, r.Realm.Name, plan.Params())
 	case realm.Replace:
-		return r.replace(ctx, plan, facts)
+		return r.replace(ctx, plan)
 	case realm.None:
 		return written{left: plan}, nil
 	case realm.Refuse, realm.Delete:
@@ -292,17 +308,17 @@ func (r run) write(ctx context.Context, plan realm.Plan, facts realm.Facts) (wri
 	if err != nil {
 		return written{sent: errors.Is(err, realm.ErrLost)}, err
 	}
-	left, err := r.readBack(uninterruptible, facts)
-	return written{sent: true, left: left}, err
+	plan.Plan, err = r.readBack(uninterruptible)
+	return written{sent: true, left: plan}, err
 }
 
 // readBack plans again: nothing may be left to do.
-func (r run) readBack(ctx context.Context, facts realm.Facts) (realm.Plan, error) {
+func (r run) readBack(ctx context.Context) (realm.Plan, error) {
 	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
 	if err != nil {
 		return realm.Plan{}, fmt.Errorf("read back: %w", err)
 	}
-	left := realm.Diff(r.Realm, current, facts)
+	left := r.left(current)
 	if left.Empty() {
 		return left, nil
 	}
@@ -314,17 +330,22 @@ func (r run) readBack(ctx context.Context, facts realm.Facts) (realm.Plan, error
 		Try(check.Run("plan").With("it shows the difference; another program may manage this realm as well"))
 }
 
+// left returns what is left to do with the realm.
+func (r run) left(current realm.Current) realm.Plan {
+	return realm.Diff(r.Realm, current, realm.Facts{AllowReplace: r.Replace})
+}
+
 // explain adds the missing properties and their versions to an "unknown property" error.
-func (r run) explain(ctx context.Context, facts realm.Facts, err error) error {
+func (r run) explain(err error) error {
 	var unknown *realm.UnknownPropertyError
 	if errors.As(err, &unknown) {
-		return realm.LacksProperties(r.version(context.WithoutCancel(ctx), facts).Version, unknown.Properties).Because(err)
+		return realm.LacksProperties(r.askVersion(), unknown.Properties).Because(err)
 	}
 	return err
 }
 
 // gaveUp ends a run whose last write did not settle the plan.
-func (r run) gaveUp(plan realm.Plan, unsettled error) error {
+func (r run) gaveUp(plan planned, unsettled error) error {
 	if !errors.Is(unsettled, realm.ErrConflict) {
 		return unsettled
 	}
@@ -333,25 +354,28 @@ func (r run) gaveUp(plan realm.Plan, unsettled error) error {
 		Try(check.Advise("run again, and look for another program that writes realms if it happens repeatedly")).Because(unsettled)
 }
 
-// foresee ends a plan that has something to do. It checks whether the credentials suffice for the writes, shows the issuer
-// checks, and names the properties that this Proxmox may refuse.
-func (r run) foresee(ctx context.Context, res Result, plan realm.Plan, access accessPlan, facts realm.Facts, inspection Inspection) (Result, error) {
-	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), access.Missing)
+// foresee ends a plan. If there is something to do, it checks whether the credentials suffice for the writes, shows the
+// issuer checks, and names the properties that this Proxmox may refuse.
+func (r run) foresee(ctx context.Context, res Result, plan planned, inspection Inspection) (Result, error) {
+	if plan.Empty() && plan.access.Empty() && len(plan.access.Missing) == 0 {
+		return r.verify(ctx, res, plan, inspection, r.due(plan, false))
+	}
+	res.drift = !(plan.Empty() && plan.access.Empty())
+	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
 	res.add(r.Verify.Ignore, permissions)
 	if err != nil {
 		return res, interruption(ctx, err)
 	}
 	if _, seen := check.Find(res.Checks, check.IssuerURL); inspection != nil && !seen { // the gate had no reason to look
-		checks, err := r.issuerChecks(ctx, plan, facts, inspection, false)
+		checks, err := r.issuerChecks(ctx, plan, inspection, false)
 		if err != nil {
 			return res, err
 		}
 		res.add(r.Verify.Ignore, checks...)
 	}
-	for _, p := range plan.MaybeUnknown(facts.Version) {
+	for _, p := range plan.MaybeUnknown() {
 		d, _ := p.Definition()
-		res.warn("Proxmox VE %s may not know %s, which exists since %s", facts.Version, p, d.Since)
+		res.warn(fmt.Sprintf("Proxmox VE %s may not know %s, which exists since %s", r.askVersion(), p, d.Since))
 	}
-	res.drift = !(plan.Empty() && access.Empty())
 	return res, nil
 }

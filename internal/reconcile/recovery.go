@@ -89,7 +89,7 @@ func (r run) asDeclared(current realm.Current) bool {
 // Recover finishes an interrupted replace. It creates the saved realm if there is none, removes the file if the realm is
 // there and equal or as declared, and refuses if it differs.
 func Recover(ctx context.Context, t config.Target, d Deps, o Options) Result {
-	r := newRun(t, d, o)
+	r := newRun(ctx, t, d, o)
 	return r.finish(r.recover(ctx))
 }
 

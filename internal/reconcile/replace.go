@@ -28,7 +28,7 @@ const (
 //  5. read back; remove the file only then
 //
 // ctx can stop it until right before the DELETE. From then on an interruption waits for the end.
-func (r run) replace(ctx context.Context, plan realm.Plan, facts realm.Facts) (written, error) {
+func (r run) replace(ctx context.Context, plan planned) (written, error) {
 	uninterruptible := context.WithoutCancel(ctx)
 	current, err := r.Cluster.Realm(uninterruptible, r.Realm.Name)
 	if err != nil {
@@ -47,15 +47,15 @@ func (r run) replace(ctx context.Context, plan realm.Plan, facts realm.Facts) (w
 	if ctx.Err() != nil {
 		return written{}, errors.Join(context.Cause(ctx), r.Recovery.remove())
 	}
-	done := written{deleted: true}
+	done := written{final: true, left: plan}
 	if done.sent, err = r.remove(uninterruptible); err != nil {
 		return done, err
 	}
 	done.sent = true
 	if err := r.recreate(uninterruptible, plan.Params()); err != nil {
-		return r.putBack(uninterruptible, current, facts, done, err)
+		return r.putBack(uninterruptible, current, done, err)
 	}
-	if done.left, err = r.readBack(uninterruptible, facts); err != nil {
+	if done.left.Plan, err = r.readBack(uninterruptible); err != nil {
 		return done, r.keep(err)
 	}
 	return done, r.Recovery.remove()
@@ -119,8 +119,8 @@ func (r run) recreate(ctx context.Context, params realm.Params) error {
 }
 
 // putBack creates the former realm again after the new one could not be created, and returns why that was.
-func (r run) putBack(ctx context.Context, former realm.Current, facts realm.Facts, done written, why error) (written, error) {
-	why = r.explain(ctx, facts, why)
+func (r run) putBack(ctx context.Context, former realm.Current, done written, why error) (written, error) {
+	why = r.explain(why)
 	if err := r.recreate(ctx, realm.RestoreParams(r.Realm.Name, former)); err != nil {
 		if err.Error() != why.Error() {
 			why = errors.Join(why, err)
@@ -128,8 +128,8 @@ func (r run) putBack(ctx context.Context, former realm.Current, facts realm.Fact
 		return done, r.keep(fmt.Errorf("the realm was deleted, and neither the new one nor the former could be created: %w", why))
 	}
 	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
-	if left := realm.Diff(r.Realm, current, facts); err == nil && left.Empty() {
-		done.left = left // a create whose answer was lost took effect after all
+	if left := r.left(current); err == nil && left.Empty() {
+		done.left.Plan = left // a create whose answer was lost took effect after all
 		return done, r.Recovery.remove()
 	}
 	if err != nil || !current.SameAs(former) {

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -94,16 +93,16 @@ func outcomeOf(err error) Outcome {
 }
 
 // propose notes what the run sets out to do. Once a write is out, later plans show only what is left of it.
-func (res *Result) propose(p realm.Plan, access accessPlan, clean *check.Cleaner) {
+func (res *Result) propose(p planned, clean *check.Cleaner) {
 	if res.sent && p.Action != realm.Refuse {
 		return
 	}
-	res.Action, res.Changes, res.Access = p.Action, cleaned(p.Changes, clean), cleanedAccess(access.Changes, clean)
-	if p.Action == realm.None && !access.Empty() {
+	res.Action, res.Changes, res.Access = p.Action, cleaned(p.Changes, clean), cleanedAccess(p.access.Changes, clean)
+	if p.Action == realm.None && !p.access.Empty() {
 		res.Action = realm.Update
 	}
-	for _, grant := range access.Powerful {
-		res.warn("whoever controls the issuer becomes as powerful as root: %s", grant)
+	for _, grant := range p.access.Powerful {
+		res.warn("whoever controls the issuer becomes as powerful as root: " + grant)
 	}
 }
 
@@ -134,10 +133,16 @@ func cleanedAccess(changes []realm.AccessChange, clean *check.Cleaner) []realm.A
 }
 
 // wrote notes what came of a write.
-func (res *Result) wrote(w written) {
+func (res *Result) wrote(w written, ignore []check.ID) {
 	res.sent = res.sent || w.sent
-	for _, text := range w.warnings {
-		res.warn("%s", text)
+	res.warn(w.warnings...)
+	if w.permissions.ID == "" {
+		return
+	}
+	res.add(ignore, w.permissions)
+	res.Access = nil // proxmox.access lists what stays undone
+	if len(res.Changes) == 0 && res.Action == realm.Update {
+		res.Action = realm.None
 	}
 }
 
@@ -149,9 +154,11 @@ func (res *Result) add(ignore []check.ID, checks ...check.Check) {
 	}
 }
 
-// warn adds a warning, once.
-func (res *Result) warn(format string, args ...any) {
-	if w := fmt.Sprintf(format, args...); !slices.Contains(res.Warnings, w) {
-		res.Warnings = append(res.Warnings, w)
+// warn adds warnings, each once; empty ones are none.
+func (res *Result) warn(texts ...string) {
+	for _, text := range texts {
+		if text != "" && !slices.Contains(res.Warnings, text) {
+			res.Warnings = append(res.Warnings, text)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,39 +17,30 @@ import (
 // Verify runs every check on realm, issuer and client, and changes nothing. If Proxmox does not answer, the issuer is
 // checked all the same.
 func Verify(ctx context.Context, t config.Target, d Deps, o Options) Result {
-	r := newRun(t, d, o)
+	r := newRun(ctx, t, d, o)
 	return r.finish(r.examine(ctx))
 }
 
 func (r run) examine(ctx context.Context) (Result, error) {
 	res := r.start()
 	if err := r.Recovery.pending(); err != nil {
-		res.warn("%s; %s", err.Message, err.Remedy)
+		res.warn(fmt.Sprintf("%s; %s", err.Message, err.Remedy))
 	}
 	inspection := r.inspect(ctx, time.Time{})
 	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
+	var seen realm.CurrentAccess
+	if err == nil {
+		seen, err = r.observeAccess(ctx)
+	}
 	if err != nil {
-		for _, id := range []check.ID{check.ProxmoxRealm, check.ProxmoxPermissions, check.ProxmoxDiscovery, check.ProxmoxAccess, check.ProxmoxUsers} {
-			res.add(r.Verify.Ignore, check.Skipped(id, "the realm could not be read"))
-		}
-		assumed := realm.Diff(r.Realm, realm.Current{}, realm.Facts{})
-		res, failed := r.verifyIssuer(ctx, res, assumed, realm.Facts{}, inspection, questions{client: r.clientDue(askNow), unread: true})
-		if failed != nil {
-			return res, failed
-		}
-		return res, interruption(ctx, err)
+		return r.examineIssuer(ctx, res, inspection, err)
 	}
 	res.Action = realm.None
-	plan, facts := r.plan(ctx, current, realm.Facts{})
-	seen, err := r.observeAccess(ctx)
+	plan, err := r.plan(ctx, current, seen)
 	if err != nil {
 		return res, interruption(ctx, err)
 	}
-	access, err := r.planAccess(ctx, plan, seen)
-	if err != nil {
-		return res, interruption(ctx, err)
-	}
-	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), access.Missing)
+	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
 	res.add(r.Verify.Ignore, permissions)
 	if err != nil {
 		return res, interruption(ctx, err)
@@ -57,7 +49,22 @@ func (r run) examine(ctx context.Context) (Result, error) {
 	if r.Verify.Proxmox != config.Never {
 		asks.proxmox = askNow
 	}
-	return r.verify(ctx, res, plan, access, facts, inspection, asks)
+	return r.verify(ctx, res, plan, inspection, asks)
+}
+
+// examineIssuer checks the issuer alone, because Proxmox does not answer, and returns why.
+func (r run) examineIssuer(ctx context.Context, res Result, inspection Inspection, why error) (Result, error) {
+	for _, e := range check.Catalog() {
+		if strings.HasPrefix(string(e.ID), "proxmox.") {
+			res.add(r.Verify.Ignore, check.Skipped(e.ID, "not checked: the realm could not be read"))
+		}
+	}
+	assumed := planned{Plan: realm.Diff(r.Realm, realm.Current{}, realm.Facts{})}
+	res, err := r.verifyIssuer(ctx, res, assumed, inspection, questions{client: r.clientDue(askNow), unread: true})
+	if err != nil {
+		return res, err
+	}
+	return res, interruption(ctx, why)
 }
 
 // clientDue returns a unless the configuration forbids client questions.
@@ -70,16 +77,16 @@ func (r run) clientDue(a ask) ask {
 
 // verify runs the checks. All of them run: a failure is a finding. It returns an error only for an interruption and if
 // Proxmox does not answer.
-func (r run) verify(ctx context.Context, res Result, plan realm.Plan, access accessPlan, facts realm.Facts, inspection Inspection, asks questions) (Result, error) {
+func (r run) verify(ctx context.Context, res Result, plan planned, inspection Inspection, asks questions) (Result, error) {
 	if ctx.Err() != nil {
 		if res.sent {
-			res.warn("realm %s was written and read back, but not verified: run verify", r.Realm.Name)
+			res.warn(fmt.Sprintf("realm %s was written and read back, but not verified: run verify", r.Realm.Name))
 		}
 		return res, context.Cause(ctx)
 	}
 	res.add(r.Verify.Ignore, r.realmCheck(plan))
 	if r.Access != nil {
-		res.add(r.Verify.Ignore, r.accessCheck(access))
+		res.add(r.Verify.Ignore, r.accessCheck(plan.access))
 	}
 	if inspection != nil && inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox != config.Never {
 		asks.proxmox = askNow // this machine cannot judge the issuer, but the node may
@@ -88,10 +95,10 @@ func (r run) verify(ctx context.Context, res Result, plan realm.Plan, access acc
 	if err != nil {
 		return res, interruption(ctx, err)
 	}
-	if res, err = r.verifyIssuer(ctx, res, plan, facts, inspection, asks); err != nil || !asks.users {
+	if res, err = r.verifyIssuer(ctx, res, plan, inspection, asks); err != nil || !asks.users {
 		return res, err
 	}
-	users, err := r.Cluster.CheckUsers(ctx, r.login(plan), r.Access == nil)
+	users, err := r.Cluster.CheckUsers(ctx, plan.login(), r.Access == nil)
 	res.add(r.Verify.Ignore, users...)
 	if err == nil {
 		err = context.Cause(ctx)
@@ -100,12 +107,12 @@ func (r run) verify(ctx context.Context, res Result, plan realm.Plan, access acc
 }
 
 // verifyIssuer runs the issuer.* and client.* checks.
-func (r run) verifyIssuer(ctx context.Context, res Result, plan realm.Plan, facts realm.Facts, inspection Inspection, asks questions) (Result, error) {
+func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspection Inspection, asks questions) (Result, error) {
 	if inspection == nil {
 		return res, nil
 	}
 	found, asked := check.Find(res.Checks, check.ProxmoxDiscovery)
-	checks, err := r.issuerChecks(ctx, plan, facts, inspection, asked && found.Status == check.Pass)
+	checks, err := r.issuerChecks(ctx, plan, inspection, asked && found.Status == check.Pass)
 	if err != nil {
 		return res, err
 	}
@@ -129,7 +136,7 @@ func (r run) verifyIssuer(ctx context.Context, res Result, plan realm.Plan, fact
 }
 
 // verifyProxmox is proxmox.discovery, unless asking could harm the node. It asks about the realm as it is stored.
-func (r run) verifyProxmox(ctx context.Context, res Result, plan realm.Plan, inspection Inspection, a ask) (Result, error) {
+func (r run) verifyProxmox(ctx context.Context, res Result, plan planned, inspection Inspection, a ask) (Result, error) {
 	if a == recalled {
 		res.add(r.Verify.Ignore, r.Memory.Proxmox.recall()...)
 	}
@@ -140,7 +147,7 @@ func (r run) verifyProxmox(ctx context.Context, res Result, plan realm.Plan, ins
 		res.add(r.Verify.Ignore, check.Skipped(check.ProxmoxDiscovery, "%s", why))
 		return res, nil
 	}
-	found, memory, err := r.discoveries(ctx, plan.Before().Values.Login(r.Realm.Name), res.Memory)
+	found, memory, err := r.discoveries(ctx, plan.before(), res.Memory)
 	res.add(r.Verify.Ignore, found)
 	if err == nil {
 		memory.Proxmox = memory.Proxmox.remember(r.about(plan), []check.Check{found}, false)
@@ -150,7 +157,7 @@ func (r run) verifyProxmox(ctx context.Context, res Result, plan realm.Plan, ins
 }
 
 // mayNotDiscover returns why Proxmox must not be asked to discover the issuer of the stored realm, "" if it may be.
-func (r run) mayNotDiscover(ctx context.Context, plan realm.Plan, inspection Inspection) string {
+func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection Inspection) string {
 	stored := plan.Before()
 	switch {
 	case stored.Type != realm.Type:
@@ -228,32 +235,33 @@ func together(found []check.Check) check.Check {
 
 // issuerChecks waits for the inspection and runs the issuer.* checks. It asks Proxmox for its version if they depend on
 // it. discovered tells that Proxmox itself can discover the issuer.
-func (r run) issuerChecks(ctx context.Context, plan realm.Plan, facts realm.Facts, inspection Inspection, discovered bool) ([]check.Check, error) {
+func (r run) issuerChecks(ctx context.Context, plan planned, inspection Inspection, discovered bool) ([]check.Check, error) {
 	if inspection.Wait(ctx) != nil {
 		return nil, context.Cause(ctx)
 	}
+	var version realm.Version
 	if inspection.NeedsVersion() {
-		facts = r.version(ctx, facts)
+		version = r.askVersion()
 	}
 	offset, known := r.Cluster.ClockOffset()
 	return inspection.Checks(issuer.View{
-		Login: r.login(plan), Version: facts.Version, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Verify.MaxClockSkew,
+		Login: plan.login(), Version: version, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Verify.MaxClockSkew,
 		Discovered: discovered,
 	}), nil
 }
 
 // question asks about the client that the realm will have. Asked cheaply, it costs the issuer least; otherwise the answer
 // proves most.
-func (r run) question(plan realm.Plan, cheap bool) issuer.Question {
+func (r run) question(plan planned, cheap bool) issuer.Question {
 	urls := make([]string, 0, len(r.Verify.RedirectURLs))
 	for _, u := range r.Verify.RedirectURLs {
 		urls = append(urls, string(u))
 	}
-	return issuer.Question{Login: r.login(plan), RedirectURLs: urls, RedirectsDeclared: r.Verify.RedirectsDeclared, Cheap: cheap}
+	return issuer.Question{Login: plan.login(), RedirectURLs: urls, RedirectsDeclared: r.Verify.RedirectsDeclared, Cheap: cheap}
 }
 
 // realmCheck is proxmox.realm.
-func (r run) realmCheck(plan realm.Plan) check.Check {
+func (r run) realmCheck(plan planned) check.Check {
 	switch {
 	case plan.Empty():
 		return check.Passed(check.ProxmoxRealm, "realm %s is as declared", r.Realm.Name)
