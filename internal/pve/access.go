@@ -93,7 +93,7 @@ func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User,
 		return nil, false, err
 	}
 	for _, w := range answer {
-		if strings.HasSuffix(string(w.UserID), "@"+realmName) {
+		if strings.HasSuffix(w.UserID, "@"+realmName) {
 			users = append(users, c.user(w))
 		}
 	}
@@ -108,7 +108,7 @@ func (c *Client) Self(ctx context.Context) (User, bool, error) {
 	if err := c.get(ctx, usersPath+"?full=1", &answer); err != nil {
 		return User{}, false, err
 	}
-	i := slices.IndexFunc(answer, func(w wireUser) bool { return string(w.UserID) == c.Identity() })
+	i := slices.IndexFunc(answer, func(w wireUser) bool { return w.UserID == c.Identity() })
 	if i < 0 {
 		return User{}, false, nil
 	}
@@ -117,15 +117,15 @@ func (c *Client) Self(ctx context.Context) (User, bool, error) {
 
 // wireUser is a user in the API.
 type wireUser struct {
-	UserID text        `json:"userid"`
+	UserID string      `json:"userid"`
 	Enable any         `json:"enable"`
 	Expire json.Number `json:"expire"`
-	Groups text        `json:"groups"` // separated by commas
+	Groups string      `json:"groups"` // separated by commas
 }
 
 func (c *Client) user(w wireUser) User {
 	u := User{
-		ID:      c.cleaner.Clean(string(w.UserID)),
+		ID:      c.cleaner.Clean(w.UserID),
 		Enabled: w.Enable == nil || truth(w.Enable), // the schema's default is enabled
 		Groups:  c.separated(w.Groups),
 	}
@@ -144,24 +144,24 @@ type Group struct {
 // Groups returns the groups that the client may see, sorted. The list is complete with Sys.Audit on /access/groups.
 func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 	var answer []struct {
-		ID    text `json:"groupid"`
-		Users text `json:"users"`
+		ID    string `json:"groupid"`
+		Users string `json:"users"`
 	}
 	if err := c.get(ctx, groupsPath, &answer); err != nil {
 		return nil, err
 	}
 	groups := make([]Group, 0, len(answer))
 	for _, w := range answer {
-		groups = append(groups, Group{ID: c.cleaner.Clean(string(w.ID)), Members: c.separated(w.Users)})
+		groups = append(groups, Group{ID: c.cleaner.Clean(w.ID), Members: c.separated(w.Users)})
 	}
 	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.ID, b.ID) })
 	return groups, nil
 }
 
 // separated splits and sorts a list that Proxmox joined.
-func (c *Client) separated(joined text) []string {
+func (c *Client) separated(joined string) []string {
 	var out []string
-	for _, part := range strings.FieldsFunc(string(joined), func(r rune) bool { return r == ',' || r == ' ' }) {
+	for _, part := range strings.FieldsFunc(joined, func(r rune) bool { return r == ',' || r == ' ' }) {
 		out = append(out, c.cleaner.Clean(part))
 	}
 	slices.Sort(out)
@@ -181,15 +181,15 @@ func (c *Client) CreateGroup(ctx context.Context, id, comment string) error {
 // Roles returns the privileges of each role, sorted. Every caller may see them.
 func (c *Client) Roles(ctx context.Context) (realm.Roles, error) {
 	var answer []struct {
-		ID         text `json:"roleid"`
-		Privileges text `json:"privs"`
+		ID         string `json:"roleid"`
+		Privileges string `json:"privs"`
 	}
 	if err := c.get(ctx, "/access/roles", &answer); err != nil {
 		return nil, err
 	}
 	roles := make(realm.Roles, len(answer))
 	for _, w := range answer {
-		roles[c.cleaner.Clean(string(w.ID))] = c.separated(w.Privileges)
+		roles[c.cleaner.Clean(w.ID)] = c.separated(w.Privileges)
 	}
 	return roles, nil
 }
@@ -208,11 +208,11 @@ func (c *Client) ACL(ctx context.Context) (entries []realm.Entry, visible bool, 
 // entries returns the entries of the access control list that Proxmox shows to the client.
 func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var answer []struct {
-		Path      text `json:"path"`
-		Type      text `json:"type"`
-		ID        text `json:"ugid"`
-		Role      text `json:"roleid"`
-		Propagate any  `json:"propagate"`
+		Path      string `json:"path"`
+		Type      string `json:"type"`
+		ID        string `json:"ugid"`
+		Role      string `json:"roleid"`
+		Propagate any    `json:"propagate"`
 	}
 	if err := c.get(ctx, aclPath, &answer); err != nil {
 		return nil, err
@@ -220,8 +220,8 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var entries []realm.Entry
 	for _, w := range answer {
 		entries = append(entries, realm.Entry{
-			Path: c.cleaner.Clean(string(w.Path)), Kind: c.cleaner.Clean(string(w.Type)), ID: c.cleaner.Clean(string(w.ID)),
-			Role: c.cleaner.Clean(string(w.Role)), Propagate: truth(w.Propagate),
+			Path: c.cleaner.Clean(w.Path), Kind: c.cleaner.Clean(w.Type), ID: c.cleaner.Clean(w.ID),
+			Role: c.cleaner.Clean(w.Role), Propagate: truth(w.Propagate),
 		})
 	}
 	return entries, nil

@@ -71,10 +71,10 @@ func TestGroupsAndGrants(t *testing.T) {
 		code check.Code
 	}{
 		"a group twice":       {c.CreateGroup(t.Context(), group, ""), pve.Exists, check.Conflict},
-		"a group's name":      {c.CreateGroup(t.Context(), "bad name", ""), pve.InvalidGroup, check.Config},
+		"a group's name":      {c.CreateGroup(t.Context(), "bad name", ""), pve.Invalid, check.Config},
 		"an unknown group":    {c.Grant(t.Context(), "/", "nobody-authelia", "PVEAuditor", true), pve.Absent, check.Conflict},
 		"an unknown role":     {c.Grant(t.Context(), "/", group, "Nobody", true), pve.UnknownRole, check.Config},
-		"an unknown path":     {c.Grant(t.Context(), "/nonsense", group, "PVEAuditor", true), pve.UnknownPath, check.Config},
+		"an unknown path":     {c.Grant(t.Context(), "/nonsense", group, "PVEAuditor", true), pve.Invalid, check.Config},
 		"revoked from nobody": {c.Revoke(t.Context(), "/", "nobody-authelia", "PVEAuditor"), pve.Absent, check.Conflict},
 	} {
 		var e *pve.Error

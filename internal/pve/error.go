@@ -20,13 +20,11 @@ type Kind string
 // The kinds.
 const (
 	Unreachable Kind = "unreachable" // no connection: name, TCP or TLS
-	TimedOut    Kind = "timed-out"   // no complete answer within the timeout
-	Broken      Kind = "broken"      // the connection broke before the answer was complete
+	NoAnswer    Kind = "no-answer"   // no complete answer: it took too long, or the connection broke
 	Interrupted Kind = "interrupted" // the caller's context ended
 	Unavailable Kind = "unavailable" // 595 to 599: the node got no answer from its daemon or from another node
 	Certificate Kind = "certificate" // the certificate is not trusted
-	NotProxmox  Kind = "not-proxmox" // the answer is not Proxmox VE's: another service, a portal, a redirect
-	BadAnswer   Kind = "bad-answer"  // too large, cut off, or not what the request asks for
+	NotProxmox  Kind = "not-proxmox" // the answer is not Proxmox VE's: another service, a portal, a redirect, no data
 
 	BadCredentials   Kind = "bad-credentials"   // 401
 	PermissionDenied Kind = "permission-denied" // 403
@@ -38,11 +36,8 @@ const (
 	NoQuorum        Kind = "no-quorum"        // the cluster cannot write
 	UnknownProperty Kind = "unknown-property" // this version does not know a property
 	Invalid         Kind = "invalid"          // Proxmox rejects a parameter
+	UnknownRole     Kind = "unknown-role"     // the role of a grant does not exist
 	WrongType       Kind = "wrong-type"       // the realm is not an OpenID Connect realm
-
-	UnknownRole  Kind = "unknown-role"  // the role of a grant does not exist
-	UnknownPath  Kind = "unknown-path"  // the path of a grant is of no kind that Proxmox knows
-	InvalidGroup Kind = "invalid-group" // Proxmox rejects the name of a group
 
 	IssuerUnreachable Kind = "issuer-unreachable" // the node cannot fetch the issuer's documents
 	IssuerMismatch    Kind = "issuer-mismatch"    // the issuer's own name differs from issuer-url
@@ -73,7 +68,7 @@ type Error struct {
 	Fingerprint string            // Certificate: SHA-256 of the certificate, as `pvenode cert info` prints it
 	Found       string            // IssuerMismatch: the issuer's own name
 
-	described *check.Error
+	described *check.Error // what users read
 	causes    []error
 	sent      bool         // the request may have been sent
 	who       string       // the identity it was sent as
@@ -94,38 +89,27 @@ func (e *Error) Unwrap() []error {
 
 // connection tells whether another node may do better.
 func (e *Error) connection() bool {
-	return slices.Contains([]Kind{Unreachable, TimedOut, Broken, Unavailable}, e.Kind)
+	return slices.Contains([]Kind{Unreachable, NoAnswer, Unavailable}, e.Kind)
 }
 
 // undecided tells whether a request that was sent may have taken effect.
 func (e *Error) undecided() bool {
 	switch e.Kind {
-	case TimedOut, Broken, Interrupted, Unavailable:
+	case NoAnswer, Interrupted, Unavailable:
 		return true
-	case NotProxmox, BadAnswer:
+	case NotProxmox:
 		return e.Status < 300 || e.Status >= 500
-	case Failed:
-		return e.fromGateway()
+	case Failed: // a reverse proxy gave up
+		return slices.Contains([]int{
+			http.StatusRequestTimeout, http.StatusTooManyRequests,
+			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+		}, e.Status)
 	}
 	return false
 }
 
 // answered tells whether Proxmox itself gave a definite answer: a login that sends the same request gets the same one.
-func (e *Error) answered() bool {
-	switch e.Kind {
-	case Interrupted, Unavailable, NotProxmox, BadAnswer:
-		return false
-	}
-	return e.Status != 0 && !e.fromGateway()
-}
-
-// fromGateway tells whether a status comes from something between this machine and Proxmox, or may pass by itself.
-func (e *Error) fromGateway() bool {
-	return slices.Contains([]int{
-		http.StatusRequestTimeout, http.StatusTooManyRequests,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
-	}, e.Status)
-}
+func (e *Error) answered() bool { return e.Status != 0 && e.Kind != NotProxmox && !e.undecided() }
 
 // rule is one row of the table that maps Proxmox's texts to kinds. Proxmox sends nothing but text.
 type rule struct {
@@ -200,6 +184,7 @@ func classify(e *Error, said string, fields map[string]string, c *check.Cleaner)
 		}
 		slices.Sort(unknown)
 		e.causes = append(e.causes, &realm.UnknownPropertyError{Properties: unknown})
+		e.described = realm.LacksProperties(realm.Version{}, unknown)
 	case StaleDigest, Exists, Absent:
 		e.causes = append(e.causes, realm.ErrConflict)
 	}
@@ -207,8 +192,6 @@ func classify(e *Error, said string, fields map[string]string, c *check.Cleaner)
 
 // kindOf decides by the status where it suffices, and by the text otherwise.
 func (e *Error) kindOf(said string, unknownField bool) Kind {
-	_, path := e.Fields["path"]
-	_, group := e.Fields["groupid"]
 	switch {
 	case e.Status == 596 && e.Path == authURLPath:
 		return IssuerHung
@@ -224,10 +207,6 @@ func (e *Error) kindOf(said string, unknownField bool) Kind {
 		return NotProxmox
 	case e.Status == 400 && unknownField && strings.HasPrefix(e.Path, realmsPath):
 		return UnknownProperty
-	case e.Status == 400 && path && e.Path == aclPath:
-		return UnknownPath
-	case e.Status == 400 && group && strings.HasPrefix(e.Path, groupsPath):
-		return InvalidGroup
 	case e.Status == 400:
 		return Invalid
 	}
@@ -275,18 +254,22 @@ func denied(reason string) (path string, privileges []string) {
 
 // reasonLost tells whether Proxmox failed and its reason is missing. Before libpve-http-server 5.2.0 the reason is only in
 // the reason phrase, which HTTP/2 lacks and many reverse proxies replace.
-func reasonLost(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Kind == Failed && e.Status == http.StatusInternalServerError &&
+func (e *Error) reasonLost() bool {
+	return e.Kind == Failed && e.Status == http.StatusInternalServerError &&
 		(e.Reason == http.StatusText(e.Status) || e.Reason == fmt.Sprintf("status %d", e.Status))
 }
 
 // interrupted takes over why the caller's context ended.
 func (e *Error) interrupted(ctx context.Context) {
-	e.Kind, e.Reason = Interrupted, "interrupted"
-	e.causes = append(e.causes, ctx.Err())
-	if cause := context.Cause(ctx); !errors.Is(cause, ctx.Err()) {
-		e.causes = append(e.causes, cause)
+	cause := context.Cause(ctx)
+	e.Kind, e.Reason, e.causes = Interrupted, "interrupted", []error{ctx.Err(), cause}
+	var told *check.Error
+	switch {
+	case errors.As(cause, &told):
+		e.described = told.Because(nil)
+	case errors.Is(cause, context.DeadlineExceeded):
+		e.described = check.Errorf(check.Unreachable, "%s %s took longer than this run may take", e.Method, e.Path).
+			Try(check.Advise("allow more time"))
 	}
 }
 

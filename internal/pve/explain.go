@@ -2,8 +2,6 @@ package pve
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -28,12 +26,10 @@ func steps(all ...check.Step) func(*Error) check.Remedy {
 
 var meanings = map[Kind]meaning{
 	Unreachable: {check.Unreachable, "cannot connect to {node}: {reason}", nil},
-	TimedOut:    {check.Unreachable, "{request} at {node} failed: {reason}", nil},
-	Broken:      {check.Unreachable, "{request} at {node} failed: {reason}", nil},
+	NoAnswer:    {check.Unreachable, "{request} at {node} failed: {reason}", nil},
 	Interrupted: {check.Interrupted, "{request} was interrupted", nil},
 	Certificate: {check.UnknownCertificate, "the certificate of {node} is not trusted: {reason}", nil},
-	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer as Proxmox VE does: {reason}", checkPort},
-	BadAnswer:   {check.ProxmoxFailed, "{request} at {node} got an unusable answer: {reason}", checkPort},
+	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer {request} as Proxmox VE does: {reason}", checkPort},
 	Unavailable: {
 		check.ProxmoxFailed, "{node} got no answer from its own daemon or from another node: {status} {reason}",
 		steps(check.OnNode("systemctl status pvedaemon pveproxy pve-cluster")),
@@ -63,14 +59,6 @@ var meanings = map[Kind]meaning{
 	UnknownRole: {
 		check.Config, "{node}: {reason}",
 		steps(check.Set("access", "").With("use a role that exists"), check.OnNode("pveum role list").With("lists the roles")),
-	},
-	UnknownPath: {
-		check.Config, "{node} rejects the request: {reason}",
-		steps(check.Set("access", "").With("use a path such as /vms/100, /pool/dev or /storage/local")),
-	},
-	InvalidGroup: {
-		check.Config, "{node} rejects the request: {reason}",
-		steps(check.Set("access", "").With("a group has letters, digits, '.', '_' and '-' only")),
 	},
 
 	IssuerUnreachable: {
@@ -117,48 +105,44 @@ var meanings = map[Kind]meaning{
 	},
 }
 
-// explained gives an error its code, message and remedy.
+// explained gives an error its code, message and remedy, unless it has them already.
 func explained(e *Error) *Error {
-	m := meanings[e.Kind]
-	reason, who := e.Reason, "the user "+e.who
-	switch {
-	case len(e.Privileges) > 0:
-		reason = fmt.Sprintf("the privilege %s on %s is missing", strings.Join(e.Privileges, " or "), e.DeniedPath)
-	case len(e.Fields) > 0:
-		var all []string
-		for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
-			all = append(all, name+": "+e.Fields[name])
+	if e.described == nil {
+		m := meanings[e.Kind]
+		message := strings.NewReplacer(
+			"{node}", string(e.Endpoint), "{request}", e.Method+" "+e.Path, "{status}", fmt.Sprint(e.Status),
+			"{reason}", e.detail(), "{who}", e.sender(),
+		).Replace(m.message)
+		e.described = check.Errorf(m.code, "%s", message).Try(e.remedy...)
+		if len(e.remedy) == 0 && m.remedy != nil {
+			e.described.Remedy = m.remedy(e)
 		}
-		reason = strings.Join(all, "; ")
-	}
-	switch {
-	case e.who == "":
-		who = "the request"
-	case strings.Contains(e.who, "!"):
-		who = "the API token " + e.who
-	}
-	message := strings.NewReplacer(
-		"{node}", string(e.Endpoint), "{request}", cmp.Or(strings.TrimSpace(e.Method+" "+e.Path), "the request"),
-		"{reason}", reason, "{status}", fmt.Sprint(e.Status), "{who}", who,
-	).Replace(m.message)
-	e.described = check.Errorf(m.code, "%s", message).Try(e.remedy...)
-	if len(e.remedy) == 0 && m.remedy != nil {
-		e.described.Remedy = m.remedy(e)
-	}
-
-	var unknown *realm.UnknownPropertyError
-	var told *check.Error
-	switch causes := errors.Join(e.causes...); {
-	case errors.As(causes, &unknown):
-		e.described = realm.LacksProperties(realm.Version{}, unknown.Properties)
-	case errors.As(causes, &told): // whoever ended the context said why
-		e.described = told.Because(nil)
-	case errors.Is(causes, context.DeadlineExceeded):
-		e.described = check.Errorf(check.Unreachable, "%s %s took longer than this run may take", e.Method, e.Path).
-			Try(check.Advise("allow more time"))
 	}
 	e.noteLoss()
 	return e
+}
+
+// detail returns the reason, or what Proxmox said about privileges and parameters.
+func (e *Error) detail() string {
+	if len(e.Privileges) > 0 {
+		return fmt.Sprintf("the privilege %s on %s is missing", strings.Join(e.Privileges, " or "), e.DeniedPath)
+	}
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
+		all = append(all, name+": "+e.Fields[name])
+	}
+	return cmp.Or(strings.Join(all, "; "), e.Reason)
+}
+
+// sender names the identity of the request.
+func (e *Error) sender() string {
+	switch {
+	case e.who == "":
+		return "the request"
+	case strings.Contains(e.who, "!"):
+		return "the API token " + e.who
+	}
+	return "the user " + e.who
 }
 
 // noteLoss adds to the message that a write may have taken effect.
@@ -174,7 +158,7 @@ func checkPort(*Error) check.Remedy {
 
 func readJournal(e *Error) check.Remedy {
 	remedy := check.Remedy{check.OnNode("journalctl -u pvedaemon -u pveproxy").With("may show more")}
-	if reasonLost(e) {
+	if e.reasonLost() {
 		proxy := check.Set("proxmox.endpoints", "").With("name the node itself: a reverse proxy may drop the reason")
 		remedy = append(remedy, proxy)
 	}
@@ -225,6 +209,12 @@ func grantMissing(e *Error) check.Remedy {
 func correctFields(e *Error) check.Remedy {
 	var remedy check.Remedy
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
+		switch name {
+		case "path":
+			remedy = append(remedy, check.Set("access", "").With("use a path such as /vms/100, /pool/dev or /storage/local"))
+		case "groupid":
+			remedy = append(remedy, check.Set("access", "").With("a group has letters, digits, '.', '_' and '-' only"))
+		}
 		if d, ok := realm.Property(name).Definition(); ok {
 			remedy = append(remedy, check.Set("realm."+d.Key, ""))
 		}

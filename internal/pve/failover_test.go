@@ -128,7 +128,7 @@ func TestTimeout(t *testing.T) {
 	c := connect(t, func(o *setup) { o.Timeout = 100 * time.Millisecond }, n)
 	_, err := c.Realm(t.Context(), "authelia")
 	var e *pve.Error
-	if !errors.As(err, &e) || e.Kind != pve.TimedOut || check.CodeOf(err) != check.Unreachable {
+	if !errors.As(err, &e) || e.Kind != pve.NoAnswer || check.CodeOf(err) != check.Unreachable {
 		t.Errorf("%v", err)
 	}
 	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "unknown whether") {

@@ -296,12 +296,12 @@ func TestEndlessAndSlow(t *testing.T) {
 	if err := toLab(t, s, lab.TokenRoot, nil).Create(t.Context(), plan(t, realm.Current{}, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := toLab(t, s, lab.TokenRoot, nil).Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != pve.BadAnswer {
+	if _, err := toLab(t, s, lab.TokenRoot, nil).Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != pve.NotProxmox {
 		t.Errorf("endless: %v", err)
 	}
 	s.Inject(lab.Rule{Path: "/access/domains/", Slow: 50 * time.Millisecond})
 	slow := toLab(t, s, lab.TokenRoot, func(o *setup) { o.Timeout = 300 * time.Millisecond })
-	if _, err := slow.Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != pve.TimedOut {
+	if _, err := slow.Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != pve.NoAnswer {
 		t.Errorf("slow: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -27,28 +28,23 @@ type AuthURL struct {
 // /access/openid/auth-url). It sends no credentials. Each call leaves a pending login for 10 minutes, of which a node keeps
 // a hundred. A silent issuer blocks one of the node's workers: see [IssuerHung].
 func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (AuthURL, error) {
-	var raw text
+	var raw string
 	body := map[string]string{"realm": realmName, "redirect-url": redirectURL}
 	r := request{method: http.MethodPost, path: authURLPath, body: body}
 	endpoint, err := c.do(ctx, r, &raw)
 	if err != nil {
 		return AuthURL{}, err
 	}
-	u, err := url.Parse(string(raw))
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return AuthURL{}, c.unusable(r, endpoint, "it is not an http or https URL")
-	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return AuthURL{}, c.unusable(r, endpoint, "the query of its URL is malformed")
+	location, encoded, _ := strings.Cut(raw, "?")
+	query, err := url.ParseQuery(encoded)
+	if err != nil || !strings.HasPrefix(location, "http") {
+		return AuthURL{}, c.unusable(r, endpoint, "its answer is not an http or https URL")
 	}
 	state := query.Get("state")
 	for name, values := range query {
 		query[name] = []string{c.cleaner.Clean(values[0])}
 	}
-	u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = "", "", "", false
-	location := c.cleaner.Clean(u.String())
-	return AuthURL{Endpoint: endpoint, Raw: string(raw), State: state, Location: location, Query: query}, nil
+	return AuthURL{Endpoint: endpoint, Raw: raw, State: state, Location: c.cleaner.Clean(location), Query: query}, nil
 }
 
 // Session is a completed login.
@@ -65,9 +61,9 @@ type Session struct {
 func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Session, error) {
 	c.cleaner.Hold(check.NewSecret(code))
 	var answer struct {
-		Username text `json:"username"`
-		Ticket   text `json:"ticket"`
-		CSRF     text `json:"CSRFPreventionToken"`
+		Username string `json:"username"`
+		Ticket   string `json:"ticket"`
+		CSRF     string `json:"CSRFPreventionToken"`
 	}
 	body := map[string]string{"state": state, "code": code, "redirect-url": redirectURL}
 	r := request{method: http.MethodPost, path: loginPath, body: body}
@@ -76,12 +72,12 @@ func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Se
 		return Session{}, err
 	}
 	s := Session{
-		Endpoint: endpoint, Username: c.cleaner.Clean(string(answer.Username)),
-		Ticket: check.NewSecret(string(answer.Ticket)), CSRF: check.NewSecret(string(answer.CSRF)),
+		Endpoint: endpoint, Username: c.cleaner.Clean(answer.Username),
+		Ticket: check.NewSecret(answer.Ticket), CSRF: check.NewSecret(answer.CSRF),
 	}
 	c.cleaner.Hold(s.Ticket, s.CSRF)
-	if s.Username == "" || !headerValue(string(answer.Ticket)) || !headerValue(string(answer.CSRF)) {
-		return Session{}, c.unusable(r, endpoint, "it holds no ticket")
+	if s.Username == "" || !headerValue(answer.Ticket) || !headerValue(answer.CSRF) {
+		return Session{}, c.unusable(r, endpoint, "its answer holds no ticket")
 	}
 	return s, nil
 }

@@ -56,16 +56,10 @@ type link struct {
 	last config.Origin // the endpoint to try first
 }
 
-// New makes a client of a validated configuration. It sends nothing. It fails with [check.Config] if the configuration
-// has no endpoint or lacks credentials, such as a password that nobody could be asked for.
+// New makes a client of a validated configuration. It sends nothing. It fails with [check.Config] if the password of a user
+// is missing, such as one that nobody could be asked for.
 func New(p config.Proxmox, o Options) (*Client, error) {
-	switch {
-	case len(p.Endpoints) == 0:
-		return nil, check.Errorf(check.Config, "no endpoint of Proxmox is given").Try(check.Set("proxmox.endpoints", ""))
-	case p.Token.IsZero() && p.Username.IsZero():
-		return nil, check.Errorf(check.Config, "no credentials for Proxmox are given").
-			Try(check.Set("proxmox.token_file", ""), check.Run("bootstrap").With("prints the commands that create a token"))
-	case p.Token.IsZero() && p.Password.Reveal() == "":
+	if p.Token.IsZero() && p.Password.Reveal() == "" {
 		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).
 			Try(check.Set("proxmox.password_file", ""))
 	}
@@ -146,8 +140,8 @@ func (c *Client) change(ctx context.Context, method, path string, body any) erro
 	return err
 }
 
-// do sends a request and decodes the `data` of its answer, unless answer is nil. If an endpoint does not answer, it asks the
-// next one: for reads always, otherwise only if nothing was sent. It returns the endpoint that answered.
+// do sends a request and decodes the `data` of its answer, unless answer is nil. If an endpoint does not answer, it asks
+// the next one: for reads always, otherwise only if nothing was sent. It returns the endpoint that answered.
 func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, error) {
 	var failures []*Error
 	for _, endpoint := range c.order() {
@@ -155,13 +149,12 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 			return endpoint, check.Errorf(check.Config, "%s is not an endpoint of this cluster", endpoint.Host()).
 				Try(check.Set("proxmox.endpoints", ""))
 		}
-		var data json.RawMessage
-		err := c.ask(ctx, r, endpoint, &data)
+		err := c.ask(ctx, r, endpoint, answer)
 		var e *Error
 		switch {
 		case err == nil:
 			c.remember(endpoint)
-			return endpoint, c.decode(r, endpoint, data, answer)
+			return endpoint, nil
 		case !errors.As(err, &e):
 			return endpoint, err
 		case !e.connection():
@@ -178,50 +171,30 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 	return failures[0].Endpoint, joined(failures)
 }
 
-func (c *Client) decode(r request, endpoint config.Origin, data json.RawMessage, answer any) error {
-	if answer == nil {
-		return nil
-	}
-	if len(data) == 0 || string(data) == "null" {
-		return c.unusable(r, endpoint, "it holds no data")
-	}
-	if err := json.Unmarshal(data, answer); err != nil {
-		return c.unusable(r, endpoint, err.Error())
-	}
-	return nil
-}
-
 // unusable is the error of an answer whose data is not what the request asks for.
 func (c *Client) unusable(r request, endpoint config.Origin, reason string) error {
 	path, _, _ := strings.Cut(r.path, "?")
 	return explained(&Error{
-		Kind: BadAnswer, Status: http.StatusOK, Endpoint: endpoint, Method: r.method, Path: path,
+		Kind: NotProxmox, Status: http.StatusOK, Endpoint: endpoint, Method: r.method, Path: path,
 		Reason: c.cleaner.Clean(reason), sent: true,
 	})
 }
 
 // ask sends one request to one endpoint. It logs in before if the identity has no ticket yet.
-func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, data *json.RawMessage) error {
+func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, answer any) error {
 	options, l := r.as.options, r.as.login
 	var e *Error
 	if l != nil {
-		var err error
-		options, err = l.ticket(ctx, func(ctx context.Context, body map[string]string, answer *ticketAnswer) error {
-			post := request{method: http.MethodPost, path: ticketPath, body: body, as: r.as}
-			var data json.RawMessage
-			if err := c.send(ctx, post, endpoint, nil, &data); err != nil {
-				return err
-			}
-			return c.decode(post, endpoint, data, answer)
-		})
+		session, err := l.ticket(ctx, c, endpoint)
 		if errors.As(err, &e) {
 			e.sent = false // the login was sent, the request itself was not
 		}
 		if err != nil {
 			return err
 		}
+		options = session.identity().options
 	}
-	err := c.send(ctx, r, endpoint, options, data)
+	err := c.send(ctx, r, endpoint, options, answer)
 	if l != nil && errors.As(err, &e) && e.Kind == BadCredentials {
 		l.discard()
 	}
@@ -234,8 +207,9 @@ const base = "/api2/json"
 // requestKey is the key of a [request] in its context, where the transport finds it.
 type requestKey struct{}
 
+// send sends a request and decodes the `data` of its answer, unless answer is nil.
 func (c *Client) send(
-	ctx context.Context, r request, endpoint config.Origin, credentials []proxmox.Option, data *json.RawMessage,
+	ctx context.Context, r request, endpoint config.Origin, credentials []proxmox.Option, answer any,
 ) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
 	defer cancel()
@@ -247,15 +221,23 @@ func (c *Client) send(
 	options := append([]proxmox.Option{
 		proxmox.WithHTTPClient(c.http), proxmox.WithUserAgent(c.agent), proxmox.WithLogger(silence{}),
 	}, credentials...)
-	err := proxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, data)
+	var data json.RawMessage
+	err := proxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, &data)
 	var e *Error
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &e):
 		return e // without the library's wrapping, which names the URL
+	case err == nil && answer == nil:
+		return nil
+	case err == nil && (len(data) == 0 || string(data) == "null"):
+		err = errors.New("no data")
+	case err == nil:
+		err = json.Unmarshal(data, answer)
 	}
-	return c.unusable(r, endpoint, err.Error())
+	if err != nil {
+		return c.unusable(r, endpoint, "its answer does not hold what was asked for: "+err.Error())
+	}
+	return nil
 }
 
 func (c *Client) remember(endpoint config.Origin) {

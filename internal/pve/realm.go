@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -28,7 +27,7 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	var data json.RawMessage
 	endpoint, err := c.do(ctx, r, &data)
 	var e *Error
-	if errors.As(err, &e) && e.Kind == Absent || reasonLost(err) && c.unlisted(ctx, name) {
+	if errors.As(err, &e) && (e.Kind == Absent || e.reasonLost() && c.unlisted(ctx, name)) {
 		return realm.Current{}, nil
 	}
 	if err != nil {
@@ -36,7 +35,7 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	}
 	current, err := realm.ParseCurrent(data)
 	if err != nil {
-		return realm.Current{}, c.unusable(r, endpoint, "it holds no realm")
+		return realm.Current{}, c.unusable(r, endpoint, "its answer holds no realm")
 	}
 	c.cleaner.Hold(current.Values.Login(name).ClientKey)
 	current.Type = c.cleaner.Clean(current.Type)
@@ -52,13 +51,13 @@ func (c *Client) unlisted(ctx context.Context, name string) bool {
 
 // Realms lists the names of all realms of the cluster, sorted (GET /access/domains).
 func (c *Client) Realms(ctx context.Context) ([]string, error) {
-	var all []struct{ Realm text }
+	var all []struct{ Realm string }
 	if err := c.get(ctx, realmsPath, &all); err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(all))
 	for _, r := range all {
-		names = append(names, c.cleaner.Clean(string(r.Realm)))
+		names = append(names, c.cleaner.Clean(r.Realm))
 	}
 	slices.Sort(names)
 	return names, nil
@@ -108,17 +107,16 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 // Version asks for the Proxmox VE version (GET /version).
 func (c *Client) Version(ctx context.Context) (realm.Version, error) {
 	r := c.reading("/version")
-	var answer struct{ Version, Release text }
+	var answer struct{ Version string }
 	endpoint, err := c.do(ctx, r, &answer)
 	if err != nil {
 		return realm.Version{}, err
 	}
-	for _, t := range []text{answer.Version, answer.Release} { // "9.2.11" and "9.2"; "7.4-3" and "7.4"
-		if v, err := realm.ParseVersion(string(t)); err == nil {
-			return v, nil
-		}
+	v, err := realm.ParseVersion(answer.Version)
+	if err != nil {
+		return realm.Version{}, c.unusable(r, endpoint, "its answer holds no version")
 	}
-	return realm.Version{}, c.unusable(r, endpoint, "it holds no version")
+	return v, nil
 }
 
 func realmPath(name string) (string, error) {
@@ -161,18 +159,4 @@ func removable(list string) bool {
 		d, known := realm.Property(name).Definition()
 		return known && (d.Required || d.CreateOnly)
 	})
-}
-
-// text is a JSON string or number: versions of Proxmox differ.
-type text string
-
-func (t *text) UnmarshalJSON(data []byte) error {
-	var v any
-	if err := json.Unmarshal(data, &v); err != nil {
-		return err
-	}
-	if v != nil {
-		*t = text(fmt.Sprint(v))
-	}
-	return nil
 }

@@ -37,7 +37,7 @@ func TestReadingARealmIsOneHandshakeAndOneRequest(t *testing.T) {
 	if req.Method != "GET" || req.URL.Path != "/api2/json/access/domains/authelia" || req.Header.Get("Authorization") != "PVEAPIToken="+tokenID+"="+tokenSecret {
 		t.Errorf("sent %s %s", req.Method, req.URL)
 	}
-	if req.Header.Get("Accept-Encoding") != "" || len(req.Body) != 0 || req.UserAgent() != "proxmox-realm" || req.Header.Get("Cookie") != "" {
+	if req.Header.Get("Accept-Encoding") != "gzip" || len(req.Body) != 0 || req.UserAgent() != "proxmox-realm" || req.Header.Get("Cookie") != "" {
 		t.Errorf("headers: %v", req.Header)
 	}
 	if _, err := c.Realm(t.Context(), "authelia"); err != nil {
@@ -84,14 +84,14 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 		answer answer
 		kind   pve.Kind
 	}{
-		{"null", ok("null"), pve.BadAnswer},
-		{"list", ok("[]"), pve.BadAnswer},
-		{"text", ok(`"x"`), pve.BadAnswer},
-		{"no type", ok(`{"digest":"1"}`), pve.BadAnswer},
+		{"null", ok("null"), pve.NotProxmox},
+		{"list", ok("[]"), pve.NotProxmox},
+		{"text", ok(`"x"`), pve.NotProxmox},
+		{"no type", ok(`{"digest":"1"}`), pve.NotProxmox},
 		{"no data", answer{Status: 200, Body: `{"realm":{}}`}, pve.NotProxmox},
-		{"empty", answer{Status: 200}, pve.BadAnswer},
-		{"half", answer{Status: 200, Body: `{"data":{"type":"ope`}, pve.BadAnswer},
-		{"trailing", answer{Status: 200, Body: `{"data":{"type":"openid"}} {}`}, pve.BadAnswer},
+		{"empty", answer{Status: 200}, pve.NotProxmox},
+		{"half", answer{Status: 200, Body: `{"data":{"type":"ope`}, pve.NotProxmox},
+		{"trailing", answer{Status: 200, Body: `{"data":{"type":"openid"}} {}`}, pve.NotProxmox},
 		{"html", answer{Status: 200, Type: "text/html", Body: "<html>"}, pve.NotProxmox},
 		{"html in disguise", answer{Status: 200, Body: "\n<!DOCTYPE html>"}, pve.NotProxmox},
 		{"html refusal", answer{Status: 403, Reason: "Forbidden", Type: "text/html; charset=utf-8", Body: "<html>"}, pve.NotProxmox},
@@ -99,21 +99,21 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 		{"plain text", answer{Status: 200, Type: "text/plain", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
 		{"no type of content", answer{Status: 200, Type: "-", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
 		{"no content", answer{Status: 204, Type: "-"}, pve.NotProxmox},
-		{"compressed", answer{Status: 200, Header: "Content-Encoding: br\r\n", Body: "\x1f\x8b"}, pve.BadAnswer},
-		{"half of a gzip", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: "\x1f\x8b"}, pve.BadAnswer},
-		{"a gzip that bursts", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: zipped(strings.Repeat(" ", 9<<20))}, pve.BadAnswer},
-		{"huge", answer{Status: 200, Body: `{"data":{"type":"openid"}}` + strings.Repeat(" ", 9<<20)}, pve.BadAnswer},
-		{"deep", ok(strings.Repeat("[", 100_000)), pve.BadAnswer},
+		{"compressed", answer{Status: 200, Header: "Content-Encoding: br\r\n", Body: "\x1f\x8b"}, pve.NotProxmox},
+		{"half of a gzip", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: "\x1f\x8b"}, pve.NoAnswer},
+		{"a gzip that bursts", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: zipped(strings.Repeat(" ", 9<<20))}, pve.NotProxmox},
+		{"huge", answer{Status: 200, Body: `{"data":{"type":"openid"}}` + strings.Repeat(" ", 9<<20)}, pve.NotProxmox},
+		{"deep", ok(strings.Repeat("[", 100_000)), pve.NotProxmox},
 		{"redirect", answer{Status: 302, Reason: "Found", Header: "Location: https://evil.example/\r\n"}, pve.NotProxmox},
 		{"permanent redirect", answer{Status: 301, Reason: "Moved", Header: "Location: /\r\n", Type: "text/html", Body: "<html>"}, pve.NotProxmox},
 		{"not found", answer{Status: 404, Reason: "Not Found"}, pve.NotProxmox},
 		{"too many", answer{Status: 429, Reason: "Too Many Requests"}, pve.Failed},
-		{"no HTTP", answer{Raw: "SSH-2.0-OpenSSH_9.2\r\n"}, pve.Broken},
+		{"no HTTP", answer{Raw: "SSH-2.0-OpenSSH_9.2\r\n"}, pve.NoAnswer},
 		{"reason that is no text", answer{Raw: "HTTP/1.1 500 \xff\xfe\x1b[31mdomain\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, pve.Failed},
 		{"no reason", answer{Raw: "HTTP/1.1 500\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, pve.Failed},
-		{"endless header", answer{Raw: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)}, pve.Broken},
-		{"silence", answer{Drop: true}, pve.Broken},
-		{"cut off", answer{Status: 200, Body: `{"data":{"type":"openid"}}`, Cut: 5}, pve.Broken},
+		{"endless header", answer{Raw: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)}, pve.NoAnswer},
+		{"silence", answer{Drop: true}, pve.NoAnswer},
+		{"cut off", answer{Status: 200, Body: `{"data":{"type":"openid"}}`, Cut: 5}, pve.NoAnswer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := start(t, func(*call) answer { return tt.answer })
@@ -124,9 +124,6 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 			}
 			if strings.ContainsFunc(err.Error(), unicode.IsControl) || errors.Is(err, realm.ErrLost) {
 				t.Errorf("message %q", err)
-			}
-			if tt.name == "compressed" && e.Reason != "it has an encoding that was not asked for" {
-				t.Errorf("reason %q", e.Reason)
 			}
 			for _, c := range n.seen() {
 				listed := tt.name == "no reason" && c.URL.Path == "/api2/json/access/domains" // the list was requested, and was not one
@@ -338,7 +335,6 @@ func TestVersion(t *testing.T) {
 		`{"release":"9.2","repoid":"14a22df35955d97d","version":"9.2.11"}`: {Major: 9, Minor: 2},
 		`{"release":"7.4","repoid":"x","version":"7.4-3"}`:                 {Major: 7, Minor: 4},
 		`{"release":"8.4","version":"8.4.1"}`:                              {Major: 8, Minor: 4},
-		`{"release":8.4}`:                                                  {Major: 8, Minor: 4},
 	} {
 		n := start(t, func(*call) answer { return ok(data) })
 		if got, err := connect(t, nil, n).Version(t.Context()); err != nil || got != want {

@@ -3,6 +3,7 @@ package pve
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ func credentials(p config.Proxmox, c *check.Cleaner) identity {
 		}
 	}
 	c.Hold(p.Password, p.OTP)
-	l := &login{username: p.Username.String(), password: p.Password, otp: p.OTP, cleaner: c, now: time.Now}
+	l := &login{username: p.Username.String(), password: p.Password, otp: p.OTP, now: time.Now}
 	return identity{name: l.username, login: l}
 }
 
@@ -39,11 +40,8 @@ func (s Session) identity() identity {
 	return identity{name: s.Username, options: []proxmox.Option{proxmox.WithSession(s.Ticket.Reveal(), s.CSRF.Reveal())}}
 }
 
-// Tickets are valid for two hours (PVE::AccessControl, $ticket_lifetime).
-const (
-	renewAfter  = time.Hour
-	ticketValid = 2*time.Hour - time.Minute
-)
+// ticketValid is how long a ticket is used. Proxmox accepts it for two hours (PVE::AccessControl, $ticket_lifetime).
+const ticketValid = 2*time.Hour - time.Minute
 
 const ticketPath = "/access/ticket"
 
@@ -51,7 +49,6 @@ const ticketPath = "/access/ticket"
 type login struct {
 	username      string
 	password, otp check.Secret
-	cleaner       *check.Cleaner
 	now           func() time.Time
 
 	mu      sync.Mutex // guards the fields below, and is held during a login
@@ -61,9 +58,6 @@ type login struct {
 	denial  error // Proxmox rejected the password: another attempt would count towards a ban
 }
 
-// askTicket posts to /access/ticket.
-type askTicket func(ctx context.Context, body map[string]string, answer *ticketAnswer) error
-
 // discard drops the ticket, so that the next request begins with a login.
 func (l *login) discard() {
 	l.mu.Lock()
@@ -71,77 +65,71 @@ func (l *login) discard() {
 	l.current = nil
 }
 
-// ticket returns the credentials of a request. It logs in or renews the ticket if that is due.
-func (l *login) ticket(ctx context.Context, ask askTicket) ([]proxmox.Option, error) {
+// ticket returns the session of the user. It logs in at the endpoint if there is none.
+func (l *login) ticket(ctx context.Context, c *Client, endpoint config.Origin) (Session, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.ensure(ctx, ask); err != nil {
-		return nil, err
-	}
-	return l.current.identity().options, nil
-}
-
-func (l *login) ensure(ctx context.Context, ask askTicket) error {
 	age := l.now().Sub(l.since)
-	secret := l.password
 	switch {
 	case l.denial != nil:
-		return l.denial
-	case l.current != nil && age >= 0 && age < renewAfter:
-		return nil
+		return Session{}, l.denial
 	case l.current != nil && age >= 0 && age < ticketValid:
-		secret = l.current.Ticket // Proxmox accepts a valid ticket as the password
+		return *l.current, nil
 	case l.usedOTP:
-		return check.Errorf(check.BadCredentials, "the session of %s has expired, and its one-time code is used up", l.username).
+		return Session{}, check.Errorf(check.BadCredentials, "the session of %s has expired, and its one-time code is used up", l.username).
 			Try(check.Set("proxmox.token_file", "").With("an API token has no time limit"))
 	}
-	err := l.begin(ctx, ask, secret)
+	session, err := l.begin(ctx, c, endpoint)
 	if check.CodeOf(err) == check.BadCredentials {
-		l.current, l.denial = nil, err
+		l.denial = err
 	}
-	return err
+	if err != nil {
+		return Session{}, err
+	}
+	l.current, l.since = &session, l.now()
+	return session, nil
 }
 
 // begin logs in. If the user has a second factor, Proxmox answers with a challenge, and a second request carries the
 // one-time code (PVE::API2::AccessControl, create_ticket).
-func (l *login) begin(ctx context.Context, ask askTicket, password check.Secret) error {
-	answer, err := l.post(ctx, ask, map[string]string{"username": l.username, "password": password.Reveal()})
+func (l *login) begin(ctx context.Context, c *Client, endpoint config.Origin) (Session, error) {
+	answer, err := l.post(ctx, c, endpoint, map[string]string{"password": l.password.Reveal()})
 	if err == nil && truth(answer.NeedTFA) {
 		code := strings.Join(strings.Fields(l.otp.Reveal()), "")
 		if code == "" {
-			return check.Errorf(check.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).Try(
+			return Session{}, check.Errorf(check.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).Try(
 				check.Set("proxmox.otp", "").With("a current code"),
 				check.Set("proxmox.token_file", "").With("an API token needs no second factor"))
 		}
-		answer, err = l.post(ctx, ask, map[string]string{
-			"username": l.username, "password": "totp:" + code, "tfa-challenge": string(answer.Ticket),
-		})
+		answer, err = l.post(ctx, c, endpoint, map[string]string{"password": "totp:" + code, "tfa-challenge": answer.Ticket})
 		var e *Error
 		l.usedOTP = !errors.As(err, &e) || e.sent
 	}
 	switch {
 	case err != nil:
-		return err
-	case truth(answer.NeedTFA), !headerValue(string(answer.Ticket)), !headerValue(string(answer.CSRF)):
-		return check.Errorf(check.ProxmoxFailed, "Proxmox sent no ticket for the login of %s", l.username)
+		return Session{}, err
+	case truth(answer.NeedTFA), !headerValue(answer.Ticket), !headerValue(answer.CSRF):
+		return Session{}, check.Errorf(check.ProxmoxFailed, "Proxmox sent no ticket for the login of %s", l.username)
 	}
-	l.current = &Session{
-		Username: l.username, Ticket: check.NewSecret(string(answer.Ticket)), CSRF: check.NewSecret(string(answer.CSRF)),
-	}
-	l.since = l.now()
-	return nil
+	return Session{
+		Username: l.username, Ticket: check.NewSecret(answer.Ticket), CSRF: check.NewSecret(answer.CSRF),
+	}, nil
 }
 
 // ticketAnswer is the answer of POST /access/ticket.
 type ticketAnswer struct {
-	Ticket  text `json:"ticket"`
-	CSRF    text `json:"CSRFPreventionToken"`
+	Ticket  string `json:"ticket"`
+	CSRF    string `json:"CSRFPreventionToken"`
 	NeedTFA any
 }
 
-func (l *login) post(ctx context.Context, ask askTicket, body map[string]string) (answer ticketAnswer, err error) {
-	err = ask(ctx, body, &answer)
-	l.cleaner.Hold(check.NewSecret(string(answer.Ticket)), check.NewSecret(string(answer.CSRF)))
+func (l *login) post(
+	ctx context.Context, c *Client, endpoint config.Origin, body map[string]string,
+) (answer ticketAnswer, err error) {
+	body["username"] = l.username
+	r := request{method: http.MethodPost, path: ticketPath, body: body, as: identity{name: l.username}}
+	err = c.send(ctx, r, endpoint, nil, &answer)
+	c.cleaner.Hold(check.NewSecret(answer.Ticket), check.NewSecret(answer.CSRF))
 	return answer, err
 }
 

@@ -133,13 +133,13 @@ var refusals = map[string]struct {
 
 	"role-unknown":                   {pve.UnknownRole, check.Config},
 	"create-group-twice":             {pve.Exists, check.Conflict},
-	"create-group-bad-name":          {pve.InvalidGroup, check.Config},
-	"create-group-colon":             {pve.InvalidGroup, check.Config},
-	"create-group-unicode":           {pve.InvalidGroup, check.Config},
+	"create-group-bad-name":          {pve.Invalid, check.Config},
+	"create-group-colon":             {pve.Invalid, check.Config},
+	"create-group-unicode":           {pve.Invalid, check.Config},
 	"group-absent":                   {pve.Absent, check.Conflict},
 	"create-group-as-realm-allocate": {pve.PermissionDenied, check.PermissionDenied},
 	"create-group-as-sys-audit":      {pve.PermissionDenied, check.PermissionDenied},
-	"grant-bad-path":                 {pve.UnknownPath, check.Config},
+	"grant-bad-path":                 {pve.Invalid, check.Config},
 	"grant-unknown-role":             {pve.UnknownRole, check.Config},
 	"grant-unknown-group":            {pve.Absent, check.Conflict},
 	"grant-unknown-user":             {pve.Absent, check.Conflict},
@@ -149,7 +149,7 @@ var refusals = map[string]struct {
 	"grant-as-sys-audit":             {pve.PermissionDenied, check.PermissionDenied},
 	"revoke-unknown-group":           {pve.Absent, check.Conflict},
 	"remove-group-again":             {pve.Absent, check.Conflict},
-	"remove-unicode":                 {pve.InvalidGroup, check.Config},
+	"remove-unicode":                 {pve.Invalid, check.Config},
 }
 
 // Every recorded answer has the right kind and code, with and without the message in the body.

@@ -2,7 +2,6 @@ package pve
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -28,8 +27,7 @@ const maxAnswer = 8 << 20
 // errTimeout is the cause of a context that ended by the client's own timeout, not by its caller.
 var errTimeout = errors.New("the request timed out")
 
-// newBase returns the transport that makes connections. It speaks HTTP/1.1, as Proxmox does. It asks for no compression,
-// so that the bound on an answer's size holds in memory.
+// newBase returns the transport that makes connections. It speaks HTTP/1.1, as Proxmox does.
 func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
 	connect := min(timeout, 10*time.Second) // the time until the next node is asked if this one is off
 	t := &http.Transport{
@@ -37,7 +35,6 @@ func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
 		DialContext:            (&net.Dialer{Timeout: connect, KeepAlive: 15 * time.Second}).DialContext,
 		TLSClientConfig:        trust,
 		TLSHandshakeTimeout:    connect,
-		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 		MaxIdleConnsPerHost:    2,
 		IdleConnTimeout:        4 * time.Second, // PVE::APIServer::AnyEvent closes idle connections after 5
@@ -79,11 +76,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			offset := time.Until(server)
 			t.offset.Store(&offset)
 		}
-		body, broken = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+		body, broken = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1)) // bounded after decompression
 		_ = res.Body.Close()
-		if broken == nil {
-			body = unzipped(res, body)
-		}
 	}
 
 	e := &Error{
@@ -107,24 +101,6 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
-}
-
-// unzipped undoes gzip, which some reverse proxies apply although nobody asked for it, up to one byte past the limit. It
-// returns a body that is not gzip unchanged and leaves its Content-Encoding.
-func unzipped(res *http.Response, body []byte) []byte {
-	if !strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
-		return body
-	}
-	z, err := gzip.NewReader(bytes.NewReader(body))
-	if err != nil {
-		return body
-	}
-	whole, err := io.ReadAll(io.LimitReader(z, maxAnswer+1))
-	if err != nil {
-		return body
-	}
-	res.Header.Del("Content-Encoding")
-	return whole
 }
 
 // progress records how far a request came.
@@ -157,13 +133,11 @@ func (t *transport) read(e *Error, res *http.Response, body []byte) {
 	case !success:
 		t.refused(e, reason, body)
 	case len(body) > maxAnswer:
-		e.Kind, e.Reason = BadAnswer, "it is too large"
-	case res.Header.Get("Content-Encoding") != "":
-		e.Kind, e.Reason = BadAnswer, "it has an encoding that was not asked for"
+		e.Kind, e.Reason = NotProxmox, "its answer is too large"
 	case media != "application/json":
 		e.Kind, e.Reason = NotProxmox, "it did not send JSON"
 	case json.Unmarshal(body, &answer) != nil:
-		e.Kind, e.Reason = BadAnswer, "it is not one complete JSON object"
+		e.Kind, e.Reason = NotProxmox, "its answer is not one complete JSON object"
 	case answer["data"] == nil:
 		e.Kind, e.Reason = NotProxmox, "its JSON has no member data"
 	}
@@ -200,10 +174,8 @@ func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *pr
 		return
 	case !e.sent:
 		e.Kind = Unreachable
-	case ctx.Err() != nil || isTimeout(err):
-		e.Kind = TimedOut
 	default:
-		e.Kind = Broken
+		e.Kind = NoAnswer
 	}
 	e.Reason, e.remedy = t.describe(err, p, e)
 }

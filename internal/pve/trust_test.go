@@ -86,9 +86,7 @@ func TestCredentialsThatAreMissing(t *testing.T) {
 	token := tokenOf(t, tokenID+"="+tokenSecret)
 	root := config.UserID{Name: "root", Realm: "pam"}
 	for name, p := range map[string]config.Proxmox{
-		"no endpoint":    {Token: token},
-		"no credentials": {Endpoints: endpoint},
-		"no password":    {Endpoints: endpoint, Username: root},
+		"no password": {Endpoints: endpoint, Username: root},
 	} {
 		var f *check.Error
 		if c, err := pve.New(p, pve.Options{}); c != nil || !errors.As(err, &f) || f.Code != check.Config || len(f.Remedy) == 0 {
