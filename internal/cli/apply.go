@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -67,21 +66,18 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 		}
 		return err
 	}
-	f := a.fleet(c)
 	o.Repeats = a.quiet
-	run := f.Apply
+	command := (*fleet.Fleet).Apply
 	if o.recover {
-		run = f.Recover
+		command = (*fleet.Fleet).Recover
 	}
-	stop := func() {}
 	if o.Wait > 0 {
 		o.Waiting = a.saysWhy()
-	} else {
-		stop = a.working("applying")
 	}
-	result := run(cmd.Context(), o.Options)
-	stop()
-	a.writeMetrics(cmd, o.metrics, result, agent.MemoryOf("apply", c))
+	result, err := a.watched(cmd, c, "applying", o.metrics, o.Options, command)
+	if err != nil {
+		return err
+	}
 	if a.quiet {
 		return a.finishQuietly(cmd.Context(), c, result, o.rule)
 	}

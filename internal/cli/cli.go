@@ -118,7 +118,7 @@ func (a *app) globalFlags(root *cobra.Command) {
 	f.SortFlags = false
 	f.StringVarP(&a.file, "config", "c", "", "read the configuration from `FILE` (-: standard input)")
 	f.StringArrayVarP(&a.targets, "target", "t", nil, "use only the target `NAME` of the configuration (repeatable)")
-	f.StringVarP(&a.output, "output", "o", "text", "print the result as `FORMAT`: text, json or junit")
+	f.StringVarP(&a.output, "output", "o", "text", "print the result as `FORMAT`: text, json, junit or jsonl\n(a line for each target as it ends, and a last line for the run)")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print less; nothing if all is well")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "show every check with its evidence")
 	f.StringVar(&a.logLevel, "log-level", "warn", "log at `LEVEL`: debug, info, warn or error")
@@ -132,7 +132,7 @@ func (a *app) globalFlags(root *cobra.Command) {
 }
 
 var (
-	outputs    = []string{"text", "json", "junit"}
+	outputs    = []string{"text", "json", "junit", "jsonl"}
 	logLevels  = []string{"debug", "info", "warn", "error"}
 	logFormats = []string{"text", "json"}
 )

@@ -61,8 +61,10 @@ var exitOrder = []int{
 }
 
 // exitCode returns the exit code of an error.
-func exitCode(err error) int {
-	switch check.CodeOf(err) {
+func exitCode(err error) int { return exitCodeOf(check.CodeOf(err)) }
+
+func exitCodeOf(code check.Code) int {
+	switch code {
 	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.RecoveryFile,
 		check.UnknownRole, check.NoGroupsClaim:
 		return exitRefused
@@ -94,19 +96,16 @@ func runCode(run fleet.Run, drift bool) int {
 	if run.Err != nil {
 		return exitCode(run.Err)
 	}
-	var codes []int
-	for _, t := range run.Targets {
-		switch {
-		case t.Err != nil:
-			codes = append(codes, exitCode(t.Err))
-		case t.Outcome == reconcile.Unverified:
-			codes = append(codes, exitUnverified)
-		case t.Outcome == reconcile.Drift && drift:
-			codes = append(codes, exitDrift)
-		}
+	tally := run.Tally()
+	codes := map[int]bool{
+		exitUnverified: tally.Outcomes[reconcile.Unverified] > 0,
+		exitDrift:      tally.Outcomes[reconcile.Drift] > 0 && drift,
+	}
+	for code := range tally.Codes {
+		codes[exitCodeOf(code)] = true
 	}
 	for _, code := range exitOrder {
-		if slices.Contains(codes, code) {
+		if codes[code] {
 			return code
 		}
 	}
@@ -224,6 +223,8 @@ func render(w io.Writer, format string, run fleet.Run, style report.Style) error
 	switch format {
 	case "json":
 		return report.JSON(w, run)
+	case "jsonl":
+		return report.JSONLines(w, run)
 	case "junit":
 		return report.JUnit(w, run)
 	}

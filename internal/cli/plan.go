@@ -23,9 +23,10 @@ A property that the configuration does not name is not managed: no plan has it.`
 			if err != nil {
 				return err
 			}
-			stop := a.working("comparing")
-			run := a.fleet(c).Plan(cmd.Context(), o)
-			stop()
+			run, err := a.watched(cmd, c, "comparing", "", o, (*fleet.Fleet).Plan)
+			if err != nil {
+				return err
+			}
 			return a.finish(run, exitCode)
 		},
 	}

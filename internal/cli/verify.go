@@ -3,7 +3,6 @@ package cli
 import (
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 )
@@ -27,10 +26,10 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 				a.writeMetrics(cmd, metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err}, a.unusableMemory("verify"))
 				return err
 			}
-			stop := a.working("verifying")
-			run := a.fleet(c).Verify(cmd.Context(), o)
-			stop()
-			a.writeMetrics(cmd, metrics, run, agent.MemoryOf("verify", c))
+			run, err := a.watched(cmd, c, "verifying", metrics, o, (*fleet.Fleet).Verify)
+			if err != nil {
+				return err
+			}
 			return a.finish(run, false)
 		},
 	}

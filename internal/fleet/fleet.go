@@ -5,7 +5,6 @@ package fleet
 import (
 	"context"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -19,15 +18,22 @@ import (
 type Options struct {
 	reconcile.Options
 	WaitLock time.Duration // how long to wait for another run of the configuration; 0: not at all
+	// Each takes the result of each target as it ends, so that the memory of a run does not grow with its targets. nil: the
+	// run keeps them.
+	Each func(reconcile.Result)
+	// Progress hears of each target as it begins, with an empty outcome, and as it ends; nil: nobody does.
+	Progress func(target string, ended reconcile.Outcome)
 }
 
 // Run is what became of a command, over all of its targets.
 type Run struct {
 	Command  string // "plan", "apply", "verify", "delete", "probe"
 	Outcome  reconcile.Outcome
-	Err      error // what concerns no target: configuration, usage, lock
-	Targets  []reconcile.Result
+	Err      error              // what concerns no target: configuration, usage, lock
+	Targets  []reconcile.Result // none if [Options.Each] took them
 	Duration time.Duration
+
+	taken *Tally // of the targets that [Options.Each] took
 }
 
 // Fleet is a configuration at work. It may run many times.
@@ -100,17 +106,18 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Ru
 	issuers := newIssuerPool(ctx, f)
 	defer issuers.close()
 
-	targets := make([]reconcile.Result, len(f.config.Targets))
+	out := newCollector(o, len(f.config.Targets))
 	next := make(chan int)
 	var workers sync.WaitGroup
-	for range min(max(f.config.Concurrency, 1), len(targets)) {
+	for range min(max(f.config.Concurrency, 1), len(f.config.Targets)) {
 		workers.Go(func() {
 			for i := range next {
-				targets[i] = f.run(ctx, f.config.Targets[i], issuers, o, do)
+				out.begin(f.config.Targets[i].Name)
+				out.end(i, f.run(ctx, f.config.Targets[i], issuers, o, do))
 			}
 		})
 	}
-	for i := range targets {
+	for i := range f.config.Targets {
 		next <- i
 	}
 	close(next)
@@ -121,17 +128,48 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Ru
 			f.log.Debug("saving the state of this run", "error", err)
 		}
 	}
-	return Run{Command: command, Outcome: worst(targets), Targets: targets, Duration: time.Since(began)}
+	run := Run{Command: command, Outcome: out.tally.worst(), Targets: out.targets, Duration: time.Since(began)}
+	if o.Each != nil {
+		run.taken = &out.tally
+	}
+	return run
 }
 
-// worst returns the outcome of a run: that of its worst target.
-func worst(targets []reconcile.Result) reconcile.Outcome {
-	for _, o := range reconcile.Outcomes() {
-		if slices.ContainsFunc(targets, func(t reconcile.Result) bool { return t.Outcome == o }) {
-			return o
-		}
+// collector gathers results or hands them over, one at a time.
+type collector struct {
+	Options
+	mu      sync.Mutex
+	targets []reconcile.Result
+	tally   Tally
+}
+
+func newCollector(o Options, targets int) *collector {
+	c := &collector{Options: o}
+	if o.Each == nil {
+		c.targets = make([]reconcile.Result, targets)
 	}
-	return reconcile.Unchanged
+	return c
+}
+
+func (c *collector) begin(target string) {
+	if c.Progress != nil {
+		c.Progress(target, "")
+	}
+}
+
+func (c *collector) end(i int, r reconcile.Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tally.add(r)
+	if c.Progress != nil {
+		c.Progress(r.Name, r.Outcome)
+	}
+	if c.Each != nil {
+		r.Memory = reconcile.Memory{} // [state] has it
+		c.Each(r)
+		return
+	}
+	c.targets[i] = r
 }
 
 // run does one target's work. If a target cannot be set up, that fails this target alone.
@@ -158,6 +196,7 @@ func (f *Fleet) run(ctx context.Context, t config.Target, issuers *issuerPool, o
 	}
 	result := do(ctx, t, deps, o.Options)
 	result.Requests = client.Requests()
+	result.Retries, result.Lost = client.Retries()
 	f.state.remember(t, result.Memory)
 	return result
 }

@@ -103,6 +103,39 @@ func TestATargetThatCannotBeReachedLeavesTheOthersAlone(t *testing.T) {
 	}
 }
 
+// With Each, the run keeps counts alone. Each target is handed over once, one at a time, and Progress hears of it before.
+func TestResultsAreHandedOver(t *testing.T) {
+	_, c := startLab(t, "converged", 20)
+	c.Targets[3].Proxmox.Endpoints = []config.Origin{"https://127.0.0.1:1", "https://127.0.0.1:2"}
+	running, most := 0, 0
+	var mu sync.Mutex
+	seen := map[string]int{}
+	run := open(t, c).Plan(t.Context(), fleet.Options{
+		Each: func(r reconcile.Result) { seen[r.Name]++ },
+		Progress: func(target string, ended reconcile.Outcome) {
+			mu.Lock()
+			defer mu.Unlock()
+			if running++; ended != "" {
+				running -= 2
+			}
+			most = max(most, running)
+			if seen[target] > 0 {
+				t.Errorf("%s is handed over before its end", target)
+			}
+		},
+	})
+	if run.Targets != nil || len(seen) != 20 || running != 0 || most > c.Concurrency {
+		t.Errorf("the run keeps %d targets; %d were handed over; %d run still, at most %d ran", len(run.Targets), len(seen), running, most)
+	}
+	tally := run.Tally()
+	if tally.Targets != 20 || tally.Outcomes[reconcile.Failed] != 1 || tally.Outcomes[reconcile.Drift] != 18 || tally.Codes[check.Unreachable] != 1 {
+		t.Errorf("the tally is %+v", tally)
+	}
+	if tally.Retries != 1 || tally.Lost <= 0 || run.Outcome != reconcile.Failed {
+		t.Errorf("%s, %+v", run.Outcome, tally)
+	}
+}
+
 func TestTheStateFileIsPrivate(t *testing.T) {
 	_, c := startLab(t, "converged", 1)
 	open(t, c).Verify(t.Context(), fleet.Options{})

@@ -52,8 +52,10 @@ type link struct {
 	timeout time.Duration
 	agent   string
 
-	mu   sync.Mutex
-	last config.Origin // the endpoint to try first
+	mu      sync.Mutex
+	last    config.Origin // the endpoint to try first
+	retries int
+	lost    time.Duration // waiting for nodes that did not answer
 }
 
 // New makes a client of a validated configuration. It sends nothing. It fails with [check.Config] if the password of a user
@@ -105,6 +107,13 @@ func (c *Client) As(s Session) *Client {
 // Requests counts the HTTP requests that the client and its views have sent.
 func (c *Client) Requests() int { return int(c.wire.requests.Load()) }
 
+// Retries counts the requests that another node was asked because one did not answer, and the time that this took.
+func (c *Client) Retries() (requests int, lost time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.retries, c.lost
+}
+
 // ClockOffset returns how far Proxmox's clock was ahead of this machine's at the last answer, to about a second. It is
 // false before the first answer, and if the answer had no Date header.
 func (c *Client) ClockOffset() (time.Duration, bool) {
@@ -145,6 +154,7 @@ func (c *Client) change(ctx context.Context, method, path string, body any) erro
 func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, error) {
 	var failures []*Error
 	for _, endpoint := range c.order() {
+		began := time.Now()
 		if !slices.Contains(c.all, endpoint) {
 			return endpoint, check.Errorf(check.Config, "%s is not an endpoint of this cluster", endpoint.Host()).
 				Try(check.Set("proxmox.endpoints", ""))
@@ -164,7 +174,9 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 			return endpoint, err
 		}
 		failures = append(failures, e)
-		if r.method != http.MethodGet && e.sent {
+		again := len(failures) < len(c.endpoints) && (r.method == http.MethodGet || !e.sent)
+		c.lose(time.Since(began), again)
+		if !again {
 			break
 		}
 	}
@@ -244,6 +256,15 @@ func (c *Client) remember(endpoint config.Origin) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = endpoint
+}
+
+func (c *Client) lose(waited time.Duration, again bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lost += waited
+	if again {
+		c.retries++
+	}
 }
 
 // order returns the endpoints of the view, the one that answered last first.

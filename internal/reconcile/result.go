@@ -32,7 +32,9 @@ type Result struct {
 	Name     string // of the target; "default" if the configuration has no targets
 	Endpoint string // the one that answered, or the first that was tried
 	Realm    string
-	Requests int // sent to Proxmox
+	Requests int           // sent to Proxmox
+	Retries  int           // requests that another node was asked, because one did not answer
+	Lost     time.Duration // waiting for nodes that did not answer
 	// IssuerCertificate is the end of the lifetime of the issuer's certificate; zero if none was seen.
 	IssuerCertificate time.Time
 

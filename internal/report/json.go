@@ -28,10 +28,37 @@ func JSON(w io.Writer, run fleet.Run) error {
 	for _, t := range run.Targets {
 		out.Targets = append(out.Targets, jsonTargetOf(t))
 	}
+	return encode(w, out)
+}
+
+// JSONLines writes each target of a run as [JSONTarget] does. The last line is the report without targets: what became of
+// how many is in its place.
+func JSONLines(w io.Writer, run fleet.Run) error {
+	for _, t := range run.Targets {
+		if err := JSONTarget(w, t); err != nil {
+			return err
+		}
+	}
+	tally := run.Tally()
+	counts := map[string]int{}
+	for outcome, n := range tally.Outcomes {
+		counts[string(outcome)] = n
+	}
+	return encode(w, jsonRun{
+		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: ErrorOf(run.Err), Duration: run.Duration.Milliseconds(),
+		jsonTally: &jsonTally{Counts: counts, Retries: tally.Retries, Lost: tally.Lost.Milliseconds()},
+	})
+}
+
+// JSONTarget writes an element of the report's targets on one line.
+func JSONTarget(w io.Writer, t reconcile.Result) error { return encode(w, jsonTargetOf(t)) }
+
+// encode writes a value as one line of JSON.
+func encode(w io.Writer, value any) error {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false) // addresses contain &
-	if err := encoder.Encode(out); err != nil {
+	if err := encoder.Encode(value); err != nil {
 		return fmt.Errorf("encode the report: %w", err)
 	}
 	_, err := w.Write(escape(buffer.Bytes()))
@@ -43,8 +70,16 @@ type jsonRun struct {
 	Command  string       `json:"command"`
 	Outcome  string       `json:"outcome"`
 	Error    *Error       `json:"error"`
-	Targets  []jsonTarget `json:"targets"`
+	Targets  []jsonTarget `json:"targets,omitzero"`
 	Duration int64        `json:"duration_ms"`
+	*jsonTally
+}
+
+// jsonTally stands in place of the targets of a run.
+type jsonTally struct {
+	Counts  map[string]int `json:"counts"`  // of targets, by outcome
+	Retries int            `json:"retries"` // requests that another node was asked, because one did not answer
+	Lost    int64          `json:"lost_ms"` // waiting for nodes that did not answer
 }
 
 type jsonTarget struct {

@@ -3,9 +3,12 @@ package report_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"proxmox-realm/internal/check"
@@ -26,6 +29,41 @@ func encodeJSON(t testing.TB, run fleet.Run) []byte {
 func TestJSON(t *testing.T) {
 	for _, name := range []string{"apply-updated", "apply-failed", "plan-held", "verify-bad", "delete-done", "plan-access", "config-error", "fleet-mixed"} {
 		t.Run(name, func(t *testing.T) { golden(t, "json/"+name, encodeJSON(t, find(t, name))) })
+	}
+}
+
+// Each line but the last is an element of the report's targets; the last is the report without them.
+func TestJSONLinesAreTheReportInPieces(t *testing.T) {
+	for _, name := range []string{"fleet-mixed", "apply-failed", "config-error"} {
+		run := find(t, name)
+		var out bytes.Buffer
+		if err := report.JSONLines(&out, run); err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+		var whole, last map[string]any
+		if err := errors.Join(json.Unmarshal(encodeJSON(t, run), &whole), json.Unmarshal([]byte(lines[len(lines)-1]), &last)); err != nil {
+			t.Fatal(err)
+		}
+		targets, _ := whole["targets"].([]any)
+		if len(targets) != len(lines)-1 {
+			t.Fatalf("%s: %d lines for %d targets", name, len(lines), len(targets))
+		}
+		count := map[string]any{}
+		for i, target := range targets {
+			var line map[string]any
+			if err := json.Unmarshal([]byte(lines[i]), &line); err != nil || !reflect.DeepEqual(any(line), target) {
+				t.Errorf("%s: %v: line %d is %v, want %v", name, err, i, line, target)
+			}
+			outcome, _ := line["outcome"].(string)
+			n, _ := count[outcome].(float64)
+			count[outcome] = n + 1
+		}
+		delete(whole, "targets")
+		whole["counts"], whole["retries"], whole["lost_ms"] = count, 0.0, 0.0
+		if !reflect.DeepEqual(last, whole) {
+			t.Errorf("%s: the last line is %v, want %v", name, last, whole)
+		}
 	}
 }
 

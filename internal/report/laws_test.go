@@ -102,9 +102,10 @@ func TestEveryRenderingIsSafe(t *testing.T) {
 			ASCII: rapid.Bool().Draw(t, "ascii"), Width: rapid.IntRange(0, 120).Draw(t, "width"),
 			Quiet: rapid.Bool().Draw(t, "quiet"), Verbose: rapid.Bool().Draw(t, "verbose"), OmitErrors: rapid.Bool().Draw(t, "omit errors"),
 		}
-		var text, block, jsonOut, junit bytes.Buffer
+		var text, block, jsonOut, lines, junit bytes.Buffer
 		for _, err := range []error{
-			report.Text(&text, run, style), report.Block(&block, run, report.News{Text: "failed"}, style), report.JSON(&jsonOut, run), report.JUnit(&junit, run),
+			report.Text(&text, run, style), report.Block(&block, run, report.News{Text: "failed"}, style), report.JSON(&jsonOut, run),
+			report.JSONLines(&lines, run), report.JUnit(&junit, run),
 		} {
 			if err != nil {
 				t.Fatal(err)
@@ -112,7 +113,7 @@ func TestEveryRenderingIsSafe(t *testing.T) {
 		}
 		metrics := exposition(run, success)
 		for name, out := range map[string][]byte{
-			"text": text.Bytes(), "block": block.Bytes(), "json": jsonOut.Bytes(), "junit": junit.Bytes(), "metrics": metrics,
+			"text": text.Bytes(), "block": block.Bytes(), "json": jsonOut.Bytes(), "jsonl": lines.Bytes(), "junit": junit.Bytes(), "metrics": metrics,
 		} {
 			if !utf8.Valid(out) {
 				t.Fatalf("%s: not UTF-8: %q", name, out)

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
@@ -22,7 +23,8 @@ import (
 //
 // A lone target gets its changes, its checks, and a last line that says what became of it. All checks are shown if
 // checking is the command, otherwise those that warn or fail. Several targets are listed worst first. Those that ended
-// alike share a heading, and the first of them serves as the example. The last line counts them.
+// alike share a heading, and the first of them serves as the example. The last line counts them, also those that are as
+// declared and have nothing to tell.
 func Text(w io.Writer, run fleet.Run, style Style) error {
 	p := &printer{Style: style}
 	if run.Err != nil && !style.OmitErrors {
@@ -83,6 +85,10 @@ func (p *printer) several(run fleet.Run) {
 		if p.Quiet && !noteworthy(first) {
 			continue
 		}
+		telling := noteworthy(first) || len(first.Warnings) > 0 || len(findings(first.Checks)) > 0
+		if !telling && !p.Verbose {
+			continue // the last line counts them
+		}
 		color := outcomeColor[first.Outcome]
 		if len(group) == 1 {
 			p.line(0, p.paint(color, p.clean(first.Name+": "+sentence(run.Command, first))))
@@ -90,10 +96,8 @@ func (p *printer) several(run fleet.Run) {
 			continue
 		}
 		p.line(0, p.paint(color, p.clean(heading(group))))
-		if noteworthy(first) || len(first.Warnings) > 0 || len(findings(first.Checks)) > 0 {
-			p.line(2, p.clean("for example "+first.Name+":"))
-			p.target(4, run.Command, first, true)
-		}
+		p.line(2, p.clean("for example "+first.Name+":"))
+		p.target(4, run.Command, first, true)
 	}
 	p.line(0, p.paint(bold, counts(run)))
 }
@@ -132,17 +136,21 @@ func heading(group []reconcile.Result) string {
 
 // counts returns "1000 targets: 1 failed, 999 unchanged".
 func counts(run fleet.Run) string {
-	number := map[reconcile.Outcome]int{}
-	for _, t := range run.Targets {
-		number[t.Outcome]++
-	}
+	tally := run.Tally()
 	var parts []string
 	for _, o := range reconcile.Outcomes() {
-		if number[o] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", number[o], o))
+		if tally.Outcomes[o] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", tally.Outcomes[o], o))
 		}
 	}
-	return fmt.Sprintf("%d targets: %s", len(run.Targets), strings.Join(parts, ", "))
+	text := fmt.Sprintf("%d targets: %s", tally.Targets, strings.Join(parts, ", "))
+	if tally.Lost > 0 {
+		text += fmt.Sprintf("; nodes that did not answer cost %s", tally.Lost.Round(100*time.Millisecond))
+		if tally.Retries > 0 {
+			text += ", and " + check.Count(tally.Retries, "request was retried", "requests were retried")
+		}
+	}
+	return text
 }
 
 // target writes everything about a target besides its sentence.

@@ -5,8 +5,10 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
@@ -99,6 +101,12 @@ func TestQuietIsSilentWhereAllIsWell(t *testing.T) {
 func TestAThousandTargetsStayReadable(t *testing.T) {
 	if lines := bytes.Count(text(t, find(t, "fleet-1000"), report.Style{}), []byte("\n")); lines > 15 {
 		t.Errorf("%d lines", lines)
+	}
+	slow := find(t, "fleet-1000")
+	slow.Targets = slices.Clone(slow.Targets)
+	slow.Targets[0].Retries, slow.Targets[0].Lost, slow.Targets[1].Lost = 1, 9*time.Second, time.Second
+	if got := string(text(t, slow, report.Style{})); !strings.HasSuffix(got, "; nodes that did not answer cost 10s, and 1 request was retried\n") {
+		t.Errorf("it ends with %q", got[strings.LastIndex(strings.TrimSpace(got), "\n"):])
 	}
 	all := string(text(t, find(t, "fleet-1000"), report.Style{Verbose: true}))
 	for _, name := range []string{"site0000", "site0999", "site0700"} {
