@@ -104,17 +104,30 @@ func (c *Cleaner) Clean(text string) string {
 		return r
 	}, text)
 	// After the removal above, which would otherwise join the halves of a secret that a server had split.
-	if c != nil {
-		c.mu.RLock()
-		for _, form := range c.forms {
-			text = strings.ReplaceAll(text, form, Mask)
-		}
-		c.mu.RUnlock()
-	}
-	text = tokens.ReplaceAllString(text, "${1}"+Mask)
-	text = strings.TrimSpace(text)
+	text = strings.TrimSpace(c.Hide(text))
 	if utf8.RuneCountInString(text) > MaxText {
 		text = string([]rune(text)[:MaxText-1]) + "…"
 	}
 	return text
+}
+
+// Hide replaces the held secrets and every API token, and changes nothing else.
+func (c *Cleaner) Hide(text string) string {
+	if c != nil {
+		c.mu.RLock()
+		defer c.mu.RUnlock()
+		for _, form := range c.forms {
+			text = strings.ReplaceAll(text, form, Mask)
+		}
+	}
+	return tokens.ReplaceAllString(text, "${1}"+Mask)
+}
+
+// HideIn hides secrets in every text of a remedy: people paste them into the values that it names.
+func (c *Cleaner) HideIn(r Remedy) Remedy {
+	hidden := slices.Clone(r)
+	for i, s := range hidden {
+		hidden[i].Subject, hidden[i].Value, hidden[i].Note = c.Hide(s.Subject), c.Hide(s.Value), c.Hide(s.Note)
+	}
+	return hidden
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
@@ -91,6 +92,13 @@ func (a *app) configShow(cmd *cobra.Command) error {
 	c, err := a.load(cmd, config.Options{Partial: true, Show: true})
 	if err != nil {
 		return err
+	}
+	secrets := check.NewCleaner() // people paste them into other keys
+	for _, t := range c.Targets {
+		secrets.Hold(t.Secrets()...)
+	}
+	for i, s := range c.Settings {
+		c.Settings[i].Value = secrets.Hide(s.Value)
 	}
 	if a.output == "json" {
 		settings := []setting{}

@@ -84,6 +84,12 @@ type Target struct {
 	Access realm.Access
 }
 
+// Secrets returns the target's secrets, as far as they were read.
+func (t Target) Secrets() []check.Secret {
+	p := t.Proxmox
+	return []check.Secret{t.Realm.Set.Login(t.Realm.Name).ClientKey, p.Token.Full(), p.Token.Secret, p.Password, p.OTP}
+}
+
 // Proxmox is how a cluster is reached.
 type Proxmox struct {
 	Endpoints []Origin // of one cluster, in the order in which they are tried

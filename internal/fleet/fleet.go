@@ -41,7 +41,7 @@ type Fleet struct {
 	config    *config.Config
 	log       *slog.Logger
 	userAgent string
-	cleaner   *check.Cleaner // for what issuers say: it holds the client keys of all targets
+	cleaner   *check.Cleaner // for what issuers say: it holds the secrets of all targets
 	state     *state
 }
 
@@ -50,7 +50,7 @@ type Fleet struct {
 func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
 	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), state: openState(c)}
 	for _, t := range c.Targets {
-		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey)
+		f.cleaner.Hold(t.Secrets()...) // Proxmox's too: people paste them into the client id
 	}
 	return f
 }

@@ -74,8 +74,12 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	if !q.KeyUnknown {
 		credentials = i.askKey(ctx, q, accepted)
 	}
+	checks := []check.Check{i.checkCredentials(q, credentials), i.checkRedirects(q, worst, redirects)}
+	for n, c := range checks {
+		checks[n].Remedy = i.client.cleaner.HideIn(c.Remedy)
+	}
 	return Answer{
-		Checks:      []check.Check{i.checkCredentials(q, credentials), i.checkRedirects(q, worst, redirects)},
+		Checks:      checks,
 		Credentials: credentials,
 		Redirect:    worst,
 	}
@@ -180,8 +184,8 @@ func (i *Inspection) askKey(ctx context.Context, q Question, redirectURL string)
 		redirectURL = q.RedirectURLs[0]
 	}
 	at, endpoint, form := "token", i.document.TokenEndpoint, exchange(l, redirectURL)
-	if q.Cheap && l.ClientKey.IsSet() && !p.BlindIntrospection && i.document.IntrospectionEndpoint.secure() {
-		at, endpoint, form = "introspection", i.document.IntrospectionEndpoint, url.Values{"token": {MadeUp}}
+	if q.Cheap && l.ClientKey.IsSet() && !p.BlindIntrospection && i.document.introspection().secure() {
+		at, endpoint, form = "introspection", i.document.introspection(), url.Values{"token": {MadeUp}}
 	}
 	digest := sha256.Sum256([]byte(l.ClientKey.Reveal()))
 	question := fmt.Sprintf("%s %q %x %t %t", at, l.ClientID, digest, l.ClientKey.IsSet(), known)

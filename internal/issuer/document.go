@@ -1,12 +1,11 @@
 package issuer
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/coreos/go-oidc/v3/oidc"
 
 	"proxmox-realm/internal/check"
 )
@@ -18,27 +17,46 @@ type document struct {
 	AuthorizationEndpoint address `json:"authorization_endpoint"`
 	TokenEndpoint         address `json:"token_endpoint"`
 	UserinfoEndpoint      address `json:"userinfo_endpoint"`
-	IntrospectionEndpoint address `json:"introspection_endpoint"`
 	JWKSURI               address `json:"jwks_uri"`
 
-	Scopes           []string `json:"scopes_supported"`
-	Claims           []string `json:"claims_supported"`
-	ResponseTypes    []string `json:"response_types_supported"`
-	ResponseModes    []string `json:"response_modes_supported"`
-	GrantTypes       []string `json:"grant_types_supported"`
-	SubjectTypes     []string `json:"subject_types_supported"`
-	AuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
-	ChallengeMethods []string `json:"code_challenge_methods_supported"`
-	SigningAlgs      []string `json:"id_token_signing_alg_values_supported"`
+	Scopes        []string `json:"scopes_supported"`
+	Claims        []string `json:"claims_supported"`
+	ResponseTypes []string `json:"response_types_supported"`
+	ResponseModes []string `json:"response_modes_supported"`
+	GrantTypes    []string `json:"grant_types_supported"`
+	SubjectTypes  []string `json:"subject_types_supported"`
+	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
+	SigningAlgs   texts    `json:"id_token_signing_alg_values_supported"`
 
-	RequirePushedRequests bool `json:"require_pushed_authorization_requests"`
-	RequireSignedRequests bool `json:"require_signed_request_object"`
+	// Proxmox's library does not read these, so their types decide nothing.
+	ChallengeMethods      texts `json:"code_challenge_methods_supported"`
+	IntrospectionEndpoint any   `json:"introspection_endpoint"`
+	RequirePushedRequests any   `json:"require_pushed_authorization_requests"`
+	RequireSignedRequests any   `json:"require_signed_request_object"`
 
 	// Proxmox's library refuses the whole document if one of these is not an absolute URL.
 	Registration  address `json:"registration_endpoint"`
 	Documentation address `json:"service_documentation"`
 	Policy        address `json:"op_policy_uri"`
 	Terms         address `json:"op_tos_uri"`
+}
+
+// texts are the strings in an array. Proxmox's library skips other elements too.
+type texts []string
+
+// UnmarshalJSON never fails: a value of another type counts as not advertised.
+func (t *texts) UnmarshalJSON(raw []byte) error {
+	var list []any
+	if json.Unmarshal(raw, &list) != nil || list == nil {
+		return nil //nolint:nilerr // see above
+	}
+	*t = texts{}
+	for _, element := range list {
+		if text, ok := element.(string); ok {
+			*t = append(*t, text)
+		}
+	}
+	return nil
 }
 
 // address is an absolute URL in a discovery document, or "".
@@ -58,6 +76,12 @@ func (a *address) UnmarshalText(text []byte) error {
 func (a address) secure() bool {
 	u, err := url.Parse(string(a))
 	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.Fragment == ""
+}
+
+// introspection returns the introspection endpoint, or "".
+func (d document) introspection() address {
+	text, _ := d.IntrospectionEndpoint.(string)
+	return address(text)
 }
 
 // lacksClaim tells whether claims are advertised, and not this one. Every issuer has sub.
@@ -90,16 +114,14 @@ func (d document) complete() error {
 	return nil
 }
 
-// parseDiscovery reads the answer to the discovery request; provider and err are go-oidc's. The check is zero if the
-// document is usable, and else the outcome of issuer.discovery.
-func parseDiscovery(issuerURL string, a answer, provider *oidc.Provider, err error) (document, check.Check) {
+// parseDiscovery reads the answer to the discovery request. The check is zero if the document is usable, and else the
+// outcome of issuer.discovery. A refusal of go-oidc alone proves nothing, because it decodes members that Proxmox ignores.
+func parseDiscovery(issuerURL string, a answer) (document, check.Check) {
 	if c := a.unusable("discovery document", "application/json"); c.Status != "" {
 		return document{}, c
 	}
 	var doc document
-	if err == nil {
-		err = provider.Claims(&doc)
-	}
+	err := json.Unmarshal(a.body, &doc)
 	if err == nil {
 		err = doc.complete()
 	}

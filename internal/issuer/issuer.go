@@ -139,9 +139,9 @@ func (i *Inspection) discover(ctx context.Context, transport *http.Transport) {
 	seen := &recorder{client: i.client, transport: transport, follow: sameHost}
 	ctx = oidc.ClientContext(ctx, seen.httpClient())
 	ctx = oidc.InsecureIssuerURLContext(ctx, i.issuer) // issuer.identity compares the issuer
-	provider, err := oidc.NewProvider(ctx, i.issuer)
+	_, err := oidc.NewProvider(ctx, i.issuer)
 	i.discovery = seen.result(err)
-	i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery, provider, err)
+	i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery)
 }
 
 // requestable tells whether the issuer URL can be requested at all: https, with a host, without credentials.
@@ -270,7 +270,7 @@ func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 		}
 	}
 	c := r.check(i, v)
-	c.ID = r.id
+	c.ID, c.Remedy = r.id, i.client.cleaner.HideIn(c.Remedy)
 	return c
 }
 

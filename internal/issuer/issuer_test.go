@@ -257,12 +257,19 @@ func TestFindings(t *testing.T) {
 
 		{"HTML", body("/.well-known/openid-configuration", "text/html; charset=utf-8", "<html><title>Login - Authelia</title></html>"), check.IssuerDiscovery, check.Fail, []string{"text/html", "Login - Authelia", "web page"}},
 		{"JSON as HTML", body("/.well-known/openid-configuration", "text/html", "{}"), check.IssuerDiscovery, check.Fail, nil},
-		{"HTML as JSON", body("/.well-known/openid-configuration", "application/json", "<html>"), check.IssuerDiscovery, check.Fail, []string{"could not unmarshal as JSON"}},
+		{"HTML as JSON", body("/.well-known/openid-configuration", "application/json", "<html>"), check.IssuerDiscovery, check.Fail, []string{"invalid character"}},
 		{"an empty object", body("/.well-known/openid-configuration", "application/json", "{}"), check.IssuerDiscovery, check.Fail, []string{"authorization_endpoint is missing", "jwks_uri is missing", "subject_types_supported is missing"}},
 		{"a missing member", set("subject_types_supported", nil), check.IssuerDiscovery, check.Fail, []string{"subject_types_supported is missing"}},
 		{"a text for a list", set("scopes_supported", "openid"), check.IssuerDiscovery, check.Fail, []string{"cannot unmarshal string into Go struct field document.scopes_supported of type []string"}},
 		{"a relative URL", set("op_policy_uri", "/policy"), check.IssuerDiscovery, check.Fail, []string{`"/policy" is not an absolute URL`}},
 		{"a number for a URL", set("jwks_uri", 7), check.IssuerDiscovery, check.Fail, []string{"cannot unmarshal number into Go struct field"}},
+		{"what go-oidc reads and Proxmox does not", set("device_authorization_endpoint", false), check.IssuerDiscovery, check.Pass, nil},
+		{"a number among the algorithms", set("id_token_signing_alg_values_supported", []any{"RS256", 7}), check.IssuerDiscovery, check.Pass, nil},
+		{"an unread endpoint of another type", set("introspection_endpoint", false), check.IssuerEndpoints, check.Pass, nil},
+		{"unread members of other types", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
+			s.SetMetadata("require_pushed_authorization_requests", "no")
+			s.SetMetadata("code_challenge_methods_supported", "S256")
+		}, check.IssuerCapabilities, check.Pass, nil},
 		{"null for an optional member", set("claims_supported", json.RawMessage("null")), check.IssuerDiscovery, check.Pass, nil},
 		{"a member that nobody reads", set("x_anything", map[string]int{"a": 1}), check.IssuerDiscovery, check.Pass, nil},
 		{"status", func(_ *testing.T, s *lab.Server, _ *issuer.View) {

@@ -142,10 +142,10 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 			found = append(found, c.member+": "+i.client.cleaner.Clean(listed(c.list)))
 		}
 	}
-	if d.RequirePushedRequests {
+	if d.RequirePushedRequests == true {
 		found = append(found, "require_pushed_authorization_requests: true")
 	}
-	if d.RequireSignedRequests {
+	if d.RequireSignedRequests == true {
 		found = append(found, "require_signed_request_object: true")
 	}
 	if len(found) > 0 {

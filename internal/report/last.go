@@ -18,7 +18,8 @@ type Last struct {
 	Outcome  reconcile.Outcome `json:"outcome,omitempty"`  // of the run that spoke
 	Since    time.Time         `json:"since,omitzero"`     // when the trouble began
 	Told     time.Time         `json:"told,omitzero"`      // when a run last spoke of it
-	// Unsaid counts the latest runs in a row that found something new but kept it back, because it may pass by itself.
+	// Unsaid counts the latest runs in a row that found something new but kept it back, because it may pass by itself. A run
+	// that found the lock held found out nothing else, so it does not count.
 	Unsaid      int       `json:"unsaid,omitempty"`
 	UnsaidSince time.Time `json:"unsaid_since,omitzero"`
 	Success     time.Time `json:"success,omitzero"` // when a run last ended changed or unchanged
@@ -44,7 +45,8 @@ type News struct {
 }
 
 // After decides what a run that ended now has to say, and returns what to remember. A trouble is a target that failed, was
-// refused, held or unverified; its identity is its outcome, error code and failed checks. It may pass if its code says so.
+// refused, held or unverified. Its identity is its outcome, error code and failed checks, and if the realm could not be
+// changed, the properties that differ. It may pass if its code says so.
 //
 //	this run            compared with what was last said   it says
 //	-----------------   --------------------------------   -----------------------------------------------------
@@ -54,7 +56,7 @@ type News struct {
 //	trouble             the same                           nothing; once each Remind: still failed, since …
 //	trouble             some of it is over                 what is left
 //	trouble             new, may pass, fewer than After    nothing, and counts itself
-//	trouble             new, the lock, for under an hour   nothing, and counts itself
+//	trouble             new, the lock, for under an hour   nothing
 //	trouble             new, anything else                 failed
 func (l Last) After(run fleet.Run, now time.Time, rule Rule) (next Last, news News) {
 	next = l
@@ -74,13 +76,13 @@ func (l Last) After(run fleet.Run, now time.Time, rule Rule) (next Last, news Ne
 		}
 		news.Reminder = true
 	case len(fresh) > 0:
-		if l.Unsaid > 0 && !l.UnsaidSince.After(now) {
-			began = l.UnsaidSince
-		}
-		if !wrote(run) && keepBack(fresh, l.Unsaid+1, now.Sub(began), rule) {
-			next.Unsaid, next.UnsaidSince = l.Unsaid+1, began
+		var wait bool
+		next.Unsaid, next.UnsaidSince, wait = l.unsaid(fresh, now, rule)
+		if wait && !wrote(run) {
 			return next, News{}
 		}
+		began = next.UnsaidSince
+		next.Unsaid, next.UnsaidSince = 0, time.Time{}
 	}
 	if same {
 		began = l.Since
@@ -93,16 +95,25 @@ func (l Last) After(run fleet.Run, now time.Time, rule Rule) (next Last, news Ne
 	return next, news
 }
 
-// keepBack reports whether new troubles may pass and are too fresh to be spoken of.
-func keepBack(fresh []trouble, runs int, lasting time.Duration, rule Rule) bool {
-	var locked bool
+// unsaid counts a run with new troubles. It returns since when such runs follow each other, and whether to wait for the
+// next one: the troubles may pass and are too fresh to be spoken of.
+func (l Last) unsaid(fresh []trouble, now time.Time, rule Rule) (runs int, since time.Time, wait bool) {
+	locked, passing := true, true
 	for _, t := range fresh {
-		if !t.code.MayPass() {
-			return false
-		}
-		locked = locked || t.code == check.Locked
+		locked = locked && t.code == check.Locked
+		passing = passing && t.code.MayPass()
 	}
-	return runs < rule.After || locked && lasting < lockPatience
+	runs, since = l.Unsaid, l.UnsaidSince
+	if !locked {
+		runs++
+	}
+	if since.IsZero() || since.After(now) || !locked && runs == 1 { // After: the clock was set back
+		since = now
+	}
+	if locked {
+		return runs, since, now.Sub(since) < lockPatience
+	}
+	return runs, since, passing && runs < rule.After
 }
 
 // compare says how a run compares with what was last said.
@@ -154,6 +165,14 @@ func troubles(run fleet.Run) []trouble {
 		}
 		slices.Sort(failing)
 		words = append(words, slices.Compact(failing)...)
+		if t.Outcome == reconcile.Held || t.Outcome == reconcile.Refused { // somebody may tamper with the realm meanwhile
+			for _, c := range t.Changes {
+				words = append(words, string(c.Op), string(c.Property))
+			}
+			for _, c := range t.Access {
+				words = append(words, c.String())
+			}
+		}
 		out = append(out, trouble{strings.Join(words, " "), code(t.Err)})
 	}
 	slices.SortFunc(out, func(a, b trouble) int { return strings.Compare(a.text, b.text) })

@@ -99,6 +99,8 @@ func TestWhatIsNews(t *testing.T) {
 		"a blip within other trouble":   {{0, broken, "unverified"}, {1, down, ""}, {2, broken, ""}, {3, fine, "OK again; had been unverified since 2026-11-23 00:00 UTC"}},
 		"the lock is held for a while":  {{0, fine, ""}, {5, locked, ""}, {10, locked, ""}, {60, locked, ""}, {62, fine, ""}},
 		"the lock is held for long":     {{0, locked, ""}, {30, locked, ""}, {60, locked, "failed, since 2026-11-23 00:00 UTC"}, {61, locked, ""}},
+		"a blip after the lock":         {{0, locked, ""}, {1, locked, ""}, {2, down, ""}, {3, fine, ""}, {4, locked, ""}, {5, down, ""}, {6, down, "failed, since 2026-11-23 00:05 UTC"}},
+		"the lock between two failures": {{0, down, ""}, {1, locked, ""}, {2, down, "failed, since 2026-11-23 00:00 UTC"}},
 		"a configuration with mistakes": {{0, fine, ""}, {1, unusable, "failed"}, {2, unusable, ""}, {3, fine, "OK again; had failed since 2026-11-23 00:01 UTC"}},
 		"one of two targets":            {{0, heldAlone, "failed"}, {1, heldBoth, ""}, {2, heldBoth, "failed in another way; had failed since 2026-11-23 00:00 UTC"}, {3, heldAlone, "failed in another way; had failed since 2026-11-23 00:01 UTC"}},
 	} {
@@ -118,6 +120,16 @@ func TestWhatIsNews(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+	holding := func(p realm.Property) fleet.Run {
+		return single("apply", reconcile.Held, realm.Plan{Action: realm.Update, Changes: []realm.Change{{Property: p, Op: realm.Set}}}, check.Errorf(check.Held, "x"), bad())
+	}
+	held, _ := report.Last{}.After(holding(realm.Scopes), time.Unix(0, 0), report.Rule{})
+	if _, news := held.After(holding(realm.Scopes), time.Unix(60, 0), report.Rule{}); news.Text != "" {
+		t.Errorf("the same held change is told once, not as %q", news.Text)
+	}
+	if _, news := held.After(holding(realm.IssuerURL), time.Unix(60, 0), report.Rule{}); !strings.HasPrefix(news.Text, "held in another way") {
+		t.Errorf("somebody changed another property of a held realm: %q", news.Text)
 	}
 	last, _ := report.Last{}.After(denied, time.Unix(0, 0), report.Rule{})
 	if _, news := last.After(denied, time.Unix(1e9, 0), report.Rule{}); news.Text != "" {

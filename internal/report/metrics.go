@@ -1,6 +1,8 @@
 package report
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -71,6 +73,9 @@ func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.G
 
 // WriteMetrics replaces a file for node_exporter's textfile collector, which may run as another user: everyone may read it.
 func WriteMetrics(path string, run fleet.Run, ended, success time.Time, shard string) error {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() && info.Mode().Type() != os.ModeSymlink {
+		return fmt.Errorf("%s is not a regular file", path) // replacing a device or a pipe breaks it for others
+	}
 	return prometheus.WriteToTextfile(path, Metrics(run, ended, success, shard))
 }
 

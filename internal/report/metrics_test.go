@@ -3,6 +3,7 @@ package report_test
 import (
 	"bytes"
 	"math"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -170,5 +171,14 @@ func TestMetricsFile(t *testing.T) {
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	socket := filepath.Join(t.TempDir(), "socket")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if err := report.WriteMetrics(socket, find(t, "fleet-mixed"), ended, success, ""); err == nil {
+		t.Error("what is no regular file was replaced")
 	}
 }

@@ -28,12 +28,12 @@ const (
 
 // provider is what discovery told of an issuer.
 type provider struct {
-	Issuer        string   `json:"issuer"`
-	Authorization string   `json:"authorization_endpoint"`
-	Token         string   `json:"token_endpoint"`
-	UserInfo      string   `json:"userinfo_endpoint"`
-	KeysURL       string   `json:"jwks_uri"`
-	Algorithms    []string `json:"id_token_signing_alg_values_supported"`
+	Issuer        string `json:"issuer"`
+	Authorization string `json:"authorization_endpoint"`
+	Token         string `json:"token_endpoint"`
+	UserInfo      string `json:"userinfo_endpoint"`
+	KeysURL       string `json:"jwks_uri"`
+	Algorithms    []any  `json:"id_token_signing_alg_values_supported"` // the library skips what is no algorithm
 
 	keys     []jose.JSONWebKey
 	client   map[string]string // properties of the realm
@@ -106,8 +106,7 @@ func (p *provider) parse(body []byte) error {
 		}
 	}
 	for _, k := range []string{
-		"response_types_supported", "subject_types_supported", "id_token_signing_alg_values_supported",
-		"scopes_supported", "claims_supported", "token_endpoint_auth_methods_supported", "grant_types_supported",
+		"response_types_supported", "subject_types_supported", "scopes_supported", "claims_supported", "token_endpoint_auth_methods_supported", "grant_types_supported",
 	} {
 		var list []string
 		if v, ok := doc[k]; ok && json.Unmarshal(v, &list) != nil {
@@ -396,7 +395,7 @@ func (a *api) algorithms() []jose.SignatureAlgorithm {
 // verify checks an ID token as openidconnect's IdTokenVerifier does: of its
 // times only exp, and that without leeway.
 func (a *api) verify(p *provider, token, nonce string) (map[string]any, error) {
-	algs := slices.DeleteFunc(a.algorithms(), func(alg jose.SignatureAlgorithm) bool { return !slices.Contains(p.Algorithms, string(alg)) })
+	algs := slices.DeleteFunc(a.algorithms(), func(alg jose.SignatureAlgorithm) bool { return !slices.Contains(p.Algorithms, any(string(alg))) })
 	sig, err := jose.ParseSignedCompact(token, algs)
 	if err != nil {
 		return nil, err

@@ -247,6 +247,7 @@ func TestDiscoveryErrors(t *testing.T) {
 		{"no JSON", func(_ *node, i *issuer) { i.pages[doc] = text(200, "application/json", "<html>") }, "Failed to parse server response"},
 		{"member missing", func(_ *node, i *issuer) { i.doc["subject_types_supported"] = nil }, "Failed to parse server response"},
 		{"wrong type", func(_ *node, i *issuer) { i.doc["response_types_supported"] = "code" }, "Failed to parse server response"},
+		{"a number among the algorithms", func(_ *node, i *issuer) { i.doc["id_token_signing_alg_values_supported"] = []any{"RS256", 7} }, ""},
 		{"endpoint without scheme", func(_ *node, i *issuer) { i.doc["authorization_endpoint"] = "/authorize" }, "Failed to parse server response"},
 		{"other issuer", func(_ *node, i *issuer) { i.doc["issuer"] = "https://other.example/" }, "Validation error: unexpected issuer URI `https://other.example/` (expected `ISSUER`)"},
 		{"slash", func(n *node, i *issuer) { _ = n.SetProperty("authelia", "issuer-url", i.URL+"/") }, "Validation error: unexpected issuer URI `ISSUER` (expected `ISSUER/`)"},
