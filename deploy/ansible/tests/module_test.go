@@ -36,6 +36,7 @@ type result struct {
 	Warnings []string `json:"warnings"`
 	Saved    string   `json:"saved"`
 	Changes  []struct {
+		Kind     string  `json:"kind"`
 		Property string  `json:"property"`
 		Before   *string `json:"before"`
 		After    *string `json:"after"`
@@ -142,6 +143,10 @@ func TestMistakes(t *testing.T) {
 		"set and unset":         {map[string]any{"comment": "x", "unset": []string{"comment"}}, "unset: "},
 		"unset what is needed":  {map[string]any{"unset": []string{"openid_issuer_url"}}, "unset: must not name issuer-url"},
 		"unset what is none":    {map[string]any{"unset": []string{"promt"}}, "unset: "},
+		"access, a key":         {map[string]any{"access": map[string]any{"admins": []any{map[string]any{"path": "/", "rol": "PVEAdmin"}}}}, "access.admins[0].rol: is not a key"},
+		"access, a path":        {map[string]any{"access": map[string]any{"admins": []any{map[string]any{"path": "/nonsense", "role": "PVEAdmin"}}}}, "access.admins[0]: must be a path"},
+		"access, a group":       {map[string]any{"access": map[string]any{"bad name": []any{}}}, "access.?: must consist of letters"},
+		"access, no list":       {map[string]any{"access": map[string]any{"admins": "PVEAdmin"}}, "access.admins: must be a list of grants"},
 		"redirect with a slash": {map[string]any{"redirect_urls": []string{"https://pve.example.com/"}}, "redirect_urls: must not end with a slash"},
 		"unknown check":         {map[string]any{"verify_ignore": []string{"issuer.nothing"}}, "verify_ignore: "},
 		"two mistakes":          {map[string]any{"comment": " x", "openid_prompt": " y"}, "openid_prompt: "},
@@ -324,6 +329,64 @@ func TestCheckModePredicts(t *testing.T) {
 				t.Errorf("again: %+v", again)
 			}
 		})
+	}
+}
+
+// Groups and grants are created, repaired and reported. Check mode predicts them and changes nothing.
+func TestAccess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id, value, _ := strings.Cut(w.PVE.Token(pve.TokenRoot), "=")
+	args := func(access any) map[string]any {
+		return map[string]any{
+			"api_token_id": id, "api_token_secret": value, "access": access,
+			"openid_groups_claim": "groups", "openid_scopes": []string{"openid", "profile", "groups"},
+		}
+	}
+	declared := map[string]any{
+		"admins": []any{map[string]any{"path": "/", "role": "PVEAdmin"}},
+		"dev":    []any{map[string]any{"path": "/pool/dev/", "role": "PVEVMUser", "propagate": "no"}},
+	}
+	if r := w.task(false, args(nil)); r.Failed || len(w.PVE.State().Groups) != 0 {
+		t.Fatalf("%+v", r)
+	}
+	acl := w.PVE.State().ACL
+	foreseen := w.task(true, args(declared))
+	if len(w.PVE.State().Groups) != 0 {
+		t.Error("check mode created a group")
+	}
+	done := w.task(false, args(declared))
+	for _, r := range []result{foreseen, done} {
+		if r.Failed || !r.Changed || r.Action != "update" || len(r.Changes) != 4 || r.Changes[0].Kind != "group" || r.Changes[3].Kind != "grant" ||
+			!strings.HasSuffix(r.Msg, "realm authelia: group admins-authelia, group dev-authelia, grant admins-authelia: PVEAdmin on /, grant dev-authelia: PVEVMUser on /pool/dev") ||
+			!maps.Equal(r.Diff.After, map[string]string{
+				"group admins-authelia": "exists", "grant admins-authelia: PVEAdmin on /": "also below",
+				"group dev-authelia": "exists", "grant dev-authelia: PVEVMUser on /pool/dev": "not below",
+			}) || len(r.Diff.Before) != 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	want := append(acl, pve.ACL{Path: "/", Type: "group", ID: "admins-authelia", Role: "PVEAdmin", Propagate: true},
+		pve.ACL{Path: "/pool/dev", Type: "group", ID: "dev-authelia", Role: "PVEVMUser"})
+	if got := w.PVE.State().ACL; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if r := w.task(false, args(declared)); r.Failed || r.Changed {
+		t.Errorf("again: %+v", r)
+	}
+	// Revoked, and with a token that may not.
+	if r := w.task(true, map[string]any{"access": map[string]any{"admins": []any{}}, "openid_groups_claim": "groups", "openid_scopes": []string{"openid profile groups"}}); !r.Failed ||
+		!strings.Contains(r.Msg, "may not change the declared groups and grants") || !strings.Contains(r.Hint, "or leave out access") {
+		t.Errorf("without the privilege: %+v", r)
+	}
+	if r := w.task(false, args(map[string]any{"admins": []any{}})); r.Failed || !r.Changed || r.Diff.Before["grant admins-authelia: PVEAdmin on /"] != "also below" {
+		t.Errorf("revoked: %+v", r)
+	}
+	if got := w.PVE.State().ACL; len(got) != len(want)-1 {
+		t.Errorf("%v", got)
+	}
+	if r := w.task(false, args(map[string]any{"admins": []any{map[string]any{"path": "/", "role": "Nobody"}}})); r.Code != "unknown-role" {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -170,6 +170,16 @@ options:
     description:
       - Whether Proxmox also reads claims from the userinfo endpoint. Authelia 4.39 and later need this. Needs Proxmox VE 8.4.
     type: bool
+  access:
+    description:
+      - What groups of the issuer may do in Proxmox. The key is a group as the issuer calls it; the value is the list of its grants.
+      - Each grant has C(path), C(role), and C(propagate), which is C(true) by default. An empty list takes all grants away.
+      - For each group that is named, the group exists and has exactly these grants. Other groups, users and tokens are not touched.
+      - Needs I(openid_groups_claim), here or in the realm, and Proxmox VE 8.4.
+      - The credentials need C(Group.Allocate) and C(Permissions.Modify), as C(proxmox-realm bootstrap --access) prints them.
+        Whoever holds such credentials is as powerful as an administrator.
+      - Without this argument, groups and grants are not managed. C(state=absent) leaves them in place.
+    type: dict
   unset:
     description:
       - Properties to remove from the realm, as Proxmox spells them (C(groups-claim)) or as this module does (C(openid_groups_claim)).
@@ -270,6 +280,25 @@ EXAMPLES = r'''
     verify: warn
   delegate_to: localhost
 
+- name: Let the issuer's groups work in Proxmox VE
+  proxmox_realm.sso.proxmox_openid_realm:
+    api_host: pve1.example.com
+    api_token_id: proxmox-realm@pve!agent
+    api_token_secret: '{{ vault_proxmox_token_secret }}'
+    ca_path: files/pve-root-ca.pem
+    realm: authelia
+    openid_issuer_url: https://auth.example.com
+    openid_client_id: proxmox
+    openid_scopes: [openid, profile, email, groups]
+    openid_groups_claim: groups
+    access:
+      admins:
+        - {path: /, role: PVEAdmin}
+      dev:
+        - {path: /pool/dev, role: PVEVMUser}
+        - {path: /storage/iso, role: PVEDatastoreUser, propagate: false}
+  delegate_to: localhost
+
 - name: Remove the realm
   proxmox_realm.sso.proxmox_openid_realm:
     api_host: pve1.example.com
@@ -309,7 +338,9 @@ outcome:
   type: str
   sample: changed
 changes:
-  description: The properties that differ, with their values before and after. Client keys are masked.
+  description:
+    - What differs. A change of C(kind) C(property) has the values before and after; client keys are masked.
+    - One of C(kind) C(group) or C(grant) has C(group), and a grant also C(path), C(role) and C(propagate).
   returned: always
   type: list
   elements: dict
@@ -334,7 +365,7 @@ checks:
       hint: ''
       duration_ms: 0
 diff:
-  description: The changed properties before and after, as C(--diff) shows them.
+  description: The changed properties, groups and grants before and after, as C(--diff) shows them.
   returned: always
   type: dict
 code:
@@ -415,6 +446,7 @@ NAMES.update({
     'proxmox.ca_file': 'ca_path',
     'proxmox.insecure': 'validate_certs',
     'realm.client_key_file': 'openid_client_key',
+    'access': 'access',
     'state_dir': 'the environment variable STATE_DIRECTORY',
     'lock_file': 'the environment variable RUNTIME_DIRECTORY',
 })
@@ -462,6 +494,7 @@ def argument_spec():
         openid_acr_values=dict(type='list', elements='str'),
         openid_audiences=dict(type='list', elements='str'),
         openid_query_userinfo=dict(type='bool'),
+        access=dict(type='dict'),
         unset=dict(type='list', elements='str'),
         replace=dict(type='bool', default=False),
         recover=dict(type='bool', default=False),
@@ -515,7 +548,21 @@ def configuration(params):
         config['verify']['proxmox'] = 'never'
         if not params['gate']:
             config['verify']['issuer'] = False  # nothing uses the issuer's answers
-    return dict((section, keys) for section, keys in config.items() if keys)
+    config = dict((section, keys) for section, keys in config.items() if keys)
+    if params['access'] is not None and params['state'] == 'present':
+        config['access'] = dict((group, plain(grants)) for group, grants in params['access'].items())
+    return config
+
+
+def plain(grants):
+    """Returns grants with boolean values of propagate: a template makes a text of true. The program finds other mistakes."""
+    if not isinstance(grants, list):
+        return grants
+    booleans = dict(true=True, yes=True, false=False, no=False)
+    return [
+        dict((key, booleans.get(to_native(value).lower(), value) if key == 'propagate' else value) for key, value in grant.items())
+        if isinstance(grant, dict) else grant for grant in grants
+    ]
 
 
 def connection(params):
@@ -613,6 +660,8 @@ def step(data):
         text = 'set %s' % NAMES[subject] + (' to %s' % value if value else '')
     elif action == 'unset':
         text = 'add %s to unset' % NAMES.get(subject, subject)
+    elif action == 'omit':
+        text = 'leave out %s' % NAMES.get(subject, subject)
     elif action == 'run':
         words = subject.split()
         done = [FLAGS[word] for word in words if word in FLAGS]
@@ -653,15 +702,26 @@ def failure(error):
     return dict(code=code, msg='; '.join(messages), hint='; '.join(hints))
 
 
+def changed_thing(change):
+    """Names what a change is about."""
+    if change['kind'] == 'property':
+        return change['property']
+    text = '%s %s' % (change['kind'], change['group'])
+    return text if change['kind'] == 'group' else '%s: %s on %s' % (text, change['role'], change['path'])
+
+
 def difference(header, changes):
     """Returns changes as Ansible's diff. Ansible compares the two sides as text, so masked values must not look alike."""
     diff = dict(before_header=header, after_header=header, before={}, after={})
     for change in changes:
         before, after = change['before'], change['after']
+        if change['kind'] != 'property':
+            value = 'exists' if change['kind'] == 'group' else 'also below' if change['propagate'] else 'not below'
+            before, after = (value, None) if change['op'] == 'unset' else (None, value)
         if before is not None:
-            diff['before'][change['property']] = before
+            diff['before'][changed_thing(change)] = before
         if after is not None:
-            diff['after'][change['property']] = after + (' changed' if before == after else '')
+            diff['after'][changed_thing(change)] = after + (' changed' if before == after else '')
     return diff
 
 
@@ -673,7 +733,7 @@ def summary(module, target):
         return 'there is no ' + name if module.params['state'] == 'absent' else name + ' is as declared'
     text = ('would %s ' % verb if module.check_mode else verb + 'd ') + name
     if target['action'] == 'update':
-        text += ': ' + ', '.join(change['property'] for change in target['changes'])
+        text += ': ' + ', '.join(changed_thing(change) for change in target['changes'])
     elif saved:
         text += '; the former realm is saved in ' + saved
     return text
