@@ -333,7 +333,7 @@ func TestTokens(t *testing.T) {
 		switch {
 		case c.code == "" && got != nil:
 			t.Errorf("%s: %+v", id, got)
-		case c.code != "" && (got == nil || got.Code != c.code || got.Remedy.String() == ""):
+		case c.code != "" && (got == nil || got.Code != c.code || got.Hint == ""):
 			t.Errorf("expected %s with a hint, got %+v", c.code, got)
 		}
 	}

@@ -79,7 +79,7 @@ func TestTheGateHoldsAWrongKeyBack(t *testing.T) {
 	w.run(0, w.config(setting{}), "apply")
 	stale := w.config(setting{verify: client, realm: object{"client_key_file": w.secretFile("not-the-key-of-this-client")}})
 	o := w.run(13, stale, "apply")
-	if target := o.report.Targets[0]; !strings.Contains(target.Error.Message, "still takes the key that Proxmox holds") {
+	if target := o.report.Targets[0]; !strings.Contains(target.Error.Message, "accepts the client key that Proxmox holds") {
 		t.Errorf("%s", target.Error.Message)
 	}
 	w.holds(w.realm, object{"client-key": env(t, "LAB_CLIENT_KEY")})
@@ -112,8 +112,8 @@ func TestAWrongRedirectURLIsFound(t *testing.T) {
 		t.Errorf("client.redirect: %s", status)
 	}
 	for _, c := range o.report.Targets[0].Checks {
-		if c.ID == "client.redirect" && !strings.Contains(c.Remedy.String(), "https://forgotten.example.com:8006") {
-			t.Errorf("the hint does not name the redirect URL: %s", c.Remedy.String())
+		if c.ID == "client.redirect" && !strings.Contains(c.Hint, "https://forgotten.example.com:8006") {
+			t.Errorf("the hint does not name the redirect URL: %s", c.Hint)
 		}
 	}
 }

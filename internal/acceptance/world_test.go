@@ -282,6 +282,7 @@ type report struct {
 	Targets []struct {
 		Name, Endpoint, Realm, Outcome, Action string
 		Changes                                []change
+		Warnings                               []string
 		Checks                                 []struct{ ID, Status, Summary, Evidence, Hint string }
 		Error                                  *problem
 	}
@@ -290,8 +291,9 @@ type report struct {
 type problem struct{ Code, Message, Hint string }
 
 type change struct {
-	Property, Op  string
-	Before, After *string
+	Kind, Property, Op string
+	Group, Path, Role  string
+	Before, After      *string
 }
 
 func (o outcome) changed() []string {
