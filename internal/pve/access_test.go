@@ -2,9 +2,13 @@ package pve_test
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
 	lab "proxmox-realm/internal/lab/pve"
@@ -114,5 +118,76 @@ func TestLostGrants(t *testing.T) {
 	}
 	if body := string(n.seen()[0].Body); body != `{"groups":"admins-authelia","path":"/","propagate":1,"roles":"PVEAuditor"}` {
 		t.Errorf("sent %s", body)
+	}
+}
+
+// While somebody else edits the same paths, the changes of a plan reach their groups alone, and undo no edit.
+func TestChangesAmidOtherEdits(t *testing.T) {
+	s := startLab(t, lab.Options{})
+	mine, theirs := toLab(t, s, lab.TokenRoot, nil), toLab(t, s, lab.TokenRoot, nil)
+	grants := rapid.Custom(func(t *rapid.T) realm.Grant {
+		return realm.Grant{
+			Path: rapid.SampledFrom([]string{"/", "/vms", "/pool/dev"}).Draw(t, "path"),
+			Role: rapid.SampledFrom([]string{"PVEAdmin", "PVEAuditor"}).Draw(t, "role"), Propagate: rapid.Bool().Draw(t, "propagate"),
+		}
+	})
+	distinct := rapid.SliceOfNDistinct(grants, 2, 5, func(g realm.Grant) string { return g.Path + g.Role })
+	edits := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) realm.AccessChange {
+		op := rapid.SampledFrom([]realm.Op{realm.Set, realm.Unset}).Draw(t, "op")
+		return realm.AccessChange{Kind: realm.AccessGrant, Op: op, Group: "others-authelia", Grant: grants.Draw(t, "grant")}
+	}), 0, 8)
+	before := s.State().ACL
+	for seed := range 12 {
+		want, other := realm.Access{"admins": distinct.Example(seed)}, edits.Example(seed)
+		edited := map[string]bool{} // what the edits alone leave of the neighbour's grants, and whether it propagates
+		err := s.Update(func(st *lab.State) {
+			st.Groups, st.ACL = map[string]lab.Group{"others-authelia": {}, "admins-authelia": {}}, slices.Clone(before)
+			for _, g := range distinct.Example(seed + 100) {
+				st.ACL = append(st.ACL, lab.ACL{Path: g.Path, Type: "group", ID: "admins-authelia", Role: g.Role, Propagate: g.Propagate})
+			}
+			for _, g := range distinct.Example(seed + 200) {
+				st.ACL = append(st.ACL, lab.ACL{Path: g.Path, Type: "group", ID: "others-authelia", Role: g.Role, Propagate: g.Propagate})
+				edited[g.Path+" "+g.Role] = g.Propagate
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, err := mine.Access(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		have.Roles = realm.Roles{"PVEAdmin": nil, "PVEAuditor": nil}
+		plan := realm.DiffAccess(want, "authelia", realm.Login{GroupsClaim: "groups"}, have)
+		var both sync.WaitGroup
+		for client, changes := range map[*pve.Client][]realm.AccessChange{mine: plan.Changes, theirs: other} {
+			both.Go(func() {
+				for _, c := range changes {
+					if err := client.Change(t.Context(), c); err != nil {
+						t.Errorf("seed %d: %s: %v", seed, c, err)
+					}
+				}
+			})
+		}
+		both.Wait()
+		for _, c := range other {
+			delete(edited, c.Grant.Path+" "+c.Grant.Role)
+			if c.Op == realm.Set {
+				edited[c.Grant.Path+" "+c.Grant.Role] = c.Grant.Propagate
+			}
+		}
+		have, err = mine.Access(t.Context())
+		if left := realm.DiffAccess(want, "authelia", realm.Login{GroupsClaim: "groups"}, have); err != nil || !left.Empty() || len(left.Hidden) > 0 {
+			t.Errorf("seed %d: %v, left %v", seed, err, left.Changes)
+		}
+		kept := map[string]bool{}
+		for _, e := range have.Entries {
+			if e.ID == "others-authelia" {
+				kept[e.Path+" "+e.Role] = e.Propagate
+			}
+		}
+		if !maps.Equal(kept, edited) || len(have.Entries) != len(before)+len(want["admins"])+len(edited) {
+			t.Errorf("seed %d: entries of others %v, want %v", seed, kept, edited)
+		}
 	}
 }
