@@ -39,6 +39,8 @@ type operation struct {
 	saved bool
 	// declared returns the realm that must exist after exit code 0; nil means none.
 	declared func(l *lab.Lab) map[string]string
+	// access says that the configuration declares access, and that Proxmox holds another one.
+	access bool
 	// reads says that the operation must change nothing.
 	reads bool
 	// clean is the exit code without a fault.
@@ -54,6 +56,15 @@ func replaced(l *lab.Lab) map[string]string {
 	return properties
 }
 
+// unmanaged is the realm of the seed "unmanaged".
+func unmanaged(l *lab.Lab) map[string]string {
+	properties := configured(l)
+	maps.Copy(properties, map[string]string{
+		"prompt": "login", "acr-values": "urn:example:gold", "groups-claim": "groups", "groups-autocreate": "1", "query-userinfo": "1",
+	})
+	return properties
+}
+
 // operations are those that read and write the realm, with each kind of plan.
 var operations = []operation{
 	{name: "apply creates", args: []string{"apply"}, seed: "empty", declared: configured},
@@ -62,6 +73,7 @@ var operations = []operation{
 	{name: "apply replaces", args: []string{"apply", "--replace"}, seed: "claim", declared: replaced},
 	{name: "apply updates through two nodes", args: []string{"apply"}, seed: "drifted", nodes: 2, declared: configured},
 	{name: "apply replaces through two nodes", args: []string{"apply", "--replace"}, seed: "claim", nodes: 2, declared: replaced},
+	{name: "apply changes access", args: []string{"apply"}, seed: "unmanaged", access: true, declared: unmanaged},
 	{name: "apply updates with a password", args: []string{"apply"}, seed: "drifted", ticket: true, declared: configured},
 	{name: "apply recovers", args: []string{"apply", "--recover"}, seed: "empty", saved: true, declared: func(l *lab.Lab) map[string]string {
 		properties := replaced(l)
@@ -252,7 +264,14 @@ func (b *bench) prepare(o operation) error {
 		return err
 	}
 	// Each authorization URL leaves a pending login, and Proxmox refuses new ones above a hundred.
-	if err := b.PVE.Update(func(state *pve.State) { state.Pending = nil }); err != nil {
+	err := b.PVE.Update(func(state *pve.State) {
+		state.Pending, state.Groups = nil, map[string]pve.Group{"others-authelia": {}, "dev-authelia": {}}
+		state.ACL = slices.DeleteFunc(slices.Clone(state.ACL), func(e pve.ACL) bool { return e.Type == "group" })
+		for _, group := range []string{"others-authelia", "dev-authelia"} {
+			state.ACL = append(state.ACL, pve.ACL{Path: "/vms", Type: "group", ID: group, Role: "PVEAuditor", Propagate: true})
+		}
+	})
+	if err != nil {
 		return err
 	}
 	b.other.Calm()
@@ -289,6 +308,10 @@ func (b *bench) configure(o operation, timeout string) error {
 	if o.ticket {
 		admin := b.PVE.User(pve.UserAdmin)
 		credentials = "username: " + admin.Username + "\n  password: " + admin.Password
+	}
+	if o.access {
+		credentials = "token: " + b.PVE.Token(pve.TokenRoot)
+		rest += "access:\n  admins: [{path: /, role: PVEAdmin}]\n  dev: [{path: /vms, role: PVEVMUser, propagate: false}]\n"
 	}
 	config := "proxmox:\n  endpoints: [" + endpoints + "]\n  timeout: " + timeout + "\n  ca_file: " + b.CAFile + "\n  " + credentials + "\nrealm:\n" + rest
 	return os.WriteFile(b.config(), []byte(config), 0o600)
@@ -337,6 +360,12 @@ func (b *bench) try(a attempt) (wrong []string) {
 			complain("exit code %d, but %s", code, diff)
 		}
 	}
+	if held := b.grants(); a.operation.access && code == 0 && held != declaredGrants {
+		complain("exit code 0, but the grants are %s", held)
+	}
+	if !strings.Contains(b.grants(), neighbourGrant) {
+		complain("the neighbour's grant is gone: %s", b.grants())
+	}
 	if code == 0 && a.operation.clean != 0 {
 		complain("not the promised code: 0 instead of %d", a.operation.clean)
 	}
@@ -359,6 +388,24 @@ func (b *bench) try(a attempt) (wrong []string) {
 		wrong[i] += fmt.Sprintf(": exit code %d after %v:\n\t\t%s", code, requests, strings.ReplaceAll(output, "\n", "\n\t\t"))
 	}
 	return wrong
+}
+
+// What groups hold after an operation that changes access.
+const (
+	neighbourGrant = "/vms others-authelia PVEAuditor true"
+	declaredGrants = "/ admins-authelia PVEAdmin true; /vms dev-authelia PVEVMUser false; " + neighbourGrant
+)
+
+// grants returns what groups hold, sorted.
+func (b *bench) grants() string {
+	var held []string
+	for _, e := range b.PVE.State().ACL {
+		if e.Type == "group" {
+			held = append(held, fmt.Sprintf("%s %s %s %v", e.Path, e.ID, e.Role, e.Propagate))
+		}
+	}
+	slices.Sort(held)
+	return strings.Join(held, "; ")
 }
 
 // differs describes how the realm differs from the declared one. It returns "" if it does not.
@@ -428,7 +475,11 @@ func (b *bench) again(a attempt) []string {
 		}
 	}
 	code, output := b.run(args)
-	if diff := b.differs(declared); code != 0 || diff != "" {
+	diff := b.differs(declared)
+	if held := b.grants(); a.operation.access && held != declaredGrants {
+		diff = "the grants are " + held
+	}
+	if code != 0 || diff != "" {
 		return []string{fmt.Sprintf("the next run ends with %d, %s:\n%s", code, cmp.Or(diff, "the realm is as declared"), output)}
 	}
 	return nil
