@@ -91,7 +91,7 @@ func filesBelow(t *testing.T, root string) []string {
 func understood(t *testing.T, args []string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	code := cli.Main(append(slices.Clone(args), "--help"), []string{"PATH=/usr/bin:/bin"}, strings.NewReader(""), &stdout, &stderr)
+	code := cli.Main(append(slices.Clone(args), "--help"), strings.NewReader(""), &stdout, &stderr)
 	if code != 0 || !strings.Contains(stdout.String(), "proxmox-realm "+args[0]) {
 		t.Errorf("proxmox-realm %s: exit %d: %s", strings.Join(args, " "), code, stderr.String())
 	}

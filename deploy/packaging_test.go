@@ -233,7 +233,7 @@ func TestArchiveHoldsEverything(t *testing.T) {
 	found := entries(t, unzipped)
 	top := strings.TrimSuffix(filepath.Base(path), ".tar.gz") + "/"
 	for name, mode := range map[string]int64{
-		"proxmox-realm": 0o755, "config.yaml": 0o600, "LICENSE": 0o644, "man/proxmox-realm.1": 0o644, "man/proxmox-realm-checks.7": 0o644,
+		"proxmox-realm": 0o755, "config.yaml": 0o600, "LICENSE": 0o644, "man/proxmox-realm.1": 0o644,
 		"completions/proxmox-realm.bash": 0o644, "systemd/proxmox-realm.timer": 0o644, "cron/proxmox-realm": 0o644, "examples/full.yaml": 0o644,
 	} {
 		if header := found[top+name]; header == nil || header.Mode&0o777 != mode {
@@ -252,7 +252,6 @@ func TestDebHoldsEverything(t *testing.T) {
 		"/usr/lib/systemd/system/proxmox-realm-agent.service":     0o644,
 		"/usr/share/man/man1/proxmox-realm.1.gz":                  0o644,
 		"/usr/share/man/man1/proxmox-realm-apply.1.gz":            0o644,
-		"/usr/share/man/man7/proxmox-realm-checks.7.gz":           0o644,
 		"/usr/share/bash-completion/completions/proxmox-realm":    0o644,
 		"/usr/share/zsh/vendor-completions/_proxmox-realm":        0o644,
 		"/usr/share/fish/vendor_completions.d/proxmox-realm.fish": 0o644,

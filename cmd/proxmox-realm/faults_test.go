@@ -323,7 +323,7 @@ func (b *bench) config() string { return filepath.Join(b.Dir, "faulty.yaml") }
 func (b *bench) run(args []string) (code int, output string) {
 	var out bytes.Buffer
 	args = append(slices.Clone(args), "-c", b.config())
-	code = cli.Main(args, []string{"HOME=" + b.Dir, "LANG=C.UTF-8"}, strings.NewReader(""), &out, &out)
+	code = cli.Main(args, strings.NewReader(""), &out, &out)
 	return code, out.String()
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -43,10 +44,9 @@ type Options struct {
 	// Runner makes the one for a configuration.
 	Runner func(*config.Config) Runner
 	// Reload asks for a reload and a run at once. Requests that come together are one.
-	Reload   <-chan struct{}
+	Reload   <-chan os.Signal
 	Listener net.Listener // where status is served; nil: nowhere. The agent closes it
 	Version  string       // of the program, for the status page
-	Env      []string     // for notify.command, which gets it without secrets
 	Log      *slog.Logger
 }
 
@@ -145,7 +145,7 @@ func interrupted(run fleet.Run) bool {
 func (a *agent) tell(ctx context.Context, run fleet.Run) {
 	next, news := a.last.After(run, time.Now(), report.Rule{After: report.DefaultAfter})
 	if news.Text != "" && len(a.Config.Notify.Command) > 0 {
-		err := Notify(ctx, a.Config, a.Env, run)
+		err := Notify(ctx, a.Config, run)
 		a.journal.attempt("notify", err, "notify.command failed; the next run tries again", "notify.command works again")
 		if err != nil {
 			return

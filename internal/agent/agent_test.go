@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,12 +240,12 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
 		second := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
-		reload := make(chan struct{})
+		reload := make(chan os.Signal)
 		loads := []error{check.Errorf(check.Config, "line 3: unknown key").Try(check.Advise("did you mean realm")), nil}
 		go func() {
 			for range 2 {
 				time.Sleep(5 * time.Minute)
-				reload <- struct{}{}
+				reload <- syscall.SIGHUP
 			}
 		}()
 		log := live(t, nil, 20*time.Minute-time.Second, func(o *Options) {

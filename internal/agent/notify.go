@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,9 +24,9 @@ const (
 )
 
 // Notify runs notify.command, without a shell, with the JSON report of the run on its standard input. A relative path of the
-// program starts at the folder of the configuration file. The command gets the given environment without this program's
+// program starts at the folder of the configuration file. The command gets the environment without this program's
 // variables and credentials. If the command fails, the error holds its output. Without notify.command, Notify does nothing.
-func Notify(ctx context.Context, c *config.Config, env []string, run fleet.Run) error {
+func Notify(ctx context.Context, c *config.Config, run fleet.Run) error {
 	argv := c.Notify.Command
 	if len(argv) == 0 {
 		return nil
@@ -40,7 +41,7 @@ func Notify(ctx context.Context, c *config.Config, env []string, run fleet.Run) 
 	defer cancel()
 	output := &head{left: notifyOutput}
 	cmd := exec.CommandContext(timed, program, argv[1:]...)
-	cmd.Env = slices.DeleteFunc(config.CommandEnvironment(env), func(v string) bool {
+	cmd.Env = slices.DeleteFunc(config.CommandEnvironment(os.Environ()), func(v string) bool {
 		return strings.HasPrefix(v, "PROXMOX_") || strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") // tokens of other tools, and our files
 	})
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &body, output, output

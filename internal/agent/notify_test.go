@@ -28,10 +28,14 @@ func TestNotify(t *testing.T) {
 		}
 		return &config.Config{File: filepath.Join(dir, "config.yaml"), Notify: config.Notify{Command: append([]string{"./tell"}, args...)}}
 	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "PROXMOX_REALM_PROXMOX_TOKEN=hunter2", "CREDENTIALS_DIRECTORY=/x", "MAILTO=root", "DIR=" + dir}
+	for name, value := range map[string]string{
+		"PROXMOX_REALM_PROXMOX_TOKEN": "hunter2", "CREDENTIALS_DIRECTORY": "/x", "MAILTO": "root", "DIR": dir,
+	} {
+		t.Setenv(name, value)
+	}
 
 	c := command(`cat >"$DIR/report"; env >"$DIR/env"; printf %s "$1" >"$DIR/argument"`, "a b; $x")
-	if err := Notify(t.Context(), c, env, failed(check.Unreachable)); err != nil {
+	if err := Notify(t.Context(), c, failed(check.Unreachable)); err != nil {
 		t.Fatal(err)
 	}
 	read := func(name string) string {
@@ -55,22 +59,22 @@ func TestNotify(t *testing.T) {
 		t.Errorf("the environment: %s", got)
 	}
 
-	err := Notify(t.Context(), command(`echo; printf 'no \033[31mroute\n'; exit 3`), env, fine())
+	err := Notify(t.Context(), command(`echo; printf 'no \033[31mroute\n'; exit 3`), fine())
 	if err == nil || err.Error() != "tell: exit status 3:  no [31mroute" {
 		t.Errorf("a command that fails: %v", err)
 	}
-	err = Notify(t.Context(), command(`head -c 100000 /dev/zero | tr '\0' x; exit 1`), env, fine())
+	err = Notify(t.Context(), command(`head -c 100000 /dev/zero | tr '\0' x; exit 1`), fine())
 	if err == nil || len(err.Error()) > 520 {
 		t.Errorf("a command that says much: %d bytes", len(err.Error()))
 	}
-	if err := Notify(t.Context(), command(`exit 0`), env, fine()); err != nil { // leaves its input unread
+	if err := Notify(t.Context(), command(`exit 0`), fine()); err != nil { // leaves its input unread
 		t.Errorf("a command that does not read: %v", err)
 	}
 	missing := &config.Config{Notify: config.Notify{Command: []string{"/nonexistent/tell"}}}
-	if err := Notify(t.Context(), missing, env, fine()); err == nil {
+	if err := Notify(t.Context(), missing, fine()); err == nil {
 		t.Error("a command that is not there")
 	}
-	if err := Notify(t.Context(), &config.Config{}, env, fine()); err != nil {
+	if err := Notify(t.Context(), &config.Config{}, fine()); err != nil {
 		t.Errorf("no command: %v", err)
 	}
 }

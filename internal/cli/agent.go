@@ -56,7 +56,7 @@ func (a *app) agent(cmd *cobra.Command, _ []string) error {
 	if !cmd.Flags().Changed("log-level") && !a.quiet {
 		a.logLevel = "info"
 	}
-	hangups := make(chan os.Signal, 1)
+	hangups := make(chan os.Signal, 1) // holds one; any further are the same wish
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	c, err := a.unattended(cmd)
@@ -67,29 +67,12 @@ func (a *app) agent(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	reload := make(chan struct{})
-	ctx, stop := context.WithCancel(cmd.Context())
-	defer stop()
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hangups: // holds one more; any further are the same wish
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case reload <- struct{}{}:
-			}
-		}
-	}()
 	log := a.logger()
-	return agent.Run(ctx, agent.Options{
+	return agent.Run(cmd.Context(), agent.Options{
 		Config: c,
 		Load:   func(context.Context) (*config.Config, error) { return a.unattended(cmd) },
 		Runner: func(c *config.Config) agent.Runner { return fleet.New(c, userAgent(), log) },
-		Reload: reload, Listener: listener, Version: versionLine(), Env: a.env, Log: log,
+		Reload: hangups, Listener: listener, Version: versionLine(), Log: log,
 	})
 }
 

@@ -27,8 +27,8 @@ import (
 func init() { cobra.EnableCommandSorting = false }
 
 // Main runs one command and returns its exit code. Results go to stdout, everything else to stderr.
-func Main(args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{env: env, stdin: stdin, stdout: stdout, stderr: stderr, release: func() {}}
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, release: func() {}}
 	root := a.root()
 	root.SetArgs(args)
 	err := a.execute(root)
@@ -38,7 +38,6 @@ func Main(args, env []string, stdin io.Reader, stdout, stderr io.Writer) int {
 
 // app is what all commands share: the streams and the global flags.
 type app struct {
-	env            []string
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
@@ -69,13 +68,13 @@ seen from this machine, the issuer as seen from Proxmox, and the client.
 Begin with "probe https://auth.example.com", then "bootstrap", "plan" and
 "apply".`,
 		Version: versionLine(),
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
 			}
-			return unknownCommand(cmd, args[0])
+			return cmd.Help()
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true, // manual pages carry no date of their making
@@ -85,7 +84,6 @@ Begin with "probe https://auth.example.com", then "bootstrap", "plan" and
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%s", strings.TrimSpace(err.Error())).Try(seeHelp(cmd))
 	})
@@ -107,6 +105,7 @@ Begin with "probe https://auth.example.com", then "bootstrap", "plan" and
 	root.AddCommand(a.docsCommand())
 	root.AddCommand(helpTopics()...)
 	addStrict(root)
+	terse(root)
 	return root
 }
 
@@ -236,15 +235,6 @@ func (a *app) logger() *slog.Logger {
 
 func (a *app) fleet(c *config.Config) *fleet.Fleet {
 	return fleet.New(c, userAgent(), a.logger())
-}
-
-func (a *app) getenv(name string) string {
-	for _, v := range slices.Backward(a.env) {
-		if value, ok := strings.CutPrefix(v, name+"="); ok {
-			return value
-		}
-	}
-	return ""
 }
 
 func (a *app) printf(format string, args ...any) error {

@@ -20,13 +20,7 @@ func (a *app) configCommand() *cobra.Command {
 		Use:   "config",
 		Short: "Check, show or describe the configuration",
 		Long:  configTopic(),
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usage("config takes one of check, show, schema").Try(seeHelp(cmd))
-			}
-			return unknownCommand(cmd, args[0])
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }, // cobra asks Args only if there is one
+		RunE:  chooseCommand,
 	}
 	check := &cobra.Command{
 		Use:   "check",

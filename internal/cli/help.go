@@ -12,58 +12,20 @@ import (
 	"proxmox-realm/internal/config"
 )
 
-// usageTemplate is cobra's, with flags wrapped, and with one line for the flags that are configuration keys: they are
-// the same fifteen for most commands.
-const usageTemplate = `Usage:{{if .Runnable}}
-  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} COMMAND{{end}}{{if .HasExample}}
-
-Examples:
-{{.Example}}{{end}}{{if .HasAvailableSubCommands}}{{$cmds := .Commands}}{{range $group := .Groups}}
-
-{{.Title}}{{range $cmds}}{{if (and (eq .GroupID $group.ID) (or .IsAvailableCommand (eq .Name "help")))}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{else}}
-
-Commands:{{range $cmds}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{end}}
-
-Flags:
-{{(ownFlags .).FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{if takesKeys .}}
-
-The common configuration keys are flags too, such as --endpoint:
-see "proxmox-realm help config".{{end}}{{if .HasAvailableInheritedFlags}}
-
-Global Flags:
-{{.InheritedFlags.FlagUsagesWrapped 80 | trimTrailingWhitespaces}}{{end}}{{if .HasHelpSubCommands}}
-
-Help Topics:{{range .Commands}}{{if .IsAdditionalHelpTopicCommand}}
-  {{rpad .CommandPath .CommandPathPadding}} {{.Short}}{{end}}{{end}}{{end}}
-`
-
-func init() {
-	cobra.AddTemplateFunc("ownFlags", ownFlags)
-	cobra.AddTemplateFunc("takesKeys", func(cmd *cobra.Command) bool {
-		found := false
-		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { found = found || isKey(f) })
-		return found
+// terse hides the flags that are configuration keys from help: they are the same fifteen for most commands. The manual
+// pages and the shell completions have them.
+func terse(root *cobra.Command) {
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = f.Hidden || isKey(f) })
+		help(cmd, args)
 	})
 }
 
 func isKey(f *pflag.Flag) bool {
 	_, ok := f.Value.(*keyFlag)
 	return ok
-}
-
-// ownFlags returns a command's flags without those that are configuration keys.
-func ownFlags(cmd *cobra.Command) *pflag.FlagSet {
-	own := pflag.NewFlagSet("", pflag.ContinueOnError)
-	own.SortFlags = false
-	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-		if !isKey(f) {
-			own.AddFlag(f)
-		}
-	})
-	return own
 }
 
 // exitHelp ends a command's help with its exit codes, without those that every command has.
@@ -87,22 +49,27 @@ func addStrict(root *cobra.Command) {
 		switch c.Name() {
 		case "help":
 			c.Args = func(cmd *cobra.Command, args []string) error {
-				about, left, err := cmd.Root().Find(args)
-				switch {
-				case err != nil:
-					return unknownCommand(cmd.Root(), args[0])
-				case len(left) > 0:
+				if about, left, _ := cmd.Root().Find(args); len(left) > 0 {
 					return unknownCommand(about, left[0])
 				}
 				return nil
 			}
 		case "completion":
-			c.Args = func(cmd *cobra.Command, _ []string) error {
-				return usage("completion takes one of bash, zsh, fish, powershell").Try(seeHelp(cmd))
-			}
-			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() } // cobra asks Args only if there is one
+			c.Args, c.RunE = nil, chooseCommand
 		}
 	}
+}
+
+// chooseCommand is what a command does that only has commands below it.
+func chooseCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return unknownCommand(cmd, args[0])
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	return usage("%s takes one of %s", name(cmd), strings.Join(names, ", ")).Try(seeHelp(cmd))
 }
 
 // helpTopics are commands that only explain. In their texts, four spaces begin a list, as in Markdown.

@@ -15,7 +15,7 @@ import (
 func help(t *testing.T, args ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	if code := Main(args, nil, strings.NewReader(""), &stdout, &stderr); code != 0 || stderr.Len() > 0 {
+	if code := Main(args, strings.NewReader(""), &stdout, &stderr); code != 0 || stderr.Len() > 0 {
 		t.Fatalf("%v: exit %d: %s", args, code, stderr.String())
 	}
 	return stdout.String()
@@ -36,7 +36,7 @@ func TestHelpFitsATerminal(t *testing.T) {
 			}
 		}
 		for line := range strings.Lines(text) {
-			copied := strings.HasPrefix(line, "  ") && strings.Contains(line, "proxmox-realm ")
+			copied := strings.HasPrefix(line, "  ") && strings.Contains(line, "proxmox-realm ") || strings.HasPrefix(line, `Use "`)
 			if length := len([]rune(strings.TrimRight(line, "\n"))); length > 80 && !copied {
 				t.Errorf("%s: %d characters: %s", cmd.CommandPath(), length, line)
 			}
@@ -81,7 +81,7 @@ func TestCompletion(t *testing.T) {
 		{[]string{"help", "ap"}, []string{"apply"}},
 	} {
 		var stdout, stderr bytes.Buffer
-		Main(append([]string{"__complete"}, test.args...), nil, strings.NewReader(""), &stdout, &stderr)
+		Main(append([]string{"__complete"}, test.args...), strings.NewReader(""), &stdout, &stderr)
 		var got []string
 		for line := range strings.Lines(stdout.String()) {
 			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -32,6 +33,10 @@ func configFlags(cmd *cobra.Command) {
 			flag.NoOptDefVal = "true"
 		}
 	}
+	cmd.Long = cmp.Or(cmd.Long, cmd.Short+".") + `
+
+The common configuration keys are flags too, such as --endpoint:
+see "proxmox-realm help config".`
 }
 
 // shardFlag gives a command --shard.

@@ -79,7 +79,7 @@ func (a *app) login(cmd *cobra.Command, o loginOptions) error {
 		Show: func(address string) { _, _ = fmt.Fprintln(a.stderr, address) },
 	}
 	if !o.noBrowser {
-		options.Open = login.Browser(a.getenv)
+		options.Open = login.Browser()
 	}
 	return a.finishLogin(login.Run(cmd.Context(), options))
 }

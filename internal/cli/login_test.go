@@ -56,7 +56,9 @@ func loginOverSSH(t *testing.T, l *lab.Lab, decision string, args ...string) (co
 	}}
 	var out bytes.Buffer
 	args = append([]string{"login", "-c", l.ConfigFile, "--listen", "127.0.0.1:0"}, args...)
-	code = Main(args, []string{"SSH_CONNECTION=192.0.2.1 50000 192.0.2.2 22", "DISPLAY=:10.0", "LANG=C.UTF-8"}, in, &out, shell)
+	t.Setenv("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22")
+	t.Setenv("DISPLAY", ":10.0")
+	code = Main(args, in, &out, shell)
 	return code, out.String(), shell.String()
 }
 
@@ -165,7 +167,7 @@ func TestLogin(t *testing.T) {
 		client.RedirectURIs = []string{l.RedirectURL}
 		l.Issuer.SetClient(client)
 		var stdout, stderr bytes.Buffer
-		code := Main([]string{"login", "-c", l.ConfigFile}, []string{"LANG=C.UTF-8"}, strings.NewReader(""), &stdout, &stderr)
+		code := Main([]string{"login", "-c", l.ConfigFile}, strings.NewReader(""), &stdout, &stderr)
 		if code != exitUnverified || !strings.Contains(stderr.String(), "redirect_uris") || !strings.Contains(stderr.String(), "authelia --with-login") ||
 			stdout.Len() > 0 {
 			t.Errorf("exit %d\n%s\n%s", code, stdout.String(), stderr.String())
@@ -174,7 +176,7 @@ func TestLogin(t *testing.T) {
 			t.Errorf("a user was troubled in vain: %s", stderr.String())
 		}
 		stderr.Reset()
-		code = Main([]string{"login", "-c", l.ConfigFile, "--listen", "127.0.0.2:0"}, nil, strings.NewReader(""), &stdout, &stderr)
+		code = Main([]string{"login", "-c", l.ConfigFile, "--listen", "127.0.0.2:0"}, strings.NewReader(""), &stdout, &stderr)
 		if said := stderr.String(); code != exitUnverified || !strings.Contains(said, "http://127.0.0.2:") || strings.Contains(said, "--with-login") {
 			t.Errorf("--with-login registers another address: exit %d\n%s", code, said)
 		}
@@ -190,7 +192,7 @@ func TestLogin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
-			if code := Main(append([]string{"login", "-c", l.ConfigFile}, tt.args...), nil, strings.NewReader(""), &stdout, &stderr); code != tt.code {
+			if code := Main(append([]string{"login", "-c", l.ConfigFile}, tt.args...), strings.NewReader(""), &stdout, &stderr); code != tt.code {
 				t.Errorf("exit %d, want %d\n%s\n%s", code, tt.code, stdout.String(), stderr.String())
 			}
 		})

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,7 @@ func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run
 		last = broken
 		unusable.Forget()
 	}
-	return a.showNews(memory, last, run, rule, func() error { return agent.Notify(ctx, c, a.env, run) })
+	return a.showNews(memory, last, run, rule, func() error { return agent.Notify(ctx, c, run) })
 }
 
 // finishUnusable is finishQuietly for a run whose configuration has mistakes. It cannot notify.
@@ -65,5 +66,5 @@ func (a *app) showNews(memory agent.Memory, last report.Last, run fleet.Run, rul
 }
 
 func (a *app) unusableMemory(command string) agent.Memory {
-	return agent.UnusableMemory(command, cmp.Or(a.file, a.getenv("PROXMOX_REALM_CONFIG")))
+	return agent.UnusableMemory(command, cmp.Or(a.file, os.Getenv("PROXMOX_REALM_CONFIG")))
 }

@@ -57,7 +57,7 @@ func TestAReaderThatHadEnoughIsNoError(t *testing.T) {
 	_ = reader.Close()
 	defer func() { _ = writer.Close() }()
 	var stderr bytes.Buffer
-	if code := Main([]string{"config", "schema"}, nil, nil, writer, &stderr); code != exitFailed || stderr.Len() > 0 {
+	if code := Main([]string{"config", "schema"}, nil, writer, &stderr); code != exitFailed || stderr.Len() > 0 {
 		t.Errorf("exit code %d, and on standard error: %s", code, stderr.String())
 	}
 }
@@ -72,7 +72,7 @@ func TestAResultThatCannotBeWrittenIsAnError(t *testing.T) {
 	}
 	defer func() { _ = full.Close() }()
 	var stderr bytes.Buffer
-	if code := Main([]string{"version"}, nil, nil, full, &stderr); code != exitFailed || !bytes.Contains(stderr.Bytes(), []byte("could not be written")) {
+	if code := Main([]string{"version"}, nil, full, &stderr); code != exitFailed || !bytes.Contains(stderr.Bytes(), []byte("could not be written")) {
 		t.Errorf("exit code %d, and on standard error: %s", code, stderr.String())
 	}
 }

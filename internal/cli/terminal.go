@@ -27,8 +27,8 @@ func terminal(stream any) (width int, ok bool) {
 func (a *app) style() report.Style {
 	width, isTerminal := terminal(a.stdout)
 	return report.Style{
-		Color:      isTerminal && !a.noColor && a.getenv("NO_COLOR") == "" && a.getenv("TERM") != "dumb",
-		ASCII:      !utf8Locale(a.getenv),
+		Color:      isTerminal && !a.noColor && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		ASCII:      !utf8Locale(),
 		Width:      width,
 		Quiet:      a.quiet,
 		Verbose:    a.verbose,
@@ -39,9 +39,9 @@ func (a *app) style() report.Style {
 
 // utf8Locale reports whether the locale uses UTF-8. POSIX reads LC_ALL, then LC_CTYPE, then LANG. Cron and systemd set
 // none of them; readers of mails and journals show UTF-8.
-func utf8Locale(getenv func(string) string) bool {
+func utf8Locale() bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if value := getenv(name); value != "" {
+		if value := os.Getenv(name); value != "" {
 			upper := strings.ToUpper(value)
 			return strings.Contains(upper, "UTF-8") || strings.Contains(upper, "UTF8") || value == "C" || value == "POSIX"
 		}

@@ -1,17 +1,18 @@
 package login
 
 import (
+	"os"
 	"os/exec"
 	"runtime"
 )
 
 // Browser returns a function that opens an address in the user's browser. It returns nil over ssh, because the user is at
-// another machine, and without a display. getenv returns an environment variable.
+// another machine, and without a display.
 //
 // The function blocks until the program that it starts ends, which may be the browser itself. That program is not
 // connected to the terminal.
-func Browser(getenv func(string) string) func(address string) error {
-	if getenv("SSH_CONNECTION") != "" || getenv("SSH_TTY") != "" {
+func Browser() func(address string) error {
+	if os.Getenv("SSH_CONNECTION") != "" || os.Getenv("SSH_TTY") != "" {
 		return nil
 	}
 	var command []string
@@ -21,7 +22,7 @@ func Browser(getenv func(string) string) func(address string) error {
 	case "windows":
 		command = []string{"rundll32", "url.dll,FileProtocolHandler"}
 	default:
-		if getenv("DISPLAY") == "" && getenv("WAYLAND_DISPLAY") == "" {
+		if os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == "" {
 			return nil // xdg-open would start a browser in the terminal
 		}
 		command = []string{"xdg-open"}
