@@ -3,7 +3,6 @@ package authelia
 import (
 	"crypto/rand"
 	"errors"
-	"io/fs"
 	"math/big"
 	"strings"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/go-crypt/crypt/algorithm/pbkdf2"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 )
 
 const (
@@ -30,21 +28,6 @@ func NewKey() check.Secret {
 		key[i] = keyAlphabet[n.Int64()]
 	}
 	return check.NewSecret(string(key))
-}
-
-// WriteKey writes a key to a new file that only its owner can read. It never overwrites a file, because that may be
-// the only copy of a key in use. An error is a *check.Error.
-func WriteKey(path string, key check.Secret) error {
-	err := config.CreatePrivate(path, []byte(key.Reveal()))
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return check.Errorf(check.Usage, "%s exists and is not overwritten", path).
-			Try(check.Run("authelia --new-key %s.new", path))
-	case err != nil:
-		return check.Errorf(check.Internal, "write the key: %v", err).
-			Try(check.Advise("name a file in a folder that exists and that you can write to")).Because(err)
-	}
-	return nil
 }
 
 // Digest returns the digest of a key with a fresh salt: PBKDF2, which Authelia recommends for client secrets, with the

@@ -2,8 +2,6 @@ package authelia
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -31,50 +29,6 @@ func TestNewKey(t *testing.T) {
 		if n < 218-8*15 || n > 218+8*15 {
 			t.Errorf("%q occurs %d times of 218 expected", r, n)
 		}
-	}
-}
-
-func TestWriteKeyNeverOverwrites(t *testing.T) {
-	folder := t.TempDir()
-	path := filepath.Join(folder, "client-key")
-	if err := WriteKey(path, check.NewSecret("first")); err != nil {
-		t.Fatal(err)
-	}
-	err := WriteKey(path, check.NewSecret("second"))
-	if check.CodeOf(err) != check.Usage || strings.Contains(err.Error(), "second") {
-		t.Errorf("a second time: %v", err)
-	}
-	holds(t, path, "first")
-
-	link := filepath.Join(folder, "link")
-	for _, to := range []string{path, filepath.Join(folder, "nowhere")} {
-		_ = os.Remove(link)
-		if err := os.Symlink(to, link); err != nil {
-			t.Fatal(err)
-		}
-		if err := WriteKey(link, check.NewSecret("key")); check.CodeOf(err) != check.Usage {
-			t.Errorf("through a link to %s: %v", to, err)
-		}
-	}
-	holds(t, path, "first")
-	err = WriteKey(filepath.Join(folder, "missing", "key"), check.NewSecret("key"))
-	if check.CodeOf(err) != check.Internal || check.Describe(err).Hint() == "" {
-		t.Errorf("into a folder that does not exist: %v", err)
-	}
-	if entries, _ := os.ReadDir(folder); len(entries) != 2 {
-		t.Errorf("the folder holds %v", entries)
-	}
-}
-
-func holds(t *testing.T, path, want string) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil || string(data) != want {
-		t.Fatalf("%q, %v, want %q", data, err, want)
-	}
-	info, err := os.Lstat(path)
-	if err != nil || info.Mode() != 0o600 {
-		t.Fatalf("mode %v, %v", info.Mode(), err)
 	}
 }
 

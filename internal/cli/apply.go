@@ -60,9 +60,9 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 	c, err := a.connectable(cmd, false)
 	if err != nil {
 		run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err}
-		a.writeMetrics(cmd, o.metrics, run, a.unusableMemory("apply"))
-		if a.quiet && a.output == "text" && !interrupted(cmd.Context()) {
-			return a.finishUnusable(run, o.rule)
+		a.writeMetrics(cmd, o.metrics, run, nil)
+		if a.quiet && a.output == "text" {
+			return a.finishQuietly(cmd.Context(), nil, run, o.rule)
 		}
 		return err
 	}

@@ -120,7 +120,7 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		return err
 	}
 	if o.newKey != "" {
-		if err := authelia.WriteKey(o.newKey, key); err != nil {
+		if err := writeKey(o.newKey, key); err != nil {
 			return err
 		}
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -68,12 +66,15 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		return err
 	}
 	key := login.ClientKey
-	if keyOut != "" {
-		if keyOut, err = writeClientKey(keyOut, name, key); err != nil {
+	switch {
+	case keyOut != "" && !key.IsSet():
+		return check.Errorf(check.Internal, "realm %s has no client key to write to %s", name, keyOut)
+	case keyOut != "":
+		keyOut = absolute(keyOut) // the configuration may be moved to another folder
+		if err := writeKey(keyOut, key); err != nil {
 			return err
 		}
-	}
-	if key.IsSet() && keyOut == "" {
+	case key.IsSet():
 		a.warning("the client key is left out of the configuration, so it is not managed: --key-out FILE exports it")
 	}
 	secrets := check.NewCleaner(append(t.Secrets(), key)...)
@@ -128,29 +129,16 @@ func absent(ctx context.Context, client *pve.Client, name string) error {
 	return err.Try(check.Advise("choose one of the realms there: %s", strings.Join(names, ", ")))
 }
 
-// writeClientKey creates a file that its owner alone can read, and returns its absolute path: the configuration may
-// be moved to another folder.
-func writeClientKey(path, realm string, key check.Secret) (string, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
+// writeKey writes a client key to a new file that its owner alone can read. It never overwrites a file, because that may
+// be the only copy of a key in use.
+func writeKey(path string, key check.Secret) error {
+	err := config.CreatePrivate(path, []byte(key.Reveal()))
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return usage("%s exists and is not overwritten", path).Try(check.Advise("name a new file"))
+	case err != nil:
+		return check.Errorf(check.Internal, "write the client key: %v", err).
+			Try(check.Advise("name a file in a folder that exists and that you can write to")).Because(err)
 	}
-	if !key.IsSet() {
-		return "", check.Errorf(check.Internal, "realm %s has no client key to write to %s", realm, path)
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return "", check.Errorf(check.Internal, "%s exists and is not overwritten", path).
-			Try(check.Advise("choose another file"))
-	}
-	if err == nil {
-		_, err = file.WriteString(key.Reveal() + "\n")
-		if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
-			_ = os.Remove(path)
-		}
-	}
-	if err != nil {
-		return "", check.Errorf(check.Internal, "the client key cannot be written: %v", err).Because(err)
-	}
-	return path, nil
+	return nil
 }

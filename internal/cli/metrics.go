@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/report"
@@ -20,11 +19,13 @@ func metricsFlag(cmd *cobra.Command, path *string) {
 }
 
 // writeMetrics replaces the file with the metrics of a run, and remembers when a run last succeeded. If it cannot write the
-// file, it warns: the realm matters more, and the time of the last run shows that the file is stale.
-func (a *app) writeMetrics(cmd *cobra.Command, path string, run fleet.Run, memory agent.Memory) {
+// file, it warns: the realm matters more, and the time of the last run shows that the file is stale. c is nil if the configuration
+// cannot be loaded.
+func (a *app) writeMetrics(cmd *cobra.Command, path string, run fleet.Run, c *config.Config) {
 	if path == "" {
 		return
 	}
+	memory := a.memory(run.Command, c)
 	now, last := time.Now(), memory.Load()
 	if report.Settled(run.Outcome) {
 		last.Success = now

@@ -136,29 +136,22 @@ func (o probeOptions) values() (realm.Values, error) {
 		}
 	}
 	scopes := strings.FieldsFunc(strings.Join(o.scopes, " "), func(r rune) bool { return r == ',' || r == ' ' })
-	values := realm.Values{}
-	for _, given := range []struct {
-		flag     string
-		property realm.Property
-		value    realm.Value
-		optional bool
-	}{
-		{"scopes", realm.Scopes, realm.Words(realm.Scopes, scopes...), false},
-		{"username-claim", realm.UsernameClaim, realm.Text(o.usernameClaim), false},
-		{"groups-claim", realm.GroupsClaim, realm.Text(o.groupsClaim), true},
-		{"client-id", realm.ClientID, realm.Text(o.clientID), true},
-	} {
-		switch d, _ := given.property.Definition(); {
-		case given.value.String() == "" && given.optional:
-			continue
-		case given.value.String() == "":
-			return nil, usage("--%s must not be empty", given.flag)
-		default:
-			if err := d.Validate(given.value); err != nil {
-				return nil, usage("--%s %v", given.flag, err)
-			}
+	values := realm.Values{realm.Scopes: realm.Words(realm.Scopes, scopes...), realm.UsernameClaim: realm.Text(o.usernameClaim)}
+	if o.groupsClaim != "" {
+		values[realm.GroupsClaim] = realm.Text(o.groupsClaim)
+	}
+	if o.clientID != "" {
+		values[realm.ClientID] = realm.Text(o.clientID)
+	}
+	for property, value := range values {
+		d, _ := property.Definition()
+		flag := "--" + strings.ReplaceAll(d.Key, "_", "-")
+		if value.String() == "" {
+			return nil, usage("%s must not be empty", flag)
 		}
-		values[given.property] = given.value
+		if err := d.Validate(value); err != nil {
+			return nil, usage("%s %v", flag, err)
+		}
 	}
 	return values, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -13,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
@@ -31,7 +31,7 @@ func (a *app) watched(
 	stop := func() {}
 	switch {
 	case o.Wait > 0:
-	case onTerminal && !a.quiet && p.total > 1 && a.getenv("TERM") != "dumb":
+	case onTerminal && !a.quiet && p.total > 1 && os.Getenv("TERM") != "dumb":
 		p.width, a.stderr, o.Progress = width, p, p.note
 		stop = p.show()
 	default:
@@ -56,7 +56,7 @@ func (a *app) watched(
 	if o.Each != nil {
 		whole.Targets = targets
 	}
-	a.writeMetrics(cmd, metrics, whole, agent.MemoryOf(run.Command, c))
+	a.writeMetrics(cmd, metrics, whole, c)
 	if err != nil && !errors.Is(err, syscall.EPIPE) {
 		return run, unwritten(err)
 	}

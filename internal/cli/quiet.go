@@ -23,31 +23,22 @@ func ruleFlags(cmd *cobra.Command, rule *report.Rule) {
 }
 
 // finishQuietly shows a run only if it is news, because cron mails all output. notify.command gets the same news, without
-// the reminders. An interrupted run says nothing about the realm, so it is shown and not remembered.
+// the reminders. An interrupted run says nothing about the realm, so it is shown and not remembered. c is nil if the
+// configuration cannot be loaded.
 func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run, rule report.Rule) error {
 	if interrupted(ctx) {
 		return a.finish(run, false)
 	}
-	memory, unusable := agent.MemoryOf(run.Command, c), a.unusableMemory(run.Command)
+	memory, unusable := a.memory(run.Command, c), a.memory(run.Command, nil)
 	last := memory.Load()
-	if broken := unusable.Load(); len(broken.Troubles) > 0 { // until this run, the configuration had mistakes
+	if broken := unusable.Load(); c != nil && len(broken.Troubles) > 0 { // the last run could not load it
 		broken.Success = last.Success
 		last = broken
 		unusable.Forget()
 	}
-	return a.showNews(memory, last, run, rule, func() error { return agent.Notify(ctx, c, run) })
-}
-
-// finishUnusable is finishQuietly for a run whose configuration has mistakes. It cannot notify.
-func (a *app) finishUnusable(run fleet.Run, rule report.Rule) error {
-	memory := a.unusableMemory(run.Command)
-	return a.showNews(memory, memory.Load(), run, rule, func() error { return nil })
-}
-
-func (a *app) showNews(memory agent.Memory, last report.Last, run fleet.Run, rule report.Rule, notify func() error) error {
 	next, news := last.After(run, time.Now(), rule)
-	if news.Text != "" && !news.Reminder {
-		if err := notify(); err != nil {
+	if c != nil && news.Text != "" && !news.Reminder {
+		if err := agent.Notify(ctx, c, run); err != nil {
 			a.warning("notify.command: " + err.Error())
 		}
 	}
@@ -65,6 +56,10 @@ func (a *app) showNews(memory agent.Memory, last report.Last, run fleet.Run, rul
 	return done(runCode(run, false))
 }
 
-func (a *app) unusableMemory(command string) agent.Memory {
-	return agent.UnusableMemory(command, cmp.Or(a.file, os.Getenv("PROXMOX_REALM_CONFIG")))
+// memory returns what runs of a command remember. If the configuration cannot be loaded (nil), it belongs to its file.
+func (a *app) memory(command string, c *config.Config) agent.Memory {
+	if c == nil {
+		return agent.UnusableMemory(command, cmp.Or(a.file, os.Getenv("PROXMOX_REALM_CONFIG")))
+	}
+	return agent.MemoryOf(command, c)
 }

@@ -23,7 +23,7 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connectable(cmd, false)
 			if err != nil {
-				a.writeMetrics(cmd, metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err}, a.unusableMemory("verify"))
+				a.writeMetrics(cmd, metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err}, nil)
 				return err
 			}
 			run, err := a.watched(cmd, c, "verifying", metrics, o, (*fleet.Fleet).Verify)
