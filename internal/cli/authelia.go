@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,25 +70,26 @@ do not break logins are listed as kept.` +
 	return cmd
 }
 
-// autheliaClient loads the configuration and returns the options of the block. They lack the digest.
-func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (*config.Config, authelia.Options, error) {
+// autheliaClient loads the configuration. It returns the options of the block, without the digest, and where the client
+// key comes from: a file, a key of the configuration, or "" if the client key is not managed.
+func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Options, string, error) {
 	// A new key needs no old one, whose file may not exist yet.
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: o.newKey == ""})
 	if problem := (*check.Error)(nil); errors.As(err, &problem) && problem.Key == "realm.client_key_file" {
 		problem.Remedy = append(problem.Remedy, check.Run("authelia --new-key FILE").With("makes a key"))
 	}
 	if err != nil {
-		return nil, authelia.Options{}, err
+		return authelia.Options{}, "", err
 	}
 	client, err := authelia.ClientOf(c.Targets)
 	if err != nil {
-		return nil, authelia.Options{}, err
+		return authelia.Options{}, "", err
 	}
 	if client.Assumed && len(client.RedirectURIs) > 0 {
 		a.warning("the redirect URIs are the addresses of the API endpoints: if browsers open others, set verify.redirect_urls")
 	}
 	options := authelia.Options{Client: client, WithLogin: o.withLogin, Whole: o.whole}
-	return c, options, options.Validate()
+	return options, cmp.Or(c.Targets[0].ClientKeyFile, c.Targets[0].ClientKeyFrom), options.Validate()
 }
 
 // printAuthelia prints the client block. A new key is written last: if anything else is wrong, no file is left behind.
@@ -98,22 +100,22 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	case cmd.Flags().Changed("new-key") && o.newKey == "":
 		return usage("--new-key needs the name of a file")
 	}
-	c, options, err := a.autheliaClient(cmd, o)
+	options, configured, err := a.autheliaClient(cmd, o)
 	if err != nil {
 		return err
 	}
-	key := options.Login.ClientKey
-	rotates := false
+	key, show, advise := options.Login.ClientKey, authelia.Block, a.adviseFirst
 	if o.newKey != "" {
 		key = authelia.NewKey()
-		rotates = configuredKey(c.Targets) != "" && configuredKey(c.Targets) != absolute(o.newKey)
+	}
+	if o.newKey != "" && configured != "" && configured != absolute(o.newKey) {
+		advise = a.adviseRotation
+		if !o.whole {
+			show = authelia.SecretLine
+		}
 	}
 	if options.Digest, err = authelia.Digest(key); err != nil {
 		return err
-	}
-	show := authelia.Block
-	if rotates && !o.whole {
-		show = authelia.SecretLine
 	}
 	text, err := show(options)
 	if err != nil {
@@ -128,53 +130,30 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		return err
 	}
 	if !a.quiet {
-		a.adviseAuthelia(c.Targets, o, rotates)
+		advise(o.newKey, configured)
 	}
 	return nil
 }
 
-// configuredKey returns where the targets' client key comes from: a file, or a key of the configuration. It returns ""
-// if the client key is not managed.
-func configuredKey(targets []config.Target) string {
-	for _, t := range targets {
-		if t.ClientKeyFile != "" {
-			return t.ClientKeyFile
-		}
-		if t.ClientKeyFrom != "" {
-			return t.ClientKeyFrom
-		}
-	}
-	return ""
-}
-
 func absolute(path string) string {
-	if whole, err := filepath.Abs(path); err == nil {
-		return whole
-	}
-	return path
+	whole, _ := filepath.Abs(path) // fails only if the working directory is gone
+	return cmp.Or(whole, path)
 }
 
-// adviseAuthelia says what to do with the block.
-func (a *app) adviseAuthelia(targets []config.Target, o autheliaOptions, rotates bool) {
-	if rotates {
-		place := "replace the client_secret line of this client in Authelia's configuration"
-		if o.whole {
-			place = "replace this client in Authelia's configuration"
-		}
-		a.say("note", place+", but do not restart Authelia yet")
-		a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+o.newKey+
-			"`, and restart Authelia while it waits")
-		a.say("note", "then put the new key in place of the old one: "+configuredKey(targets))
-		return
+// adviseRotation says what to do with a new key beside the configured one.
+func (a *app) adviseRotation(newKey, configured string) {
+	a.say("note", "replace the client_secret line of this client in Authelia's configuration, but do not restart Authelia yet")
+	a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+newKey+"`, and restart Authelia while it waits")
+	a.say("note", "then put the new key in place of the old one: "+configured)
+}
+
+// adviseFirst says what to do with a client that Authelia may not have yet.
+func (a *app) adviseFirst(newKey, configured string) {
+	if newKey != "" && configured == "" {
+		a.warning("no client key is configured: set realm.client_key_file to " + absolute(newKey))
 	}
-	if o.newKey != "" && configuredKey(targets) == "" {
-		a.warning("no client key is configured: set realm.client_key_file to " + absolute(o.newKey))
-	}
-	place := "add this below identity_providers.oidc.clients in Authelia's configuration"
-	if o.whole {
-		place = "merge this into Authelia's configuration"
-	}
-	a.say("note", place+", restart Authelia, then run `proxmox-realm apply`")
+	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, restart Authelia, "+
+		"then run `proxmox-realm apply`")
 	a.say("note", "if the client is there already, `proxmox-realm authelia --check FILE` shows what to change in it")
 }
 
@@ -191,7 +170,7 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if a.output != "text" && a.output != "json" {
 		return usage("authelia --check has no such report").Try(check.Run("authelia --check FILE -o json"))
 	}
-	_, options, err := a.autheliaClient(cmd, o)
+	options, _, err := a.autheliaClient(cmd, o)
 	if err != nil {
 		return err
 	}

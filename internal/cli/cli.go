@@ -30,10 +30,9 @@ func init() { cobra.EnableCommandSorting = false }
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, release: func() {}}
 	root := a.root()
-	root.SetArgs(args)
-	err := a.execute(root)
+	err := a.execute(root, args)
 	defer a.release()
-	return a.exit(args, err)
+	return a.exit(err)
 }
 
 // app is what all commands share: the streams and the global flags.
@@ -137,11 +136,15 @@ var (
 )
 
 // execute runs cobra. Every error that cobra finds before a command begins is a usage error.
-func (a *app) execute(root *cobra.Command) error {
+func (a *app) execute(root *cobra.Command, args []string) error {
+	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil || a.ready {
 		return err
 	}
+	flags := root.PersistentFlags() // cobra may have stopped before it reached --output
+	flags.ParseErrorsAllowlist.UnknownFlags, flags.Usage = true, func() {}
+	_ = flags.Parse(args)
 	if a.command == "" && cmd != root {
 		a.command = name(cmd)
 	}

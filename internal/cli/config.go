@@ -74,12 +74,10 @@ func (a *app) configCheck(cmd *cobra.Command) error {
 	return a.printf("%s: %s, no mistakes\n", name, targets)
 }
 
-// setting is a line of config show as JSON.
+// setting is a line of config show as JSON. Target is null for what concerns the whole run.
 type setting struct {
 	Target *string `json:"target"`
-	Key    string  `json:"key"`
-	Value  string  `json:"value"`
-	Source string  `json:"source"`
+	config.Setting
 }
 
 func (a *app) configShow(cmd *cobra.Command) error {
@@ -97,7 +95,7 @@ func (a *app) configShow(cmd *cobra.Command) error {
 	if a.output == "json" {
 		settings := []setting{}
 		for _, s := range c.Settings {
-			row := setting{Key: s.Key, Value: s.Value, Source: s.Source}
+			row := setting{Setting: s}
 			if s.Target != "" {
 				row.Target = &s.Target
 			}

@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
@@ -128,7 +127,7 @@ func done(code int) error {
 
 // exit shows an error and returns the exit code. If a report was asked for as JSON or JUnit, the error is such a report
 // as well.
-func (a *app) exit(args []string, err error) int {
+func (a *app) exit(err error) int {
 	var said status
 	switch {
 	case err == nil:
@@ -138,31 +137,14 @@ func (a *app) exit(args []string, err error) int {
 	case errors.Is(err, syscall.EPIPE): // the reader of stdout has gone
 		return exitFailed
 	}
-	if format := a.format(args); format != "text" {
+	if a.output == "json" || a.output == "junit" {
 		run := fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err}
-		if render(a.stdout, format, run, report.Style{}) != nil {
+		if render(a.stdout, a.output, run, report.Style{}) != nil {
 			return exitFailed
 		}
 	}
 	a.sayError(err)
 	return exitCode(err)
-}
-
-// format returns the value of --output, even if cobra stopped at another flag before it.
-func (a *app) format(args []string) string {
-	if a.ready {
-		return a.output
-	}
-	output := a.output
-	f := pflag.NewFlagSet("", pflag.ContinueOnError)
-	f.ParseErrorsAllowlist.UnknownFlags = true
-	f.Usage = func() {}
-	f.StringVarP(&output, "output", "o", output, "")
-	_ = f.Parse(args)
-	if !slices.Contains(outputs, output) {
-		return "text"
-	}
-	return output
 }
 
 func usage(format string, args ...any) *check.Error {

@@ -41,11 +41,7 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 	if a.output != "text" {
 		return usage("export prints YAML: --output does not apply to it")
 	}
-	t, f, err := a.oneTarget(cmd)
-	if err != nil {
-		return err
-	}
-	client, err := f.Connect(t)
+	t, client, err := a.connect(cmd)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/pve"
 )
 
 // keyFlag is a configuration key as a flag. It keeps what was typed: config parses it.
@@ -147,8 +147,9 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 	return c, nil
 }
 
-// oneTarget loads a configuration for a command that works on one cluster. It needs only how to reach it.
-func (a *app) oneTarget(cmd *cobra.Command) (config.Target, *fleet.Fleet, error) {
+// connect loads a configuration for a command that works on one cluster, and returns a client of that cluster. The
+// configuration needs to hold only how to reach it.
+func (a *app) connect(cmd *cobra.Command) (config.Target, *pve.Client, error) {
 	c, err := a.connectable(cmd, true)
 	if err != nil {
 		return config.Target{}, nil, err
@@ -156,7 +157,8 @@ func (a *app) oneTarget(cmd *cobra.Command) (config.Target, *fleet.Fleet, error)
 	if len(c.Targets) > 1 {
 		return config.Target{}, nil, chooseTarget(cmd, c)
 	}
-	return c.Targets[0], a.fleet(c), nil
+	client, err := a.fleet(c).Connect(c.Targets[0])
+	return c.Targets[0], client, err
 }
 
 // chooseTarget is the usage error of a command that wants -t.

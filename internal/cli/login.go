@@ -59,11 +59,7 @@ func (a *app) login(cmd *cobra.Command, o loginOptions) error {
 	if a.output == "junit" {
 		return usage("login has no JUnit report").Try(check.Run("login -o json"))
 	}
-	t, f, err := a.oneTarget(cmd)
-	if err != nil {
-		return err
-	}
-	client, err := f.Connect(t)
+	t, client, err := a.connect(cmd)
 	if err != nil {
 		return err
 	}

@@ -13,10 +13,10 @@ import (
 
 // Setting is one row of `config show`. A key without a value has no row: it is not managed.
 type Setting struct {
-	Target string // "" for what concerns the whole run, and if the configuration has no targets
-	Key    string // its path, such as realm.issuer_url
-	Value  string // as it would be written in a file; a secret as [check.Mask]
-	Source string // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
+	Target string `json:"-"`      // "" for what concerns the whole run, and if the configuration has no targets
+	Key    string `json:"key"`    // its path, such as realm.issuer_url
+	Value  string `json:"value"`  // as it would be written in a file; a secret as [check.Mask]
+	Source string `json:"source"` // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
 }
 
 // record notes a value, a text or a list, if settings are asked for. It replaces an earlier row of the key.

@@ -9,27 +9,18 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/pve"
 )
 
-// destination is where the browser is sent.
-type destination struct {
-	endpoint config.Origin // the node that began the login: no other node remembers it
-	address  string
-	state    string
-	trusted  bool // the address is on the authorization endpoint that the issuer names to this machine
-}
-
 // begin lets Proxmox begin a login, and examines the address before a browser goes there.
-func (r *rehearsal) begin(ctx context.Context) (destination, error) {
+func (r *rehearsal) begin(ctx context.Context) (pve.AuthURL, error) {
 	made, err := r.node.AuthURL(ctx, r.held.Realm, r.redirectURL)
 	var failure *pve.Error
 	if errors.As(err, &failure) && breaksLogins(failure.Kind) {
-		return destination{}, check.Errorf(check.LoginFailed, "%s", check.Describe(err).Message).Because(err)
+		return pve.AuthURL{}, check.Errorf(check.LoginFailed, "%s", check.Describe(err).Message).Because(err)
 	}
 	if err != nil {
-		return destination{}, err
+		return pve.AuthURL{}, err
 	}
 	r.cleaner.Hold(check.NewSecret(made.State))
 	expected := ""
@@ -38,12 +29,12 @@ func (r *rehearsal) begin(ctx context.Context) (destination, error) {
 	}
 	wrong := append(misdirected(made, expected), r.node.Unexpected(made, r.held, r.redirectURL)...)
 	if len(wrong) > 0 {
-		return destination{}, check.Errorf(check.LoginFailed,
+		return pve.AuthURL{}, check.Errorf(check.LoginFailed,
 			"%s makes a wrong authorization URL, and no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
 			Try(check.Run("verify --all-endpoints").With("this node may see another issuer than this machine"))
 	}
-	return destination{endpoint: made.Endpoint, address: made.Raw, state: made.State, trusted: expected != ""}, nil
+	return made, nil
 }
 
 // breaksLogins tells whether every user would meet this failure.
@@ -54,18 +45,18 @@ func breaksLogins(kind pve.Kind) bool {
 }
 
 // await sends the browser off and waits until it comes back, or until the user pastes the address.
-func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (*arrival, error) {
+func (r *rehearsal) await(ctx context.Context, back *callback, to pve.AuthURL) (*arrival, error) {
 	wait := min(cmp.Or(r.Wait, DefaultWait), maxWait)
 	waiting, stop := context.WithTimeout(ctx, wait)
 	defer stop()
-	back.serve(to.state)
+	back.serve(to.State)
 	pasted := lines(waiting, r.Paste)
 	failed := make(chan error, 1)
-	if r.Open != nil && to.trusted {
+	if r.Open != nil && r.inspection != nil {
 		r.Note("opening the browser: log in as the user to be tested")
-		go func() { failed <- r.Open(to.address) }()
+		go func() { failed <- r.Open(to.Raw) }()
 	} else {
-		r.show(to)
+		r.show(to.Raw)
 	}
 	for {
 		select {
@@ -81,7 +72,7 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 		case err := <-failed:
 			if err != nil {
 				r.Log.Debug("opening the browser", "error", err)
-				r.show(to)
+				r.show(to.Raw)
 			}
 		case <-waiting.Done():
 			if code := check.CodeOf(context.Cause(ctx)); code == check.Interrupted || code == check.Terminated {
@@ -95,24 +86,24 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to destination) (
 }
 
 // show lets the user open the address.
-func (r *rehearsal) show(to destination) {
-	if !to.trusted {
+func (r *rehearsal) show(address string) {
+	if r.inspection == nil {
 		r.Note("verify.issuer is false, so this address was not compared with the issuer's: check its host before you open it")
 	}
 	r.Note("open this address in a browser, and log in as the user to be tested:")
-	r.Show(to.address)
+	r.Show(address)
 	if r.Paste != nil {
 		r.Note("if the browser shows an unreachable page, paste its address here: it begins with " + r.redirectURL + "?")
 	}
 }
 
 // complete gives Proxmox what the browser brought. If Proxmox refuses it, complete returns the checks that may tell why.
-func (r *rehearsal) complete(ctx context.Context, to destination, came *arrival) (pve.Session, []check.Check, error) {
+func (r *rehearsal) complete(ctx context.Context, to pve.AuthURL, came *arrival) (pve.Session, []check.Check, error) {
 	if came.refusal != nil {
 		return pve.Session{}, nil, r.refusedByIssuer(*came.refusal)
 	}
 	r.cleaner.Hold(came.code)
-	session, err := r.Client.On(to.endpoint).Login(ctx, to.state, came.code.Reveal(), r.redirectURL)
+	session, err := r.Client.On(to.Endpoint).Login(ctx, to.State, came.code.Reveal(), r.redirectURL)
 	var failure *pve.Error
 	if errors.As(err, &failure) && failure.Kind == pve.LoginRefused {
 		checks := r.suspects(ctx)

@@ -137,7 +137,7 @@ func run(ctx context.Context, o Options, result *Result) error {
 	if err != nil {
 		return err
 	}
-	result.Endpoint = string(to.endpoint)
+	result.Endpoint = string(to.Endpoint)
 	came, err := r.await(ctx, back, to)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ type rehearsal struct {
 	node        *pve.Client        // the chosen endpoint, or all of them
 	held        realm.Login        // what logins use of the realm as it is
 	redirectURL string             // where the browser comes back to
-	inspection  *issuer.Inspection // nil if this machine cannot reach the issuer
+	inspection  *issuer.Inspection // nil if this machine cannot reach the issuer, so nothing vouches for the address
 }
 
 // choose returns a client of the wanted node, or the client itself if any node will do.
