@@ -137,7 +137,7 @@ func (a *app) exit(err error) int {
 	case errors.Is(err, syscall.EPIPE): // the reader of stdout has gone
 		return exitFailed
 	}
-	if a.output == "json" || a.output == "junit" {
+	if slices.Contains(outputs[1:], a.output) { // all but text
 		run := fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err}
 		if render(a.stdout, a.output, run, report.Style{}) != nil {
 			return exitFailed
