@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"proxmox-realm/internal/realm"
 )
 
@@ -47,10 +45,9 @@ func Document(spec realm.Spec, from Target, clientKeyFile string) []byte {
 	d.set(v.RedirectsDeclared, "verify.redirect_urls", texts(v.RedirectURLs))
 	d.set(v.IssuerCAFile != "", "verify.issuer_ca_file", v.IssuerCAFile)
 	if len(from.Access) > 0 {
-		text, _ := yaml.Marshal(accessNode(from.Access, 0)) // built from texts: never fails
 		d.section("access", "What the issuer's groups may do; groups that are not here are not touched.")
-		for line := range strings.Lines(string(text)) {
-			d.WriteString("  " + line)
+		for _, group := range from.Access.Groups() {
+			fmt.Fprintf(&d, "  %s: %s\n", written("access", group), written("access", from.Access[group]))
 		}
 	}
 	return d.Bytes()

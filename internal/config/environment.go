@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -24,7 +26,12 @@ func fromEnvironment(dir string, problems *collector) layer {
 			}
 		case name == envShards: // [loader.takeShard] reads it
 		case k == nil:
-			l.unknownVariable(at, problems)
+			at.Name = printable(name)
+			near := nearest(strings.TrimPrefix(name, EnvPrefix), slices.Sorted(maps.Keys(index().path)))
+			if k := index().path[near]; k != nil {
+				near = k.Env
+			}
+			problems.addf(at, "", "is not a variable of this program%s", didYouMean(near))
 		default:
 			l.settings[k.Path] = setting{value: value, at: at}
 		}
@@ -33,40 +40,12 @@ func fromEnvironment(dir string, problems *collector) layer {
 	return l
 }
 
-// unknownVariable reports a variable that is not one of this program's. The nearest one counts as given, though wrongly.
-func (l layer) unknownVariable(at Place, problems *collector) {
-	var paths []string
-	for _, k := range table() {
-		if (k.Kind == Command || k.Kind == Grants) && at.Name == variableOf(k.Path) {
-			problems.addf(at, k.Path, "%s works only in a file, because a variable holds one text", k.Path)
-			return
-		}
-		if k.Kind != Command {
-			paths = append(paths, k.Path)
-		}
-	}
-	near := ""
-	if path := nearest(strings.ToLower(strings.TrimPrefix(at.Name, EnvPrefix)), paths); path != "" {
-		near = variableOf(path)
-		l.markWrong(path, at)
-	}
-	at.Name = printable(at.Name)
-	problems.addf(at, "", "is not a variable of this program%s", suggestion(near))
-}
-
-// fromFlags reads the keys given on the command line.
+// fromFlags reads the keys given on the command line: keys of the list that hold one text or a list of words.
 func fromFlags(flags []FlagValue, dir string, problems *collector) layer {
 	l := newLayer(inFlags)
 	for _, f := range flags {
 		k := index().path[f.Key]
-		if k == nil || k.Kind == Command || k.Kind == Grants {
-			problems.addf(Place{Name: "--" + printable(f.Key)}, "", "is not a key that a flag can set")
-			continue
-		}
-		at := Place{Name: "--" + k.Flag, dir: dir}
-		if k.Flag == "" {
-			at.Name = "--" + k.Path
-		}
+		at := Place{Name: "--" + cmp.Or(k.Flag, k.Path), dir: dir}
 		text := f.Value
 		if before, given := l.settings[f.Key]; given && k.Kind == List {
 			text = before.value.(string) + "," + text //nolint:forcetypeassert // it was set here
@@ -80,11 +59,7 @@ func fromFlags(flags []FlagValue, dir string, problems *collector) layer {
 // CommandEnvironment returns the environment for the commands of a configuration: env without the variables of this
 // program, which may hold secrets, and without the socket of systemd's notifications.
 func CommandEnvironment(env []string) []string {
-	out := make([]string, 0, len(env)) // not nil, which would be the whole environment
-	for _, entry := range env {
-		if !strings.HasPrefix(entry, EnvPrefix) && !strings.HasPrefix(entry, "NOTIFY_SOCKET=") {
-			out = append(out, entry)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
+		return strings.HasPrefix(entry, EnvPrefix) || strings.HasPrefix(entry, "NOTIFY_SOCKET=")
+	})
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"proxmox-realm/internal/realm"
 )
 
 // Every key of the list reaches the configuration, and nothing else does.
@@ -63,9 +65,9 @@ func TestKeysAreComplete(t *testing.T) {
 			t.Errorf("%s: a secret that a flag or a default gives", k.Path)
 		}
 	}
-	for p := range property {
-		if _, ok := p.Definition(); !ok {
-			t.Errorf("%s is documented and no property", p)
+	for _, d := range realm.Definitions() {
+		if index().path["realm."+d.Key] == nil {
+			t.Errorf("%s has no key", d.Property)
 		}
 	}
 }

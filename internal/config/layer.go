@@ -31,11 +31,10 @@ type layer struct {
 // name is what the target of the layer is called.
 func (l layer) name() string { return cmp.Or(l.target, defaultTarget) }
 
-// setting is one value as it was written: a string, or a []string from the list of a file. It is nil if it was wrong, so
-// that the key is not reported as missing as well.
+// setting is one value as it was written: a string, a []string or, for access, a *[realm.Access]. It is nil if it was
+// wrong, so that the key is not reported as missing as well.
 type setting struct {
 	value any
-	lines []int // of the elements of a list
 	at    Place
 }
 
@@ -65,13 +64,6 @@ func split(text string) []string {
 		out = append(out, fields...)
 	}
 	return out
-}
-
-// markWrong counts a key as given, though wrongly.
-func (l layer) markWrong(path string, at Place) {
-	if !l.has(path) {
-		l.settings[path] = setting{at: at}
-	}
 }
 
 // alternatives are keys of which a layer may name at most one.

@@ -16,9 +16,6 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// maxTargets bounds the targets of one file.
-const maxTargets = 10000
-
 // parser turns a file into layers. It walks over the nodes of the YAML document, so that each mistake has its line. It
 // checks the keys and the kinds of their values; [values] parses the texts.
 type parser struct {
@@ -34,7 +31,7 @@ func (p *parser) parse(data []byte) (base layer, targets []layer, ok bool) {
 	if root == nil {
 		return base, nil, ok
 	}
-	targets = p.mapping(root, "", base)
+	targets = p.section(root, "", base)
 	base.complete(p.problems)
 	return base, targets, true
 }
@@ -82,72 +79,69 @@ func (p *parser) line(node *yaml.Node, target string) Place {
 	return at
 }
 
-// mapping reads the keys of a section, or of the file or a target if section is "", and returns the targets in it.
-func (p *parser) mapping(node *yaml.Node, section string, into layer) (targets []layer) {
-	seen := map[string]int{}
+// entries calls do for each key of a mapping. It reports keys that are doubled or that are no names. The place of the
+// mapping says to which target it belongs.
+func (p *parser) entries(node *yaml.Node, in Place, section string, do func(at Place, name string, value *yaml.Node)) {
+	lines := map[string]int{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		name, value := node.Content[i], node.Content[i+1]
-		at := p.line(name, into.at.Target)
-		path := strings.TrimPrefix(section+"."+name.Value, ".")
-		shown := strings.TrimPrefix(section+"."+printable(name.Value), ".")
-		k := index().path[path]
-		switch first, doubled := seen[name.Value]; {
-		case name.Kind != yaml.ScalarNode:
-			p.problems.addf(at, strings.TrimPrefix(section+".?", "."), "a key must be a name, not a list, a mapping or an alias")
-		case name.ShortTag() == "!!merge":
-			p.problems.addf(at, strings.TrimPrefix(section+".<<", "."), "merge keys are not supported: move what all targets share above them")
+		key, value := node.Content[i], follow(node.Content[i+1])
+		at := p.line(key, in.Target)
+		switch first, doubled := lines[key.Value]; {
+		case key.Kind != yaml.ScalarNode:
+			p.problems.addf(at, join(section, unprintable), "a key must be a name, not a list, a mapping or an alias")
+		case key.ShortTag() == "!!merge":
+			p.problems.addf(at, section, "merge keys (<<) are not supported: move what all targets share above them")
 		case doubled:
-			p.problems.addf(at, shown, "is there twice, first in line %d: keep one of them", first)
+			p.problems.addf(at, join(section, printable(key.Value)), "is there twice, first in line %d: keep one of them", first)
+		default:
+			do(at, key.Value, value)
+		}
+		lines[key.Value] = key.Line
+	}
+}
+
+// join returns the path of a key in a section; section "" is the file or a target.
+func join(section, name string) string { return strings.TrimPrefix(section+"."+name, ".") }
+
+// section reads the keys of a section, or of the file or a target if section is "", and returns the targets in it.
+func (p *parser) section(node *yaml.Node, section string, into layer) (targets []layer) {
+	p.entries(node, into.at, section, func(at Place, name string, value *yaml.Node) {
+		path := join(section, name)
+		k := index().path[path]
+		switch {
 		case path == "targets" && !into.overlay:
 			targets = p.targets(at, value)
+		case path == "targets":
+			p.problems.addf(at, path, "cannot be in a target")
 		case path == "name" && into.overlay && into.at.Target == "":
 			p.problems.addf(at, path, "is the name of the file already: remove the key")
 		case path == "name" && into.overlay:
 			// [parser.name] has read it
-		case path == "targets":
-			p.problems.addf(at, path, "cannot be in a target")
+		case index().section[path] && value.Kind == yaml.MappingNode:
+			p.section(value, path, into)
+		case index().section[path] && value.ShortTag() == "!!null": // all keys of the section are commented out
 		case index().section[path]:
-			p.section(at, path, value, into)
+			p.problems.addf(at, path, "must be a section: keys, indented, each with its value")
 		case k == nil:
-			p.unknown(at, section, shown, into)
+			p.unknown(at, section, name, into)
 		case into.overlay && !k.Target:
 			p.problems.addf(at, path, "belongs to the whole run, not to a target")
 		case k.Kind == Grants:
-			p.access(at, value, into)
+			into.settings[path] = setting{at: at, value: p.access(at, value)}
 		default:
-			s := setting{at: at}
-			if err := s.read(k, value); err != nil {
-				if s.value = nil; len(s.lines) > 0 {
-					at.Line = s.lines[len(s.lines)-1]
-				}
+			text, err := read(k, value)
+			if err != nil {
 				p.problems.add(at, path, err)
 			}
-			into.settings[path] = s
+			into.settings[path] = setting{at: at, value: text}
 		}
-		seen[name.Value] = name.Line
-	}
+	})
 	return targets
 }
 
-func (p *parser) section(at Place, name string, value *yaml.Node, into layer) {
-	value = follow(value)
-	switch {
-	case value.Kind == yaml.MappingNode:
-		p.mapping(value, name, into)
-	case value.ShortTag() == "!!null": // all keys of the section are commented out
-	default:
-		p.problems.addf(at, name, "must be a section: keys, indented, each with its value")
-	}
-}
-
 func (p *parser) targets(at Place, value *yaml.Node) []layer {
-	value = follow(value)
 	if value.Kind != yaml.SequenceNode || len(value.Content) == 0 {
 		p.problems.addf(at, "targets", "must be a list of at least one target, each with its name")
-		return nil
-	}
-	if len(value.Content) > maxTargets {
-		p.problems.addf(at, "targets", "must be at most %d targets", maxTargets)
 		return nil
 	}
 	var layers []layer
@@ -168,7 +162,7 @@ func (p *parser) targets(at Place, value *yaml.Node) []layer {
 			lines[strings.ToLower(l.target)] = l.at.Line
 			l.at.Target = "targets." + l.target
 		}
-		p.mapping(item, "", l)
+		p.section(item, "", l)
 		l.complete(p.problems)
 		layers = append(layers, l)
 	}
@@ -198,29 +192,22 @@ var targetName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9
 
 const nameForm = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit and not ending with '.'"
 
-// unknown reports a key that does not exist. The nearest key counts as given, though wrongly: it is not missing as well.
-func (p *parser) unknown(at Place, section, shown string, into layer) {
-	if strings.HasSuffix(shown, unprintable) { // such as root@pam!id=secret without a key before it
+// unknown reports a key that does not exist.
+func (p *parser) unknown(at Place, section, name string, into layer) {
+	shown := join(section, printable(name))
+	if printable(name) == unprintable { // such as root@pam!id=secret without a key before it
 		p.problems.addf(at, shown, "is not a key; its name is not shown because it may be a value")
 		return
 	}
-	var candidates []string
-	for _, k := range table() {
-		candidates = append(candidates, k.Path)
-	}
+	candidates := slices.Collect(maps.Keys(index().path))
 	if section == "" {
-		candidates = append(candidates, slices.Sorted(maps.Keys(index().section))...)
+		candidates = append(candidates, slices.Collect(maps.Keys(index().section))...)
 		if !into.overlay {
 			candidates = append(candidates, "targets")
 		}
 	}
-	near := nearest(shown, candidates)
-	for _, k := range table() {
-		if k.Path == near || strings.HasPrefix(k.Path, near+".") {
-			into.markWrong(k.Path, at)
-		}
-	}
-	p.problems.addf(at, shown, "is not a key%s", suggestion(near))
+	slices.Sort(candidates)
+	p.problems.addf(at, shown, "is not a key%s", didYouMean(nearest(shown, candidates)))
 }
 
 const unprintable = "?"
@@ -235,49 +222,39 @@ func printable(name string) string {
 	return name
 }
 
-// read takes over the value of a key if it is of the kind that the key has. On a mistake in a list, the last of s.lines is
-// that of the wrong element.
-func (s *setting) read(k *key, node *yaml.Node) error {
-	node = follow(node)
+// read returns the value of a key as it was written, a string or a []string, or nil if it is of another kind.
+func read(k *Key, node *yaml.Node) (any, error) {
 	tag := node.ShortTag()
+	isList := k.Kind == List || k.Kind == Command
+	want := "!!str"
+	switch k.Kind {
+	case Bool:
+		want = "!!bool"
+	case Int:
+		want = "!!int"
+	default:
+	}
 	switch {
 	case tag == "!!null":
-		return empty(k.Path)
-	case k.Kind == List || k.Kind == Command:
-		if node.Kind != yaml.SequenceNode {
-			return fmt.Errorf("must be %s, each an element of its own", k.form())
-		}
+		return nil, empty(k.Path)
+	case isList && node.Kind != yaml.SequenceNode:
+		return nil, fmt.Errorf("%w, each an element of its own", mustBe(k.Kind))
+	case isList:
 		words := []string{}
 		for _, element := range node.Content {
-			s.lines = append(s.lines, element.Line)
 			element = follow(element)
-			if element.Kind != yaml.ScalarNode || element.ShortTag() != "!!str" {
-				return fmt.Errorf("must be %s: put a number, a boolean or null in quotation marks", k.form())
+			if element.Kind != yaml.ScalarNode || element.ShortTag() != want {
+				return nil, fmt.Errorf("%w: put a number, a boolean or null in quotation marks", mustBe(k.Kind))
 			}
 			words = append(words, element.Value)
 		}
-		s.value = words
-		return nil
-	case node.Kind != yaml.ScalarNode:
-		return fmt.Errorf("must be %s", k.form())
+		return words, nil
+	case node.Kind == yaml.ScalarNode && tag != want && (k.Kind == String || k.Kind == Path):
+		return nil, fmt.Errorf("%w: put a number, a boolean or a date in quotation marks", mustBe(k.Kind))
+	case node.Kind != yaml.ScalarNode || tag != want:
+		return nil, mustBe(k.Kind)
 	}
-	s.value = node.Value
-	switch {
-	case k.Kind == Bool && tag != "!!bool":
-		if value, ok := map[string]string{"yes": "true", "on": "true", "no": "false", "off": "false"}[strings.ToLower(node.Value)]; ok {
-			return check.Errorf(check.Config, "must be true or false, without quotation marks").
-				Try(check.Set(k.Path, value).With("yes, no, on and off are texts in YAML 1.2"))
-		}
-		return fmt.Errorf("must be %s", k.form())
-	case k.Kind == Int && tag != "!!int":
-		return fmt.Errorf("must be %s", k.form())
-	case k.Kind != Bool && k.Kind != Int && tag != "!!str":
-		if k.Kind == String || k.Kind == Path {
-			return fmt.Errorf("must be %s: put a number, a boolean or a date in quotation marks", k.form())
-		}
-		return fmt.Errorf("must be %s", k.form())
-	}
-	return nil
+	return node.Value, nil
 }
 
 // empty is the error of a key without a value.

@@ -1,14 +1,12 @@
 package config
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/realm"
 )
 
 // Setting is one row of `config show`. A key without a value has no row: it is not managed.
@@ -31,42 +29,21 @@ func (v *values) record(path string, value any) {
 
 // sorted returns the rows in the order of [Keys].
 func (v *values) sorted() []Setting {
-	place := func(s Setting) int { return slices.IndexFunc(table(), func(k key) bool { return k.Path == s.Key }) }
+	place := func(s Setting) int { return slices.IndexFunc(table(), func(k Key) bool { return k.Path == s.Key }) }
 	slices.SortStableFunc(v.settings, func(a, b Setting) int { return place(a) - place(b) })
 	return v.settings
 }
 
 // written returns a value as a file would hold it.
 func written(path string, value any) string {
-	k := index().path[path]
-	node := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
-	if access, ok := value.(realm.Access); ok {
-		node = accessNode(access, yaml.FlowStyle)
-		value = nil
-	}
-	switch words, isList := value.([]string); {
-	case k.Secret:
+	if index().path[path].Secret {
 		return check.Mask
-	case isList:
-		for _, word := range words {
-			node.Content = append(node.Content, textNode(word))
-		}
-	case k.Kind == Bool || k.Kind == Int:
-		return fmt.Sprint(value)
-	case value == nil:
-	default:
-		node = textNode(fmt.Sprint(value))
 	}
-	text, err := yaml.Marshal(node)
-	if err != nil {
-		return "?"
+	var node yaml.Node
+	_ = node.Encode(value) // texts, numbers and booleans: never fails
+	if node.Kind != yaml.ScalarNode {
+		node.Style = yaml.FlowStyle
 	}
+	text, _ := yaml.Marshal(&node)
 	return strings.TrimSuffix(string(text), "\n")
-}
-
-// textNode returns a text that YAML quotes if it would read it as something else.
-func textNode(s string) *yaml.Node {
-	node := &yaml.Node{}
-	node.SetString(s)
-	return node
 }

@@ -22,7 +22,7 @@ func (l *loader) run() {
 		c.LockFile = v.path("lock_file")
 	}
 	c.StateDir = cmp.Or(v.path("state_dir"), StateDir())
-	c.Concurrency = one(v, "concurrency", index().path["concurrency"].parseInt)
+	c.Concurrency = one(v, "concurrency", parseConcurrency)
 	c.Agent.Interval = one(v, "agent.interval", durationWithin(time.Second, 365*24*time.Hour))
 	c.Agent.Jitter = one(v, "agent.jitter", parsePercent)
 	c.Agent.Listen = one(v, "agent.listen", parseListen)

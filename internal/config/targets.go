@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// Bounds of the folder of targets_from, in bytes. The number of targets is bounded by maxTargets.
+// Bounds of the folder of targets_from, in bytes.
 const (
 	maxTargetFile = 256 << 10
 	maxFolder     = 64 << 20
@@ -39,9 +39,6 @@ func (l *loader) readFolder(ctx context.Context) error {
 		refuse("the folder cannot be read")
 	case len(l.targets)+len(files) == 0:
 		refuse("the folder has no file that ends with .yaml or .yml: there is no target")
-	case len(l.targets)+len(files) > maxTargets:
-		refuse("the folder has too many files: a configuration has at most %d targets", maxTargets)
-		files = nil
 	}
 	places := map[string]Place{} // by name in lower case: names become file names, and some file systems ignore case
 	for _, t := range l.targets {
@@ -113,7 +110,7 @@ func (p *parser) target(data []byte, name string, unread bool) layer {
 		p.problems.addf(p.at, "", "is empty: a target needs the keys in which it differs")
 	case ok:
 		l.broken = false
-		p.mapping(root, "", l)
+		p.section(root, "", l)
 		l.complete(p.problems)
 	}
 	return l

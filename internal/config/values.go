@@ -24,7 +24,6 @@ import (
 type values struct {
 	viper    *viper.Viper
 	at       map[string]Place // by path; none for a default
-	lines    map[string][]int // of the elements of a list, by path
 	problems *collector
 	settings []Setting // what was read, if show
 	show     bool
@@ -33,7 +32,7 @@ type values struct {
 
 // merge hands the layers, lowest first, to viper, which knows the defaults and which value beats which.
 func (l *loader) merge(target string, layers ...layer) *values {
-	v := &values{viper: viper.New(), at: map[string]Place{}, lines: map[string][]int{}, problems: &l.problems, show: l.Show, target: target}
+	v := &values{viper: viper.New(), at: map[string]Place{}, problems: &l.problems, show: l.Show, target: target}
 	v.viper.AllowEmptyEnv(true)
 	for _, k := range table() {
 		switch k.Default {
@@ -64,7 +63,7 @@ func (l *loader) merge(target string, layers ...layer) *values {
 			}
 		}
 		for path, s := range layer.settings {
-			v.at[path], v.lines[path] = s.at, s.lines
+			v.at[path] = s.at
 		}
 	}
 	return v
@@ -90,9 +89,9 @@ func one[T any](v *values, path string, parse func(string) (T, error)) (value T)
 		v.problems.add(v.at[path], path, err)
 		return *new(T)
 	}
-	switch any(value).(type) {
-	case string, bool, Origin, UserID:
-		v.record(path, fmt.Sprint(value))
+	switch value := any(value).(type) {
+	case string, bool, int:
+		v.record(path, value)
 	default: // a duration of 5m would be shown as 5m0s
 		v.record(path, text)
 	}
@@ -103,10 +102,10 @@ func one[T any](v *values, path string, parse func(string) (T, error)) (value T)
 func many[T comparable](v *values, path string, parse func(string) (T, error)) (out []T) {
 	words := setting{value: v.viper.Get(path)}.words()
 	if words != nil && len(words) == 0 && !index().path[path].empty {
-		v.refuse(path, 0, empty(path))
+		v.problems.add(v.at[path], path, empty(path))
 		return nil
 	}
-	for i, word := range words {
+	for _, word := range words {
 		err := plain(path, word)
 		var value T
 		if err == nil {
@@ -116,7 +115,7 @@ func many[T comparable](v *values, path string, parse func(string) (T, error)) (
 			err = errors.New("names the same twice")
 		}
 		if err != nil {
-			v.refuse(path, i, err)
+			v.problems.add(v.at[path], path, err)
 			return nil
 		}
 		out = append(out, value)
@@ -144,25 +143,16 @@ func (v *values) command(path string) []string {
 			err = errors.New("must not contain NUL characters")
 		}
 		if err != nil {
-			v.refuse(path, i, err)
+			v.problems.add(v.at[path], path, err)
 			return nil
 		}
 	}
 	if len(argv) == 0 {
-		v.refuse(path, 0, empty(path))
+		v.problems.add(v.at[path], path, empty(path))
 		return nil
 	}
 	v.record(path, argv)
 	return argv
-}
-
-// refuse notes what is wrong with an element of a list.
-func (v *values) refuse(path string, i int, err error) {
-	at := v.at[path]
-	if i < len(v.lines[path]) {
-		at.Line = v.lines[path][i]
-	}
-	v.problems.add(at, path, err)
 }
 
 // path expands the $VARS of a path and makes it absolute.
@@ -185,26 +175,21 @@ func plain(path, text string) error {
 	return nil
 }
 
-var (
-	variable     = regexp.MustCompile(`\$(?:(\w+)|\{(\w+)\})?`)
-	variableName = regexp.MustCompile(`^[A-Z_]{3,}$`)
-)
+// variableName matches a name that is not a part of a secret with a dollar sign.
+var variableName = regexp.MustCompile(`^[A-Z_]{3,}$`)
 
 // expand replaces $NAME and ${NAME}, and resolves a relative path from a folder.
 func expand(text, dir string) (string, error) {
 	var err error
-	expanded := variable.ReplaceAllStringFunc(text, func(reference string) string {
-		name := strings.Trim(reference, "${}")
+	expanded := os.Expand(text, func(name string) string {
 		value := os.Getenv(name)
 		switch {
-		case name == "":
-			err = errors.New("must name a variable after each $, as $NAME or ${NAME}")
 		case value != "":
 		case name == "CREDENTIALS_DIRECTORY": // the packages' sample names it
 			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the directory of these files")
 		case variableName.MatchString(name):
 			err = fmt.Errorf("the variable $%s is not set", name)
-		default: // it may be a part of a secret with a dollar sign
+		default:
 			err = errors.New("a variable that it names is not set")
 		}
 		return value
@@ -221,26 +206,24 @@ func expand(text, dir string) (string, error) {
 }
 
 func parseBool(text string) (bool, error) {
-	switch strings.ToLower(text) { // YAML 1.2 has True and TRUE as well
-	case "true", "1":
-		return true, nil
-	case "false", "0":
-		return false, nil
+	value, err := strconv.ParseBool(text)
+	if err != nil {
+		err = errors.New("must be true or false")
 	}
-	return false, errors.New("must be true or false")
+	return value, err
 }
 
 func parseMode(text string) (Mode, error) {
 	if !slices.Contains(modes, text) {
-		return "", fmt.Errorf("must be one of %s", strings.Join(modes, ", "))
+		return "", mustBe(Enum)
 	}
 	return Mode(text), nil
 }
 
-func (k *key) parseInt(text string) (int, error) {
+func parseConcurrency(text string) (int, error) {
 	n, err := strconv.Atoi(text)
-	if err != nil || n < k.low || n > k.high {
-		return 0, fmt.Errorf("must be %s", k.form())
+	if err != nil || n < 1 || n > 1000 {
+		return 0, mustBe(Int)
 	}
 	return n, nil
 }
@@ -250,7 +233,7 @@ func durationWithin(least, most time.Duration) func(string) (time.Duration, erro
 		d, err := time.ParseDuration(text)
 		switch {
 		case err != nil:
-			return 0, errors.New("must be a duration with its unit, such as 45s or 1h30m")
+			return 0, mustBe(Duration)
 		case d < least || d > most:
 			return 0, fmt.Errorf("must be a duration from %s to %s", short(least), short(most))
 		}
@@ -268,7 +251,7 @@ func parsePercent(text string) (float64, error) {
 	number, found := strings.CutSuffix(text, "%")
 	n, err := strconv.ParseFloat(number, 64)
 	if !found || err != nil || !(n >= 0 && n <= 100) || strings.Trim(number, "0123456789.") != "" {
-		return 0, errors.New("must be a percentage from 0% to 100%")
+		return 0, mustBe(Percent)
 	}
 	return n / 100, nil
 }
@@ -289,11 +272,6 @@ func parseUnset(text string) (realm.Property, error) {
 		return "", fmt.Errorf("must not name %s: without it every user would get another name", d.Property)
 	}
 	return d.Property, nil
-}
-
-// removable are the properties that realm.unset may name.
-func removable() []realm.Definition {
-	return slices.DeleteFunc(realm.Definitions(), func(d realm.Definition) bool { return d.Required || d.CreateOnly })
 }
 
 func parseCheckID(text string) (check.ID, error) {

@@ -17,9 +17,9 @@ type Access map[string][]Grant
 
 // Grant gives a role on a path of the access control list.
 type Grant struct {
-	Path      string // as [NormalPath] returns it
-	Role      string
-	Propagate bool // also below the path
+	Path      string `yaml:"path"` // as [NormalPath] returns it
+	Role      string `yaml:"role"`
+	Propagate bool   `yaml:"propagate"` // also below the path
 }
 
 // Roles maps each role that Proxmox knows to its privileges.
