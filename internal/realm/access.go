@@ -17,9 +17,21 @@ type Access map[string][]Grant
 
 // Grant gives a role on a path of the access control list.
 type Grant struct {
-	Path      string `yaml:"path"` // as [NormalPath] returns it
-	Role      string `yaml:"role"`
-	Propagate bool   `yaml:"propagate"` // also below the path
+	Path      string // as [NormalPath] returns it
+	Role      string
+	Propagate bool // also below the path
+}
+
+// MarshalYAML returns the grant as a configuration file holds it, without a propagate that is true.
+func (g Grant) MarshalYAML() (any, error) {
+	var propagate *bool
+	if !g.Propagate {
+		propagate = &g.Propagate
+	}
+	return struct {
+		Path, Role string
+		Propagate  *bool `yaml:",omitempty"`
+	}{g.Path, g.Role, propagate}, nil
 }
 
 // Roles maps each role that Proxmox knows to its privileges.

@@ -23,6 +23,9 @@ type Current struct {
 	// Raw is the answer's whole `data` object: unknown properties of newer versions as well, and the
 	// client key in clear, which is why it is a Secret.
 	Raw check.Secret
+	// Structures names the stored fields that are neither text, number nor boolean, sorted. No version we know has one, and
+	// a realm that is created anew could not take them over.
+	Structures []string
 }
 
 // ParseCurrent reads the `data` of GET /access/domains/{realm}, leniently: booleans may be 1, "1" or true,
@@ -36,7 +39,10 @@ func ParseCurrent(data []byte) (Current, error) {
 	for name, field := range fields {
 		text, ok := scalar(field)
 		if !ok {
-			continue // null, or a structure that no version we know answers
+			if field != nil {
+				c.Structures = append(c.Structures, name)
+			}
+			continue
 		}
 		d, known := Property(name).Definition()
 		switch {
@@ -53,6 +59,7 @@ func ParseCurrent(data []byte) (Current, error) {
 			c.Values[d.Property] = Text(text)
 		}
 	}
+	slices.Sort(c.Structures)
 	if c.Type == "" {
 		return Current{}, errors.New("a realm without a type")
 	}
@@ -81,23 +88,6 @@ func (c Current) carried() map[string]any {
 		out[name] = field
 	}
 	return out
-}
-
-// Structures names the stored fields that are neither text, number nor boolean: no version we know has one, and a realm that is
-// created anew could not take them over.
-func (c Current) Structures() []string {
-	fields, err := parseObject([]byte(c.Raw.Reveal()))
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for name, field := range fields {
-		if _, ok := scalar(field); !ok && field != nil {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // SameAs tells whether two stored realms are equal in every field but the digest, unknown fields included.

@@ -2,7 +2,6 @@ package realm
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -48,7 +47,6 @@ type Plan struct {
 	Changes []Change     // sorted by property
 	Refusal *check.Error // why, and what to decide; set if Action is Refuse
 
-	want    Spec
 	before  Current
 	after   Values
 	version Version
@@ -94,13 +92,13 @@ func (u Users) String() string {
 //
 // A property that the Spec neither sets nor unsets never appears in a change.
 func Diff(want Spec, have Current, facts Facts) Plan {
-	p := Plan{Realm: want.Name, want: want, before: have, version: facts.Version}
+	p := Plan{Realm: want.Name, before: have, after: want.created(), version: facts.Version}
 	switch {
 	case Builtin(want.Name):
 		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is built into Proxmox", want.Name).
 			Try(check.Set("realm.name", "").With("another name")))
 	case !have.Exists:
-		return p.create(want).refuseLacking(facts)
+		return p.create().refuseLacking(facts)
 	case have.Type != Type:
 		return p.refuse(check.Errorf(check.WrongType, "realm %s exists and has the type %s, not %s", want.Name, have.Type, Type).
 			Try(check.Set("realm.name", "").With("another name: the type of a realm cannot be changed")))
@@ -132,12 +130,10 @@ func Diff(want Spec, have Current, facts Facts) Plan {
 	return p.refuseLacking(facts)
 }
 
-func (p Plan) create(want Spec) Plan {
+func (p Plan) create() Plan {
 	p.Action = Create
-	p.after = Values{}
-	values := want.created()
-	for _, prop := range values.Properties() {
-		p.change(Set, prop, values[prop])
+	for _, prop := range p.after.Properties() {
+		p.change(Set, prop, p.after[prop])
 	}
 	return p
 }
@@ -159,10 +155,7 @@ func (p *Plan) change(op Op, prop Property, to Value) {
 func shown(p Property, v Value) *string {
 	s := v.String()
 	if p == IssuerURL {
-		start, end := userinfo(s)
-		if end > start {
-			s = s[:start] + check.Mask + s[end-1:]
-		}
+		s = userinfo.ReplaceAllString(s, "${1}"+check.Mask+"@")
 	}
 	return &s
 }
@@ -287,11 +280,7 @@ func (p Plan) Before() Current { return p.before }
 // After returns the realm as it will be once the plan is carried out, without digest and raw answer. For a refused plan
 // it is the realm that was asked for, as far as that is known.
 func (p Plan) After() Current {
-	values := p.after
-	if values == nil { // the name is taken: what was asked for is a new realm
-		values = p.want.created()
-	}
-	return Current{Exists: true, Type: Type, Values: values}
+	return Current{Exists: true, Type: Type, Values: p.after}
 }
 
 // Params returns the parameters of the plan's one write: those of the POST for Create and Replace, those of the PUT,
@@ -328,7 +317,7 @@ func (p Plan) Params() Params {
 		fields["digest"] = p.before.Digest
 	case None, Refuse, Delete:
 	}
-	return hide(fields)
+	return Params{func() map[string]any { return fields }}
 }
 
 // RestoreParams returns the parameters of the POST that creates a realm as it was stored.
@@ -338,33 +327,17 @@ func RestoreParams(name string, stored Current) Params {
 		fields = map[string]any{}
 	}
 	fields["realm"], fields["type"] = name, stored.Type
-	return hide(fields)
+	return Params{func() map[string]any { return fields }}
 }
 
-// Params are the parameters of one write. They hold a client key in clear, so every rendering shows only their names. They
-// are behind a function, so that printers which ignore methods (fmt on unexported fields) show an address.
+// Params are the parameters of one write. They may hold a client key, so they are behind a function: printers show its
+// address.
 type Params struct{ reveal func() map[string]any }
-
-func hide(fields map[string]any) Params {
-	return Params{reveal: func() map[string]any { return maps.Clone(fields) }}
-}
 
 // Reveal returns the parameters as the API takes them, secrets included.
 func (p Params) Reveal() map[string]any {
 	if p.reveal == nil {
 		return nil
 	}
-	return p.reveal()
+	return maps.Clone(p.reveal())
 }
-
-// Names returns the parameters' names, sorted.
-func (p Params) Names() []string { return slices.Sorted(maps.Keys(p.Reveal())) }
-
-// String returns the names.
-func (p Params) String() string { return strings.Join(p.Names(), ",") }
-
-// Format implements [fmt.Formatter], so that no verb reaches the values.
-func (p Params) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
-
-// MarshalText implements [encoding.TextMarshaler].
-func (p Params) MarshalText() ([]byte, error) { return []byte(p.String()), nil }

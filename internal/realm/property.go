@@ -8,6 +8,7 @@ package realm
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -60,29 +61,49 @@ type Definition struct {
 	Gated      bool    // a change may break logins that work
 	Since      Version // first Proxmox VE version that knows it
 
-	max int // characters
-	// valid tells what is wrong with a value, completing "must …"; "" where nothing is.
-	valid func(value string) string
+	max  int // characters
+	rule *rule
 }
+
+// rule is what the values of a property must not contain.
+type rule struct {
+	wrong *regexp.Regexp
+	must  string // completes "must …"
+}
+
+var (
+	oneWord   = &rule{regexp.MustCompile(`[\s\p{Z}]`), "not contain white space"}
+	claimName = &rule{regexp.MustCompile(`[^A-Za-z0-9._-]`), "consist of letters, digits, '.', '_' and '-'"}
+	latin1    = &rule{regexp.MustCompile(`[^\x{00}-\x{ff}]`), "hold only Latin-1 characters"}
+	// Proxmox refuses a space and the delimiters of RFC 3986 appendix C in acr-values and audiences.
+	uriWords = &rule{regexp.MustCompile(`[ <>#"]`), `not contain spaces or any of < > # "`}
+	// RFC 6749 section 3.3, scope-token.
+	scopeTokens = &rule{regexp.MustCompile(`[^ !#-\[\]-~]`), "hold printable ASCII without quotation marks and backslashes"}
+	// No issuer calls itself by a URL with a password, and every plan and report shows the URL.
+	noUserinfo = &rule{userinfo, "not hold credentials: remove what stands before the @"}
+)
+
+// userinfo matches a URL up to the end of its credentials (RFC 3986 section 3.2.1); the URL may be broken.
+var userinfo = regexp.MustCompile(`^(.*?://)?[^/?#]*@`)
 
 // definitions is the one table that maps configuration keys to properties, sorted by property.
 // Limits and defaults were observed on libpve-access-control 9.1.1.
 var definitions = []Definition{
-	{Property: ACRValues, Key: "acr_values", Kind: KindList, Gated: true, Since: Version{7, 1}, valid: uriWords},
-	{Property: Audiences, Key: "audiences", Kind: KindSet, Since: Version{9, 2}, valid: uriWords},
+	{Property: ACRValues, Key: "acr_values", Kind: KindList, Gated: true, Since: Version{7, 1}, rule: uriWords},
+	{Property: Audiences, Key: "audiences", Kind: KindSet, Since: Version{9, 2}, rule: uriWords},
 	{Property: Autocreate, Key: "autocreate", Kind: KindBool, Default: "0", Since: Version{7, 0}},
 	{Property: ClientID, Key: "client_id", Kind: KindText, Required: true, Gated: true, Since: Version{7, 0}, max: 256},
-	{Property: ClientKey, Key: "client_key", Kind: KindKey, Gated: true, Since: Version{7, 0}, max: 256, valid: latin1},
+	{Property: ClientKey, Key: "client_key", Kind: KindKey, Gated: true, Since: Version{7, 0}, max: 256, rule: latin1},
 	{Property: Comment, Key: "comment", Kind: KindText, Since: Version{7, 0}, max: 4096},
 	{Property: Default, Key: "default", Kind: KindBool, Default: "0", Since: Version{7, 0}},
 	{Property: GroupsAutocreate, Key: "groups_autocreate", Kind: KindBool, Default: "0", Since: Version{8, 4}},
-	{Property: GroupsClaim, Key: "groups_claim", Kind: KindText, Since: Version{8, 4}, max: 256, valid: claimName},
+	{Property: GroupsClaim, Key: "groups_claim", Kind: KindText, Since: Version{8, 4}, max: 256, rule: claimName},
 	{Property: GroupsOverwrite, Key: "groups_overwrite", Kind: KindBool, Default: "0", Since: Version{8, 4}},
-	{Property: IssuerURL, Key: "issuer_url", Kind: KindText, Required: true, Gated: true, Since: Version{7, 0}, max: 256, valid: noUserinfo},
-	{Property: Prompt, Key: "prompt", Kind: KindText, Gated: true, Since: Version{7, 1}, valid: oneWord},
+	{Property: IssuerURL, Key: "issuer_url", Kind: KindText, Required: true, Gated: true, Since: Version{7, 0}, max: 256, rule: noUserinfo},
+	{Property: Prompt, Key: "prompt", Kind: KindText, Gated: true, Since: Version{7, 1}, rule: oneWord},
 	{Property: QueryUserinfo, Key: "query_userinfo", Kind: KindBool, Default: "1", Since: Version{8, 4}},
-	{Property: Scopes, Key: "scopes", Kind: KindSet, Default: "email profile", Gated: true, Since: Version{7, 1}, valid: scopeTokens},
-	{Property: UsernameClaim, Key: "username_claim", Kind: KindText, Default: "sub", CreateOnly: true, Since: Version{7, 0}, valid: oneWord},
+	{Property: Scopes, Key: "scopes", Kind: KindSet, Default: "email profile", Gated: true, Since: Version{7, 1}, rule: scopeTokens},
+	{Property: UsernameClaim, Key: "username_claim", Kind: KindText, Default: "sub", CreateOnly: true, Since: Version{7, 0}, rule: oneWord},
 }
 
 // Definitions returns the property table, sorted by property.
@@ -126,96 +147,23 @@ func (d Definition) Validate(v Value) error {
 		return errors.New("must be true or false")
 	case (d.Kind == KindSet || d.Kind == KindList) && len(split(text)) == 0:
 		return errors.New("must hold a word")
-	}
-	if d.valid != nil {
-		if must := d.valid(text); must != "" {
-			return fmt.Errorf("must %s", must)
-		}
+	case d.rule != nil && d.rule.wrong.MatchString(text):
+		return fmt.Errorf("must %s", d.rule.must)
 	}
 	return nil
 }
 
-// ValidateName tells what is wrong with a realm's name (PVE::Auth::Plugin, pve_verify_realm and its
-// maxLength): 2 to 32 characters, a letter first, then letters, digits, '.', '_' and '-'. Proxmox itself
-// lets a trailing line feed through, which then breaks its file of realms.
+// realmName matches names of realms (PVE::Auth::Plugin, pve_verify_realm and its maxLength). Proxmox itself accepts a line
+// feed at the end, which then breaks its file of realms.
+var realmName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{1,31}$`)
+
+// ValidateName returns what is wrong with the name of a realm. Its error completes "must …".
 func ValidateName(name string) error {
-	wrong := errors.New("must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'")
-	if len(name) < 2 || len(name) > 32 || !isLetter(rune(name[0])) {
-		return wrong
-	}
-	for _, r := range name {
-		if !isLetter(r) && !isDigit(r) && !strings.ContainsRune("._-", r) {
-			return wrong
-		}
+	if !realmName.MatchString(name) {
+		return errors.New("must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'")
 	}
 	return nil
 }
 
 // Builtin tells whether the name is one of Proxmox's own realms, which cannot be created or removed.
 func Builtin(name string) bool { return name == "pam" || name == "pve" }
-
-func isLetter(r rune) bool { return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' }
-func isDigit(r rune) bool  { return r >= '0' && r <= '9' }
-
-func oneWord(value string) string {
-	if strings.ContainsFunc(value, unicode.IsSpace) {
-		return "not contain white space"
-	}
-	return ""
-}
-
-// noUserinfo: no issuer calls itself by a URL with a password, and every plan and report shows the URL.
-func noUserinfo(value string) string {
-	if start, end := userinfo(value); end > start {
-		return "not hold credentials: remove what stands before the @"
-	}
-	return ""
-}
-
-// userinfo returns where the credentials of a URL stand (RFC 3986 section 3.2.1), the @ included; the URL may be broken.
-func userinfo(address string) (start, end int) {
-	if i := strings.Index(address, "://"); i >= 0 {
-		start = i + len("://")
-	}
-	authority := address[start:]
-	if i := strings.IndexAny(authority, "/?#"); i >= 0 {
-		authority = authority[:i]
-	}
-	return start, start + strings.LastIndex(authority, "@") + 1
-}
-
-// uriWords: Proxmox refuses a space and the delimiters of RFC 3986 appendix C in acr-values and audiences.
-func uriWords(value string) string {
-	if strings.ContainsAny(value, " <>#\"") {
-		return "not contain spaces or any of < > # \""
-	}
-	return ""
-}
-
-// scopeTokens: RFC 6749 section 3.3, scope-token.
-func scopeTokens(value string) string {
-	for _, r := range value {
-		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' {
-			return "hold printable ASCII without quotation marks and backslashes"
-		}
-	}
-	return ""
-}
-
-func claimName(value string) string {
-	for _, r := range value {
-		if !isLetter(r) && !isDigit(r) && !strings.ContainsRune("._-", r) {
-			return "consist of letters, digits, '.', '_' and '-'"
-		}
-	}
-	return ""
-}
-
-func latin1(value string) string {
-	for _, r := range value {
-		if r > unicode.MaxLatin1 {
-			return "hold Latin-1 characters alone"
-		}
-	}
-	return ""
-}

@@ -13,7 +13,7 @@ func TestStructures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := current.Structures(); !slices.Equal(got, []string{"more", "odd"}) {
+	if got := current.Structures; !slices.Equal(got, []string{"more", "odd"}) {
 		t.Errorf("%v", got)
 	}
 }

@@ -1,9 +1,6 @@
 package realm
 
 import (
-	"fmt"
-	"io"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -11,8 +8,7 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// Value is the value of one property in the form in which the API takes it. A client key renders
-// as [check.Mask] wherever a Value is printed.
+// Value is the value of one property in the form in which the API takes it. No way of printing it shows a client key.
 type Value struct {
 	text string
 	key  check.Secret
@@ -48,15 +44,6 @@ func (v Value) String() string {
 	}
 	return v.text
 }
-
-// Format implements [fmt.Formatter], so that no verb reaches past [Value.String].
-func (v Value) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
-
-// LogValue implements [slog.LogValuer].
-func (v Value) LogValue() slog.Value { return slog.StringValue(v.String()) }
-
-// MarshalText implements [encoding.TextMarshaler].
-func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
 func (v Value) reveal() string {
 	if v.key.IsSet() {

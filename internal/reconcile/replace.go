@@ -37,7 +37,7 @@ func (r run) replace(ctx context.Context, plan planned) (written, error) {
 	if current.Digest != plan.Before().Digest || !current.SameAs(plan.Before()) {
 		return written{}, fmt.Errorf("before the realm is deleted: %w", realm.ErrConflict)
 	}
-	if odd := current.Structures(); len(odd) > 0 {
+	if odd := current.Structures; len(odd) > 0 {
 		return written{}, check.Errorf(check.UnknownProperty, "realm %s holds %s in a form that a new realm cannot take over: it is not replaced", r.Realm.Name, strings.Join(odd, ", ")).
 			Try(check.Set("realm.name", "").With("a second realm beside this one"))
 	}
