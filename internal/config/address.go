@@ -64,12 +64,8 @@ func ParseOrigin(text string) (Origin, error) {
 // Browser returns the origin as browsers write it: without the port of https.
 func (o Origin) Browser() Origin { return Origin(strings.TrimSuffix(string(o), ":443")) }
 
-var (
-	// name matches DNS names (RFC 1123 section 2.1), with the underscores that some networks have.
-	name   = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$`)
-	number = regexp.MustCompile(`(^|\.)[0-9]+\.?$`)
-	zone   = regexp.MustCompile(`^[A-Za-z0-9._-]*$`)
-)
+// name matches DNS names (RFC 1123 section 2.1), with the underscores that some networks have.
+var name = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$`)
 
 // splitURL splits a URL of scheme, host and port alone. The port is "" if none is given.
 func splitURL(text string) (scheme, host, port string, err error) {
@@ -89,11 +85,11 @@ func splitURL(text string) (scheme, host, port string, err error) {
 		err = errors.New("must be scheme, host and port alone, without path, query or fragment")
 	case strings.HasSuffix(u.Host, ":") || port != "" && (badPort != nil || n == 0):
 		err = errors.New("must have a port from 1 to 65535")
-	case notIP == nil && zone.MatchString(address.Zone()):
+	case notIP == nil && address.Zone() == "":
 		host = urlHost(address)
 	case strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }):
 		err = errors.New("must name a host in ASCII: write an international name in its xn-- form")
-	case !name.MatchString(host) || len(host) > 254 || number.MatchString(host):
+	case !name.MatchString(host):
 		err = errors.New("must name a host, such as pve1.example.com or [2001:db8::1]")
 	}
 	if port != "" {
@@ -106,7 +102,7 @@ func urlHost(address netip.Addr) string {
 	if address.Is4() {
 		return address.String()
 	}
-	return "[" + strings.Replace(address.String(), "%", "%25", 1) + "]"
+	return "[" + address.String() + "]"
 }
 
 func parseListen(text string) (string, error) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -67,35 +68,27 @@ func (t Token) Full() check.Secret {
 // ParseToken reads user@realm!id=secret (PVE::AccessControl, token_full_regex). Its error completes "must …" and never
 // quotes the text.
 func ParseToken(text string) (Token, error) {
-	refuse := func(why string) (Token, error) {
-		return Token{}, errors.New("must be a token of the form user@realm!id=secret: " + why)
-	}
 	user, rest, marked := strings.Cut(text, "!")
-	id, value, separated := strings.Cut(rest, "=")
+	id, value, _ := strings.Cut(rest, "=")
 	owner, err := ParseUserID(user)
+	why := ""
 	switch {
-	case strings.ContainsFunc(text, unicode.IsSpace):
-		return refuse("this one contains white space")
-	case strings.HasPrefix(text, "PVEAPIToken=") || strings.HasPrefix(text, "Authorization:"):
-		return refuse("leave out what comes before the user")
-	case strings.IndexAny(text, `"'`) == 0:
-		return refuse("leave out the quotation marks")
-	case !marked && !strings.Contains(text, "@"):
-		return refuse("this may be the secret alone")
-	case !marked:
-		return refuse("this one has no token id after the user")
-	case !separated && strings.Contains(rest, ":"):
-		return refuse("id and secret are separated by = and not by a colon")
-	case !separated || value == "":
-		return refuse("this one has no secret")
 	case strings.ContainsFunc(value, func(r rune) bool { return r < '!' || r > '~' }):
-		return refuse("the secret contains a character that is not ASCII, perhaps an invisible one at its end")
+		why = ": the secret contains white space or a character that is not ASCII, perhaps an invisible one at its end"
+	case !marked && !strings.Contains(text, "@"):
+		why = ": this may be the secret alone"
+	case !marked:
+		why = ": this one has no token id after the user"
+	case strings.HasPrefix(text, "PVEAPIToken=") || strings.IndexAny(text, `"'`) == 0:
+		why = ": leave out what stands before the user"
 	case err != nil:
-		return refuse("the user needs its realm, such as automation@pve")
+		why = ": the user needs its realm, such as automation@pve"
 	case !tokenID.MatchString(id):
-		return refuse("the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'")
+		why = ": the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'"
+	case value != "":
+		return Token{User: owner, ID: id, Secret: check.NewSecret(value)}, nil
 	}
-	return Token{User: owner, ID: id, Secret: check.NewSecret(value)}, nil
+	return Token{}, errors.New("must be a token of the form user@realm!id=secret" + why)
 }
 
 // tokenID matches the ids of tokens. Unlike a realm's name, an id has no greatest length.
@@ -113,12 +106,10 @@ func (f Fingerprint) String() string {
 func ParseFingerprint(text string) (Fingerprint, error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	switch {
-	case err != nil && !errors.Is(err, hex.ErrLength):
-		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint as `pvenode cert info` prints it: 32 bytes in hexadecimal, AB:CD:…")
-	case err == nil && len(raw) == 20:
-		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint of 32 bytes: this one has 20, as SHA-1 has; `pvenode cert info` prints the right one")
+	case err == nil && len(raw) == sha1.Size:
+		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint: this is one of SHA-1; `pvenode cert info` prints the right one")
 	case err != nil || len(raw) != sha256.Size:
-		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint of 32 bytes, 64 hexadecimal digits, as `pvenode cert info` prints it")
+		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint, 64 hexadecimal digits, as `pvenode cert info` prints it")
 	}
 	return Fingerprint(raw), nil
 }

@@ -3,7 +3,6 @@ package config
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -30,11 +29,11 @@ func ReadAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
 	return c.data, c.err
 }
 
-// content is what a file holds, and its mode.
+// content is what a file holds.
 type content struct {
-	data []byte
-	info fs.FileInfo
-	err  error
+	data     []byte
+	everyone bool // can read the file
+	err      error
 }
 
 // readFile asks allow about the open file, so that nobody can exchange the file in between.
@@ -46,16 +45,16 @@ func readFile(ctx context.Context, path string, limit int64, allow func(fs.FileI
 		}
 		defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
 		info, err := f.Stat()
-		if err == nil && allow != nil {
+		if err != nil {
+			return content{err: unreadable(err)}
+		}
+		if allow != nil {
 			if err := allow(info); err != nil {
 				return content{err: err}
 			}
 		}
-		if err != nil {
-			return content{err: unreadable(err)}
-		}
 		c := bounded(f, limit)
-		c.info = info
+		c.everyone = readable(info)
 		return c
 	})
 }
@@ -108,14 +107,14 @@ func find(file string) (path, namedBy string) {
 	if path := os.Getenv(envConfig); path != "" {
 		return path, envConfig
 	}
-	var candidates []string
-	if dir := os.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) { // a relative one counts as unset (XDG Base Directory Specification)
-		candidates = append(candidates, filepath.Join(dir, "proxmox-realm", "config.yaml"))
-	} else if home, err := os.UserHomeDir(); err == nil {
-		candidates = append(candidates, filepath.Join(home, ".config", "proxmox-realm", "config.yaml"))
+	dir := os.Getenv("XDG_CONFIG_HOME")
+	if !filepath.IsAbs(dir) { // a relative one counts as unset (XDG Base Directory Specification)
+		home, _ := os.UserHomeDir()
+		dir = filepath.Join(home, ".config")
 	}
-	for _, path := range append(candidates, "/etc/proxmox-realm/config.yaml") {
-		if _, err := os.Stat(path); err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+	for _, path := range []string{filepath.Join(dir, "proxmox-realm/config.yaml"), "/etc/proxmox-realm/config.yaml"} {
+		_, err := os.Stat(path)
+		if filepath.IsAbs(path) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return path, ""
 		}
 	}
@@ -140,15 +139,13 @@ func safe(path string) func(fs.FileInfo) error {
 	}
 }
 
-// readConfig returns the content of the configuration, and whether everyone can read it.
-func (l *loader) readConfig(ctx context.Context, path string) (data []byte, everyone bool, err error) {
-	if path == "-" {
-		if l.Stdin == nil {
-			return nil, false, fmt.Errorf("%w: no standard input", fs.ErrInvalid)
-		}
-		data, err = ReadAll(ctx, l.Stdin, maxFile)
-		return data, false, err
+// readConfig returns the content of the configuration.
+func (l *loader) readConfig(ctx context.Context, path string) content {
+	switch {
+	case path != "-":
+		return readFile(ctx, path, maxFile, safe(path))
+	case l.Stdin == nil:
+		return content{err: errors.New("is not open")}
 	}
-	c := readFile(ctx, path, maxFile, safe(path))
-	return c.data, c.err == nil && readable(c.info), c.err
+	return await(ctx, func() content { return bounded(l.Stdin, maxFile) })
 }

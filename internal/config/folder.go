@@ -4,10 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -15,51 +15,31 @@ import (
 
 // runtimeDir returns the directory of locks: systemd's, or one of this program's own that [MakePrivate] makes. Nobody else
 // can put a symbolic link there, as they could in /run/lock or the temporary directory itself.
-func runtimeDir() string {
-	switch {
-	case first(os.Getenv("RUNTIME_DIRECTORY")) != "":
-		return first(os.Getenv("RUNTIME_DIRECTORY"))
-	case os.Geteuid() == 0 && isDir("/run"):
-		return "/run/proxmox-realm"
-	case filepath.IsAbs(os.Getenv("XDG_RUNTIME_DIR")):
-		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "proxmox-realm")
-	}
-	return temporary()
-}
+func runtimeDir() string { return directory("RUNTIME_DIRECTORY", "/run", os.Getenv("XDG_RUNTIME_DIR")) }
 
 // StateDir returns the default of state_dir.
 func StateDir() string {
-	home, _ := os.UserHomeDir()
-	switch {
-	case first(os.Getenv("STATE_DIRECTORY")) != "":
-		return first(os.Getenv("STATE_DIRECTORY"))
-	case os.Geteuid() == 0:
-		return "/var/lib/proxmox-realm"
-	case filepath.IsAbs(os.Getenv("XDG_STATE_HOME")):
-		return filepath.Join(os.Getenv("XDG_STATE_HOME"), "proxmox-realm")
-	case home != "":
-		return filepath.Join(home, ".local", "state", "proxmox-realm")
+	parent := os.Getenv("XDG_STATE_HOME")
+	if home, err := os.UserHomeDir(); err == nil && !filepath.IsAbs(parent) {
+		parent = filepath.Join(home, ".local/state")
 	}
-	return temporary()
+	return directory("STATE_DIRECTORY", "/var/lib", parent)
 }
 
-// temporary is the directory of a user without a home. MakePrivate refuses it if somebody else made it.
-func temporary() string {
-	return filepath.Join(os.TempDir(), "proxmox-realm-"+strconv.Itoa(os.Geteuid()))
-}
-
-// first returns the first directory of a list as systemd gives it (systemd.exec(5), RuntimeDirectory=).
-func first(list string) string {
-	dir, _, _ := strings.Cut(list, ":")
-	if !filepath.IsAbs(dir) {
-		return ""
+// directory returns the first directory that systemd names in a variable (systemd.exec(5), RuntimeDirectory=), or one below
+// the parent of root or of another user. A user without a parent gets one below the temporary directory.
+func directory(systemd, root, user string) string {
+	name, parent := "proxmox-realm", user
+	if first, _, _ := strings.Cut(os.Getenv(systemd), ":"); filepath.IsAbs(first) {
+		return first
 	}
-	return dir
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
+	switch uid := os.Geteuid(); {
+	case uid == 0:
+		parent = root
+	case !filepath.IsAbs(user):
+		name, parent = fmt.Sprintf("proxmox-realm-%d", uid), os.TempDir()
+	}
+	return filepath.Join(parent, name)
 }
 
 // lockName returns the name of a configuration's lock. It follows from the file or, without a file, from the first target.

@@ -186,7 +186,9 @@ var index = sync.OnceValue(func() (x struct {
 // nearest returns the candidate that is most like what was written, or "" if none is. A missing or wrong section, and the
 // missing end of a name, count as one wrong character. Case and the kind of separator do not count.
 func nearest(written string, candidates []string) string {
-	fold := func(name string) string { return strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToLower(name)) }
+	fold := func(name string) string {
+		return strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToLower(name))
+	}
 	last := func(name string) string { return fold(name[strings.LastIndex(name, ".")+1:]) }
 	best, bestDistance := "", max(2, len(written)/4)+1
 	for _, c := range candidates {

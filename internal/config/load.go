@@ -17,7 +17,7 @@ import (
 // Its error is all [Problems], each a *[check.Error] with [check.Config], or what the context ended with. No command runs
 // for a configuration with a mistake.
 func Load(ctx context.Context, o Options) (*Config, error) {
-	l := &loader{Options: o, config: &Config{}, pools: map[string]*x509.CertPool{}}
+	l := &loader{Options: o, config: &Config{}, byID: map[string]*source{}, pools: map[string]*x509.CertPool{}}
 	if err := l.read(ctx); err != nil {
 		return nil, err
 	}
@@ -76,33 +76,28 @@ func (l *loader) read(ctx context.Context) error {
 
 // readFile returns an error only if the context ended before the file was read.
 func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
-	data, everyone, err := l.readConfig(ctx, path)
-	at := Place{File: path, dir: l.file.dir}
+	c, at := l.readConfig(ctx, path), Place{File: path, dir: l.file.dir}
 	switch {
+	case c.err != nil && ctx.Err() != nil:
+		return context.Cause(ctx)
 	case path == "-":
 		at.File = "standard input"
-	case err == nil:
-		l.config.File = path
-		if absolute, err := filepath.Abs(path); err == nil {
-			l.config.File = absolute
-		}
+	case c.err == nil:
+		l.config.File, _ = filepath.Abs(path) // fails only if the working directory is gone
 		at.dir = filepath.Dir(l.config.File)
 	}
-	switch {
-	case err != nil && ctx.Err() != nil:
-		return context.Cause(ctx)
-	case err != nil:
+	if c.err != nil {
 		if namedBy == envConfig {
-			err, at = fmt.Errorf("%s: %w", path, err), Place{Name: envConfig}
+			c.err, at = fmt.Errorf("%s: %w", path, c.err), Place{Name: envConfig}
 		}
-		l.problems.add(at, "", err)
+		l.problems.add(at, "", c.err)
 		l.broken = true
 		return nil
 	}
 	l.file = at
-	base, targets, ok := (&parser{at: at, problems: &l.problems}).parse(data)
+	base, targets, ok := (&parser{at: at, problems: &l.problems}).parse(c.data)
 	l.base, l.targets, l.broken = base, targets, !ok
-	if everyone && slices.ContainsFunc(append([]layer{base}, targets...), layer.holdsSecret) {
+	if c.everyone && slices.ContainsFunc(append([]layer{base}, targets...), layer.holdsSecret) {
 		l.warn(at, "", secretReadable)
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -24,51 +23,32 @@ const (
 
 // source is a file or a command outside of the configuration. It is read once, however many targets share it.
 type source struct {
-	id     string
-	path   string
-	shown  string // how messages call the file
-	argv   []string
-	secret bool // else certificate authorities
-	uses   []use
-
+	path     string   // of a file
+	argv     []string // of a command, if path is ""
+	secret   bool     // else certificate authorities
+	uses     []use
 	text     string
 	err      error
 	everyone bool // can read the file
 }
 
-// use takes the text of a source.
+// use is a key that names a source. take parses the text.
 type use struct {
-	at     Place
-	key    string
-	assign func(text string) error
+	at   Place
+	key  string
+	take func(text string) error
 }
 
-// source notes a use of a source if it is wanted.
-func (l *loader) source(wanted bool, id string, s source, at Place, key string, assign func(string) error) {
-	if !wanted {
-		return
-	}
+// source notes that a key names a source.
+func (l *loader) source(s source, u use) {
+	id := fmt.Sprintf("%q %q %t", s.path, s.argv, s.secret)
 	known := l.byID[id]
 	if known == nil {
 		known = &s
-		if l.byID == nil {
-			l.byID = map[string]*source{}
-		}
 		l.byID[id] = known
 		l.sources = append(l.sources, known)
 	}
-	known.uses = append(known.uses, use{at, key, assign})
-}
-
-// pathForm matches what is written like a path and not like a secret in the wrong place.
-var pathForm = regexp.MustCompile(`^(\.{0,2}/|\$\{?\w+\}?/)`)
-
-func (l *loader) sourceFile(wanted bool, v *values, key, path string, secret bool, assign func(string) error) {
-	shown := path
-	if !pathForm.MatchString(v.viper.GetString(key)) {
-		shown = filepath.Join(filepath.Dir(path), "…")
-	}
-	l.source(wanted, fmt.Sprintf("file\x00%s\x00%t", path, secret), source{path: path, shown: shown, secret: secret}, v.at[key], key, assign)
+	known.uses = append(known.uses, u)
 }
 
 // resolve reads every source and hands out the texts. Its error is what the context ended with.
@@ -87,22 +67,20 @@ func (l *loader) resolve(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	for _, s := range l.sources {
-		if s.err != nil {
-			if s.argv == nil {
-				s.err = check.Errorf(check.Config, "%v", s.err).Try(check.Set(s.uses[0].key, "").With("to a file that this user can read"))
-			}
-			l.problems.add(s.uses[0].at, s.uses[0].key, s.err)
+		first := s.uses[0]
+		switch {
+		case s.err != nil:
+			l.problems.add(first.at, first.key, s.err)
 			continue
-		}
-		if s.everyone && s.secret {
-			l.warn(s.uses[0].at, s.uses[0].key, "everyone can read the file: run chmod o-rwx")
+		case s.everyone && s.secret:
+			l.warn(first.at, first.key, "everyone can read the file: run chmod o-rwx")
 		}
 		what := "the content of the file "
-		if s.argv != nil {
+		if s.path == "" {
 			what = "the output of the command "
 		}
 		for _, u := range s.uses {
-			if err := u.assign(s.text); err != nil {
+			if err := u.take(s.text); err != nil {
 				l.problems.addf(u.at, u.key, "%s%w", what, err)
 			}
 		}
@@ -111,7 +89,7 @@ func (l *loader) resolve(ctx context.Context) error {
 }
 
 func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
-	if s.argv != nil {
+	if s.path == "" {
 		s.text, s.err = output(ctx, s.argv, dir, timeout)
 		return
 	}
@@ -120,19 +98,13 @@ func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
 		limit = maxSecret
 	}
 	c := readFile(ctx, s.path, limit, nil)
-	if s.text, s.err = string(c.data), c.err; s.err != nil {
-		s.err = fmt.Errorf("%s: %w", s.shown, c.err)
-		return
+	if s.text, s.err, s.everyone = string(c.data), c.err, c.everyone; s.err != nil {
+		s.err = check.Errorf(check.Config, "%v", s.err).Try(check.Run("config show").With("it shows the whole path"))
 	}
-	s.everyone = readable(c.info)
 }
 
 // output returns what a command prints. It drops the standard error, which may quote the secret.
 func output(ctx context.Context, argv []string, dir string, timeout time.Duration) (string, error) {
-	name := "the command " + filepath.Base(argv[0])
-	if printable(filepath.Base(argv[0])) == unprintable {
-		name = "the command"
-	}
 	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	out := &limited{left: maxSecret}
@@ -144,23 +116,17 @@ func output(ctx context.Context, argv []string, dir string, timeout time.Duratio
 	var exit *exec.ExitError
 	switch {
 	case err == nil && out.left < 0:
-		return "", fmt.Errorf("%s prints too much for a secret", name)
+		return "", errors.New("the command prints too much for a secret")
 	case err == nil:
 		return out.String(), nil
 	case timed.Err() != nil:
-		return "", fmt.Errorf("%s did not end within %s", name, timeout)
+		return "", fmt.Errorf("the command did not end within %s", timeout)
 	case errors.Is(err, exec.ErrWaitDelay):
-		return "", fmt.Errorf("%s ended, but left a process behind that keeps its output open", name)
-	case errors.As(err, &exit) && exit.Exited():
-		return "", fmt.Errorf("%s ended with status %d: run it by hand to see why", name, exit.ExitCode())
-	case errors.As(err, &exit):
-		return "", fmt.Errorf("%s was killed by a signal", name)
-	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
-		return "", fmt.Errorf("%s was not found", name)
-	case errors.Is(err, os.ErrPermission):
-		return "", fmt.Errorf("%s cannot be run: permission denied", name)
+		return "", errors.New("the command ended, but left a process behind that keeps its output open")
+	case errors.As(err, &exit): // its text is "exit status 1" or "signal: killed"
+		return "", fmt.Errorf("the command failed (%w): run it by hand to see why", exit)
 	}
-	return "", fmt.Errorf("%s cannot be run", name)
+	return "", fmt.Errorf("the command cannot be run: %w", errors.Unwrap(err)) // without the program's name
 }
 
 // Program returns the path of a program in a configuration: a relative path begins in the folder of the file.

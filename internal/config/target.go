@@ -162,15 +162,19 @@ func (l *loader) secret(v *values, path string, wanted bool, assign func(text st
 		}
 		return assign(text)
 	}
+	from := source{path: file, argv: argv, secret: true}
 	switch {
 	case file != "":
-		key = path + "_file"
-		l.sourceFile(wanted, v, key, file, true, line)
+		key, from.argv = path+"_file", nil
 	case argv != nil:
 		key = path + "_command"
-		l.source(wanted, "command\x00"+strings.Join(argv, "\x00"), source{argv: argv, secret: true}, v.at[key], key, line)
 	case v.given(path):
-		key = path
+		return path, ""
+	default:
+		return "", ""
+	}
+	if wanted {
+		l.source(from, use{v.at[key], key, line})
 	}
 	return key, file
 }
@@ -178,21 +182,20 @@ func (l *loader) secret(v *values, path string, wanted bool, assign func(text st
 // authorities notes a file of certificate authorities if it is wanted. All targets that name it share the pool.
 func (l *loader) authorities(v *values, path string, wanted bool, pool **x509.CertPool) string {
 	file := v.path(path)
-	if file == "" {
-		return ""
+	if file == "" || !wanted {
+		return file
 	}
-	l.sourceFile(wanted, v, path, file, false, func(text string) error {
+	l.source(source{path: file}, use{v.at[path], path, func(text string) error {
 		if l.pools[file] == nil {
 			made := x509.NewCertPool()
 			if !made.AppendCertsFromPEM([]byte(text)) {
-				return check.Errorf(check.Config, "must hold a certificate in PEM form").
-					Try(check.Set(path, "").With("to a PEM file with the authority's certificate"))
+				return errors.New("must hold a certificate in PEM form")
 			}
 			l.pools[file] = made
 		}
 		*pool = l.pools[file]
 		return nil
-	})
+	}})
 	return file
 }
 

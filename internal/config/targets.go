@@ -69,7 +69,7 @@ func (l *loader) readFolder(ctx context.Context) error {
 			l.problems.add(at, "", c.err)
 		}
 		t := (&parser{at: at, problems: &l.problems}).target(c.data, name, c.err != nil)
-		if c.err == nil && readable(c.info) && t.holdsSecret() {
+		if c.everyone && t.holdsSecret() {
 			l.warn(at, "", secretReadable)
 		}
 		l.targets = append(l.targets, t)
