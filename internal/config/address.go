@@ -77,12 +77,8 @@ func splitURL(text string) (scheme, host, port string, err error) {
 	address, notIP := netip.ParseAddr(u.Hostname())
 	n, badPort := strconv.ParseUint(port, 10, 16)
 	switch {
-	case u.User != nil:
-		err = errors.New("must not hold user information: credentials have keys of their own")
-	case u.Path == "/" && u.RawQuery == "":
-		err = errors.New("must not end with a slash: Proxmox sends scheme, host and port alone")
-	case u.Path != "" || strings.ContainsAny(text, "?#"):
-		err = errors.New("must be scheme, host and port alone, without path, query or fragment")
+	case u.User != nil || u.Path != "" || strings.ContainsAny(text, "?#"):
+		err = errors.New("must be scheme, host and port alone, without user, slash, path, query or fragment")
 	case strings.HasSuffix(u.Host, ":") || port != "" && (badPort != nil || n == 0):
 		err = errors.New("must have a port from 1 to 65535")
 	case notIP == nil && address.Zone() == "":

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -66,18 +67,22 @@ func split(text string) []string {
 	return out
 }
 
-// alternatives are keys of which a layer may name at most one.
+// alternatives are keys of which a layer may name at most one. A false proxmox.insecure counts as not named.
 var alternatives = [][]string{
 	{"proxmox.endpoint", "proxmox.endpoints"},
 	{"proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username"},
 	{"proxmox.password", "proxmox.password_file", "proxmox.password_command"},
+	{"proxmox.ca_file", "proxmox.fingerprints", "proxmox.insecure"},
 	{"realm.client_key", "realm.client_key_file", "realm.client_key_command"},
 }
 
-// complete checks what the keys of one layer mean together, and turns endpoint into endpoints.
+// complete checks what the keys of one layer mean together.
 func (l layer) complete(problems *collector) {
-	for _, keys := range append(alternatives, l.trustKeys()) {
-		given := slices.DeleteFunc(slices.Clone(keys), func(path string) bool { return l.settings[path].value == nil })
+	for _, keys := range alternatives {
+		given := slices.DeleteFunc(slices.Clone(keys), func(path string) bool {
+			value := l.settings[path].value
+			return value == nil || value == "false"
+		})
 		slices.SortStableFunc(given, func(a, b string) int { return l.settings[a].at.Line - l.settings[b].at.Line })
 		for i, path := range given {
 			if i > 0 {
@@ -86,54 +91,33 @@ func (l layer) complete(problems *collector) {
 		}
 	}
 	for _, path := range []string{"proxmox.password", "proxmox.password_file", "proxmox.password_command", "proxmox.otp"} {
-		switch {
-		case !l.has(path) || l.has("proxmox.username"):
-		case l.has("proxmox.token") || l.has("proxmox.token_file") || l.has("proxmox.token_command"):
-			problems.addf(l.settings[path].at, path, "has no effect beside a token: keep one of them")
-		default:
-			problems.addf(l.settings[path].at, path, "needs proxmox.username in the same place, because credentials replace those of lower places as a whole")
+		if l.has(path) && !l.has("proxmox.username") {
+			problems.addf(l.settings[path].at, path, "works only beside proxmox.username in the same place, and without a token")
 		}
 	}
-	unset := l.settings["realm.unset"]
-	for _, name := range unset.words() {
-		p, err := parseUnset(name)
-		for _, path := range pathsOf(p) {
-			if err == nil && l.has(path) {
-				problems.addf(unset.at, "realm.unset", "names %s, which is set as well: keep one of them", p)
-			}
-		}
-	}
-	if one, ok := l.settings["proxmox.endpoint"]; ok {
-		delete(l.settings, "proxmox.endpoint")
-		if text, ok := one.value.(string); ok {
-			one.value = []string{text}
-		}
-		if one.at.key = "proxmox.endpoint"; !l.has("proxmox.endpoints") {
-			l.settings["proxmox.endpoints"] = one
+	unset := l.unset()
+	for _, path := range slices.Sorted(maps.Keys(l.settings)) {
+		if d, ok := propertyOf(path); ok && slices.Contains(unset, d.Property) {
+			problems.addf(l.settings["realm.unset"].at, "realm.unset", "names %s, which is set as well: keep one of them", d.Property)
 		}
 	}
 }
 
-// trustKeys are the keys that replace the system's certificate authorities. A false insecure is none.
-func (l layer) trustKeys() []string {
-	text, _ := l.settings["proxmox.insecure"].value.(string)
-	if insecure, err := parseBool(text); err != nil || !insecure {
-		return []string{"proxmox.ca_file", "proxmox.fingerprints"}
+// unset returns the properties that the layer removes. [parseUnset] reports wrong names when the key is read.
+func (l layer) unset() (properties []realm.Property) {
+	for _, name := range l.settings["realm.unset"].words() {
+		if p, err := parseUnset(name); err == nil {
+			properties = append(properties, p)
+		}
 	}
-	return []string{"proxmox.ca_file", "proxmox.fingerprints", "proxmox.insecure"}
+	return properties
 }
 
-// pathsOf returns the keys that set a property.
-func pathsOf(p realm.Property) []string {
-	d, ok := p.Definition()
-	path := "realm." + d.Key
-	switch {
-	case !ok:
-		return nil
-	case d.Kind == realm.KindKey:
-		return []string{path, path + "_file", path + "_command"}
-	}
-	return []string{path}
+// propertyOf returns the property that a key sets, if it sets one.
+func propertyOf(path string) (realm.Definition, bool) {
+	section, name, _ := strings.Cut(path, ".")
+	d, ok := realm.ByKey(strings.TrimSuffix(strings.TrimSuffix(name, "_file"), "_command"))
+	return d, ok && section == "realm"
 }
 
 // drop returns copies of the layers, lowest first, without the settings that a higher layer replaces although it does not
@@ -142,31 +126,25 @@ func pathsOf(p realm.Property) []string {
 //   - credentials, trust and redirect URLs, if it is a target that sets endpoints;
 //   - a property that it unsets.
 func drop(layers []layer) []layer {
-	out := make([]layer, len(layers))
-	gone := map[string]bool{} // keys
-	given := map[group]bool{}
+	out := slices.Clone(layers)
+	replaced, unset, otherCluster := map[group]bool{}, []realm.Property{}, false
 	for i, l := range slices.Backward(layers) {
-		out[i] = l
-		out[i].settings = make(map[string]setting, len(l.settings))
+		kept := map[string]setting{}
 		for path, s := range l.settings {
-			if !gone[path] && !given[index().path[path].group] {
-				out[i].settings[path] = s
+			d, _ := propertyOf(path)
+			if !replaced[index().path[path].group] && !slices.Contains(unset, d.Property) && (!otherCluster || path != "verify.redirect_urls") {
+				kept[path] = s
 			}
 		}
-		for path := range out[i].settings {
-			if g := index().path[path].group; g != "" {
-				given[g] = true
-			}
+		out[i].settings = kept
+		for path := range kept {
+			replaced[index().path[path].group] = true
 		}
-		for _, name := range out[i].settings["realm.unset"].words() {
-			p, _ := parseUnset(name)
-			for _, path := range pathsOf(p) {
-				gone[path] = true
-			}
+		unset = append(unset, out[i].unset()...)
+		if l.overlay && (l.has("proxmox.endpoint") || l.has("proxmox.endpoints")) {
+			replaced[credentials], replaced[trust], otherCluster = true, true, true
 		}
-		if l.target != "" && l.has("proxmox.endpoints") {
-			given[credentials], given[trust], gone["verify.redirect_urls"] = true, true, true
-		}
+		delete(replaced, "")
 	}
 	return out
 }

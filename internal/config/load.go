@@ -138,12 +138,8 @@ func (l *loader) selectTargets() []layer {
 		selected = []layer{newLayer(inFile)} // the file itself is the one target
 	}
 	if len(l.Targets) > 0 {
-		selected = slices.DeleteFunc(slices.Clone(selected), func(t layer) bool {
-			return !slices.Contains(l.Targets, t.name())
-		})
-		for _, name := range l.Targets {
-			l.mustExist(name, selected)
-		}
+		l.mustExist(selected)
+		selected = slices.DeleteFunc(slices.Clone(selected), func(t layer) bool { return !slices.Contains(l.Targets, t.name()) })
 	}
 	if l.targets == nil || len(l.Targets) > 0 && len(selected) == 1 {
 		return selected
@@ -159,29 +155,18 @@ func (l *loader) selectTargets() []layer {
 	return selected
 }
 
-// mustExist reports a name of -t without a target.
-func (l *loader) mustExist(name string, selected []layer) {
-	if slices.ContainsFunc(selected, func(t layer) bool { return t.name() == name }) {
-		return
-	}
-	at := Place{Name: "-t"}
-	if targetName.MatchString(name) {
-		at.Name = "-t " + name
-	}
+// mustExist reports each name of -t without a target.
+func (l *loader) mustExist(targets []layer) {
 	var names []string
-	for _, t := range l.targets {
-		names = append(names, t.target)
+	for _, t := range targets {
+		names = append(names, t.name())
 	}
-	switch {
-	case names == nil && l.broken:
-		return
-	case names == nil:
-		l.problems.addf(at, "", "the configuration has no targets")
-		return
+	for _, name := range l.Targets {
+		if !slices.Contains(names, name) && !l.broken {
+			l.problems.add(Place{Name: strings.TrimSpace("-t " + name)}, "", check.Errorf(check.Config, "is not a target of the configuration").
+				Try(check.Advise("choose one of %s, such as %s", check.Count(len(names), "target", "targets"), strings.Join(names[:min(len(names), 10)], ", "))))
+		}
 	}
-	list := strings.Join(names[:min(len(names), 10)], ", ")
-	l.problems.add(at, "", check.Errorf(check.Config, "is not a target of the configuration").
-		Try(check.Advise("choose one of its %d targets, such as %s", len(names), list)))
 }
 
 // defaultTarget is the name of the only target if the configuration has no targets.

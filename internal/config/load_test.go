@@ -266,7 +266,7 @@ targets:
 	}
 	setenv(t)
 	_, err := load(t, cluster+issuer, Options{Targets: []string{"berlin"}})
-	if got, want := problemsOf(t, err), "-t berlin: the configuration has no targets"; got != want {
+	if got, want := problemsOf(t, err), "-t berlin: is not a target of the configuration"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -484,7 +484,7 @@ func TestShownForm(t *testing.T) {
 		got[s.Key] = s.Value
 	}
 	for key, want := range map[string]string{
-		"proxmox.endpoints": "['https://pve1.example.com:8006']", "proxmox.password": "(sensitive)", "proxmox.username": "root@pam",
+		"proxmox.endpoint": "https://pve1.example.com:8006", "proxmox.password": "(sensitive)", "proxmox.username": "root@pam",
 		"realm.client_id": `"1"`, "realm.client_key_file": "/etc/key", "realm.autocreate": "false", "realm.comment": "'a: b'",
 		"notify.command": "[mail, -s, two words]", "realm.name": "authelia", "concurrency": "8", "verify.redirect_urls": "['https://pve1.example.com:8006']",
 	} {

@@ -13,7 +13,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/realm"
 )
 
 // parser turns a file into layers. It walks over the nodes of the YAML document, so that each mistake has its line. It
@@ -259,9 +258,8 @@ func read(k *Key, node *yaml.Node) (any, error) {
 
 // empty is the error of a key without a value.
 func empty(path string) error {
-	name := strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(path, "realm."), "_file"), "_command")
-	if d, ok := realm.ByKey(name); ok && strings.HasPrefix(path, "realm.") && !d.Required && !d.CreateOnly {
-		return check.Errorf(check.Config, "must not be empty").Try(check.Unset("realm." + name).With("it removes the property"))
+	if d, ok := propertyOf(path); ok && !d.Required && !d.CreateOnly {
+		return check.Errorf(check.Config, "must not be empty").Try(check.Unset("realm." + d.Key).With("it removes the property"))
 	}
 	return errors.New("must not be empty: leave it out instead")
 }

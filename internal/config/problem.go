@@ -18,7 +18,6 @@ type Place struct {
 	Name   string // of the variable or flag
 
 	dir string // relative paths begin here
-	key string // the key as it was written, if that is not its path
 }
 
 // source says where a value came from, as `config show` prints it.
@@ -95,7 +94,7 @@ type collector struct {
 
 // add notes what is wrong with a key; a *[check.Error] brings its remedy along.
 func (c *collector) add(at Place, key string, err error) {
-	e := check.Errorf(check.Config, "%s", err.Error()).At(cmp.Or(at.key, key))
+	e := check.Errorf(check.Config, "%s", err.Error()).At(key)
 	if known, ok := errors.AsType[*check.Error](err); ok {
 		e.Remedy = known.Remedy
 	}

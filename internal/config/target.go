@@ -72,6 +72,9 @@ func (l *loader) target(overlay layer, t *Target) {
 
 func (l *loader) proxmox(v *values, p *Proxmox) {
 	p.Endpoints = many(v, "proxmox.endpoints", ParseEndpoint)
+	if only := one(v, "proxmox.endpoint", ParseEndpoint); only != "" {
+		p.Endpoints = []Origin{only}
+	}
 	_, p.TokenFile = l.secret(v, "proxmox.token", l.Secrets, func(text string) (err error) {
 		p.Token, err = ParseToken(text)
 		return err
@@ -127,7 +130,7 @@ func (l *loader) demand(overlay layer, v *values) {
 		k := index().path[path]
 		l.problems.addf(at, path, "is required%s: give --%s, %s or a configuration file", otherwise, k.Flag, k.Env)
 	}
-	if !v.given("proxmox.endpoints") {
+	if !v.given("proxmox.endpoint", "proxmox.endpoints") {
 		lacks("proxmox.endpoints", "")
 	}
 	if !v.given("proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username",

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/viper"
 
@@ -90,7 +89,7 @@ func one[T any](v *values, path string, parse func(string) (T, error)) (value T)
 		return *new(T)
 	}
 	switch value := any(value).(type) {
-	case string, bool, int:
+	case string, bool, int, Origin:
 		v.record(path, value)
 	default: // a duration of 5m would be shown as 5m0s
 		v.record(path, text)
@@ -129,26 +128,17 @@ func many[T comparable](v *values, path string, parse func(string) (T, error)) (
 // command returns a program and its arguments.
 func (v *values) command(path string) []string {
 	argv, ok := v.viper.Get(path).([]string)
-	if !ok {
+	var err error
+	switch {
+	case !ok:
 		return nil
+	case len(argv) == 0:
+		err = empty(path)
+	case argv[0] == "" || strings.ContainsFunc(argv[0], unicode.IsSpace):
+		err = errors.New("must be a list of the program and its arguments, each an element of its own, because no shell splits it")
 	}
-	for i, argument := range argv {
-		var err error
-		switch {
-		case i == 0 && strings.TrimSpace(argument) == "":
-			err = errors.New("must begin with a program")
-		case i == 0 && strings.ContainsFunc(argument, unicode.IsSpace):
-			err = errors.New("must be a list of the program and its arguments, each an element of its own, because no shell splits it")
-		case strings.ContainsRune(argument, 0):
-			err = errors.New("must not contain NUL characters")
-		}
-		if err != nil {
-			v.problems.add(v.at[path], path, err)
-			return nil
-		}
-	}
-	if len(argv) == 0 {
-		v.problems.add(v.at[path], path, empty(path))
+	if err != nil {
+		v.problems.add(v.at[path], path, err)
 		return nil
 	}
 	v.record(path, argv)
@@ -160,19 +150,12 @@ func (v *values) path(path string) string {
 	return one(v, path, func(text string) (string, error) { return expand(text, v.at[path].dir) })
 }
 
-// plain refuses what is wrong in every text: Proxmox would rewrite or drop it.
+// plain refuses what is wrong in every text.
 func plain(path, text string) error {
-	switch {
-	case text == "":
+	if text == "" {
 		return empty(path)
-	case !utf8.ValidString(text):
-		return errors.New("must be valid UTF-8")
-	case strings.ContainsFunc(text, unicode.IsControl):
-		return errors.New("must not contain control characters, such as line feeds")
-	case strings.TrimSpace(text) != text:
-		return errors.New("must not begin or end with white space")
 	}
-	return nil
+	return realm.ValidateText(text)
 }
 
 // variableName matches a name that is not a part of a secret with a dollar sign.

@@ -128,19 +128,14 @@ func ByKey(key string) (Definition, bool) {
 	return Definition{}, false
 }
 
-// Validate tells what Proxmox would refuse, rewrite or swallow about a value: an error that says what it
-// must be, never quoting it.
+// Validate returns what Proxmox would refuse, rewrite or swallow about a value. Its error completes "must …" and never quotes
+// the value.
 func (d Definition) Validate(v Value) error {
 	text := v.reveal()
+	if err := ValidateText(text); err != nil {
+		return err
+	}
 	switch {
-	case text == "":
-		return errors.New("must not be empty: to remove the property, name it in realm.unset")
-	case !utf8.ValidString(text):
-		return errors.New("must be valid UTF-8")
-	case strings.ContainsFunc(text, unicode.IsControl):
-		return errors.New("must not contain control characters")
-	case strings.TrimSpace(text) != text:
-		return errors.New("must not begin or end with white space")
 	case d.max > 0 && utf8.RuneCountInString(text) > d.max:
 		return fmt.Errorf("must be at most %d characters long", d.max)
 	case d.Kind == KindBool && text != "0" && text != "1":
@@ -149,6 +144,21 @@ func (d Definition) Validate(v Value) error {
 		return errors.New("must hold a word")
 	case d.rule != nil && d.rule.wrong.MatchString(text):
 		return fmt.Errorf("must %s", d.rule.must)
+	}
+	return nil
+}
+
+// ValidateText returns what Proxmox would refuse, rewrite or swallow about any text. Its error completes "must …".
+func ValidateText(text string) error {
+	switch {
+	case text == "":
+		return errors.New("must not be empty")
+	case !utf8.ValidString(text):
+		return errors.New("must be valid UTF-8")
+	case strings.ContainsFunc(text, unicode.IsControl):
+		return errors.New("must not contain control characters, such as line feeds")
+	case strings.TrimSpace(text) != text:
+		return errors.New("must not begin or end with white space")
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func TestValidate(t *testing.T) {
 		wrong    string // in the error; "" where the value is right
 	}{
 		{realm.IssuerURL, "https://auth.example.com", ""},
-		{realm.IssuerURL, "", "realm.unset"},
+		{realm.IssuerURL, "", "empty"},
 		{realm.IssuerURL, " https://auth.example.com", "white space"},
 		{realm.IssuerURL, "https://auth.example.com\n", "control characters"},
 		{realm.IssuerURL, "https://auth.example.com\u00a0", "white space"},
