@@ -31,7 +31,7 @@ type Comparison struct {
 type Difference struct {
 	Property
 	Found   string   `json:"found"`             // "" if it is absent; never a secret
-	Wanted  string   `json:"wanted,omitempty"`  // "" if Missing says what is wanted, or if the property has to go
+	Wanted  string   `json:"wanted,omitempty"`  // "" if Missing says what is wanted, or if the property must be removed
 	Missing []string `json:"missing,omitempty"` // what a list lacks
 }
 
@@ -198,7 +198,7 @@ func clients(n *yaml.Node) []candidate {
 	return found
 }
 
-// What Authelia assumes for a property that is absent, if that suits Proxmox.
+// defaults are the values that Authelia assumes for absent properties, if Proxmox works with them.
 var defaults = map[string]string{
 	"public":                       "false",
 	"pkce_challenge_method":        "S256", // any method
@@ -213,8 +213,8 @@ var defaults = map[string]string{
 // value.
 var free = []string{"client_name", "authorization_policy", "require_pkce", "access_token_signed_response_alg"}
 
-// demands lists properties that are not in the block and can break every login, with the values that Proxmox can work
-// with. The first value is the one to set; without values the property has to go.
+// demands lists properties that the block lacks and that can break every login, with the values that work. The first value
+// is the one to set. A property without values must be removed.
 var demands = map[string][]string{
 	"require_pushed_authorization_requests": {"false"},
 	"id_token_signed_response_alg": {
@@ -326,7 +326,7 @@ func (c *comparer) compareProvider() {
 	}
 }
 
-// keepRest compares what the block does not set.
+// keepRest compares the properties that the block does not set.
 func (c *comparer) keepRest() {
 	for name := range c.own {
 		value, present := c.take(name)
@@ -369,7 +369,7 @@ func (c *comparer) unseen(p Property, reason string) {
 	c.result.Unseen = append(c.result.Unseen, p)
 }
 
-// filled tells whether Authelia's file filters (`template`, `expand-env`) fill in a value or a part of it.
+// filled tells whether Authelia's file filters (`template`, `expand-env`) produce a value or a part of it.
 func filled(n yaml.Node) bool {
 	return n.Kind == yaml.MappingNode || strings.Contains(n.Value, "{{") || strings.Contains(n.Value, "${") ||
 		slices.ContainsFunc(n.Content, func(item *yaml.Node) bool { return filled(*item) })

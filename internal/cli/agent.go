@@ -56,7 +56,7 @@ func (a *app) agent(cmd *cobra.Command, _ []string) error {
 	if !cmd.Flags().Changed("log-level") && !a.quiet {
 		a.logLevel = "info"
 	}
-	hangups := make(chan os.Signal, 1) // holds one; any further are the same wish
+	hangups := make(chan os.Signal, 1) // one is enough: later signals ask for the same
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	c, err := a.unattended(cmd)

@@ -92,7 +92,7 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 	return options, cmp.Or(c.Targets[0].ClientKeyFile, c.Targets[0].ClientKeyFrom), options.Validate()
 }
 
-// printAuthelia prints the client block. A new key is written last: if anything else is wrong, no file is left behind.
+// printAuthelia prints the client block. It writes a new key last, so that an earlier error leaves no file behind.
 func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	switch {
 	case a.output != "text":
@@ -154,7 +154,7 @@ func (a *app) adviseFirst(newKey, configured string) {
 	}
 	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, restart Authelia, "+
 		"then run `proxmox-realm apply`")
-	a.say("note", "if the client is there already, `proxmox-realm authelia --check FILE` shows what to change in it")
+	a.say("note", "if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
 }
 
 // compareAuthelia compares the client in Authelia's files with the block.

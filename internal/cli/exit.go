@@ -111,13 +111,13 @@ func runCode(run fleet.Run, drift bool) int {
 	return exitOK
 }
 
-// status ends the program with a code after everything has been printed.
+// status is the exit code of a command that has printed everything.
 type status int
 
 // Error implements error.
 func (s status) Error() string { return fmt.Sprintf("exit code %d", int(s)) }
 
-// done turns a code into what a command returns.
+// done returns an exit code as the error that a command returns.
 func done(code int) error {
 	if code == exitOK {
 		return nil
@@ -125,8 +125,7 @@ func done(code int) error {
 	return status(code)
 }
 
-// exit shows an error and returns the exit code. If a report was asked for as JSON or JUnit, the error is such a report
-// as well.
+// exit shows an error and returns the exit code. With an output for programs, the error is also a report on stdout.
 func (a *app) exit(err error) int {
 	var said status
 	switch {
@@ -180,8 +179,8 @@ func exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
-// finish prints a run to stdout, and its errors and warnings to stderr. Those of several targets are in the report. It
-// returns what the command ends with.
+// finish prints a run to stdout. If it has one target, its warnings and error go to stderr; those of several targets are in
+// the report. finish returns the exit code as an error.
 func (a *app) finish(run fleet.Run, drift bool) error {
 	if err := render(a.stdout, a.output, run, a.style()); err != nil && !errors.Is(err, syscall.EPIPE) {
 		return unwritten(err)

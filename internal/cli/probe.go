@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 
@@ -60,7 +61,7 @@ The report contains no secrets: it can be pasted into a ticket.` + exitHelp(exit
 
 func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	a.wording = probeWording()
-	values, err := o.values()
+	values, err := o.values(args)
 	if err != nil {
 		return err
 	}
@@ -68,25 +69,30 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	if err != nil {
 		return err
 	}
-	login := t.Realm.Set.Login("")
-	values[realm.IssuerURL] = realm.Text(login.IssuerURL)
+	configured := t.Realm.Set.Login("")
+	if len(args) == 0 {
+		values[realm.IssuerURL] = realm.Text(configured.IssuerURL)
+	}
 	if o.clientKeyFile != "" {
-		values[realm.ClientKey] = realm.Key(login.ClientKey)
+		values[realm.ClientKey] = realm.Key(configured.ClientKey)
 	}
 	p := fleet.Probe{Login: values.Login(""), Redirects: o.redirectURLs, Roots: t.Verify.IssuerCA, Timeout: a.timeout}
+	if p.Login.IssuerURL == "" {
+		return usage("probe takes an issuer URL, and no configuration names one").Try(check.Run("probe https://auth.example.com"))
+	}
 	if o.proxmox != "" {
 		if p.Version, err = realm.ParseVersion(o.proxmox); err != nil {
 			return usage("--proxmox takes a version such as 8.4")
 		}
 	}
-	stop := a.working("checking " + login.IssuerURL)
+	stop := a.working("checking " + p.Login.IssuerURL)
 	run := fleet.RunProbe(cmd.Context(), p, userAgent(), a.logger())
 	stop()
 	return a.finish(run, false)
 }
 
-// probed returns the target whose issuer is probed. The issuer is ISSUER, or that of the configuration. The CA file
-// is that of the flags, or that of the configuration. With ISSUER, a configuration that cannot be loaded is ignored.
+// probed returns a target with the files that the flags name, or those of the configuration. With ISSUER, a configuration
+// that cannot be loaded is ignored.
 func (a *app) probed(cmd *cobra.Command, args []string, o probeOptions) (config.Target, error) {
 	options := config.Options{Partial: true, IssuerCA: true, ClientKey: o.clientKeyFile != ""}
 	for _, given := range []config.FlagValue{
@@ -96,35 +102,22 @@ func (a *app) probed(cmd *cobra.Command, args []string, o probeOptions) (config.
 			options.Flags = append(options.Flags, given)
 		}
 	}
-	if len(args) == 1 && args[0] == "" {
-		return config.Target{}, usage("probe takes an issuer URL").Try(check.Run("probe https://auth.example.com"))
-	}
-	if len(args) == 1 {
-		d, _ := realm.IssuerURL.Definition()
-		if err := d.Validate(realm.Text(args[0])); err != nil { // the report would show the URL
-			return config.Target{}, usage("ISSUER %v", err)
-		}
-		options.Flags = append(options.Flags, config.FlagValue{Key: "realm.issuer_url", Value: args[0]})
-	}
 	c, err := a.load(cmd, options)
 	if err != nil && len(args) == 1 && a.file == "" {
 		options.File, options.Stdin = "-", strings.NewReader("{}")
 		c, err = config.Load(cmd.Context(), options)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return config.Target{}, err
-	case len(c.Targets) > 1 && len(args) == 0:
+	}
+	if len(c.Targets) > 1 && len(args) == 0 {
 		return config.Target{}, chooseTarget(cmd, c)
-	case c.Targets[0].Realm.Set.Login("").IssuerURL == "":
-		return config.Target{}, usage("probe takes an issuer URL, and no configuration names one").
-			Try(check.Run("probe https://auth.example.com"))
 	}
 	return c.Targets[0], nil
 }
 
-// values validates what the flags say of the login.
-func (o probeOptions) values() (realm.Values, error) {
+// values validates what the command line says of the login: the report would show a mistake as it was typed.
+func (o probeOptions) values(args []string) (realm.Values, error) {
 	if o.clientID == "" && (len(o.redirectURLs) > 0 || o.clientKeyFile != "") {
 		return nil, usage("--redirect-url and --client-key-file need --client-id")
 	}
@@ -143,11 +136,20 @@ func (o probeOptions) values() (realm.Values, error) {
 	if o.clientID != "" {
 		values[realm.ClientID] = realm.Text(o.clientID)
 	}
-	for property, value := range values {
-		d, _ := property.Definition()
+	if len(args) == 1 {
+		values[realm.IssuerURL] = realm.Text(args[0])
+	}
+	for _, d := range realm.Definitions() {
+		value, given := values[d.Property]
+		if !given {
+			continue
+		}
 		flag := "--" + strings.ReplaceAll(d.Key, "_", "-")
+		if d.Property == realm.IssuerURL {
+			flag = "ISSUER"
+		}
 		if value.String() == "" {
-			return nil, usage("%s must not be empty", flag)
+			return nil, usage("%s must not be empty", flag).Try(check.Run("probe --help"))
 		}
 		if err := d.Validate(value); err != nil {
 			return nil, usage("%s %v", flag, err)
@@ -156,17 +158,13 @@ func (o probeOptions) values() (realm.Values, error) {
 	return values, nil
 }
 
-// probeWording words hints for probe: it has flags of its own for some keys.
+// probeWording words hints for probe, which has other names for some keys.
 func probeWording() check.Wording {
-	flags := map[string]string{
-		"realm.issuer_url": "ISSUER", "realm.client_id": "--client-id", "realm.client_key_file": "--client-key-file",
-		"realm.client_key": "--client-key-file", "realm.scopes": "--scopes", "realm.username_claim": "--username-claim",
-		"realm.groups_claim": "--groups-claim", "verify.redirect_urls": "--redirect-url", "verify.issuer_ca_file": "--ca-file",
+	own := map[string]string{
+		"realm.issuer_url": "ISSUER", "realm.client_key": "--client-key-file", "realm.groups_claim": "--groups-claim",
+		"verify.issuer_ca_file": "--ca-file",
 	}
 	return check.Wording{Key: func(path string) string {
-		if flag, ok := flags[path]; ok {
-			return flag
-		}
-		return path
+		return cmp.Or(own[path], flagWording().Key(path))
 	}}
 }

@@ -14,7 +14,7 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-// ruleFlags gives a command the flags that say when a quiet run speaks.
+// ruleFlags gives a command the flags that decide when a quiet run prints something.
 func ruleFlags(cmd *cobra.Command, rule *report.Rule) {
 	f := cmd.Flags()
 	f.IntVar(&rule.After, "after", report.DefaultAfter,

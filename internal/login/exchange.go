@@ -12,7 +12,7 @@ import (
 	"proxmox-realm/internal/pve"
 )
 
-// begin lets Proxmox begin a login, and examines the address before a browser goes there.
+// begin lets Proxmox begin a login, and checks the authorization URL before a browser opens it.
 func (r *rehearsal) begin(ctx context.Context) (pve.AuthURL, error) {
 	made, err := r.node.AuthURL(ctx, r.held.Realm, r.redirectURL)
 	var failure *pve.Error
@@ -37,14 +37,14 @@ func (r *rehearsal) begin(ctx context.Context) (pve.AuthURL, error) {
 	return made, nil
 }
 
-// breaksLogins tells whether every user would meet this failure.
+// breaksLogins tells whether this failure breaks the login of every user.
 func breaksLogins(kind pve.Kind) bool {
 	return slices.Contains([]pve.Kind{
 		pve.IssuerUnreachable, pve.IssuerMismatch, pve.IssuerDocument, pve.IssuerURL, pve.IssuerHung, pve.TooManyPending,
 	}, kind)
 }
 
-// await sends the browser off and waits until it comes back, or until the user pastes the address.
+// await opens the browser and waits until it comes back, or until the user pastes the address.
 func (r *rehearsal) await(ctx context.Context, back *callback, to pve.AuthURL) (*arrival, error) {
 	wait := min(cmp.Or(r.Wait, DefaultWait), maxWait)
 	waiting, stop := context.WithTimeout(ctx, wait)

@@ -10,7 +10,7 @@ import (
 	"proxmox-realm/internal/pve"
 )
 
-// Identity is the user that Proxmox takes a visitor for.
+// Identity is the user that Proxmox logged in, and what that user may do.
 type Identity struct {
 	User       string              `json:"-"`          // user@realm; "" if nobody was logged in
 	Created    *bool               `json:"created"`    // whether Proxmox created the user in this login; nil: not visible
@@ -35,8 +35,8 @@ func listUsers(ctx context.Context, node *pve.Client, realmName string, log *slo
 	return ids
 }
 
-// describe finds out, as the user itself, what the user may do. Before lists the users before the login; nil: not
-// visible. The error says why the privileges cannot be read.
+// describe asks Proxmox, with the user's own ticket, what the user may do. before lists the realm's users before the login;
+// nil: not visible. The error says why the privileges cannot be read.
 func (r *rehearsal) describe(ctx context.Context, session pve.Session, before []string) (Identity, error) {
 	who := Identity{User: session.Username}
 	user := r.Client.On(session.Endpoint).As(session)

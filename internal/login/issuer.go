@@ -12,8 +12,8 @@ import (
 	"proxmox-realm/internal/pve"
 )
 
-// askIssuer finds out whether the issuer can be used and would send a browser back here. If not, it returns the checks that
-// say why. It runs before the user has to log in.
+// askIssuer checks, before the user has to log in, whether the issuer works and accepts the redirect URL. If not, it returns
+// the checks that say why.
 func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 	if r.inspection.Wait(ctx) != nil {
 		return nil, context.Cause(ctx)

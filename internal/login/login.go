@@ -1,6 +1,6 @@
-// Package login rehearses a login through Proxmox, like its web interface: Proxmox gives the authorization URL, a browser
-// goes there and comes back to a port of this machine, and Proxmox exchanges the code for a ticket
-// (PVE::API2::OpenId). It shows which user Proxmox takes the visitor for, and what that user may do.
+// Package login rehearses a login through Proxmox, like its web interface (PVE::API2::OpenId). Proxmox gives the
+// authorization URL. A browser goes there, and the issuer sends it back to a port of this machine. Proxmox exchanges the
+// code for a ticket. The rehearsal shows which user Proxmox logged in, and what that user may do.
 //
 // The code, the state and the ticket are neither shown nor kept. Like any login, a rehearsal leaves an entry in the logs
 // and, with autocreate, the user.
@@ -77,8 +77,8 @@ func (r Result) Outcome() reconcile.Outcome {
 	return reconcile.Unchanged
 }
 
-// Run rehearses one login. It returns when the user has logged in, when the login has failed, when the wait is over, or
-// when ctx ends. Nothing listens afterwards.
+// Run rehearses one login. It returns after the login, or when nobody logs in within the wait, or when ctx ends. Nothing
+// listens afterwards.
 func Run(ctx context.Context, o Options) Result {
 	began := time.Now()
 	result := Result{Target: o.Target.Name, Realm: o.Target.Realm.Name, Endpoint: string(o.Client.Endpoint())}
@@ -87,7 +87,7 @@ func Run(ctx context.Context, o Options) Result {
 	return result
 }
 
-// run makes the steps of a rehearsal, and notes in the result what each found out.
+// run makes the steps of a rehearsal and fills the result.
 func run(ctx context.Context, o Options, result *Result) error {
 	node, err := choose(o.Client, o.Node)
 	if err != nil {
@@ -156,7 +156,7 @@ func run(ctx context.Context, o Options, result *Result) error {
 	return nil
 }
 
-// rehearsal is what the steps share. Nothing in it changes once the browser was sent off.
+// rehearsal is what the steps share. Nothing in it changes after the browser was sent to the issuer.
 type rehearsal struct {
 	Options
 	cleaner     *check.Cleaner
