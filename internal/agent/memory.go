@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/report"
@@ -50,7 +51,10 @@ func (m Memory) Load() (last report.Last) {
 	return last
 }
 
-// Save replaces what was kept.
+// forgotten is the age at which the memory of targets that are gone is removed.
+const forgotten = 90 * 24 * time.Hour
+
+// Save replaces what was kept, and removes other memories that no run has written for 90 days.
 func (m Memory) Save(last report.Last) error {
 	if m.path == "" {
 		return nil
@@ -59,8 +63,15 @@ func (m Memory) Save(last report.Last) error {
 	if err != nil {
 		return err
 	}
-	if err := config.MakePrivate(filepath.Dir(m.path)); err != nil {
+	dir := filepath.Dir(m.path)
+	if err := config.MakePrivate(dir); err != nil {
 		return err
+	}
+	entries, _ := os.ReadDir(dir) // what cannot be removed now is tried again next time
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), "said-") && time.Since(info.ModTime()) > forgotten {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
 	}
 	return config.ReplaceFile(m.path, content, 0o600)
 }

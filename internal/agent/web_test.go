@@ -3,10 +3,13 @@ package agent
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -232,7 +235,17 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%+v in %+v", got, m)
 		}
 	}
-	MemoryOf("apply", c).Forget()
+	long := time.Now().Add(-91 * 24 * time.Hour)
+	if err := os.Chtimes(MemoryOf("apply", c).path, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if err := MemoryOf("apply", &other).Save(last); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(MemoryOf("apply", c).path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the memory of targets that are gone stays: %v", err)
+	}
+	MemoryOf("apply", &other).Forget()
 	if got := MemoryOf("apply", c).Load(); got.Troubles != nil {
 		t.Errorf("%+v", got)
 	}

@@ -96,6 +96,9 @@ func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) R
 		return Run{Command: command, Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
 	}
 	defer unlock()
+	if f.config.StateDir != "" {
+		reconcile.PruneDeleted(f.config.StateDir, began)
+	}
 	return f.each(ctx, command, o, do)
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -153,10 +154,8 @@ func (r run) outlast(ctx context.Context, current realm.Current, savedAt time.Ti
 // save writes the recovery file, or fails without leaving one.
 func (rc Recovery) save(stored realm.Current) error { return rc.write(rc.path(), stored) }
 
-// archive keeps a realm that is about to be deleted; it is no recovery file. It returns the file's path, and removes
-// copies that are older than 30 days.
+// archive keeps a realm that is about to be deleted; it is no recovery file. It returns the file's path.
 func (rc Recovery) archive(stored realm.Current, now time.Time) (string, error) {
-	rc.prune(now)
 	name := "deleted-" + rc.Realm + "@" + url.PathEscape(rc.Target) + "-" + now.UTC().Format("20060102T150405.000Z") + ".json"
 	path := filepath.Join(rc.Dir, name)
 	if err := rc.write(path, stored); err != nil {
@@ -165,12 +164,14 @@ func (rc Recovery) archive(stored realm.Current, now time.Time) (string, error) 
 	return path, nil
 }
 
-// prune removes old copies of deleted realms. A copy that cannot be removed is tried again next time.
-func (rc Recovery) prune(now time.Time) {
-	copies, _ := filepath.Glob(filepath.Join(rc.Dir, "deleted-*.json")) // the pattern is well-formed
-	for _, path := range copies {
-		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && now.Sub(info.ModTime()) > keepDeleted {
-			_ = os.Remove(path)
+// PruneDeleted removes copies of deleted realms from a state_dir once they are 30 days old. A copy that cannot be removed
+// is tried again next time.
+func PruneDeleted(stateDir string, now time.Time) {
+	entries, _ := os.ReadDir(stateDir)
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && info.Mode().IsRegular() && strings.HasPrefix(e.Name(), "deleted-") && now.Sub(info.ModTime()) > keepDeleted {
+			_ = os.Remove(filepath.Join(stateDir, e.Name()))
 		}
 	}
 }
