@@ -38,7 +38,7 @@ func (c *Client) Privileges(ctx context.Context) (realm.Privileges, error) {
 // permissions reads GET /access/permissions. A privilege in the list is held at the path itself; its number tells whether
 // paths below inherit it.
 func (c *Client) permissions(ctx context.Context, query string) (realm.Privileges, error) {
-	var answer object[object[any]]
+	var answer map[string]map[string]any
 	if err := c.get(ctx, permissionsPath+query, &answer); err != nil {
 		return nil, err
 	}
@@ -53,23 +53,11 @@ func (c *Client) permissions(ctx context.Context, query string) (realm.Privilege
 	return all, nil
 }
 
-// object is a JSON object. Perl sometimes writes an empty one as [].
-type object[T any] map[string]T
-
-func (o *object[T]) UnmarshalJSON(data []byte) error {
-	var empty []struct{}
-	if json.Unmarshal(data, &empty) == nil && len(empty) == 0 {
-		return nil
-	}
-	return json.Unmarshal(data, (*map[string]T)(o))
-}
-
 // User is a user as Proxmox lists it.
 type User struct {
-	ID      string // user@realm
-	Enabled bool
-	Expire  time.Time // zero: never
-	Groups  []string  // only from [Client.Self]
+	ID      string   // user@realm
+	Enabled bool     // enabled and not expired
+	Groups  []string // only from [Client.Self]
 }
 
 // CountUsers counts the users of a realm. Visible is false if the client may not see users.
@@ -118,21 +106,15 @@ func (c *Client) Self(ctx context.Context) (User, bool, error) {
 // wireUser is a user in the API.
 type wireUser struct {
 	UserID string      `json:"userid"`
-	Enable any         `json:"enable"`
-	Expire json.Number `json:"expire"`
+	Enable any         `json:"enable"` // absent: enabled
+	Expire json.Number `json:"expire"` // Unix time; 0: never
 	Groups string      `json:"groups"` // separated by commas
 }
 
 func (c *Client) user(w wireUser) User {
-	u := User{
-		ID:      c.cleaner.Clean(w.UserID),
-		Enabled: w.Enable == nil || truth(w.Enable), // the schema's default is enabled
-		Groups:  c.separated(w.Groups),
-	}
-	if seconds, err := w.Expire.Int64(); err == nil && seconds > 0 {
-		u.Expire = time.Unix(seconds, 0)
-	}
-	return u
+	end, _ := w.Expire.Int64()
+	enabled, expired := w.Enable == nil || truth(w.Enable), end > 0 && end < time.Now().Unix()
+	return User{ID: c.cleaner.Clean(w.UserID), Enabled: enabled && !expired, Groups: c.separated(w.Groups)}
 }
 
 // Group is a group as Proxmox lists it. A login adds its user to groups whose name is GROUP-REALM.
@@ -166,16 +148,6 @@ func (c *Client) separated(joined string) []string {
 	}
 	slices.Sort(out)
 	return out
-}
-
-// CreateGroup adds a group (POST /access/groups). It needs Group.Allocate on /access/groups. Its errors are of kind
-// [InvalidGroup], or match [realm.ErrConflict] if the group exists and [realm.ErrLost] if no answer came.
-func (c *Client) CreateGroup(ctx context.Context, id, comment string) error {
-	body := map[string]any{"groupid": id}
-	if comment != "" {
-		body["comment"] = comment
-	}
-	return c.change(ctx, http.MethodPost, groupsPath, body)
 }
 
 // Roles returns the privileges of each role, sorted. Every caller may see them.
@@ -244,36 +216,22 @@ func (c *Client) Access(ctx context.Context) (current realm.CurrentAccess, err e
 	return current, err
 }
 
-// Change makes one change of groups and grants. Its errors are those of [Client.CreateGroup], [Client.Grant] and
-// [Client.Revoke]; a group that exists already is no error.
+// Change makes one change of groups and grants (POST /access/groups, PUT /access/acl). A grant names one path, group and
+// role, so that it changes no other entry. Nothing is wrong if a group or grant is already as it should be. The errors match
+// [realm.ErrConflict] if the group of a grant does not exist, and [realm.ErrLost] if no answer came.
 func (c *Client) Change(ctx context.Context, change realm.AccessChange) error {
-	g := change.Grant
-	switch {
-	case change.Kind == realm.AccessGroup:
-		err := c.CreateGroup(ctx, change.Group, "")
+	if change.Kind == realm.AccessGroup {
+		err := c.change(ctx, http.MethodPost, groupsPath, map[string]any{"groupid": change.Group})
 		if errors.Is(err, realm.ErrConflict) {
 			return nil
 		}
 		return err
-	case change.Op == realm.Set:
-		return c.Grant(ctx, g.Path, change.Group, g.Role, g.Propagate)
 	}
-	return c.Revoke(ctx, g.Path, change.Group, g.Role)
-}
-
-// Grant gives a group a role at a path (PUT /access/acl). Granting it again only replaces propagate. The request names one
-// path, group and role, so it cannot change other entries. Its errors are of kind [UnknownRole] or [UnknownPath], or match
-// [realm.ErrConflict] if the group does not exist and [realm.ErrLost] if no answer came.
-func (c *Client) Grant(ctx context.Context, path, group, role string, propagate bool) error {
-	body := map[string]any{"path": path, "groups": group, "roles": role, "propagate": 0}
-	if propagate {
-		body["propagate"] = 1
+	g := change.Grant
+	body := map[string]any{"path": g.Path, "groups": change.Group, "roles": g.Role, "propagate": g.Propagate}
+	if change.Op == realm.Unset {
+		delete(body, "propagate")
+		body["delete"] = true
 	}
 	return c.change(ctx, http.MethodPut, aclPath, body)
-}
-
-// Revoke takes a role at a path from a group. It succeeds if the group does not have it. Its errors are those of
-// [Client.Grant].
-func (c *Client) Revoke(ctx context.Context, path, group, role string) error {
-	return c.change(ctx, http.MethodPut, aclPath, map[string]any{"path": path, "groups": group, "roles": role, "delete": 1})
 }

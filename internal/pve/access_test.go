@@ -16,6 +16,19 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
+func group(id string) realm.AccessChange {
+	return realm.AccessChange{Kind: realm.AccessGroup, Op: realm.Set, Group: id}
+}
+
+func granted(path, group, role string, propagate bool) realm.AccessChange {
+	grant := realm.Grant{Path: path, Role: role, Propagate: propagate}
+	return realm.AccessChange{Kind: realm.AccessGrant, Op: realm.Set, Group: group, Grant: grant}
+}
+
+func revoked(path, group, role string) realm.AccessChange {
+	return realm.AccessChange{Kind: realm.AccessGrant, Op: realm.Unset, Group: group, Grant: realm.Grant{Path: path, Role: role}}
+}
+
 // ofGroups returns the entries for groups, one text each.
 func ofGroups(t *testing.T, c *pve.Client) []string {
 	t.Helper()
@@ -37,12 +50,14 @@ func ofGroups(t *testing.T, c *pve.Client) []string {
 func TestGroupsAndGrants(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	c := toLab(t, s, lab.TokenRoot, nil)
-	const group = "admins-authelia"
-	if err := c.CreateGroup(t.Context(), group, "Authelia: admins"); err != nil {
-		t.Fatal(err)
+	const admins = "admins-authelia"
+	for range 2 { // a group that exists is not an error
+		if err := c.Change(t.Context(), group(admins)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	groups, err := c.Groups(t.Context())
-	if err != nil || len(groups) != 1 || groups[0].ID != group || len(groups[0].Members) != 0 {
+	if err != nil || len(groups) != 1 || groups[0].ID != admins || len(groups[0].Members) != 0 {
 		t.Errorf("%+v, %v", groups, err)
 	}
 	roles, err := c.Roles(t.Context())
@@ -50,18 +65,18 @@ func TestGroupsAndGrants(t *testing.T) {
 		t.Errorf("%v, %v", roles, err)
 	}
 	for range 2 { // granting twice is not an error
-		if err := c.Grant(t.Context(), "/", group, "PVEAdmin", true); err != nil {
+		if err := c.Change(t.Context(), granted("/", admins, "PVEAdmin", true)); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := c.Grant(t.Context(), "/vms", group, "PVEVMUser", false); err != nil {
+	if err := c.Change(t.Context(), granted("/vms", admins, "PVEVMUser", false)); err != nil {
 		t.Error(err)
 	}
 	if got := ofGroups(t, c); !slices.Equal(got, []string{"/ admins-authelia PVEAdmin propagates", "/vms admins-authelia PVEVMUser here"}) {
 		t.Errorf("%q", got)
 	}
 	for range 2 {
-		if err := c.Revoke(t.Context(), "/", group, "PVEAdmin"); err != nil {
+		if err := c.Change(t.Context(), revoked("/", admins, "PVEAdmin")); err != nil {
 			t.Error(err)
 		}
 	}
@@ -74,12 +89,11 @@ func TestGroupsAndGrants(t *testing.T) {
 		kind pve.Kind
 		code check.Code
 	}{
-		"a group twice":       {c.CreateGroup(t.Context(), group, ""), pve.Exists, check.Conflict},
-		"a group's name":      {c.CreateGroup(t.Context(), "bad name", ""), pve.Invalid, check.Config},
-		"an unknown group":    {c.Grant(t.Context(), "/", "nobody-authelia", "PVEAuditor", true), pve.Absent, check.Conflict},
-		"an unknown role":     {c.Grant(t.Context(), "/", group, "Nobody", true), pve.UnknownRole, check.Config},
-		"an unknown path":     {c.Grant(t.Context(), "/nonsense", group, "PVEAuditor", true), pve.Invalid, check.Config},
-		"revoked from nobody": {c.Revoke(t.Context(), "/", "nobody-authelia", "PVEAuditor"), pve.Absent, check.Conflict},
+		"a group's name":      {c.Change(t.Context(), group("bad name")), pve.Invalid, check.Config},
+		"an unknown group":    {c.Change(t.Context(), granted("/", "nobody-authelia", "PVEAuditor", true)), pve.Absent, check.Conflict},
+		"an unknown role":     {c.Change(t.Context(), granted("/", admins, "Nobody", true)), pve.UnknownRole, check.Config},
+		"an unknown path":     {c.Change(t.Context(), granted("/nonsense", admins, "PVEAuditor", true)), pve.Invalid, check.Config},
+		"revoked from nobody": {c.Change(t.Context(), revoked("/", "nobody-authelia", "PVEAuditor")), pve.Absent, check.Conflict},
 	} {
 		var e *pve.Error
 		var f *check.Error
@@ -95,8 +109,8 @@ func TestGrantsWithoutPrivileges(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	c := toLab(t, s, lab.TokenRealmAllocate, nil)
 	for want, err := range map[string]error{
-		"pveum role add RealmGroupAdmin --privs Group.Allocate,Sys.Audit; pveum acl modify /access/groups --tokens": c.CreateGroup(t.Context(), "x-authelia", ""),
-		"pveum role add PermissionsModifyOnly --privs Permissions.Modify; pveum acl modify / --tokens":              c.Grant(t.Context(), "/", "x-authelia", "PVEAuditor", true),
+		"pveum role add RealmGroupAdmin --privs Group.Allocate,Sys.Audit; pveum acl modify /access/groups --tokens": c.Change(t.Context(), group("x-authelia")),
+		"pveum role add PermissionsModifyOnly --privs Permissions.Modify; pveum acl modify / --tokens":              c.Change(t.Context(), granted("/", "x-authelia", "PVEAuditor", true)),
 	} {
 		var f *check.Error
 		if !errors.As(err, &f) || f.Code != check.PermissionDenied || !strings.Contains(f.Remedy.String(), want) {
@@ -112,11 +126,11 @@ func TestGrantsWithoutPrivileges(t *testing.T) {
 func TestLostGrants(t *testing.T) {
 	n := start(t, func(*call) answer { return answer{Drop: true} })
 	other := start(t, func(*call) answer { return answer{Drop: true} })
-	err := connect(t, nil, n, other).Grant(t.Context(), "/", "admins-authelia", "PVEAuditor", true)
+	err := connect(t, nil, n, other).Change(t.Context(), granted("/", "admins-authelia", "PVEAuditor", true))
 	if !errors.Is(err, realm.ErrLost) || len(n.seen()) != 1 || len(other.seen()) != 0 {
 		t.Errorf("%v", err)
 	}
-	if body := string(n.seen()[0].Body); body != `{"groups":"admins-authelia","path":"/","propagate":1,"roles":"PVEAuditor"}` {
+	if body := string(n.seen()[0].Body); body != `{"groups":"admins-authelia","path":"/","propagate":true,"roles":"PVEAuditor"}` {
 		t.Errorf("sent %s", body)
 	}
 }

@@ -69,10 +69,7 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 			Because("to let it see users and their privileges: %s", see), nil, nil
 	}
 	count := realm.Users{Asked: true, Visible: true, Count: len(users)}
-	now := time.Now()
-	able = slices.DeleteFunc(append([]User{}, users...), func(u User) bool {
-		return !u.Enabled || !u.Expire.IsZero() && u.Expire.Before(now)
-	})
+	able = slices.DeleteFunc(append([]User{}, users...), func(u User) bool { return !u.Enabled })
 	found = check.Passed(id, "realm %s has %s", login.Realm, count).
 		Because("%d enabled; autocreate is off, so nobody else can log in", len(able))
 	switch {
