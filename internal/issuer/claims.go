@@ -55,11 +55,9 @@ var unnameable = map[string]string{
 // checkClaims is issuer.claims.
 func checkClaims(i *Inspection, v View) check.Check {
 	advertised, l, p := i.document.Claims, v.Login, i.provider()
-	isUnset := func(claim string) bool { return claim == "" }
-	wanted := slices.DeleteFunc([]string{l.UsernameClaim, l.GroupsClaim}, isUnset)
+	wanted := slices.DeleteFunc([]string{l.UsernameClaim, l.GroupsClaim}, func(claim string) bool { return claim == "" })
 	beyondSub := slices.DeleteFunc(slices.Clone(wanted), func(claim string) bool { return claim == "sub" })
-	if !l.QueryUserinfo && p.BareToken && len(beyondSub) > 0 {
-		claims := strings.Join(beyondSub, ", ")
+	if claims := strings.Join(beyondSub, ", "); claims != "" && !l.QueryUserinfo && p.BareToken {
 		remedy := check.Remedy{
 			check.Set("realm.query_userinfo", "true"),
 			check.Advise("let the issuer put %s into the ID token", claims).
@@ -85,8 +83,8 @@ func checkClaims(i *Inspection, v View) check.Check {
 	return pass("the issuer advertises every claim that is needed").Because("%s", evidence)
 }
 
-// judgeNames warns of a username claim whose values Proxmox refuses, or that nobody recognises. Proxmox cannot change
-// the claim later. The check is zero if the claim is in order.
+// judgeNames warns if Proxmox refuses the values of the username claim, or if people cannot read them. The check is zero
+// otherwise.
 func (i *Inspection) judgeNames(l realm.Login) check.Check {
 	claim, p := l.UsernameClaim, i.provider()
 	if why, bad := unnameable[claim]; bad {
@@ -101,7 +99,7 @@ func (i *Inspection) judgeNames(l realm.Login) check.Check {
 	return check.Check{}
 }
 
-// betterName advises a username claim.
+// betterName is the step that sets another username claim.
 func (i *Inspection) betterName() check.Step {
 	claim := "preferred_username"
 	if i.document.lacksClaim(claim) && !i.document.lacksClaim("email") {

@@ -21,7 +21,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// MadeUp is the code, and the token, of client questions. An administrator finds it in the issuer's log.
+// MadeUp is the invalid code or token that client questions send. An administrator finds it in the issuer's log.
 const MadeUp = "proxmox-realm-verify"
 
 // Question asks an issuer about a client.
@@ -30,7 +30,7 @@ type Question struct {
 	KeyUnknown        bool        // the client may have a key that is unknown here: client.credentials is skipped
 	RedirectURLs      []string    // what browsers open; none: client.redirect is skipped
 	RedirectsDeclared bool        // false: an unknown redirect URL is a warning, not a failure
-	Cheap             bool        // the question repeats: introspection replaces the token endpoint if it proves something
+	Cheap             bool        // ask the introspection endpoint, if it proves something: for questions that repeat
 }
 
 // Answer is what an issuer said to a [Question].
@@ -126,7 +126,7 @@ func (q *questions) limited() (Verdict, bool) {
 	return Verdict{Decision: RateLimited, Reason: reason, RetryAfter: *after}, true
 }
 
-// once asks a question once, however many callers have it. If the caller that asks is interrupted, the next one asks.
+// once asks a question once for all callers. If the caller that asks is interrupted, the next one asks.
 func (q *questions) once(ctx context.Context, question string, ask func() Verdict) Verdict {
 	for ctx.Err() == nil {
 		said, err, _ := q.flight.Do(question, func() (any, error) {
@@ -149,7 +149,7 @@ func (q *questions) once(ctx context.Context, question string, ask func() Verdic
 	return noVerdict("interrupted")
 }
 
-// usable tells whether the inspection found what client questions need; if not, the verdict says why.
+// usable tells whether client questions may be asked. If not, the verdict says why.
 func (i *Inspection) usable(ctx context.Context) (Verdict, bool) {
 	if i.Wait(ctx) != nil {
 		return noVerdict("interrupted"), false
@@ -166,8 +166,8 @@ func (i *Inspection) usable(ctx context.Context) (Verdict, bool) {
 	return Verdict{}, true
 }
 
-// askKey asks about client id and key. Some issuers judge the redirect URL first: it is one that the issuer accepts, or
-// "". An introspection of a made-up token (RFC 7662) tells the same as the exchange of a made-up code.
+// askKey asks about client id and key. The redirect URL is one that the issuer accepts, or "": some issuers judge it before
+// the key. An introspection of a made-up token (RFC 7662) tells the same as the exchange of a made-up code.
 func (i *Inspection) askKey(ctx context.Context, q Question, redirectURL string) Verdict {
 	if v, ok := i.usable(ctx); !ok {
 		return v
@@ -195,7 +195,7 @@ func (i *Inspection) askKey(ctx context.Context, q Question, redirectURL string)
 	})
 }
 
-// exchange is the request of a made-up code, as Proxmox would send a real one (RFC 6749 section 4.1.3, RFC 7636
+// exchange returns the form that exchanges a made-up code, as Proxmox would send a real one (RFC 6749 section 4.1.3, RFC 7636
 // section 4.5). The error tells whether the issuer accepts the client.
 func exchange(l realm.Login, redirectURL string) url.Values {
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {MadeUp}, "code_verifier": {random()}}
@@ -230,7 +230,7 @@ func (i *Inspection) send(ctx context.Context, method, address string, header ht
 	return a
 }
 
-// finish cleans a verdict and adds what is known of the answer.
+// finish cleans the reason of a verdict and adds how long the answer took.
 func (i *Inspection) finish(a answer, v Verdict) Verdict {
 	clean := i.client.cleaner
 	v.Reason, v.took = clean.Clean(v.Reason), a.took
@@ -278,7 +278,7 @@ func authorizationURL(endpoint string, l realm.Login, redirectURL string) string
 	return u.String()
 }
 
-// random returns 52 characters that a state, a nonce or a code verifier may consist of.
+// random returns 52 random characters, fit for a state, a nonce and a code verifier.
 func random() string { return rand.Text() + rand.Text() }
 
 // checkCredentials is client.credentials.

@@ -119,7 +119,7 @@ func TestClientQuestions(t *testing.T) {
 		}, outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Warn}, []string{"invalid_request: try later"}},
 		{"an issuer that shows its login page", func(s *lab.Server, _ *issuer.Question) {
 			s.Inject("/api/oidc/authorization", lab.Fault{Body: []byte("<form>user, password</form>")})
-		}, outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Skip}, []string{"in spite of prompt=none"}},
+		}, outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Skip}, []string{"despite prompt=none"}},
 		{"a limit", func(s *lab.Server, _ *issuer.Question) {
 			s.Inject("/api/oidc/token", lab.Fault{Status: 429, Header: http.Header{"Retry-After": {"61"}}})
 		}, outcomes{issuer.RateLimited, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"429, again in 1m1s"}},

@@ -1,7 +1,7 @@
 package issuer
 
 import (
-	"fmt"
+	"cmp"
 	"net/http"
 	"strconv"
 	"time"
@@ -16,31 +16,27 @@ const tokenLifetime = time.Hour
 // checkClock is issuer.clock. If Proxmox's clock is ahead, Proxmox takes ID tokens for expired.
 func checkClock(i *Inspection, v View) check.Check {
 	theirs, ok := i.discovery.clock()
+	ours := v.ClockOffset.Round(time.Second)
 	if !ok {
 		return skip("the issuer's answer has no usable Date")
 	}
 	if !v.ClockKnown {
-		return skip("Proxmox's clock is unknown").Because("issuer: %s against this machine", signed(theirs))
+		return skip("Proxmox's clock is unknown").Because("issuer: %+.0fs against this machine", theirs.Seconds())
 	}
-	allowed := v.MaxSkew
-	if allowed <= 0 {
-		allowed = defaultMaxSkew
-	}
-	ahead := (v.ClockOffset - theirs).Round(time.Second)
-	evidence := fmt.Sprintf("against this machine: issuer %s, Proxmox %s; allowed: %s",
-		signed(theirs), signed(v.ClockOffset), allowed)
+	allowed := cmp.Or(v.MaxSkew, defaultMaxSkew)
+	ahead := ours - theirs
 	remedy := check.Remedy{check.OnNode("chronyc tracking").With("synchronize the clocks of the node and of the issuer by NTP")}
+	c := pass("the clocks of issuer and Proxmox agree")
 	switch {
 	case ahead > allowed && ahead >= tokenLifetime:
-		return fail(remedy, "Proxmox's clock is %s ahead of the issuer's: ID tokens are expired when they arrive", ahead).
-			Because("%s", evidence)
+		c = fail(remedy, "Proxmox's clock is %s ahead of the issuer's: ID tokens are expired when they arrive", ahead)
 	case ahead > allowed:
-		return warn(remedy, "Proxmox's clock is %s ahead of the issuer's: short-lived ID tokens are expired when they arrive", ahead).
-			Because("%s", evidence)
+		c = warn(remedy, "Proxmox's clock is %s ahead of the issuer's: short-lived ID tokens are expired when they arrive", ahead)
 	case -ahead > allowed:
-		return warn(remedy, "Proxmox's clock is %s behind the issuer's", -ahead).Because("%s", evidence)
+		c = warn(remedy, "Proxmox's clock is %s behind the issuer's", -ahead)
 	}
-	return pass("the clocks of issuer and Proxmox agree").Because("%s", evidence)
+	return c.Because("against this machine: issuer %+.0fs, Proxmox %+.0fs; allowed: %s",
+		theirs.Seconds(), ours.Seconds(), allowed)
 }
 
 // clock returns the issuer's clock minus the local one. Date has whole seconds, so half a second is added. An answer
@@ -52,14 +48,5 @@ func (a answer) clock() (offset time.Duration, ok bool) {
 	}
 	age, _ := strconv.ParseUint(a.header.Get("Age"), 10, 31)
 	date = date.Add(time.Duration(age)*time.Second + 500*time.Millisecond)
-	return date.Sub(a.received), true
-}
-
-// signed returns "+3s", "-2m0s", "+0s".
-func signed(d time.Duration) string {
-	d = d.Round(time.Second)
-	if d < 0 {
-		return d.String()
-	}
-	return "+" + d.String()
+	return date.Sub(a.received).Round(time.Second), true
 }

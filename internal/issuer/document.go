@@ -114,8 +114,8 @@ func (d document) complete() error {
 	return nil
 }
 
-// parseDiscovery reads the answer to the discovery request. The check is zero if the document is usable, and else the
-// outcome of issuer.discovery. A refusal of go-oidc alone proves nothing, because it decodes members that Proxmox ignores.
+// parseDiscovery reads the answer to the discovery request. The check is zero if the document is usable, and
+// issuer.discovery otherwise. A refusal of go-oidc alone proves nothing: it decodes members that Proxmox ignores.
 func parseDiscovery(issuerURL string, a answer) (document, check.Check) {
 	if c := a.unusable("discovery document", "application/json"); c.Status != "" {
 		return document{}, c

@@ -25,7 +25,7 @@ const (
 	maxBody      = 1 << 20
 	maxHeader    = 64 << 10
 	maxRedirects = 5
-	maxRetry     = 24 * time.Hour // of a Retry-After that is believed
+	maxRetry     = 24 * time.Hour // a longer Retry-After is cut to this
 )
 
 // newTransport returns a transport that speaks HTTP/1.1, as Proxmox does.
@@ -53,7 +53,7 @@ const (
 	stageSent // after the TLS handshake, or on an open connection
 )
 
-// answer is what became of a request.
+// answer is the outcome of a request.
 type answer struct {
 	url      string // after redirects, the last one
 	status   int
@@ -90,12 +90,6 @@ func (a answer) retryAfter() time.Duration {
 		return min(max(time.Until(at).Round(time.Second), 0), maxRetry)
 	}
 	return 0
-}
-
-// get fetches a document of the issuer.
-func (c *Client) get(ctx context.Context, transport *http.Transport, address string) answer {
-	r := &recorder{client: c, transport: transport, follow: sameHost}
-	return c.send(ctx, r, http.MethodGet, address, nil, "")
 }
 
 // send sends a request and returns its answer, or that of the last redirect.
@@ -177,7 +171,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case err == nil && len(a.body) > maxBody:
 		a.body, err = a.body[:maxBody], errTooLarge
-	case err == nil: // if the deadline closes the connection, the server may end half a body as if it were whole
+	case err == nil: // a deadline during the body may look like its regular end
 		err = req.Context().Err()
 	}
 	a.err = err

@@ -7,6 +7,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -25,16 +26,14 @@ import (
 // Options configure a [Client]. The zero value is usable.
 type Options struct {
 	Roots     *x509.CertPool // the authorities to trust; nil: the system's
-	Timeout   time.Duration  // of each request, its body included; 0: [DefaultTimeout]
+	Timeout   time.Duration  // of each request, its body included; 0: 10 s
 	UserAgent string         // an administrator finds our requests by it in the issuer's log
 	Cleaner   *check.Cleaner // cleans what the issuer says
 	Log       *slog.Logger   // nil: silent
 }
 
-// DefaultTimeout is how long one request to an issuer may take.
-const DefaultTimeout = 10 * time.Second
-
 const (
+	defaultTimeout    = 10 * time.Second
 	inspectionTimeout = 15 * time.Second // of discovery and keys together
 	quickTime         = 5 * time.Second  // of both, if Proxmox is to be asked too
 	defaultMaxSkew    = 5 * time.Minute
@@ -52,18 +51,9 @@ type Client struct {
 
 // New returns a Client.
 func New(o Options) *Client {
-	c := &Client{timeout: o.Timeout, userAgent: o.UserAgent, cleaner: o.Cleaner, log: o.Log}
-	if c.timeout <= 0 {
-		c.timeout = DefaultTimeout
-	}
-	if c.userAgent == "" {
-		c.userAgent = "proxmox-realm"
-	}
-	if c.log == nil {
-		c.log = slog.New(slog.DiscardHandler)
-	}
-	if c.cleaner == nil {
-		c.cleaner = check.NewCleaner()
+	c := &Client{
+		timeout: cmp.Or(o.Timeout, defaultTimeout), userAgent: cmp.Or(o.UserAgent, "proxmox-realm"),
+		cleaner: cmp.Or(o.Cleaner, check.NewCleaner()), log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 	}
 	c.verified = newTransport(&tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12})
 	c.unverified = newTransport(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // see above
@@ -117,8 +107,7 @@ func (i *Inspection) run(ctx context.Context) {
 	transport := i.client.verified
 	i.discover(ctx, transport)
 	if errors.As(i.discovery.err, &i.distrust) && unknownAuthority(i.distrust) {
-		// The node may know an authority that this machine does not. The documents are public, so they are read all
-		// the same.
+		// The node may know the authority. The documents are public, so they are read without verification.
 		transport = i.client.unverified
 		i.discover(ctx, transport)
 	}
@@ -126,7 +115,8 @@ func (i *Inspection) run(ctx context.Context) {
 	if i.documentErr.Status != "" || !i.document.JWKSURI.secure() {
 		return
 	}
-	i.keysAnswer = i.client.get(ctx, transport, string(i.document.JWKSURI))
+	seen := &recorder{client: i.client, transport: transport, follow: sameHost}
+	i.keysAnswer = i.client.send(ctx, seen, http.MethodGet, string(i.document.JWKSURI), nil, "")
 	i.questions.note(i.keysAnswer)
 	i.keys, i.keysErr = parseKeys(i.keysAnswer)
 	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keys), "took", time.Since(begin))
@@ -172,8 +162,8 @@ func (i *Inspection) Quick() bool {
 	return i.took <= quickTime && (answered || i.discovery.err != nil && i.discovery.stage < stageTLS)
 }
 
-// Trusted tells whether this machine reaches the issuer and trusts the issuer's certificate. No client question is asked of an issuer that
-// it does not trust.
+// Trusted tells whether this machine reaches the issuer and trusts its certificate. An issuer that is not trusted is asked
+// no client questions.
 func (i *Inspection) Trusted() bool {
 	<-i.done
 	return i.distrust == nil && i.discovery.stage >= stageSent
@@ -193,7 +183,7 @@ func (i *Inspection) NeedsVersion() bool {
 	return (len(older) == 0) != (len(newer) == 0)
 }
 
-// Certificate returns when the issuer's certificate ends, even if it is not trusted; false if there was none.
+// Certificate returns when the issuer's certificate expires, even if it is not trusted; false if there was none.
 func (i *Inspection) Certificate() (notAfter time.Time, ok bool) {
 	<-i.done
 	if len(i.discovery.certificates) == 0 {
@@ -219,15 +209,14 @@ func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
 	return v.RetryAfter, limited
 }
 
-// View holds what the verdict on an issuer depends on besides the issuer: the login and the Proxmox that uses it.
+// View is the login and the Proxmox for which an issuer is judged.
 type View struct {
 	Login       realm.Login
 	Version     realm.Version // of Proxmox; zero: unknown; see [Inspection.NeedsVersion]
 	ClockOffset time.Duration // Proxmox's clock minus the local one
 	ClockKnown  bool          // ClockOffset was measured
 	MaxSkew     time.Duration // allowed between issuer and Proxmox; 0: 5 minutes
-	// Discovered: Proxmox's own discovery of this issuer succeeded. An issuer that only this machine cannot reach is
-	// then a warning.
+	// Discovered tells that Proxmox itself discovered the issuer. Then it is only a warning if this machine cannot reach it.
 	Discovered bool
 }
 

@@ -31,8 +31,8 @@ type key struct {
 	malformed bool
 }
 
-// parseKeys reads the answer to the request for keys. The check is zero if the set can be read, and else the outcome
-// of issuer.keys.
+// parseKeys reads the answer to the request for keys. The check is zero if the set can be read, and issuer.keys
+// otherwise.
 func parseKeys(a answer) (keys []key, unusable check.Check) {
 	unusable = a.unusable("key set", "application/json", "application/jwk-set+json")
 	if unusable.Status != "" {
@@ -94,9 +94,9 @@ func (k key) algorithms() []string {
 	return algs
 }
 
-// verifiable returns the keys that Proxmox up to version 8, and from version 9 on, can use. The former has
-// openidconnect-rs 2 over ring, the latter openidconnect-rs 4 over the RustCrypto crates. Both refuse an ID token if the
-// issuer does not advertise its algorithm (openidconnect-rs, set_allowed_algs).
+// verifiable returns the keys that Proxmox VE up to version 8 (openidconnect-rs 2 over ring) and from version 9 on
+// (openidconnect-rs 4 over the RustCrypto crates) can use. Both refuse an ID token whose algorithm the issuer does not
+// advertise (openidconnect-rs, set_allowed_algs).
 func (i *Inspection) verifiable() (older, newer []key) {
 	advertised := func(alg string) bool { return slices.Contains(i.document.SigningAlgs, alg) }
 	for _, k := range i.keys {

@@ -13,7 +13,7 @@ import (
 //go:embed providers.json
 var providersJSON []byte
 
-// known is what is known of the software behind issuers, from providers.json. The first saying that fits counts.
+// known holds providers.json: the software behind issuers, and what it says. The first saying that fits counts.
 var known = func() (k struct {
 	Providers []provider
 	Sayings   []saying
@@ -25,7 +25,7 @@ var known = func() (k struct {
 	return k
 }()
 
-// provider is the software behind an issuer. What is known of it only softens a verdict, or words one.
+// provider is the software behind an issuer. Its properties only soften or word a verdict.
 type provider struct {
 	Name               string
 	Authorization      string // how its authorization endpoint ends, the host before the path
@@ -34,7 +34,7 @@ type provider struct {
 	BareToken          bool   `json:"bare_token"`            // its ID tokens hold no claim of the user but sub
 	DefaultScopes      bool   `json:"default_scopes"`        // it gives claims whose scope is not requested
 	BlindIntrospection bool   `json:"blind_introspection"`   // its introspection endpoint ignores the key
-	ChecksRedirect     bool   `json:"token_checks_redirect"` // its token endpoint takes a wrong redirect URL for a wrong key
+	ChecksRedirect     bool   `json:"token_checks_redirect"` // its token endpoint answers to a wrong redirect URL as to a wrong key
 	PagesWith200       bool   `json:"pages_with_200"`        // its error pages have the status 200
 }
 
@@ -63,23 +63,24 @@ type saying struct {
 	Rejects  subject
 }
 
-// find returns what the first saying that fits decides, and the saying.
-func find(at, provider, code, text string) (Decision, saying) {
+// find returns the verdict of the first saying that fits. Its reason is the saying's text.
+func find(at, provider, code, text string) Verdict {
 	text = strings.ToLower(text)
 	for _, s := range known.Sayings {
 		if s.At != at || s.Provider != "" && s.Provider != provider || s.Code != "" && s.Code != code ||
 			!strings.Contains(text, strings.ToLower(s.Text)) {
 			continue
 		}
+		v := Verdict{about: s.Rejects, Reason: s.Text}
 		switch {
 		case s.Accepted:
-			return Accepted, s
+			v.Decision = Accepted
 		case s.Rejects != "":
-			return Rejected, s
+			v.Decision = Rejected
 		}
-		return NoVerdict, s
+		return v
 	}
-	return NoVerdict, saying{}
+	return Verdict{}
 }
 
 // subject is what the issuer rejects of a client.
@@ -100,28 +101,27 @@ const (
 
 // remedy says how to resolve a rejection.
 func (s subject) remedy(l realm.Login) check.Remedy {
-	step := map[subject]check.Step{
-		ofKey:    check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
-		ofKeyID:  check.Set("realm.client_key_file", "").With("the value of the client secret, not its id"),
-		ofOldKey: check.Advise("make a new client secret in the issuer"),
-		ofClient: check.Set("realm.client_id", "").With("the issuer does not know %s", l.ClientID),
-		ofMethod: check.Advise("let the client use client_secret_basic").
-			With("Authelia: token_endpoint_auth_method: 'client_secret_basic'"),
-		ofGrant:    check.Advise("allow the client the code flow").With("Authelia: grant_types; Keycloak: standard flow"),
-		ofScope:    check.Advise("allow the client the scopes %s", l.ScopeParameter()).With("Authelia: scopes"),
-		ofResponse: check.Advise("allow the client the response type code").With("Authelia: response_types"),
-		ofPlain: check.Advise("let the client send requests that are not pushed").
-			With("Authelia: require_pushed_authorization_requests: false"),
+	return map[subject]check.Remedy{
+		ofKey: {
+			check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
+			check.Advise("give the issuer the key, for client_secret_basic").
+				With("Authelia: client_secret is the key's digest; restart Authelia after a change"),
+		},
+		ofKeyID:  {check.Set("realm.client_key_file", "").With("the value of the client secret, not its id")},
+		ofOldKey: {check.Advise("make a new client secret in the issuer")},
+		ofClient: {
+			check.Set("realm.client_id", "").With("the issuer does not know %s", l.ClientID),
+			check.Advise("register the client in the issuer"),
+		},
+		ofMethod: {check.Advise("let the client use client_secret_basic").
+			With("Authelia: token_endpoint_auth_method: 'client_secret_basic'")},
+		ofGrant: {check.Advise("allow the client the code flow").With("Authelia: grant_types; Keycloak: standard flow")},
+		ofScope: {
+			check.Advise("allow the client the scopes %s", l.ScopeParameter()).With("Authelia: scopes"),
+			check.Set("realm.scopes", "").With("without the rejected scope"),
+		},
+		ofResponse: {check.Advise("allow the client the response type code").With("Authelia: response_types")},
+		ofPlain: {check.Advise("let the client send requests that are not pushed").
+			With("Authelia: require_pushed_authorization_requests: false")},
 	}[s]
-	remedy := check.Remedy{step}
-	switch s {
-	case ofKey:
-		remedy = append(remedy, check.Advise("give the issuer the key, for client_secret_basic").
-			With("Authelia: client_secret is the key's digest; restart Authelia after a change"))
-	case ofClient:
-		remedy = append(remedy, check.Advise("register the client in the issuer"))
-	case ofScope:
-		remedy = append(remedy, check.Set("realm.scopes", "").With("without the rejected scope"))
-	}
-	return remedy
 }

@@ -32,7 +32,7 @@ func checkReach(i *Inspection, v View) check.Check {
 	return c
 }
 
-// unreached words why there is no connection.
+// unreached is the finding if there is no connection.
 func unreached(issuerURL string, a answer) check.Check {
 	u, _ := url.Parse(issuerURL) // requestable
 	address := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
@@ -57,39 +57,39 @@ func unreached(issuerURL string, a answer) check.Check {
 	}, "this machine %s", what).Because("%s", cause)
 }
 
-// warnBefore is how long before its end, at most, a certificate causes a warning.
+// warnBefore is the longest time before its end that a certificate causes a warning.
 const warnBefore = 14 * 24 * time.Hour
 
 // checkCertificate is issuer.certificate.
 func checkCertificate(i *Inspection, _ View) check.Check {
-	a, now := i.discovery, time.Now()
+	a := i.discovery
 	if len(a.certificates) == 0 {
 		return skip("the issuer sent no certificate")
 	}
 	leaf := a.certificates[0]
 	seen := a.clean.Clean(fmt.Sprintf("%s, issued by %s, valid from %s to %s",
-		named(leaf), authorityOf(leaf), day(leaf.NotBefore), day(leaf.NotAfter)))
-	left := leaf.NotAfter.Sub(now)
+		namesOf(leaf), authorityOf(leaf), day(leaf.NotBefore), day(leaf.NotAfter)))
 	switch {
 	case i.distrust != nil:
-		return distrusted(i.issuer, leaf, i.distrust.Err, now, a.clean).Because("%s", seen)
-	case left < min(leaf.NotAfter.Sub(leaf.NotBefore)/3, warnBefore):
+		return i.distrusted(leaf).Because("%s", seen)
+	case time.Until(leaf.NotAfter) < min(leaf.NotAfter.Sub(leaf.NotBefore)/3, warnBefore):
 		renew := check.Advise("renew the issuer's certificate, and find out why it was not renewed automatically")
 		return warn(check.Remedy{renew}, "the issuer's certificate expires on %s", day(leaf.NotAfter)).Because("%s", seen)
 	}
 	return pass("the issuer's certificate is valid until %s", day(leaf.NotAfter)).Because("%s", seen)
 }
 
-// unknownAuthority tells whether a certificate is in order, except that this machine does not know who issued it.
+// unknownAuthority tells whether only the authority of a certificate is unknown to this machine.
 func unknownAuthority(err error) bool {
 	unknown := x509.UnknownAuthorityError{}
 	return errors.As(err, &unknown)
 }
 
-// distrusted words why this machine does not accept a certificate. Proxmox would accept none of these certificates
-// either, except one of an authority that it knows and this machine does not.
-func distrusted(issuerURL string, leaf *x509.Certificate, err error, now time.Time, clean *check.Cleaner) check.Check {
-	u, _ := url.Parse(issuerURL) // requestable
+// distrusted is the finding for a certificate that this machine does not accept. Proxmox rejects it as well, unless it knows
+// an authority that this machine does not know.
+func (i *Inspection) distrusted(leaf *x509.Certificate) check.Check {
+	u, _ := url.Parse(i.issuer) // requestable
+	err, clean := i.distrust.Err, i.client.cleaner
 	remedy := check.Remedy{check.Advise("renew the issuer's certificate")}
 	var (
 		invalid x509.CertificateInvalidError
@@ -105,7 +105,7 @@ func distrusted(issuerURL string, leaf *x509.Certificate, err error, now time.Ti
 		}
 		return warn(remedy, "this machine does not know the authority of the issuer's certificate: %s",
 			clean.Clean(authorityOf(leaf)))
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
 		remedy = check.Remedy{check.Advise("correct the clock of the issuer or of this machine")}
 		return fail(remedy, "the issuer's certificate is not valid before %s", day(invalid.Cert.NotBefore))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
@@ -119,8 +119,6 @@ func distrusted(issuerURL string, leaf *x509.Certificate, err error, now time.Ti
 	}
 	return fail(remedy, "the issuer's certificate is not accepted: %s", clean.Clean(err.Error()))
 }
-
-func named(c *x509.Certificate) string { return cmp.Or(c.Subject.CommonName, namesOf(c)) }
 
 func authorityOf(c *x509.Certificate) string { return cmp.Or(c.Issuer.CommonName, c.Issuer.String()) }
 

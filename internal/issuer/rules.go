@@ -156,5 +156,5 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 		return warn(check.Remedy{check.Set("realm.prompt", "login"), check.Unset("realm.prompt")},
 			"with the prompt none, only users with a session at the issuer can log in").Because("prompt: none")
 	}
-	return pass("the issuer excludes neither the code flow nor client_secret_basic nor S256")
+	return pass("nothing advertised excludes the code flow, client_secret_basic or S256")
 }

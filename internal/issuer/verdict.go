@@ -41,7 +41,7 @@ type Verdict struct {
 	took  time.Duration
 }
 
-// noVerdict is a verdict that proves nothing.
+// noVerdict returns a verdict that proves nothing, with its reason.
 func noVerdict(format string, args ...any) Verdict {
 	return Verdict{Reason: fmt.Sprintf(format, args...)}
 }
@@ -59,8 +59,9 @@ func (e oauthError) String() string {
 }
 
 func (e oauthError) verdict(at string, p provider, format string, args ...any) Verdict {
-	decision, s := find(at, p.Name, e.Code, e.Description+" "+e.Hint)
-	return Verdict{Decision: decision, about: s.Rejects, Reason: fmt.Sprintf(format, args...)}
+	v := find(at, p.Name, e.Code, e.Description+" "+e.Hint)
+	v.Reason = fmt.Sprintf(format, args...)
+	return v
 }
 
 // endpoint returns the address that answered, without its query.
@@ -69,7 +70,7 @@ func (a answer) endpoint() string {
 	return bare
 }
 
-// missing returns the verdict on an answer that did not come, or that only limits requests.
+// missing returns the verdict if no answer came, or only one that limits requests.
 func (a answer) missing() (Verdict, bool) {
 	switch {
 	case errors.Is(a.err, context.DeadlineExceeded):
@@ -90,8 +91,8 @@ func (a answer) oauthError() (e oauthError, ok bool) {
 	return e, err == nil && e.Code != ""
 }
 
-// keyVerdict reads an answer of the token or introspection endpoint. RedirectKnown: the issuer accepts the redirect
-// URL of the request.
+// keyVerdict reads an answer of the token or introspection endpoint. RedirectKnown tells that the issuer accepts the
+// redirect URL of the request.
 func keyVerdict(at string, a answer, p provider, redirectKnown bool) Verdict {
 	if v, missing := a.missing(); missing {
 		return v
@@ -112,8 +113,8 @@ func keyVerdict(at string, a answer, p provider, redirectKnown bool) Verdict {
 	return v
 }
 
-// waiting are the errors by which an issuer says that it would ask the user now. Everything else is then in order
-// (OpenID Connect Core 1.0 section 3.1.2.6; the last one is Google's).
+// waiting are the errors of an issuer that would now ask the user, so that it accepts the request (OpenID Connect Core 1.0
+// section 3.1.2.6; the last one is Google's).
 var waiting = []string{
 	"login_required", "interaction_required", "consent_required", "account_selection_required", "immediate_failed",
 }
@@ -130,12 +131,13 @@ func requestVerdict(a answer, p provider, redirectURL string) Verdict {
 	case isError && a.status >= 400:
 		return ownPage(e.verdict("request", p, "%d %s", a.status, e))
 	case a.status >= 400 || p.PagesWith200:
-		if decision, s := find("page", p.Name, "", string(a.body)); decision != NoVerdict {
-			return Verdict{Decision: decision, about: s.Rejects, Reason: fmt.Sprintf("a page of status %d says: %s", a.status, s.Text)}
+		if v := find("page", p.Name, "", string(a.body)); v.Decision != NoVerdict {
+			v.Reason = fmt.Sprintf("a page of status %d says: %s", a.status, v.Reason)
+			return v
 		}
 	}
 	if a.status == http.StatusOK {
-		return noVerdict("the issuer shows a page in spite of prompt=none")
+		return noVerdict("the issuer shows a page despite prompt=none")
 	}
 	v := noVerdict("%s answers %d: %s", a.endpoint(), a.status, a.excerpt())
 	v.warns = a.status == http.StatusBadRequest // another status may come from a proxy
@@ -169,11 +171,11 @@ func redirectVerdict(to *url.URL, p provider, redirectURL string) Verdict {
 		return v
 	case said.Has("authError"): // Google: Base64 of a protocol buffer
 		text, _ := base64.RawURLEncoding.DecodeString(strings.TrimRight(said.Get("authError"), "="))
-		decision, s := find("page", p.Name, "", string(text))
-		v = Verdict{Decision: decision, about: s.Rejects, Reason: "the issuer's own page says: " + cmp.Or(s.Text, "error")}
+		v = find("page", p.Name, "", string(text))
+		v.Reason = "the issuer's own page says: " + cmp.Or(v.Reason, "error")
 		return ownPage(v)
 	}
-	return noVerdict("the issuer goes on to %s in spite of prompt=none", answer{url: to.String()}.endpoint())
+	return noVerdict("the issuer redirects to %s despite prompt=none", answer{url: to.String()}.endpoint())
 }
 
 // sameTarget tells whether a redirect goes to the redirect URL, whatever its parameters.
