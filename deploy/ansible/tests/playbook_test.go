@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -356,18 +357,36 @@ func TestExampleCommand(t *testing.T) {
 // The role installs a binary from a file and creates a token. The token survives a run that fails afterwards, and the last
 // run changes nothing. Other tests cover the units.
 func TestRole(t *testing.T) {
+	t.Run("realm", func(t *testing.T) { testRole(t, nil, nil) })
+	t.Run("access", func(t *testing.T) {
+		testRole(t, map[string]any{
+			"authelia_realm_groups_claim": "groups", "authelia_realm_scopes": []string{"openid", "profile", "groups"},
+			"authelia_realm_access": map[string]any{
+				"admins": []any{map[string]any{"path": "/", "role": "PVEAdmin"}}, "dev": []any{map[string]any{"path": "/pool/dev/", "role": "PVEVMUser"}},
+			},
+		}, []string{
+			"role add RealmAuditor --privs Sys.Audit", "role add RealmGroupAdmin --privs Group.Allocate,Sys.Audit",
+			"role add PermissionsModifyOnly --privs Permissions.Modify",
+			"acl modify /access --tokens ID --roles RealmAuditor", "acl modify /access/groups --tokens ID --roles RealmGroupAdmin",
+			"acl modify / --tokens ID --roles PermissionsModifyOnly", "acl modify /pool/dev --tokens ID --roles PermissionsModifyOnly",
+		})
+	})
+}
+
+func testRole(t *testing.T, more map[string]any, lines []string) {
 	c := newController(t, "empty")
 	user, id, value := c.token()
 	made := filepath.Join(c.dir, "made")
 	bin := filepath.Join(c.dir, "bin")
 	pveum := fmt.Sprintf(`#!/bin/sh
-case "$*" in "acl modify"*) [ -e %[1]s.granting ] || exit 1; touch %[1]s.granted ;; esac
+case "$*" in "acl modify"*) [ -e %[1]s.granting ] || exit 1 ;; esac
+json() { echo "[$(sed -n "$1" %[1]s | paste -sd, -)]"; }
 echo "$*" >>%[1]s
 done_before() { [ -e %[1]s.token ]; }
 case "$*" in
-"role list"*) done_before && echo '[{"roleid":"RealmAdmin"}]' || echo '[]' ;;
+"role list"*) json 's#^role add \([^ ]*\) .*#{"roleid":"\1"}#p' ;;
 "user list"*) done_before && echo '[{"userid":"%[2]s"}]' || echo '[]' ;;
-"acl list"*) [ -e %[1]s.granted ] && echo '[{"path":"/access/realm","ugid":"%[2]s!%[3]s","roleid":"RealmAdmin"},{"path":"/access/realm","ugid":"%[2]s","roleid":"RealmAdmin"}]' || echo '[]' ;;
+"acl list"*) json 's#^acl modify \(.*\) --[a-z]* \(.*\) --roles \(.*\)#{"path":"\1","ugid":"\2","roleid":"\3"}#p' ;;
 "user token list"*) done_before && echo '[{"tokenid":"%[3]s"}]' || echo '[]' ;;
 "user token add"*) touch %[1]s.token; echo '{"full-tokenid":"%[2]s!%[3]s","value":"%[4]s"}' ;;
 esac
@@ -378,18 +397,28 @@ esac
 	if err := os.WriteFile(filepath.Join(bin, "pveum"), []byte(pveum), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	if more != nil { // what the lines grant, which the stand-in for pveum does not
+		err := c.PVE.Update(func(st *pve.State) {
+			st.ACL = append(st.ACL, pve.ACL{Path: "/", Type: "token", ID: user + "!" + id, Role: "Administrator", Propagate: true})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	u, _ := url.Parse(c.PVE.URL())
 	program, err := os.ReadFile(installed.binary)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.write("role.json", map[string]any{
+	given := map[string]any{
 		"authelia_realm_file": installed.binary, "authelia_realm_checksum": fmt.Sprintf("sha256:%x", sha256.Sum256(program)),
 		"authelia_realm_binary": filepath.Join(bin, "proxmox-realm"), "authelia_realm_token_file": filepath.Join(c.dir, "token"),
 		"authelia_realm_node": "localhost", "authelia_realm_user": user, "authelia_realm_token_id": id,
 		"authelia_realm_api_host": u.Hostname(), "authelia_realm_api_port": u.Port(), "authelia_realm_ca_path": c.CAFile,
 		"authelia_realm_issuer_url": c.IssuerURL, "authelia_realm_issuer_ca_path": c.CAFile, "authelia_realm_redirect_urls": []string{c.RedirectURL},
-	})
+	}
+	maps.Copy(given, more)
+	c.write("role.json", given)
 	path := []string{"PATH=" + bin + string(os.PathListSeparator) + os.Getenv("PATH")}
 	for _, tt := range []struct {
 		args    []string
@@ -409,13 +438,17 @@ esac
 		}
 	}
 	asked, _ := os.ReadFile(made)
-	for _, line := range []string{
+	for _, line := range append(lines, []string{
 		"role add RealmAdmin --privs Realm.Allocate", "user token add " + user + " " + id + " --privsep 1 --output-format json",
 		"acl modify /access/realm --tokens " + user + "!" + id + " --roles RealmAdmin", "acl modify /access/realm --users " + user + " --roles RealmAdmin",
-	} {
+	}...) {
+		line = strings.ReplaceAll(line, " ID ", " "+user+"!"+id+" ")
 		if strings.Count(string(asked), line+"\n") != 1 {
 			t.Errorf("pveum %s was not called once: %s", line, asked)
 		}
+	}
+	if held := c.PVE.State().Groups; len(held) != len(lines)/3 {
+		t.Errorf("groups %v", held)
 	}
 	info, err := os.Stat(filepath.Join(c.dir, "token"))
 	if r, ok := c.PVE.Realm(lab.RealmName); err != nil || info.Mode() != 0o600 || !ok || r.Properties["client-key"] != c.ClientKey {
