@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/bin:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 export GORACE ?= atexit_sleep_ms=0
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test acceptance faults lint bench fuzz count clean help
+.PHONY: build demo test acceptance faults kubernetes lint bench fuzz count clean help
 
 build: ## build bin/proxmox-realm and bin/proxmox-realm-lab
 	@.ci/need roots
@@ -41,6 +41,10 @@ acceptance: build ## run the acceptance suite: against the lab, or the API that 
 
 faults: ## inject every fault into every request of every operation, and print how many
 	FAULTS=all $(GO) test -count=1 -v -timeout=60m -run='^TestFaults$$' $(TESTFLAGS) ./cmd/proxmox-realm
+
+kubernetes: ## run the manifests with the real API server and Job controller; the first build takes minutes
+	$(GO) mod tidy -C deploy/kubernetes/cluster -diff
+	$(GO) test -C deploy/kubernetes/cluster -vet=off -count=1 $(TESTFLAGS) ./...
 
 lint: ## check formatting, vet, linters, go.mod and shell scripts
 	@.ci/need roots
