@@ -17,6 +17,9 @@ func TestProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		p := &progress{out: &out, width: 60, total: 1000, running: map[string]time.Time{}}
+		locked := func(do func()) { p.mu.Lock(); defer p.mu.Unlock(); do() }
+		text := func() (text string) { locked(func() { text = out.String() }); return text }
+		reset := func() { locked(out.Reset) }
 		stop := p.show()
 		p.note("berlin", "")
 		time.Sleep(200 * time.Millisecond)
@@ -28,29 +31,29 @@ func TestProgress(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		const line = "4 of 1000 targets done, 2 failing; slowest now: berlin, 3s"
-		if drawn := out.String(); !strings.HasSuffix(drawn, "\r\x1b[K"+line) || strings.Contains(drawn, "\n") {
+		if drawn := text(); !strings.HasSuffix(drawn, "\r\x1b[K"+line) || strings.Contains(drawn, "\n") {
 			t.Errorf("draws %q", drawn)
 		}
 		p.note("berlin", reconcile.Changed)
-		out.Reset()
-		if _, err := io.WriteString(p, "level=WARN\n"); err != nil || out.String() != "\r\x1b[Klevel=WARN\n" {
-			t.Errorf("between two lines: %q, %v", out.String(), err)
+		reset()
+		if _, err := io.WriteString(p, "level=WARN\n"); err != nil || text() != "\r\x1b[Klevel=WARN\n" {
+			t.Errorf("between two lines: %q, %v", text(), err)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if drawn := out.String(); !strings.HasSuffix(drawn, "5 of 1000 targets done, 2 failing; slowest now: rome, 4s") {
+		if drawn := text(); !strings.HasSuffix(drawn, "5 of 1000 targets done, 2 failing; slowest now: rome, 4s") {
 			t.Errorf("draws %q", drawn)
 		}
-		out.Reset()
+		reset()
 		stop()
-		if out.String() != "\r\x1b[K" {
-			t.Errorf("at the end: %q", out.String())
+		if text() != "\r\x1b[K" {
+			t.Errorf("at the end: %q", text())
 		}
-		out.Reset()
+		reset()
 		p.width = 20
 		p.draw()
-		if out.String() != "\r\x1b[K5 of 1000 targets d" {
-			t.Errorf("on a narrow terminal: %q", out.String())
+		if text() != "\r\x1b[K5 of 1000 targets d" {
+			t.Errorf("on a narrow terminal: %q", text())
 		}
 	})
 }
