@@ -51,7 +51,7 @@ status, reloading and its watchdog.` +
 
 func (a *app) agent(cmd *cobra.Command, _ []string) error {
 	if a.timeout > 0 {
-		return usage("the agent runs until it is stopped: --timeout does not go with it")
+		return usage("--timeout does not apply: the agent runs until it is stopped")
 	}
 	if !cmd.Flags().Changed("log-level") && !a.quiet {
 		a.logLevel = "info"

@@ -55,7 +55,7 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 		return usage("--recover excludes --replace, --no-gate and --wait")
 	}
 	if o.Wait < 0 || o.WaitLock < 0 || o.rule.Remind < 0 || o.rule.After < 0 {
-		return usage("--wait, --wait-lock, --remind and --after take values above zero")
+		return usage("--wait, --wait-lock, --remind and --after take no negative values")
 	}
 	c, err := a.connectable(cmd, false)
 	if err != nil {

@@ -168,7 +168,7 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		return usage("-c - and --check - cannot both read standard input")
 	}
 	if a.output != "text" && a.output != "json" {
-		return usage("authelia --check has no such report").Try(check.Run("authelia --check FILE -o json"))
+		return usage("authelia --check has no %s report", a.output).Try(check.Run("authelia --check FILE -o json"))
 	}
 	options, _, err := a.autheliaClient(cmd, o)
 	if err != nil {

@@ -25,7 +25,8 @@ their API tokens, groups and ACL entries stay in Proxmox. They take effect again
 if a realm of that name is created.
 
 The file holds the realm as Proxmox returned it, including the client key. To
-restore the realm, apply a configuration with these values.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
+restore the realm, apply a configuration with these values. A later deletion
+removes files that are older than 30 days.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm delete authelia --dry-run\n  proxmox-realm delete authelia --yes",
 		Args:    exactly(1, "the name of one realm"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.delete(cmd, args[0], o) },

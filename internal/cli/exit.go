@@ -38,10 +38,10 @@ var exitMeanings = []struct {
 	code  int
 	means string
 }{
-	{exitOK, "success; plan also returns 0 for drift or failed checks"},
+	{exitOK, "success"},
 	{exitFailed, "failed, for a reason without a code of its own"},
 	{exitDrift, "drift (plan --exit-code)"},
-	{exitUnverified, "the realm is in place, but a check failed"},
+	{exitUnverified, "unverified: a check failed"},
 	{exitRefused, "refused: needs a decision, such as --replace or --recover"},
 	{exitHeld, "held: logins would fail; nothing was written"},
 	{exitUsage, "usage error"},

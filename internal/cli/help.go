@@ -89,7 +89,8 @@ func exitCodesTopic() string {
 	}
 	b.WriteString(`
 With several targets, every target is tried. The exit code is the first of these
-that occurred: 130, 143, 1, 78, 77, 69, 75, 12, 13, 11, 10.`)
+that occurred: 130, 143, 1, 78, 77, 69, 75, 12, 13, 11, 10. plan returns 0 for
+drift and for failed checks, unless it has --exit-code.`)
 	return b.String()
 }
 

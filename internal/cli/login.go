@@ -56,8 +56,8 @@ type loginOptions struct {
 }
 
 func (a *app) login(cmd *cobra.Command, o loginOptions) error {
-	if a.output == "junit" {
-		return usage("login has no JUnit report").Try(check.Run("login -o json"))
+	if a.output != "text" && a.output != "json" {
+		return usage("login has no %s report", a.output).Try(check.Run("login -o json"))
 	}
 	t, client, err := a.connect(cmd)
 	if err != nil {

@@ -186,6 +186,7 @@ func TestLogin(t *testing.T) {
 		code int
 	}{
 		"junit":           {[]string{"-o", "junit"}, exitUsage},
+		"jsonl":           {[]string{"-o", "jsonl"}, exitUsage},
 		"another machine": {[]string{"--listen", "0.0.0.0:8000"}, exitUsage},
 		"unknown node":    {[]string{"--node", "https://pve9.example.test:8006"}, exitUsage},
 		"no time":         {[]string{"--timeout", "1ns"}, exitUnavailable},

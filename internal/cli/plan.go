@@ -14,7 +14,8 @@ func (a *app) planCommand() *cobra.Command {
 		Short: "Show what apply would do; change nothing",
 		Long: `Show what "apply" would do, and whether logins would still work. Change nothing.
 
-A property that the configuration does not name is not managed: no plan has it.` +
+A property that the configuration does not name is not managed: no plan has it.
+plan exits with 0 for drift and for failed checks; --exit-code changes that.` +
 			exitHelp(exitDrift, exitRefused, exitHeld),
 		Example: "  proxmox-realm plan\n  proxmox-realm plan --exit-code || proxmox-realm apply",
 		Args:    exactly(0, ""),

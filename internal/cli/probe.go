@@ -14,7 +14,7 @@ import (
 )
 
 type probeOptions struct {
-	scopes        []string
+	scopes        string
 	usernameClaim string
 	groupsClaim   string
 	clientID      string
@@ -45,7 +45,7 @@ The report contains no secrets: it can be pasted into a ticket.` + exitHelp(exit
 		RunE: func(cmd *cobra.Command, args []string) error { return a.probe(cmd, args, o) },
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&o.scopes, "scopes", []string{"openid,profile,email"}, "check these `SCOPES`")
+	f.StringVar(&o.scopes, "scopes", "openid,profile,email", "check these `SCOPES`")
 	f.StringVar(&o.usernameClaim, "username-claim", "preferred_username", "check that `CLAIM` can name users")
 	f.StringVar(&o.groupsClaim, "groups-claim", "", "check that `CLAIM` can hold groups")
 	f.StringVar(&o.clientID, "client-id", "", "check the client with this `ID`")
@@ -128,7 +128,7 @@ func (o probeOptions) values(args []string) (realm.Values, error) {
 				Try(check.Advise("give what browsers open, such as https://pve1.example.com:8006"))
 		}
 	}
-	scopes := strings.FieldsFunc(strings.Join(o.scopes, " "), func(r rune) bool { return r == ',' || r == ' ' })
+	scopes := strings.FieldsFunc(o.scopes, func(r rune) bool { return r == ',' || r == ' ' })
 	values := realm.Values{realm.Scopes: realm.Words(realm.Scopes, scopes...), realm.UsernameClaim: realm.Text(o.usernameClaim)}
 	if o.groupsClaim != "" {
 		values[realm.GroupsClaim] = realm.Text(o.groupsClaim)

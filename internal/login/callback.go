@@ -79,7 +79,7 @@ func listen(ctx context.Context, where string, log *slog.Logger) (*callback, err
 func parseListen(where string) (*url.URL, error) {
 	address, err := netip.ParseAddrPort(cmp.Or(where, loopback+":"+defaultPort))
 	if ip := address.Addr(); err != nil || !ip.IsLoopback() || ip.Zone() != "" || ip.Is4In6() {
-		return nil, check.Errorf(check.Usage, "not a loopback address with a port; a name such as localhost is not accepted").
+		return nil, check.Errorf(check.Usage, "the browser can come back only to a loopback address with a port, not to a name such as localhost").
 			Try(check.Run("login --listen %s:%s", loopback, defaultPort))
 	}
 	return &url.URL{Scheme: "http", Host: address.String(), Path: callbackPath}, nil
