@@ -58,7 +58,7 @@ func (s *script) Apply(ctx context.Context, o fleet.Options) fleet.Run {
 func target(o reconcile.Outcome, err error, checks ...check.Check) fleet.Run {
 	return fleet.Run{Command: "apply", Outcome: o, Targets: []reconcile.Result{{
 		Name: "default", Endpoint: "https://pve1.example.com:8006", Realm: "authelia",
-		Outcome: o, Action: realm.None, Err: err, Checks: checks,
+		Outcome: o, Action: realm.None, Err: err, Checks: checks, Wrote: o == reconcile.Changed,
 	}}}
 }
 

@@ -41,7 +41,7 @@ func (j *journal) run(run fleet.Run) {
 
 func (j *journal) target(t reconcile.Result) {
 	who := []any{"target", t.Name, "realm", t.Realm, "endpoint", t.Endpoint}
-	if t.Outcome == reconcile.Changed {
+	if t.Wrote {
 		var changes []string
 		for _, c := range t.Changes {
 			changes = append(changes, string(c.Property))

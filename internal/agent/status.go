@@ -96,7 +96,7 @@ func (s *status) ran(run fleet.Run) {
 			p.since = now
 		}
 		p.outcome = t.Outcome
-		if t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes)+len(t.Access) > 0 {
+		if t.Wrote {
 			p.changed, p.changes, p.access = now, t.Changes, t.Access
 		}
 		if t.IssuerCertificate.IsZero() { // this run did not see it

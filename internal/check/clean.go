@@ -123,11 +123,11 @@ func (c *Cleaner) Hide(text string) string {
 	return tokens.ReplaceAllString(text, "${1}"+Mask)
 }
 
-// HideIn hides secrets in every text of a remedy: people paste them into the values that it names.
-func (c *Cleaner) HideIn(r Remedy) Remedy {
-	hidden := slices.Clone(r)
-	for i, s := range hidden {
-		hidden[i].Subject, hidden[i].Value, hidden[i].Note = c.Hide(s.Subject), c.Hide(s.Value), c.Hide(s.Note)
+// HideIn hides secrets in every text of a finding: people paste them into the values that it names.
+func (c *Cleaner) HideIn(found Check) Check {
+	found.Summary, found.Evidence, found.Remedy = c.Hide(found.Summary), c.Hide(found.Evidence), slices.Clone(found.Remedy)
+	for i, s := range found.Remedy {
+		found.Remedy[i].Subject, found.Remedy[i].Value, found.Remedy[i].Note = c.Hide(s.Subject), c.Hide(s.Value), c.Hide(s.Note)
 	}
-	return hidden
+	return found
 }

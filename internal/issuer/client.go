@@ -76,7 +76,7 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	}
 	checks := []check.Check{i.checkCredentials(q, credentials), i.checkRedirects(q, worst, redirects)}
 	for n, c := range checks {
-		checks[n].Remedy = i.client.cleaner.HideIn(c.Remedy)
+		checks[n] = i.client.cleaner.HideIn(c)
 	}
 	return Answer{
 		Checks:      checks,

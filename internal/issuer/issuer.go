@@ -258,8 +258,8 @@ func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 			return check.Skipped(r.id, "needs %s", need)
 		}
 	}
-	c := r.check(i, v)
-	c.ID, c.Remedy = r.id, i.client.cleaner.HideIn(c.Remedy)
+	c := i.client.cleaner.HideIn(r.check(i, v))
+	c.ID = r.id
 	return c
 }
 

@@ -200,7 +200,12 @@ func (r run) reconcile(ctx context.Context, write bool) (Result, error) {
 		}
 		res.wrote(done, r.Verify.Ignore)
 		if err == nil {
-			return r.verify(ctx, res, done.left, inspection, r.due(done.left, res.sent)) // 6. verify
+			res.Wrote = res.sent
+			res, err = r.verify(ctx, res, done.left, inspection, r.due(done.left, res.sent)) // 6. verify
+			if err != nil && res.Wrote {
+				res.warn(fmt.Sprintf("realm %s was written and read back, but not verified", r.Realm.Name))
+			}
+			return res, err
 		}
 		if done.final || !errors.Is(err, realm.ErrConflict) && !errors.Is(err, realm.ErrLost) {
 			return res, r.explain(err)

@@ -45,6 +45,7 @@ type Result struct {
 	Checks     []check.Check
 	Warnings   []string // what an administrator should know although nothing failed
 	GateOpened bool     // the gate was asked, and let the change pass
+	Wrote      bool     // a write went out and was read back, whatever followed
 	Saved      string   // the file that keeps a deleted realm; "" if there is none
 	Err        error    // usually a *check.Error in its tree
 	Duration   time.Duration
@@ -77,7 +78,7 @@ func (r run) finish(res Result, err error) Result {
 	case len(check.Failures(res.Checks)) > 0:
 		res.Outcome = Unverified
 	case res.sent:
-		res.Outcome = Changed
+		res.Outcome, res.Wrote = Changed, true
 	default:
 		res.Outcome = Unchanged
 	}

@@ -79,9 +79,6 @@ func (r run) clientDue(a ask) ask {
 // Proxmox does not answer.
 func (r run) verify(ctx context.Context, res Result, plan planned, inspection Inspection, asks questions) (Result, error) {
 	if ctx.Err() != nil {
-		if res.sent {
-			res.warn(fmt.Sprintf("realm %s was written and read back, but not verified: run verify", r.Realm.Name))
-		}
 		return res, context.Cause(ctx)
 	}
 	res.add(r.Verify.Ignore, r.realmCheck(plan))

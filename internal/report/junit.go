@@ -97,7 +97,7 @@ func suiteOf(command string, t reconcile.Result) junitSuite {
 		first.Error = junitError(t.Err)
 	case t.Err != nil:
 		first.Failure = junitError(t.Err)
-	case undone(t.Outcome):
+	case undone(t):
 		first.Failure = &junitResult{Message: string(t.Outcome), Type: string(t.Outcome)}
 	}
 	suite := junitSuite{Name: oneLine(t.Name), Time: seconds(t.Duration), Cases: []junitCase{first}}

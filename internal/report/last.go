@@ -181,9 +181,7 @@ func troubles(run fleet.Run) []trouble {
 
 // wrote reports whether a run changed a realm.
 func wrote(run fleet.Run) bool {
-	return slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool {
-		return t.Outcome == reconcile.Changed || t.Outcome == reconcile.Unverified && len(t.Changes)+len(t.Access) > 0
-	})
+	return slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool { return t.Wrote })
 }
 
 // Settled reports whether the realm is as declared and nothing failed.

@@ -72,11 +72,13 @@ func TestWhatIsNews(t *testing.T) {
 		down      = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
 		noQuorum  = single("apply", reconcile.Failed, planNone, check.Errorf(check.NoQuorum, "x"), nil)
 		denied    = single("apply", reconcile.Failed, planNone, check.Errorf(check.BadCredentials, "x"), nil)
+		lost      = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
 		locked    = fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Locked, "x")}
 		unusable  = fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Config, "x")}
 		heldAlone = many(target("berlin", reconcile.Held, planNone, check.Errorf(check.Held, "x"), nil), target("paris", reconcile.Unchanged, planNone, nil, nil))
 		heldBoth  = two(reconcile.Failed, check.Unreachable)
 	)
+	lost.Targets[0].Wrote = true
 	const day = 24 * 60
 	type step struct {
 		minute int
@@ -87,6 +89,7 @@ func TestWhatIsNews(t *testing.T) {
 		"silent while all is well":      {{0, fine, ""}, {day, fine, ""}, {9 * day, fine, ""}},
 		"every write is news":           {{0, changed, "changed"}, {1, changed, "changed"}, {2, fine, ""}, {3, changed, "changed"}},
 		"a write in trouble is news":    {{0, broken, "unverified"}, {1, tampered, "still unverified, since 2026-11-23 00:00 UTC"}, {2, broken, ""}},
+		"a write and then a failure":    {{0, fine, ""}, {1, lost, "failed"}, {2, fine, "OK again; had failed since 2026-11-23 00:01 UTC"}},
 		"it breaks and is mended":       {{0, fine, ""}, {1, broken, "unverified"}, {2, broken, ""}, {3, fine, "OK again; had been unverified since 2026-11-23 00:01 UTC"}, {4, fine, ""}},
 		"mended by a change":            {{0, denied, "failed"}, {1, changed, "OK again; had failed since 2026-11-23 00:00 UTC"}, {2, fine, ""}},
 		"another check fails":           {{0, broken, "unverified"}, {1, broken2, "unverified in another way; had been unverified since 2026-11-23 00:00 UTC"}},

@@ -115,6 +115,7 @@ func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks
 	t := reconcile.Result{Name: name, Endpoint: "https://" + name + ".example.com:8006", Realm: "authelia", Requests: 2}
 	t.Outcome, t.Action, t.Changes, t.Checks, t.Err = o, plan.Action, plan.Changes, checks, err
 	t.Duration = 48 * time.Millisecond
+	t.Wrote = o == reconcile.Changed || o == reconcile.Unverified && len(plan.Changes) > 0
 	return t
 }
 

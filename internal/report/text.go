@@ -172,9 +172,9 @@ func (p *printer) target(indent int, command string, t reconcile.Result, errors 
 	}
 }
 
-// undone reports whether the changes of a target with this outcome were planned, but perhaps not made.
-func undone(o reconcile.Outcome) bool {
-	return o == reconcile.Failed || o == reconcile.Refused || o == reconcile.Held
+// undone reports whether the changes of a target were planned, but perhaps not made.
+func undone(t reconcile.Result) bool {
+	return !t.Wrote && (t.Outcome == reconcile.Failed || t.Outcome == reconcile.Refused || t.Outcome == reconcile.Held)
 }
 
 // findings returns the checks that warn or fail.
@@ -185,7 +185,7 @@ func findings(checks []check.Check) []check.Check {
 }
 
 func (p *printer) changes(indent int, t reconcile.Result) {
-	if len(t.Changes)+len(t.Access) > 0 && undone(t.Outcome) {
+	if len(t.Changes)+len(t.Access) > 0 && undone(t) {
 		p.line(indent, "planned:")
 		indent += 2
 	}
