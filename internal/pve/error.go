@@ -69,7 +69,7 @@ type Error struct {
 	Found       string            // IssuerMismatch: the issuer's own name
 
 	described *check.Error // what users read
-	causes    []error
+	causes    []error      // what else the error matches
 	sent      bool         // the request may have been sent
 	who       string       // the identity it was sent as
 	remedy    check.Remedy // found together with the kind
@@ -80,11 +80,7 @@ func (e *Error) Error() string { return e.described.Error() }
 
 // Unwrap returns the *[check.Error] and what else the error matches.
 func (e *Error) Unwrap() []error {
-	all := make([]error, 0, len(e.causes)+2)
-	if e.Lost {
-		all = append(all, realm.ErrLost)
-	}
-	return append(append(all, e.described), e.causes...)
+	return append([]error{e.described}, e.causes...)
 }
 
 // connection tells whether another node may do better.
@@ -92,7 +88,7 @@ func (e *Error) connection() bool {
 	return slices.Contains([]Kind{Unreachable, NoAnswer, Unavailable}, e.Kind)
 }
 
-// undecided tells whether a request that was sent may have taken effect.
+// undecided tells whether a write that was sent may have taken effect.
 func (e *Error) undecided() bool {
 	switch e.Kind {
 	case NoAnswer, Interrupted, Unavailable:
@@ -108,7 +104,7 @@ func (e *Error) undecided() bool {
 	return false
 }
 
-// answered tells whether Proxmox itself gave a definite answer: a login that sends the same request gets the same one.
+// answered tells whether the failure is Proxmox's own answer, which the same request of a login would get as well.
 func (e *Error) answered() bool { return e.Status != 0 && e.Kind != NotProxmox && !e.undecided() }
 
 // rule is one row of the table that maps Proxmox's texts to kinds. Proxmox sends nothing but text.
@@ -259,7 +255,7 @@ func (e *Error) reasonLost() bool {
 		(e.Reason == http.StatusText(e.Status) || e.Reason == fmt.Sprintf("status %d", e.Status))
 }
 
-// interrupted takes over why the caller's context ended.
+// interrupted describes a request that ended with the caller's context.
 func (e *Error) interrupted(ctx context.Context) {
 	cause := context.Cause(ctx)
 	e.Kind, e.Reason, e.causes = Interrupted, "interrupted", []error{ctx.Err(), cause}

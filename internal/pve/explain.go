@@ -12,14 +12,14 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// meaning is how errors of one kind are shown.
+// meaning holds the code, message and remedy of a kind.
 type meaning struct {
 	code    check.Code
 	message string                    // {node}, {request}, {reason}, {status} and {who} are replaced
 	remedy  func(*Error) check.Remedy // nil: none, or one that was found together with the kind
 }
 
-// steps is a remedy that is the same for all errors of a kind.
+// steps returns a remedy that is the same for all errors of a kind.
 func steps(all ...check.Step) func(*Error) check.Remedy {
 	return func(*Error) check.Remedy { return all }
 }
@@ -29,7 +29,7 @@ var meanings = map[Kind]meaning{
 	NoAnswer:    {check.Unreachable, "{request} at {node} failed: {reason}", nil},
 	Interrupted: {check.Interrupted, "{request} was interrupted", nil},
 	Certificate: {check.UnknownCertificate, "the certificate of {node} is not trusted: {reason}", nil},
-	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer {request} as Proxmox VE does: {reason}", checkPort},
+	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer {request} like Proxmox VE: {reason}", checkPort},
 	Unavailable: {
 		check.ProxmoxFailed, "{node} got no answer from its own daemon or from another node: {status} {reason}",
 		steps(check.OnNode("systemctl status pvedaemon pveproxy pve-cluster")),

@@ -58,8 +58,8 @@ type link struct {
 	lost    time.Duration // waiting for nodes that did not answer
 }
 
-// New makes a client of a validated configuration. It sends nothing. It fails with [check.Config] if the password of a user
-// is missing, such as one that nobody could be asked for.
+// New makes a client of a validated configuration. It sends nothing. It fails with [check.Config] if a user has no password,
+// because no terminal could be asked for it.
 func New(p config.Proxmox, o Options) (*Client, error) {
 	if p.Token.IsZero() && p.Password.Reveal() == "" {
 		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).
@@ -183,7 +183,7 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 	return failures[0].Endpoint, joined(failures)
 }
 
-// unusable is the error of an answer whose data is not what the request asks for.
+// unusable returns the error of an answer that does not hold what the request asks for.
 func (c *Client) unusable(r request, endpoint config.Origin, reason string) error {
 	path, _, _ := strings.Cut(r.path, "?")
 	return explained(&Error{
@@ -192,7 +192,7 @@ func (c *Client) unusable(r request, endpoint config.Origin, reason string) erro
 	})
 }
 
-// ask sends one request to one endpoint. It logs in before if the identity has no ticket yet.
+// ask sends one request to one endpoint. It first logs in if the identity needs a ticket and has none.
 func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, answer any) error {
 	options, l := r.as.options, r.as.login
 	var e *Error

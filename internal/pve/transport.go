@@ -19,6 +19,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/realm"
 )
 
 // maxAnswer bounds the size of an answer: it holds the users and grants of a large cluster.
@@ -96,7 +97,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	t.record(ctx, e, time.Since(begin))
 	if e.Kind != "" {
-		e.Lost = r.write && e.sent && e.undecided()
+		if e.Lost = r.write && e.sent && e.undecided(); e.Lost {
+			e.causes = append(e.causes, realm.ErrLost)
+		}
 		return nil, explained(e)
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
@@ -126,8 +129,6 @@ func (t *transport) read(e *Error, res *http.Response, body []byte) {
 	switch {
 	case res.StatusCode >= 300 && res.StatusCode <= 399:
 		e.Kind, e.Reason = NotProxmox, "it redirects to "+t.cleaner.Clean(res.Header.Get("Location")+" with status "+res.Status)
-	case page && success:
-		e.Kind, e.Reason = NotProxmox, "it sent a web page"
 	case page:
 		e.Kind, e.Reason = NotProxmox, "it sent a web page with status "+t.cleaner.Clean(res.Status)
 	case !success:
