@@ -41,7 +41,8 @@ func checkScopes(i *Inspection, v View) check.Check {
 		}
 		all := strings.Join(append(slices.Clone(requested), scope), ", ")
 		add := check.Set("realm.scopes", "["+all+"]").With("and allow the client the scope %s in the issuer", scope)
-		return warn(check.Remedy{add}, "the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
+		return warn(check.Remedy{add}, "the claim %s needs the scope %s, which is not requested", claim, scope).
+			Because("%s", evidence)
 	}
 	return pass("the issuer advertises every requested scope").Because("%s", evidence)
 }

@@ -234,7 +234,8 @@ func (i *Inspection) send(ctx context.Context, method, address string, header ht
 func (i *Inspection) finish(a answer, v Verdict) Verdict {
 	clean := i.client.cleaner
 	v.Reason, v.took = clean.Clean(v.Reason), a.took
-	i.client.log.Debug("issuer asked about a client", "url", clean.Clean(a.endpoint()), "status", a.status, "decision", v.Decision)
+	i.client.log.Debug("issuer asked about a client", "url", clean.Clean(a.endpoint()),
+		"status", a.status, "decision", v.Decision)
 	return v
 }
 
@@ -319,7 +320,8 @@ func (i *Inspection) checkRedirects(q Question, worst Verdict, each []Verdict) c
 	c := check.Skipped(id, "not checked: %s", worst.Reason)
 	switch {
 	case worst.Decision == Accepted:
-		c = check.Passed(id, "the issuer accepts %s and the scopes for this client", check.Count(len(each), "redirect URL", "redirect URLs"))
+		c = check.Passed(id, "the issuer accepts %s and the scopes for this client",
+			check.Count(len(each), "redirect URL", "redirect URLs"))
 	case worst.Decision == Rejected && worst.about != ofRedirect:
 		c = check.Failed(id, worst.about.remedy(q.Login), "the issuer rejects the %s of the client %s", worst.about, client)
 	case worst.Decision == Rejected && q.RedirectsDeclared:

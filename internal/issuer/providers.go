@@ -34,7 +34,7 @@ type provider struct {
 	BareToken          bool   `json:"bare_token"`            // its ID tokens hold no claim of the user but sub
 	DefaultScopes      bool   `json:"default_scopes"`        // it gives claims whose scope is not requested
 	BlindIntrospection bool   `json:"blind_introspection"`   // its introspection endpoint ignores the key
-	ChecksRedirect     bool   `json:"token_checks_redirect"` // its token endpoint answers to a wrong redirect URL as to a wrong key
+	ChecksRedirect     bool   `json:"token_checks_redirect"` // it answers a wrong redirect URL like a wrong key
 	PagesWith200       bool   `json:"pages_with_200"`        // its error pages have the status 200
 }
 

@@ -14,7 +14,8 @@ import (
 func checkURL(issuerURL string) check.Check {
 	shown := (*check.Cleaner)(nil).Clean(issuerURL[strings.LastIndex(issuerURL, "@")+1:]) // without credentials
 	wrong := func(value, note, what string) check.Check {
-		return fail(check.Remedy{check.Set("realm.issuer_url", value).With("%s", note)}, "the issuer URL %s", what).Because("%q", shown)
+		set := check.Set("realm.issuer_url", value).With("%s", note)
+		return fail(check.Remedy{set}, "the issuer URL %s", what).Because("%q", shown)
 	}
 	u, err := url.Parse(issuerURL)
 	example := "only the issuer, such as https://auth.example.com"
@@ -111,7 +112,8 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 	switch {
 	case slices.Equal(missing, []string{"userinfo_endpoint"}):
 		off := check.Set("realm.query_userinfo", "false").With("if the ID token holds every claim that is needed")
-		return fail(check.Remedy{off}, "the issuer has no userinfo endpoint, but Proxmox asks it").Because("userinfo_endpoint is missing")
+		return fail(check.Remedy{off}, "the issuer has no userinfo endpoint, but Proxmox asks it").
+			Because("userinfo_endpoint is missing")
 	case len(missing) > 0:
 		return fail(check.Remedy{check.Advise("add the endpoints to the issuer's discovery document")},
 			"the discovery document lacks endpoints").Because("%s", strings.Join(missing, ", "))
@@ -119,7 +121,8 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 		return fail(check.Remedy{check.Advise("let the proxy in front of the issuer pass on Host and X-Forwarded-Proto")},
 			"endpoints are not https").Because("%s", strings.Join(insecure, ", "))
 	}
-	return pass("the issuer has every endpoint, over https").Because("authorization: %s", clean.Clean(string(d.AuthorizationEndpoint)))
+	return pass("the issuer has every endpoint, over https").
+		Because("authorization: %s", clean.Clean(string(d.AuthorizationEndpoint)))
 }
 
 // checkCapabilities is issuer.capabilities. A list that is absent excludes nothing.
@@ -150,7 +153,8 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 	}
 	if len(found) > 0 {
 		enable := check.Advise("enable the code flow, client_secret_basic and S256 in the issuer, for plain requests")
-		return fail(check.Remedy{enable}, "the issuer excludes a capability that Proxmox always uses").Because("%s", strings.Join(found, "; "))
+		return fail(check.Remedy{enable}, "the issuer excludes a capability that Proxmox always uses").
+			Because("%s", strings.Join(found, "; "))
 	}
 	if v.Login.Prompt == "none" {
 		return warn(check.Remedy{check.Set("realm.prompt", "login"), check.Unset("realm.prompt")},

@@ -387,6 +387,27 @@ func TestPermissionsAndUsers(t *testing.T) {
 	}
 }
 
+// A user can log in if it is enabled, which is the default, and has not expired.
+func TestEnabledUsers(t *testing.T) {
+	n := start(t, func(c *call) answer {
+		if c.URL.Path == "/api2/json/access/permissions" {
+			return ok(`{"/access/groups":{"Sys.Audit":1}}`)
+		}
+		return ok(`[{"userid":"default@a"},{"userid":"disabled@a","enable":0},{"userid":"expired@a","enable":1,"expire":1},
+			{"userid":"later@a","enable":"1","expire":"4000000000"},{"userid":"never@a","enable":1,"expire":0}]`)
+	})
+	list, _, err := connect(t, nil, n).ListUsers(t.Context(), "a")
+	var enabled []string
+	for _, u := range list {
+		if u.Enabled {
+			enabled = append(enabled, u.ID)
+		}
+	}
+	if err != nil || !slices.Equal(enabled, []string{"default@a", "later@a", "never@a"}) {
+		t.Errorf("%v, %v", enabled, err)
+	}
+}
+
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"data":` + storedRealm + `}`))
 	f.Add([]byte(`{"data":null}`))

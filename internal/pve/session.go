@@ -76,7 +76,8 @@ func (l *login) ticket(ctx context.Context, c *Client, endpoint config.Origin) (
 	case l.current != nil && age >= 0 && age < ticketValid:
 		return *l.current, nil
 	case l.usedOTP:
-		return Session{}, check.Errorf(check.BadCredentials, "the session of %s has expired, and its one-time code is used up", l.username).
+		return Session{}, check.Errorf(check.BadCredentials,
+			"the session of %s has expired, and its one-time code is used up", l.username).
 			Try(check.Set("proxmox.token_file", "").With("an API token has no time limit"))
 	}
 	session, err := l.begin(ctx, c, endpoint)
@@ -97,7 +98,8 @@ func (l *login) begin(ctx context.Context, c *Client, endpoint config.Origin) (S
 	if err == nil && truth(answer.NeedTFA) {
 		code := strings.Join(strings.Fields(l.otp.Reveal()), "")
 		if code == "" {
-			return Session{}, check.Errorf(check.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).Try(
+			return Session{}, check.Errorf(check.BadCredentials,
+				"%s has a second factor, and no one-time code is given", l.username).Try(
 				check.Set("proxmox.otp", "").With("a current code"),
 				check.Set("proxmox.token_file", "").With("an API token needs no second factor"))
 		}
