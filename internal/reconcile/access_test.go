@@ -174,7 +174,7 @@ func TestAccessThatFailsHalfWay(t *testing.T) {
 		}
 		got := apply(t.Context(), target, reconcile.Options{})
 		expect(t, got, reconcile.Failed, realm.Update, check.Unreachable)
-		if !strings.Contains(got.Err.Error(), "left are: ") || len(got.Access) != 3 {
+		if !strings.Contains(got.Err.Error(), "not made: ") || len(got.Access) != 3 {
 			t.Errorf("%v", got.Err)
 		}
 		c.script, c.atCall = map[string]trouble{}, nil
