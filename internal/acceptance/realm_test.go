@@ -368,7 +368,7 @@ func TestExportAndApplyAgainIsNoChange(t *testing.T) {
 	if w.digest(w.realm) != before {
 		t.Error("the digest moved")
 	}
-	w.plainly(1, "-c", connection, "export", w.realm, "--key-out", keyFile) // never overwritten
+	w.plainly(64, "-c", connection, "export", w.realm, "--key-out", keyFile) // never overwritten
 }
 
 func TestDelete(t *testing.T) {
