@@ -381,12 +381,13 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	if got := must(t, ".", nil, filepath.Join(m.root, "usr/bin/proxmox-realm"), "--version"); !strings.HasPrefix(got, "proxmox-realm 0.") {
 		t.Errorf("the program calls itself %q", got)
 	}
-	for _, page := range []struct{ section, name, says string }{
-		{"1", "proxmox-realm", "Keep an OpenID Connect realm"}, {"7", "proxmox-realm-exit-codes", "rate-limited by the issuer"},
+	for page, says := range map[string]string{
+		"proxmox-realm":       "Keep an OpenID Connect realm",
+		"proxmox-realm-apply": "rate-limited by the issuer",
 	} {
-		shown := must(t, ".", []string{"MANWIDTH=200", "LC_ALL=C"}, "man", "-M", filepath.Join(m.root, "usr/share/man"), page.section, page.name)
-		if !strings.Contains(shown, page.says) {
-			t.Errorf("man %s %s lacks %q:\n%s", page.section, page.name, page.says, shown)
+		shown := must(t, ".", []string{"MANWIDTH=200", "LC_ALL=C"}, "man", "-M", filepath.Join(m.root, "usr/share/man"), "1", page)
+		if !strings.Contains(shown, says) {
+			t.Errorf("man 1 %s lacks %q:\n%s", page, says, shown)
 		}
 	}
 
