@@ -222,6 +222,11 @@ func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, f
 // send sends one request for a client question. It follows no redirect.
 func (i *Inspection) send(ctx context.Context, method, address string, header http.Header, body string) answer {
 	r := &recorder{client: i.client, transport: i.client.verified, follow: noRedirect}
+	free, err := i.client.slots.take(ctx, address)
+	if err != nil {
+		return r.result(err)
+	}
+	defer free()
 	a := i.client.send(ctx, r, method, address, header, body)
 	if method == http.MethodGet && errors.Is(a.err, errTooLarge) {
 		a.err = nil // the beginning of a page is enough

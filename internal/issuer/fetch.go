@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,8 +38,43 @@ func newTransport(config *tls.Config) *http.Transport {
 		TLSClientConfig:        config,
 		Protocols:              protocols,
 		MaxResponseHeaderBytes: maxHeader,
-		MaxIdleConnsPerHost:    2,
+		MaxConnsPerHost:        maxConnections,
+		MaxIdleConnsPerHost:    maxConnections,
 		IdleConnTimeout:        30 * time.Second,
+	}
+}
+
+// maxConnections bounds the connections to one issuer: the targets of a fleet ask it in turn.
+const maxConnections = 2
+
+// slots let maxConnections askers at a time send requests to each host. An asker waits for its slot before the time limit of
+// its requests begins; waiting for a connection of the transport would count.
+type slots struct {
+	mu    sync.Mutex
+	hosts map[string]chan struct{}
+}
+
+// take waits for a slot of the address's host. It fails only if ctx ends before.
+func (s *slots) take(ctx context.Context, address string) (free func(), err error) {
+	host := ""
+	if u, err := url.Parse(address); err == nil {
+		host = u.Host
+	}
+	s.mu.Lock()
+	if s.hosts == nil {
+		s.hosts = map[string]chan struct{}{}
+	}
+	slot, ok := s.hosts[host]
+	if !ok {
+		slot = make(chan struct{}, maxConnections)
+		s.hosts[host] = slot
+	}
+	s.mu.Unlock()
+	select {
+	case slot <- struct{}{}:
+		return func() { <-slot }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

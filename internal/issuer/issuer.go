@@ -47,6 +47,7 @@ type Client struct {
 	userAgent  string
 	cleaner    *check.Cleaner
 	log        *slog.Logger
+	slots      slots
 }
 
 // New returns a Client.
@@ -99,6 +100,13 @@ func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection {
 }
 
 func (i *Inspection) run(ctx context.Context) {
+	free, err := i.client.slots.take(ctx, i.issuer) // before the time limit begins
+	if err != nil {
+		i.discovery = (&recorder{client: i.client}).result(err)
+		i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery, nil, err)
+		return
+	}
+	defer free()
 	ctx, cancel := context.WithTimeout(ctx, inspectionTimeout)
 	defer cancel()
 	begin := time.Now()
