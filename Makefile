@@ -4,7 +4,6 @@ GO        ?= go
 TOOL      := $(GO) tool -modfile=internal/tools/go.mod
 TAGS      := acceptance,ansible,browser,packaging,prometheus,systemd
 TESTFLAGS ?=
-BENCH     ?= .
 FUZZTIME  ?= 30s
 GOLDFLAGS ?=
 
@@ -59,8 +58,8 @@ lint: ## check formatting, vet, linters, go.mod and shell scripts
 	@! command -v shellcheck >/dev/null || \
 		{ set -x; shellcheck .ci/need .ci/run $$(find examples deploy -name '*.sh' 2>/dev/null); }
 
-bench: ## run the benchmarks: time, memory and requests per run
-	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem $(TESTFLAGS) ./...
+bench: ## print time, memory and requests of 1 to 10,000 targets, beside a minimal client (FULL=1: every row)
+	FLEET_TABLE_FULL=$(FULL) $(GO) test -C internal/fleet -run='^$$' -bench='^BenchmarkTable$$' -benchtime=1x -timeout=60m $(TESTFLAGS)
 
 fuzz: ## run each fuzz target for FUZZTIME, one after another
 	@listing=$$($(GO) test -list='^Fuzz' ./...) || { printf '%s\n' "$$listing"; exit 1; }; \

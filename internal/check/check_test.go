@@ -44,6 +44,13 @@ func TestClean(t *testing.T) {
 	}
 }
 
+func TestSecretsThatBeginAlikeAreMaskedAsAWhole(t *testing.T) {
+	c := check.NewCleaner(check.NewSecret("abcd1234"), check.NewSecret("abcd1234-abcd1234"), check.NewSecret("abcd.efgh"), check.NewSecret("wxyz"))
+	if got, want := c.Clean("a abcd1234-abcd1234 abcd1234abcd.efgh abcd wxywxyz"), "a "+check.Mask+" "+check.Mask+check.Mask+" abcd wxy"+check.Mask; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestCleanIsBoundedPrintableAndHidesSecrets(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key := rapid.StringMatching(`[A-Za-z0-9+/=&-]{4,20}`).Draw(t, "key")

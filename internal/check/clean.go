@@ -23,8 +23,13 @@ const MaxText = 512
 // concurrent use.
 type Cleaner struct {
 	mu    sync.RWMutex
-	forms []string // longest first, so that a secret which contains another is replaced as a whole
+	forms map[head][]string // longest first, so that a secret which contains another is replaced as a whole
+	first [256]bool         // the first bytes of forms
 }
+
+// head is how a secret begins. A fleet holds thousands of secrets, and a text has to be compared with those alone that begin
+// as some part of it.
+type head [minSecret]byte
 
 // NewCleaner returns a Cleaner that holds the secrets.
 func NewCleaner(secrets ...Secret) *Cleaner {
@@ -44,12 +49,39 @@ func (c *Cleaner) Hold(secrets ...Secret) {
 	defer c.mu.Unlock()
 	for _, s := range secrets {
 		for _, form := range encodings(s.Reveal()) {
-			if !slices.Contains(c.forms, form) {
-				c.forms = append(c.forms, form)
+			if c.forms == nil {
+				c.forms = map[head][]string{}
+			}
+			h := head([]byte(form))
+			if known := c.forms[h]; !slices.Contains(known, form) {
+				c.forms[h] = append(known, form)
+				slices.SortFunc(c.forms[h], func(a, b string) int { return len(b) - len(a) })
+				c.first[h[0]] = true
 			}
 		}
 	}
-	slices.SortFunc(c.forms, func(a, b string) int { return len(b) - len(a) })
+}
+
+// mask replaces what the Cleaner holds.
+func (c *Cleaner) mask(text string) string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var out strings.Builder
+	from := 0
+	for i := 0; i+minSecret <= len(text); i++ {
+		if !c.first[text[i]] {
+			continue
+		}
+		for _, form := range c.forms[head{text[i], text[i+1], text[i+2], text[i+3]}] {
+			if strings.HasPrefix(text[i:], form) {
+				out.WriteString(text[from:i] + Mask)
+				from = i + len(form)
+				i = from - 1
+				break
+			}
+		}
+	}
+	return out.String() + text[from:]
 }
 
 func encodings(value string) []string {
@@ -88,6 +120,9 @@ var tokens = regexp.MustCompile(`([^\s@!=]+@[^\s@!=]+![^\s@!=]+=)[0-9a-fA-F]{8}(
 // Invisible reports whether a character is a control character or shows as nothing: direction marks, joiners, variation
 // selectors and fillers. They steer a terminal or split a secret.
 func Invisible(r rune) bool {
+	if r < utf8.RuneSelf { // most texts: the tables would be searched for each character
+		return r < ' ' || r == 0x7f
+	}
 	return unicode.IsControl(r) || unicode.In(r, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
@@ -114,11 +149,10 @@ func (c *Cleaner) Clean(text string) string {
 // Hide replaces the held secrets and every API token, and changes nothing else.
 func (c *Cleaner) Hide(text string) string {
 	if c != nil {
-		c.mu.RLock()
-		defer c.mu.RUnlock()
-		for _, form := range c.forms {
-			text = strings.ReplaceAll(text, form, Mask)
-		}
+		text = c.mask(text)
+	}
+	if !strings.Contains(text, "!") {
+		return text
 	}
 	return tokens.ReplaceAllString(text, "${1}"+Mask)
 }

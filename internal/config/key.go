@@ -135,6 +135,9 @@ var rows = []Key{
 
 var modes = []string{string(Auto), string(Always), string(Never)}
 
+// definitions are the rows of the property table, copied once for all targets.
+var definitions = sync.OnceValue(realm.Definitions)
+
 // table returns the complete list of keys.
 var table = sync.OnceValue(func() []Key {
 	kinds := map[realm.Kind]Kind{

@@ -97,9 +97,9 @@ func (l *loader) proxmox(v *values, p *Proxmox) {
 func (v *values) realm() realm.Spec {
 	s := realm.Spec{Set: realm.Values{}}
 	s.Name = one(v, "realm.name", func(text string) (string, error) { return text, realm.ValidateName(text) })
-	for _, d := range realm.Definitions() {
+	for _, d := range definitions() {
 		path := "realm." + d.Key
-		if d.Kind == realm.KindKey || !v.viper.IsSet(path) {
+		if d.Kind == realm.KindKey || !v.given(path) {
 			continue
 		}
 		switch d.Kind {
@@ -137,7 +137,7 @@ func (l *loader) demand(overlay layer, v *values) {
 		"proxmox.password", "proxmox.password_file", "proxmox.password_command") { // a password alone is a mistake of its own
 		lacks("proxmox.token_file", " (or proxmox.token, proxmox.token_command, or proxmox.username)")
 	}
-	for _, d := range realm.Definitions() {
+	for _, d := range definitions() {
 		if d.Required && !v.given("realm."+d.Key) {
 			lacks("realm."+d.Key, "")
 		}

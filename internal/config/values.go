@@ -73,10 +73,18 @@ func (v *values) given(paths ...string) bool {
 	return slices.ContainsFunc(paths, func(path string) bool { _, ok := v.at[path]; return ok })
 }
 
+// get returns the value of a key. viper would look through all of its layers for a key that none of them has.
+func (v *values) get(path string) any {
+	if !v.given(path) && index().path[path].Default == "" {
+		return nil
+	}
+	return v.viper.Get(path)
+}
+
 // one parses the value of a key that is no list. It returns the zero value if the key is not set or wrong. Errors of parse
 // complete "must …" or are whole sentences; they never quote the text.
 func one[T any](v *values, path string, parse func(string) (T, error)) (value T) {
-	text, ok := v.viper.Get(path).(string)
+	text, ok := v.get(path).(string)
 	if !ok {
 		return value
 	}
@@ -99,7 +107,7 @@ func one[T any](v *values, path string, parse func(string) (T, error)) (value T)
 
 // many parses the words of a list.
 func many[T comparable](v *values, path string, parse func(string) (T, error)) (out []T) {
-	words := setting{value: v.viper.Get(path)}.words()
+	words := setting{value: v.get(path)}.words()
 	if words != nil && len(words) == 0 && !index().path[path].empty {
 		v.problems.add(v.at[path], path, empty(path))
 		return nil
@@ -127,7 +135,7 @@ func many[T comparable](v *values, path string, parse func(string) (T, error)) (
 
 // command returns a program and its arguments.
 func (v *values) command(path string) []string {
-	argv, ok := v.viper.Get(path).([]string)
+	argv, ok := v.get(path).([]string)
 	var err error
 	switch {
 	case !ok:

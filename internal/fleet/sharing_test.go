@@ -7,14 +7,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/gofrs/flock"
-	"go.uber.org/goleak"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -23,8 +21,6 @@ import (
 	"proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/reconcile"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // startLab returns a lab, and its configuration with the target multiplied: each copy has another realm of the
 // same cluster.
@@ -205,39 +201,6 @@ func TestProbe(t *testing.T) {
 	}
 	if run.Targets[0].IssuerCertificate.IsZero() {
 		t.Error("the certificate's end is not known")
-	}
-}
-
-// BenchmarkFleet is a no-op over many targets that share an issuer. Requests and handshakes for each target are
-// reported; what each target adds to the heap is in B/op.
-func BenchmarkFleet(b *testing.B) {
-	for _, n := range []int{1, 100, 1000} {
-		b.Run(strconv.Itoa(n), func(b *testing.B) {
-			l, c := startLab(b, "empty", n)
-			for i := range c.Targets {
-				c.Targets[i].Verify.Proxmox = config.Never // a node keeps 100 pending logins, and three workers
-			}
-			f := open(b, c)
-			if run := f.Apply(context.Background(), fleet.Options{}); run.Err != nil || firstError(run) != nil {
-				b.Fatal(firstError(run))
-			}
-			l.PVE.Reset()
-			l.Issuer.Reset()
-			b.ReportAllocs()
-			for b.Loop() {
-				if run := f.Apply(context.Background(), fleet.Options{}); run.Outcome != reconcile.Unchanged {
-					b.Fatal(run.Outcome, firstError(run))
-				}
-			}
-			h := l.PVE.Handshakes()
-			b.ReportMetric(float64(len(l.PVE.Requests()))/float64(b.N*n), "requests/target")
-			b.ReportMetric(float64(h.Full+h.Resumed)/float64(b.N*n), "handshakes/target")
-			b.ReportMetric(float64(len(l.Issuer.Requests()))/float64(b.N), "issuer-requests/run")
-			var m runtime.MemStats
-			runtime.GC()
-			runtime.ReadMemStats(&m)
-			b.ReportMetric(float64(m.HeapAlloc)/float64(n), "heap-B/target")
-		})
 	}
 }
 

@@ -103,7 +103,7 @@ func (i *Inspection) run(ctx context.Context) {
 	free, err := i.client.slots.take(ctx, i.issuer) // before the time limit begins
 	if err != nil {
 		i.discovery = (&recorder{client: i.client}).result(err)
-		i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery, nil, err)
+		i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery)
 		return
 	}
 	defer free()

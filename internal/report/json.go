@@ -214,7 +214,7 @@ func problems(err error) []Problem {
 // escape writes as \u escapes what encoding/json lets through although a terminal may obey it: DEL, the C1 controls and
 // invisible formatting. These occur in strings only, so the values stay the same.
 func escape(encoded []byte) []byte {
-	steers := func(r rune) bool { return r != '\n' && (check.Invisible(r)) }
+	steers := func(r rune) bool { return r != '\n' && check.Invisible(r) }
 	if !bytes.ContainsFunc(encoded, steers) {
 		return encoded
 	}
