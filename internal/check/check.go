@@ -1,6 +1,6 @@
-// Package check holds what all rooms say things with: a [Check] is one named finding about issuer, client or realm; an
-// [Error] is a failure with a code; a [Remedy] says what mends either; a [Secret] is never shown; a [Cleaner] makes text
-// of servers fit to be shown.
+// Package check holds the types with which all packages report: a [Check] is one named finding about issuer, client or
+// realm; an [Error] is a failure with a code; a [Remedy] says how to repair either; a [Secret] is never shown; a [Cleaner]
+// cleans text of servers before it is shown.
 package check
 
 import (
@@ -51,8 +51,8 @@ type Check struct {
 	Status   Status
 	Summary  string        // one line: what was found
 	Evidence string        // what was seen: values, answers, addresses; may be ""
-	Remedy   Remedy        // what mends it; set for Warn and Fail
-	Duration time.Duration // what the asking took; 0 where nothing was asked
+	Remedy   Remedy        // how to repair it; set for Warn and Fail
+	Duration time.Duration // of the requests; 0 if there were none
 }
 
 // Passed returns a check that holds.
@@ -60,17 +60,17 @@ func Passed(id ID, format string, args ...any) Check {
 	return Check{ID: id, Status: Pass, Summary: fmt.Sprintf(format, args...)}
 }
 
-// Skipped returns a check that could not be asked, with the reason.
+// Skipped returns a check that could not be made, with the reason.
 func Skipped(id ID, format string, args ...any) Check {
 	return Check{ID: id, Status: Skip, Summary: fmt.Sprintf(format, args...)}
 }
 
-// Warned returns a check that holds with a reservation. The remedy says what to do about it.
+// Warned returns a check that found a risk. The remedy says what to do about it.
 func Warned(id ID, remedy Remedy, format string, args ...any) Check {
 	return Check{ID: id, Status: Warn, Summary: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
-// Failed returns a check with proof that a login breaks. The remedy says what mends it.
+// Failed returns a check with proof that a login breaks. The remedy says how to repair it.
 func Failed(id ID, remedy Remedy, format string, args ...any) Check {
 	return Check{ID: id, Status: Fail, Summary: fmt.Sprintf(format, args...), Remedy: remedy}
 }
@@ -81,7 +81,7 @@ func (c Check) Because(format string, args ...any) Check {
 	return c
 }
 
-// Took returns a copy with the time that the asking took.
+// Took returns a copy with the duration of its requests.
 func (c Check) Took(d time.Duration) Check {
 	c.Duration = d
 	return c

@@ -17,10 +17,9 @@ import (
 // MaxText is the length, in characters, to which foreign text is cut.
 const MaxText = 512
 
-// Cleaner makes text of a server fit for a message, a report or a log: control characters and
-// invalid UTF-8 out, at most [MaxText] characters, and every held secret replaced by [Mask],
-// in the encodings in which a server may echo it. A nil Cleaner holds no secrets. It is safe for
-// concurrent use.
+// Cleaner cleans text of a server for a message, a report or a log. It removes control characters and invalid UTF-8, cuts
+// the text to [MaxText] characters, and replaces every held secret by [Mask], also in the encodings in which a server may
+// return it. A nil Cleaner holds no secrets. A Cleaner is safe for concurrent use.
 type Cleaner struct {
 	mu    sync.RWMutex
 	forms map[head][]string // longest first, so that a secret which contains another is replaced as a whole
@@ -38,12 +37,10 @@ func NewCleaner(secrets ...Secret) *Cleaner {
 	return c
 }
 
-// minSecret is the length below which a value is not searched for: replacing every "a" in a message
-// would say more about the secret than it hides.
+// minSecret is the least length of a value that is replaced. To replace every "a" in a message would reveal a secret "a".
 const minSecret = 4
 
-// Hold adds secrets to those that are replaced, among them ones met on the way, such as the client
-// key that Proxmox holds or a ticket.
+// Hold adds secrets to those that are replaced, such as a ticket or the client key that Proxmox stores.
 func (c *Cleaner) Hold(secrets ...Secret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,8 +92,8 @@ func encodings(value string) []string {
 		hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
 		base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
 	}
-	// Within a longer text, as in Basic credentials, Base64 of the value begins at one of three offsets; what
-	// belongs to the value alone is what lies between its first and last whole group.
+	// In the Base64 of a longer text, such as Basic credentials, the value begins at one of three offsets. Only the
+	// characters between its first and last whole group depend on the value alone.
 	if len(value) < minShifted {
 		return forms
 	}
@@ -110,8 +107,8 @@ func encodings(value string) []string {
 	return forms
 }
 
-// minShifted is the length from which a value is searched for inside the Base64 of something longer: a few characters
-// of it would be found by chance.
+// minShifted is the least length of a value that is replaced inside the Base64 of a longer text. A shorter one would match
+// by chance.
 const minShifted = 8
 
 // tokens matches Proxmox API tokens, user@realm!id=UUID. People paste them into other fields, also those of other clusters.
@@ -138,7 +135,7 @@ func (c *Cleaner) Clean(text string) string {
 		}
 		return r
 	}, text)
-	// After the removal above, which would otherwise join the halves of a secret that a server had split.
+	// After the removal above, which joins the halves of a secret that a server has split.
 	text = strings.TrimSpace(c.Hide(text))
 	if utf8.RuneCountInString(text) > MaxText {
 		text = string([]rune(text)[:MaxText-1]) + "…"

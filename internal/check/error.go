@@ -116,7 +116,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf returns the code of the first [Error] in err's tree, or [Internal] where there is none.
+// CodeOf returns the code of the first [Error] in err's tree, or [Internal] if there is none.
 func CodeOf(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Remedy says what mends a finding or an error, as data. Its steps are alternatives, the best one first. Whoever
-// shows a remedy words it for its reader: see [Wording].
+// Remedy says how to repair what a finding or an error is about, as data. Its steps are alternatives, the best one first.
+// A [Wording] turns it into words for one kind of reader.
 type Remedy []Step
 
 // Action is the kind of a [Step].
@@ -23,7 +23,7 @@ const (
 	Other    Action = "advice" // anything else
 )
 
-// Step is one way to mend something.
+// Step is one way to repair something.
 type Step struct {
 	Action Action `json:"action"`
 	// Subject is the key (SetKey, UnsetKey, OmitKey), the command line (RunThis without the program's name, RunThere), the log

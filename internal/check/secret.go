@@ -11,18 +11,16 @@ import (
 const Mask = "(sensitive)"
 
 // Secret is a value that renders as [Mask] through fmt (every verb), log/slog, encoding/json,
-// encoding/xml and YAML, also from inside unexported fields of other structs. Only [Secret.Reveal]
-// gives the value. The zero value is "not set", which differs from a set but empty secret.
+// encoding/xml and YAML. Only [Secret.Reveal] returns the value. The zero value is "not set", which differs from an empty
+// secret.
 //
-// The value sits behind a pointer, so that reflection-based printers which ignore methods
-// (fmt on unexported fields) show an address and not the text.
+// The value is behind a pointer, because fmt ignores the methods of unexported fields: it shows an address there.
 type Secret struct{ value *string }
 
-// NewSecret returns a set secret, even where s is empty.
+// NewSecret returns a set secret, also if s is empty.
 func NewSecret(s string) Secret { return Secret{value: &s} }
 
-// Reveal returns the value, or "" where none is set. Every caller is a place where a secret
-// leaves the program: keep them few.
+// Reveal returns the value, or "" if none is set. Each call is a place where a secret can leave the program.
 func (s Secret) Reveal() string {
 	if s.value == nil {
 		return ""
@@ -30,7 +28,7 @@ func (s Secret) Reveal() string {
 	return *s.value
 }
 
-// IsSet tells whether a value was given, be it empty.
+// IsSet reports whether there is a value, also an empty one.
 func (s Secret) IsSet() bool { return s.value != nil }
 
 // Equal compares two secrets in time that depends on their lengths alone.
@@ -42,7 +40,7 @@ func (s Secret) Equal(other Secret) bool {
 	return subtle.ConstantTimeCompare([]byte(*s.value), []byte(*other.value)) == 1
 }
 
-// String returns [Mask], or "" where no value is set.
+// String returns [Mask], or "" if no value is set.
 func (s Secret) String() string {
 	if s.value == nil {
 		return ""

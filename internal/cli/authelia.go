@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -204,13 +203,9 @@ const maxAutheliaFile = 1 << 20
 
 // readAuthelia reads one file of Authelia's configuration, or standard input.
 func (a *app) readAuthelia(ctx context.Context, path string) (authelia.File, error) {
-	if path != "-" {
-		data, err := config.ReadFile(ctx, path, maxAutheliaFile)
-		return authelia.File{Name: path, Data: data}, err
+	data, err := config.ReadFile(ctx, path, a.stdin, maxAutheliaFile)
+	if path == "-" {
+		path = "standard input"
 	}
-	data, err := config.ReadAll(ctx, a.stdin, maxAutheliaFile)
-	if err != nil {
-		err = fmt.Errorf("standard input: %w", err)
-	}
-	return authelia.File{Name: "standard input", Data: data}, err
+	return authelia.File{Name: path, Data: data}, err
 }

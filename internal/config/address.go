@@ -35,7 +35,7 @@ func ParseEndpoint(text string) (Origin, error) {
 		}
 		text = "https://" + text
 	case !strings.EqualFold(scheme, "https"):
-		return "", errors.New("must begin with https://: Proxmox is never asked without TLS")
+		return "", errors.New("must begin with https://: this program connects to Proxmox only over TLS")
 	}
 	_, host, given, err := splitURL(strings.TrimSuffix(text, "/"))
 	if err != nil {
@@ -71,14 +71,14 @@ var name = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-
 func splitURL(text string) (scheme, host, port string, err error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" {
-		return "", "", "", errors.New("must be https://host:port, with a port from 1 to 65535, and an IPv6 address in square brackets")
+		return "", "", "", errors.New("must be https://host:port, with an IPv6 address in square brackets")
 	}
 	host, port = strings.ToLower(u.Hostname()), u.Port()
 	address, notIP := netip.ParseAddr(u.Hostname())
 	n, badPort := strconv.ParseUint(port, 10, 16)
 	switch {
 	case u.User != nil || u.Path != "" || strings.ContainsAny(text, "?#"):
-		err = errors.New("must be scheme, host and port alone, without user, slash, path, query or fragment")
+		err = errors.New("must be only scheme, host and port, without user, slash, path, query or fragment")
 	case strings.HasSuffix(u.Host, ":") || port != "" && (badPort != nil || n == 0):
 		err = errors.New("must have a port from 1 to 65535")
 	case notIP == nil && address.Zone() == "":

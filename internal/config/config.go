@@ -31,15 +31,14 @@ type Options struct {
 	// Shard is INDEX/COUNT as --shard gives it. Sharded lets the variables of a Kubernetes Job say it if Shard is empty.
 	Shard   string
 	Sharded bool
-	// Secrets asks for everything that stands outside of the configuration, for the selected targets: token, password and
-	// client key from files and commands, and certificate authorities. Each distinct file is read once, and each distinct
-	// command runs once. Without it, only secrets that stand in the configuration itself are set.
+	// Secrets reads the files and runs the commands that hold tokens, passwords, client keys and certificate authorities of
+	// the selected targets, each once. Without it, only secrets in the configuration itself are set.
 	Secrets bool
-	// ClientKey asks for the client key alone, and IssuerCA for the issuer's certificate authorities alone.
+	// ClientKey reads only client keys, and IssuerCA only the certificate authorities of issuers.
 	ClientKey, IssuerCA bool
 	// Partial accepts a configuration without required keys, endpoints and credentials.
 	Partial bool
-	Show    bool // asks for Config.Settings
+	Show    bool // fills Config.Settings
 }
 
 // Config is an effective configuration.
@@ -53,8 +52,8 @@ type Config struct {
 	Concurrency int    // targets at once, at least 1
 	Agent       Agent
 	Notify      Notify
-	Warnings    []string  // what is allowed but unwise, each once
-	Settings    []Setting // the effective settings, if Options.Show asked for them
+	Warnings    []string  // about risks, each once
+	Settings    []Setting // the effective settings, if Options.Show is set
 }
 
 // Agent is the schedule and the listener of the agent command.
@@ -94,7 +93,7 @@ func (t Target) Secrets() []check.Secret {
 type Proxmox struct {
 	Endpoints []Origin // of one cluster, in the order in which they are tried
 
-	// Either Token or Username is set. Password may be unset beside a Username: then it is asked for.
+	// Either Token or Username is set. The caller asks for a missing Password of a Username.
 	Token     Token
 	TokenFile string // where Token came from, if it was a file
 	Username  UserID
@@ -103,7 +102,7 @@ type Proxmox struct {
 
 	// At most one of CA, Fingerprints and Insecure is set; none: the system's certificate authorities.
 	CAFile       string         // where CA came from
-	CA           *x509.CertPool // set only if Options.Secrets asked for it
+	CA           *x509.CertPool // set only with Options.Secrets
 	Fingerprints []Fingerprint
 	Insecure     bool
 
@@ -125,7 +124,7 @@ type Verify struct {
 	RedirectURLs      []Origin       // what browsers open
 	RedirectsDeclared bool           // false: RedirectURLs are the origins of the endpoints
 	IssuerCAFile      string         // where IssuerCA came from
-	IssuerCA          *x509.CertPool // nil: the system's authorities; set only if Options.Secrets or IssuerCA asked for it
+	IssuerCA          *x509.CertPool // nil: the system's authorities; set only with Options.Secrets or IssuerCA
 	Issuer            bool           // false: this machine cannot reach the issuer
 	Proxmox, Client   Mode
 	Ignore            []check.ID

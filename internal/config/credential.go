@@ -107,7 +107,7 @@ func ParseFingerprint(text string) (Fingerprint, error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	switch {
 	case err == nil && len(raw) == sha1.Size:
-		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint: this is one of SHA-1; `pvenode cert info` prints the right one")
+		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint, as `pvenode cert info` prints it: this is one of SHA-1")
 	case err != nil || len(raw) != sha256.Size:
 		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint, 64 hexadecimal digits, as `pvenode cert info` prints it")
 	}

@@ -21,7 +21,6 @@ func Document(spec realm.Spec, from Target, clientKeyFile string) []byte {
 	}
 	d.set(len(p.Endpoints) > 0, "proxmox.endpoints", texts(p.Endpoints))
 	d.set(p.TokenFile != "", "proxmox.token_file", p.TokenFile)
-	d.remark(len(p.Endpoints) > 0 && p.TokenFile == "", "token_file: /etc/proxmox-realm/token  # a file with user@realm!id=secret")
 	d.set(p.CAFile != "", "proxmox.ca_file", p.CAFile)
 	d.set(len(p.Fingerprints) > 0, "proxmox.fingerprints", texts(p.Fingerprints))
 	d.set(p.Insecure, "proxmox.insecure", true)
@@ -32,7 +31,6 @@ func Document(spec realm.Spec, from Target, clientKeyFile string) []byte {
 		value, set := spec.Set[definition.Property]
 		if definition.Kind == realm.KindKey {
 			d.set(clientKeyFile != "", "realm.client_key_file", clientKeyFile)
-			d.remark(clientKeyFile == "" && set, "client_key_file: /etc/proxmox-realm/client-key  # the realm has a key; without this line the key stays as it is")
 		} else if set {
 			d.property(definition, value.String())
 		}
@@ -70,29 +68,21 @@ func (d *document) set(wanted bool, path string, value any) {
 	}
 }
 
-func (d *document) remark(wanted bool, text string) {
-	if wanted {
-		fmt.Fprintf(d, "  # %s\n", text)
-	}
-}
-
-// property writes a property as Proxmox stores it, unless a configuration cannot hold the value.
+// property writes a property as Proxmox stores it, or a comment if a configuration cannot hold the value.
 func (d *document) property(p realm.Definition, stored string) {
 	path := "realm." + p.Key
-	err := plain(path, stored)
-	if err == nil {
-		err = p.Validate(realm.Text(stored))
+	if err := p.Validate(realm.Text(stored)); err != nil {
+		fmt.Fprintf(d, "  # %s stays as it is: a configuration's value %v\n", p.Key, err)
+		return
 	}
-	var value any = stored
 	switch p.Kind {
 	case realm.KindBool:
-		value = stored == "1"
+		d.set(true, path, stored == "1")
 	case realm.KindSet, realm.KindList:
-		// Proxmox separates lists by any of these (PVE::Tools::split_list).
-		value = strings.FieldsFunc(stored, func(r rune) bool { return strings.ContainsRune(",; \t\n\v\f\r\x00", r) })
+		d.set(true, path, realm.Split(stored))
+	default:
+		d.set(true, path, stored)
 	}
-	d.remark(err != nil, fmt.Sprintf("%s stays as it is: a configuration's value %v", p.Key, err))
-	d.set(err == nil, path, value)
 }
 
 // texts returns the text of each value.

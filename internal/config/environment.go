@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// fromEnvironment notes which of the program's own variables are set. An unknown one is a mistake: somebody expects an
-// effect from it.
+// fromEnvironment notes which of the program's own variables are set. An unknown one is a
+// mistake, because it has no effect.
 func fromEnvironment(dir string, problems *collector) layer {
 	l := newLayer(inEnvironment)
 	env := os.Environ()

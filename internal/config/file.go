@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -12,21 +13,23 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// ReadFile returns the content of a file that a user names. It reads the file once; pipes are fine. It refuses
-// directories and more than limit bytes, and returns when ctx ends, even if a pipe has no writer. Its errors are
-// *[check.Error] with [check.Config] and name the path, or what ctx ended with.
-func ReadFile(ctx context.Context, path string, limit int64) ([]byte, error) {
-	c := readFile(ctx, path, limit, nil)
-	if e, ok := errors.AsType[*check.Error](c.err); ok && e.Code == check.Config {
-		e.Message = path + ": " + e.Message
+// ReadFile returns the content of a file that a user names, or of stdin if the path is "-". It reads the file once; pipes are
+// fine. It refuses directories and more than limit bytes, and returns when ctx ends, even if a pipe has no writer. Its errors
+// are *[check.Error] with [check.Config] and name the path, or what ctx ended with.
+func ReadFile(ctx context.Context, path string, stdin io.Reader, limit int64) ([]byte, error) {
+	c := readFile(ctx, path, stdin, limit, nil)
+	if c.err != nil && ctx.Err() == nil {
+		return nil, check.Errorf(check.Config, "%s: %v", called(path), c.err)
 	}
 	return c.data, c.err
 }
 
-// ReadAll is ReadFile for an open stream, such as standard input.
-func ReadAll(ctx context.Context, r io.Reader, limit int64) ([]byte, error) {
-	c := await(ctx, func() content { return bounded(r, limit) })
-	return c.data, c.err
+// called returns how messages call a file.
+func called(path string) string {
+	if path == "-" {
+		return "standard input"
+	}
+	return path
 }
 
 // content is what a file holds.
@@ -36,33 +39,19 @@ type content struct {
 	err      error
 }
 
-// readFile asks allow about the open file, so that nobody can exchange the file in between.
-func readFile(ctx context.Context, path string, limit int64, allow func(fs.FileInfo) error) content {
-	return await(ctx, func() content {
-		f, err := os.Open(path)
-		if err != nil {
-			return content{err: unreadable(err)}
-		}
-		defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
-		info, err := f.Stat()
-		if err != nil {
-			return content{err: unreadable(err)}
-		}
-		if allow != nil {
-			if err := allow(info); err != nil {
-				return content{err: err}
-			}
-		}
-		c := bounded(f, limit)
-		c.everyone = readable(info)
-		return c
-	})
-}
-
-// await leaves the goroutine behind if ctx ends first: nothing ends the opening of a pipe without a writer.
-func await(ctx context.Context, read func() content) content {
+// readFile calls allow with the open file, so that nobody can replace the file between check and reading. If ctx ends first,
+// it leaves its goroutine behind: nothing ends the opening of a pipe without a writer.
+func readFile(ctx context.Context, path string, stdin io.Reader, limit int64, allow func(fs.FileInfo) error) content {
 	done := make(chan content, 1)
-	go func() { done <- read() }()
+	go func() {
+		var c content
+		if path == "-" {
+			c.data, c.err = bounded(stdin, limit)
+		} else {
+			c = openAndRead(path, limit, allow)
+		}
+		done <- c
+	}()
 	select {
 	case c := <-done:
 		return c
@@ -71,29 +60,52 @@ func await(ctx context.Context, read func() content) content {
 	}
 }
 
-func bounded(r io.Reader, limit int64) content {
+func openAndRead(path string, limit int64, allow func(fs.FileInfo) error) (c content) {
+	f, err := os.Open(path)
+	if err != nil {
+		return content{err: unreadable(err)}
+	}
+	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
+	info, err := f.Stat()
+	if err != nil {
+		return content{err: unreadable(err)}
+	}
+	if allow != nil {
+		if err := allow(info); err != nil {
+			return content{err: err}
+		}
+	}
+	c.everyone = readable(info)
+	c.data, c.err = bounded(f, limit)
+	return c
+}
+
+func bounded(r io.Reader, limit int64) ([]byte, error) {
+	if r == nil {
+		return nil, errors.New("is not open")
+	}
 	data, err := io.ReadAll(io.LimitReader(r, limit+1))
 	switch {
 	case err != nil:
-		return content{err: unreadable(err)}
+		return nil, unreadable(err)
 	case int64(len(data)) > limit:
-		return content{err: check.Errorf(check.Config, "is larger than %d KiB", limit>>10)}
+		return nil, fmt.Errorf("is larger than %d KiB", limit>>10)
 	}
-	return content{data: data}
+	return data, nil
 }
 
 // unreadable says why a file cannot be read, without its name: the name may be a secret in the wrong place.
-func unreadable(err error) *check.Error {
+func unreadable(err error) error {
 	var cause syscall.Errno
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return check.Errorf(check.Config, "no such file")
+		return errors.New("no such file")
 	case errors.Is(err, syscall.EISDIR):
-		return check.Errorf(check.Config, "is a directory, not a file")
+		return errors.New("is a directory, not a file")
 	case errors.As(err, &cause):
-		return check.Errorf(check.Config, "cannot be read: %v", cause)
+		return fmt.Errorf("cannot be read: %w", cause)
 	}
-	return check.Errorf(check.Config, "cannot be read")
+	return errors.New("cannot be read")
 }
 
 // maxFile bounds a configuration file, in bytes: far more than a thousand targets need.
@@ -121,7 +133,7 @@ func find(file string) (path, namedBy string) {
 	return "", ""
 }
 
-// safe refuses a configuration file that somebody else could have written, because it can name commands. Its folder does
+// safe refuses a configuration file that another user could have written, because it can name commands. Its folder does
 // not matter: a file that is put in its place has to pass the same check.
 func safe(path string) func(fs.FileInfo) error {
 	return func(info fs.FileInfo) error {
@@ -129,23 +141,12 @@ func safe(path string) func(fs.FileInfo) error {
 		case info.IsDir():
 			return unreadable(syscall.EISDIR)
 		case !trusted(info):
-			return check.Errorf(check.Config, "belongs to somebody else, and it can name commands").
+			return check.Errorf(check.Config, "is owned by another user, and a configuration can run commands").
 				Try(check.Advise("read it, then run chown root %s", path))
 		case writable(info):
-			return check.Errorf(check.Config, "can be written by others, and it can name commands").
+			return check.Errorf(check.Config, "can be written by other users, and a configuration can run commands").
 				Try(check.Advise("read it, then run chmod go-w %s", path))
 		}
 		return nil
 	}
-}
-
-// readConfig returns the content of the configuration.
-func (l *loader) readConfig(ctx context.Context, path string) content {
-	switch {
-	case path != "-":
-		return readFile(ctx, path, maxFile, safe(path))
-	case l.Stdin == nil:
-		return content{err: errors.New("is not open")}
-	}
-	return await(ctx, func() content { return bounded(l.Stdin, maxFile) })
 }

@@ -61,7 +61,8 @@ func lockName(c *Config) string {
 func MakePrivate(dir string) error {
 	refuse := func(format string, args ...any) error {
 		return check.Errorf(check.Config, format, args...).
-			Try(check.Set("state_dir", "").With("to a directory that only this user can write"), check.Set("lock_file", "").With("to a file in such a directory"))
+			Try(check.Set("state_dir", "").With("to a directory that only this user can write"),
+				check.Set("lock_file", "").With("to a file in such a directory"))
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the directories above, such as ~/.local/state, are not ours alone
 		return refuse("cannot make %s: %v", filepath.Dir(dir), errors.Unwrap(err))
@@ -76,9 +77,9 @@ func MakePrivate(dir string) error {
 	case !info.IsDir():
 		return refuse("%s is not a directory", dir)
 	case !trusted(info):
-		return refuse("%s belongs to somebody else", dir)
+		return refuse("%s is owned by another user", dir)
 	case writable(info):
-		return refuse("others can write to %s", dir)
+		return refuse("other users can write to %s", dir)
 	}
 	return nil
 }

@@ -32,8 +32,9 @@ func (p *parser) access(at Place, node *yaml.Node) any {
 		for i, item := range node.Content {
 			at, path := p.line(item, at.Target), fmt.Sprintf("%s[%d]", path, i)
 			grant, err := p.grant(at, path, follow(item))
-			if err == nil && slices.ContainsFunc(access[group], func(g realm.Grant) bool { return g.Path == grant.Path && g.Role == grant.Role }) {
-				err = errors.New("is there twice: keep one of them")
+			same := func(g realm.Grant) bool { return g.Path == grant.Path && g.Role == grant.Role }
+			if err == nil && slices.ContainsFunc(access[group], same) {
+				err = errors.New("is set twice: keep one of them")
 			}
 			if err != nil {
 				p.problems.add(at, path, err)

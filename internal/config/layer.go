@@ -22,7 +22,7 @@ const (
 type layer struct {
 	kind     kind
 	settings map[string]setting // by path
-	// target is the name if the layer is a target, and at is where it stands.
+	// target is the name of the target, and at is its place.
 	target string
 	at     Place
 	// overlay marks a target. broken marks one that cannot be read, so that missing keys mean nothing.
@@ -132,7 +132,8 @@ func drop(layers []layer) []layer {
 		kept := map[string]setting{}
 		for path, s := range l.settings {
 			d, _ := propertyOf(path)
-			if !replaced[index().path[path].group] && !slices.Contains(unset, d.Property) && (!otherCluster || path != "verify.redirect_urls") {
+			ofCluster := path == "verify.redirect_urls" && otherCluster
+			if !replaced[index().path[path].group] && !slices.Contains(unset, d.Property) && !ofCluster {
 				kept[path] = s
 			}
 		}

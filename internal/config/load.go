@@ -76,13 +76,11 @@ func (l *loader) read(ctx context.Context) error {
 
 // readFile returns an error only if the context ended before the file was read.
 func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
-	c, at := l.readConfig(ctx, path), Place{File: path, dir: l.file.dir}
+	c, at := readFile(ctx, path, l.Stdin, maxFile, safe(path)), Place{File: called(path), dir: l.file.dir}
 	switch {
 	case c.err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
-	case path == "-":
-		at.File = "standard input"
-	case c.err == nil:
+	case c.err == nil && path != "-":
 		l.config.File, _ = filepath.Abs(path) // fails only if the working directory is gone
 		at.dir = filepath.Dir(l.config.File)
 	}
@@ -121,7 +119,7 @@ func (l *loader) distinct(selected []layer) {
 		for _, endpoint := range t.Proxmox.Endpoints {
 			id := string(endpoint) + " " + t.Realm.Name
 			if other, taken := seen[id]; taken && other != i {
-				l.problems.addf(selected[i].at, "", "has an endpoint and a realm in common with the target %s: two targets cannot keep one realm",
+				l.problems.addf(selected[i].at, "", "shares an endpoint and a realm with the target %s: only one target can keep a realm",
 					selected[other].name())
 				break
 			}
@@ -147,13 +145,16 @@ func (l *loader) selectTargets() []layer {
 	for _, over := range []layer{l.variable, l.flags} {
 		for _, k := range table() {
 			if s, set := over.settings[k.Path]; set && (strings.HasPrefix(k.Path, "proxmox.") || k.Path == "realm.name") {
-				l.problems.add(s.at, k.Path, check.Errorf(check.Config, "must not be given for several targets: one cluster's address or credentials would reach the others").
-					Try(check.Run("plan --target NAME").With("it selects one target")))
+				l.problems.add(s.at, k.Path, forOneTarget)
 			}
 		}
 	}
 	return selected
 }
+
+var forOneTarget = check.Errorf(check.Config,
+	"must not be given for several targets: one cluster's address or credentials would reach the others").
+	Try(check.Run("plan --target NAME").With("it selects one target"))
 
 // mustExist reports each name of -t without a target.
 func (l *loader) mustExist(targets []layer) {
@@ -161,10 +162,11 @@ func (l *loader) mustExist(targets []layer) {
 	for _, t := range targets {
 		names = append(names, t.name())
 	}
+	unknown := check.Errorf(check.Config, "is not a target of the configuration").
+		Try(check.Advise("choose one of its targets, such as %s", strings.Join(names[:min(len(names), 10)], ", ")))
 	for _, name := range l.Targets {
 		if !slices.Contains(names, name) && !l.broken {
-			l.problems.add(Place{Name: strings.TrimSpace("-t " + name)}, "", check.Errorf(check.Config, "is not a target of the configuration").
-				Try(check.Advise("choose one of %s, such as %s", check.Count(len(names), "target", "targets"), strings.Join(names[:min(len(names), 10)], ", "))))
+			l.problems.add(Place{Name: strings.TrimSpace("-t " + name)}, "", unknown)
 		}
 	}
 }

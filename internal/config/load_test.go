@@ -200,6 +200,13 @@ func TestGroupsAreReplacedAsAWhole(t *testing.T) {
 	}
 }
 
+func TestFalseInsecureReplacesNothing(t *testing.T) {
+	c := mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, ca_file: /etc/ca.pem, insecure: false}\n"+issuer, Options{})
+	if p := c.Targets[0].Proxmox; p.Insecure || p.CAFile != "/etc/ca.pem" {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestUnsetBetweenLayers(t *testing.T) {
 	c := mustLoad(t, cluster+"realm: {issuer_url: https://auth.example.com, client_id: proxmox, comment: x, client_key: a-key, prompt: login}\n"+
 		"targets: [{name: berlin, realm: {unset: [comment, client-key]}}]\n", Options{})
@@ -335,7 +342,7 @@ func TestEnvironmentAndFlagMistakes(t *testing.T) {
 		{"", "proxmox.token_file=$UNSET_FOLDER/token", "--token-file: the variable $UNSET_FOLDER is not set"},
 		{
 			"", "proxmox.token_file=$CREDENTIALS_DIRECTORY/token",
-			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the directory of these files",
+			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services, elsewhere set it to the directory of these files",
 		},
 	} {
 		var flags []string

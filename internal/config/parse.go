@@ -91,7 +91,7 @@ func (p *parser) entries(node *yaml.Node, in Place, section string, do func(at P
 		case key.ShortTag() == "!!merge":
 			p.problems.addf(at, section, "merge keys (<<) are not supported: move what all targets share above them")
 		case doubled:
-			p.problems.addf(at, join(section, printable(key.Value)), "is there twice, first in line %d: keep one of them", first)
+			p.problems.addf(at, join(section, printable(key.Value)), "is set twice, first in line %d: keep one of them", first)
 		default:
 			do(at, key.Value, value)
 		}

@@ -43,7 +43,7 @@ func TestAPipeWithoutAWriterCanBeLeft(t *testing.T) {
 func TestReadFile(t *testing.T) {
 	dir := t.TempDir()
 	file := write(t, filepath.Join(dir, "file"), "12345")
-	if got, err := ReadFile(t.Context(), file, 5); err != nil || string(got) != "12345" {
+	if got, err := ReadFile(t.Context(), file, nil, 5); err != nil || string(got) != "12345" {
 		t.Errorf("%q, %v", got, err)
 	}
 	for path, want := range map[string]string{
@@ -52,7 +52,7 @@ func TestReadFile(t *testing.T) {
 		dir:                          dir + ": is a directory, not a file",
 		filepath.Join(dir, "absent"): filepath.Join(dir, "absent") + ": no such file",
 	} {
-		if _, err := ReadFile(t.Context(), path, 4); err == nil || err.Error() != want || check.CodeOf(err) != check.Config {
+		if _, err := ReadFile(t.Context(), path, nil, 4); err == nil || err.Error() != want || check.CodeOf(err) != check.Config {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		}
 	}
@@ -61,14 +61,14 @@ func TestReadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { _ = os.WriteFile(pipe, []byte("x"), 0o600) }()
-	if got, err := ReadFile(t.Context(), pipe, 4); err != nil || string(got) != "x" {
+	if got, err := ReadFile(t.Context(), pipe, nil, 4); err != nil || string(got) != "x" {
 		t.Errorf("a pipe: %q, %v", got, err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(check.Errorf(check.Terminated, "terminated"))
 	r, w := io.Pipe()
 	defer func() { _ = w.Close() }()
-	if _, err := ReadAll(ctx, r, 4); check.CodeOf(err) != check.Terminated {
+	if _, err := ReadFile(ctx, "-", r, 4); check.CodeOf(err) != check.Terminated {
 		t.Errorf("an open stream after a signal: %v", err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 type Place struct {
 	File   string // as the user named it; "" for variables and flags
 	Line   int    // 0 if unknown, such as for a key that is missing
-	Target string // what stands before the keys of a target, such as "targets.berlin"
+	Target string // comes before the keys of a target, such as "targets.berlin"
 	Name   string // of the variable or flag
 
 	dir string // relative paths begin here

@@ -55,7 +55,7 @@ func (l *loader) takeShard(targets []layer) []layer {
 	at := Place{Name: "--shard"}
 	switch {
 	case l.Shard != "" && len(l.Targets) > 0:
-		l.problems.addf(at, "", "excludes -t: keep one of them")
+		l.problems.addf(at, "", "cannot be combined with -t: keep one of them")
 		return targets
 	case l.Shard == "":
 		var set bool

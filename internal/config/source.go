@@ -97,7 +97,7 @@ func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
 	if s.secret {
 		limit = maxSecret
 	}
-	c := readFile(ctx, s.path, limit, nil)
+	c := readFile(ctx, s.path, nil, limit, nil)
 	if s.text, s.err, s.everyone = string(c.data), c.err, c.everyone; s.err != nil {
 		s.err = check.Errorf(check.Config, "%v", s.err).Try(check.Run("config show").With("it shows the whole path"))
 	}

@@ -17,7 +17,7 @@ import (
 
 func TestSecretsFromFilesAndCommands(t *testing.T) {
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "token"), "realm@pve!agent=of-a-file\n")
+	write(t, filepath.Join(dir, "token"), "\ufeffrealm@pve!agent=of-a-file\n")
 	write(t, filepath.Join(dir, "key"), "key with spaces inside\r\n")
 	text := "proxmox: {endpoints: [pve1], token_file: $CREDENTIALS_DIRECTORY/token}\n" +
 		"realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_command: [sh, -c, 'echo noise >&2; cat ${DIR}/key']}\n"
@@ -73,9 +73,8 @@ func TestSourceMistakes(t *testing.T) {
 		{"folder", "token_file: " + dir, "proxmox.token_file: is a directory, not a file"},
 		{"empty", file("a", ""), "proxmox.token_file: the content of the file must not be empty"},
 		{"one empty line", file("b", "\n"), "proxmox.token_file: the content of the file must not be empty"},
-		{"two lines", file("c", "realm@pve!agent=hunter2\nhunter2\n"), "proxmox.token_file: the content of the file must be one line: it has more"},
-		{"two line feeds", file("d", "realm@pve!agent=hunter2\n\n"), "proxmox.token_file: the content of the file must be one line: it has more"},
-		{"byte order mark", file("bom", "\ufeffrealm@pve!agent=hunter2\r\n"), "proxmox.token_file: the content of the file must not begin with a byte order mark: save the file as UTF-8 without one"},
+		{"two lines", file("c", "realm@pve!agent=hunter2\nhunter2\n"), "proxmox.token_file: the content of the file must not contain control characters, such as line feeds"},
+		{"two line feeds", file("d", "realm@pve!agent=hunter2\n\n"), "proxmox.token_file: the content of the file must not contain control characters, such as line feeds"},
 		{"secret alone", file("e", "hunter2\n"), "proxmox.token_file: the content of the file must be a token of the form user@realm!id=secret: this may be the secret alone"},
 		{"too large", file("f", strings.Repeat("hunter2", maxFile/7+1)), "proxmox.token_file: is larger than 64 KiB"},
 		{"no command", `token_command: [no-such-program, hunter2]`, "proxmox.token_command: the command cannot be run: executable file not found in $PATH"},
@@ -147,8 +146,8 @@ func TestWhoMayWriteTheFile(t *testing.T) {
 		{0o600, ""},
 		{0o644, ""},
 		{0o400, ""},
-		{0o660, "can be written by others, and it can name commands"},
-		{0o602, "can be written by others, and it can name commands"},
+		{0o660, "can be written by other users, and a configuration can run commands"},
+		{0o602, "can be written by other users, and a configuration can run commands"},
 	} {
 		if err := os.Chmod(path, tt.mode); err != nil {
 			t.Fatal(err)
@@ -169,7 +168,7 @@ func TestWhoMayWriteTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Load(context.Background(), Options{File: path})
-		if got := problemsOf(t, err); !strings.Contains(got, "belongs to somebody else") {
+		if got := problemsOf(t, err); !strings.Contains(got, "is owned by another user") {
 			t.Errorf("somebody else's file: %q", got)
 		}
 	}

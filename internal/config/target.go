@@ -6,7 +6,6 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -23,7 +22,7 @@ func (l *loader) run() {
 	}
 	c.StateDir = cmp.Or(v.path("state_dir"), StateDir())
 	c.Concurrency = one(v, "concurrency", parseConcurrency)
-	c.Agent.Interval = one(v, "agent.interval", durationWithin(time.Second, 365*24*time.Hour))
+	c.Agent.Interval = one(v, "agent.interval", durationUpTo("8760h"))
 	c.Agent.Jitter = one(v, "agent.jitter", parsePercent)
 	c.Agent.Listen = one(v, "agent.listen", parseListen)
 	c.Notify.Command = v.command("notify.command")
@@ -54,7 +53,7 @@ func (l *loader) target(overlay layer, t *Target) {
 		Proxmox:      one(v, "verify.proxmox", parseMode),
 		Client:       one(v, "verify.client", parseMode),
 		Ignore:       many(v, "verify.ignore", parseCheckID),
-		MaxClockSkew: one(v, "verify.max_clock_skew", durationWithin(time.Second, 24*time.Hour)),
+		MaxClockSkew: one(v, "verify.max_clock_skew", durationUpTo("24h")),
 	}
 	t.Verify.IssuerCAFile = l.authorities(v, "verify.issuer_ca_file", l.Secrets || l.IssuerCA, &t.Verify.IssuerCA)
 	if t.Verify.RedirectsDeclared = len(t.Verify.RedirectURLs) > 0; !t.Verify.RedirectsDeclared {
@@ -90,7 +89,7 @@ func (l *loader) proxmox(v *values, p *Proxmox) {
 	if p.Insecure = one(v, "proxmox.insecure", parseBool); p.Insecure {
 		l.warn(v.at["proxmox.insecure"], "proxmox.insecure", "nothing verifies Proxmox's certificate; an attacker on the network can steal the token")
 	}
-	p.Timeout = one(v, "proxmox.timeout", durationWithin(time.Second, 10*time.Minute))
+	p.Timeout = one(v, "proxmox.timeout", durationUpTo("10m"))
 }
 
 // realm returns what the realm should be, without a client key.
@@ -148,27 +147,19 @@ func (l *loader) demand(overlay layer, v *values) {
 // returns the key that gives the secret, and the file.
 func (l *loader) secret(v *values, path string, wanted bool, assign func(text string) error) (key, file string) {
 	one(v, path, func(text string) (check.Secret, error) { return check.NewSecret(text), assign(text) })
-	file = one(v, path+"_file", func(text string) (string, error) {
-		if _, err := ParseToken(text); err == nil || strings.HasPrefix(text, "PVEAPIToken=") {
-			return "", errors.New("must be the path of a file: this is a token")
-		}
-		return expand(text, v.at[path+"_file"].dir)
-	})
+	file = v.path(path + "_file")
 	argv := v.command(path + "_command")
 	line := func(text string) error {
-		text, err := oneLine(text)
-		if err == nil {
-			err = plain(path, text)
-		}
-		if err != nil {
+		text = strings.TrimSuffix(strings.TrimSuffix(text, "\n"), "\r") // every editor and printing command ends a line
+		text = strings.TrimPrefix(text, "\ufeff")                       // Windows editors begin a file with a byte order mark
+		if err := realm.ValidateText(text); err != nil {
 			return err
 		}
 		return assign(text)
 	}
-	from := source{path: file, argv: argv, secret: true}
 	switch {
 	case file != "":
-		key, from.argv = path+"_file", nil
+		key = path + "_file"
 	case argv != nil:
 		key = path + "_command"
 	case v.given(path):
@@ -177,7 +168,7 @@ func (l *loader) secret(v *values, path string, wanted bool, assign func(text st
 		return "", ""
 	}
 	if wanted {
-		l.source(from, use{v.at[key], key, line})
+		l.source(source{path: file, argv: argv, secret: true}, use{v.at[key], key, line})
 	}
 	return key, file
 }
@@ -200,21 +191,4 @@ func (l *loader) authorities(v *values, path string, wanted bool, pool **x509.Ce
 		return nil
 	}})
 	return file
-}
-
-// oneLine takes one line feed off the end, which every editor and printing command puts there.
-func oneLine(text string) (string, error) {
-	line, cut := strings.CutSuffix(text, "\r\n")
-	if !cut {
-		line = strings.TrimSuffix(text, "\n")
-	}
-	switch {
-	case line == "":
-		return "", errors.New("must not be empty")
-	case strings.Contains(line, "\n"):
-		return "", errors.New("must be one line: it has more")
-	case strings.HasPrefix(line, "\ufeff"): // Proxmox would take it for a part of the user and count a failed login
-		return "", errors.New("must not begin with a byte order mark: save the file as UTF-8 without one")
-	}
-	return line, nil
 }

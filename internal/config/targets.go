@@ -51,7 +51,7 @@ func (l *loader) readFolder(ctx context.Context) error {
 		name := strings.TrimSuffix(file, filepath.Ext(file))
 		first, doubled := places[strings.ToLower(name)]
 		places[strings.ToLower(name)] = at
-		c := readFile(ctx, path, maxTargetFile, safe(path))
+		c := readFile(ctx, path, nil, maxTargetFile, safe(path))
 		size += len(c.data)
 		switch {
 		case ctx.Err() != nil:

@@ -74,7 +74,7 @@ func TestMistakesInAFolderOfTargets(t *testing.T) {
 		"empty":            {[]string{good, "paris.yaml="}, "", "paris.yaml: is empty: a target needs the keys in which it differs"},
 		"a key is missing": {[]string{good, "paris.yaml=proxmox: {endpoints: [paris]}\n"}, "", "paris.yaml: proxmox.token_file: is required (or proxmox.token, proxmox.token_command, or proxmox.username)"},
 		"an unknown key":   {[]string{good, "paris.yaml=" + fmt.Sprintf(reached, "paris") + "realm:\n  scope: a\n"}, "", "paris.yaml:3: realm.scope: is not a key; did you mean realm.scopes?"},
-		"a wrong value":    {[]string{good, "paris.yaml=\n" + fmt.Sprintf(reached, "http://paris")}, "", "paris.yaml:2: proxmox.endpoints: must begin with https://: Proxmox is never asked without TLS"},
+		"a wrong value":    {[]string{good, "paris.yaml=\n" + fmt.Sprintf(reached, "http://paris")}, "", "paris.yaml:2: proxmox.endpoints: must begin with https://: this program connects to Proxmox only over TLS"},
 		"a key of the run": {[]string{good, "paris.yaml=" + fmt.Sprintf(reached, "paris") + "concurrency: 3\n"}, "", "paris.yaml:2: concurrency: belongs to the whole run, not to a target"},
 		"a name inside":    {[]string{good, "paris.yaml=name: paris\n" + fmt.Sprintf(reached, "paris")}, "", "paris.yaml:1: name: is the name of the file already: remove the key"},
 		"targets inside":   {[]string{good, "paris.yaml=targets: []\n" + fmt.Sprintf(reached, "paris")}, "", "paris.yaml:1: targets: cannot be in a target"},
@@ -83,7 +83,7 @@ func TestMistakesInAFolderOfTargets(t *testing.T) {
 		"a strange name":   {[]string{good, "a b.yaml="}, "", "a b.yaml: names a target, so its name must be " + nameForm},
 		"one realm": {
 			[]string{good, "paris.yaml=" + fmt.Sprintf(reached, "berlin")}, "",
-			"paris.yaml: has an endpoint and a realm in common with the target berlin: two targets cannot keep one realm",
+			"paris.yaml: shares an endpoint and a realm with the target berlin: only one target can keep a realm",
 		},
 		"no target": {[]string{"notes.txt="}, "", "config.yaml:2: targets_from: the folder has no file that ends with .yaml or .yml: there is no target"},
 		"too large": {[]string{"berlin.yaml=#" + strings.Repeat("-", maxTargetFile)}, "", "berlin.yaml: is larger than 256 KiB"},
@@ -109,7 +109,7 @@ func TestAFolderOfTargetsIsReadLikeTheConfigurationFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := load(t, text, Options{})
-	if got := problemsOf(t, err); !strings.Contains(got, "berlin.yaml: can be written by others") {
+	if got := problemsOf(t, err); !strings.Contains(got, "berlin.yaml: can be written by other users") {
 		t.Errorf("writable by others: %s", got)
 	}
 	if err := os.Chmod(path, 0o644); err != nil {
@@ -179,7 +179,7 @@ func TestShardMistakes(t *testing.T) {
 		})
 	}
 	setenv(t)
-	if _, err := load(t, text, Options{Shard: "0/3", Targets: []string{"default"}}); check.CodeOf(err) != check.Config || problemsOf(t, err) != "--shard: excludes -t: keep one of them" {
+	if _, err := load(t, text, Options{Shard: "0/3", Targets: []string{"default"}}); check.CodeOf(err) != check.Config || problemsOf(t, err) != "--shard: cannot be combined with -t: keep one of them" {
 		t.Errorf("with -t: %v", err)
 	}
 }

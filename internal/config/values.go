@@ -68,7 +68,7 @@ func (l *loader) merge(target string, layers ...layer) *values {
 	return v
 }
 
-// given reports whether a layer names one of the keys, be it with a wrong value.
+// given reports whether a layer names one of the keys, also with a wrong value.
 func (v *values) given(paths ...string) bool {
 	return slices.ContainsFunc(paths, func(path string) bool { _, ok := v.at[path]; return ok })
 }
@@ -119,7 +119,7 @@ func many[T comparable](v *values, path string, parse func(string) (T, error)) (
 			value, err = parse(word)
 		}
 		if err == nil && slices.Contains(out, value) {
-			err = errors.New("names the same twice")
+			err = errors.New("lists one value twice")
 		}
 		if err != nil {
 			v.problems.add(v.at[path], path, err)
@@ -177,7 +177,8 @@ func expand(text, dir string) (string, error) {
 		switch {
 		case value != "":
 		case name == "CREDENTIALS_DIRECTORY": // the packages' sample names it
-			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services; by hand, set it to the directory of these files")
+			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services, " +
+				"elsewhere set it to the directory of these files")
 		case variableName.MatchString(name):
 			err = fmt.Errorf("the variable $%s is not set", name)
 		default:
@@ -219,22 +220,19 @@ func parseConcurrency(text string) (int, error) {
 	return n, nil
 }
 
-func durationWithin(least, most time.Duration) func(string) (time.Duration, error) {
+// durationUpTo returns a parser of durations from one second to the most.
+func durationUpTo(most string) func(string) (time.Duration, error) {
+	limit, _ := time.ParseDuration(most)
 	return func(text string) (time.Duration, error) {
 		d, err := time.ParseDuration(text)
 		switch {
 		case err != nil:
 			return 0, mustBe(Duration)
-		case d < least || d > most:
-			return 0, fmt.Errorf("must be a duration from %s to %s", short(least), short(most))
+		case d < time.Second || d > limit:
+			return 0, fmt.Errorf("must be a duration from 1s to %s", most)
 		}
 		return d, nil
 	}
-}
-
-// short writes 5m, not 5m0s.
-func short(d time.Duration) string {
-	return strings.Replace(strings.Replace(d.String(), "m0s", "m", 1), "h0m", "h", 1)
 }
 
 // parsePercent returns 0.1 for "10%".

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -191,14 +192,7 @@ func refuseAccess(want Access, login Login, roles Roles) *check.Error {
 }
 
 // Groups returns the declared groups, sorted, as the issuer calls them.
-func (a Access) Groups() []string {
-	names := make([]string, 0, len(a))
-	for name := range a {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
+func (a Access) Groups() []string { return slices.Sorted(maps.Keys(a)) }
 
 // Paths returns the paths of all grants, sorted.
 func (a Access) Paths() []string {
@@ -263,7 +257,7 @@ var aclPath = regexp.MustCompile(`^(/|/access|/access/(groups|realm)(/[A-Za-z0-9
 // groupName matches the names of groups (PVE::AccessControl::verify_groupname).
 var groupName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
-// ValidateGroup tells what is wrong with the name of an issuer's group, completing "must …".
+// ValidateGroup returns what is wrong with the name of an issuer's group. Its error completes "must …".
 func ValidateGroup(name string) error {
 	if !groupName.MatchString(name) {
 		return errors.New("must consist of letters, digits, '.', '_' and '-': Proxmox ignores groups with other names")
@@ -271,7 +265,7 @@ func ValidateGroup(name string) error {
 	return nil
 }
 
-// Validate tells what is wrong with a grant, completing "must …".
+// Validate returns what is wrong with a grant. Its error completes "must …".
 func (g Grant) Validate() error {
 	switch {
 	case !aclPath.MatchString(g.Path):

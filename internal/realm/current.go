@@ -17,19 +17,17 @@ const Type = "openid"
 // Current is a realm as Proxmox stores it. The zero value is a realm that does not exist.
 type Current struct {
 	Exists bool
-	Type   string // "openid"; another type where the name is taken
+	Type   string // "openid", or another type
 	Digest string // of the whole file of realms: any realm's change alters it
 	Values Values // the properties of the table
-	// Raw is the answer's whole `data` object: unknown properties of newer versions as well, and the
-	// client key in clear, which is why it is a Secret.
+	// Raw is the whole `data` object of the answer, including properties of newer versions. It holds the client key.
 	Raw check.Secret
 	// Structures names the stored fields that are neither text, number nor boolean, sorted. No version we know has one, and
 	// a realm that is created anew could not take them over.
 	Structures []string
 }
 
-// ParseCurrent reads the `data` of GET /access/domains/{realm}, leniently: booleans may be 1, "1" or true,
-// numbers may be strings, and unknown properties are kept in Raw.
+// ParseCurrent reads the `data` of GET /access/domains/{realm}. A boolean may be 1, "1" or true, and a number may be a string.
 func ParseCurrent(data []byte) (Current, error) {
 	fields, err := parseObject(data)
 	if err != nil {
@@ -66,8 +64,8 @@ func ParseCurrent(data []byte) (Current, error) {
 	return c, nil
 }
 
-// carried returns the stored fields that a realm created in this one's place takes over, unknown ones
-// included, in the form in which the API takes them. Empty texts are left out: Proxmox drops or refuses them.
+// carried returns the stored fields, including unknown ones, as parameters that create the realm again. It leaves out empty
+// texts, because Proxmox drops or refuses them.
 func (c Current) carried() map[string]any {
 	fields, err := parseObject([]byte(c.Raw.Reveal()))
 	if err != nil {
@@ -90,7 +88,7 @@ func (c Current) carried() map[string]any {
 	return out
 }
 
-// SameAs tells whether two stored realms are equal in every field but the digest, unknown fields included.
+// SameAs reports whether two stored realms are equal in every field but the digest, including unknown fields.
 func (c Current) SameAs(other Current) bool {
 	a, b := c.carried(), other.carried()
 	if c.Exists != other.Exists || c.Type != other.Type || len(a) != len(b) {

@@ -54,7 +54,7 @@ type Definition struct {
 	Property Property
 	Key      string // the configuration key below `realm`
 	Kind     Kind
-	Default  string // what Proxmox takes an absent property for; "" where that is "none"
+	Default  string // the value that Proxmox uses if the property is absent; "" if none
 
 	Required   bool    // a realm cannot exist without it
 	CreateOnly bool    // fixed once the realm exists: a PUT refuses it
@@ -140,7 +140,7 @@ func (d Definition) Validate(v Value) error {
 		return fmt.Errorf("must be at most %d characters long", d.max)
 	case d.Kind == KindBool && text != "0" && text != "1":
 		return errors.New("must be true or false")
-	case (d.Kind == KindSet || d.Kind == KindList) && len(split(text)) == 0:
+	case (d.Kind == KindSet || d.Kind == KindList) && len(Split(text)) == 0:
 		return errors.New("must hold a word")
 	case d.rule != nil && d.rule.wrong.MatchString(text):
 		return fmt.Errorf("must %s", d.rule.must)
@@ -175,5 +175,5 @@ func ValidateName(name string) error {
 	return nil
 }
 
-// Builtin tells whether the name is one of Proxmox's own realms, which cannot be created or removed.
+// Builtin reports whether the name is one of Proxmox's own realms, which cannot be created or removed.
 func Builtin(name string) bool { return name == "pam" || name == "pve" }

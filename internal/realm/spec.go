@@ -58,7 +58,7 @@ type Login struct {
 // Login resolves what logins through a realm of these values use.
 func (vs Values) Login(realm string) Login {
 	scopes := []string{"openid"}
-	for _, s := range split(vs.text(Scopes)) {
+	for _, s := range Split(vs.text(Scopes)) {
 		if !slices.Contains(scopes, s) {
 			scopes = append(scopes, s)
 		}
@@ -70,8 +70,8 @@ func (vs Values) Login(realm string) Login {
 		ClientKey:        vs[ClientKey].key,
 		Scopes:           scopes,
 		Prompt:           vs.text(Prompt),
-		ACRValues:        split(vs.text(ACRValues)),
-		Audiences:        split(vs.text(Audiences)),
+		ACRValues:        Split(vs.text(ACRValues)),
+		Audiences:        Split(vs.text(Audiences)),
 		UsernameClaim:    vs.canonical(UsernameClaim),
 		GroupsClaim:      vs.text(GroupsClaim),
 		Autocreate:       vs.bool(Autocreate),

@@ -25,8 +25,7 @@ func Bool(b bool) Value {
 	return Value{text: "0"}
 }
 
-// Words is the value of a set or list property, joined in the way that Proxmox accepts for that
-// property: scopes by spaces, all others by commas.
+// Words is the value of a set or list property. Proxmox accepts scopes separated by spaces, and other words by commas.
 func Words(p Property, words ...string) Value {
 	if p == Scopes {
 		return Value{text: strings.Join(words, " ")}
@@ -70,7 +69,7 @@ func (vs Values) text(p Property) string {
 	return d.Default
 }
 
-// canonical returns the form in which two values that Proxmox treats alike are equal strings.
+// canonical returns one text for all values of a property that mean the same to Proxmox.
 func (vs Values) canonical(p Property) string {
 	d, _ := p.Definition()
 	text := vs.text(p)
@@ -78,20 +77,20 @@ func (vs Values) canonical(p Property) string {
 	case p == UsernameClaim:
 		return canonicalClaim(text)
 	case p == Scopes:
-		words := slices.DeleteFunc(split(text), func(w string) bool { return w == "openid" }) // implied
+		words := slices.DeleteFunc(Split(text), func(w string) bool { return w == "openid" }) // implied
 		slices.Sort(words)
 		return strings.Join(slices.Compact(words), " ")
 	case d.Kind == KindSet:
-		words := split(text)
+		words := Split(text)
 		slices.Sort(words)
 		return strings.Join(slices.Compact(words), " ")
 	case d.Kind == KindList:
-		return strings.Join(split(text), " ")
+		return strings.Join(Split(text), " ")
 	}
 	return text
 }
 
-// same tells whether Proxmox treats the property alike in both.
+// same reports whether a property means the same to Proxmox in both.
 func same(p Property, a, b Values) bool {
 	if p == ClientKey {
 		return a[p].key.Equal(b[p].key)
@@ -110,8 +109,8 @@ func canonicalClaim(claim string) string {
 	return claim
 }
 
-// split takes a list apart as Proxmox does (PVE::Tools::split_list): at commas, semicolons, NUL and white space.
-func split(list string) []string {
+// Split takes a list apart as Proxmox does (PVE::Tools::split_list): at commas, semicolons, NUL and white space.
+func Split(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(",; \t\n\v\f\r\x00", r) })
 }
 

@@ -23,7 +23,7 @@ func ParseVersion(text string) (Version, error) {
 	return Version{Major: int(major), Minor: int(minor)}, nil
 }
 
-// IsZero tells whether the version is unknown.
+// IsZero reports whether the version is unknown.
 func (v Version) IsZero() bool { return v == Version{} }
 
 // String returns "9.2", or "unknown".
@@ -34,14 +34,13 @@ func (v Version) String() string {
 	return fmt.Sprintf("%d.%d", v.Major, v.Minor)
 }
 
-// Less tells whether v is an earlier version than w.
+// Less reports whether v is an earlier version than w.
 func (v Version) Less(w Version) bool {
 	return v.Major < w.Major || v.Major == w.Major && v.Minor < w.Minor
 }
 
-// Lacks tells whether a Proxmox of this version certainly does not know the property. Within one major
-// version the package that knows it can be installed beside an older release, so there the
-// node's own answer to the write is the proof, not its version.
+// Lacks reports whether no Proxmox of this version knows the property. The package that knows it can be installed on any
+// release of the same major version, so there only the answer to a write is proof.
 func (v Version) Lacks(p Property) bool {
 	d, ok := p.Definition()
 	return ok && !v.IsZero() && v.Major < d.Since.Major
