@@ -33,30 +33,25 @@ const (
 	exitTerminated  = 143
 )
 
-// exitMeanings says what each code means, in at most 70 characters.
+// exitMeanings says what each code means, in at most 70 characters. Of the codes of several targets, the first here is
+// the run's.
 var exitMeanings = []struct {
 	code  int
 	means string
 }{
-	{exitOK, "success"},
-	{exitFailed, "failed, for a reason without a code of its own"},
-	{exitDrift, "drift (plan --exit-code)"},
-	{exitUnverified, "unverified: a check failed"},
-	{exitRefused, "refused: needs a decision, such as --replace or --recover"},
-	{exitHeld, "held: logins would fail; nothing was written"},
-	{exitUsage, "usage error"},
-	{exitUnavailable, "Proxmox is unreachable or failing, or the cluster has no quorum"},
-	{exitTryAgain, "try again: locked, changed meanwhile, or rate-limited by the issuer"},
-	{exitDenied, "Proxmox rejects the credentials, or a privilege is missing"},
-	{exitConfig, "configuration error"},
 	{exitInterrupted, "interrupted by SIGINT"},
 	{exitTerminated, "interrupted by SIGTERM (the agent exits with 0)"},
-}
-
-// exitOrder ranks the codes of several targets: the first that occurred is the run's.
-var exitOrder = []int{
-	exitInterrupted, exitTerminated, exitFailed, exitConfig, exitDenied, exitUnavailable, exitTryAgain,
-	exitRefused, exitHeld, exitUnverified, exitDrift,
+	{exitFailed, "failed, for a reason without a code of its own"},
+	{exitConfig, "configuration error"},
+	{exitDenied, "Proxmox rejects the credentials, or a privilege is missing"},
+	{exitUnavailable, "Proxmox is unreachable or failing, or the cluster has no quorum"},
+	{exitTryAgain, "try again: locked, changed meanwhile, or rate-limited by the issuer"},
+	{exitRefused, "refused: needs a decision, such as --replace or --recover"},
+	{exitHeld, "held: logins would fail; nothing was written"},
+	{exitUnverified, "unverified: a check failed"},
+	{exitDrift, "drift (plan --exit-code)"},
+	{exitUsage, "usage error"}, // ends a run before its targets
+	{exitOK, "success"},
 }
 
 // exitCode returns the exit code of an error.
@@ -103,9 +98,9 @@ func runCode(run fleet.Run, drift bool) int {
 	for code := range tally.Codes {
 		codes[exitCodeOf(code)] = true
 	}
-	for _, code := range exitOrder {
-		if codes[code] {
-			return code
+	for _, m := range exitMeanings {
+		if codes[m.code] {
+			return m.code
 		}
 	}
 	return exitOK

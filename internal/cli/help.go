@@ -30,14 +30,19 @@ func isKey(f *pflag.Flag) bool {
 
 // exitHelp ends a command's help with its exit codes, without those that every command has.
 func exitHelp(codes ...int) string {
+	return "\n\nExit codes:\n\n" + exitLines(append(codes, exitOK)) + "\n\"help exit-codes\" lists all of them."
+}
+
+// exitLines explains exit codes, one a line.
+func exitLines(codes []int) string {
 	var b strings.Builder
-	b.WriteString("\n\nExit codes:\n")
-	for _, m := range exitMeanings {
-		if m.code == exitOK || slices.Contains(codes, m.code) {
-			fmt.Fprintf(&b, "\n    %-4d %s", m.code, m.means)
+	for _, code := range slices.Sorted(slices.Values(codes)) {
+		for _, m := range exitMeanings {
+			if m.code == code {
+				fmt.Fprintf(&b, "    %-4d %s\n", code, m.means)
+			}
 		}
 	}
-	b.WriteString("\n\n\"help exit-codes\" lists all of them.")
 	return b.String()
 }
 
@@ -82,16 +87,16 @@ func helpTopics() []*cobra.Command {
 }
 
 func exitCodesTopic() string {
-	var b strings.Builder
-	b.WriteString("Exit codes:\n\n")
+	var codes []int
 	for _, m := range exitMeanings {
-		fmt.Fprintf(&b, "    %-4d %s\n", m.code, m.means)
+		codes = append(codes, m.code)
 	}
-	b.WriteString(`
+	order := strings.Trim(fmt.Sprint(codes[:len(codes)-2]), "[]") // without 64 and 0
+	return "Exit codes:\n\n" + exitLines(codes) + `
 With several targets, every target is tried. The exit code is the first of these
-that occurred: 130, 143, 1, 78, 77, 69, 75, 12, 13, 11, 10. plan returns 0 for
-drift and for failed checks, unless it has --exit-code.`)
-	return b.String()
+that occurred: ` + strings.ReplaceAll(order, " ", ", ") + `.
+
+plan returns 0 for failed checks, and for drift unless --exit-code is given.`
 }
 
 func configTopic() string {
