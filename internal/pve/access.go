@@ -39,7 +39,7 @@ func (c *Client) Privileges(ctx context.Context) (realm.Privileges, error) {
 // paths below inherit it.
 func (c *Client) permissions(ctx context.Context, query string) (realm.Privileges, error) {
 	var answer map[string]map[string]any
-	if err := c.get(ctx, permissionsPath+query, &answer); err != nil {
+	if _, err := c.get(ctx, permissionsPath+query, &answer); err != nil {
 		return nil, err
 	}
 	all := make(realm.Privileges, len(answer))
@@ -77,7 +77,7 @@ func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User,
 		return nil, false, err
 	}
 	var answer []wireUser
-	if err := c.get(ctx, usersPath, &answer); err != nil {
+	if _, err := c.get(ctx, usersPath, &answer); err != nil {
 		return nil, false, err
 	}
 	for _, w := range answer {
@@ -93,7 +93,7 @@ func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User,
 // itself in GET /access/users, but GET /access/users/{userid} needs privileges (PVE::API2::User).
 func (c *Client) Self(ctx context.Context) (User, bool, error) {
 	var answer []wireUser
-	if err := c.get(ctx, usersPath+"?full=1", &answer); err != nil {
+	if _, err := c.get(ctx, usersPath+"?full=1", &answer); err != nil {
 		return User{}, false, err
 	}
 	i := slices.IndexFunc(answer, func(w wireUser) bool { return w.UserID == c.Identity() })
@@ -129,7 +129,7 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 		ID    string `json:"groupid"`
 		Users string `json:"users"`
 	}
-	if err := c.get(ctx, groupsPath, &answer); err != nil {
+	if _, err := c.get(ctx, groupsPath, &answer); err != nil {
 		return nil, err
 	}
 	groups := make([]Group, 0, len(answer))
@@ -156,7 +156,7 @@ func (c *Client) Roles(ctx context.Context) (realm.Roles, error) {
 		ID         string `json:"roleid"`
 		Privileges string `json:"privs"`
 	}
-	if err := c.get(ctx, "/access/roles", &answer); err != nil {
+	if _, err := c.get(ctx, "/access/roles", &answer); err != nil {
 		return nil, err
 	}
 	roles := make(realm.Roles, len(answer))
@@ -186,7 +186,7 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 		Role      string `json:"roleid"`
 		Propagate any    `json:"propagate"`
 	}
-	if err := c.get(ctx, aclPath, &answer); err != nil {
+	if _, err := c.get(ctx, aclPath, &answer); err != nil {
 		return nil, err
 	}
 	var entries []realm.Entry

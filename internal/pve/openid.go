@@ -38,7 +38,7 @@ func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (Au
 	location, encoded, _ := strings.Cut(raw, "?")
 	query, err := url.ParseQuery(encoded)
 	if err != nil || !strings.HasPrefix(location, "http") {
-		return AuthURL{}, c.unusable(r, endpoint, "its answer is not an http or https URL")
+		return AuthURL{}, c.unusable(r.method, r.path, endpoint, "its answer is not an http or https URL")
 	}
 	state := query.Get("state")
 	for name, values := range query {
@@ -77,7 +77,7 @@ func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Se
 	}
 	c.cleaner.Hold(s.Ticket, s.CSRF)
 	if s.Username == "" || !headerValue(answer.Ticket) || !headerValue(answer.CSRF) {
-		return Session{}, c.unusable(r, endpoint, "its answer holds no ticket")
+		return Session{}, c.unusable(r.method, r.path, endpoint, "its answer holds no ticket")
 	}
 	return s, nil
 }

@@ -133,14 +133,9 @@ type request struct {
 	as     identity
 }
 
-// get reads what is at a path.
-func (c *Client) get(ctx context.Context, path string, answer any) error {
-	_, err := c.do(ctx, c.reading(path), answer)
-	return err
-}
-
-func (c *Client) reading(path string) request {
-	return request{method: http.MethodGet, path: path, as: c.identity}
+// get reads what is at a path. It returns the endpoint that answered.
+func (c *Client) get(ctx context.Context, path string, answer any) (config.Origin, error) {
+	return c.do(ctx, request{method: http.MethodGet, path: path, as: c.identity}, answer)
 }
 
 // change sends a write.
@@ -184,10 +179,10 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 }
 
 // unusable returns the error of an answer that does not hold what the request asks for.
-func (c *Client) unusable(r request, endpoint config.Origin, reason string) error {
-	path, _, _ := strings.Cut(r.path, "?")
+func (c *Client) unusable(method, path string, endpoint config.Origin, reason string) error {
+	path, _, _ = strings.Cut(path, "?")
 	return explained(&Error{
-		Kind: NotProxmox, Status: http.StatusOK, Endpoint: endpoint, Method: r.method, Path: path,
+		Kind: NotProxmox, Status: http.StatusOK, Endpoint: endpoint, Method: method, Path: path,
 		Reason: c.cleaner.Clean(reason), sent: true,
 	})
 }
@@ -247,7 +242,7 @@ func (c *Client) send(
 		err = json.Unmarshal(data, answer)
 	}
 	if err != nil {
-		return c.unusable(r, endpoint, "its answer does not hold what was asked for: "+err.Error())
+		return c.unusable(r.method, r.path, endpoint, "its answer does not hold what was asked for: "+err.Error())
 	}
 	return nil
 }

@@ -23,9 +23,8 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	if err != nil {
 		return realm.Current{}, err
 	}
-	r := c.reading(path)
 	var data json.RawMessage
-	endpoint, err := c.do(ctx, r, &data)
+	endpoint, err := c.get(ctx, path, &data)
 	var e *Error
 	if errors.As(err, &e) && (e.Kind == Absent || e.reasonLost() && c.unlisted(ctx, name)) {
 		return realm.Current{}, nil
@@ -35,7 +34,7 @@ func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) 
 	}
 	current, err := realm.ParseCurrent(data)
 	if err != nil {
-		return realm.Current{}, c.unusable(r, endpoint, "its answer holds no realm")
+		return realm.Current{}, c.unusable(http.MethodGet, path, endpoint, "its answer holds no realm")
 	}
 	c.cleaner.Hold(current.Values.Login(name).ClientKey)
 	current.Type = c.cleaner.Clean(current.Type)
@@ -52,7 +51,7 @@ func (c *Client) unlisted(ctx context.Context, name string) bool {
 // Realms lists the names of all realms of the cluster, sorted (GET /access/domains).
 func (c *Client) Realms(ctx context.Context) ([]string, error) {
 	var all []struct{ Realm string }
-	if err := c.get(ctx, realmsPath, &all); err != nil {
+	if _, err := c.get(ctx, realmsPath, &all); err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(all))
@@ -106,15 +105,15 @@ func (c *Client) Delete(ctx context.Context, name string) error {
 
 // Version asks for the Proxmox VE version (GET /version).
 func (c *Client) Version(ctx context.Context) (realm.Version, error) {
-	r := c.reading("/version")
+	const path = "/version"
 	var answer struct{ Version string }
-	endpoint, err := c.do(ctx, r, &answer)
+	endpoint, err := c.get(ctx, path, &answer)
 	if err != nil {
 		return realm.Version{}, err
 	}
 	v, err := realm.ParseVersion(answer.Version)
 	if err != nil {
-		return realm.Version{}, c.unusable(r, endpoint, "its answer holds no version")
+		return realm.Version{}, c.unusable(http.MethodGet, path, endpoint, "its answer holds no version")
 	}
 	return v, nil
 }
