@@ -21,7 +21,7 @@ type Options struct {
 	// Each takes the result of each target as it ends, so that the memory of a run does not grow with its targets. nil: the
 	// run keeps them.
 	Each func(reconcile.Result)
-	// Progress hears of each target as it begins, with an empty outcome, and as it ends; nil: nobody does.
+	// Progress hears of each target as it begins, with an empty outcome, and as it ends; nil: nobody does. Calls may overlap.
 	Progress func(target string, ended reconcile.Outcome)
 }
 
@@ -116,7 +116,9 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Ru
 		workers.Go(func() {
 			for i := range next {
 				out.begin(f.config.Targets[i].Name)
-				out.end(i, f.run(ctx, f.config.Targets[i], issuers, o, do))
+				result := f.run(ctx, f.config.Targets[i], issuers, o, do)
+				issuers.ended(f.config.Targets[i])
+				out.end(i, result)
 			}
 		})
 	}

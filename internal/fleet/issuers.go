@@ -18,6 +18,14 @@ type issuerPool struct {
 
 	mu      sync.Mutex
 	clients map[string]*issuerClient // by issuer CA file
+	left    map[issuerKey]int        // targets that have yet to end
+}
+
+// issuerKey is what targets have in common that share an inspection.
+type issuerKey struct{ caFile, url string }
+
+func keyOf(t config.Target) issuerKey {
+	return issuerKey{t.Verify.IssuerCAFile, t.Realm.Set.Login(t.Realm.Name).IssuerURL}
 }
 
 // issuerClient inspects issuers under one set of certificate authorities. It implements [reconcile.Issuer].
@@ -36,7 +44,24 @@ type inspection struct {
 
 func newIssuerPool(ctx context.Context, f *Fleet) *issuerPool {
 	ctx, stop := context.WithCancel(ctx)
-	return &issuerPool{fleet: f, ctx: ctx, stop: stop, clients: map[string]*issuerClient{}}
+	p := &issuerPool{fleet: f, ctx: ctx, stop: stop, clients: map[string]*issuerClient{}, left: map[issuerKey]int{}}
+	for _, t := range f.config.Targets {
+		p.left[keyOf(t)]++
+	}
+	return p
+}
+
+// ended lets the inspection of the target's issuer go with the last target that uses it.
+func (p *issuerPool) ended(t config.Target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := keyOf(t)
+	p.left[key]--
+	if c := p.clients[key.caFile]; c != nil && p.left[key] == 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.newest, key.url)
+	}
 }
 
 // trusting returns the client for the certificate authorities that a target trusts.

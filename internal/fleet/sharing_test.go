@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -129,6 +131,24 @@ func TestResultsAreHandedOver(t *testing.T) {
 	}
 	if tally.Retries != 1 || tally.Lost <= 0 || run.Outcome != reconcile.Failed {
 		t.Errorf("%s, %+v", run.Outcome, tally)
+	}
+}
+
+// A cluster that takes connections and never answers costs its own time limit: all others end before it.
+func TestASilentClusterHoldsUpNobodyElse(t *testing.T) {
+	_, c := startLab(t, "converged", 20)
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	c.Concurrency = 2
+	c.Targets[0].Proxmox.Endpoints = []config.Origin{config.Origin("https://" + silent.Addr().String())}
+	c.Targets[0].Proxmox.Timeout = 2 * time.Second
+	var ended []string
+	run := open(t, c).Plan(t.Context(), fleet.Options{Each: func(r reconcile.Result) { ended = append(ended, r.Name) }})
+	if ended[len(ended)-1] != c.Targets[0].Name || run.Tally().Outcomes[reconcile.Failed] != 1 {
+		t.Errorf("%v: %+v", ended, run.Tally())
 	}
 }
 

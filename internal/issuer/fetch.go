@@ -40,9 +40,13 @@ func newTransport(config *tls.Config) *http.Transport {
 		MaxResponseHeaderBytes: maxHeader,
 		MaxConnsPerHost:        maxConnections,
 		MaxIdleConnsPerHost:    maxConnections,
+		MaxIdleConns:           maxIdle,
 		IdleConnTimeout:        30 * time.Second,
 	}
 }
+
+// maxIdle bounds the connections that are kept for further questions, for targets that each have an issuer of its own.
+const maxIdle = 64
 
 // maxConnections bounds the connections to one issuer: the targets of a fleet ask it in turn.
 const maxConnections = 2
