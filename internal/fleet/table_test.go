@@ -23,7 +23,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"go.uber.org/goleak"
@@ -127,8 +126,10 @@ type measured struct {
 
 func table(t testing.TB, out io.Writer, sizes []int, trips []time.Duration) (rows []tableRow) {
 	t.Helper()
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	_, _ = fmt.Fprintln(w, "targets\tissuer\tround trip\tcommand\twall\tcpu/target\tpeak\trequests/target\tminimal: wall\tcpu/target\tpeak\tratio\t")
+	line := func(cells ...any) { // as each is known: a row can take a minute
+		_, _ = fmt.Fprintf(out, "%7v  %-12v  %10v  %-7v  %8v  %10v  %7v  %15v  %13v  %10v  %7v  %5v\n", cells...)
+	}
+	line("targets", "issuer", "round trip", "command", "wall", "cpu/target", "peak", "requests/target", "minimal: wall", "cpu/target", "peak", "ratio")
 	for _, trip := range trips {
 		for _, issuers := range []string{"one", "each its own"} {
 			for _, n := range sizes {
@@ -143,15 +144,17 @@ func table(t testing.TB, out io.Writer, sizes []int, trips []time.Duration) (row
 					r.minimal = l.measure(t, "minimal", minimal.list, command)
 					rows = append(rows, r)
 					each := func(m measured) string { return fmt.Sprintf("%.2f ms", m.cpu.Seconds()*1000/float64(n)) }
-					_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%.2f s\t%s\t%d MiB\t%.2f + %.2f\t%.2f s\t%s\t%d MiB\t%.2f\t\n", n, issuers, trip, command,
-						r.agent.wall.Seconds(), each(r.agent), r.agent.peak>>10, float64(r.agent.pve)/float64(n), float64(r.agent.issuer)/float64(n),
-						r.minimal.wall.Seconds(), each(r.minimal), r.minimal.peak>>10, r.agent.cpu.Seconds()/r.minimal.cpu.Seconds())
+					wall := func(m measured) string { return fmt.Sprintf("%.2f s", m.wall.Seconds()) }
+					peak := func(m measured) string { return fmt.Sprintf("%d MiB", m.peak>>10) }
+					requests := fmt.Sprintf("%.2f + %.2f", float64(r.agent.pve)/float64(n), float64(r.agent.issuer)/float64(n))
+					ratio := fmt.Sprintf("%.2f", r.agent.cpu.Seconds()/r.minimal.cpu.Seconds())
+					line(n, issuers, trip, command, wall(r.agent), each(r.agent), peak(r.agent), requests,
+						wall(r.minimal), each(r.minimal), peak(r.minimal), ratio)
 				}
 				l.stop(t)
 			}
 		}
 	}
-	_ = w.Flush()
 	return rows
 }
 
