@@ -130,7 +130,8 @@ func (s *status) reloaded(err error) {
 func (s *status) line() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	run, what := s.last, ""
+	run := s.last
+	var what string
 	switch {
 	case run.Err != nil:
 		what = fmt.Sprintf("%s (%s)", run.Outcome, check.CodeOf(run.Err))

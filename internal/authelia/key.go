@@ -60,8 +60,8 @@ const plaintextPrefix = "$plaintext$"
 // Verify tells whether a client_secret of Authelia's configuration belongs to the key. It is a digest, `$plaintext$` and
 // the key, or the key alone. Verifying a digest may take a second. The error's text holds nothing of the secret.
 func Verify(clientSecret string, key check.Secret) (bool, error) {
-	if clear, ok := strings.CutPrefix(clientSecret, plaintextPrefix); ok || !strings.HasPrefix(clientSecret, "$") {
-		return key.Equal(check.NewSecret(clear)), nil
+	if plain, ok := strings.CutPrefix(clientSecret, plaintextPrefix); ok || !strings.HasPrefix(clientSecret, "$") {
+		return key.Equal(check.NewSecret(plain)), nil
 	}
 	decoder, err := crypt.NewDefaultDecoder() // Authelia uses the same one
 	if err != nil {

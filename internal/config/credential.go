@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -106,7 +105,7 @@ func (f Fingerprint) String() string {
 func ParseFingerprint(text string) (Fingerprint, error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	switch {
-	case err == nil && len(raw) == sha1.Size:
+	case err == nil && len(raw) == 20:
 		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint, as `pvenode cert info` prints it: this is one of SHA-1")
 	case err != nil || len(raw) != sha256.Size:
 		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint, 64 hexadecimal digits, as `pvenode cert info` prints it")

@@ -47,8 +47,8 @@ func fromFlags(flags []FlagValue, dir string, problems *collector) layer {
 		k := index().path[f.Key]
 		at := Place{Name: "--" + cmp.Or(k.Flag, k.Path), dir: dir}
 		text := f.Value
-		if before, given := l.settings[f.Key]; given && k.Kind == List {
-			text = before.value.(string) + "," + text //nolint:forcetypeassert // it was set here
+		if before, given := l.settings[f.Key].value.(string); given && k.Kind == List {
+			text = before + "," + text
 		}
 		l.settings[f.Key] = setting{value: text, at: at}
 	}

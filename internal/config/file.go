@@ -124,7 +124,7 @@ func find(file string) (path, namedBy string) {
 		home, _ := os.UserHomeDir()
 		dir = filepath.Join(home, ".config")
 	}
-	for _, path := range []string{filepath.Join(dir, "proxmox-realm/config.yaml"), "/etc/proxmox-realm/config.yaml"} {
+	for _, path := range []string{filepath.Join(dir, "proxmox-realm", "config.yaml"), "/etc/proxmox-realm/config.yaml"} {
 		_, err := os.Stat(path)
 		if filepath.IsAbs(path) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return path, ""

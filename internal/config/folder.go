@@ -21,7 +21,7 @@ func runtimeDir() string { return directory("RUNTIME_DIRECTORY", "/run", os.Gete
 func StateDir() string {
 	parent := os.Getenv("XDG_STATE_HOME")
 	if home, err := os.UserHomeDir(); err == nil && !filepath.IsAbs(parent) {
-		parent = filepath.Join(home, ".local/state")
+		parent = filepath.Join(home, ".local", "state")
 	}
 	return directory("STATE_DIRECTORY", "/var/lib", parent)
 }

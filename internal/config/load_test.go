@@ -304,7 +304,7 @@ func TestMistakesAreData(t *testing.T) {
 	}
 	var got []string
 	for _, e := range problems.Unwrap() {
-		if c, ok := e.(*check.Error); ok { //nolint:errorlint // what it is itself
+		if c, ok := e.(*check.Error); ok {
 			got = append(got, c.Key+"|"+c.Message+"|"+c.Remedy.String())
 		} else {
 			got = append(got, e.Error())

@@ -36,14 +36,14 @@ func (p Place) source() string {
 }
 
 // Problem is one mistake in a configuration. It never holds a value.
-type Problem struct {
+type Problem struct { //nolint:errname // the word that users read
 	Place
 	Err *check.Error // its Key is the path of the key; "" if the mistake concerns the whole file
 }
 
 // Error returns the place, the key and the message. The name of a variable or flag stands in place of the key.
 func (p Problem) Error() string {
-	parts := []string{p.Place.String(), p.Name}
+	parts := []string{p.String(), p.Name}
 	if p.Name == "" {
 		parts = append(parts, strings.Trim(p.Target+"."+p.Err.Key, "."))
 	}

@@ -17,17 +17,19 @@ func Schema() ([]byte, error) {
 		return object{"type": append([]string{"object"}, nullable...), "additionalProperties": false, "properties": properties}
 	}
 	top, sections := object{}, object{}
+	keys := map[string]object{} // of each section
 	overlay := object{"name": object{"type": "string", "description": "The name of the target in reports and for -t."}}
 	for _, k := range table() {
 		section, name, nested := strings.Cut(k.Path, ".")
 		switch {
 		case !nested:
 			top[section] = k.schema()
-		case sections[section] == nil:
+		case keys[section] == nil:
 			top[section] = object{"$ref": "#/$defs/" + section}
-			sections[section] = closed(object{name: k.schema()}, "null")
+			keys[section] = object{name: k.schema()}
+			sections[section] = closed(keys[section], "null")
 		default:
-			sections[section].(object)["properties"].(object)[name] = k.schema() //nolint:forcetypeassert // see closed
+			keys[section][name] = k.schema()
 		}
 		if k.Target {
 			overlay[section] = top[section]

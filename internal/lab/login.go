@@ -65,7 +65,8 @@ func (s *Session) Permissions(ctx context.Context) (map[string]map[string]int, e
 	}
 	request.Header.Set("Cookie", "PVEAuthCookie="+url.QueryEscape(s.Ticket))
 	permissions := map[string]map[string]int{}
-	return permissions, answer(client, request, &permissions)
+	err = answer(client, request, &permissions)
+	return permissions, err
 }
 
 // browser returns a client that trusts the lab's authority, and follows redirects to the issuer only.
@@ -125,7 +126,7 @@ func (l *Lab) authorize(ctx context.Context, browser *http.Client, address, user
 	}
 	// Login page and consent page post to themselves.
 	for _, form := range []url.Values{{"username": {username}, "password": {password}}, {"decision": {"accept"}}} {
-		page, body, err := read(browser, request)
+		page, body, err := read(browser, request) //nolint:bodyclose // read closes it
 		if err != nil {
 			return nil, err
 		}
@@ -138,7 +139,7 @@ func (l *Lab) authorize(ctx context.Context, browser *http.Client, address, user
 			return nil, err
 		}
 	}
-	page, _, err := read(browser, request)
+	page, _, err := read(browser, request) //nolint:bodyclose // read closes it
 	if err != nil {
 		return nil, err
 	}

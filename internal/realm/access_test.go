@@ -93,32 +93,50 @@ func TestAccessThatIsPartlyVisible(t *testing.T) {
 		changes, hidden, missing []string
 	}{
 		"nothing": {
-			nil, nil, nil, []string{"+ group admins-authelia", "+ grant admins-authelia PVEAdmin on /", "+ group dev-authelia", "+ grant dev-authelia PVEAuditor on /pool/dev"},
+			nil, nil, nil,
+			[]string{"+ group admins-authelia", "+ grant admins-authelia PVEAdmin on /", "+ group dev-authelia", "+ grant dev-authelia PVEAuditor on /pool/dev"},
 			[]string{"Group.Allocate on /access/groups", "Permissions.Modify on /", "Permissions.Modify on /pool/dev"},
 		},
 		"everything, changing nothing": {
-			groups, realm.Privileges{"/": {"Sys.Audit": true}}, []string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil,
+			groups,
+			realm.Privileges{"/": {"Sys.Audit": true}},
+			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"},
+			nil,
 			[]string{"Permissions.Modify on /", "Permissions.Modify on /pool/dev"},
 		},
 		"one path": {
-			groups, realm.Privileges{"/access/groups": {"Group.Allocate": true}, "/pool": {"Permissions.Modify": true}},
-			[]string{"+ grant dev-authelia PVEAuditor on /pool/dev"}, []string{"+ grant admins-authelia PVEAdmin on /"}, []string{"Permissions.Modify on /"},
+			groups,
+			realm.Privileges{"/access/groups": {"Group.Allocate": true}, "/pool": {"Permissions.Modify": true}},
+			[]string{"+ grant dev-authelia PVEAuditor on /pool/dev"},
+			[]string{"+ grant admins-authelia PVEAdmin on /"},
+			[]string{"Permissions.Modify on /"},
 		},
 		"a path that does not propagate": {
-			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/access/groups": {"Group.Allocate": true}},
-			[]string{"+ grant admins-authelia PVEAdmin on /"}, []string{"+ grant dev-authelia PVEAuditor on /pool/dev"}, []string{"Permissions.Modify on /pool/dev"},
+			groups,
+			realm.Privileges{"/": {"Permissions.Modify": false}, "/access/groups": {"Group.Allocate": true}},
+			[]string{"+ grant admins-authelia PVEAdmin on /"},
+			[]string{"+ grant dev-authelia PVEAuditor on /pool/dev"},
+			[]string{"Permissions.Modify on /pool/dev"},
 		},
 		"a role of one's own privileges": {
-			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true, "Sys.Audit": true}},
-			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil, nil,
+			groups,
+			realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true, "Sys.Audit": true}},
+			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"},
+			nil, nil,
 		},
 		"a role of one's own privileges, here alone": {
-			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true, "Sys.Audit": false}},
-			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil, []string{"Permissions.Modify on /pool/dev"},
+			groups,
+			realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true, "Sys.Audit": false}},
+			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"},
+			nil,
+			[]string{"Permissions.Modify on /pool/dev"},
 		},
 		"more than one's own privileges": {
-			groups, realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true}},
-			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"}, nil, []string{"Permissions.Modify on /pool/dev"},
+			groups,
+			realm.Privileges{"/": {"Permissions.Modify": false}, "/pool/dev": {"Pool.Allocate": true}},
+			[]string{"+ grant admins-authelia PVEAdmin on /", "+ grant dev-authelia PVEAuditor on /pool/dev"},
+			nil,
+			[]string{"Permissions.Modify on /pool/dev"},
 		},
 	} {
 		plan := realm.DiffAccess(want, "authelia", realm.Login{GroupsClaim: "groups"}, realm.CurrentAccess{Groups: tt.groups, Own: tt.own, Roles: someRoles})

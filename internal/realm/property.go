@@ -78,7 +78,7 @@ var (
 	// Proxmox refuses a space and the delimiters of RFC 3986 appendix C in acr-values and audiences.
 	uriWords = &rule{regexp.MustCompile(`[ <>#"]`), `not contain spaces or any of < > # "`}
 	// RFC 6749 section 3.3, scope-token.
-	scopeTokens = &rule{regexp.MustCompile(`[^ !#-\[\]-~]`), "hold printable ASCII without quotation marks and backslashes"}
+	scopeTokens = &rule{regexp.MustCompile(`[^\x20\x21\x23-\x5B\x5D-\x7E]`), "hold printable ASCII without quotation marks and backslashes"}
 	// No issuer calls itself by a URL with a password, and every plan and report shows the URL.
 	noUserinfo = &rule{userinfo, "not hold credentials: remove what stands before the @"}
 )

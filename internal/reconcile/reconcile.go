@@ -365,7 +365,7 @@ func (r run) foresee(ctx context.Context, res Result, plan planned, inspection I
 	if plan.Empty() && plan.access.Empty() && len(plan.access.Missing) == 0 {
 		return r.verify(ctx, res, plan, inspection, r.due(plan, false))
 	}
-	res.drift = !(plan.Empty() && plan.access.Empty())
+	res.drift = !plan.Empty() || !plan.access.Empty()
 	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
 	res.add(r.Verify.Ignore, permissions)
 	if err != nil {

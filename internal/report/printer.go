@@ -41,9 +41,9 @@ type printer struct {
 }
 
 // writeTo writes the text that was built.
-func (p *printer) writeTo(w io.Writer) (int64, error) {
-	n, err := io.WriteString(w, p.out.String())
-	return int64(n), err
+func (p *printer) writeTo(w io.Writer) error {
+	_, err := io.WriteString(w, p.out.String())
+	return err
 }
 
 // line writes one line.

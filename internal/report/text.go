@@ -43,8 +43,7 @@ func Text(w io.Writer, run fleet.Run, style Style) error {
 	case len(run.Targets) > 1:
 		p.several(run)
 	}
-	_, err := p.writeTo(w)
-	return err
+	return p.writeTo(w)
 }
 
 // Checks writes checks that belong to no target, and how many of each status there are.
@@ -61,8 +60,7 @@ func Checks(w io.Writer, checks []check.Check, style Style) error {
 		}
 		p.line(0, p.paint(color, Tally(checks)))
 	}
-	_, err := p.writeTo(w)
-	return err
+	return p.writeTo(w)
 }
 
 func noteworthy(t reconcile.Result) bool { return t.Outcome != reconcile.Unchanged }
