@@ -223,10 +223,11 @@ func TestStateSurvives(t *testing.T) {
 	if n.State().Users["john@authelia"] == nil {
 		t.Error("the user is gone")
 	}
-	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+	broken := filepath.Join(t.TempDir(), "state.json") // not the one that the server above still writes
+	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pve.Start(pve.Options{StateFile: file}); err == nil {
+	if _, err := pve.Start(pve.Options{StateFile: broken}); err == nil {
 		t.Error("a broken state file was taken")
 	}
 }
