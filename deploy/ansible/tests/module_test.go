@@ -143,11 +143,11 @@ func TestMistakes(t *testing.T) {
 		"set and unset":         {map[string]any{"comment": "x", "unset": []string{"comment"}}, "unset: "},
 		"unset what is needed":  {map[string]any{"unset": []string{"openid_issuer_url"}}, "unset: must not name issuer-url"},
 		"unset what is none":    {map[string]any{"unset": []string{"promt"}}, "unset: "},
-		"access, a key":         {map[string]any{"access": map[string]any{"admins": []any{map[string]any{"path": "/", "rol": "PVEAdmin"}}}}, "access.admins[0].rol: is not a key"},
+		"access, a key":         {map[string]any{"access": map[string]any{"admins": []any{map[string]any{"path": "/", "rol": "PVEAdmin"}}}}, "rol is not a key"},
 		"access, a path":        {map[string]any{"access": map[string]any{"admins": []any{map[string]any{"path": "/nonsense", "role": "PVEAdmin"}}}}, "access.admins[0]: must be a path"},
 		"access, a group":       {map[string]any{"access": map[string]any{"bad name": []any{}}}, "access.?: must consist of letters"},
 		"access, no list":       {map[string]any{"access": map[string]any{"admins": "PVEAdmin"}}, "access.admins: must be a list of grants"},
-		"redirect with a slash": {map[string]any{"redirect_urls": []string{"https://pve.example.com/"}}, "redirect_urls: must not end with a slash"},
+		"redirect with a slash": {map[string]any{"redirect_urls": []string{"https://pve.example.com/"}}, "redirect_urls: must be only scheme, host and port"},
 		"unknown check":         {map[string]any{"verify_ignore": []string{"issuer.nothing"}}, "verify_ignore: "},
 		"two mistakes":          {map[string]any{"comment": " x", "openid_prompt": " y"}, "openid_prompt: "},
 	} {
