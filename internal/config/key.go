@@ -32,7 +32,7 @@ const (
 var forms = map[Kind]string{
 	String:   "a text",
 	Path:     "the path of a file",
-	Bool:     "true or false, without quotation marks",
+	Bool:     "true or false, without quotation marks (yes, no, on and off are texts in YAML)",
 	Int:      "a whole number from 1 to 1000",
 	Duration: "a duration with its unit, such as 45s or 1h30m",
 	Percent:  "a percentage from 0% to 100%",

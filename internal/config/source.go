@@ -24,6 +24,7 @@ const (
 // source is a file or a command outside of the configuration. It is read once, however many targets share it.
 type source struct {
 	path     string   // of a file
+	shown    string   // the path in messages; "" if a secret may have been written in its place
 	argv     []string // of a command, if path is ""
 	secret   bool     // else certificate authorities
 	uses     []use
@@ -88,6 +89,16 @@ func (l *loader) resolve(ctx context.Context) error {
 	return nil
 }
 
+// shownPath returns a path for messages if it was written like one. A bare word may be a secret in the wrong key.
+func shownPath(written, path string) string {
+	for _, start := range []string{"/", "./", "../", "$", "~"} {
+		if strings.HasPrefix(written, start) {
+			return path
+		}
+	}
+	return ""
+}
+
 func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
 	if s.path == "" {
 		s.text, s.err = output(ctx, s.argv, dir, timeout)
@@ -98,7 +109,11 @@ func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
 		limit = maxSecret
 	}
 	c := readFile(ctx, s.path, nil, limit, nil)
-	if s.text, s.err, s.everyone = string(c.data), c.err, c.everyone; s.err != nil {
+	s.text, s.err, s.everyone = string(c.data), c.err, c.everyone
+	switch {
+	case s.err != nil && s.shown != "":
+		s.err = fmt.Errorf("%s: %w", s.shown, s.err)
+	case s.err != nil:
 		s.err = check.Errorf(check.Config, "%v", s.err).Try(check.Run("config show").With("it shows the whole path"))
 	}
 }

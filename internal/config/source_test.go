@@ -69,14 +69,14 @@ func TestSourceMistakes(t *testing.T) {
 	file := func(name, text string) string { return "token_file: " + write(t, filepath.Join(dir, name), text) }
 	sh := func(script string) string { return `token_command: [sh, -c, "` + script + `"]` }
 	for _, tt := range []struct{ name, source, want string }{
-		{"absent", "token_file: " + dir + "/absent", "proxmox.token_file: no such file"},
-		{"folder", "token_file: " + dir, "proxmox.token_file: is a directory, not a file"},
+		{"absent", "token_file: " + dir + "/absent", "proxmox.token_file: " + dir + "/absent: no such file"},
+		{"folder", "token_file: " + dir, "proxmox.token_file: " + dir + ": is a directory, not a file"},
 		{"empty", file("a", ""), "proxmox.token_file: the content of the file must not be empty"},
 		{"one empty line", file("b", "\n"), "proxmox.token_file: the content of the file must not be empty"},
 		{"two lines", file("c", "realm@pve!agent=hunter2\nhunter2\n"), "proxmox.token_file: the content of the file must not contain control characters, such as line feeds"},
 		{"two line feeds", file("d", "realm@pve!agent=hunter2\n\n"), "proxmox.token_file: the content of the file must not contain control characters, such as line feeds"},
 		{"secret alone", file("e", "hunter2\n"), "proxmox.token_file: the content of the file must be a token of the form user@realm!id=secret: this may be the secret alone"},
-		{"too large", file("f", strings.Repeat("hunter2", maxFile/7+1)), "proxmox.token_file: is larger than 64 KiB"},
+		{"too large", file("f", strings.Repeat("hunter2", maxFile/7+1)), "proxmox.token_file: " + dir + "/f: is larger than 64 KiB"},
 		{"no command", `token_command: [no-such-program, hunter2]`, "proxmox.token_command: the command cannot be run: executable file not found in $PATH"},
 		{"not executable", `token_command: [./a, hunter2]`, "proxmox.token_command: the command cannot be run: no such file or directory"},
 		{"exit code", sh("echo hunter2; echo hunter2 >&2; exit 7"), "proxmox.token_command: the command failed (exit status 7): run it by hand to see why"},

@@ -168,7 +168,8 @@ func (l *loader) secret(v *values, path string, wanted bool, assign func(text st
 		return "", ""
 	}
 	if wanted {
-		l.source(source{path: file, argv: argv, secret: true}, use{v.at[key], key, line})
+		shown := shownPath(v.viper.GetString(key), file)
+		l.source(source{path: file, shown: shown, argv: argv, secret: true}, use{v.at[key], key, line})
 	}
 	return key, file
 }
@@ -179,7 +180,7 @@ func (l *loader) authorities(v *values, path string, wanted bool, pool **x509.Ce
 	if file == "" || !wanted {
 		return file
 	}
-	l.source(source{path: file}, use{v.at[path], path, func(text string) error {
+	l.source(source{path: file, shown: shownPath(v.viper.GetString(path), file)}, use{v.at[path], path, func(text string) error {
 		if l.pools[file] == nil {
 			made := x509.NewCertPool()
 			if !made.AppendCertsFromPEM([]byte(text)) {
