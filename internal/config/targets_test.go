@@ -82,7 +82,8 @@ func TestMistakesInAFolderOfTargets(t *testing.T) {
 		"a target as well": {[]string{good}, "targets: [{name: berlin, proxmox: {endpoints: [x], token: a@pve!bc=d}}]\n", "berlin.yaml: has the name of the target in config.yaml:3 as well"},
 		"a strange name":   {[]string{good, "a b.yaml="}, "", "a b.yaml: names a target, so its name must be " + nameForm},
 		"one realm": {
-			[]string{good, "paris.yaml=" + fmt.Sprintf(reached, "berlin")}, "",
+			[]string{good, "paris.yaml=" + fmt.Sprintf(reached, "berlin")},
+			"",
 			"paris.yaml: shares an endpoint and a realm with the target berlin: only one target can keep a realm",
 		},
 		"no target": {[]string{"notes.txt="}, "", "config.yaml:2: targets_from: the folder has no file that ends with .yaml or .yml: there is no target"},
