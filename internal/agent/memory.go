@@ -45,11 +45,14 @@ func memory(dir, kind, subject string) Memory {
 
 // Load returns what was kept. What is absent or damaged is as before the first run.
 func (m Memory) Load() (last report.Last) {
-	if content, err := os.ReadFile(m.path); err == nil && json.Unmarshal(content, &last) != nil {
+	if content, err := config.ReadPrivate(m.path, maxMemory); err != nil || json.Unmarshal(content, &last) != nil {
 		return report.Last{}
 	}
 	return last
 }
+
+// maxMemory is the number of bytes that are read at most: a thousand troubles need some 100 KiB.
+const maxMemory = 16 << 20
 
 // forgotten is the age at which the memory of targets that are gone is removed.
 const forgotten = 90 * 24 * time.Hour

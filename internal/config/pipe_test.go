@@ -4,6 +4,7 @@ package config
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -70,5 +71,25 @@ func TestReadFile(t *testing.T) {
 	defer func() { _ = w.Close() }()
 	if _, err := ReadFile(ctx, "-", r, 4); check.CodeOf(err) != check.Terminated {
 		t.Errorf("an open stream after a signal: %v", err)
+	}
+}
+
+// A pipe in the place of a file of this program does not hold a run.
+func TestReadPrivate(t *testing.T) {
+	dir := t.TempDir()
+	file, pipe, link := write(t, filepath.Join(dir, "file"), "12345"), filepath.Join(dir, "pipe"), filepath.Join(dir, "link")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadPrivate(file, 5); err != nil || string(got) != "12345" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := ReadPrivate(file, 4); err == nil {
+		t.Error("a file that is too large was read")
+	}
+	for _, path := range []string{pipe, link, dir, filepath.Join(dir, "absent")} {
+		if _, err := ReadPrivate(path, 5); err == nil {
+			t.Errorf("%s was read", filepath.Base(path))
+		}
 	}
 }

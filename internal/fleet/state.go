@@ -3,7 +3,6 @@ package fleet
 import (
 	"encoding/json"
 	"maps"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -89,10 +88,8 @@ func (s *state) refresh() {
 // readState reads the file; one that cannot be used is empty.
 func readState(path string) kept {
 	var k kept
-	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() <= maxState {
-		if content, err := os.ReadFile(path); err != nil || json.Unmarshal(content, &k) != nil {
-			k = kept{}
-		}
+	if content, err := config.ReadPrivate(path, maxState); err != nil || json.Unmarshal(content, &k) != nil {
+		k = kept{}
 	}
 	if k.Targets == nil {
 		k.Targets = map[string]remembered{}
