@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"slices"
+	"sync"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -19,17 +20,19 @@ var (
 	//go:embed page.html
 	document string
 
-	page = template.Must(template.New("page").Funcs(template.FuncMap{
-		"value": func(v *string) string {
-			if v == nil {
-				return "absent"
-			}
-			return (*check.Cleaner)(nil).Clean(*v) // cut short: a comment may have 4096 characters
-		},
-		"color": func(s check.Status) string {
-			return map[check.Status]string{check.Pass: "good", check.Warn: "wait", check.Fail: "bad", check.Skip: "dim"}[s]
-		},
-	}).Parse(document))
+	page = sync.OnceValue(func() *template.Template { // at first use: most commands need no page
+		return template.Must(template.New("page").Funcs(template.FuncMap{
+			"value": func(v *string) string {
+				if v == nil {
+					return "absent"
+				}
+				return (*check.Cleaner)(nil).Clean(*v) // cut short: a comment may have 4096 characters
+			},
+			"color": func(s check.Status) string {
+				return map[check.Status]string{check.Pass: "good", check.Warn: "wait", check.Fail: "bad", check.Skip: "dim"}[s]
+			},
+		}).Parse(document))
+	})
 )
 
 // view is what the page shows.

@@ -92,7 +92,7 @@ func (s *status) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_ = page.Execute(w, s.view(time.Now()))
+		_ = page().Execute(w, s.view(time.Now()))
 	})
 	mux.Handle("/metrics", promhttp.HandlerFor(s, promhttp.HandlerOpts{}))
 	mux.Handle("/healthz", probe(s.alive, "the agent hangs"))

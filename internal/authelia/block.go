@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"text/template"
 
 	"proxmox-realm/internal/check"
@@ -41,29 +42,31 @@ var (
 	//go:embed client.tmpl
 	source string
 
-	blocks = template.Must(template.New("client").Funcs(template.FuncMap{
-		"quote":            func(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" },
-		"loginRedirectURI": func() string { return LoginRedirectURI },
-	}).Parse(source))
+	blocks = sync.OnceValue(func() *template.Template { // at first use: most commands print no block
+		return template.Must(template.New("client").Funcs(template.FuncMap{
+			"quote":            func(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" },
+			"loginRedirectURI": func() string { return LoginRedirectURI },
+		}).Parse(source))
+	})
 )
 
 func (o Options) execute(name, indent string) ([]byte, error) {
 	out := bytes.NewBufferString(indent)
-	if err := blocks.ExecuteTemplate(out, name, o); err != nil {
+	if err := blocks().ExecuteTemplate(out, name, o); err != nil {
 		return nil, check.Errorf(check.Internal, "write the client block").Because(err)
 	}
 	return out.Bytes(), nil
 }
 
 // clientID is what Authelia accepts as a client id.
-var clientID = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,100}$`)
+var clientID = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 
 // Validate checks the options without the digest, because making a digest takes a moment.
 func (o Options) Validate() error {
 	if len(o.RedirectURIs) == 0 && !o.WithLogin {
 		return check.Errorf(check.Config, "the client has no redirect URI").Try(check.Set("verify.redirect_urls", ""))
 	}
-	if !clientID.MatchString(o.Login.ClientID) {
+	if id := o.Login.ClientID; len(id) > 100 || !clientID.MatchString(id) {
 		return check.Errorf(check.Config, "authelia accepts at most 100 letters, digits and -._~ in a client id").
 			Try(check.Set("realm.client_id", ""))
 	}

@@ -65,7 +65,7 @@ func ParseOrigin(text string) (Origin, error) {
 func (o Origin) Browser() Origin { return Origin(strings.TrimSuffix(string(o), ":443")) }
 
 // name matches DNS names (RFC 1123 section 2.1), with the underscores that some networks have.
-var name = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?$`)
+var name = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.?$`)
 
 // splitURL splits a URL of scheme, host and port alone. The port is "" if none is given.
 func splitURL(text string) (scheme, host, port string, err error) {

@@ -176,7 +176,7 @@ func (p *parser) name(item *yaml.Node, at Place) string {
 			continue
 		}
 		value := follow(item.Content[i+1])
-		if value.Kind != yaml.ScalarNode || value.ShortTag() != "!!str" || !targetName.MatchString(value.Value) {
+		if value.Kind != yaml.ScalarNode || value.ShortTag() != "!!str" || !isTargetName(value.Value) {
 			p.problems.addf(p.line(item.Content[i], at.Target), "name", "must be "+nameForm+"; put a number in quotation marks")
 			return ""
 		}
@@ -186,8 +186,11 @@ func (p *parser) name(item *yaml.Node, at Place) string {
 	return ""
 }
 
-// targetName matches names that are safe as part of a file name on every system.
-var targetName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?$`)
+// targetName matches names that are safe as part of a file name on every system. Their length is checked apart: a repetition
+// of 64 makes a large pattern, which every start would compile.
+var targetName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?$`)
+
+func isTargetName(name string) bool { return len(name) <= 64 && targetName.MatchString(name) }
 
 const nameForm = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit and not ending with '.'"
 

@@ -59,7 +59,7 @@ func (l *loader) readFolder(ctx context.Context) error {
 		case size > maxFolder:
 			refuse("the files of the folder are larger than %d MiB", maxFolder>>20)
 			return nil
-		case !targetName.MatchString(name):
+		case !isTargetName(name):
 			l.problems.addf(at, "", "names a target, so its name must be %s", nameForm)
 			continue
 		case doubled:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"strings"
+	"sync"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -14,7 +15,7 @@ import (
 var providersJSON []byte
 
 // known holds providers.json: the software behind issuers, and what it says. The first saying that fits counts.
-var known = func() (k struct {
+var known = sync.OnceValue(func() (k struct {
 	Providers []provider
 	Sayings   []saying
 },
@@ -23,7 +24,7 @@ var known = func() (k struct {
 		panic("providers.json: " + err.Error())
 	}
 	return k
-}()
+})
 
 // provider is the software behind an issuer. Its properties only soften or word a verdict.
 type provider struct {
@@ -41,7 +42,7 @@ type provider struct {
 // provider recognises the software by its endpoints. It returns a provider called "the issuer" for all others.
 func (i *Inspection) provider() provider {
 	if u, err := url.Parse(string(i.document.AuthorizationEndpoint)); err == nil {
-		for _, p := range known.Providers {
+		for _, p := range known().Providers {
 			if strings.HasSuffix(u.Host+u.Path, p.Authorization) && strings.HasSuffix(string(i.document.JWKSURI), p.Keys) {
 				return p
 			}
@@ -66,7 +67,7 @@ type saying struct {
 // find returns the verdict of the first saying that fits. Its reason is the saying's text.
 func find(at, provider, code, text string) Verdict {
 	text = strings.ToLower(text)
-	for _, s := range known.Sayings {
+	for _, s := range known().Sayings {
 		if s.At != at || s.Provider != "" && s.Provider != provider || s.Code != "" && s.Code != code ||
 			!strings.Contains(text, strings.ToLower(s.Text)) {
 			continue

@@ -71,7 +71,7 @@ func TestAnswersOfOtherProviders(t *testing.T) {
 
 // providerOf returns what is known of a provider.
 func providerOf(name string) provider {
-	for _, p := range known.Providers {
+	for _, p := range known().Providers {
 		if p.Name == name {
 			return p
 		}
@@ -220,7 +220,7 @@ func TestRSAKeySizesByGeneration(t *testing.T) {
 
 // Each saying names a provider and a place that exist, and rejects something that has a remedy.
 func TestKnownSayings(t *testing.T) {
-	for _, s := range known.Sayings {
+	for _, s := range known().Sayings {
 		if s.Provider != "" && providerOf(s.Provider).Name != s.Provider {
 			t.Errorf("%+v: no such provider", s)
 		}
@@ -374,7 +374,7 @@ func FuzzVerdicts(f *testing.F) {
 		if u, err := url.Parse(location); err == nil && location != "" {
 			a.location = u
 		}
-		for _, p := range append(known.Providers, provider{}) {
+		for _, p := range append(known().Providers, provider{}) {
 			for _, v := range []Verdict{requestVerdict(a, p, testRedirect), keyVerdict("token", a, p, false), keyVerdict("introspection", a, p, false)} {
 				if v.Decision != NoVerdict && v.Reason == "" || v.Decision == Rejected && v.about == "" {
 					t.Errorf("%d %q %q: %+v", status, location, body, v)

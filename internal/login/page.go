@@ -4,6 +4,7 @@ import (
 	_ "embed" // the page
 	"html/template"
 	"net/http"
+	"sync"
 
 	"proxmox-realm/internal/report"
 )
@@ -36,9 +37,11 @@ var (
 	//go:embed page.css
 	style string
 
-	layout = template.Must(template.New("page").Funcs(template.FuncMap{
-		"style": func() template.CSS { return template.CSS(style) }, //nolint:gosec // the style is part of the program
-	}).Parse(document))
+	layout = sync.OnceValue(func() *template.Template { // at first use: most commands need no page
+		return template.Must(template.New("page").Funcs(template.FuncMap{
+			"style": func() template.CSS { return template.CSS(style) }, //nolint:gosec // the style is part of the program
+		}).Parse(document))
+	})
 )
 
 func (p page) saying(message string) page {
@@ -51,5 +54,5 @@ func (p page) write(w http.ResponseWriter, status int) {
 	report.PageHeaders(w.Header(), style)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_ = layout.Execute(w, p)
+	_ = layout().Execute(w, p)
 }

@@ -165,11 +165,11 @@ func ValidateText(text string) error {
 
 // realmName matches names of realms (PVE::Auth::Plugin, pve_verify_realm and its maxLength). Proxmox itself accepts a line
 // feed at the end, which then breaks its file of realms.
-var realmName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{1,31}$`)
+var realmName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]+$`)
 
 // ValidateName returns what is wrong with the name of a realm. Its error completes "must …".
 func ValidateName(name string) error {
-	if !realmName.MatchString(name) {
+	if len(name) > 32 || !realmName.MatchString(name) {
 		return errors.New("must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'")
 	}
 	return nil
