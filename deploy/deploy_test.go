@@ -250,7 +250,7 @@ func crontab(t *testing.T, path string) {
 			understood(t, fields[7:])
 		}
 	}
-	if jobs != 1 || settings["MAILTO"] == "" || settings["CREDENTIALS_DIRECTORY"] != "/etc/proxmox-realm" {
+	if jobs != 2 || settings["MAILTO"] == "" || settings["CREDENTIALS_DIRECTORY"] != "/etc/proxmox-realm" {
 		t.Errorf("%d jobs with the settings %v", jobs, settings)
 	}
 }
