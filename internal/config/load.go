@@ -25,6 +25,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	l.config.Targets = make([]Target, len(selected))
 	for i, t := range selected {
 		l.target(t, &l.config.Targets[i])
+		selected[i].settings = nil // they are merged; a fleet has thousands of them
 	}
 	l.run()
 	l.distinct(selected)

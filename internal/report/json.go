@@ -56,6 +56,7 @@ func JSONTarget(w io.Writer, t reconcile.Result) error { return encode(w, jsonTa
 // encode writes a value as one line of JSON.
 func encode(w io.Writer, value any) error {
 	var buffer bytes.Buffer
+	buffer.Grow(8 << 10) // a target with its checks
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false) // addresses contain &
 	if err := encoder.Encode(value); err != nil {
