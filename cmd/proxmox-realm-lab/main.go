@@ -1,6 +1,6 @@
-// Command proxmox-realm-lab runs a command beside a Proxmox VE access API and
-// an OpenID provider on loopback, with the environment that proxmox-realm
-// needs to work against them.
+// Command proxmox-realm-lab runs a Proxmox VE access API and an OpenID provider
+// on loopback, and a command beside them. The command gets the environment that
+// proxmox-realm needs to work against them.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Package agent keeps realms as declared for as long as it runs: it applies the configuration on a schedule, reloads it on
-// request, and reports to Prometheus, systemd, the log and people.
+// Package agent keeps realms as declared while it runs. It applies the configuration on a schedule and reloads it on
+// request. It reports to Prometheus, systemd, the log and a status page.
 package agent
 
 import (
@@ -21,11 +21,11 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-// How often an agent makes the checks that cost issuer or node something, if the configuration leaves that to it.
+// How often an agent runs the checks that cost issuer or node something, if the configuration says auto.
 const (
 	proxmoxEach = time.Hour
 	clientEach  = 24 * time.Hour
-	askAnew     = time.Minute // both, after a start or a reload: somebody changed something and wants to know
+	askAnew     = time.Minute // both, after a start or a reload: somebody changed something and wants the result
 )
 
 // limit is how long a run may take before the agent aborts it. Many targets that each wait for Proxmox stay below it.
@@ -36,28 +36,28 @@ type Runner interface {
 	Apply(ctx context.Context, o fleet.Options) fleet.Run
 }
 
-// Options are what an agent is made of.
+// Options configure an agent.
 type Options struct {
 	Config *config.Config
 	// Load reads the configuration again. If it fails, the agent keeps the former configuration.
 	Load func(context.Context) (*config.Config, error)
-	// Runner makes the one for a configuration.
+	// Runner returns the runner of a configuration.
 	Runner func(*config.Config) Runner
-	// Reload asks for a reload and a run at once. Requests that come together are one.
+	// Reload requests a reload and a run. Requests that arrive during a run count as one.
 	Reload   <-chan os.Signal
 	Listener net.Listener // where status is served; nil: nowhere. The agent closes it
 	Version  string       // of the program, for the status page
 	Log      *slog.Logger
 }
 
-// Run runs an agent. It returns, without an error, when the context is done and the write in hand has ended.
+// Run runs an agent. It returns, without an error, when the context is done and a write under way has ended.
 func Run(ctx context.Context, o Options) error {
 	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config)}
 	a.remember()
 	a.web = a.serve(o.Listener, o.Config.Agent.Listen)
 	defer func() { a.web.close() }() // a reload may have replaced it
 	stopping := make(chan struct{})
-	context.AfterFunc(ctx, func() { // at once, although a write in hand may take its time
+	context.AfterFunc(ctx, func() { // at once, although a write under way may take its time
 		defer close(stopping)
 		a.systemd(daemon.SdNotifyStopping, "STATUS=stopping")
 	})
@@ -132,7 +132,7 @@ func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool
 	return run, true
 }
 
-// interrupted reports whether the end of the agent is what made a run fail.
+// interrupted reports whether a run failed because the agent ends.
 func interrupted(run fleet.Run) bool {
 	ended := func(err error) bool {
 		code := check.CodeOf(err)
@@ -141,7 +141,7 @@ func interrupted(run fleet.Run) bool {
 	return ended(run.Err) || slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool { return ended(t.Err) })
 }
 
-// tell runs notify.command if the run is news. If the command fails, the next run tells what still lasts.
+// tell runs notify.command if the run is news. If the command fails, the next run tries again.
 func (a *agent) tell(ctx context.Context, run fleet.Run) {
 	next, news := a.last.After(run, time.Now(), report.Rule{After: report.DefaultAfter})
 	if news.Text != "" && len(a.Config.Notify.Command) > 0 {

@@ -15,11 +15,11 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-// Memory is the file that keeps what runs last said, so that the next one says only what is new.
+// Memory is the file that keeps what runs last reported, so that the next one reports only news.
 type Memory struct{ path string }
 
-// MemoryOf returns the memory of runs of a command on these targets. It belongs to their endpoints and realms, in whatever
-// file or flags they stand.
+// MemoryOf returns the memory of runs of a command on these targets. It depends on their endpoints and realms alone,
+// not on the file or flags that name them.
 func MemoryOf(command string, c *config.Config) Memory {
 	parts := []string{}
 	for _, t := range c.Targets {
@@ -43,7 +43,7 @@ func memory(dir, kind, subject string) Memory {
 	return Memory{filepath.Join(dir, "said-"+hex.EncodeToString(sum[:8])+".json")}
 }
 
-// Load returns what was kept. What is absent or damaged is as before the first run.
+// Load returns what was kept. For an absent or damaged file it returns the zero value, as before the first run.
 func (m Memory) Load() (last report.Last) {
 	if content, err := config.ReadPrivate(m.path, maxMemory); err != nil || json.Unmarshal(content, &last) != nil {
 		return report.Last{}

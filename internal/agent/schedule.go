@@ -15,8 +15,8 @@ const (
 	mostDenied = 6 * time.Hour   // or the interval
 )
 
-// schedule returns how long to wait after a run. It retries early what may pass. It retries refused credentials less and
-// less often, because fail2ban on a node may count them.
+// schedule returns how long to wait after a run. It retries early after an error that may pass. It retries refused
+// credentials less and less often, because fail2ban on a node may count them.
 func (a *agent) schedule(run fleet.Run) time.Duration {
 	interval := a.Config.Agent.Interval
 	pause := interval
@@ -34,12 +34,12 @@ func (a *agent) schedule(run fleet.Run) time.Duration {
 	return vary(pause, a.Config.Agent.Jitter, rand.Float64())
 }
 
-// vary returns the duration, longer or shorter by up to that share of it; random is from 0 to 1.
+// vary lengthens or shortens the duration by up to that share of it; random is from 0 to 1.
 func vary(d time.Duration, share, random float64) time.Duration {
 	return max(d+time.Duration(float64(d)*share*(2*random-1)), min(d, time.Second))
 }
 
-// doubled returns the first duration, doubled so many times, and at most the last.
+// doubled returns the first duration, doubled that many times, but not more than most.
 func doubled(first time.Duration, times int, most time.Duration) time.Duration {
 	for range times {
 		if first >= most/2 {
@@ -59,8 +59,8 @@ const (
 	seldom
 )
 
-// retry classifies a run by its errors. Refused and held changes wait for a person, so they wait for the interval. So do
-// targets that may pass beside others whose credentials are refused: an early run would ask those too.
+// retry classifies a run by its errors. Refused and held changes need a person, so the next run follows at the
+// interval. If some targets refuse the credentials, it does too, because an early run would try those again.
 func retry(run fleet.Run) retryClass {
 	errs := []error{run.Err}
 	denied := 0

@@ -13,7 +13,7 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-// status is what the agent shows of itself.
+// status is what the agent shows on its page, in its metrics and to systemd.
 type status struct {
 	version string
 	started time.Time
@@ -24,7 +24,7 @@ type status struct {
 	ended       time.Time // of the last run; zero: none has ended
 	success     time.Time // when a run last left everything as declared
 	next        time.Time
-	due         time.Time // if the loop does nothing until then, it hangs
+	due         time.Time // the loop hangs if it has done nothing by then
 	reloadError string    // "" if the last reload succeeded
 	targets     map[string]past
 }
@@ -77,7 +77,7 @@ func (s *status) ready() bool {
 	return !s.ended.IsZero()
 }
 
-// ran takes in a run that has ended.
+// ran notes a run that has ended.
 func (s *status) ran(run fleet.Run) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -60,7 +60,7 @@ func (w web) address() string {
 	return w.listener.Addr().String()
 }
 
-// close waits a moment for answers under way.
+// close ends the server. It waits up to 2 s for answers under way.
 func (w web) close() {
 	if w.server == nil {
 		return

@@ -1,6 +1,6 @@
-// Package authelia is Authelia's side of the setup. It prints the client that matches a realm ([Block]), makes client
-// keys and their digests ([NewKey], [Digest]), and compares the client in Authelia's configuration with the printed
-// one ([Compare]).
+// Package authelia is Authelia's side of the setup. [Block] prints the client that matches a realm. [NewKey] and
+// [Digest] make client keys and their digests. [Compare] compares the client in Authelia's configuration with the
+// printed one.
 //
 // Names and defaults follow Authelia's internal/configuration/schema and validator packages (v4.38.0 and v4.39.20).
 package authelia

@@ -30,8 +30,8 @@ func NewKey() check.Secret {
 	return check.NewSecret(string(key))
 }
 
-// Digest returns the digest of a key with a fresh salt: PBKDF2, which Authelia recommends for client secrets, with the
-// cost that `authelia crypto hash generate` uses by default. An empty key is a *check.Error.
+// Digest returns the PBKDF2 digest of a key with a fresh salt. Authelia recommends PBKDF2 for client secrets. The cost
+// is the default of `authelia crypto hash generate`. An empty key is a *check.Error.
 func Digest(key check.Secret) (string, error) {
 	if key.Reveal() == "" {
 		return "", noKey()

@@ -1,5 +1,5 @@
-// Package check holds the types with which all packages report: a [Check] is one named finding about issuer, client or
-// realm; an [Error] is a failure with a code; a [Remedy] says how to repair either; a [Secret] is never shown; a [Cleaner]
+// Package check holds the types with which all packages report. A [Check] is one named finding about issuer, client or
+// realm. An [Error] is a failure with a code. A [Remedy] says how to repair either. A [Secret] is never shown. A [Cleaner]
 // cleans text of servers before it is shown.
 package check
 

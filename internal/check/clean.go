@@ -17,9 +17,9 @@ import (
 // MaxText is the length, in characters, to which foreign text is cut.
 const MaxText = 512
 
-// Cleaner cleans text of a server for a message, a report or a log. It removes control characters and invalid UTF-8, cuts
-// the text to [MaxText] characters, and replaces every held secret by [Mask], also in the encodings in which a server may
-// return it. A nil Cleaner holds no secrets. A Cleaner is safe for concurrent use.
+// Cleaner cleans text of a server for a message, a report or a log. It removes control characters and invalid UTF-8,
+// and cuts the text to [MaxText] characters. It replaces every held secret by [Mask], also in the encodings in which a
+// server may return it. A nil Cleaner holds no secrets. A Cleaner is safe for concurrent use.
 type Cleaner struct {
 	mu    sync.RWMutex
 	forms map[head][]string // longest first, so that a secret which contains another is replaced as a whole

@@ -69,8 +69,8 @@ do not break logins are listed as kept.` +
 	return cmd
 }
 
-// autheliaClient loads the configuration. It returns the options of the block, without the digest, and where the client
-// key comes from: a file, a key of the configuration, or "" if the client key is not managed.
+// autheliaClient loads the configuration. It returns the options of the block, without the digest, and the source of
+// the client key. The source is a file, a configuration key, or "" if the client key is not managed.
 func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Options, string, error) {
 	// A new key needs no old one, whose file may not exist yet.
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: o.newKey == ""})

@@ -13,8 +13,8 @@ import (
 	"proxmox-realm/internal/config"
 )
 
-// ask prints a question and reads one line of the answer. If the context ends first, the read is left behind for the
-// short time until the program ends, because nothing can interrupt a read from a terminal.
+// ask prints a question and reads one line of the answer. If the context ends first, the read goes on until the program
+// ends, because nothing can interrupt a read from a terminal.
 func (a *app) ask(ctx context.Context, question string, read func() (string, error)) (string, error) {
 	type answer struct {
 		text string

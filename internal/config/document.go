@@ -8,8 +8,8 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Document returns a commented configuration for a realm that exists: every property of the Spec, and from the target how
-// Proxmox is reached and what is verified. Loading it gives the Spec again.
+// Document returns a commented configuration for a realm that exists. It holds every property of the Spec. The target
+// says how Proxmox is reached and what is verified. Loading it gives the Spec again.
 //
 // It never holds the client key: clientKeyFile names the file with the key, and "" leaves the key unmanaged. It leaves out a
 // property that a configuration cannot hold, such as a comment of two lines, and says so in a comment.

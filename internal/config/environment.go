@@ -56,8 +56,8 @@ func fromFlags(flags []FlagValue, dir string, problems *collector) layer {
 	return l
 }
 
-// CommandEnvironment returns the environment for the commands of a configuration: env without the variables of this
-// program, which may hold secrets, and without the socket of systemd's notifications.
+// CommandEnvironment returns the environment for the commands of a configuration. It drops the variables of this
+// program, which may hold secrets, and the socket of systemd's notifications.
 func CommandEnvironment(env []string) []string {
 	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
 		return strings.HasPrefix(entry, EnvPrefix) || strings.HasPrefix(entry, "NOTIFY_SOCKET=")

@@ -120,11 +120,11 @@ func propertyOf(path string) (realm.Definition, bool) {
 	return d, ok && section == "realm"
 }
 
-// drop returns copies of the layers, lowest first, without the settings that a higher layer replaces although it does not
-// name them:
-//   - the other keys of a group that it names, such as a password below a token;
-//   - credentials, trust and redirect URLs, if it is a target that sets endpoints;
-//   - a property that it unsets.
+// drop returns copies of the layers, lowest first, without what a higher layer replaces.
+//
+//   - A layer that names one key of a group replaces the others, such as a password below a token.
+//   - A target that sets endpoints replaces credentials, trust and redirect URLs.
+//   - A layer that unsets a property replaces its value.
 func drop(layers []layer) []layer {
 	out := slices.Clone(layers)
 	replaced, unset, otherCluster := map[group]bool{}, []realm.Property{}, false

@@ -1,5 +1,5 @@
-// Package fleet runs the reconciler over every target of a configuration. It shares what targets have in common, keeps
-// overlapping runs apart, and keeps what the next run can use. All commands that reconcile go through it.
+// Package fleet runs the reconciler over every target of a configuration. It shares what targets have in common, locks
+// the configuration, and stores what the next run can use. All commands that reconcile go through it.
 package fleet
 
 import (
@@ -88,7 +88,7 @@ func (f *Fleet) Delete(ctx context.Context, o Options) Run {
 // work is one of reconcile's functions.
 type work func(context.Context, config.Target, reconcile.Deps, reconcile.Options) reconcile.Result
 
-// alone is each, while no other run of the configuration writes.
+// alone does the same as each under the lock, so that no other run of the configuration writes at the same time.
 func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) Run {
 	began := time.Now()
 	unlock, err := locks(ctx, f.config, o.WaitLock, f.log)
@@ -177,7 +177,7 @@ func (c *collector) end(i int, r reconcile.Result) {
 	c.targets[i] = r
 }
 
-// run does one target's work. If a target cannot be set up, that fails this target alone.
+// run does the work on one target. If its client cannot be made, only this target fails.
 func (f *Fleet) run(ctx context.Context, t config.Target, issuers *issuerPool, o Options, do work) reconcile.Result {
 	began := time.Now()
 	failed := func(err error) reconcile.Result {

@@ -21,7 +21,7 @@ type issuerPool struct {
 	left    map[issuerKey]int        // targets that have yet to end
 }
 
-// issuerKey is what targets have in common that share an inspection.
+// issuerKey identifies an inspection. Targets with the same key share it.
 type issuerKey struct{ caFile, url string }
 
 func keyOf(t config.Target) issuerKey {
@@ -51,7 +51,7 @@ func newIssuerPool(ctx context.Context, f *Fleet) *issuerPool {
 	return p
 }
 
-// ended lets the inspection of the target's issuer go with the last target that uses it.
+// ended notes that a target has ended. The last target that uses an issuer frees its inspection.
 func (p *issuerPool) ended(t config.Target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,18 +9,17 @@ import (
 	"path/filepath"
 	"time"
 
-	"proxmox-realm/internal/check"
-
 	"github.com/gofrs/flock"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 )
 
 // lockEvery is how often a waiting run tries to take the lock.
 const lockEvery = 200 * time.Millisecond
 
-// locks keeps overlapping runs of one configuration apart, and returns the function that frees what it took. Shards may run
-// beside each other: they share the lock of the configuration, and each has one of its own.
+// locks keeps runs of one configuration from overlapping, and returns the function that unlocks. Shards may run at the
+// same time: they share the lock of the configuration, and each takes a lock of its own.
 func locks(ctx context.Context, c *config.Config, wait time.Duration, log *slog.Logger) (func(), error) {
 	switch {
 	case c.LockFile == "":

@@ -14,8 +14,8 @@ import (
 
 // Probe is the inspection of an issuer without any Proxmox.
 type Probe struct {
-	Login     realm.Login    // a ClientID asks about the client as well
-	Redirects []string       // that the client should be sent back to
+	Login     realm.Login    // with a ClientID, the client is checked as well
+	Redirects []string       // redirect URLs to ask about
 	Roots     *x509.CertPool // nil: the system's
 	Version   realm.Version  // of the Proxmox that would use the issuer; zero: unknown
 	Timeout   time.Duration  // for each request; 0: the default
@@ -44,7 +44,9 @@ func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expi
 	i := client.Inspect(ctx, p.Login.IssuerURL)
 	checks := i.Checks(issuer.View{Login: p.Login, Version: p.Version})
 	if p.Login.ClientID != "" {
-		answer := i.Client(ctx, issuer.Question{Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true, KeyUnknown: !p.Login.ClientKey.IsSet()})
+		answer := i.Client(ctx, issuer.Question{
+			Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true, KeyUnknown: !p.Login.ClientKey.IsSet(),
+		})
 		checks = append(checks, answer.Checks...)
 	}
 	*expiry, _ = i.Certificate()

@@ -15,8 +15,8 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// state is what runs remember, for all configurations with one state_dir: the file state.json there. Nothing in it is
-// needed: a run without it, or with a damaged one, does the same work and asks a little more.
+// state is the file state.json in the state_dir: what runs remember of their targets. All configurations with that
+// state_dir share it. Without the file, or with a damaged one, a run does the same work and asks a little more.
 type state struct {
 	path string // "" if nothing is remembered
 
@@ -50,7 +50,7 @@ func openState(c *config.Config) *state {
 	return s
 }
 
-// targetKey names a target by its cluster and realm, because its name may be given to another cluster tomorrow.
+// targetKey names a target by its cluster and realm, because its name may later mean another cluster.
 func targetKey(t config.Target) string {
 	words := []string{t.Realm.Name}
 	for _, e := range t.Proxmox.Endpoints {
@@ -85,7 +85,7 @@ func (s *state) refresh() {
 	}
 }
 
-// readState reads the file; one that cannot be used is empty.
+// readState reads the file. It returns an empty state for a file that cannot be used.
 func readState(path string) kept {
 	var k kept
 	if content, err := config.ReadPrivate(path, maxState); err != nil || json.Unmarshal(content, &k) != nil {

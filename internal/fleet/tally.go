@@ -12,8 +12,8 @@ type Tally struct {
 	Targets  int
 	Outcomes map[reconcile.Outcome]int
 	Codes    map[check.Code]int // of the errors
-	Retries  int                // requests that another node was asked, because one did not answer
-	Lost     time.Duration      // waiting for nodes that did not answer
+	Retries  int                // requests repeated at another node, because one did not answer
+	Lost     time.Duration      // spent on waiting for nodes that did not answer
 }
 
 func (t *Tally) add(r reconcile.Result) {

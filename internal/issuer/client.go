@@ -51,10 +51,10 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 	return retryAfter, limited
 }
 
-// Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. It asks each question once
-// in an inspection, however many callers there are, and nothing more after a first 429. It sends the key only to an
-// https endpoint of an issuer that this machine trusts and whose identity and endpoints hold, and never along a
-// redirect.
+// Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. It asks each question once in
+// an inspection, however many callers there are, and nothing more after a first 429. It sends the key only to an https
+// endpoint of an issuer that this machine trusts, and never along a redirect. Before that, the checks of identity and
+// endpoints must pass.
 func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	i.client.cleaner.Hold(q.Login.ClientKey)
 	worst := noVerdict("no redirect URL is known")

@@ -1,6 +1,6 @@
-// Package issuer inspects an OpenID Connect issuer without a user: whether this machine reaches and trusts it, what
-// its discovery document and its keys say (OpenID Connect Discovery 1.0), and whether it accepts a client's id, key
-// and redirect URLs (RFC 6749).
+// Package issuer inspects an OpenID Connect issuer without a user. It finds out whether this machine reaches and trusts
+// the issuer, and what the discovery document and the keys say (OpenID Connect Discovery 1.0). It also asks whether the
+// issuer accepts a client's id, key and redirect URLs (RFC 6749).
 //
 // A check fails only on proof that a login through Proxmox breaks. A capability that an issuer does not advertise may
 // still exist, and an answer that this package does not know proves nothing.
@@ -162,8 +162,8 @@ func (i *Inspection) Wait(ctx context.Context) error {
 	return nil
 }
 
-// Quick tells whether Proxmox may be asked to discover the issuer: discovery and keys came within 5 s in all, or this
-// machine learned as fast that it cannot connect. An issuer that stays silent blocks a worker of the node for good.
+// Quick reports whether Proxmox may be asked to discover the issuer. It may if discovery and keys took at most 5 s, or
+// if connecting failed within that time. An issuer that stays silent blocks a worker of the node for good.
 func (i *Inspection) Quick() bool {
 	<-i.done
 	answered := i.discovery.arrived() && i.keysAnswer.arrived()

@@ -94,8 +94,8 @@ func (k key) algorithms() []string {
 	return algs
 }
 
-// verifiable returns the keys that Proxmox VE up to version 8 (openidconnect-rs 2 over ring) and from version 9 on
-// (openidconnect-rs 4 over the RustCrypto crates) can use. Both refuse an ID token whose algorithm the issuer does not
+// verifiable returns the keys that two generations of Proxmox VE can use. Up to version 8 it is openidconnect-rs 2 over
+// ring, from version 9 openidconnect-rs 4 over RustCrypto. Both refuse an ID token whose algorithm the issuer does not
 // advertise (openidconnect-rs, set_allowed_algs).
 func (i *Inspection) verifiable() (older, newer []key) {
 	advertised := func(alg string) bool { return slices.Contains(i.document.SigningAlgs, alg) }

@@ -54,8 +54,8 @@ func (i *Inspection) provider() provider {
 // saying is one thing that an issuer may say. Empty fields fit everything. A saying that neither accepts nor rejects
 // proves nothing.
 type saying struct {
-	// At is where the issuer says it: token and introspection are OAuth errors of these endpoints, request is an
-	// OAuth error for an authorization request, page is an error page for one.
+	// At is where the issuer says it. token and introspection are OAuth errors of these endpoints. request is an OAuth
+	// error for an authorization request, and page is an error page for one.
 	At       string
 	Provider string
 	Code     string

@@ -113,8 +113,8 @@ func keyVerdict(at string, a answer, p provider, redirectKnown bool) Verdict {
 	return v
 }
 
-// waiting are the errors of an issuer that would now ask the user, so that it accepts the request (OpenID Connect Core 1.0
-// section 3.1.2.6; the last one is Google's).
+// waiting are the errors of an issuer that accepts the request and would now ask the user. See OpenID Connect Core 1.0
+// section 3.1.2.6; the last one is Google's.
 var waiting = []string{
 	"login_required", "interaction_required", "consent_required", "account_selection_required", "immediate_failed",
 }

@@ -1,6 +1,6 @@
-// Package lab puts a Proxmox VE stand-in and an OpenID provider together on
-// loopback, with a configuration of proxmox-realm that fits them: for tests,
-// for the demo and for trying things out.
+// Package lab runs a Proxmox VE stand-in and an OpenID provider on loopback,
+// and writes a configuration of proxmox-realm for them. It serves tests, the
+// demo and experiments.
 package lab
 
 import (

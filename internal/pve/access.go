@@ -69,8 +69,8 @@ func (c *Client) CountUsers(ctx context.Context, realmName string) (realm.Users,
 	return realm.Users{Asked: true, Visible: visible, Count: len(list)}, nil
 }
 
-// ListUsers returns the users of a realm, sorted. Proxmox answers with an empty list to a caller who may not see users, so
-// this asks for the privilege first: without Sys.Audit or User.Modify on /access/groups, visible is false.
+// ListUsers returns the users of a realm, sorted. Without Sys.Audit or User.Modify on /access/groups, visible is false:
+// Proxmox would answer such a caller with an empty list.
 func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User, visible bool, err error) {
 	held, err := c.Permissions(ctx, groupsPath)
 	if err != nil || !held["Sys.Audit"] && !held["User.Modify"] {

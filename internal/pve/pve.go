@@ -1,7 +1,7 @@
 // Package pve is the client for realms, groups and grants of Proxmox VE, over github.com/luthermonson/go-proxmox.
 //
-// It adds to that library: an answer outside 2xx is always an error; answers are bounded in size and time; redirects are
-// not followed; an error tells whether a write may have taken effect; reads go to the next node if one does not answer.
+// It adds to that library: an answer outside 2xx is always an error. Answers are bounded in size and time. Redirects are
+// not followed. An error tells whether a write may have taken effect. Reads go to the next node if one does not answer.
 package pve
 
 import (

@@ -121,8 +121,8 @@ func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) 
 		Because("%s: %d %s", failure.Path, failure.Status, failure.Reason)
 }
 
-// Unexpected lists how the parameters of an authorization URL differ from what a login should produce (OpenID Connect Core
-// 1.0 section 3.1.2.1, RFC 7636 section 4.3).
+// Unexpected lists how the parameters of an authorization URL differ from those of a login (OpenID Connect Core 1.0
+// section 3.1.2.1, RFC 7636 section 4.3).
 func (c *Client) Unexpected(made AuthURL, login realm.Login, redirectURL string) []string {
 	want := map[string]string{
 		"response_type": "code", "client_id": login.ClientID, "redirect_uri": redirectURL, "code_challenge_method": "S256",

@@ -265,8 +265,8 @@ func (p Plan) Changed(prop Property) bool {
 // Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool { return p.Action == None }
 
-// Gated reports whether the plan may break logins that work: it replaces a realm, or changes a property of an
-// existing one that decides whether issuer and client accept a login.
+// Gated reports whether the plan may break logins that work. A replace may, and so may an update of a property that
+// decides whether issuer and client accept a login.
 func (p Plan) Gated() bool {
 	return p.Action == Replace || p.Action == Update && slices.ContainsFunc(p.Changes, func(c Change) bool {
 		d, _ := c.Property.Definition()

@@ -1,6 +1,6 @@
-// Package realm is the pure core: what one OpenID Connect realm of Proxmox VE should be ([Spec]), what
-// it is ([Current]), and what turns the one into the other ([Plan]). It alone knows the properties of
-// a realm, normalises and compares their values, and knows which Proxmox version has which.
+// Package realm is the pure core. A [Spec] is what an OpenID Connect realm of Proxmox VE should be, and [Current] is
+// what it is. A [Plan] turns the one into the other. Only this package knows the properties of a realm, compares their
+// values, and knows which Proxmox version has which.
 //
 // Nothing here does input or output, reads a clock or takes a context.
 package realm

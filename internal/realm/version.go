@@ -39,8 +39,8 @@ func (v Version) Less(w Version) bool {
 	return v.Major < w.Major || v.Major == w.Major && v.Minor < w.Minor
 }
 
-// Lacks reports whether no Proxmox of this version knows the property. The package that knows it can be installed on any
-// release of the same major version, so there only the answer to a write is proof.
+// Lacks reports whether no Proxmox of this version knows the property. Any release of the same major version may have
+// the package that knows it. There, only the answer to a write is proof.
 func (v Version) Lacks(p Property) bool {
 	d, ok := p.Definition()
 	return ok && !v.IsZero() && v.Major < d.Since.Major

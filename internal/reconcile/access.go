@@ -23,7 +23,7 @@ func (r run) observeAccess(ctx context.Context) (realm.CurrentAccess, error) {
 	return r.Cluster.Access(ctx)
 }
 
-// planAccess compares groups and grants. It reads the roles only if the comparison turns out to need them.
+// planAccess compares groups and grants. It reads the roles only if the comparison needs them.
 func (r run) planAccess(ctx context.Context, plan realm.Plan, seen realm.CurrentAccess) (accessPlan, error) {
 	if r.Access == nil {
 		return accessPlan{}, nil
@@ -40,8 +40,8 @@ func (r run) planAccess(ctx context.Context, plan realm.Plan, seen realm.Current
 	return accessPlan{made, seen}, nil
 }
 
-// writeAccess makes the changes of groups and grants one by one and reads them back. Each write names one path, group and
-// role, because the access control list has no digest. If the credentials do not suffice, it makes none: then
+// writeAccess makes the changes of groups and grants one by one and reads them back. Each write names one path, group
+// and role, because the access control list has no digest. If a privilege is missing, it changes nothing, and
 // proxmox.permissions fails.
 func (r run) writeAccess(ctx context.Context, done written) (written, error) {
 	plan := done.left.access
@@ -91,7 +91,7 @@ func (r run) halfWay(ctx context.Context, left []realm.AccessChange, made int, e
 	return failure
 }
 
-// accessCheck is proxmox.access for a configuration that declares access.
+// accessCheck returns the check proxmox.access for a configuration that declares access.
 func (r run) accessCheck(plan accessPlan) check.Check {
 	const id = check.ProxmoxAccess
 	grants := 0
@@ -102,7 +102,8 @@ func (r run) accessCheck(plan accessPlan) check.Check {
 	case plan.Refusal != nil:
 		return check.Failed(id, plan.Refusal.Remedy, "%s", plan.Refusal.Message)
 	case len(plan.Changes) > 0:
-		return check.Failed(id, check.Remedy{check.Run("apply")}, "groups or grants differ from the configuration").Because("%s", listed(plan.Changes))
+		return check.Failed(id, check.Remedy{check.Run("apply")}, "groups or grants differ from the configuration").
+			Because("%s", listed(plan.Changes))
 	case len(plan.Hidden) > 0:
 		return check.Skipped(id, "not checked: groups or grants are not visible to these credentials").Because("%s", listed(plan.Hidden))
 	}

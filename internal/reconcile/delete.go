@@ -13,7 +13,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Delete saves an OpenID Connect realm, then removes it. An absent realm is nothing to do.
+// Delete saves an OpenID Connect realm, then removes it. It does nothing if the realm is absent.
 func Delete(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, t, d, o)
 	return r.finish(r.delete(ctx))
@@ -36,7 +36,7 @@ func (r run) foreseeDelete(ctx context.Context) (Result, error) {
 	return res, interruption(ctx, err)
 }
 
-// deletable reads the realm that is to be deleted, and refuses those that this program does not delete.
+// deletable reads the realm to delete, and refuses a realm that this program does not delete.
 func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 	res := r.start()
 	name := r.Realm.Name
@@ -54,7 +54,8 @@ func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 		res.Action = realm.None
 		return res, current, nil
 	case current.Type != realm.Type:
-		return res, current, check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted", name, r.Cleaner.Clean(current.Type)).
+		return res, current, check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted",
+			name, r.Cleaner.Clean(current.Type)).
 			Try(check.OnNode("pveum realm delete %s", name))
 	}
 	res.Action, res.Changes = realm.Delete, cleaned(realm.Removal(current), r.Cleaner)

@@ -12,8 +12,8 @@ import (
 )
 
 // The pauses between two looks at the issuer while the gate is closed. An issuer counts refused keys by source address
-// (Authelia: bursts of 30, then one a minute and less), and logins through the same address suffer with us. Asking about
-// the key that Proxmox holds costs nothing while the issuer accepts it.
+// (Authelia: bursts of 30, then one a minute or less). Logins through the same address are then limited too. Asking
+// about the key that Proxmox holds costs nothing while the issuer accepts it.
 const (
 	pauseFree    = 10 * time.Second
 	pauseCostly  = time.Minute
@@ -25,7 +25,7 @@ type gated struct {
 	inspection Inspection // the newest
 	checks     []check.Check
 	warnings   []string
-	opened     bool                 // the gate was asked, and let the change pass
+	opened     bool                 // the gate checked the change and let it pass
 	hung       map[string]time.Time // for [Memory.HungUntil]
 }
 
@@ -39,8 +39,8 @@ func (res *Result) take(g gated) {
 	}
 }
 
-// gate returns an error if a change could break logins that work: the issuer and client checks must not fail with the
-// values that the realm would have. A create breaks no login: the gate only warns of one that cannot work.
+// gate returns an error if a change could break logins that work. It runs the issuer and client checks with the values
+// that the realm would have: none may fail. A create breaks no login, so failed checks only make a warning.
 func (r run) gate(ctx context.Context, plan planned, inspection Inspection) (gated, error) {
 	if inspection == nil || r.NoGate || !r.Gate || plan.Action != realm.Create && !plan.Gated() {
 		return gated{inspection: inspection}, nil
@@ -86,7 +86,7 @@ type look struct {
 
 	formerAccepted bool      // the issuer accepts the key that Proxmox holds, and not the declared one
 	formerRefused  bool      // the issuer refused the key that Proxmox holds: it is not asked about again
-	free           bool      // another look soon costs the issuer nothing
+	free           bool      // another look costs the issuer nothing, so it may follow soon
 	declaredAsked  time.Time // when the declared key was last asked about
 }
 
@@ -97,7 +97,7 @@ func (l look) pause() time.Duration {
 	return pauseCostly
 }
 
-// look asks issuer and client about the values that the realm would have.
+// look checks issuer and client with the values that the realm would have.
 func (r run) look(ctx context.Context, plan planned, inspection Inspection, before look) (look, error) {
 	now := look{declaredAsked: time.Now(), formerRefused: before.formerRefused}
 	discovered := false
@@ -117,14 +117,14 @@ func (r run) look(ctx context.Context, plan planned, inspection Inspection, befo
 	}
 	now.checks = check.Ignore(append(now.checks, checks...), r.Verify.Ignore)
 	if against := decisive(plan, now.checks, inspection.LacksClaim(plan.login().UsernameClaim)); len(against) > 0 {
-		now.held, now.free = heldBy(plan, against), true // another look asks for two public documents
+		now.held, now.free = heldBy(plan, against), true // another look fetches two public documents
 		return now, nil
 	}
 	if after, limited := inspection.RateLimited(); limited {
 		now.held = r.limited(after)
 		return now, nil
 	}
-	if !inspection.Trusted() { // no client question is asked over such a connection
+	if !inspection.Trusted() { // the client key is not sent over such a connection
 		now.warnings = append(now.warnings, "this machine cannot check the client at the issuer: the change was not checked")
 		return now, nil
 	}
@@ -152,13 +152,14 @@ func (r run) look(ctx context.Context, plan planned, inspection Inspection, befo
 	case limited:
 		now.held = r.limited(after)
 	case answer.Credentials.Decision == issuer.NoVerdict && plan.Action != realm.Create:
-		now.warnings = append(now.warnings, "the issuer gave no verdict on client "+r.Cleaner.Clean(plan.login().ClientID)+": the change was not checked")
+		id := r.Cleaner.Clean(plan.login().ClientID)
+		now.warnings = append(now.warnings, "the issuer gave no verdict on client "+id+": the change was not checked")
 	}
 	return now, ctx.Err()
 }
 
-// askFormer asks about the key that Proxmox holds, if it differs from the declared one. It is not asked about again once
-// it was refused, because each refusal counts against this machine. The inspection already knows the verdicts on the
+// askFormer asks about the key that Proxmox holds, if it differs from the declared one. After one refusal it does not
+// ask again, because the issuer counts refusals by source address. The inspection already knows the verdicts on the
 // redirect URLs, so they cost no request.
 func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection, redirectURLs []string, l look) look {
 	former := plan.before().ClientKey
@@ -173,8 +174,8 @@ func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection,
 	return l
 }
 
-// decisive returns the checks that close the gate: failures, and for a replace a username claim that the issuer does not
-// advertise, because the claim cannot be corrected later.
+// decisive returns the checks that close the gate: the failures. For a replace, a username claim that the issuer does
+// not advertise counts too, because the claim cannot be corrected later.
 func decisive(plan planned, checks []check.Check, lacksClaim bool) []check.Check {
 	found := check.Failures(checks)
 	if claims, ok := check.Find(checks, check.IssuerClaims); ok && plan.Action == realm.Replace && lacksClaim && claims.Status == check.Warn {
@@ -183,7 +184,7 @@ func decisive(plan planned, checks []check.Check, lacksClaim bool) []check.Check
 	return found
 }
 
-// limited is the error if the issuer answers 429: that is no verdict, and nothing more is asked.
+// limited returns the error for an issuer that answered 429. That is no verdict on the client.
 func (r run) limited(retryAfter time.Duration) *check.Error {
 	err := check.Errorf(check.RateLimited, "the issuer limits requests, so the client could not be checked: realm %s is unchanged", r.Realm.Name)
 	if retryAfter > 0 {
@@ -193,7 +194,9 @@ func (r run) limited(retryAfter time.Duration) *check.Error {
 }
 
 func staleKey(plan planned) *check.Error {
-	return check.Errorf(check.Held, "%s of realm %s not applied: the issuer accepts the client key that Proxmox holds, but not the declared one", plan.Action, plan.Realm).
+	return check.Errorf(check.Held,
+		"%s of realm %s not applied: the issuer accepts the client key that Proxmox holds, but not the declared one",
+		plan.Action, plan.Realm).
 		Try(check.Advise("restart Authelia if it does not have the new key's digest yet"),
 			check.Run("apply --wait 10m").With("it waits for that"),
 			check.Set("realm.client_key_file", "").With("if the file holds an old key"))

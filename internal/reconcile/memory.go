@@ -12,12 +12,12 @@ import (
 	"proxmox-realm/internal/config"
 )
 
-// Memory is what runs of one target remember. Nothing in it is needed: a run without it asks a little more.
+// Memory is what runs of one target remember. A run works without it, and then asks a little more.
 type Memory struct {
 	Client  Answers `json:"client,omitzero"`  // of the client.* checks
 	Proxmox Answers `json:"proxmox,omitzero"` // of proxmox.discovery
-	// HungUntil holds nodes that are not asked to discover an issuer before that time: a silent issuer blocks one of the
-	// node's three workers for each question.
+	// HungUntil holds, by node, the time before which the node is not asked to discover an issuer. Each question about a
+	// silent issuer blocks one of the node's three workers.
 	HungUntil map[string]time.Time `json:"hung_until,omitempty"`
 }
 
@@ -29,8 +29,8 @@ type Answers struct {
 	Findings []check.Check `json:"findings"`
 }
 
-// failureAgain is how long a scheduled run waits before it asks again what failed. Authelia forgives one refused key an
-// hour indefinitely.
+// failureAgain is how long a scheduled run waits before it asks a failed question again. Authelia does not limit a
+// client that fails once an hour.
 const failureAgain = time.Hour
 
 // questions are the costly questions that a verification asks.
@@ -99,8 +99,8 @@ func (a Answers) recall() []check.Check {
 	return findings
 }
 
-// about is a fingerprint of what decides the answers to the costly questions. It is short, so that nobody can confirm a
-// guess of the client key with it.
+// about is a fingerprint of what decides the answers to the costly questions. It is short, so that it cannot confirm a
+// guess of the client key.
 func (r run) about(plan planned) string {
 	login := plan.login()
 	text, _ := json.Marshal([]any{ // strings always marshal

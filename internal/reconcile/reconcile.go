@@ -45,7 +45,9 @@ type Cluster interface {
 	// CheckUsers is proxmox.users, and with access also proxmox.access of a realm whose access is not declared.
 	CheckUsers(ctx context.Context, login realm.Login, access bool) ([]check.Check, error)
 	// CheckDiscovery asks one node. hung reports that the issuer kept that node waiting, which blocks one of its workers.
-	CheckDiscovery(ctx context.Context, node config.Origin, login realm.Login, redirectURL string, inspected bool) (found check.Check, hung bool, err error)
+	CheckDiscovery(
+		ctx context.Context, node config.Origin, login realm.Login, redirectURL string, inspected bool,
+	) (found check.Check, hung bool, err error)
 	// Endpoint returns the endpoint that answers.
 	Endpoint() config.Origin
 }
@@ -100,8 +102,8 @@ type Options struct {
 	Waiting func(why string, until time.Time)
 }
 
-// attempts is the number of writes that a run sends for one change at most. After a conflict or a lost answer the run
-// observes and plans again, because the change may have been made already.
+// attempts is how many writes a run sends for one change at most. After a conflict or a lost answer the run observes
+// and plans again, because the change may have been made already.
 const attempts = 3
 
 // run holds what one run works with. Nothing in it changes while the run lasts.
@@ -164,7 +166,7 @@ func (r run) reconcile(ctx context.Context, write bool) (Result, error) {
 	if err != nil {
 		return res, interruption(ctx, err)
 	}
-	var unsettled error // of a write whose effect is not known from its answer
+	var unsettled error // the conflict or lost answer of the last write
 	for attempt := 1; ; attempt++ {
 		current, note, err := r.observeRealm(ctx, write)
 		if err != nil {
@@ -215,7 +217,8 @@ func (r run) reconcile(ctx context.Context, write bool) (Result, error) {
 	}
 }
 
-// observeRealm reads the realm, and settles what an interrupted replace left: note says so.
+// observeRealm reads the realm and settles an interrupted replace. note is the warning about that; "" if there was
+// none.
 func (r run) observeRealm(ctx context.Context, write bool) (current realm.Current, note string, err error) {
 	if current, err = r.Cluster.Realm(ctx, r.Realm.Name); err != nil {
 		return current, "", err
@@ -224,8 +227,8 @@ func (r run) observeRealm(ctx context.Context, write bool) (current realm.Curren
 	return current, note, err
 }
 
-// interruption returns why the context ended, if it did: a request that failed because of an interruption is that
-// interruption.
+// interruption returns the cause of the interruption if ctx was interrupted, otherwise err. The error of an interrupted
+// request says nothing about Proxmox.
 func interruption(ctx context.Context, err error) error {
 	var why *check.Error
 	if err != nil && ctx.Err() != nil && errors.As(context.Cause(ctx), &why) {
@@ -245,14 +248,14 @@ func (r run) inspect(ctx context.Context, notBefore time.Time) Inspection {
 // declared returns the login that the configuration asks for.
 func (r run) declared() realm.Login { return r.Realm.Set.Login(r.Realm.Name) }
 
-// planned is what a run sets out to do: with the realm, and with groups and grants.
+// planned holds the plan for the realm and the plan for groups and grants.
 type planned struct {
 	realm.Plan
 	access accessPlan
 }
 
-// plan compares what Proxmox holds with what is declared. It asks Proxmox for the facts that the comparison turns out to
-// need.
+// plan compares what Proxmox holds with what is declared. It asks Proxmox for further facts only if the comparison
+// needs them.
 func (r run) plan(ctx context.Context, current realm.Current, seen realm.CurrentAccess) (planned, error) {
 	plan := realm.Diff(r.Realm, current, realm.Facts{AllowReplace: r.Replace})
 	facts := realm.Facts{AllowReplace: r.Replace}
@@ -284,17 +287,17 @@ func (p planned) login() realm.Login { return p.After().Values.Login(p.Realm) }
 // before returns the login that the realm serves now.
 func (p planned) before() realm.Login { return p.Before().Values.Login(p.Realm) }
 
-// written is what came of a write.
+// written is the result of a write.
 type written struct {
-	sent        bool    // a request went out and may have taken effect
-	final       bool    // nothing more may be written, whatever the error is: a DELETE went out, or groups and grants were begun
-	left        planned // what the read-back left to do: nothing if the write succeeded
+	sent        bool    // a request was sent and may have taken effect
+	final       bool    // the run does not write again: it sent a DELETE, or began with groups and grants
+	left        planned // what the read-back found left to do: nothing if the write succeeded
 	warnings    []string
 	permissions check.Check // for groups and grants; zero if there was nothing to change
 }
 
 // write carries the plan out by one request and reads the realm back. It runs to its end even if ctx is cancelled,
-// because half a change helps nobody; a replace asks ctx once more, right before its DELETE.
+// because half a change helps nobody. A replace looks at ctx once more, right before its DELETE.
 func (r run) write(ctx context.Context, plan planned) (written, error) {
 	uninterruptible := context.WithoutCancel(ctx)
 	var err error
@@ -349,18 +352,19 @@ func (r run) explain(err error) error {
 	return err
 }
 
-// gaveUp ends a run whose last write did not settle the plan.
+// gaveUp returns the error of a run that has sent all its attempts and still has something to write.
 func (r run) gaveUp(plan planned, unsettled error) error {
 	if !errors.Is(unsettled, realm.ErrConflict) {
 		return unsettled
 	}
-	return check.Errorf(check.Conflict, "other changes to the realms of this cluster kept interfering: the %s of realm %s was abandoned after %d attempts",
+	return check.Errorf(check.Conflict,
+		"the %s of realm %s was abandoned after %d attempts: other programs kept changing the realms of this cluster",
 		plan.Action, r.Realm.Name, attempts).
-		Try(check.Advise("run again, and look for another program that writes realms if it happens repeatedly")).Because(unsettled)
+		Try(check.Advise("run again; if it happens repeatedly, look for another program that writes realms")).Because(unsettled)
 }
 
-// foresee ends a plan. If there is something to do, it checks whether the credentials suffice for the writes, shows the
-// issuer checks, and names the properties that this Proxmox may refuse.
+// foresee completes the result of a plan. If there is something to do, it checks the credentials' privileges and the
+// issuer, and warns of properties that this Proxmox may not know.
 func (r run) foresee(ctx context.Context, res Result, plan planned, inspection Inspection) (Result, error) {
 	if plan.Empty() && plan.access.Empty() && len(plan.access.Missing) == 0 {
 		return r.verify(ctx, res, plan, inspection, r.due(plan, false))

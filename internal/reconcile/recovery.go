@@ -18,8 +18,8 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Recovery is where the former realm is saved while a replace is under way: one file for each target and realm, readable
-// by its owner alone, because it holds the realm's client key.
+// Recovery keeps the former realm in a file while a replace is under way. Each target and realm has one file. Only its
+// owner may read it, because it holds the realm's client key.
 type Recovery struct {
 	Dir       string // the state_dir; created with mode 0700 if it is absent
 	Target    string // the target's name
@@ -41,7 +41,7 @@ const (
 	maxSaved = 1 << 20 // bytes that are read back at most
 	// keepDeleted is how long the copies of deleted realms are kept: they hold client keys.
 	keepDeleted = 30 * 24 * time.Hour
-	// watchAfresh is the age up to which a recovery file may have a DELETE under way.
+	// watchAfresh is the age of a recovery file up to which its DELETE may still be under way.
 	watchAfresh = 10 * time.Minute
 )
 
@@ -51,7 +51,7 @@ func (rc Recovery) name() string {
 
 func (rc Recovery) path() string { return filepath.Join(rc.Dir, rc.name()) }
 
-// pending returns the error of a run that must not go on because a recovery file is there.
+// pending returns an error if there is a recovery file.
 func (rc Recovery) pending() *check.Error {
 	if rc.Dir == "" {
 		return nil
@@ -63,8 +63,8 @@ func (rc Recovery) pending() *check.Error {
 		Try(check.Run("apply --recover").With("it creates that realm if there is none, and removes the file if the realm is there"))
 }
 
-// settleRecovery returns an error if a recovery file is there, unless the realm is as declared: then the replace was
-// interrupted after its create, and the file is obsolete.
+// settleRecovery returns an error if there is a recovery file and the realm is not as declared. A realm that is as
+// declared makes the file obsolete: the replace was interrupted after its create.
 func (r run) settleRecovery(current realm.Current, write bool) (note string, err error) {
 	pending := r.Recovery.pending()
 	if pending == nil {
@@ -87,8 +87,8 @@ func (r run) asDeclared(current realm.Current) bool {
 	return current.Exists && realm.Diff(r.Realm, current, realm.Facts{}).Empty()
 }
 
-// Recover finishes an interrupted replace. It creates the saved realm if there is none, removes the file if the realm is
-// there and equal or as declared, and refuses if it differs.
+// Recover finishes an interrupted replace. It creates the saved realm if there is none. It removes the file if the
+// realm equals the saved one or is as declared, and refuses otherwise.
 func Recover(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, t, d, o)
 	return r.finish(r.recover(ctx))
@@ -132,8 +132,8 @@ func (r run) recover(ctx context.Context) (Result, error) {
 	return res, r.Recovery.remove()
 }
 
-// outlast watches a realm for as long as the DELETE of its interrupted replace may still take effect, and returns the
-// realm as it is then. To remove the file earlier could lose the only copy.
+// outlast watches a realm while the DELETE of its interrupted replace may still take effect, and returns the realm as
+// it is then. The file stays until then, because it may become the only copy.
 func (r run) outlast(ctx context.Context, current realm.Current, savedAt time.Time) (_ realm.Current, err error) {
 	age := time.Since(savedAt)
 	if age > watchAfresh {
@@ -154,7 +154,7 @@ func (r run) outlast(ctx context.Context, current realm.Current, savedAt time.Ti
 // save writes the recovery file, or fails without leaving one.
 func (rc Recovery) save(stored realm.Current) error { return rc.write(rc.path(), stored) }
 
-// archive keeps a realm that is about to be deleted; it is no recovery file. It returns the file's path.
+// archive saves a realm before it is deleted, and returns the path of the file. No run restores it.
 func (rc Recovery) archive(stored realm.Current, now time.Time) (string, error) {
 	name := "deleted-" + rc.Realm + "@" + url.PathEscape(rc.Target) + "-" + now.UTC().Format("20060102T150405.000Z") + ".json"
 	path := filepath.Join(rc.Dir, name)

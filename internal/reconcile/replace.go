@@ -11,8 +11,8 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// A DELETE whose answer was lost may wait for Proxmox's lock, or travel between nodes, and take effect later: a run
-// watches for it this long before it gives up.
+// A DELETE whose answer was lost may take effect later, because it waits for Proxmox's lock or travels between nodes. A
+// run watches the realm for lateDelete before it gives up.
 const (
 	lateDelete = 75 * time.Second
 	watchEvery = time.Second
@@ -38,7 +38,8 @@ func (r run) replace(ctx context.Context, plan planned) (written, error) {
 		return written{}, fmt.Errorf("before the realm is deleted: %w", realm.ErrConflict)
 	}
 	if odd := current.Structures; len(odd) > 0 {
-		return written{}, check.Errorf(check.UnknownProperty, "realm %s holds %s in a form that a new realm cannot take over: it is not replaced", r.Realm.Name, strings.Join(odd, ", ")).
+		return written{}, check.Errorf(check.UnknownProperty,
+			"realm %s holds %s in a form that a new realm cannot take over: it is not replaced", r.Realm.Name, strings.Join(odd, ", ")).
 			Try(check.Set("realm.name", "").With("a second realm beside this one"))
 	}
 	if err := r.Recovery.save(current); err != nil {
@@ -61,8 +62,8 @@ func (r run) replace(ctx context.Context, plan planned) (written, error) {
 	return done, r.Recovery.remove()
 }
 
-// remove sends the run's only DELETE and returns nil once the realm was seen to be gone. Whatever the answer is, the
-// recovery file goes only after the realm was seen again: something between this program and Proxmox may have answered.
+// remove sends the run's only DELETE and returns nil once the realm was seen to be gone. Whatever the answer is, it
+// reads the realm again before it removes the recovery file, because a proxy may have answered instead of Proxmox.
 func (r run) remove(ctx context.Context) (sent bool, err error) {
 	err = r.Cluster.Delete(ctx, r.Realm.Name)
 	if err == nil {
@@ -89,7 +90,8 @@ func (r run) awaitAbsence(ctx context.Context) error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return check.Errorf(check.ReplacePending, "the answer to the DELETE of realm %s was lost, and the realm still existed after %s", r.Realm.Name, lateDelete).
+			return check.Errorf(check.ReplacePending,
+				"the answer to the DELETE of realm %s was lost, and the realm still existed after %s", r.Realm.Name, lateDelete).
 				Try(check.Advise("wait a few minutes, because the deletion may still take effect")).Because(err)
 		}
 		if err := sleep(ctx, watchEvery); err != nil {
@@ -98,7 +100,7 @@ func (r run) awaitAbsence(ctx context.Context) error {
 	}
 }
 
-// recreate creates a realm where there is none. After a lost answer it looks instead of guessing.
+// recreate creates a realm that does not exist. After a lost answer it reads the realm before it tries again.
 func (r run) recreate(ctx context.Context, params realm.Params) error {
 	for attempt := 1; ; attempt++ {
 		err := r.Cluster.Create(ctx, params)
@@ -118,7 +120,7 @@ func (r run) recreate(ctx context.Context, params realm.Params) error {
 	}
 }
 
-// putBack creates the former realm again after the new one could not be created, and returns why that was.
+// putBack creates the former realm again. why is the error of the new one, with which the run ends.
 func (r run) putBack(ctx context.Context, former realm.Current, done written, why error) (written, error) {
 	why = r.explain(why)
 	if err := r.recreate(ctx, realm.RestoreParams(r.Realm.Name, former)); err != nil {
@@ -142,7 +144,7 @@ func (r run) putBack(ctx context.Context, former realm.Current, done written, wh
 	return done, why
 }
 
-// keep adds to an error where the former realm is saved.
+// keep adds the path of the recovery file to an error.
 func (r run) keep(err error) error {
 	if err == nil {
 		return nil

@@ -33,8 +33,8 @@ type Result struct {
 	Endpoint string // the one that answered, or the first that was tried
 	Realm    string
 	Requests int           // sent to Proxmox
-	Retries  int           // requests that another node was asked, because one did not answer
-	Lost     time.Duration // waiting for nodes that did not answer
+	Retries  int           // requests repeated at another node, because one did not answer
+	Lost     time.Duration // spent on waiting for nodes that did not answer
 	// IssuerCertificate is the end of the lifetime of the issuer's certificate; zero if none was seen.
 	IssuerCertificate time.Time
 
@@ -44,16 +44,16 @@ type Result struct {
 	Access     []realm.AccessChange
 	Checks     []check.Check
 	Warnings   []string // what an administrator should know although nothing failed
-	GateOpened bool     // the gate was asked, and let the change pass
-	Wrote      bool     // a write went out and was read back, whatever followed
+	GateOpened bool     // the gate checked the change and let it pass
+	Wrote      bool     // a write was sent and read back, whatever followed
 	Saved      string   // the file that keeps a deleted realm; "" if there is none
 	Err        error    // usually a *check.Error in its tree
 	Duration   time.Duration
 
 	Memory Memory // for the next run of this target
 
-	sent  bool // a write went out
-	drift bool // a write would go out
+	sent  bool // a write was sent
+	drift bool // apply would send a write
 }
 
 // start returns the result of a run that has done nothing yet.
@@ -89,13 +89,14 @@ func outcomeOf(err error) Outcome {
 	switch check.CodeOf(err) {
 	case check.Held:
 		return Held
-	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.UnknownRole, check.NoGroupsClaim, check.BuiltinRealm, check.RecoveryFile:
+	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.UnknownRole, check.NoGroupsClaim,
+		check.BuiltinRealm, check.RecoveryFile:
 		return Refused
 	}
 	return Failed
 }
 
-// propose notes what the run sets out to do. Once a write is out, later plans show only what is left of it.
+// propose notes the plan. After a write it keeps the first plan, because a later one shows only what is left to do.
 func (res *Result) propose(p planned, clean *check.Cleaner) {
 	if res.sent && p.Action != realm.Refuse {
 		return
@@ -135,7 +136,7 @@ func cleanedAccess(changes []realm.AccessChange, clean *check.Cleaner) []realm.A
 	return out
 }
 
-// wrote notes what came of a write.
+// wrote notes the result of a write.
 func (res *Result) wrote(w written, ignore []check.ID) {
 	res.sent = res.sent || w.sent
 	res.warn(w.warnings...)
@@ -143,13 +144,13 @@ func (res *Result) wrote(w written, ignore []check.ID) {
 		return
 	}
 	res.add(ignore, w.permissions)
-	res.Access = nil // proxmox.access lists what stays undone
+	res.Access = nil // proxmox.access lists what was not written
 	if len(res.Changes) == 0 && res.Action == realm.Update {
 		res.Action = realm.None
 	}
 }
 
-// add takes in checks, those that are ignored as skips. A later finding replaces an earlier one of its id.
+// add adds checks. An ignored one becomes a skip. A later finding replaces an earlier one of its id.
 func (res *Result) add(ignore []check.ID, checks ...check.Check) {
 	for _, c := range check.Ignore(checks, ignore) {
 		res.Checks = slices.DeleteFunc(slices.Clone(res.Checks), func(old check.Check) bool { return old.ID == c.ID })
@@ -157,7 +158,7 @@ func (res *Result) add(ignore []check.ID, checks ...check.Check) {
 	}
 }
 
-// warn adds warnings, each once; empty ones are none.
+// warn adds warnings, each once, and drops empty ones.
 func (res *Result) warn(texts ...string) {
 	for _, text := range texts {
 		if text != "" && !slices.Contains(res.Warnings, text) {

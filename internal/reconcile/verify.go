@@ -14,8 +14,8 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Verify runs every check on realm, issuer and client, and changes nothing. If Proxmox does not answer, the issuer is
-// checked all the same.
+// Verify runs every check on realm, issuer and client, and changes nothing. If Proxmox does not answer, it still checks
+// the issuer.
 func Verify(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, t, d, o)
 	return r.finish(r.examine(ctx))
@@ -52,7 +52,7 @@ func (r run) examine(ctx context.Context) (Result, error) {
 	return r.verify(ctx, res, plan, inspection, asks)
 }
 
-// examineIssuer checks the issuer alone, because Proxmox does not answer, and returns why.
+// examineIssuer checks the issuer alone. why is the error of Proxmox, with which the run ends.
 func (r run) examineIssuer(ctx context.Context, res Result, inspection Inspection, why error) (Result, error) {
 	for _, e := range check.Catalog() {
 		if strings.HasPrefix(string(e.ID), "proxmox.") {
@@ -132,7 +132,7 @@ func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspect
 	return res, context.Cause(ctx)
 }
 
-// verifyProxmox is proxmox.discovery, unless asking could harm the node. It asks about the realm as it is stored.
+// verifyProxmox runs proxmox.discovery on the stored realm, unless that could block a worker of the node.
 func (r run) verifyProxmox(ctx context.Context, res Result, plan planned, inspection Inspection, a ask) (Result, error) {
 	if a == recalled {
 		res.add(r.Verify.Ignore, r.Memory.Proxmox.recall()...)
@@ -164,7 +164,8 @@ func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection Inspec
 	case stored.Values.Login(r.Realm.Name).IssuerURL != r.declared().IssuerURL:
 		return "not checked: the realm names another issuer than the declared one"
 	case inspection.Wait(ctx) != nil || !inspection.Quick():
-		return "not checked: the issuer did not send a usable discovery document and keys within 5 s, and a silent issuer blocks a worker of the node"
+		return "not checked: the issuer did not send a usable discovery document and keys within 5 s, " +
+			"and a silent issuer blocks a worker of the node"
 	}
 	return ""
 }
@@ -213,7 +214,7 @@ func redirectFor(node config.Origin, redirects []config.Origin) string {
 	return string(redirects[0])
 }
 
-// together makes one finding of those of several nodes: it fails if one of them fails.
+// together merges the findings of several nodes into the worst of them.
 func together(found []check.Check) check.Check {
 	if len(found) == 1 {
 		return found[0]
@@ -247,8 +248,8 @@ func (r run) issuerChecks(ctx context.Context, plan planned, inspection Inspecti
 	}), nil
 }
 
-// question asks about the client that the realm will have. Asked cheaply, it costs the issuer least; otherwise the answer
-// proves most.
+// question returns the question about the client that the realm will have. A cheap one costs the issuer least; the
+// other one proves most.
 func (r run) question(plan planned, cheap bool) issuer.Question {
 	urls := make([]string, 0, len(r.Verify.RedirectURLs))
 	for _, u := range r.Verify.RedirectURLs {
@@ -257,7 +258,7 @@ func (r run) question(plan planned, cheap bool) issuer.Question {
 	return issuer.Question{Login: plan.login(), RedirectURLs: urls, RedirectsDeclared: r.Verify.RedirectsDeclared, Cheap: cheap}
 }
 
-// realmCheck is proxmox.realm.
+// realmCheck returns the check proxmox.realm.
 func (r run) realmCheck(plan planned) check.Check {
 	switch {
 	case plan.Empty():

@@ -31,8 +31,8 @@ func JSON(w io.Writer, run fleet.Run) error {
 	return encode(w, out)
 }
 
-// JSONLines writes each target of a run as [JSONTarget] does. The last line is the report without targets: what became of
-// how many is in its place.
+// JSONLines writes a line for each target, as [JSONTarget] does. The last line is the report, with counts in place of
+// targets.
 func JSONLines(w io.Writer, run fleet.Run) error {
 	for _, t := range run.Targets {
 		if err := JSONTarget(w, t); err != nil {
@@ -76,11 +76,11 @@ type jsonRun struct {
 	*jsonTally
 }
 
-// jsonTally stands in place of the targets of a run.
+// jsonTally replaces the targets in the last line.
 type jsonTally struct {
 	Counts  map[string]int `json:"counts"`  // of targets, by outcome
-	Retries int            `json:"retries"` // requests that another node was asked, because one did not answer
-	Lost    int64          `json:"lost_ms"` // waiting for nodes that did not answer
+	Retries int            `json:"retries"` // requests repeated at another node, because one did not answer
+	Lost    int64          `json:"lost_ms"` // spent on waiting for nodes that did not answer
 }
 
 type jsonTarget struct {
@@ -129,8 +129,8 @@ type Check struct {
 	Remedy   check.Remedy `json:"remedy"` // what hint says, as data
 }
 
-// Error is an error in a JSON report. Code, message and hint describe all of it; problems has an entry for each of several
-// joined errors, such as the mistakes of a configuration.
+// Error is an error in a JSON report. Code, message and hint describe the whole error. Problems has an entry for each
+// joined error, such as a mistake in a configuration.
 type Error struct {
 	Code     string       `json:"code"`
 	Message  string       `json:"message"`
@@ -212,8 +212,8 @@ func problems(err error) []Problem {
 	return []Problem{p}
 }
 
-// escape writes as \u escapes what encoding/json lets through although a terminal may obey it: DEL, the C1 controls and
-// invisible formatting. These occur in strings only, so the values stay the same.
+// escape replaces characters that a terminal may obey by \u escapes. encoding/json leaves DEL, C1 controls and
+// invisible formatting as they are. They occur only in strings, so no value changes.
 func escape(encoded []byte) []byte {
 	steers := func(r rune) bool { return r != '\n' && check.Invisible(r) }
 	if !bytes.ContainsFunc(encoded, steers) {

@@ -12,43 +12,43 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// Last is what quiet runs remember: what was wrong when one last spoke. The zero value stands before the first run.
+// Last is what quiet runs remember: the troubles that a run last reported. The zero value is for the first run.
 type Last struct {
 	Troubles []string          `json:"troubles,omitempty"` // sorted; empty: nothing was wrong
-	Outcome  reconcile.Outcome `json:"outcome,omitempty"`  // of the run that spoke
-	Since    time.Time         `json:"since,omitzero"`     // when the trouble began
-	Told     time.Time         `json:"told,omitzero"`      // when a run last spoke of it
-	// Unsaid counts the latest runs in a row that found something new but kept it back, because it may pass by itself. A run
-	// that found the lock held found out nothing else, so it does not count.
+	Outcome  reconcile.Outcome `json:"outcome,omitempty"`  // of the run that reported them
+	Since    time.Time         `json:"since,omitzero"`     // when they began
+	Told     time.Time         `json:"told,omitzero"`      // when a run last reported them
+	// Unsaid counts the latest runs in a row that found a new trouble but did not report it, because it may pass by itself. A
+	// run that found the lock held does not count, because it found out nothing else.
 	Unsaid      int       `json:"unsaid,omitempty"`
 	UnsaidSince time.Time `json:"unsaid_since,omitzero"`
 	Success     time.Time `json:"success,omitzero"` // when a run last ended changed or unchanged
 }
 
-// Rule says when a quiet run speaks.
+// Rule says when a quiet run reports something.
 type Rule struct {
-	After  int           // how many runs in a row must find a new trouble that may pass before one speaks of it
-	Remind time.Duration // how often a run speaks again of what lasts; 0: never
+	After  int           // how many runs in a row must find a new trouble that may pass before one reports it
+	Remind time.Duration // how often a run repeats a trouble that lasts; 0: never
 }
 
 // DefaultAfter is the usual [Rule.After].
 const DefaultAfter = 2
 
-// lockPatience is how long other runs may hold the lock before a run speaks of it. apply --wait holds it while somebody
+// lockPatience is how long other runs may hold the lock before a run reports that. apply --wait holds it while somebody
 // changes the issuer.
 const lockPatience = time.Hour
 
-// News is what a run has to say. The zero value is nothing.
+// News is what a quiet run reports. The zero value is nothing.
 type News struct {
 	Text     string // how the run compares with the last one, such as "OK again; had failed since …"
-	Reminder bool   // it was said before
+	Reminder bool   // it was reported before
 }
 
-// After decides what a run that ended now has to say, and returns what to remember. A trouble is a target that failed, was
+// After decides what a run that ended now reports, and returns what to remember. A trouble is a target that failed, was
 // refused, held or unverified. Its identity is its outcome, error code and failed checks, and if the realm could not be
 // changed, the properties that differ. It may pass if its code says so.
 //
-//	this run            compared with what was last said   it says
+//	this run            compared with the last report      it reports
 //	-----------------   --------------------------------   -----------------------------------------------------
 //	changed a realm     anything                           what it changed, and all troubles
 //	no trouble          no trouble                         nothing
@@ -95,8 +95,8 @@ func (l Last) After(run fleet.Run, now time.Time, rule Rule) (next Last, news Ne
 	return next, news
 }
 
-// unsaid counts a run with new troubles. It returns since when such runs follow each other, and whether to wait for the
-// next one: the troubles may pass and are too fresh to be spoken of.
+// unsaid counts a run with new troubles. It returns since when such runs follow each other. wait is true if the
+// troubles may pass and have not been found often enough to be reported.
 func (l Last) unsaid(fresh []trouble, now time.Time, rule Rule) (runs int, since time.Time, wait bool) {
 	locked, passing := true, true
 	for _, t := range fresh {
@@ -116,7 +116,7 @@ func (l Last) unsaid(fresh []trouble, now time.Time, rule Rule) (runs int, since
 	return runs, since, passing && runs < rule.After
 }
 
-// compare says how a run compares with what was last said.
+// compare says how a run compares with the last report.
 func (l Last) compare(run fleet.Run, same bool, began, now time.Time) string {
 	const format = "2006-01-02 15:04 UTC"
 	before := fmt.Sprintf("had %s since %s", participle(l.Outcome), l.Since.UTC().Format(format))
@@ -144,7 +144,7 @@ func participle(o reconcile.Outcome) string {
 
 // trouble is something that is wrong.
 type trouble struct {
-	text string // tells it from others
+	text string // identifies it
 	code check.Code
 }
 

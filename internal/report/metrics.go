@@ -33,7 +33,7 @@ func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.G
 		with().Set(unix(success))
 	m.gauge("last_run_duration_seconds", "How long the last run took.").with().Set(run.Duration.Seconds())
 	m.gauge("last_run_outcome", "The outcome of the last run: that of its worst target.", "outcome").outcome(run.Outcome)
-	failure := m.gauge("last_run_error", "The error that kept the last run from its targets, by code.", "code")
+	failure := m.gauge("last_run_error", "The error that stopped the last run before it reached its targets, by code.", "code")
 	if run.Err != nil {
 		failure.with(string(code(run.Err))).Set(1)
 	}

@@ -19,7 +19,7 @@ type Style struct {
 	Quiet      bool          // write nothing if all targets are unchanged
 	Verbose    bool          // show every check with its evidence and time, and every target by itself
 	Wording    check.Wording // words the hints; the zero value is for readers of a configuration file
-	OmitErrors bool          // leave out errors and warnings that the caller writes to standard error: the run's and a lone target's
+	OmitErrors bool          // leave out the errors and warnings of the run and of a lone target: the caller prints them
 }
 
 // color is an SGR parameter (ECMA-48).
@@ -74,7 +74,7 @@ func (p *printer) wrap(indent int, head string, columns int, text string) {
 	p.line(indent, line)
 }
 
-// paint colours text that clean has seen.
+// paint colours text, which the caller has cleaned.
 func (p *printer) paint(c color, text string) string {
 	if !p.Color || c == "" {
 		return text

@@ -21,10 +21,9 @@ import (
 
 // Text writes a run for people.
 //
-// A lone target gets its changes, its checks, and a last line that says what became of it. All checks are shown if
-// checking is the command, otherwise those that warn or fail. Several targets are listed worst first. Those that ended
-// alike share a heading, and the first of them serves as the example. The last line counts them, also those that are as
-// declared and have nothing to tell.
+// A lone target gets its changes, its checks, and a last line with its outcome. Commands that only check show all
+// checks, other commands those that warn or fail. Several targets are listed worst first. Those that ended alike share
+// a heading, and the first of them is shown as the example. The last line counts all targets.
 func Text(w io.Writer, run fleet.Run, style Style) error {
 	p := &printer{Style: style}
 	if run.Err != nil && !style.OmitErrors {

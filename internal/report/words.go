@@ -11,7 +11,7 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// sentence says what became of a target:
+// sentence says how a run ended for a target:
 // "realm authelia on https://pve1:8006 is as declared; 12 checks passed; not checked: client.*".
 func sentence(command string, t reconcile.Result) string {
 	text := subject(t) + verdict(command, t)
@@ -160,7 +160,7 @@ func proposal(t reconcile.Result) string {
 	return text
 }
 
-// decidedBy names the failed checks because of which the gate stayed shut.
+// decidedBy names the failed checks that closed the gate.
 func decidedBy(checks []check.Check) string {
 	var ids []string
 	for _, c := range check.Failures(checks) {

@@ -18,8 +18,8 @@ type Request struct {
 	ClientID  string
 	GrantType string
 	// Parameters are those of query and form that say what was asked:
-	// response_type, redirect_uri, scope, prompt, acr_values, display,
-	// code_challenge_method, and code where it is a made-up one.
+	// response_type, redirect_uri, scope, prompt, acr_values, display and
+	// code_challenge_method. A code is kept only if it is made up.
 	Parameters url.Values
 	Status     int // what it was answered; 0 while it is not
 }

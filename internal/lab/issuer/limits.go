@@ -10,8 +10,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limit is a bucket of failures that a source address may have before it gets
-// 429, and the time in which one of them is forgiven.
+// Limit is how many failures a source address may have before it gets 429, and
+// how long it takes until one is forgiven.
 type Limit struct {
 	Failures int
 	Refill   time.Duration

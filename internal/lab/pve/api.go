@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// apiError is what a handler dies of: a status, a message that ends in a line
-// feed where Perl's does, and what is wrong with which parameter.
+// apiError is the error of a handler. Its message ends in a line feed where
+// Perl's does. errs says what is wrong with which parameter.
 type apiError struct {
 	status int
 	msg    string

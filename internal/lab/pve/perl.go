@@ -11,9 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// This file holds what the answers of Proxmox owe to Perl: which values are
-// true, how lists and text are split and stored, and what JSON::XS says of
-// malformed JSON.
+// This file imitates what the answers of Proxmox owe to Perl: which values are
+// true, how text is split, and how JSON::XS words an error.
 //
 // A parameter is nil (undef), string (any scalar: numbers are kept as Perl
 // prints them), bool (a JSON boolean object), []any or map[string]any.

@@ -12,8 +12,8 @@ import (
 )
 
 // realmFile is /etc/pve/domains.cfg, the section configuration that holds all
-// realms. Its text is the truth, as on a node: what a write stores is what the
-// next read makes of it, white space stripped and unreadable sections lost.
+// realms. As on a node, only its text is stored. The next read parses it again,
+// strips white space and loses unreadable sections.
 //
 // A node writes the whole file each time. A realmFile replaces only the
 // sections that change, if the result is the same. The time of a write then

@@ -89,8 +89,8 @@ type Pending struct {
 	Time     int64  `json:"ctime"`
 }
 
-// DefaultState is the state that a server begins with: the realms pam and pve,
-// and the users, roles, tokens and ACLs behind the names of [Server.Token] and
+// DefaultState is the state that a server begins with. It holds the realms pam
+// and pve, and the users, roles, tokens and ACLs behind [Server.Token] and
 // [Server.User]. Its secrets are random.
 func DefaultState() *State {
 	token := func(privsep bool) Token { return Token{Secret: newUUID(), Privsep: privsep} }
