@@ -139,8 +139,9 @@ func (r run) outlast(ctx context.Context, current realm.Current, savedAt time.Ti
 	if age > watchAfresh {
 		return current, nil
 	}
-	r.Log.Warn("watching the realm, because a DELETE may still be under way", "realm", r.Realm.Name, "for", lateDelete)
-	for deadline := time.Now().Add(lateDelete); current.Exists && time.Now().Before(deadline); {
+	watch := lateDelete + min(max(lateDelete-age, 0), lateDelete) // longer if the run was killed soon after its DELETE
+	r.Log.Warn("watching the realm, because a DELETE may still be under way", "realm", r.Realm.Name, "for", watch)
+	for deadline := time.Now().Add(watch); current.Exists && time.Now().Before(deadline); {
 		if err := sleep(ctx, watchEvery); err != nil {
 			return current, err
 		}

@@ -77,7 +77,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 	inBubble(t, "later", func(t *testing.T) {
 		c, target, _ := interrupted(t)
 		c.put(name, stored())
-		c.script["read#60"] = trouble{before: func() { delete(c.realms, name) }}
+		c.script["read#100"] = trouble{before: func() { delete(c.realms, name) }}
 		expect(t, recovers(t.Context(), target), reconcile.Changed, realm.Create, "")
 		if !equal(c.realms[name], stored()) || len(pending(t, target)) != 0 {
 			t.Errorf("%v, %v", c.realms[name], pending(t, target))
@@ -88,7 +88,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c.put(name, stored())
 		began := time.Now()
 		expect(t, recovers(t.Context(), target), reconcile.Unchanged, realm.None, "")
-		if took := time.Since(began); took != 75*time.Second || len(pending(t, target)) != 0 {
+		if took := time.Since(began); took != 150*time.Second || len(pending(t, target)) != 0 {
 			t.Errorf("watched for %s, %v", took, pending(t, target))
 		}
 	})
