@@ -45,7 +45,7 @@ status, reloading and its watchdog.` +
 		Args:    exactly(0, ""),
 		RunE:    a.agent,
 	}
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }
 

@@ -46,7 +46,7 @@ the change. That is how a client key is rotated.` +
 	ruleFlags(cmd, &o.rule)
 	metricsFlag(cmd, &o.metrics)
 	shardFlag(cmd)
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }
 

@@ -65,7 +65,7 @@ do not break logins are listed as kept.` +
 	f.BoolVar(&o.whole, "whole", false, "print everything from identity_providers down")
 	f.StringArrayVar(&o.check, "check", nil,
 		"compare with Authelia's configuration in `FILE`, - for standard input (repeatable)")
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }
 

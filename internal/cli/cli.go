@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -40,10 +41,11 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 
-	command string        // the name of the command for reports; "" before cobra found it
-	ready   bool          // the command line is valid, and the command has begun
-	wording check.Wording // how hints name keys and commands
-	release func()        // ends what prepare began
+	command string         // the name of the command for reports; "" before cobra found it
+	ready   bool           // the command line is valid, and the command has begun
+	wording check.Wording  // how hints name keys and commands
+	release func()         // ends what prepare began
+	keys    *pflag.FlagSet // see keyFlags
 
 	file      string
 	targets   []string

@@ -46,8 +46,8 @@ func (a *app) configCommand() *cobra.Command {
 			return a.printf("%s\n", document)
 		},
 	}
-	configFlags(check)
-	configFlags(show)
+	a.configFlags(check)
+	a.configFlags(show)
 	cmd.AddCommand(check, show, schema)
 	return cmd
 }

@@ -35,7 +35,7 @@ removes files that are older than 30 days.` + exitHelp(exitRefused, exitUnavaila
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask for confirmation")
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be deleted; change nothing")
 	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait up to `DURATION` while another run holds the lock")
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }
 

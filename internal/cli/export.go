@@ -30,7 +30,7 @@ realm's groups are printed if the credentials may see them.` + exitHelp(exitUnav
 		RunE: func(cmd *cobra.Command, args []string) error { return a.export(cmd, args[0], keyOut) },
 	}
 	cmd.Flags().StringVar(&keyOut, "key-out", "", "write the client key to `FILE` with mode 0600; FILE must not exist")
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }
 

@@ -19,9 +19,9 @@ type keyFlag struct {
 	values []string
 }
 
-// configFlags gives a command the common configuration keys as flags.
-func configFlags(cmd *cobra.Command) {
-	f := cmd.Flags()
+// keyFlags returns the common configuration keys as flags. All commands share them, because only one runs.
+func keyFlags() *pflag.FlagSet {
+	f := pflag.NewFlagSet("keys", pflag.ContinueOnError)
 	f.SortFlags = false
 	for _, k := range config.Keys() {
 		if k.Flag == "" {
@@ -33,6 +33,16 @@ func configFlags(cmd *cobra.Command) {
 			flag.NoOptDefVal = "true"
 		}
 	}
+	return f
+}
+
+// configFlags gives a command the common configuration keys as flags.
+func (a *app) configFlags(cmd *cobra.Command) {
+	if a.keys == nil {
+		a.keys = keyFlags()
+	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().AddFlagSet(a.keys)
 	cmd.Long = cmp.Or(cmd.Long, cmd.Short+".") + `
 
 The common configuration keys are flags too, such as --endpoint:

@@ -12,7 +12,7 @@ import (
 // A flag that is given twice has its last value, except a list, which has all values.
 func TestTheLastValueOfAKeyFlagCounts(t *testing.T) {
 	cmd := &cobra.Command{}
-	configFlags(cmd)
+	(&app{}).configFlags(cmd)
 	err := cmd.ParseFlags([]string{
 		"--issuer-url", "https://a.example.com", "--endpoint", "pve1", "--autocreate",
 		"--issuer-url", "https://b.example.com", "--endpoint", "pve2", "--autocreate=false",

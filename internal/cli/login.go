@@ -45,7 +45,7 @@ Proxmox then forgets the login. If nobody logs in, the login counts as failed.` 
 	f.StringVar(&o.listen, "listen", "", "let the browser come back to this loopback `HOST:PORT` (default 127.0.0.1:8000)")
 	f.BoolVar(&o.noBrowser, "no-browser", false, "show the address instead of opening a browser")
 	f.StringVar(&o.node, "node", "", "log in through this `NODE`, one of the endpoints")
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }
 

@@ -36,6 +36,6 @@ plan exits with 0 for failed checks, and for drift unless --exit-code is given.`
 	f.BoolVar(&o.Replace, "replace", false, "plan to delete and recreate the realm if its username-claim differs")
 	f.BoolVar(&o.NoGate, "no-gate", false, "plan the change even if logins would fail")
 	shardFlag(cmd)
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }

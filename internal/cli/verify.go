@@ -37,6 +37,6 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 		"let every node discover the issuer: each has its own DNS, certificate authorities and proxy")
 	metricsFlag(cmd, &metrics)
 	shardFlag(cmd)
-	configFlags(cmd)
+	a.configFlags(cmd)
 	return cmd
 }
