@@ -37,14 +37,14 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) (err error) {
 	return err
 }
 
-// ReadPrivate reads a file that this program wrote. It refuses one that is larger than max bytes, and pipes and devices,
+// ReadPrivate reads a file that this program wrote. It refuses one that is larger than limit bytes, and pipes and devices,
 // which could make it wait for ever.
-func ReadPrivate(path string, max int64) ([]byte, error) {
+func ReadPrivate(path string, limit int64) ([]byte, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case err != nil:
 		return nil, err
-	case !info.Mode().IsRegular() || info.Size() > max:
+	case !info.Mode().IsRegular() || info.Size() > limit:
 		return nil, errors.New(path + " was not written by this program")
 	}
 	return os.ReadFile(path)
