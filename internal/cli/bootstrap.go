@@ -43,10 +43,15 @@ Whoever holds such a token is as powerful as an administrator.`,
 					return err
 				}
 			}
-			return a.printf("%s\n", strings.Join(b.Lines(), "\n"))
+			if err := a.printf("%s\n", strings.Join(b.Lines(), "\n")); err != nil || a.quiet {
+				return err
+			}
+			a.say("note", "run these lines as root on one node, then write the token to the file of proxmox.token_file: "+b.Token()+"=SECRET")
+			return nil
 		},
 	}
 	f := cmd.Flags()
+	f.SortFlags = false
 	f.StringVar(&b.User, "user", "", "create this `USER` (proxmox-realm@pve)")
 	f.StringVar(&b.TokenID, "token-id", "", "create the token with this `ID` (agent)")
 	f.BoolVar(&b.Audit, "audit", false, "grant only what plan and verify need: read realms, write nothing")

@@ -66,7 +66,8 @@ func (a *app) root() *cobra.Command {
 ("authelia" by default) and verifies it before a user logs in: the issuer as
 seen from this machine, the issuer as seen from Proxmox, and the client.
 
-Begin with "probe https://auth.example.com", then "bootstrap", "plan" and
+Begin with "probe https://auth.example.com" and "bootstrap". Write a
+configuration ("help config"). Then run "authelia --new-key FILE", "plan" and
 "apply".`,
 		Version: versionLine(),
 		Args:    cobra.ArbitraryArgs,
@@ -118,7 +119,8 @@ func (a *app) globalFlags(root *cobra.Command) {
 	f.SortFlags = false
 	f.StringVarP(&a.file, "config", "c", "", "read the configuration from `FILE` (-: standard input)")
 	f.StringArrayVarP(&a.targets, "target", "t", nil, "use only the target `NAME` of the configuration (repeatable)")
-	f.StringVarP(&a.output, "output", "o", "text", "print the result as `FORMAT`: text, json, junit or jsonl\n(a line for each target as it ends, and a last line for the run)")
+	f.StringVarP(&a.output, "output", "o", "text", "print the result as `FORMAT`: text, json, junit or jsonl "+
+		"(a JSON line for each target as it ends, and one for the run)")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print less; nothing if all is well")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "show every check with its evidence")
 	f.StringVar(&a.logLevel, "log-level", "warn", "log at `LEVEL`: debug, info, warn or error")

@@ -133,7 +133,8 @@ each value came from.
 
 func environmentTopic() string {
 	var b strings.Builder
-	b.WriteString(`Every configuration key can be set by an environment variable, except commands.
+	b.WriteString(`Every configuration key can be set by an environment variable, except
+commands, access and targets.
 Keep secrets in files rather than in variables.
 
 `)

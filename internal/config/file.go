@@ -94,12 +94,14 @@ func bounded(r io.Reader, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+var errAbsent = errors.New("no such file")
+
 // unreadable says why a file cannot be read, without its name: the name may be a secret in the wrong place.
 func unreadable(err error) error {
 	var cause syscall.Errno
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return errors.New("no such file")
+		return errAbsent
 	case errors.Is(err, syscall.EISDIR):
 		return errors.New("is a directory, not a file")
 	case errors.As(err, &cause):

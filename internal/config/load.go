@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -89,6 +90,9 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 		if namedBy == envConfig {
 			c.err, at = fmt.Errorf("%s: %w", path, c.err), Place{Name: envConfig}
 		}
+		if errors.Is(c.err, errAbsent) {
+			c.err = check.Errorf(check.Config, "%v", c.err).Try(check.Advise("correct the path, or create the file"))
+		}
 		l.problems.add(at, "", c.err)
 		l.broken = true
 		return nil
@@ -147,6 +151,7 @@ func (l *loader) selectTargets() []layer {
 		for _, k := range table() {
 			if s, set := over.settings[k.Path]; set && (strings.HasPrefix(k.Path, "proxmox.") || k.Path == "realm.name") {
 				l.problems.add(s.at, k.Path, forOneTarget)
+				delete(over.settings, k.Path) // or all targets would share it, which is another mistake
 			}
 		}
 	}

@@ -66,7 +66,7 @@ func (l *loader) takeShard(targets []layer) []layer {
 	}
 	s, ok := parseShard(index, count)
 	if !ok {
-		l.problems.addf(at, "", "must be the index of a shard, from 0, and a greater number of shards, at most %d", maxShards)
+		l.problems.addf(at, "", "must be an index from 0 and a greater number of shards (at most %d), such as 0/4", maxShards)
 		return targets
 	}
 	l.config.Shard = s

@@ -71,7 +71,7 @@ func (l *loader) resolve(ctx context.Context) error {
 		first := s.uses[0]
 		switch {
 		case s.err != nil:
-			l.problems.add(first.at, first.key, s.err)
+			l.problems.add(first.at, first.key, s.mistake(first.key))
 			continue
 		case s.everyone && s.secret:
 			l.warn(first.at, first.key, "everyone can read the file: run chmod o-rwx")
@@ -110,12 +110,27 @@ func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
 	}
 	c := readFile(ctx, s.path, nil, limit, nil)
 	s.text, s.err, s.everyone = string(c.data), c.err, c.everyone
+}
+
+// mistake says why the source of a key could not be read, and what to do about it.
+func (s *source) mistake(key string) error {
+	e := check.Errorf(check.Config, "%v", s.err)
 	switch {
-	case s.err != nil && s.shown != "":
-		s.err = fmt.Errorf("%s: %w", s.shown, s.err)
-	case s.err != nil:
-		s.err = check.Errorf(check.Config, "%v", s.err).Try(check.Run("config show").With("it shows the whole path"))
+	case s.path == "":
+		return e
+	case s.shown != "":
+		e = check.Errorf(check.Config, "%s: %v", s.shown, s.err).Try(check.Advise("correct the path"))
+	default:
+		e = e.Try(check.Run("config show").With("it shows the whole path"))
 	}
+	switch {
+	case !errors.Is(s.err, errAbsent):
+	case key == "realm.client_key_file":
+		e.Remedy = append(e.Remedy, check.Run("authelia --new-key FILE").With("it makes a client key"))
+	case key == "proxmox.token_file":
+		e.Remedy = append(e.Remedy, check.Run("bootstrap").With("it prints the lines that make a token"))
+	}
+	return e
 }
 
 // output returns what a command prints. It drops the standard error, which may quote the secret.

@@ -161,7 +161,7 @@ func TestShards(t *testing.T) {
 }
 
 func TestShardMistakes(t *testing.T) {
-	const form = ": must be the index of a shard, from 0, and a greater number of shards, at most 1000"
+	const form = ": must be an index from 0 and a greater number of shards (at most 1000), such as 0/4"
 	text := issuer + cluster
 	for _, shard := range []string{"3/3", "-1/3", "+1/3", "1", "/", "1/", "/3", "1/3/4", "0/0", "0/1001", "a/b", "1 / 3"} {
 		setenv(t)

@@ -74,6 +74,9 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 	if !q.KeyUnknown {
 		credentials = i.askKey(ctx, q, accepted)
 	}
+	if credentials.about == ofKey && worst.about == ofClient {
+		credentials.about = ofClient // the token endpoint does not tell an unknown client from a wrong key
+	}
 	checks := []check.Check{i.checkCredentials(q, credentials), i.checkRedirects(q, worst, redirects)}
 	for n, c := range checks {
 		checks[n] = i.client.cleaner.HideIn(c)

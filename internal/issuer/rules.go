@@ -19,9 +19,12 @@ func checkURL(issuerURL string) check.Check {
 	}
 	u, err := url.Parse(issuerURL)
 	example := "only the issuer, such as https://auth.example.com"
+	bare := !strings.Contains(issuerURL, "://") && !strings.ContainsAny(issuerURL, "@?#") && requestable("https://"+issuerURL)
 	switch {
-	case err != nil || strings.ContainsFunc(issuerURL, unicode.IsSpace):
+	case strings.ContainsFunc(issuerURL, unicode.IsSpace) || err != nil && !bare:
 		return wrong("", example, "is not a URL")
+	case bare:
+		return wrong("https://"+issuerURL, "", "does not begin with https://")
 	case u.User != nil:
 		return wrong("", "without the part before @", "holds credentials")
 	case u.Scheme != "http" && u.Scheme != "https":

@@ -62,7 +62,7 @@ func (a answer) redirectedAway(what string) check.Check {
 func statusStep(status int) check.Step {
 	switch status {
 	case http.StatusNotFound, http.StatusBadRequest: // Authelia answers 400 at addresses that it is not configured for
-		return check.Set("realm.issuer_url", "").With("the issuer has no document there: correct host and path")
+		return check.Set("realm.issuer_url", "").With("correct its host or path: no discovery document is there")
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return check.Advise("let the proxy in front of the issuer pass the paths of OpenID Connect without a login")
 	}

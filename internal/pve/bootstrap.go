@@ -40,7 +40,7 @@ func (b Bootstrap) Validate() error {
 // Lines returns the `pveum` commands to run as root on one node, in this order. The one that creates the token prints its
 // secret, once.
 func (b Bootstrap) Lines() []string {
-	user, id := cmp.Or(b.User, "proxmox-realm@pve"), cmp.Or(b.TokenID, "agent")
+	user, id := b.token()
 	needs := []realm.Privilege{{Name: "Realm.Allocate", Path: realmGrants}}
 	if b.Audit {
 		needs[0].Name = "Sys.Audit"
@@ -56,11 +56,21 @@ func (b Bootstrap) Lines() []string {
 			needs = append(needs, realm.Privilege{Name: "Permissions.Modify", Path: path})
 		}
 	}
-	creations, grants := grant(user+"!"+id, needs...)
+	creations, grants := grant(b.Token(), needs...)
 	return slices.Concat(comment, creations, []string{ // roles come first: if somebody stops halfway, nothing exists that could log in
 		fmt.Sprintf("pveum user add %s --comment 'keeps OpenID Connect realms'", Quote(user)),
 		fmt.Sprintf("pveum user token add %s %s --privsep 1", Quote(user), Quote(id)),
 	}, grants)
+}
+
+// Token returns the name of the token: user@realm!id.
+func (b Bootstrap) Token() string {
+	user, id := b.token()
+	return user + "!" + id
+}
+
+func (b Bootstrap) token() (user, id string) {
+	return cmp.Or(b.User, "proxmox-realm@pve"), cmp.Or(b.TokenID, "agent")
 }
 
 // grantStep is the remedy for a missing privilege: all `pveum` commands that grant it, separated by semicolons.

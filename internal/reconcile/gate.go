@@ -25,7 +25,7 @@ type gated struct {
 	inspection Inspection // the newest
 	checks     []check.Check
 	warnings   []string
-	opened     bool                 // the gate checked the change and let it pass
+	opened     bool                 // the issuer accepts the client with the new values
 	hung       map[string]time.Time // for [Memory.HungUntil]
 }
 
@@ -74,7 +74,7 @@ func (r run) gate(ctx context.Context, plan planned, inspection Inspection) (gat
 	if err == nil && seen.held != nil {
 		err = seen.held
 	}
-	return gated{inspection: inspection, checks: seen.checks, warnings: seen.warnings, opened: err == nil, hung: seen.hung}, err
+	return gated{inspection: inspection, checks: seen.checks, warnings: seen.warnings, opened: err == nil && seen.accepted, hung: seen.hung}, err
 }
 
 // look is what one look at issuer and client found.
@@ -82,6 +82,7 @@ type look struct {
 	checks   []check.Check
 	warnings []string
 	held     *check.Error         // why the gate is closed; nil if it is open
+	accepted bool                 // the issuer accepts the client
 	hung     map[string]time.Time // for [Memory.HungUntil]
 
 	formerAccepted bool      // the issuer accepts the key that Proxmox holds, and not the declared one
@@ -140,6 +141,7 @@ func (r run) look(ctx context.Context, plan planned, inspection Inspection, befo
 	client := check.Ignore(answer.Checks, r.Verify.Ignore)
 	now.checks = append(now.checks, client...)
 	failed := check.Failures(client)
+	now.accepted = answer.Credentials.Decision == issuer.Accepted
 	after, limited := answer.RateLimited()
 	switch {
 	case len(failed) > 0:

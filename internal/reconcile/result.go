@@ -44,7 +44,7 @@ type Result struct {
 	Access     []realm.AccessChange
 	Checks     []check.Check
 	Warnings   []string // what an administrator should know although nothing failed
-	GateOpened bool     // the gate checked the change and let it pass
+	GateOpened bool     // the gate let the change pass, and the issuer accepts the client with the new values
 	Wrote      bool     // a write was sent and read back, whatever followed
 	Saved      string   // the file that keeps a deleted realm; "" if there is none
 	Err        error    // usually a *check.Error in its tree

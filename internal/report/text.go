@@ -92,7 +92,7 @@ func (p *printer) several(run fleet.Run) {
 			p.target(2, run.Command, first, true)
 			continue
 		}
-		p.line(0, p.paint(color, p.clean(heading(group))))
+		p.line(0, p.paint(color, p.clean(heading(run.Command, group))))
 		p.line(2, p.clean("for example "+first.Name+":"))
 		p.target(4, run.Command, first, true)
 	}
@@ -115,13 +115,13 @@ func likeness(t reconcile.Result) string {
 }
 
 // heading names the first targets of a group, and says how many more there are.
-func heading(group []reconcile.Result) string {
+func heading(command string, group []reconcile.Result) string {
 	const most = 8
 	var names []string
 	for _, t := range group {
 		names = append(names, t.Name)
 	}
-	text := string(group[0].Outcome)
+	text := word(command, group[0].Outcome)
 	if group[0].Err != nil {
 		text += fmt.Sprintf(" (%s)", code(group[0].Err))
 	}
@@ -131,13 +131,21 @@ func heading(group []reconcile.Result) string {
 	return text + ": " + strings.Join(names, ", ")
 }
 
+// word returns the word for an outcome: a command that only checks leaves everything unchanged, so it says verified.
+func word(command string, o reconcile.Outcome) string {
+	if o == reconcile.Unchanged && checking(command) {
+		return "verified"
+	}
+	return string(o)
+}
+
 // counts returns "1000 targets: 1 failed, 999 unchanged".
 func counts(run fleet.Run) string {
 	tally := run.Tally()
 	var parts []string
 	for _, o := range reconcile.Outcomes() {
 		if tally.Outcomes[o] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", tally.Outcomes[o], o))
+			parts = append(parts, fmt.Sprintf("%d %s", tally.Outcomes[o], word(run.Command, o)))
 		}
 	}
 	text := fmt.Sprintf("%d targets: %s", tally.Targets, strings.Join(parts, ", "))

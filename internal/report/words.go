@@ -76,7 +76,7 @@ func unchanged(command string, t reconcile.Result) string {
 	case !checking(command):
 		return " is as declared"
 	case slices.ContainsFunc(t.Checks, func(c check.Check) bool { return c.Status == check.Skip }):
-		return " is not fully verified"
+		return " is verified as far as possible"
 	}
 	return " is verified"
 }
@@ -149,7 +149,7 @@ func proposal(t reconcile.Result) string {
 	case realm.Create:
 		text = ": apply would create it"
 	case realm.Replace:
-		text = ": apply --replace would recreate it"
+		text = ": apply --replace would recreate it and give every user another name"
 	case realm.Delete:
 		text = ": delete would remove it"
 	case realm.Update, realm.None, realm.Refuse:
