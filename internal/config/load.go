@@ -150,7 +150,7 @@ func (l *loader) selectTargets() []layer {
 	for _, over := range []layer{l.variable, l.flags} {
 		for _, k := range table() {
 			if s, set := over.settings[k.Path]; set && (strings.HasPrefix(k.Path, "proxmox.") || k.Path == "realm.name") {
-				l.problems.add(s.at, k.Path, forOneTarget)
+				l.problems.add(s.at, k.Path, errOneTarget)
 				delete(over.settings, k.Path) // or all targets would share it, which is another mistake
 			}
 		}
@@ -158,7 +158,7 @@ func (l *loader) selectTargets() []layer {
 	return selected
 }
 
-var forOneTarget = check.Errorf(check.Config,
+var errOneTarget = check.Errorf(check.Config,
 	"must not be given for several targets: one cluster's address or credentials would reach the others").
 	Try(check.Run("plan --target NAME").With("it selects one target"))
 

@@ -409,7 +409,7 @@ func runLab() int {
 			atProxmox += len(c.Requests())
 			c.Reset()
 		}
-		fmt.Println(atProxmox, atIssuer)
+		_, _ = fmt.Fprintln(os.Stdout, atProxmox, atIssuer)
 	}
 	return 0
 }
@@ -433,7 +433,7 @@ func (o *ownIssuers) start() (format string) {
 		if path == "" {
 			path = strings.TrimPrefix(discovery.JWKS, o.lab.IssuerURL)
 		}
-		res, err := c.Get(o.lab.IssuerURL + path) //nolint:noctx // ends with the process
+		res, err := c.Get(o.lab.IssuerURL + path)
 		if err != nil {
 			panic(err)
 		}
