@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"proxmox-realm/internal/check"
 )
 
 // fromEnvironment notes which of the program's own variables are set. An unknown one is a
@@ -31,7 +33,8 @@ func fromEnvironment(dir string, problems *collector) layer {
 			if k := index().path[near]; k != nil {
 				near = k.Env
 			}
-			problems.addf(at, "", "is not a variable of this program%s", didYouMean(near))
+			problems.add(at, "", check.Errorf(check.Config, "is not a variable of this program%s", didYouMean(near)).
+				Try(check.Run("help environment").With("it lists the variables")))
 		default:
 			l.settings[k.Path] = setting{value: value, at: at}
 		}

@@ -59,7 +59,7 @@ func (p *parser) grant(at Place, path string, node *yaml.Node) (g realm.Grant, e
 		case text != nil && tag == "!!str":
 			*text = value.Value
 		case text != nil:
-			err = fmt.Errorf("%s must be a text", name)
+			err = fmt.Errorf("%s must be a string", name)
 		case name != "propagate":
 			err = fmt.Errorf("%s is not a key%s", printable(name), didYouMean(nearest(name, []string{"path", "role", "propagate"})))
 		case tag != "!!bool":

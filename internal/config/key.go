@@ -30,14 +30,14 @@ const (
 
 // forms complete "must be …".
 var forms = map[Kind]string{
-	String:   "a text",
+	String:   "a string",
 	Path:     "the path of a file",
-	Bool:     "true or false, without quotation marks (yes, no, on and off are texts in YAML)",
+	Bool:     "true or false, without quotation marks (yes, no, on and off are strings in YAML)",
 	Int:      "a whole number from 1 to 1000",
 	Duration: "a duration with its unit, such as 45s or 1h30m",
 	Percent:  "a percentage from 0% to 100%",
 	Enum:     "one of " + strings.Join(modes, ", "),
-	List:     "a list of texts, such as [a, b]",
+	List:     "a list of strings, such as [a, b]",
 	Command:  "a list of a program and its arguments, such as [pass, show, name]",
 	Grants:   "groups, each with a list of grants, such as admins: [{path: /, role: PVEAdmin}]",
 }

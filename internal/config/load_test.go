@@ -289,7 +289,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	if got := problemsOf(t, err); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if d := check.Describe(err); !strings.HasPrefix(d.Message, "4 mistakes in the configuration\n") || d.Hint() != "run proxmox-realm help config (it explains every key)" {
+	if d := check.Describe(err); !strings.HasPrefix(d.Message, "4 mistakes in the configuration\n") || d.Hint() != "run proxmox-realm help environment (it lists the variables)" {
 		t.Errorf("%+v", d)
 	}
 }

@@ -333,7 +333,8 @@ func (i *Inspection) checkRedirects(q Question, worst Verdict, each []Verdict) c
 	case worst.Decision == Rejected && worst.about != ofRedirect:
 		c = check.Failed(id, worst.about.remedy(q.Login), "the issuer rejects the %s of the client %s", worst.about, client)
 	case worst.Decision == Rejected && q.RedirectsDeclared:
-		c = check.Failed(id, check.Remedy{register}, "the issuer does not know the redirect URL %s", urls)
+		correct := check.Set("verify.redirect_urls", "").With("if browsers open another address, such as one with port 8006")
+		c = check.Failed(id, check.Remedy{register, correct}, "the issuer does not know the redirect URL %s", urls)
 	case worst.Decision == Rejected:
 		c = check.Warned(id, check.Remedy{check.Set("verify.redirect_urls", "").With("what browsers open"), register},
 			"the issuer does not know the redirect URL %s, taken from the endpoint", urls)

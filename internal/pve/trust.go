@@ -124,12 +124,12 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason string, r
 	case isTimeout(err):
 		return "no connection in time", check.Remedy{firewall, daemons}
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused", check.Remedy{endpoints.With("check host and port"), daemons}
+		return "connection refused", check.Remedy{endpoints.With("check host and port: Proxmox VE listens on port 8006"), daemons}
 	case p.handshaking.Load() && closed(err):
 		return "the connection was closed before TLS began",
 			check.Remedy{check.Advise("check ALLOW_FROM and DENY_FROM in /etc/default/pveproxy on the node")}
 	}
-	return t.cleaner.Clean(err.Error()), check.Remedy{endpoints.With("check host and port")}
+	return t.cleaner.Clean(err.Error()), check.Remedy{endpoints.With("check host and port: Proxmox VE listens on port 8006")}
 }
 
 func closed(err error) bool {

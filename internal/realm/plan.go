@@ -168,7 +168,7 @@ func (p Plan) refuse(why *check.Error) Plan {
 func (p Plan) refuseClaim(users Users) *check.Error {
 	from, to := p.before.Values.canonical(UsernameClaim), p.after.canonical(UsernameClaim)
 	return check.Errorf(check.UsernameClaim,
-		"the username-claim of realm %s is %s, and Proxmox cannot change it to %s: the realm would be deleted and created again, which gives %s another name",
+		"the username-claim of realm %s is %s, and Proxmox cannot change it to %s: recreating the realm would give %s another name",
 		p.Realm, from, to, users).
 		Try(
 			check.Set("realm.name", "").With("a second realm beside this one"),

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -76,7 +78,11 @@ func WriteMetrics(path string, run fleet.Run, ended, success time.Time, shard st
 	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() && info.Mode().Type() != os.ModeSymlink {
 		return fmt.Errorf("%s is not a regular file", path) // replacing a device or a pipe breaks it for others
 	}
-	return prometheus.WriteToTextfile(path, Metrics(run, ended, success, shard))
+	err := prometheus.WriteToTextfile(path, Metrics(run, ended, success, shard))
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("%s: %w", path, e.Err) // without the name of the temporary file
+	}
+	return err
 }
 
 type metrics struct{ registry prometheus.Registerer }
