@@ -58,9 +58,10 @@ func shardFlag(cmd *cobra.Command) {
 // String implements pflag.Value.
 func (f *keyFlag) String() string { return strings.Join(f.values, ",") }
 
-// Set implements pflag.Value. Only a list can be given more than once; otherwise the last one counts.
+// Set implements pflag.Value. A list takes the values of all its flags; otherwise the last one counts. Endpoints are no such
+// list: a second --endpoint replaces that of a wrapper script, and --endpoint a,b names two nodes.
 func (f *keyFlag) Set(value string) error {
-	if f.Kind != config.List {
+	if f.Kind != config.List || f.Path == "proxmox.endpoints" {
 		f.values = nil
 	}
 	f.values = append(f.values, value)
