@@ -161,7 +161,7 @@ func startAgent(t *testing.T, l *lab.Lab) *process {
 	t.Helper()
 	p := start(t, l, "agent", "--log-format", "json")
 	await(t, p.events, "READY=1")
-	line := await(t, p.lines, "agent starts")
+	line := await(t, p.lines, "serving status")
 	_, after, _ := strings.Cut(line, `"listen":"`)
 	address, _, _ := strings.Cut(after, `"`)
 	p.base = "http://" + address

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -55,13 +54,13 @@ func newMetrics(version string, started time.Time) metrics {
 	return m
 }
 
-// Gather returns the metrics of the last run and the agent's own.
-func (s *status) Gather() ([]*dto.MetricFamily, error) {
+// gatherers returns the agent's own metrics and those of the last run.
+func (s *status) gatherers() prometheus.Gatherers {
 	s.mu.Lock()
-	last, ended, success := s.last, s.ended, s.success
-	s.mu.Unlock()
-	if ended.IsZero() {
-		return s.metrics.registry.Gather()
+	defer s.mu.Unlock()
+	all := prometheus.Gatherers{s.metrics.registry}
+	if !s.ended.IsZero() {
+		all = append(all, report.Metrics(s.last, s.ended, s.success, ""))
 	}
-	return prometheus.Gatherers{s.metrics.registry, report.Metrics(last, ended, success, "")}.Gather()
+	return all
 }

@@ -62,7 +62,7 @@ func (s *status) view(now time.Time) view {
 	v := view{
 		Style: template.CSS(style), Version: s.version, Started: moment(s.started, now), //nolint:gosec // constant
 		Last: moment(s.ended, now), Success: moment(s.success, now), Next: moment(s.next, now),
-		ReloadError: s.reloadError, Error: check.Describe(s.last.Err),
+		ReloadError: s.reloadError, Error: check.Describe(s.last.Err), Fine: settled(s.last),
 	}
 	switch {
 	case s.ended.IsZero():
@@ -73,9 +73,6 @@ func (s *status) view(now time.Time) view {
 		v.Title, v.Level = "Needs attention: "+string(s.last.Outcome), "bad"
 	}
 	for _, t := range s.last.Targets {
-		if report.Settled(t.Outcome) {
-			v.Fine++
-		}
 		v.Targets = append(v.Targets, s.target(t, now))
 	}
 	worst := reconcile.Outcomes()

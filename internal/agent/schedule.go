@@ -66,7 +66,7 @@ func retry(run fleet.Run) retryClass {
 	denied := 0
 	for _, t := range run.Targets {
 		errs = append(errs, t.Err)
-		if t.Err != nil && check.CodeOf(t.Err) == check.BadCredentials {
+		if check.CodeOf(t.Err) == check.BadCredentials {
 			denied++
 		}
 	}
@@ -77,9 +77,6 @@ func retry(run fleet.Run) retryClass {
 		return atInterval
 	}
 	for _, err := range errs {
-		if err == nil {
-			continue
-		}
 		if code := check.CodeOf(err); code.MayPass() && code != check.RateLimited { // early requests prolong a limit
 			return early
 		}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -31,12 +30,11 @@ type status struct {
 
 // past is what is kept of a target's earlier runs.
 type past struct {
-	outcome     reconcile.Outcome
-	since       time.Time // when this outcome began
-	changed     time.Time // when this agent last changed the realm; zero: never
-	changes     []realm.Change
-	access      []realm.AccessChange
-	certificate time.Time
+	outcome reconcile.Outcome
+	since   time.Time // when this outcome began
+	changed time.Time // when this agent last changed the realm; zero: never
+	changes []realm.Change
+	access  []realm.AccessChange
 }
 
 // slack is how late the loop may be before it counts as hanging.
@@ -87,9 +85,8 @@ func (s *status) ran(run fleet.Run) {
 	if report.Settled(run.Outcome) {
 		s.success = now
 	}
-	run.Targets = slices.Clone(run.Targets)
 	targets := make(map[string]past, len(run.Targets))
-	for i, t := range run.Targets {
+	for _, t := range run.Targets {
 		p := s.targets[t.Name]
 		// Changed and then unchanged is the same state: the realm was as declared all the time.
 		if p.since.IsZero() || p.outcome != t.Outcome && (!report.Settled(p.outcome) || !report.Settled(t.Outcome)) {
@@ -98,11 +95,6 @@ func (s *status) ran(run fleet.Run) {
 		p.outcome = t.Outcome
 		if t.Wrote {
 			p.changed, p.changes, p.access = now, t.Changes, t.Access
-		}
-		if t.IssuerCertificate.IsZero() { // this run did not see it
-			run.Targets[i].IssuerCertificate = p.certificate
-		} else {
-			p.certificate = t.IssuerCertificate
 		}
 		targets[t.Name] = p
 	}
@@ -126,6 +118,12 @@ func (s *status) reloaded(err error) {
 	s.metrics.reloaded.Set(0)
 }
 
+// settled counts the targets that are as declared.
+func settled(run fleet.Run) int {
+	tally := run.Tally()
+	return tally.Outcomes[reconcile.Changed] + tally.Outcomes[reconcile.Unchanged]
+}
+
 // line is the status in one line, for systemctl.
 func (s *status) line() string {
 	s.mu.Lock()
@@ -138,13 +136,7 @@ func (s *status) line() string {
 	case len(run.Targets) == 1:
 		what = fmt.Sprintf("realm %s on %s: %s", run.Targets[0].Realm, run.Targets[0].Endpoint, run.Outcome)
 	default:
-		fine := 0
-		for _, t := range run.Targets {
-			if report.Settled(t.Outcome) {
-				fine++
-			}
-		}
-		what = fmt.Sprintf("%d targets, %d of them as declared", len(run.Targets), fine)
+		what = fmt.Sprintf("%d targets, %d of them as declared", len(run.Targets), settled(run))
 	}
 	return fmt.Sprintf("%s; next run at %s", what, s.next.UTC().Format("2006-01-02 15:04:05 UTC"))
 }

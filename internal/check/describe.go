@@ -13,6 +13,9 @@ type Description struct {
 	Remedy  []Remedy // of the joined errors, each once
 }
 
+// Steps returns the steps of all remedies.
+func (d Description) Steps() Remedy { return append(Remedy{}, slices.Concat(d.Remedy...)...) }
+
 // Hint words the remedies for a reader of a configuration file, a line each.
 func (d Description) Hint() string { return d.HintIn(Wording{}) }
 

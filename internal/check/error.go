@@ -116,10 +116,13 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf returns the code of the first [Error] in err's tree, or [Internal] if there is none.
+// CodeOf returns the code of the first [Error] in the tree of err, [Internal] if there is none, and "" for nil.
 func CodeOf(err error) Code {
 	var e *Error
-	if errors.As(err, &e) {
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e):
 		return e.Code
 	}
 	return Internal

@@ -34,7 +34,7 @@ func TestCodeOf(t *testing.T) {
 		want check.Code
 	}{
 		{io.EOF, check.Internal},
-		{nil, check.Internal},
+		{nil, ""},
 		{inner, check.Unreachable},
 		{fmt.Errorf("a: %w", inner), check.Unreachable},
 		{check.Errorf(check.Held, "y").Because(inner), check.Held},

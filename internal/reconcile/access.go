@@ -82,13 +82,10 @@ func (r run) writeAccess(ctx context.Context, done written) (written, error) {
 // halfWay returns the error of a run that made some of the changes.
 func (r run) halfWay(ctx context.Context, left []realm.AccessChange, made int, err error) error {
 	why := check.Describe(interruption(ctx, err))
-	failure := check.Errorf(why.Code, "%s; %d of %d changes of groups and grants were made; not made: %s",
-		strings.ReplaceAll(why.Message, "\n", "; "), made, made+len(left), listed(left)).Because(err)
-	for _, remedy := range why.Remedy {
-		failure.Remedy = append(failure.Remedy, remedy...)
-	}
-	failure.Remedy = append(failure.Remedy, check.Run("apply").With("again, to make the others"))
-	return failure
+	steps := append(why.Steps(), check.Run("apply").With("again, to make the others"))
+	return check.Errorf(why.Code, "%s; %d of %d changes of groups and grants were made; not made: %s",
+		strings.ReplaceAll(why.Message, "\n", "; "), made, made+len(left), listed(left)).
+		Try(steps...).Because(err)
 }
 
 // accessCheck returns the check proxmox.access for a configuration that declares access.

@@ -150,11 +150,7 @@ func (r run) keep(err error) error {
 		return nil
 	}
 	known := check.Describe(err)
-	var steps check.Remedy
-	for _, remedy := range known.Remedy {
-		steps = append(steps, remedy...)
-	}
-	steps = append(steps, check.Run("apply --recover").With("it creates the former realm if there is none"))
+	steps := append(known.Steps(), check.Run("apply --recover").With("it creates the former realm if there is none"))
 	return check.Errorf(known.Code, "%s; the former realm is saved in %s", strings.ReplaceAll(known.Message, "\n", "; "), r.Recovery.path()).
 		Try(steps...).Because(err)
 }

@@ -185,11 +185,7 @@ func ErrorOf(err error) *Error {
 		return nil
 	}
 	d := check.Describe(err)
-	out := &Error{string(d.Code), d.Message, d.Hint(), check.Remedy{}, problems(err)}
-	for _, r := range d.Remedy {
-		out.Remedy = append(out.Remedy, r...)
-	}
-	return out
+	return &Error{string(d.Code), d.Message, d.Hint(), d.Steps(), problems(err)}
 }
 
 // problems lists the errors that were joined, or the only one.
@@ -202,12 +198,9 @@ func problems(err error) []Problem {
 		return all
 	}
 	d := check.Describe(err)
-	p := Problem{Message: d.Message, Remedy: check.Remedy{}}
+	p := Problem{Message: d.Message, Remedy: d.Steps()}
 	if e, ok := err.(*check.Error); ok { //nolint:errorlint // the message of a wrapped error names its key already
 		p.Key, p.Message = e.Key, check.Describe(e.At("")).Message
-	}
-	for _, r := range d.Remedy {
-		p.Remedy = append(p.Remedy, r...)
 	}
 	return []Problem{p}
 }

@@ -152,19 +152,19 @@ type trouble struct {
 func troubles(run fleet.Run) []trouble {
 	var out []trouble
 	if run.Err != nil {
-		out = append(out, trouble{"run " + string(code(run.Err)), code(run.Err)})
+		out = append(out, trouble{"run " + string(check.CodeOf(run.Err)), check.CodeOf(run.Err)})
 	}
 	for _, t := range run.Targets {
 		if Settled(t.Outcome) {
 			continue
 		}
-		words := []string{"target", t.Name, t.Realm, string(t.Outcome), string(code(t.Err))}
+		words := []string{"target", t.Name, t.Realm, string(t.Outcome), string(check.CodeOf(t.Err))}
 		var failing []string
 		for _, c := range check.Failures(t.Checks) {
 			failing = append(failing, string(c.ID))
 		}
 		slices.Sort(failing)
-		words = append(words, slices.Compact(failing)...)
+		words = append(words, failing...)
 		if t.Outcome == reconcile.Held || t.Outcome == reconcile.Refused { // somebody may tamper with the realm meanwhile
 			for _, c := range t.Changes {
 				words = append(words, string(c.Op), string(c.Property))
@@ -173,7 +173,7 @@ func troubles(run fleet.Run) []trouble {
 				words = append(words, c.String())
 			}
 		}
-		out = append(out, trouble{strings.Join(words, " "), code(t.Err)})
+		out = append(out, trouble{strings.Join(words, " "), check.CodeOf(t.Err)})
 	}
 	slices.SortFunc(out, func(a, b trouble) int { return strings.Compare(a.text, b.text) })
 	return slices.CompactFunc(out, func(a, b trouble) bool { return a.text == b.text })
@@ -186,13 +186,6 @@ func wrote(run fleet.Run) bool {
 
 // Settled reports whether the realm is as declared and nothing failed.
 func Settled(o reconcile.Outcome) bool { return o == reconcile.Changed || o == reconcile.Unchanged }
-
-func code(err error) check.Code {
-	if err == nil {
-		return ""
-	}
-	return check.CodeOf(err)
-}
 
 // Block writes a run as the body of a mail: the news, then the run as [Text] has it, with its errors.
 func Block(w io.Writer, run fleet.Run, news News, style Style) error {

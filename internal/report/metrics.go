@@ -20,7 +20,7 @@ import (
 // unchanged, zero if that is not known.
 //
 // An outcome has a series for each possible value, with 1 for the one that holds. A check, a change and an error have a
-// series only if there is one. A check that was made more than once, through several endpoints, has its worst status.
+// series only if there is one.
 //
 // If shard is not empty, it is a label of the series without a target. Several shards then have no series in common, as a
 // collector that reads all their files requires.
@@ -37,7 +37,7 @@ func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.G
 	m.gauge("last_run_outcome", "The outcome of the last run: that of its worst target.", "outcome").outcome(run.Outcome)
 	failure := m.gauge("last_run_error", "The error that stopped the last run before it reached its targets, by code.", "code")
 	if run.Err != nil {
-		failure.with(string(code(run.Err))).Set(1)
+		failure.with(string(check.CodeOf(run.Err))).Set(1)
 	}
 	m = metrics{registry}
 	outcome := m.gauge("target_outcome", "The outcome of the last run for a target.", "target", "realm", "outcome")
@@ -53,7 +53,7 @@ func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.G
 	for _, t := range run.Targets {
 		outcome.outcome(t.Outcome, t.Name, t.Realm)
 		if t.Err != nil {
-			targetError.with(t.Name, t.Realm, string(code(t.Err))).Set(1)
+			targetError.with(t.Name, t.Realm, string(check.CodeOf(t.Err))).Set(1)
 		}
 		duration.with(t.Name, t.Realm).Set(t.Duration.Seconds())
 		requests.with(t.Name, t.Realm).Set(float64(t.Requests))
@@ -63,7 +63,7 @@ func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.G
 		for _, c := range t.Access {
 			access.with(t.Name, t.Realm, string(c.Kind), string(c.Op), c.Group, c.Grant.Path, c.Grant.Role).Set(1)
 		}
-		for _, c := range worst(t.Checks) {
+		for _, c := range t.Checks {
 			status.with(t.Name, t.Realm, string(c.ID), string(c.Status)).Set(1)
 		}
 		if !t.IssuerCertificate.IsZero() {
@@ -110,22 +110,6 @@ func (f family) outcome(is reconcile.Outcome, labels ...string) {
 		}
 		f.with(append(slices.Clone(labels), string(o))...).Set(value)
 	}
-}
-
-// worst returns the checks with each id once.
-func worst(checks []check.Check) []check.Check {
-	rank := []check.Status{check.Pass, check.Skip, check.Warn, check.Fail}
-	var out []check.Check
-	for _, c := range checks {
-		i := slices.IndexFunc(out, func(o check.Check) bool { return o.ID == c.ID })
-		switch {
-		case i < 0:
-			out = append(out, c)
-		case slices.Index(rank, c.Status) > slices.Index(rank, out[i].Status):
-			out[i] = c
-		}
-	}
-	return out
 }
 
 // unix returns seconds; 0 for the zero time.

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -111,19 +110,6 @@ func TestMetricsHoldTheRun(t *testing.T) {
 	}
 	if got := value(t, never, "last_success_timestamp_seconds"); got != 0 {
 		t.Errorf("a run that never succeeded must say 0, so that an alert on its age fires; got %v", got)
-	}
-}
-
-// Two samples of one name and labels make node_exporter drop the whole file.
-func TestMetricsTellACheckOnceByItsWorstStatus(t *testing.T) {
-	run := single("verify", reconcile.Unverified, planNone, nil, []check.Check{
-		check.Passed(check.ProxmoxDiscovery, "through pve1"),
-		check.Failed(check.ProxmoxDiscovery, check.Remedy{check.Advise("run update-ca-certificates on pve2")}, "through pve2"),
-		check.Skipped(check.ProxmoxDiscovery, "through pve3"),
-	})
-	text := string(exposition(run, success))
-	if n := strings.Count(text, `check="proxmox.discovery"`); n != 1 || !strings.Contains(text, `status="fail"`) {
-		t.Errorf("%d samples, want one that fails:\n%s", n, text)
 	}
 }
 

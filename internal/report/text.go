@@ -101,7 +101,7 @@ func (p *printer) several(run fleet.Run) {
 
 // likeness is a key that targets share if they ended alike: same outcome, error, changed properties and findings.
 func likeness(t reconcile.Result) string {
-	key := []any{t.Outcome, t.Action, code(t.Err), len(t.Warnings)}
+	key := []any{t.Outcome, t.Action, check.CodeOf(t.Err), len(t.Warnings)}
 	for _, c := range t.Changes {
 		key = append(key, c.Property, c.Op)
 	}
@@ -123,7 +123,7 @@ func heading(command string, group []reconcile.Result) string {
 	}
 	text := word(command, group[0].Outcome)
 	if group[0].Err != nil {
-		text += fmt.Sprintf(" (%s)", code(group[0].Err))
+		text += fmt.Sprintf(" (%s)", check.CodeOf(group[0].Err))
 	}
 	if rest := len(names) - most; rest > 1 {
 		return fmt.Sprintf("%s: %s and %d more", text, strings.Join(names[:most], ", "), rest)

@@ -88,19 +88,12 @@ func checking(command string) bool {
 
 // achieved says what was done, for outcomes that leave the realm as declared.
 func achieved(t reconcile.Result) string {
-	switch t.Action {
-	case realm.Create:
-		return " is created"
-	case realm.Update:
-		return fmt.Sprintf(" is updated (%s)", amount(t))
-	case realm.Replace:
-		return " is replaced"
-	case realm.Delete:
-		return " is deleted"
-	case realm.None, realm.Refuse:
-	}
-	switch {
-	case len(t.Access) > 0:
+	switch done := map[realm.Action]string{
+		realm.Create: " is created", realm.Replace: " is replaced", realm.Delete: " is deleted",
+	}[t.Action]; {
+	case done != "":
+		return done
+	case t.Action == realm.Update || len(t.Access) > 0:
 		return fmt.Sprintf(" is updated (%s)", amount(t))
 	case t.Outcome == reconcile.Changed:
 		return " is changed"
@@ -109,14 +102,7 @@ func achieved(t reconcile.Result) string {
 }
 
 func differs(t reconcile.Result) string {
-	switch t.Action {
-	case realm.Create:
-		return " does not exist"
-	case realm.Delete:
-		return " exists"
-	case realm.None, realm.Update, realm.Replace, realm.Refuse:
-	}
-	return " differs in " + amount(t)
+	return cmp.Or(map[realm.Action]string{realm.Create: " does not exist", realm.Delete: " exists"}[t.Action], " differs in "+amount(t))
 }
 
 // amount counts changes: "2 properties, 1 group and 3 grants".
@@ -144,16 +130,11 @@ func amount(t reconcile.Result) string {
 }
 
 func proposal(t reconcile.Result) string {
-	text := ": apply would update it"
-	switch t.Action {
-	case realm.Create:
-		text = ": apply would create it"
-	case realm.Replace:
-		text = ": apply --replace would recreate it and give every user another name"
-	case realm.Delete:
-		text = ": delete would remove it"
-	case realm.Update, realm.None, realm.Refuse:
-	}
+	text := cmp.Or(map[realm.Action]string{
+		realm.Create:  ": apply would create it",
+		realm.Replace: ": apply --replace would recreate it and give every user another name",
+		realm.Delete:  ": delete would remove it",
+	}[t.Action], ": apply would update it")
 	if t.GateOpened {
 		text += ", and logins would keep working"
 	}
@@ -197,7 +178,7 @@ func Tally(checks []check.Check) string {
 	}
 	text := strings.Join(parts, ", ")
 	if len(skipped) > 0 {
-		text += " (" + strings.Join(slices.Compact(skipped), ", ") + ")"
+		text += " (" + strings.Join(skipped, ", ") + ")"
 	}
 	return text
 }
