@@ -54,7 +54,8 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config)}
 	a.remember()
-	defer a.serve()()
+	a.web = a.serve(o.Listener, o.Config.Agent.Listen)
+	defer func() { a.web.close() }() // a reload may have replaced it
 	stopping := make(chan struct{})
 	context.AfterFunc(ctx, func() { // at once, although a write under way may take its time
 		defer close(stopping)
@@ -76,6 +77,7 @@ type agent struct {
 	runner  Runner
 	status  *status
 	journal *journal
+	web     web
 	memory  Memory
 	last    report.Last // what memory holds
 
@@ -167,6 +169,9 @@ func (a *agent) reload(ctx context.Context) {
 	defer a.systemd(daemon.SdNotifyReady)
 	a.status.work(limit)
 	c, err := a.Load(ctx)
+	if err == nil {
+		err = a.listen(c.Agent.Listen)
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -175,9 +180,6 @@ func (a *agent) reload(ctx context.Context) {
 		d := check.Describe(err)
 		a.Log.Error("the configuration was not reloaded; the former one stays in force", "error", d.Message, "hint", d.Hint())
 		return
-	}
-	if c.Agent.Listen != a.Config.Agent.Listen {
-		c.Warnings = append(c.Warnings, "agent.listen takes effect at the next start of the agent")
 	}
 	a.runner = a.Runner(c)
 	a.Config, a.failures = c, 0
@@ -191,6 +193,24 @@ func (a *agent) warn() {
 	for _, w := range a.Config.Warnings {
 		a.Log.Warn("configuration", "warning", w)
 	}
+}
+
+// listen moves the server to another address. It closes the former listener first, because the two may overlap, as
+// 127.0.0.1:9746 and :9746 do. If the other address fails, it goes back.
+func (a *agent) listen(address string) error {
+	if address == a.Config.Agent.Listen || a.web.listener == nil {
+		return nil
+	}
+	former := a.web.address()
+	a.web.close()
+	listener, err := Listen(address)
+	if err == nil {
+		a.web = a.serve(listener, address)
+		return nil
+	}
+	listener, back := Listen(former)
+	a.web = a.serve(listener, a.Config.Agent.Listen)
+	return errors.Join(err, back)
 }
 
 // systemd sends assignments such as READY=1 to systemd (sd_notify(3)). Without systemd it does nothing.

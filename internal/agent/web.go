@@ -27,12 +27,18 @@ func Listen(address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve serves status, health and metrics until stop is called. stop waits up to 2 s for answers under way.
-func (a *agent) serve() (stop func()) {
-	if a.Listener == nil {
-		return func() {}
+// web serves status, health and metrics. The zero value serves nothing.
+type web struct {
+	server   *http.Server
+	listener net.Listener
+}
+
+// serve begins to serve on a listener. address is agent.listen, whose host the agent answers to.
+func (a *agent) serve(listener net.Listener, address string) web {
+	if listener == nil {
+		return web{}
 	}
-	host, _, _ := net.SplitHostPort(a.Config.Agent.Listen) // without a host, the agent has one name less
+	host, _, _ := net.SplitHostPort(address) // without a host, the agent has one name less
 	name, _ := os.Hostname()
 	server := &http.Server{
 		Handler:           guard(a.status.handler(), host, name),
@@ -43,16 +49,30 @@ func (a *agent) serve() (stop func()) {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug), // mistakes of clients
 	}
-	a.Log.Info("serving status and metrics", "listen", a.Listener.Addr().String())
-	go func() { _ = server.Serve(a.Listener) }() // ends with stop
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if server.Shutdown(ctx) != nil {
-			_ = server.Close()
-		}
-		_ = a.Listener.Close() // in case Serve had not begun
+	go func() { _ = server.Serve(listener) }() // ends with close
+	w := web{server, listener}
+	a.Log.Info("serving status and metrics", "listen", w.address())
+	return w
+}
+
+func (w web) address() string {
+	if w.listener == nil {
+		return ""
 	}
+	return w.listener.Addr().String()
+}
+
+// close ends the server. It waits up to 2 s for answers under way.
+func (w web) close() {
+	if w.server == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if w.server.Shutdown(ctx) != nil {
+		_ = w.server.Close()
+	}
+	_ = w.listener.Close() // in case Serve had not begun
 }
 
 // handler serves

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -173,8 +174,8 @@ func TestForeignHostNamesAreRefused(t *testing.T) {
 	}
 }
 
-// An address that is taken is a mistake of the configuration, and the server ends with the agent.
-func TestServeEnds(t *testing.T) {
+// The server moves with agent.listen, also to an address that includes the former one, and stays where it is if it cannot move.
+func TestServeMovesAndEnds(t *testing.T) {
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -183,20 +184,29 @@ func TestServeEnds(t *testing.T) {
 		t.Errorf("an address that is taken: %v", err)
 	}
 	a := &agent{Options: Options{Listener: l, Config: settings(), Log: slog.New(slog.DiscardHandler)}, status: shown()}
-	stop := a.serve()
+	a.web = a.serve(l, l.Addr().String())
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	served := func() bool {
-		r, err := client.Get("http://" + l.Addr().String() + "/healthz")
+		r, err := client.Get("http://" + a.web.address() + "/healthz")
 		if err != nil {
 			return false
 		}
 		_ = r.Body.Close()
 		return r.StatusCode == http.StatusOK
 	}
-	if !served() {
-		t.Error("it is not served")
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if err := a.listen(":" + port); err != nil || !served() || !strings.HasSuffix(a.web.address(), ":"+port) {
+		t.Fatalf("from %s to :%s: %v, at %s", l.Addr(), port, err, a.web.address())
 	}
-	stop()
+	taken, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.listen(taken.Addr().String()); check.CodeOf(err) != check.Config || !served() || !strings.HasSuffix(a.web.address(), ":"+port) {
+		t.Fatalf("to an address that is taken: %v, at %s", err, a.web.address())
+	}
+	_ = taken.Close()
+	a.web.close()
 	if served() {
 		t.Error("it is served after the end")
 	}
