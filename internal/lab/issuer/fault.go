@@ -54,7 +54,7 @@ func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan st
 		case <-r.Context().Done():
 		case <-closing:
 		}
-		return true
+		panic(http.ErrAbortHandler) // a return would answer with an empty 200
 	case f.Reset:
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err == nil {
