@@ -109,7 +109,11 @@ func TestResultsAreHandedOver(t *testing.T) {
 	var mu sync.Mutex
 	seen := map[string]int{}
 	run := open(t, c).Plan(t.Context(), fleet.Options{
-		Each: func(r reconcile.Result) { seen[r.Name]++ },
+		Each: func(r reconcile.Result) {
+			mu.Lock()
+			defer mu.Unlock()
+			seen[r.Name]++
+		},
 		Progress: func(target string, ended reconcile.Outcome) {
 			mu.Lock()
 			defer mu.Unlock()
