@@ -27,7 +27,7 @@ type Options struct {
 	File    string
 	Stdin   io.Reader
 	Flags   []FlagValue // in the order of the command line
-	Targets []string    // names; empty: all
+	Targets []string    // names; empty: all. Of targets_from, only the files of these and of the Shard are read.
 	// Shard is INDEX/COUNT as --shard gives it. Sharded lets the variables of a Kubernetes Job say it if Shard is empty.
 	Shard   string
 	Sharded bool

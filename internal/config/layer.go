@@ -25,8 +25,9 @@ type layer struct {
 	// target is the name of the target, and at is its place.
 	target string
 	at     Place
-	// overlay marks a target. broken marks one that cannot be read, so that missing keys mean nothing.
-	overlay, broken bool
+	// overlay marks a target. unread marks one whose file is read at its turn: it has no settings yet. broken marks one that
+	// cannot be read, so that missing keys mean nothing.
+	overlay, unread, broken bool
 }
 
 // name is what the target of the layer is called.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 // Load finds, reads, checks and merges a configuration. Flags beat the environment, which beats a target, which beats the
@@ -18,22 +19,32 @@ import (
 // Its error is all [Problems], each a *[check.Error] with [check.Config], or what the context ended with. No command runs
 // for a configuration with a mistake.
 func Load(ctx context.Context, o Options) (*Config, error) {
-	l := &loader{Options: o, config: &Config{}, byID: map[string]*source{}, pools: map[string]*x509.CertPool{}}
+	l := &loader{Options: o, config: &Config{}, sources: map[string]*source{}, pools: map[string]*x509.CertPool{}, specs: map[string]realm.Spec{}}
 	if err := l.read(ctx); err != nil {
 		return nil, err
 	}
 	selected := l.takeShard(l.selectTargets())
-	l.config.Targets = make([]Target, len(selected))
-	for i, t := range selected {
-		l.target(t, &l.config.Targets[i])
-		selected[i].settings = nil // they are merged; a fleet has thousands of them
+	taken := selected[:0]
+	l.config.Targets = make([]Target, 0, len(selected)) // they stay where they are: a command sets a secret later
+	for _, t := range selected {
+		merged, there := l.readTarget(ctx, t)
+		if !there {
+			continue
+		}
+		t.settings = nil // a fleet has thousands of targets
+		taken = append(taken, t)
+		l.config.Targets = append(l.config.Targets, Target{})
+		l.target(ctx, merged, &l.config.Targets[len(taken)-1])
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 	}
 	l.run()
-	l.distinct(selected)
+	l.distinct(taken)
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
-	if err := l.resolve(ctx); err != nil {
+	if err := l.runCommands(ctx); err != nil {
 		return nil, err
 	}
 	if err := l.problems.err(); err != nil {
@@ -49,14 +60,17 @@ type loader struct {
 	broken   bool  // there is a file, but it cannot be read, so that missing keys mean nothing
 	config   *Config
 	problems collector
-	sources  []*source
-	byID     map[string]*source
-	pools    map[string]*x509.CertPool // by path
 
 	base     layer   // the file above its targets
 	targets  []layer // nil: the file has none
 	variable layer   // PROXMOX_REALM_*
 	flags    layer
+
+	// What targets may share is read and made once.
+	sources  map[string]*source        // by path or command
+	commands []*source                 // in the order of their first use
+	pools    map[string]*x509.CertPool // by path
+	specs    map[string]realm.Spec     // see [loader.spec]
 }
 
 // read turns file, environment and flags into layers. Its error is what the context ended with.
@@ -73,7 +87,8 @@ func (l *loader) read(ctx context.Context) error {
 	}
 	l.variable = fromEnvironment(here, &l.problems)
 	l.flags = fromFlags(l.Flags, here, &l.problems)
-	return l.readFolder(ctx)
+	l.readFolder()
+	return nil
 }
 
 // readFile returns an error only if the context ended before the file was read.
@@ -118,14 +133,18 @@ func (l layer) holdsSecret() bool {
 }
 
 // distinct refuses two targets that would keep one realm.
-func (l *loader) distinct(selected []layer) {
-	seen := map[string]int{}
+func (l *loader) distinct(taken []layer) {
+	type kept struct {
+		endpoint Origin
+		realm    string
+	}
+	seen := map[kept]int{}
 	for i, t := range l.config.Targets {
 		for _, endpoint := range t.Proxmox.Endpoints {
-			id := string(endpoint) + " " + t.Realm.Name
-			if other, taken := seen[id]; taken && other != i {
-				l.problems.addf(selected[i].at, "", "shares an endpoint and a realm with the target %s: only one target can keep a realm",
-					selected[other].name())
+			id := kept{endpoint, t.Realm.Name}
+			if other, known := seen[id]; known && other != i {
+				l.problems.addf(taken[i].place(), "", "shares an endpoint and a realm with the target %s: only one target can keep a realm",
+					taken[other].name())
 				break
 			}
 			seen[id] = i

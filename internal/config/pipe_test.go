@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -38,6 +40,51 @@ func TestAPipeWithoutAWriterCanBeLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = writer.Close()
+	}
+}
+
+// A file of targets_from that is removed while a run reads the folder is no target any more. A link that leads nowhere is a
+// mistake, and so is a target of -t without its file.
+func TestAFileThatIsRemovedMeanwhile(t *testing.T) {
+	setenv(t)
+	text := folder(t, "paris.yaml="+cluster)
+	dir := strings.TrimSpace(text[strings.LastIndex(text, " "):])
+	berlin, paris := filepath.Join(dir, "berlin.yaml"), filepath.Join(dir, "paris.yaml")
+	if err := syscall.Mkfifo(berlin, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// meanwhile does something once the folder is read, and the file of the first target is about to be.
+	meanwhile := func(do func()) {
+		go func() {
+			pipe, err := os.OpenFile(berlin, os.O_WRONLY, 0) // waits for the reader
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			do()
+			_, err = pipe.WriteString("proxmox: {endpoints: [berlin], token: a@pve!bc=d}\n")
+			if err := errors.Join(err, pipe.Close()); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	meanwhile(func() { _ = os.Remove(paris) })
+	if c := mustLoad(t, text, Options{}); !slices.Equal(names(c), []string{"berlin"}) {
+		t.Errorf("the targets are %v", names(c))
+	}
+	for _, o := range []Options{{}, {Targets: []string{"berlin", "paris"}}} {
+		write(t, paris, cluster)
+		meanwhile(func() {
+			_ = os.Remove(paris)
+			if o.Targets == nil {
+				_ = os.Symlink(filepath.Join(dir, "nothing"), paris)
+			}
+		})
+		_, err := load(t, text, o)
+		if got := problemsOf(t, err); got != "paris.yaml: no such file" {
+			t.Errorf("%v: %s", o.Targets, got)
+		}
+		_ = os.Remove(paris)
 	}
 }
 

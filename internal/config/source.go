@@ -18,75 +18,87 @@ const (
 	commandTimeout = 30 * time.Second
 	maxSecret      = 64 << 10 // bytes of a secret file or of a command's output
 	maxAuthorities = 4 << 20  // bytes of a file of certificate authorities
-	maxReaders     = 8        // sources read at once
+	maxCommands    = 8        // run at once
 )
 
-// source is a file or a command outside of the configuration. It is read once, however many targets share it.
-type source struct {
-	path     string   // of a file
-	shown    string   // the path in messages; "" if a secret may have been written in its place
-	argv     []string // of a command, if path is ""
-	secret   bool     // else certificate authorities
-	uses     []use
-	text     string
-	err      error
-	everyone bool // can read the file
-}
-
-// use is a key that names a source. take parses the text.
+// use is a key that names a file or a command outside of the configuration. take parses the text of it.
 type use struct {
 	at   Place
 	key  string
 	take func(text string) error
 }
 
-// source notes that a key names a source.
-func (l *loader) source(s source, u use) {
-	id := fmt.Sprintf("%q %q %t", s.path, s.argv, s.secret)
-	known := l.byID[id]
-	if known == nil {
-		known = &s
-		l.byID[id] = known
-		l.sources = append(l.sources, known)
-	}
-	known.uses = append(known.uses, u)
+// source is such a file or command. It is read once, however many targets share it.
+type source struct {
+	text string
+	err  error
+	argv []string // of a command
+	uses []use    // of a command, which runs at the end
 }
 
-// resolve reads every source and hands out the texts. Its error is what the context ended with.
-func (l *loader) resolve(ctx context.Context) error {
+// readSource reads a file of at most limit bytes and hands out its text. shown is its path in messages; "" if a secret may
+// have been written in its place.
+func (l *loader) readSource(ctx context.Context, path, shown string, limit int64, u use) {
+	id := fmt.Sprint(limit, path)
+	s := l.sources[id]
+	if s == nil {
+		c := readFile(ctx, path, nil, limit, nil)
+		s = &source{text: string(c.data), err: c.err}
+		l.sources[id] = s
+		switch {
+		case s.err != nil:
+			l.problems.add(u.at, u.key, unreadableSource(u.key, shown, s.err))
+		case c.everyone && limit == maxSecret:
+			l.warn(u.at, u.key, "everyone can read the file: run chmod o-rwx")
+		}
+	}
+	if s.err == nil {
+		l.take(u, "the content of the file", s.text)
+	}
+}
+
+// runLater notes a command, which runs only if the configuration has no mistakes.
+func (l *loader) runLater(argv []string, u use) {
+	id := fmt.Sprintf("%q", argv)
+	s := l.sources[id]
+	if s == nil {
+		s = &source{argv: argv}
+		l.sources[id], l.commands = s, append(l.commands, s)
+	}
+	s.uses = append(s.uses, u)
+}
+
+// runCommands runs the commands and hands out what they print. Its error is what the context ended with.
+func (l *loader) runCommands(ctx context.Context) error {
 	var wait sync.WaitGroup
-	slots := make(chan struct{}, maxReaders)
-	for _, s := range l.sources {
+	slots := make(chan struct{}, maxCommands)
+	for _, s := range l.commands {
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			s.read(ctx, l.file.dir, commandTimeout)
+			s.text, s.err = output(ctx, s.argv, l.file.dir, commandTimeout)
 		})
 	}
 	wait.Wait()
-	if len(l.sources) > 0 && ctx.Err() != nil {
+	if len(l.commands) > 0 && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	for _, s := range l.sources {
-		first := s.uses[0]
-		switch {
-		case s.err != nil:
-			l.problems.add(first.at, first.key, s.mistake(first.key))
+	for _, s := range l.commands {
+		if s.err != nil {
+			l.problems.add(s.uses[0].at, s.uses[0].key, s.err)
 			continue
-		case s.everyone && s.secret:
-			l.warn(first.at, first.key, "everyone can read the file: run chmod o-rwx")
-		}
-		what := "the content of the file "
-		if s.path == "" {
-			what = "the output of the command "
 		}
 		for _, u := range s.uses {
-			if err := u.take(s.text); err != nil {
-				l.problems.addf(u.at, u.key, "%s%w", what, err)
-			}
+			l.take(u, "the output of the command", s.text)
 		}
 	}
 	return nil
+}
+
+func (l *loader) take(u use, what, text string) {
+	if err := u.take(text); err != nil {
+		l.problems.addf(u.at, u.key, "%s %w", what, err)
+	}
 }
 
 // shownPath returns a path for messages if it was written like one. A bare word may be a secret in the wrong key.
@@ -99,32 +111,16 @@ func shownPath(written, path string) string {
 	return ""
 }
 
-func (s *source) read(ctx context.Context, dir string, timeout time.Duration) {
-	if s.path == "" {
-		s.text, s.err = output(ctx, s.argv, dir, timeout)
-		return
-	}
-	limit := int64(maxAuthorities)
-	if s.secret {
-		limit = maxSecret
-	}
-	c := readFile(ctx, s.path, nil, limit, nil)
-	s.text, s.err, s.everyone = string(c.data), c.err, c.everyone
-}
-
-// mistake says why the source of a key could not be read, and what to do about it.
-func (s *source) mistake(key string) error {
-	e := check.Errorf(check.Config, "%v", s.err)
-	switch {
-	case s.path == "":
-		return e
-	case s.shown != "":
-		e = check.Errorf(check.Config, "%s: %v", s.shown, s.err).Try(check.Advise("correct the path"))
-	default:
+// unreadableSource says why the file of a key could not be read, and what to do about it.
+func unreadableSource(key, shown string, err error) error {
+	e := check.Errorf(check.Config, "%v", err)
+	if shown != "" {
+		e = check.Errorf(check.Config, "%s: %v", shown, err).Try(check.Advise("correct the path"))
+	} else {
 		e = e.Try(check.Run("config show").With("it shows the whole path"))
 	}
 	switch {
-	case !errors.Is(s.err, errAbsent):
+	case !errors.Is(err, errAbsent):
 	case key == "realm.client_key_file":
 		e.Remedy = append(e.Remedy, check.Run("authelia --new-key FILE").With("it makes a client key"))
 	case key == "proxmox.token_file":

@@ -184,7 +184,7 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := mustLoad(t, "proxmox:\n  endpoints: [pve1]\n  token_file: "+token+"\n  insecure: true\n"+issuer+"targets: [{name: a}, {name: b, realm: {name: other}}]\n", Options{Secrets: true})
-	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "config.yaml:4: proxmox.insecure: nothing verifies") || !strings.Contains(c.Warnings[1], "config.yaml:3: proxmox.token_file: everyone can read the file") {
+	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "config.yaml:3: proxmox.token_file: everyone can read the file") || !strings.Contains(c.Warnings[1], "config.yaml:4: proxmox.insecure: nothing verifies") {
 		t.Errorf("%q", c.Warnings)
 	}
 }

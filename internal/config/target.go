@@ -2,9 +2,13 @@ package config
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -32,16 +36,16 @@ func (l *loader) run() {
 	c.Settings = append(v.sorted(), c.Settings...)
 }
 
-// target reads the keys of one target, says what it lacks, and notes what has to be read from outside.
-func (l *loader) target(overlay layer, t *Target) {
+// target reads the keys of one target and the files that they name, and says what it lacks.
+func (l *loader) target(ctx context.Context, overlay layer, t *Target) {
 	v := l.merge(overlay.target, l.base, overlay, l.variable, l.flags)
 	if !l.Partial && !l.broken && !overlay.broken {
 		l.demand(overlay, v)
 	}
 	t.Name = overlay.name()
-	l.proxmox(v, &t.Proxmox)
-	t.Realm = v.realm()
-	t.ClientKeyFrom, t.ClientKeyFile = l.secret(v, "realm.client_key", l.Secrets || l.ClientKey, func(text string) error {
+	l.proxmox(ctx, v, &t.Proxmox)
+	t.Realm = l.spec(overlay, v)
+	t.ClientKeyFrom, t.ClientKeyFile = l.secret(ctx, v, "realm.client_key", l.Secrets || l.ClientKey, func(text string) error {
 		d, _ := realm.ClientKey.Definition()
 		key := realm.Key(check.NewSecret(text))
 		t.Realm.Set[realm.ClientKey] = key
@@ -55,7 +59,7 @@ func (l *loader) target(overlay layer, t *Target) {
 		Ignore:       many(v, "verify.ignore", parseCheckID),
 		MaxClockSkew: one(v, "verify.max_clock_skew", durationUpTo("24h")),
 	}
-	t.Verify.IssuerCAFile = l.authorities(v, "verify.issuer_ca_file", l.Secrets || l.IssuerCA, &t.Verify.IssuerCA)
+	t.Verify.IssuerCAFile = l.authorities(ctx, v, "verify.issuer_ca_file", l.Secrets || l.IssuerCA, &t.Verify.IssuerCA)
 	if t.Verify.RedirectsDeclared = len(t.Verify.RedirectURLs) > 0; !t.Verify.RedirectsDeclared {
 		for _, endpoint := range t.Proxmox.Endpoints {
 			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, endpoint.Browser())
@@ -69,22 +73,22 @@ func (l *loader) target(overlay layer, t *Target) {
 	l.config.Settings = append(l.config.Settings, v.sorted()...)
 }
 
-func (l *loader) proxmox(v *values, p *Proxmox) {
+func (l *loader) proxmox(ctx context.Context, v *values, p *Proxmox) {
 	p.Endpoints = many(v, "proxmox.endpoints", ParseEndpoint)
 	if only := one(v, "proxmox.endpoint", ParseEndpoint); only != "" {
 		p.Endpoints = []Origin{only}
 	}
-	_, p.TokenFile = l.secret(v, "proxmox.token", l.Secrets, func(text string) (err error) {
+	_, p.TokenFile = l.secret(ctx, v, "proxmox.token", l.Secrets, func(text string) (err error) {
 		p.Token, err = ParseToken(text)
 		return err
 	})
 	p.Username = one(v, "proxmox.username", ParseUserID)
-	l.secret(v, "proxmox.password", l.Secrets, func(text string) error {
+	l.secret(ctx, v, "proxmox.password", l.Secrets, func(text string) error {
 		p.Password = check.NewSecret(text)
 		return nil
 	})
 	p.OTP = one(v, "proxmox.otp", parseOTP)
-	p.CAFile = l.authorities(v, "proxmox.ca_file", l.Secrets, &p.CA)
+	p.CAFile = l.authorities(ctx, v, "proxmox.ca_file", l.Secrets, &p.CA)
 	p.Fingerprints = many(v, "proxmox.fingerprints", ParseFingerprint)
 	if p.Insecure = one(v, "proxmox.insecure", parseBool); p.Insecure {
 		l.warn(v.at["proxmox.insecure"], "proxmox.insecure", "nothing verifies Proxmox's certificate; an attacker on the network can steal the token")
@@ -92,10 +96,35 @@ func (l *loader) proxmox(v *values, p *Proxmox) {
 	p.Timeout = one(v, "proxmox.timeout", durationUpTo("10m"))
 }
 
+// spec returns what the realm of a target should be, without a client key. Targets that say the same of their realms, apart
+// from its name, share the values: thousands of copies would be most of what a fleet needs in memory.
+func (l *loader) spec(overlay layer, v *values) realm.Spec {
+	said := overlay.at.dir
+	for _, path := range slices.Sorted(maps.Keys(overlay.settings)) {
+		if strings.HasPrefix(path, "realm.") && path != "realm.name" {
+			said += fmt.Sprintf(" %s=%q", path, overlay.settings[path].value)
+		}
+	}
+	spec, known := l.specs[said]
+	if known && !l.Show { // each target has rows of its own
+		spec.Name = v.realmName()
+		return spec
+	}
+	mistakes := len(l.problems.list)
+	spec = v.realm()
+	if len(l.problems.list) == mistakes { // else each target reports its own
+		l.specs[said] = spec
+	}
+	return spec
+}
+
+func (v *values) realmName() string {
+	return one(v, "realm.name", func(text string) (string, error) { return text, realm.ValidateName(text) })
+}
+
 // realm returns what the realm should be, without a client key.
 func (v *values) realm() realm.Spec {
-	s := realm.Spec{Set: realm.Values{}}
-	s.Name = one(v, "realm.name", func(text string) (string, error) { return text, realm.ValidateName(text) })
+	s := realm.Spec{Name: v.realmName(), Set: realm.Values{}}
 	for _, d := range definitions() {
 		path := "realm." + d.Key
 		if d.Kind == realm.KindKey || !v.given(path) {
@@ -143,9 +172,9 @@ func (l *loader) demand(overlay layer, v *values) {
 	}
 }
 
-// secret reads a secret that stands in the configuration, or notes the file or command that gives it if it is wanted. It
-// returns the key that gives the secret, and the file.
-func (l *loader) secret(v *values, path string, wanted bool, assign func(text string) error) (key, file string) {
+// secret reads a secret that stands in the configuration or, if it is wanted, the file that holds it; a command for it runs
+// later. It returns the key that gives the secret, and the file.
+func (l *loader) secret(ctx context.Context, v *values, path string, wanted bool, assign func(text string) error) (key, file string) {
 	one(v, path, func(text string) (check.Secret, error) { return check.NewSecret(text), assign(text) })
 	file = v.path(path + "_file")
 	argv := v.command(path + "_command")
@@ -167,20 +196,23 @@ func (l *loader) secret(v *values, path string, wanted bool, assign func(text st
 	default:
 		return "", ""
 	}
-	if wanted {
-		shown := shownPath(v.viper.GetString(key), file)
-		l.source(source{path: file, shown: shown, argv: argv, secret: true}, use{v.at[key], key, line})
+	switch u := (use{v.at[key], key, line}); {
+	case !wanted:
+	case file != "":
+		l.readSource(ctx, file, shownPath(v.viper.GetString(key), file), maxSecret, u)
+	default:
+		l.runLater(argv, u)
 	}
 	return key, file
 }
 
-// authorities notes a file of certificate authorities if it is wanted. All targets that name it share the pool.
-func (l *loader) authorities(v *values, path string, wanted bool, pool **x509.CertPool) string {
+// authorities reads a file of certificate authorities if it is wanted. All targets that name it share the pool.
+func (l *loader) authorities(ctx context.Context, v *values, path string, wanted bool, pool **x509.CertPool) string {
 	file := v.path(path)
 	if file == "" || !wanted {
 		return file
 	}
-	l.source(source{path: file, shown: shownPath(v.viper.GetString(path), file)}, use{v.at[path], path, func(text string) error {
+	u := use{v.at[path], path, func(text string) error {
 		if l.pools[file] == nil {
 			made := x509.NewCertPool()
 			if !made.AppendCertsFromPEM([]byte(text)) {
@@ -190,6 +222,7 @@ func (l *loader) authorities(v *values, path string, wanted bool, pool **x509.Ce
 		}
 		*pool = l.pools[file]
 		return nil
-	}})
+	}}
+	l.readSource(ctx, file, shownPath(v.viper.GetString(path), file), maxAuthorities, u)
 	return file
 }

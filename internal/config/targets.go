@@ -4,26 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
 
-// Bounds of the folder of targets_from, in bytes.
-const (
-	maxTargetFile = 256 << 10
-	maxFolder     = 64 << 20
-)
+// maxTargetFile bounds the file of one target, in bytes.
+const maxTargetFile = 256 << 10
 
-// readFolder reads the folder of targets_from: one target in each YAML file, in the order of the names. A file that cannot
-// be read fails the whole load, so that no target disappears while somebody writes its file. It returns an error only if the
-// context ended.
-func (l *loader) readFolder(ctx context.Context) error {
+// readFolder finds the files of targets_from: one target in each YAML file, in the order of the names. [loader.readTarget]
+// reads them, and only those that the run takes.
+func (l *loader) readFolder() {
 	v := l.merge("", l.base, l.variable, l.flags)
 	dir := v.path("targets_from")
 	if dir == "" {
-		return nil
+		return
 	}
 	l.targets = append([]layer{}, l.targets...) // not nil: the file itself is no target
 	refuse := func(format string, args ...any) {
@@ -40,53 +38,75 @@ func (l *loader) readFolder(ctx context.Context) error {
 	case len(l.targets)+len(files) == 0:
 		refuse("the folder has no file that ends with .yaml or .yml: there is no target")
 	}
-	places := map[string]Place{} // by name in lower case: names become file names, and some file systems ignore case
-	for _, t := range l.targets {
-		places[strings.ToLower(t.target)] = t.at
+	known := map[string]int{} // by name in lower case: names become file names, and some file systems ignore case
+	for i, t := range l.targets {
+		known[strings.ToLower(t.target)] = i
 	}
-	size := 0
 	for _, file := range files {
-		path := filepath.Join(dir, file)
-		at := Place{File: path, dir: dir}
 		name := strings.TrimSuffix(file, filepath.Ext(file))
-		first, doubled := places[strings.ToLower(name)]
-		places[strings.ToLower(name)] = at
-		c := readFile(ctx, path, nil, maxTargetFile, safe(path))
-		size += len(c.data)
+		t := layer{kind: inFile, target: name, at: Place{File: file, dir: dir}, overlay: true, unread: true}
+		first, doubled := known[strings.ToLower(name)]
 		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case size > maxFolder:
-			refuse("the files of the folder are larger than %d MiB", maxFolder>>20)
-			return nil
 		case !isTargetName(name):
-			l.problems.addf(at, "", "names a target, so its name must be %s", nameForm)
-			continue
+			l.problems.addf(t.place(), "", "names a target, so its name must be %s", nameForm)
 		case doubled:
-			l.problems.addf(at, "", "has the name of the target in %s as well", first)
-			continue
-		case c.err != nil:
-			l.problems.add(at, "", c.err)
+			l.problems.addf(t.place(), "", "has the name of the target in %s as well", l.targets[first].place())
+		default:
+			known[strings.ToLower(name)] = len(l.targets)
+			l.targets = append(l.targets, t)
 		}
-		t := (&parser{at: at, problems: &l.problems}).target(c.data, name, c.err != nil)
-		if c.everyone && t.holdsSecret() {
-			l.warn(at, "", secretReadable)
-		}
-		l.targets = append(l.targets, t)
 	}
-	return nil
+}
+
+// place is where a target stands. Thousands of paths would need more memory than the names of the files.
+func (l layer) place() Place {
+	at := l.at
+	if l.unread {
+		at.File = filepath.Join(at.dir, at.File)
+	}
+	return at
+}
+
+// readTarget reads the file of a target that is not read yet. A file that cannot be read fails the whole load, so that no
+// target disappears while somebody writes its file. A file that was removed since the folder was read is no target, unless
+// -t names it.
+func (l *loader) readTarget(ctx context.Context, t layer) (_ layer, there bool) {
+	if !t.unread {
+		return t, true
+	}
+	t.at, t.settings, t.unread = t.place(), map[string]setting{}, false
+	c := readFile(ctx, t.at.File, nil, maxTargetFile, safe(t.at.File))
+	if errors.Is(c.err, errAbsent) && len(l.Targets) == 0 {
+		if _, err := os.Lstat(t.at.File); errors.Is(err, fs.ErrNotExist) { // else a link that leads nowhere
+			return t, false
+		}
+	}
+	if c.err != nil {
+		l.problems.add(t.at, "", c.err)
+		t.broken = true
+		return t, true
+	}
+	(&parser{at: t.at, problems: &l.problems}).target(c.data, &t)
+	if c.everyone && t.holdsSecret() {
+		l.warn(t.at, "", secretReadable)
+	}
+	return t, true
 }
 
 // targetFiles returns the names of the YAML files in a folder, sorted. Those that begin with a dot are an editor's or
 // Kubernetes' own.
-func targetFiles(dir string) (names []string, err error) {
-	entries, err := os.ReadDir(dir)
-	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); !strings.HasPrefix(e.Name(), ".") && (ext == ".yaml" || ext == ".yml") {
-			names = append(names, e.Name())
-		}
+func targetFiles(dir string) ([]string, error) {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return nil, err
 	}
-	return names, err
+	defer func() { _ = folder.Close() }() // opened for reading: nothing can be lost
+	names, err := folder.Readdirnames(0)
+	slices.Sort(names)
+	return slices.DeleteFunc(names, func(name string) bool {
+		ext := filepath.Ext(name)
+		return strings.HasPrefix(name, ".") || ext != ".yaml" && ext != ".yml"
+	}), err
 }
 
 // String returns the file with its line.
@@ -97,21 +117,15 @@ func (p Place) String() string {
 	return p.File
 }
 
-// target reads a file that holds one target. unread says that its content is not known.
-func (p *parser) target(data []byte, name string, unread bool) layer {
-	l := newLayer(inFile)
-	l.overlay, l.target, l.at, l.broken = true, name, p.at, true
-	if unread {
-		return l
-	}
+// target reads a file that holds one target.
+func (p *parser) target(data []byte, into *layer) {
 	root, ok := p.document(data)
+	into.broken = root == nil
 	switch {
 	case ok && root == nil:
 		p.problems.addf(p.at, "", "is empty: a target needs the keys in which it differs")
 	case ok:
-		l.broken = false
-		p.section(root, "", l)
-		l.complete(p.problems)
+		p.section(root, "", *into)
+		into.complete(p.problems)
 	}
-	return l
 }

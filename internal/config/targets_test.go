@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,34 @@ func TestTargetsFromAFolder(t *testing.T) {
 	if c = mustLoad(t, issuer, Options{}); len(c.Targets) != 2 {
 		t.Errorf("by variable: %v", names(c))
 	}
+}
+
+// A fleet of thousands needs little memory: what targets say alike they share, and what was read is dropped. A target whose
+// values were all its own would need twice as much.
+func TestTheMemoryOfAFleet(t *testing.T) {
+	setenv(t)
+	const targets = 2000
+	var entries []string
+	for i := range targets {
+		entries = append(entries, fmt.Sprintf("cluster-%d.yaml=", i)+fmt.Sprintf(reached, fmt.Sprintf("pve%d.example.com", i))+
+			"realm: {username_claim: email, scopes: [openid, email]}\n")
+	}
+	text := folder(t, entries...)
+	dir := strings.TrimSpace(text[strings.LastIndex(text, " "):])
+	write(t, filepath.Join(dir, "token"), "realm@pve!agent=secret")
+	live := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := live()
+	c := mustLoad(t, text, Options{Secrets: true})
+	each := (live() - before) / targets
+	if each > 800 {
+		t.Errorf("a target needs %d bytes", each)
+	}
+	t.Logf("%d targets, each %d bytes", len(c.Targets), each)
 }
 
 // Whatever is wrong with a file is said with the file, and fails the load: no target disappears.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unique"
 
 	"github.com/spf13/viper"
 
@@ -194,7 +195,7 @@ func expand(text, dir string) (string, error) {
 	case !filepath.IsAbs(expanded):
 		expanded = filepath.Join(dir, expanded)
 	}
-	return filepath.Clean(expanded), nil
+	return unique.Make(filepath.Clean(expanded)).Value(), nil // thousands of targets may name one file
 }
 
 func parseBool(text string) (bool, error) {
