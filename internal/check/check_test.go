@@ -68,6 +68,35 @@ func TestCleanIsBoundedPrintableAndHidesSecrets(t *testing.T) {
 	})
 }
 
+// A Cleaner replaces the secrets that are held, also after others with a form in common were released.
+func TestReleasedSecretsAreShown(t *testing.T) {
+	secrets := []string{"abcd", "abcdabcd", "61626364", "a+cd", "a%2Bcd", "YWJjZA==", "ab"}
+	rapid.Check(t, func(t *rapid.T) {
+		c, held := check.NewCleaner(), map[string]int{}
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			value := rapid.SampledFrom(secrets).Draw(t, "secret")
+			if rapid.Bool().Draw(t, "hold") {
+				c.Hold(check.NewSecret(value))
+				held[value]++
+			} else {
+				c.Release(check.NewSecret(value))
+				held[value] = max(held[value]-1, 0)
+			}
+		}
+		fresh := check.NewCleaner()
+		for value, n := range held {
+			if n > 0 {
+				fresh.Hold(check.NewSecret(value))
+			}
+		}
+		for _, value := range secrets {
+			if got, want := c.Clean(value), fresh.Clean(value); got != want {
+				t.Fatalf("%s becomes %q, want %q; held are %v", value, got, want, held)
+			}
+		}
+	})
+}
+
 func TestIgnoreTurnsFindingsIntoSkips(t *testing.T) {
 	in := []check.Check{
 		check.Failed(check.IssuerClock, check.Remedy{check.Advise("set the clock")}, "the clocks differ by 9m"),

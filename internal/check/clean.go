@@ -22,12 +22,12 @@ const MaxText = 512
 // server may return it. A nil Cleaner holds no secrets. A Cleaner is safe for concurrent use.
 type Cleaner struct {
 	mu    sync.RWMutex
+	held  map[string]int    // how often each secret is held
 	forms map[head][]string // longest first, so that a secret which contains another is replaced as a whole
-	first [256]bool         // the first bytes of forms
+	first [256]bool         // the first bytes of forms, also of those that were released
 }
 
-// head is how a secret begins. A fleet holds thousands of secrets, and a text has to be compared with those alone that begin
-// as some part of it.
+// head is how a secret begins. A text is compared only with the secrets that begin as some part of it.
 type head [minSecret]byte
 
 // NewCleaner returns a Cleaner that holds the secrets.
@@ -44,16 +44,43 @@ const minSecret = 4
 func (c *Cleaner) Hold(secrets ...Secret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.forms == nil {
+		c.held, c.forms = map[string]int{}, map[head][]string{}
+	}
 	for _, s := range secrets {
-		for _, form := range encodings(s.Reveal()) {
-			if c.forms == nil {
-				c.forms = map[head][]string{}
-			}
+		value := s.Reveal()
+		if c.held[value]++; c.held[value] > 1 {
+			continue
+		}
+		for _, form := range encodings(value) {
 			h := head([]byte(form))
-			if known := c.forms[h]; !slices.Contains(known, form) {
-				c.forms[h] = append(known, form)
-				slices.SortFunc(c.forms[h], func(a, b string) int { return len(b) - len(a) })
-				c.first[h[0]] = true
+			c.forms[h] = append(c.forms[h], form) // another secret may have the same form
+			slices.SortFunc(c.forms[h], func(a, b string) int { return len(b) - len(a) })
+			c.first[h[0]] = true
+		}
+	}
+}
+
+// Release takes back a Hold of the secrets. A secret that is held more often than it was released is still replaced.
+func (c *Cleaner) Release(secrets ...Secret) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range secrets {
+		value := s.Reveal()
+		switch c.held[value] {
+		case 0:
+			continue
+		case 1:
+			delete(c.held, value)
+		default:
+			c.held[value]--
+			continue
+		}
+		for _, form := range encodings(value) {
+			h := head([]byte(form))
+			i := slices.Index(c.forms[h], form)
+			if c.forms[h] = slices.Delete(c.forms[h], i, i+1); len(c.forms[h]) == 0 {
+				delete(c.forms, h)
 			}
 		}
 	}
@@ -81,6 +108,7 @@ func (c *Cleaner) mask(text string) string {
 	return out.String() + text[from:]
 }
 
+// encodings returns the forms in which a server may return a secret, each once.
 func encodings(value string) []string {
 	if len(value) < minSecret {
 		return nil
@@ -95,7 +123,7 @@ func encodings(value string) []string {
 	// In the Base64 of a longer text, such as Basic credentials, the value begins at one of three offsets. Only the
 	// characters between its first and last whole group depend on the value alone.
 	if len(value) < minShifted {
-		return forms
+		return distinct(forms)
 	}
 	for shift := range 3 {
 		padded := append(make([]byte, shift), raw...)
@@ -104,7 +132,12 @@ func encodings(value string) []string {
 			forms = append(forms, encoding.EncodeToString(padded)[from:to])
 		}
 	}
-	return forms
+	return distinct(forms)
+}
+
+func distinct(forms []string) []string {
+	slices.Sort(forms)
+	return slices.Compact(forms)
 }
 
 // minShifted is the least length of a value that is replaced inside the Base64 of a longer text. A shorter one would match

@@ -41,18 +41,14 @@ type Fleet struct {
 	config    *config.Config
 	log       *slog.Logger
 	userAgent string
-	cleaner   *check.Cleaner // for what issuers say: it holds the secrets of all targets
+	cleaner   *check.Cleaner // for what issuers say: it holds the secrets of the targets that are running
 	state     *state
 }
 
 // New prepares a configuration's targets; it sends nothing. userAgent is how the program calls itself towards Proxmox
 // and issuers, such as "proxmox-realm/1.0".
 func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
-	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), state: openState(c)}
-	for _, t := range c.Targets {
-		f.cleaner.Hold(t.Secrets()...) // Proxmox's too: people paste them into the client id
-	}
-	return f
+	return &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), state: openState(c)}
 }
 
 // Plan returns what Apply would do and changes nothing.
@@ -98,6 +94,7 @@ func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) R
 	defer unlock()
 	if f.config.StateDir != "" {
 		reconcile.PruneDeleted(f.config.StateDir, began)
+		f.state.prune(began)
 	}
 	return f.each(ctx, command, o, do)
 }
@@ -105,7 +102,6 @@ func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) R
 // each does the work on every target, as many at once as the configuration allows.
 func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Run {
 	began := time.Now()
-	f.state.refresh()
 	issuers := newIssuerPool(ctx, f)
 	defer issuers.close()
 
@@ -116,7 +112,7 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Ru
 		workers.Go(func() {
 			for i := range next {
 				out.begin(f.config.Targets[i].Name)
-				result := f.run(ctx, f.config.Targets[i], issuers, o, do)
+				result := f.run(ctx, command, f.config.Targets[i], issuers, o, do)
 				issuers.ended(f.config.Targets[i])
 				out.end(i, result)
 			}
@@ -128,11 +124,6 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Ru
 	close(next)
 	workers.Wait()
 
-	if command != "plan" { // which changes nothing
-		if err := f.state.save(); err != nil {
-			f.log.Debug("saving the state of this run", "error", err)
-		}
-	}
 	run := Run{Command: command, Outcome: out.tally.worst(), Targets: out.targets, Duration: time.Since(began)}
 	if o.Each != nil {
 		run.taken = &out.tally
@@ -178,7 +169,7 @@ func (c *collector) end(i int, r reconcile.Result) {
 }
 
 // run does the work on one target. If its client cannot be made, only this target fails.
-func (f *Fleet) run(ctx context.Context, t config.Target, issuers *issuerPool, o Options, do work) reconcile.Result {
+func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuers *issuerPool, o Options, do work) reconcile.Result {
 	began := time.Now()
 	failed := func(err error) reconcile.Result {
 		return reconcile.Result{
@@ -186,14 +177,17 @@ func (f *Fleet) run(ctx context.Context, t config.Target, issuers *issuerPool, o
 			Outcome: reconcile.Failed, Err: err, Duration: time.Since(began),
 		}
 	}
+	f.cleaner.Hold(t.Secrets()...) // Proxmox's too: people paste them into the client id
+	defer f.cleaner.Release(t.Secrets()...)
 	cleaner := check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey)
 	client, err := f.connect(t, cleaner)
 	if err != nil {
 		return failed(err)
 	}
 	defer client.Close()
+	memory := f.state.memory(t)
 	deps := reconcile.Deps{
-		Cluster: client, Cleaner: cleaner, Memory: f.state.memory(t), Log: f.log.With("target", t.Name),
+		Cluster: client, Cleaner: cleaner, Memory: memory, Log: f.log.With("target", t.Name),
 		Recovery: reconcile.Recovery{Dir: f.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints},
 	}
 	if t.Verify.Issuer {
@@ -202,7 +196,11 @@ func (f *Fleet) run(ctx context.Context, t config.Target, issuers *issuerPool, o
 	result := do(ctx, t, deps, o.Options)
 	result.Requests = client.Requests()
 	result.Retries, result.Lost = client.Retries()
-	f.state.remember(t, result.Memory)
+	if command != "plan" { // which changes nothing
+		if err := f.state.remember(t, memory, result.Memory); err != nil {
+			f.log.Debug("saving what the run found out", "target", t.Name, "error", err)
+		}
+	}
 	return result
 }
 

@@ -2,7 +2,6 @@ package fleet_test
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net"
 	"net/http"
@@ -156,12 +155,18 @@ func TestASilentClusterHoldsUpNobodyElse(t *testing.T) {
 	}
 }
 
-func TestTheStateFileIsPrivate(t *testing.T) {
+func TestTheStateIsPrivate(t *testing.T) {
 	_, c := startLab(t, "converged", 1)
 	open(t, c).Verify(t.Context(), fleet.Options{})
-	info, err := os.Stat(filepath.Join(c.StateDir, "state.json"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
+	files := remembered(t, c, "*")
+	for _, path := range append(files, c.StateDir, filepath.Join(c.StateDir, "memory")) {
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	if len(files) == 0 {
+		t.Error("nothing is remembered")
 	}
 }
 
@@ -258,13 +263,8 @@ func TestRunsBesideEachOtherKeepWhatTheOtherRemembers(t *testing.T) {
 		})
 	}
 	runs.Wait()
-	content, err := os.ReadFile(filepath.Join(c.StateDir, "state.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var state struct{ Targets map[string]any }
-	if err := json.Unmarshal(content, &state); err != nil || len(state.Targets) != 2 {
-		t.Errorf("%s: %v", content, err)
+	if files := remembered(t, c, "target-*"); len(files) != 2 {
+		t.Errorf("of two targets there are %v", files)
 	}
 }
 

@@ -1,110 +1,62 @@
 package fleet
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
-	"maps"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
-
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/reconcile"
 )
 
-// state is the file state.json in the state_dir: what runs remember of their targets. All configurations with that
-// state_dir share it. Without the file, or with a damaged one, a run does the same work and asks a little more.
+// state is the folder "memory" in the state_dir: what runs remember, in a small file for each target and for each node on
+// which an issuer hung. All configurations with that state_dir share it, and no run needs the files of more targets than it
+// works on. Without a file, or with a damaged one, a run does the same work and asks a little more.
 type state struct {
-	path string // "" if nothing is remembered
+	stateDir string
 
 	mu      sync.Mutex
-	read    bool
-	kept    kept
-	hung    map[config.Origin]time.Time // of all targets: see [reconcile.Memory]
-	changed map[string]bool             // keys of kept.Targets
-}
-
-// kept is the content of the file.
-type kept struct {
-	Targets map[string]remembered `json:"targets"` // by [targetKey]
-}
-
-type remembered struct {
-	reconcile.Memory
-	At time.Time `json:"at"` // when it last changed
+	unsaved map[string]string // content by file name, if files cannot be written: the agent's next cycle uses it
 }
 
 const (
-	maxState  = 64 << 20            // bytes that are read at most: 10,000 targets need some 3 MiB
-	forgotten = 90 * 24 * time.Hour // the age at which an entry is dropped
+	maxMemory = 1 << 20             // bytes of a file that are read at most; it holds the texts of a few checks
+	forgotten = 90 * 24 * time.Hour // the age at which a file is removed
 )
 
 func openState(c *config.Config) *state {
-	s := &state{changed: map[string]bool{}}
-	if c.StateDir != "" {
-		s.path = filepath.Join(c.StateDir, "state.json")
-	}
-	return s
+	return &state{stateDir: c.StateDir, unsaved: map[string]string{}}
 }
 
-// targetKey names a target by its cluster and realm, because its name may later mean another cluster.
-func targetKey(t config.Target) string {
+func (s *state) folder() string { return filepath.Join(s.stateDir, "memory") }
+
+// ofTarget names the file of a target by its cluster and realm, because its name may later mean another cluster.
+func ofTarget(t config.Target) string {
 	words := []string{t.Realm.Name}
 	for _, e := range t.Proxmox.Endpoints {
 		words = append(words, string(e))
 	}
-	return strings.Join(words, " ")
+	return fileName("target", strings.Join(words, " "))
 }
 
-// lock locks the state, and reads the file at first use.
-func (s *state) lock() {
-	s.mu.Lock()
-	if s.read {
-		return
-	}
-	s.kept, s.read = readState(s.path), true
-	s.hung = map[config.Origin]time.Time{}
-	for _, r := range s.kept.Targets {
-		for node, until := range r.HungUntil {
-			if node := config.Origin(node); until.After(s.hung[node]) {
-				s.hung[node] = until
-			}
-		}
-	}
-}
+func ofNode(node config.Origin) string { return fileName("node", string(node)) }
 
-// refresh makes the next use read the file again: other runs may have changed it.
-func (s *state) refresh() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.path != "" && len(s.changed) == 0 {
-		s.read = false
-	}
-}
-
-// readState reads the file. It returns an empty state for a file that cannot be used.
-func readState(path string) kept {
-	var k kept
-	if content, err := config.ReadPrivate(path, maxState); err != nil || json.Unmarshal(content, &k) != nil {
-		k = kept{}
-	}
-	if k.Targets == nil {
-		k.Targets = map[string]remembered{}
-	}
-	return k
+func fileName(kind, id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return kind + "-" + hex.EncodeToString(sum[:16]) + ".json"
 }
 
 // memory returns what earlier runs found out about a target. A node on which an issuer hung is known to all its targets.
 func (s *state) memory(t config.Target) reconcile.Memory {
-	s.lock()
-	defer s.mu.Unlock()
-	m := s.kept.Targets[targetKey(t)].Memory
-	m.HungUntil = maps.Clone(m.HungUntil)
+	m := read[reconcile.Memory](s, ofTarget(t))
 	for _, node := range t.Proxmox.Endpoints {
-		if until, ok := s.hung[node]; ok {
+		if until := read[time.Time](s, ofNode(node)); !until.IsZero() {
 			if m.HungUntil == nil {
 				m.HungUntil = map[string]time.Time{}
 			}
@@ -114,45 +66,63 @@ func (s *state) memory(t config.Target) reconcile.Memory {
 	return m
 }
 
-// remember keeps what a run found out about a target.
-func (s *state) remember(t config.Target, m reconcile.Memory) {
-	s.lock()
-	defer s.mu.Unlock()
-	key := targetKey(t)
-	if len(m.HungUntil) == 0 {
-		m.HungUntil = nil
+// read returns what a file holds, or the zero value if it cannot be used.
+func read[T any](s *state, name string) (value T) {
+	s.mu.Lock()
+	content, ok := s.unsaved[name]
+	s.mu.Unlock()
+	if !ok {
+		file, _ := config.ReadPrivate(filepath.Join(s.folder(), name), maxMemory)
+		content = string(file)
 	}
-	if !reflect.DeepEqual(s.kept.Targets[key].Memory, m) {
-		s.kept.Targets[key], s.changed[key] = remembered{Memory: m, At: time.Now()}, true
+	if json.Unmarshal([]byte(content), &value) != nil {
+		return *new(T)
 	}
+	return value
 }
 
-// save merges what this run changed into the file, which other runs may have changed meanwhile.
-func (s *state) save() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.changed) == 0 || s.path == "" {
-		return nil
+// remember writes what a run found out about a target. before is what [state.memory] returned. Its error says why it could
+// not be written.
+func (s *state) remember(t config.Target, before, now reconcile.Memory) (err error) {
+	for _, node := range t.Proxmox.Endpoints {
+		if until := now.HungUntil[string(node)]; !until.Equal(before.HungUntil[string(node)]) {
+			err = s.write(ofNode(node), until)
+		}
 	}
-	if err := config.MakePrivate(filepath.Dir(s.path)); err != nil {
-		return err
-	}
-	file := flock.New(s.path+".lock", flock.SetPermissions(0o600))
-	if err := file.Lock(); err != nil {
-		return err
-	}
-	defer func() { _ = file.Unlock() }()
-	merged := readState(s.path)
-	for key := range s.changed {
-		merged.Targets[key] = s.kept.Targets[key]
-	}
-	maps.DeleteFunc(merged.Targets, func(_ string, r remembered) bool { return time.Since(r.At) > forgotten })
-	content, err := json.Marshal(merged)
-	if err == nil {
-		err = config.ReplaceFile(s.path, content, 0o600)
-	}
-	if err == nil {
-		s.kept, s.changed = merged, map[string]bool{}
+	before.HungUntil, now.HungUntil = nil, nil
+	if !reflect.DeepEqual(before, now) {
+		err = s.write(ofTarget(t), now)
 	}
 	return err
+}
+
+func (s *state) write(name string, value any) error {
+	content, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{s.stateDir, s.folder()} {
+		if err == nil {
+			err = config.MakePrivate(dir)
+		}
+	}
+	if err == nil {
+		err = config.ReplaceFile(filepath.Join(s.folder(), name), content, 0o600)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.unsaved, name); err != nil {
+		s.unsaved[name] = string(content)
+	}
+	return err
+}
+
+// prune removes files that no run has written for 90 days. Those that cannot be removed are tried again next time.
+func (s *state) prune(now time.Time) {
+	entries, _ := os.ReadDir(s.folder())
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && now.Sub(info.ModTime()) > forgotten {
+			_ = os.Remove(filepath.Join(s.folder(), e.Name()))
+		}
+	}
 }

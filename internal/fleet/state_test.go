@@ -28,38 +28,44 @@ func asked(l *lab.Lab) (n int) {
 	return n
 }
 
-// age moves the times that the state file holds.
+// age moves the times of the answers that are remembered of the one target.
 func age(t *testing.T, c *config.Config, by time.Duration) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(c.StateDir, "state.json"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("state files: %v, %v", files, err)
+	files := remembered(t, c, "target-*")
+	if len(files) != 1 {
+		t.Fatalf("files of targets: %v", files)
 	}
-	var state map[string]any
+	var target map[string]any
 	text, err := os.ReadFile(files[0])
-	if err != nil || json.Unmarshal(text, &state) != nil {
-		t.Fatalf("the state: %v", err)
+	if err != nil || json.Unmarshal(text, &target) != nil {
+		t.Fatalf("what is remembered: %v", err)
 	}
-	targets, _ := state["targets"].(map[string]any)
-	for _, target := range targets {
-		fields, _ := target.(map[string]any)
-		for _, name := range []string{"client", "proxmox"} {
-			answers, _ := fields[name].(map[string]any)
-			written, _ := answers["asked"].(string)
-			at, err := time.Parse(time.RFC3339Nano, written)
-			if err != nil {
-				t.Fatal(err)
-			}
-			answers["asked"] = at.Add(-by)
+	for _, name := range []string{"client", "proxmox"} {
+		answers, _ := target[name].(map[string]any)
+		written, _ := answers["asked"].(string)
+		at, err := time.Parse(time.RFC3339Nano, written)
+		if err != nil {
+			t.Fatal(err)
 		}
+		answers["asked"] = at.Add(-by)
 	}
-	text, err = json.Marshal(state)
+	text, err = json.Marshal(target)
 	if err == nil {
 		err = os.WriteFile(files[0], text, 0o600)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// remembered returns the paths of the files that runs keep in the state_dir.
+func remembered(t *testing.T, c *config.Config, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.StateDir, "memory", pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // What is asked once a day counts all day, also after a restart; what failed is asked again after an hour.
@@ -102,5 +108,43 @@ func TestAnswersToCostlyQuestionsAreCarriedOver(t *testing.T) {
 	// Without carrying, a run says what it saw itself.
 	if run := open(t, c).Apply(t.Context(), fleet.Options{}); run.Outcome != reconcile.Unchanged {
 		t.Errorf("a run by hand: %s", run.Outcome)
+	}
+}
+
+// A file that no run has written for 90 days is removed; a damaged one counts as none. Where files cannot be written, the
+// cycles of one agent remember all the same.
+func TestWhatIsRemembered(t *testing.T) {
+	l, c := startLab(t, "converged", 1)
+	f := open(t, c)
+	f.Apply(t.Context(), scheduled)
+	if n := asked(l); n == 0 {
+		t.Fatal("the first run does not ask")
+	}
+	file := remembered(t, c, "target-*")[0]
+	if err := os.WriteFile(file, []byte(`{"client": {"asked": "`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f.Apply(t.Context(), scheduled); asked(l) == 0 {
+		t.Error("a damaged file counts as an answer")
+	}
+	long := time.Now().Add(-91 * 24 * time.Hour)
+	if err := os.Chtimes(file, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if f.Apply(t.Context(), scheduled); asked(l) == 0 {
+		t.Error("a file of 90 days ago counts")
+	}
+
+	c.StateDir = filepath.Join(t.TempDir(), "absent")
+	if err := os.WriteFile(c.StateDir, nil, 0o600); err != nil { // no directory can be made there
+		t.Fatal(err)
+	}
+	f = open(t, c)
+	f.Apply(t.Context(), scheduled)
+	if n := asked(l); n == 0 {
+		t.Error("without a state_dir nothing is asked")
+	}
+	if f.Apply(t.Context(), scheduled); asked(l) != 0 {
+		t.Error("without a state_dir every cycle asks")
 	}
 }
