@@ -152,10 +152,11 @@ func (res *Result) wrote(w written, ignore []check.ID) {
 
 // add adds checks. An ignored one becomes a skip. A later finding replaces an earlier one of its id.
 func (res *Result) add(ignore []check.ID, checks ...check.Check) {
+	out := append(make([]check.Check, 0, len(res.Checks)+len(checks)), res.Checks...) // a copy: the caller's result stays as it is
 	for _, c := range check.Ignore(checks, ignore) {
-		res.Checks = slices.DeleteFunc(slices.Clone(res.Checks), func(old check.Check) bool { return old.ID == c.ID })
-		res.Checks = append(res.Checks, c)
+		out = append(slices.DeleteFunc(out, func(old check.Check) bool { return old.ID == c.ID }), c)
 	}
+	res.Checks = out
 }
 
 // warn adds warnings, each once, and drops empty ones.
