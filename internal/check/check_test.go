@@ -82,6 +82,9 @@ func TestReleasedSecretsAreShown(t *testing.T) {
 				c.Release(check.NewSecret(value))
 				held[value] = max(held[value]-1, 0)
 			}
+			if rapid.Bool().Draw(t, "clean") {
+				c.Clean("any text")
+			}
 		}
 		fresh := check.NewCleaner()
 		for value, n := range held {

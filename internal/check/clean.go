@@ -21,10 +21,11 @@ const MaxText = 512
 // and cuts the text to [MaxText] characters. It replaces every held secret by [Mask], also in the encodings in which a
 // server may return it. A nil Cleaner holds no secrets. A Cleaner is safe for concurrent use.
 type Cleaner struct {
-	mu    sync.RWMutex
-	held  map[string]int    // how often each secret is held
-	forms map[head][]string // longest first, so that a secret which contains another is replaced as a whole
-	first [256]bool         // the first bytes of forms, also of those that were released
+	mu      sync.Mutex
+	held    map[string]int    // how often each secret is held
+	pending []string          // held secrets whose forms are made when there is a text to clean
+	forms   map[head][]string // longest first, so that a secret which contains another is replaced as a whole
+	first   [256]bool         // the first bytes of forms, also of those that were released
 }
 
 // head is how a secret begins. A text is compared only with the secrets that begin as some part of it.
@@ -44,19 +45,12 @@ const minSecret = 4
 func (c *Cleaner) Hold(secrets ...Secret) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.forms == nil {
+	if c.held == nil {
 		c.held, c.forms = map[string]int{}, map[head][]string{}
 	}
 	for _, s := range secrets {
-		value := s.Reveal()
-		if c.held[value]++; c.held[value] > 1 {
-			continue
-		}
-		for _, form := range encodings(value) {
-			h := head([]byte(form))
-			c.forms[h] = append(c.forms[h], form) // another secret may have the same form
-			slices.SortFunc(c.forms[h], func(a, b string) int { return len(b) - len(a) })
-			c.first[h[0]] = true
+		if c.held[s.Reveal()]++; c.held[s.Reveal()] == 1 {
+			c.pending = append(c.pending, s.Reveal())
 		}
 	}
 }
@@ -69,27 +63,47 @@ func (c *Cleaner) Release(secrets ...Secret) {
 		value := s.Reveal()
 		switch c.held[value] {
 		case 0:
-			continue
 		case 1:
 			delete(c.held, value)
+			if i := slices.Index(c.pending, value); i >= 0 {
+				c.pending = slices.Delete(c.pending, i, i+1)
+			} else {
+				c.remove(value)
+			}
 		default:
 			c.held[value]--
-			continue
 		}
-		for _, form := range encodings(value) {
-			h := head([]byte(form))
-			i := slices.Index(c.forms[h], form)
-			if c.forms[h] = slices.Delete(c.forms[h], i, i+1); len(c.forms[h]) == 0 {
-				delete(c.forms, h)
-			}
+	}
+}
+
+// add makes the forms of a secret. Another secret may have one of them as well.
+func (c *Cleaner) add(value string) {
+	for _, form := range encodings(value) {
+		h := head([]byte(form))
+		c.forms[h] = append(c.forms[h], form)
+		slices.SortFunc(c.forms[h], func(a, b string) int { return len(b) - len(a) })
+		c.first[h[0]] = true
+	}
+}
+
+func (c *Cleaner) remove(value string) {
+	for _, form := range encodings(value) {
+		h := head([]byte(form))
+		i := slices.Index(c.forms[h], form)
+		if c.forms[h] = slices.Delete(c.forms[h], i, i+1); len(c.forms[h]) == 0 {
+			delete(c.forms, h)
 		}
 	}
 }
 
 // mask replaces what the Cleaner holds.
 func (c *Cleaner) mask(text string) string {
-	c.mu.RLock()
-	defer c.mu.RUnlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, value := range c.pending {
+		c.add(value)
+	}
+	c.pending = nil
 	var out strings.Builder
 	from := 0
 	for i := 0; i+minSecret <= len(text); i++ {

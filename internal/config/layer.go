@@ -130,16 +130,14 @@ func drop(layers []layer) []layer {
 	out := slices.Clone(layers)
 	replaced, unset, otherCluster := map[group]bool{}, []realm.Property{}, false
 	for i, l := range slices.Backward(layers) {
-		kept := map[string]setting{}
-		for path, s := range l.settings {
+		dropped := func(path string, _ setting) bool {
 			d, _ := propertyOf(path)
 			ofCluster := path == "verify.redirect_urls" && otherCluster
-			if !replaced[index().path[path].group] && !slices.Contains(unset, d.Property) && !ofCluster {
-				kept[path] = s
-			}
+			return replaced[index().path[path].group] || slices.Contains(unset, d.Property) || ofCluster
 		}
-		out[i].settings = kept
-		for path := range kept {
+		out[i].settings = maps.Clone(l.settings)
+		maps.DeleteFunc(out[i].settings, dropped)
+		for path := range out[i].settings {
 			replaced[index().path[path].group] = true
 		}
 		unset = append(unset, out[i].unset()...)

@@ -43,29 +43,21 @@ func (l *loader) merge(target string, layers ...layer) *values {
 			v.viper.SetDefault(k.Path, k.Default)
 		}
 	}
+	file := map[string]any{}
 	for _, layer := range drop(layers) {
-		switch layer.kind {
-		case inFile:
-			flat := map[string]any{} // of its own: viper keeps and changes the map that it is given
-			for path, s := range layer.settings {
-				flat[path] = s.value
-			}
-			_ = v.viper.MergeConfigMap(flat) // never fails
-		case inEnvironment:
-			for path, s := range layer.settings {
-				if s.value != nil {
-					_ = v.viper.BindEnv(path, s.at.Name) // fails only without a path
-				}
-			}
-		case inFlags:
-			for path, s := range layer.settings {
-				v.viper.Set(path, s.value)
-			}
-		}
 		for path, s := range layer.settings {
 			v.at[path] = s.at
+			switch {
+			case layer.kind == inFile:
+				file[path] = s.value
+			case layer.kind == inFlags:
+				v.viper.Set(path, s.value)
+			case s.value != nil:
+				_ = v.viper.BindEnv(path, s.at.Name) // fails only without a path
+			}
 		}
 	}
+	_ = v.viper.MergeConfigMap(file) // never fails
 	return v
 }
 

@@ -55,15 +55,19 @@ func JSONTarget(w io.Writer, t reconcile.Result) error { return encode(w, jsonTa
 
 // encode writes a value as one line of JSON.
 func encode(w io.Writer, value any) error {
-	var buffer bytes.Buffer
-	buffer.Grow(8 << 10) // a target with its checks
-	encoder := json.NewEncoder(&buffer)
+	encoder := json.NewEncoder(escaping{w})
 	encoder.SetEscapeHTML(false) // addresses contain &
-	if err := encoder.Encode(value); err != nil {
-		return fmt.Errorf("encode the report: %w", err)
+	return encoder.Encode(value)
+}
+
+// escaping writes JSON without the characters that a terminal may obey. An encoder hands over each value as a whole.
+type escaping struct{ to io.Writer }
+
+func (e escaping) Write(encoded []byte) (int, error) {
+	if _, err := e.to.Write(escape(encoded)); err != nil {
+		return 0, err
 	}
-	_, err := w.Write(escape(buffer.Bytes()))
-	return err
+	return len(encoded), nil
 }
 
 type jsonRun struct {
