@@ -17,7 +17,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,7 +66,6 @@ func TestMain(m *testing.M) {
 	case "lab":
 		os.Exit(runLab())
 	case "agent":
-		debug.SetGCPercent(200) // as the program's main does
 		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	case "minimal":
 		os.Exit(runMinimal(os.Args[1], os.Args[2] == "create"))
