@@ -49,7 +49,7 @@ type Config struct {
 	// LockFile keeps runs of this configuration apart; "" means no lock. Its folder may not exist yet: see [MakePrivate].
 	LockFile    string
 	StateDir    string // may not exist yet: see [MakePrivate]
-	Concurrency int    // targets at once, at least 1
+	Concurrency int    // targets at work at once, at least 1
 	Agent       Agent
 	Notify      Notify
 	Warnings    []string  // about risks, each once

@@ -99,31 +99,26 @@ func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) R
 	return f.each(ctx, command, o, do)
 }
 
-// each does the work on every target, as many at once as the configuration allows.
+// each does the work on every target. No more of them are at work at once than the configuration allows; see [place].
 func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Run {
 	began := time.Now()
 	issuers := newIssuerPool(ctx, f)
 	defer issuers.close()
 
 	out := newCollector(o, len(f.config.Targets))
-	next := make(chan int)
-	var workers sync.WaitGroup
-	for range min(max(f.config.Concurrency, 1), len(f.config.Targets)) {
-		workers.Go(func() {
-			for i := range next {
-				out.begin(f.config.Targets[i].Name)
-				result := f.run(ctx, command, f.config.Targets[i], issuers, o, do)
-				issuers.ended(f.config.Targets[i])
-				out.end(i, result)
-			}
+	free := newPlaces(f.config.Concurrency)
+	var targets sync.WaitGroup
+	for i, t := range f.config.Targets {
+		own := free.take()
+		targets.Go(func() {
+			defer own.leave()
+			out.begin(t.Name)
+			result := f.run(ctx, command, t, issuers, own, o, do)
+			issuers.ended(t)
+			out.end(i, result)
 		})
 	}
-	for i := range f.config.Targets {
-		next <- i
-	}
-	close(next)
-	workers.Wait()
-
+	targets.Wait()
 	run := Run{Command: command, Outcome: out.tally.worst(), Targets: out.targets, Duration: time.Since(began)}
 	if o.Each != nil {
 		run.taken = &out.tally
@@ -169,7 +164,7 @@ func (c *collector) end(i int, r reconcile.Result) {
 }
 
 // run does the work on one target. If its client cannot be made, only this target fails.
-func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuers *issuerPool, o Options, do work) reconcile.Result {
+func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuers *issuerPool, own *place, o Options, do work) reconcile.Result {
 	began := time.Now()
 	failed := func(err error) reconcile.Result {
 		return reconcile.Result{
@@ -180,7 +175,7 @@ func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuer
 	f.cleaner.Hold(t.Secrets()...) // Proxmox's too: people paste them into the client id
 	defer f.cleaner.Release(t.Secrets()...)
 	cleaner := check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey)
-	client, err := f.connect(t, cleaner)
+	client, err := f.connect(t, cleaner, own.request)
 	if err != nil {
 		return failed(err)
 	}
@@ -206,9 +201,9 @@ func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuer
 
 // Connect returns the client of a target for a command that needs no reconciler. The caller closes it.
 func (f *Fleet) Connect(t config.Target) (*pve.Client, error) {
-	return f.connect(t, check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey))
+	return f.connect(t, check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey), nil)
 }
 
-func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner) (*pve.Client, error) {
-	return pve.New(t.Proxmox, pve.Options{UserAgent: f.userAgent, Cleaner: cleaner, Log: f.log.With("target", t.Name)})
+func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner, waiting func() func()) (*pve.Client, error) {
+	return pve.New(t.Proxmox, pve.Options{UserAgent: f.userAgent, Cleaner: cleaner, Waiting: waiting, Log: f.log.With("target", t.Name)})
 }

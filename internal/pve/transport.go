@@ -57,6 +57,7 @@ type transport struct {
 	base    http.RoundTripper
 	cleaner *check.Cleaner
 	log     *slog.Logger
+	waiting func() (ended func()) // see [Options.Waiting]
 
 	requests atomic.Int64
 	offset   atomic.Pointer[time.Duration]
@@ -64,6 +65,9 @@ type transport struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if t.waiting != nil {
+		defer t.waiting()()
+	}
 	r, _ := req.Context().Value(requestKey{}).(request)
 	begin := time.Now()
 	var p progress
