@@ -395,8 +395,8 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	const edited = "# edited by the administrator\n"
 	m.write(installedConfig, edited)
 	m.write("etc/proxmox-realm/token", "secret")
-	m.write("var/lib/proxmox-realm/state.json", "{}")
-	m.write("var/lib/private/proxmox-realm-service/state.json", "{}")
+	m.write("var/lib/proxmox-realm/memory/target-1.json", "{}")
+	m.write("var/lib/private/proxmox-realm-service/memory/target-1.json", "{}")
 	m.write("run/proxmox-realm/lock", "")
 	if err := os.Symlink("private/proxmox-realm-service", filepath.Join(m.root, "var/lib/proxmox-realm-service")); err != nil {
 		t.Fatal(err)
@@ -413,8 +413,8 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	left := []string{
 		"/etc/proxmox-realm", "/etc/proxmox-realm/config.yaml", "/etc/proxmox-realm/config.yaml.dpkg-dist", "/etc/proxmox-realm/token",
 		"/run/proxmox-realm", "/run/proxmox-realm/lock",
-		"/var/lib/private/proxmox-realm-service", "/var/lib/private/proxmox-realm-service/state.json",
-		"/var/lib/proxmox-realm", "/var/lib/proxmox-realm/state.json", "/var/lib/proxmox-realm-service",
+		"/var/lib/private/proxmox-realm-service", "/var/lib/private/proxmox-realm-service/memory", "/var/lib/private/proxmox-realm-service/memory/target-1.json",
+		"/var/lib/proxmox-realm", "/var/lib/proxmox-realm/memory", "/var/lib/proxmox-realm/memory/target-1.json", "/var/lib/proxmox-realm-service",
 	}
 	if diff := cmp.Diff(left, m.files()); diff != "" {
 		t.Errorf("after the removal (-want +got):\n%s", diff)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Shards run as separate processes while files of targets come and go. Each target that stays is in exactly one shard; one
@@ -51,10 +52,12 @@ func TestShardsWhileTargetsComeAndGo(t *testing.T) {
 			default:
 				add(fmt.Sprintf("comes%d", i))
 				_ = os.Remove(file(fmt.Sprintf("comes%d", i-20))) // not there at first
+				time.Sleep(time.Millisecond)
 			}
 		}
 	}()
 	defer func() { close(stop); <-stopped }()
+	came := 0
 	for range rounds {
 		var mu sync.Mutex
 		seen := map[string]int{}
@@ -75,16 +78,21 @@ func TestShardsWhileTargetsComeAndGo(t *testing.T) {
 				t.Errorf("%s is in %d shards", name, n)
 			}
 		}
+		came += len(seen) - stay
 		for i := range stay {
 			if name := fmt.Sprintf("stays%d", i); seen[name] != 1 {
 				t.Errorf("%s is in %d shards", name, seen[name])
 			}
 		}
 	}
+	if came == 0 {
+		t.Error("no target came or went")
+	}
 }
 
 // planned returns the names of the targets that a process plans as a shard.
 func planned(t *testing.T, config, shard string) (names []string) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "proxmox-realm", "plan", "-o", "jsonl", "-c", config, "--shard", shard)
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	var out, said bytes.Buffer

@@ -76,7 +76,7 @@ func (c *Cleaner) Release(secrets ...Secret) {
 	}
 }
 
-// add makes the forms of a secret. Another secret may have one of them as well.
+// add makes the forms of a secret. Two secrets may share a form, so each form is kept once a secret.
 func (c *Cleaner) add(value string) {
 	for _, form := range encodings(value) {
 		h := head([]byte(form))

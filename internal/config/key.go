@@ -124,9 +124,9 @@ var rows = []Key{
 	{Path: "access", Kind: Grants, Doc: "What the issuer's groups may do in Proxmox: for each group, as the issuer calls it, a list of path, role and propagate. These groups get exactly these grants; [] means none. Other groups are not touched."},
 
 	{Path: "lock_file", Kind: Path, empty: true, Doc: `The file that keeps overlapping runs apart. The default is one for each configuration, in the runtime directory; "" means no lock.`},
-	{Path: "state_dir", Kind: Path, Doc: "The directory of recovery files, copies of deleted realms, and the last outcome. The default is $STATE_DIRECTORY, else /var/lib/proxmox-realm for root, else $XDG_STATE_HOME/proxmox-realm."},
+	{Path: "state_dir", Kind: Path, Doc: "The directory of recovery files, copies of deleted realms, the last outcome, and answers to costly questions. The default is $STATE_DIRECTORY, else /var/lib/proxmox-realm for root, else $XDG_STATE_HOME/proxmox-realm."},
 	{Path: "targets_from", Kind: Path, Doc: "A folder with one target in each file that ends with .yaml or .yml. The file's name is the target's name; relative paths in it begin in the folder. Beside or in place of targets."},
-	{Path: "concurrency", Kind: Int, Default: "8", Doc: "The number of targets at once. Targets whose cluster has not answered for a second do not count, up to four times this number."},
+	{Path: "concurrency", Kind: Int, Default: "8", Doc: "The number of targets at once. Up to four times as many run beside them once their cluster has not answered for a second."},
 	{Path: "agent.interval", Kind: Duration, Default: "15m", Doc: "The time between two runs of the agent."},
 	{Path: "agent.jitter", Kind: Percent, Default: "10%", Doc: "The share of the interval by which the agent varies it."},
 	{Path: "agent.listen", Kind: String, Default: "127.0.0.1:9746", Doc: "The host:port where the agent serves metrics, health and its status page."},

@@ -17,30 +17,34 @@ import (
 // keys above the targets, which beat the defaults.
 //
 // Its error is all [Problems], each a *[check.Error] with [check.Config], or what the context ended with. No command runs
-// for a configuration with a mistake.
+// for a configuration with a mistake, and no file of secrets is read after the first one.
 func Load(ctx context.Context, o Options) (*Config, error) {
-	l := &loader{Options: o, config: &Config{}, sources: map[string]*source{}, pools: map[string]*x509.CertPool{}, specs: map[string]realm.Spec{}}
+	l := &loader{
+		Options: o, config: &Config{}, files: map[string]content{}, commandAt: map[string]int{},
+		pools: map[string]*x509.CertPool{}, specs: map[string]realm.Spec{}, paths: map[string]string{},
+	}
 	if err := l.read(ctx); err != nil {
 		return nil, err
 	}
 	selected := l.takeShard(l.selectTargets())
-	taken := selected[:0]
-	l.config.Targets = make([]Target, 0, len(selected)) // they stay where they are: a command sets a secret later
+	l.config.Targets = make([]Target, 0, len(selected)) // its elements must not move, because commands write secrets into them later
+	read := selected[:0]
 	for _, t := range selected {
-		merged, there := l.readTarget(ctx, t)
+		overlay, there := l.readTarget(ctx, t)
 		if !there {
 			continue
 		}
 		t.settings = nil // a fleet has thousands of targets
-		taken = append(taken, t)
+		read = append(read, t)
 		l.config.Targets = append(l.config.Targets, Target{})
-		l.target(ctx, merged, &l.config.Targets[len(taken)-1])
+		l.target(overlay, &l.config.Targets[len(read)-1])
+		l.readNoted(ctx)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
 	l.run()
-	l.distinct(taken)
+	l.distinct(read)
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
@@ -67,10 +71,15 @@ type loader struct {
 	flags    layer
 
 	// What targets may share is read and made once.
-	sources  map[string]*source        // by path or command
-	commands []*source                 // in the order of their first use
-	pools    map[string]*x509.CertPool // by path
-	specs    map[string]realm.Spec     // see [loader.spec]
+	files     map[string]content        // by limit and path
+	commands  []*command                // in the order of their first use
+	commandAt map[string]int            // by program and arguments
+	pools     map[string]*x509.CertPool // by path
+	specs     map[string]realm.Spec     // see [loader.spec]
+	paths     map[string]string         // see [values.path]
+
+	noted      []noted // of the target that is being read
+	unreadable int     // mistakes that are about files of secrets
 }
 
 // read turns file, environment and flags into layers. Its error is what the context ended with.
@@ -133,7 +142,7 @@ func (l layer) holdsSecret() bool {
 }
 
 // distinct refuses two targets that would keep one realm.
-func (l *loader) distinct(taken []layer) {
+func (l *loader) distinct(read []layer) {
 	type kept struct {
 		endpoint Origin
 		realm    string
@@ -143,8 +152,8 @@ func (l *loader) distinct(taken []layer) {
 		for _, endpoint := range t.Proxmox.Endpoints {
 			id := kept{endpoint, t.Realm.Name}
 			if other, known := seen[id]; known && other != i {
-				l.problems.addf(taken[i].place(), "", "shares an endpoint and a realm with the target %s: only one target can keep a realm",
-					taken[other].name())
+				l.problems.addf(read[i].at, "", "shares an endpoint and a realm with the target %s: only one target can keep a realm",
+					read[other].name())
 				break
 			}
 			seen[id] = i

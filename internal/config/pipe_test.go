@@ -47,44 +47,61 @@ func TestAPipeWithoutAWriterCanBeLeft(t *testing.T) {
 // mistake, and so is a target of -t without its file.
 func TestAFileThatIsRemovedMeanwhile(t *testing.T) {
 	setenv(t)
-	text := folder(t, "paris.yaml="+cluster)
+	text := folder(t, "berlin.yaml=proxmox: {endpoints: [berlin], token_file: token}\n")
 	dir := strings.TrimSpace(text[strings.LastIndex(text, " "):])
-	berlin, paris := filepath.Join(dir, "berlin.yaml"), filepath.Join(dir, "paris.yaml")
-	if err := syscall.Mkfifo(berlin, 0o600); err != nil {
+	paris, token := filepath.Join(dir, "paris.yaml"), filepath.Join(dir, "token")
+	if err := syscall.Mkfifo(token, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// meanwhile does something once the folder is read, and the file of the first target is about to be.
-	meanwhile := func(do func()) {
-		go func() {
-			pipe, err := os.OpenFile(berlin, os.O_WRONLY, 0) // waits for the reader
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			do()
-			_, err = pipe.WriteString("proxmox: {endpoints: [berlin], token: a@pve!bc=d}\n")
-			if err := errors.Join(err, pipe.Close()); err != nil {
-				t.Error(err)
-			}
-		}()
-	}
-	meanwhile(func() { _ = os.Remove(paris) })
-	if c := mustLoad(t, text, Options{}); !slices.Equal(names(c), []string{"berlin"}) {
-		t.Errorf("the targets are %v", names(c))
-	}
-	for _, o := range []Options{{}, {Targets: []string{"berlin", "paris"}}} {
+	// meanwhile loads the configuration, and does something between the first file and the second.
+	meanwhile := func(o Options, do func()) (*Config, error) {
 		write(t, paris, cluster)
-		meanwhile(func() {
-			_ = os.Remove(paris)
-			if o.Targets == nil {
-				_ = os.Symlink(filepath.Join(dir, "nothing"), paris)
+		done := make(chan error)
+		go func() {
+			pipe, err := os.OpenFile(token, os.O_WRONLY, 0) // waits for the reader
+			if err == nil {
+				do()
+				_, err = pipe.WriteString("a@pve!bc=d\n")
+				err = errors.Join(err, pipe.Close())
 			}
-		})
-		_, err := load(t, text, o)
-		if got := problemsOf(t, err); got != "paris.yaml: no such file" {
-			t.Errorf("%v: %s", o.Targets, got)
+			done <- err
+		}()
+		o.Secrets = true
+		c, err := load(t, text, o)
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
-		_ = os.Remove(paris)
+		return c, err
+	}
+	c, err := meanwhile(Options{}, func() { _ = os.Remove(paris) })
+	if err != nil || !slices.Equal(names(c), []string{"berlin"}) {
+		t.Errorf("%v, %v", c, err)
+	}
+	_, err = meanwhile(Options{Targets: []string{"berlin", "paris"}}, func() { _ = os.Remove(paris) })
+	if got := problemsOf(t, err); got != "paris.yaml: no such file" {
+		t.Errorf("with -t: %s", got)
+	}
+	_, err = meanwhile(Options{}, func() { _ = errors.Join(os.Remove(paris), os.Symlink(filepath.Join(dir, "nothing"), paris)) })
+	if got := problemsOf(t, err); got != "paris.yaml: no such file" {
+		t.Errorf("a link: %s", got)
+	}
+}
+
+// A pipe is no file of a target and no folder: nobody may ever write to it.
+func TestAPipeAmongTheTargets(t *testing.T) {
+	setenv(t)
+	text := folder(t, "berlin.yaml="+cluster)
+	pipe := filepath.Join(strings.TrimSpace(text[strings.LastIndex(text, " "):]), "paris.yaml")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := load(t, text, Options{})
+	if got := problemsOf(t, err); got != "paris.yaml: is not a regular file" {
+		t.Error(got)
+	}
+	_, err = load(t, issuer+"targets_from: "+pipe+"\n", Options{})
+	if got := problemsOf(t, err); got != "config.yaml:2: targets_from: the folder cannot be read: not a directory" {
+		t.Error(got)
 	}
 }
 

@@ -21,14 +21,15 @@ func CreatePrivate(path string, content []byte) error {
 	return err
 }
 
-// ReplaceFile replaces a file as a whole: a reader sees the former content or the new one, never a part.
+// ReplaceFile replaces a file as a whole: a reader sees the former content or the new one, never a part. It does not wait for
+// the disk, so the file is one that may be lost in a crash.
 func ReplaceFile(path string, content []byte, mode os.FileMode) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(content)
-	if err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close()); err == nil {
+	if err = errors.Join(err, file.Chmod(mode), file.Close()); err == nil {
 		err = os.Rename(file.Name(), path)
 	}
 	if err != nil {

@@ -21,82 +21,113 @@ const (
 	maxCommands    = 8        // run at once
 )
 
-// use is a key that names a file or a command outside of the configuration. take parses the text of it.
-type use struct {
-	at   Place
-	key  string
-	take func(text string) error
-}
-
-// source is such a file or command. It is read once, however many targets share it.
+// source is a file or a command outside of the configuration.
 type source struct {
-	text string
-	err  error
-	argv []string // of a command
-	uses []use    // of a command, which runs at the end
+	file  string
+	shown string   // the file in messages; "" if a secret may have been written in its place
+	limit int64    // of the file, in bytes
+	argv  []string // of a command, if file is ""
 }
 
-// readSource reads a file of at most limit bytes and hands out its text. shown is its path in messages; "" if a secret may
-// have been written in its place.
-func (l *loader) readSource(ctx context.Context, path, shown string, limit int64, u use) {
-	id := fmt.Sprint(limit, path)
-	s := l.sources[id]
-	if s == nil {
-		c := readFile(ctx, path, nil, limit, nil)
-		s = &source{text: string(c.data), err: c.err}
-		l.sources[id] = s
+// use is a key that names a source. assign parses the text of the source.
+type use struct {
+	at     Place
+	key    string
+	assign func(text string) error
+}
+
+// noted is a source that a target names.
+type noted struct {
+	source
+	use
+}
+
+// note notes that a key of the target names a source.
+func (l *loader) note(s source, u use) { l.noted = append(l.noted, noted{s, u}) }
+
+// readNoted reads the files that the target names, unless the configuration has a mistake: a pipe may wait for its writer. Each
+// file is read once, however many targets name it. Commands run later.
+func (l *loader) readNoted(ctx context.Context) {
+	for _, n := range l.noted {
 		switch {
-		case s.err != nil:
-			l.problems.add(u.at, u.key, unreadableSource(u.key, shown, s.err))
-		case c.everyone && limit == maxSecret:
+		case len(l.problems.list) > l.unreadable:
+		case n.file != "":
+			before := len(l.problems.list)
+			l.readNamed(ctx, n.source, n.use)
+			l.unreadable += len(l.problems.list) - before
+		default:
+			l.runLater(n.argv, n.use)
+		}
+	}
+	l.noted = l.noted[:0]
+}
+
+func (l *loader) readNamed(ctx context.Context, s source, u use) {
+	id := fmt.Sprint(s.limit, s.file)
+	c, known := l.files[id]
+	if !known {
+		c = readFile(ctx, s.file, nil, s.limit, nil)
+		l.files[id] = c
+		switch {
+		case c.err != nil:
+			l.problems.add(u.at, u.key, unreadableSource(u.key, s.shown, c.err))
+		case c.everyone && s.limit == maxSecret:
 			l.warn(u.at, u.key, "everyone can read the file: run chmod o-rwx")
 		}
 	}
-	if s.err == nil {
-		l.take(u, "the content of the file", s.text)
+	if c.err == nil {
+		l.assign(u, "the content of the file", string(c.data))
 	}
 }
 
-// runLater notes a command, which runs only if the configuration has no mistakes.
+// command prints a secret. It runs once, however many targets name it.
+type command struct {
+	argv []string
+	uses []use
+	text string
+	err  error
+}
+
 func (l *loader) runLater(argv []string, u use) {
+	argv = append([]string{Program(argv[0], u.at.dir)}, argv[1:]...)
 	id := fmt.Sprintf("%q", argv)
-	s := l.sources[id]
-	if s == nil {
-		s = &source{argv: argv}
-		l.sources[id], l.commands = s, append(l.commands, s)
+	i, known := l.commandAt[id]
+	if !known {
+		i = len(l.commands)
+		l.commands, l.commandAt[id] = append(l.commands, &command{argv: argv}), i
 	}
-	s.uses = append(s.uses, u)
+	l.commands[i].uses = append(l.commands[i].uses, u)
 }
 
 // runCommands runs the commands and hands out what they print. Its error is what the context ended with.
 func (l *loader) runCommands(ctx context.Context) error {
 	var wait sync.WaitGroup
 	slots := make(chan struct{}, maxCommands)
-	for _, s := range l.commands {
+	for _, c := range l.commands {
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			s.text, s.err = output(ctx, s.argv, l.file.dir, commandTimeout)
+			c.text, c.err = output(ctx, c.argv, commandTimeout)
 		})
 	}
 	wait.Wait()
 	if len(l.commands) > 0 && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	for _, s := range l.commands {
-		if s.err != nil {
-			l.problems.add(s.uses[0].at, s.uses[0].key, s.err)
+	for _, c := range l.commands {
+		if c.err != nil {
+			l.problems.add(c.uses[0].at, c.uses[0].key, c.err)
 			continue
 		}
-		for _, u := range s.uses {
-			l.take(u, "the output of the command", s.text)
+		for _, u := range c.uses {
+			l.assign(u, "the output of the command", c.text)
 		}
 	}
 	return nil
 }
 
-func (l *loader) take(u use, what, text string) {
-	if err := u.take(text); err != nil {
+func (l *loader) assign(u use, what, text string) {
+	if err := u.assign(text); err != nil {
 		l.problems.addf(u.at, u.key, "%s %w", what, err)
 	}
 }
@@ -130,11 +161,11 @@ func unreadableSource(key, shown string, err error) error {
 }
 
 // output returns what a command prints. It drops the standard error, which may quote the secret.
-func output(ctx context.Context, argv []string, dir string, timeout time.Duration) (string, error) {
+func output(ctx context.Context, argv []string, timeout time.Duration) (string, error) {
 	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	out := &limited{left: maxSecret}
-	cmd := exec.CommandContext(timed, Program(argv[0], dir), argv[1:]...)
+	cmd := exec.CommandContext(timed, argv[0], argv[1:]...)
 	cmd.Env = CommandEnvironment(os.Environ())
 	cmd.Stdout = out
 	cmd.WaitDelay = time.Second // a child that keeps the output open does not hold us

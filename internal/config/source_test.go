@@ -5,8 +5,10 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -64,6 +66,49 @@ func TestEachSourceOnce(t *testing.T) {
 	}
 }
 
+// Relative paths of a file, and of the program of a command, begin in the folder of the file that names them.
+func TestRelativeSourcesBeginWhereTheyAreNamed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "targets"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"above", "targets"} {
+		in := dir
+		if name == "targets" {
+			in = filepath.Join(dir, name)
+		}
+		write(t, filepath.Join(in, "token"), "realm@pve!agent="+name)
+		if err := os.Chmod(write(t, filepath.Join(in, "key"), "#!/bin/sh\necho key-"+name+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const sources = "proxmox: {endpoints: [%s], token_file: token}\nrealm: {name: r-%[1]s, client_key_command: [./key]}\n"
+	write(t, filepath.Join(dir, "targets", "a.yaml"), fmt.Sprintf(sources, "a"))
+	write(t, filepath.Join(dir, "targets", "b.yaml"), "proxmox: {endpoints: [b], token_file: token}\n")
+	text := strings.Replace(fmt.Sprintf(sources, "c"), "realm: {name: r-c,", "realm: {issuer_url: https://auth.example.com, client_id: proxmox,", 1)
+	c, err := Load(t.Context(), Options{Secrets: true, File: write(t, filepath.Join(dir, "config.yaml"), text+"targets_from: targets\ntargets: [{name: c}]\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"c above key-above", "a targets key-targets", "b targets key-above"} {
+		target := c.Targets[i]
+		if got := target.Name + " " + target.Proxmox.Token.Secret.Reveal() + " " + target.Realm.Set.Login("").ClientKey.Reveal(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// A client key that a higher layer sets is not removed.
+func TestAClientKeyAboveUnset(t *testing.T) {
+	key := write(t, filepath.Join(t.TempDir(), "key"), "k")
+	text := "realm: {issuer_url: https://auth.example.com, client_id: proxmox, unset: [client_key, comment]}\n" +
+		"targets: [{name: a, proxmox: {endpoints: [a], token: a@pve!bc=d}, realm: {client_key_file: " + key + "}}]\n"
+	target := mustLoad(t, text, Options{Secrets: true}).Targets[0]
+	if !slices.Equal(target.Realm.Unset, []realm.Property{"comment"}) || target.Realm.Set.Login("").ClientKey.Reveal() != "k" {
+		t.Errorf("%+v", target.Realm)
+	}
+}
+
 func TestSourceMistakes(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string { return "token_file: " + write(t, filepath.Join(dir, name), text) }
@@ -97,7 +142,7 @@ func TestSourceMistakes(t *testing.T) {
 
 func TestCommandIsBoundedInTime(t *testing.T) {
 	// The child of the child keeps the output open; it must not hold us.
-	if _, err := output(t.Context(), []string{"sh", "-c", "sleep 60 & sleep 60"}, "", 50*time.Millisecond); err == nil || err.Error() != "the command did not end within 50ms" {
+	if _, err := output(t.Context(), []string{"sh", "-c", "sleep 60 & sleep 60"}, 50*time.Millisecond); err == nil || err.Error() != "the command did not end within 50ms" {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -184,7 +229,7 @@ func TestWarnings(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := mustLoad(t, "proxmox:\n  endpoints: [pve1]\n  token_file: "+token+"\n  insecure: true\n"+issuer+"targets: [{name: a}, {name: b, realm: {name: other}}]\n", Options{Secrets: true})
-	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "config.yaml:3: proxmox.token_file: everyone can read the file") || !strings.Contains(c.Warnings[1], "config.yaml:4: proxmox.insecure: nothing verifies") {
+	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "config.yaml:4: proxmox.insecure: nothing verifies") || !strings.Contains(c.Warnings[1], "config.yaml:3: proxmox.token_file: everyone can read the file") {
 		t.Errorf("%q", c.Warnings)
 	}
 }

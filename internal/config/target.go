@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -36,16 +35,16 @@ func (l *loader) run() {
 	c.Settings = append(v.sorted(), c.Settings...)
 }
 
-// target reads the keys of one target and the files that they name, and says what it lacks.
-func (l *loader) target(ctx context.Context, overlay layer, t *Target) {
+// target reads the keys of one target, says what it lacks, and notes the files and commands that they name.
+func (l *loader) target(overlay layer, t *Target) {
 	v := l.merge(overlay.target, l.base, overlay, l.variable, l.flags)
 	if !l.Partial && !l.broken && !overlay.broken {
 		l.demand(overlay, v)
 	}
 	t.Name = overlay.name()
-	l.proxmox(ctx, v, &t.Proxmox)
+	l.proxmox(v, &t.Proxmox)
 	t.Realm = l.spec(overlay, v)
-	t.ClientKeyFrom, t.ClientKeyFile = l.secret(ctx, v, "realm.client_key", l.Secrets || l.ClientKey, func(text string) error {
+	t.ClientKeyFrom, t.ClientKeyFile = l.secret(v, "realm.client_key", l.Secrets || l.ClientKey, func(text string) error {
 		d, _ := realm.ClientKey.Definition()
 		key := realm.Key(check.NewSecret(text))
 		t.Realm.Set[realm.ClientKey] = key
@@ -59,7 +58,7 @@ func (l *loader) target(ctx context.Context, overlay layer, t *Target) {
 		Ignore:       many(v, "verify.ignore", parseCheckID),
 		MaxClockSkew: one(v, "verify.max_clock_skew", durationUpTo("24h")),
 	}
-	t.Verify.IssuerCAFile = l.authorities(ctx, v, "verify.issuer_ca_file", l.Secrets || l.IssuerCA, &t.Verify.IssuerCA)
+	t.Verify.IssuerCAFile = l.authorities(v, "verify.issuer_ca_file", l.Secrets || l.IssuerCA, &t.Verify.IssuerCA)
 	if t.Verify.RedirectsDeclared = len(t.Verify.RedirectURLs) > 0; !t.Verify.RedirectsDeclared {
 		for _, endpoint := range t.Proxmox.Endpoints {
 			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, endpoint.Browser())
@@ -73,22 +72,22 @@ func (l *loader) target(ctx context.Context, overlay layer, t *Target) {
 	l.config.Settings = append(l.config.Settings, v.sorted()...)
 }
 
-func (l *loader) proxmox(ctx context.Context, v *values, p *Proxmox) {
+func (l *loader) proxmox(v *values, p *Proxmox) {
 	p.Endpoints = many(v, "proxmox.endpoints", ParseEndpoint)
 	if only := one(v, "proxmox.endpoint", ParseEndpoint); only != "" {
 		p.Endpoints = []Origin{only}
 	}
-	_, p.TokenFile = l.secret(ctx, v, "proxmox.token", l.Secrets, func(text string) (err error) {
+	_, p.TokenFile = l.secret(v, "proxmox.token", l.Secrets, func(text string) (err error) {
 		p.Token, err = ParseToken(text)
 		return err
 	})
 	p.Username = one(v, "proxmox.username", ParseUserID)
-	l.secret(ctx, v, "proxmox.password", l.Secrets, func(text string) error {
+	l.secret(v, "proxmox.password", l.Secrets, func(text string) error {
 		p.Password = check.NewSecret(text)
 		return nil
 	})
 	p.OTP = one(v, "proxmox.otp", parseOTP)
-	p.CAFile = l.authorities(ctx, v, "proxmox.ca_file", l.Secrets, &p.CA)
+	p.CAFile = l.authorities(v, "proxmox.ca_file", l.Secrets, &p.CA)
 	p.Fingerprints = many(v, "proxmox.fingerprints", ParseFingerprint)
 	if p.Insecure = one(v, "proxmox.insecure", parseBool); p.Insecure {
 		l.warn(v.at["proxmox.insecure"], "proxmox.insecure", "nothing verifies Proxmox's certificate; an attacker on the network can steal the token")
@@ -96,8 +95,8 @@ func (l *loader) proxmox(ctx context.Context, v *values, p *Proxmox) {
 	p.Timeout = one(v, "proxmox.timeout", durationUpTo("10m"))
 }
 
-// spec returns what the realm of a target should be, without a client key. Targets that say the same of their realms, apart
-// from its name, share the values: thousands of copies would be most of what a fleet needs in memory.
+// spec returns what the realm of a target should be, without a client key. Targets whose realm settings differ only in the
+// name share one map of values, which saves most of the memory of a fleet.
 func (l *loader) spec(overlay layer, v *values) realm.Spec {
 	said := overlay.at.dir
 	for _, path := range slices.Sorted(maps.Keys(overlay.settings)) {
@@ -140,7 +139,7 @@ func (v *values) realm() realm.Spec {
 		}
 	}
 	for _, p := range many(v, "realm.unset", parseUnset) {
-		if _, set := s.Set[p]; !set { // a higher layer sets it
+		if d, _ := p.Definition(); !v.given("realm."+d.Key, "realm."+d.Key+"_file", "realm."+d.Key+"_command") { // by a higher layer
 			s.Unset = append(s.Unset, p)
 		}
 	}
@@ -172,9 +171,9 @@ func (l *loader) demand(overlay layer, v *values) {
 	}
 }
 
-// secret reads a secret that stands in the configuration or, if it is wanted, the file that holds it; a command for it runs
-// later. It returns the key that gives the secret, and the file.
-func (l *loader) secret(ctx context.Context, v *values, path string, wanted bool, assign func(text string) error) (key, file string) {
+// secret reads a secret that stands in the configuration. If it is wanted, it notes the file or command that gives the secret.
+// It returns the key that gives the secret, and the file.
+func (l *loader) secret(v *values, path string, wanted bool, assign func(text string) error) (key, file string) {
 	one(v, path, func(text string) (check.Secret, error) { return check.NewSecret(text), assign(text) })
 	file = v.path(path + "_file")
 	argv := v.command(path + "_command")
@@ -196,23 +195,20 @@ func (l *loader) secret(ctx context.Context, v *values, path string, wanted bool
 	default:
 		return "", ""
 	}
-	switch u := (use{v.at[key], key, line}); {
-	case !wanted:
-	case file != "":
-		l.readSource(ctx, file, shownPath(v.viper.GetString(key), file), maxSecret, u)
-	default:
-		l.runLater(argv, u)
+	if wanted {
+		l.note(source{file: file, shown: shownPath(v.viper.GetString(key), file), argv: argv, limit: maxSecret}, use{v.at[key], key, line})
 	}
 	return key, file
 }
 
-// authorities reads a file of certificate authorities if it is wanted. All targets that name it share the pool.
-func (l *loader) authorities(ctx context.Context, v *values, path string, wanted bool, pool **x509.CertPool) string {
+// authorities notes a file of certificate authorities if it is wanted. All targets that name it share the pool.
+func (l *loader) authorities(v *values, path string, wanted bool, pool **x509.CertPool) string {
 	file := v.path(path)
 	if file == "" || !wanted {
 		return file
 	}
-	u := use{v.at[path], path, func(text string) error {
+	shown := shownPath(v.viper.GetString(path), file)
+	l.note(source{file: file, shown: shown, limit: maxAuthorities}, use{v.at[path], path, func(text string) error {
 		if l.pools[file] == nil {
 			made := x509.NewCertPool()
 			if !made.AppendCertsFromPEM([]byte(text)) {
@@ -222,7 +218,6 @@ func (l *loader) authorities(ctx context.Context, v *values, path string, wanted
 		}
 		*pool = l.pools[file]
 		return nil
-	}}
-	l.readSource(ctx, file, shownPath(v.viper.GetString(path), file), maxAuthorities, u)
+	}})
 	return file
 }

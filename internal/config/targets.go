@@ -7,9 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
+
+	"proxmox-realm/internal/check"
 )
 
 // maxTargetFile bounds the file of one target, in bytes.
@@ -21,6 +22,7 @@ func (l *loader) readFolder() {
 	v := l.merge("", l.base, l.variable, l.flags)
 	dir := v.path("targets_from")
 	if dir == "" {
+		l.broken = l.broken || v.given("targets_from") // with a mistake: the targets are not known
 		return
 	}
 	l.targets = append([]layer{}, l.targets...) // not nil: the file itself is no target
@@ -44,27 +46,19 @@ func (l *loader) readFolder() {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(file, filepath.Ext(file))
-		t := layer{kind: inFile, target: name, at: Place{File: file, dir: dir}, overlay: true, unread: true}
+		t := layer{kind: inFile, target: name, at: Place{File: filepath.Join(dir, file), dir: dir}, overlay: true, unread: true}
 		first, doubled := known[strings.ToLower(name)]
 		switch {
 		case !isTargetName(name):
-			l.problems.addf(t.place(), "", "names a target, so its name must be %s", nameForm)
+			t.at.File = (*check.Cleaner)(nil).Clean(t.at.File)
+			l.problems.addf(t.at, "", "names a target, so its name must be %s", nameForm)
 		case doubled:
-			l.problems.addf(t.place(), "", "has the name of the target in %s as well", l.targets[first].place())
+			l.problems.addf(t.at, "", "has the name of the target in %s as well", l.targets[first].at)
 		default:
 			known[strings.ToLower(name)] = len(l.targets)
 			l.targets = append(l.targets, t)
 		}
 	}
-}
-
-// place is where a target stands. Thousands of paths would need more memory than the names of the files.
-func (l layer) place() Place {
-	at := l.at
-	if l.unread {
-		at.File = filepath.Join(at.dir, at.File)
-	}
-	return at
 }
 
 // readTarget reads the file of a target that is not read yet. A file that cannot be read fails the whole load, so that no
@@ -74,8 +68,11 @@ func (l *loader) readTarget(ctx context.Context, t layer) (_ layer, there bool) 
 	if !t.unread {
 		return t, true
 	}
-	t.at, t.settings, t.unread = t.place(), map[string]setting{}, false
-	c := readFile(ctx, t.at.File, nil, maxTargetFile, safe(t.at.File))
+	t.settings, t.unread = map[string]setting{}, false
+	c := content{err: errPipe}
+	if info, err := os.Stat(t.at.File); err != nil || info.Mode().IsRegular() || info.IsDir() { // a pipe would wait for its writer
+		c = readFile(ctx, t.at.File, nil, maxTargetFile, safe(t.at.File))
+	}
 	if errors.Is(c.err, errAbsent) && len(l.Targets) == 0 {
 		if _, err := os.Lstat(t.at.File); errors.Is(err, fs.ErrNotExist) { // else a link that leads nowhere
 			return t, false
@@ -93,20 +90,18 @@ func (l *loader) readTarget(ctx context.Context, t layer) (_ layer, there bool) 
 	return t, true
 }
 
+var errPipe = errors.New("is not a regular file")
+
 // targetFiles returns the names of the YAML files in a folder, sorted. Those that begin with a dot are an editor's or
 // Kubernetes' own.
-func targetFiles(dir string) ([]string, error) {
-	folder, err := os.Open(dir)
-	if err != nil {
-		return nil, err
+func targetFiles(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); !strings.HasPrefix(e.Name(), ".") && (ext == ".yaml" || ext == ".yml") {
+			names = append(names, e.Name())
+		}
 	}
-	defer func() { _ = folder.Close() }() // opened for reading: nothing can be lost
-	names, err := folder.Readdirnames(0)
-	slices.Sort(names)
-	return slices.DeleteFunc(names, func(name string) bool {
-		ext := filepath.Ext(name)
-		return strings.HasPrefix(name, ".") || ext != ".yaml" && ext != ".yml"
-	}), err
+	return names, err
 }
 
 // String returns the file with its line.

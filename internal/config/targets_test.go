@@ -63,8 +63,7 @@ func TestTargetsFromAFolder(t *testing.T) {
 	}
 }
 
-// A fleet of thousands needs little memory: what targets say alike they share, and what was read is dropped. A target whose
-// values were all its own would need twice as much.
+// Targets with equal realm settings share them, and parsed files are dropped. Without sharing a target needs twice as much.
 func TestTheMemoryOfAFleet(t *testing.T) {
 	setenv(t)
 	const targets = 2000
@@ -76,11 +75,12 @@ func TestTheMemoryOfAFleet(t *testing.T) {
 	text := folder(t, entries...)
 	dir := strings.TrimSpace(text[strings.LastIndex(text, " "):])
 	write(t, filepath.Join(dir, "token"), "realm@pve!agent=secret")
-	live := func() uint64 {
+	live := func() int64 {
 		var m runtime.MemStats
+		runtime.GC() // what pools hold goes with the second
 		runtime.GC()
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+		return int64(m.HeapAlloc)
 	}
 	before := live()
 	c := mustLoad(t, text, Options{Secrets: true})
@@ -115,8 +115,9 @@ func TestMistakesInAFolderOfTargets(t *testing.T) {
 			"",
 			"paris.yaml: shares an endpoint and a realm with the target berlin: only one target can keep a realm",
 		},
-		"no target": {[]string{"notes.txt="}, "", "config.yaml:2: targets_from: the folder has no file that ends with .yaml or .yml: there is no target"},
-		"too large": {[]string{"berlin.yaml=#" + strings.Repeat("-", maxTargetFile)}, "", "berlin.yaml: is larger than 256 KiB"},
+		"a name with a line feed": {[]string{good, "a\nb.yaml="}, "", "a b.yaml: names a target, so its name must be " + nameForm},
+		"no target":               {[]string{"notes.txt="}, "", "config.yaml:2: targets_from: the folder has no file that ends with .yaml or .yml: there is no target"},
+		"too large":               {[]string{"berlin.yaml=#" + strings.Repeat("-", maxTargetFile)}, "", "berlin.yaml: is larger than 256 KiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			setenv(t)
@@ -147,6 +148,10 @@ func TestAFolderOfTargetsIsReadLikeTheConfigurationFile(t *testing.T) {
 	}
 	if c := mustLoad(t, text, Options{}); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "berlin.yaml: holds a secret") {
 		t.Errorf("a secret that everyone can read: %q", c.Warnings)
+	}
+	if _, err = load(t, issuer+"targets_from: $NOT_SET/x\n", Options{}); problemsOf(t, err) !=
+		"config.yaml:2: targets_from: the variable $NOT_SET is not set" {
+		t.Errorf("an unset variable: %v", err)
 	}
 	if _, err = load(t, issuer+"targets_from: /nonexistent\n", Options{Targets: []string{"berlin"}}); problemsOf(t, err) !=
 		"config.yaml:2: targets_from: the folder cannot be read: no such file or directory" {

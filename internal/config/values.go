@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unique"
 
 	"github.com/spf13/viper"
 
@@ -28,11 +27,12 @@ type values struct {
 	settings []Setting // what was read, if show
 	show     bool
 	target   string
+	paths    map[string]string // of all targets
 }
 
 // merge hands the layers, lowest first, to viper, which knows the defaults and which value beats which.
 func (l *loader) merge(target string, layers ...layer) *values {
-	v := &values{viper: viper.New(), at: map[string]Place{}, problems: &l.problems, show: l.Show, target: target}
+	v := &values{viper: viper.New(), at: map[string]Place{}, problems: &l.problems, show: l.Show, target: target, paths: l.paths}
 	v.viper.AllowEmptyEnv(true)
 	for _, k := range table() {
 		switch k.Default {
@@ -146,9 +146,13 @@ func (v *values) command(path string) []string {
 	return argv
 }
 
-// path expands the $VARS of a path and makes it absolute.
+// path expands the $VARS of a path and makes it absolute. Thousands of targets may name one file: they share its text.
 func (v *values) path(path string) string {
-	return one(v, path, func(text string) (string, error) { return expand(text, v.at[path].dir) })
+	text := one(v, path, func(text string) (string, error) { return expand(text, v.at[path].dir) })
+	if _, known := v.paths[text]; !known {
+		v.paths[text] = text
+	}
+	return v.paths[text]
 }
 
 // plain refuses what is wrong in every text.
@@ -187,7 +191,7 @@ func expand(text, dir string) (string, error) {
 	case !filepath.IsAbs(expanded):
 		expanded = filepath.Join(dir, expanded)
 	}
-	return unique.Make(filepath.Clean(expanded)).Value(), nil // thousands of targets may name one file
+	return filepath.Clean(expanded), nil
 }
 
 func parseBool(text string) (bool, error) {

@@ -41,14 +41,19 @@ type Fleet struct {
 	config    *config.Config
 	log       *slog.Logger
 	userAgent string
-	cleaner   *check.Cleaner // for what issuers say: it holds the secrets of the targets that are running
+	cleaner   *check.Cleaner // for what issuers say: it holds client keys and passwords, and tokens of targets that run
 	state     *state
 }
 
 // New prepares a configuration's targets; it sends nothing. userAgent is how the program calls itself towards Proxmox
 // and issuers, such as "proxmox-realm/1.0".
 func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
-	return &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), state: openState(c)}
+	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), state: newState(c)}
+	for _, t := range c.Targets {
+		// People paste them into the client id, also of other targets. The form of tokens gives these away.
+		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey, t.Proxmox.Password)
+	}
+	return f
 }
 
 // Plan returns what Apply would do and changes nothing.
@@ -109,7 +114,7 @@ func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Ru
 	free := newPlaces(f.config.Concurrency)
 	var targets sync.WaitGroup
 	for i, t := range f.config.Targets {
-		own := free.take()
+		own := free.enter()
 		targets.Go(func() {
 			defer own.leave()
 			out.begin(t.Name)
@@ -156,7 +161,6 @@ func (c *collector) end(i int, r reconcile.Result) {
 		c.Progress(r.Name, r.Outcome)
 	}
 	if c.Each != nil {
-		r.Memory = reconcile.Memory{} // [state] has it
 		c.Each(r)
 		return
 	}
@@ -172,10 +176,10 @@ func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuer
 			Outcome: reconcile.Failed, Err: err, Duration: time.Since(began),
 		}
 	}
-	f.cleaner.Hold(t.Secrets()...) // Proxmox's too: people paste them into the client id
+	f.cleaner.Hold(t.Secrets()...)
 	defer f.cleaner.Release(t.Secrets()...)
 	cleaner := check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey)
-	client, err := f.connect(t, cleaner, own.request)
+	client, err := f.connect(t, cleaner, own.asking)
 	if err != nil {
 		return failed(err)
 	}
@@ -204,6 +208,6 @@ func (f *Fleet) Connect(t config.Target) (*pve.Client, error) {
 	return f.connect(t, check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey), nil)
 }
 
-func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner, waiting func() func()) (*pve.Client, error) {
-	return pve.New(t.Proxmox, pve.Options{UserAgent: f.userAgent, Cleaner: cleaner, Waiting: waiting, Log: f.log.With("target", t.Name)})
+func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner, asking func() func()) (*pve.Client, error) {
+	return pve.New(t.Proxmox, pve.Options{UserAgent: f.userAgent, Cleaner: cleaner, OnRequest: asking, Log: f.log.With("target", t.Name)})
 }

@@ -9,74 +9,68 @@ const (
 	// patience is how long a cluster may leave a request without an answer before its target cedes its place. A healthy cluster
 	// answers within a fraction of it.
 	patience = time.Second
-	// waitingFactor times the concurrency is how many targets may have ceded their places: each needs memory and a connection.
-	waitingFactor = 4
+	// besideFactor times the concurrency is how many targets may run without a place. Each needs memory and a connection.
+	besideFactor = 4
 )
 
-// places bounds the targets at work, and those that only wait for their clusters.
-type places struct{ work, waiting chan struct{} }
+// places bounds the targets that run.
+type places struct {
+	taken  chan struct{} // by targets at work
+	beside chan struct{} // targets that ceded their places
+}
 
 func newPlaces(concurrency int) places {
 	concurrency = max(concurrency, 1)
-	return places{make(chan struct{}, concurrency), make(chan struct{}, waitingFactor*concurrency)}
+	return places{make(chan struct{}, concurrency), make(chan struct{}, besideFactor*concurrency)}
 }
 
-// take waits for a free place.
-func (p places) take() *place {
-	p.work <- struct{}{}
+// enter waits for a free place.
+func (p places) enter() *place {
+	p.taken <- struct{}{}
 	return &place{places: p}
 }
 
-// place is that of one target. While its cluster leaves it waiting for longer than [patience], another target has the place,
-// so that dead clusters cost their own time limits and nobody else's.
+// place is one target's permission to run. The target cedes it for good once its cluster has been silent for [patience], so
+// that dead and slow clusters cost their own time and nobody else's. It never waits for a place again: between two requests
+// of a replace, that would leave the realm deleted.
 type place struct {
 	places
 
-	mu    sync.Mutex
-	ceded bool // another target has the place
-	left  bool // the target has ended
+	mu          sync.Mutex
+	ceded, left bool
 }
 
-// leave frees the place.
+// leave ends the run of the target.
 func (p *place) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left = true; p.ceded {
-		<-p.waiting
+		<-p.beside
 	} else {
-		<-p.work
+		<-p.taken
 	}
 }
 
-// request notes that a request was sent. The caller calls answered when its answer is there or will not come; that waits for
-// a free place if another target has this one.
-func (p *place) request() (answered func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	over := false
-	var timer *time.Timer
-	timer = time.AfterFunc(patience, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if over || p.ceded || p.left {
-			return
-		}
+// asking notes that a request begins. The caller calls answered when it has ended.
+func (p *place) asking() (answered func()) {
+	over := make(chan struct{})
+	timer := time.AfterFunc(patience, func() {
 		select {
-		case p.waiting <- struct{}{}:
-			p.ceded = true
-			<-p.work
-		default: // too many wait already
-			timer.Reset(patience)
+		case p.beside <- struct{}{}:
+			p.cede()
+		case <-over: // before there was room beside the others
 		}
 	})
-	return func() {
-		timer.Stop()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if over = true; p.ceded && !p.left {
-			<-p.waiting // first, so that the target at work can cede its place
-			p.work <- struct{}{}
-			p.ceded = false
-		}
+	return func() { timer.Stop(); close(over) }
+}
+
+func (p *place) cede() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ceded || p.left {
+		<-p.beside
+		return
 	}
+	p.ceded = true
+	<-p.taken
 }

@@ -2,77 +2,74 @@ package fleet
 
 import (
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// Dead clusters wait beside each other, and healthy ones are not held up. No more targets than slots are at work.
+// Dead clusters wait beside each other, and healthy ones are not held up.
 func TestDeadClustersCostOnlyTheirOwnTime(t *testing.T) {
-	const (
-		limit   = 10 * time.Second // of a request
-		targets = 300              // one in ten is dead, and one in ten is slow
-	)
+	const concurrency = 4
 	synctest.Test(t, func(t *testing.T) {
-		free := newPlaces(4)
-		var working, most atomic.Int32
-		work := func() {
-			most.Store(max(most.Load(), working.Add(1)))
-			time.Sleep(10 * time.Millisecond)
-			working.Add(-1)
+		free := newPlaces(concurrency)
+		var mu sync.Mutex
+		running, most := 0, 0
+		count := func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			running += n
+			most = max(most, running)
 		}
 		began := time.Now()
 		var all sync.WaitGroup
-		for i := range targets {
-			own := free.take()
+		for i := range 300 {
+			own := free.enter()
 			all.Go(func() {
 				defer own.leave()
+				count(1)
+				defer count(-1)
 				answer := 50 * time.Millisecond
 				switch i % 10 {
-				case 3:
-					answer = limit
-				case 7:
+				case 3: // dead
+					answer = 10 * time.Second
+				case 7: // slow
 					answer = 3 * time.Second
 				}
-				work()
 				for range 2 {
-					answered := own.request()
-					other := own.request() // two requests at once cede one place
+					answered, other := own.asking(), own.asking() // two requests at once cede one place
 					time.Sleep(answer)
 					answered()
 					other()
-					work()
 				}
 			})
 		}
 		all.Wait()
-		if n := most.Load(); n != 4 {
-			t.Errorf("%d targets were at work at once", n)
+		if len(free.taken)+len(free.beside) != 0 {
+			t.Errorf("%d places are still taken, and %d targets beside them", len(free.taken), len(free.beside))
 		}
-		if len(free.work)+len(free.waiting) != 0 {
-			t.Errorf("%d places are still taken, and %d wait", len(free.work), len(free.waiting))
+		if most > (1+besideFactor)*concurrency || most < (1+besideFactor)*concurrency/2 {
+			t.Errorf("%d targets ran at once", most)
 		}
-		// In turn, the dead alone would take 30 targets × 20 s / 4 places = 150 s.
-		if took := time.Since(began); took > 60*time.Second {
+		// In turn, the dead and the slow would take 30 targets × 26 s / 4 places = 195 s.
+		if took := time.Since(began); took > 70*time.Second {
 			t.Errorf("all of it took %s", took)
 		}
 	})
 }
 
-// No more targets cede their places than may. The next one cedes its place as soon as another has its answer.
-func TestFewWaitAtOnce(t *testing.T) {
+// No more targets cede their places than may. The next one cedes its place as soon as another ends.
+func TestFewRunBeside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := newPlaces(1)
 		var all sync.WaitGroup
 		var began []time.Duration
 		start := time.Now()
-		for i := range waitingFactor + 2 {
-			own := free.take()
+		for i := range besideFactor + 2 {
+			own := free.enter()
 			began = append(began, time.Since(start))
 			all.Go(func() {
 				defer own.leave()
-				answered := own.request()
+				answered := own.asking()
 				time.Sleep(20*time.Second + time.Duration(i)*time.Minute)
 				answered()
 			})
@@ -80,38 +77,77 @@ func TestFewWaitAtOnce(t *testing.T) {
 		all.Wait()
 		for i, at := range began {
 			want := time.Duration(i) * patience
-			if i == waitingFactor+1 {
-				want = 20 * time.Second // when the first has its answer
+			if i == besideFactor+1 {
+				want = 20 * time.Second // when the first ends
 			}
-			if at < want || at > want+2*patience {
+			if at != want {
 				t.Errorf("target %d began after %s, want %s", i, at, want)
 			}
 		}
 	})
 }
 
-// A request that outlives its target neither takes nor frees a place.
-func TestARequestThatOutlivesItsTarget(t *testing.T) {
+// A target that has its answers in time keeps its place, and an answer never has to wait.
+func TestAnswersDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := newPlaces(1)
-		first := free.take()
-		early, late := first.request(), first.request()
-		time.Sleep(2 * patience)
-		first.leave()
-		early()
-		if len(free.work)+len(free.waiting) != 0 {
-			t.Error("a place was taken")
+		quick := free.enter()
+		for range 3 {
+			answered := quick.asking()
+			time.Sleep(patience / 2)
+			answered()
 		}
-		second := free.take()
-		forgotten := second.request()
-		second.leave()
-		third := free.take()
 		time.Sleep(2 * patience)
-		late()
-		forgotten()
-		if len(free.work) != 1 || len(free.waiting) != 0 {
-			t.Error("a place was freed")
+		if len(free.taken) != 1 || len(free.beside) != 0 {
+			t.Error("a place was ceded")
 		}
-		third.leave()
+		quick.leave()
+		slow := free.enter()
+		answered := slow.asking()
+		time.Sleep(2 * patience)
+		other := free.enter() // has the place from now on
+		began := time.Now()
+		answered()
+		slow.asking()() // the next request
+		if time.Since(began) != 0 {
+			t.Error("an answer waited for a place")
+		}
+		slow.leave()
+		other.leave()
+		if len(free.taken)+len(free.beside) != 0 {
+			t.Error("a place is still taken")
+		}
+	})
+}
+
+// A target that found no room beside the others keeps its place once it has its answer. One that leaves at the moment when
+// there is room frees its own place only.
+func TestNoRoomBeside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := newPlaces(2)
+		for range cap(free.beside) {
+			free.beside <- struct{}{}
+		}
+		own, other := free.enter(), free.enter()
+		answered := own.asking()
+		time.Sleep(2 * patience)
+		answered()
+		synctest.Wait()
+		<-free.beside
+		synctest.Wait()
+		if len(free.taken) != 2 || len(free.beside) != cap(free.beside)-1 {
+			t.Error("a target that has its answer ceded its place")
+		}
+		free.beside <- struct{}{}
+		answered = own.asking()
+		time.Sleep(2 * patience)
+		<-free.beside
+		own.leave()
+		answered()
+		synctest.Wait()
+		if len(free.taken) != 1 || len(free.beside) != cap(free.beside)-1 {
+			t.Errorf("%d places are taken, and %d targets run beside them", len(free.taken), len(free.beside))
+		}
+		other.leave()
 	})
 }

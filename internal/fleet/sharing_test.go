@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -126,7 +127,7 @@ func TestResultsAreHandedOver(t *testing.T) {
 			}
 		},
 	})
-	if run.Targets != nil || len(seen) != 20 || running != 0 || most > 5*c.Concurrency { // on a busy machine some wait beside the 2
+	if run.Targets != nil || len(seen) != 20 || running != 0 || most > 10 { // [places]: 2, and 8 beside them
 		t.Errorf("the run keeps %d targets; %d were handed over; %d run still, at most %d ran", len(run.Targets), len(seen), running, most)
 	}
 	tally := run.Tally()
@@ -138,22 +139,26 @@ func TestResultsAreHandedOver(t *testing.T) {
 	}
 }
 
-// Clusters that take connections and never answer cost their own time limits: all others end before the last of them.
+// Clusters that take connections and never answer hold up nobody else: the others end while these still wait.
 func TestSilentClustersHoldUpNobodyElse(t *testing.T) {
 	_, c := startLab(t, "converged", 20)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = silent.Close() }()
 	c.Concurrency = 1
 	for i := range 3 {
 		c.Targets[i].Proxmox.Endpoints = []config.Origin{config.Origin("https://" + silent.Addr().String())}
-		c.Targets[i].Proxmox.Timeout = 3 * time.Second
+		c.Targets[i].Proxmox.Timeout = time.Minute
 	}
 	var ended []string
-	run := open(t, c).Plan(t.Context(), fleet.Options{Each: func(r reconcile.Result) { ended = append(ended, r.Name) }})
-	if ended[len(ended)-1] != c.Targets[2].Name || run.Tally().Outcomes[reconcile.Failed] != 3 {
+	run := open(t, c).Plan(t.Context(), fleet.Options{Each: func(r reconcile.Result) {
+		if ended = append(ended, r.Name); len(ended) == 17 {
+			_ = silent.Close() // which resets the connections
+		}
+	}})
+	slices.Sort(ended[17:])
+	if !slices.Equal(ended[17:], []string{"default", "t1", "t2"}) || run.Tally().Outcomes[reconcile.Failed] != 3 {
 		t.Errorf("%v: %+v", ended, run.Tally())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -16,13 +17,12 @@ import (
 )
 
 // state is the folder "memory" in the state_dir: what runs remember, in a small file for each target and for each node on
-// which an issuer hung. All configurations with that state_dir share it, and no run needs the files of more targets than it
-// works on. Without a file, or with a damaged one, a run does the same work and asks a little more.
+// which an issuer hung. All configurations with that state_dir share it, and a run reads the files of its targets alone. Without a file, or with a damaged one, a run does the same work and asks a little more.
 type state struct {
 	stateDir string
 
 	mu      sync.Mutex
-	unsaved map[string]string // content by file name, if files cannot be written: the agent's next cycle uses it
+	unsaved map[string]string // by file name, what could not be written; the agent's next cycle reads it here
 }
 
 const (
@@ -30,7 +30,7 @@ const (
 	forgotten = 90 * 24 * time.Hour // the age at which a file is removed
 )
 
-func openState(c *config.Config) *state {
+func newState(c *config.Config) *state {
 	return &state{stateDir: c.StateDir, unsaved: map[string]string{}}
 }
 
@@ -54,9 +54,9 @@ func fileName(kind, id string) string {
 
 // memory returns what earlier runs found out about a target. A node on which an issuer hung is known to all its targets.
 func (s *state) memory(t config.Target) reconcile.Memory {
-	m := read[reconcile.Memory](s, ofTarget(t))
+	m := recall[reconcile.Memory](s, ofTarget(t))
 	for _, node := range t.Proxmox.Endpoints {
-		if until := read[time.Time](s, ofNode(node)); !until.IsZero() {
+		if until := recall[time.Time](s, ofNode(node)); !until.IsZero() {
 			if m.HungUntil == nil {
 				m.HungUntil = map[string]time.Time{}
 			}
@@ -66,8 +66,8 @@ func (s *state) memory(t config.Target) reconcile.Memory {
 	return m
 }
 
-// read returns what a file holds, or the zero value if it cannot be used.
-func read[T any](s *state, name string) (value T) {
+// recall returns what a file holds, or the zero value if it cannot be used.
+func recall[T any](s *state, name string) (value T) {
 	s.mu.Lock()
 	content, ok := s.unsaved[name]
 	s.mu.Unlock()
@@ -86,12 +86,12 @@ func read[T any](s *state, name string) (value T) {
 func (s *state) remember(t config.Target, before, now reconcile.Memory) (err error) {
 	for _, node := range t.Proxmox.Endpoints {
 		if until := now.HungUntil[string(node)]; !until.Equal(before.HungUntil[string(node)]) {
-			err = s.write(ofNode(node), until)
+			err = errors.Join(err, s.write(ofNode(node), until)) // zero: it answers again
 		}
 	}
 	before.HungUntil, now.HungUntil = nil, nil
 	if !reflect.DeepEqual(before, now) {
-		err = s.write(ofTarget(t), now)
+		err = errors.Join(err, s.write(ofTarget(t), now))
 	}
 	return err
 }

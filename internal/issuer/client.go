@@ -56,7 +56,12 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 // endpoint of an issuer that this machine trusts, and never along a redirect. Before that, the checks of identity and
 // endpoints must pass.
 func (i *Inspection) Client(ctx context.Context, q Question) Answer {
-	i.client.cleaner.Hold(q.Login.ClientKey)
+	secrets := []check.Secret{q.Login.ClientKey} // the issuer may echo it, also as it was sent
+	if q.Login.ClientKey.IsSet() {
+		secrets = append(secrets, basicPair(q.Login))
+	}
+	i.client.cleaner.Hold(secrets...)
+	defer i.client.cleaner.Release(secrets...)
 	worst := noVerdict("no redirect URL is known")
 	var redirects []Verdict
 	var accepted string
@@ -211,13 +216,16 @@ func exchange(l realm.Login, redirectURL string) url.Values {
 	return form
 }
 
-// post sends a form with client id and key, each form-encoded before Base64 (RFC 6749 section 2.3.1).
+// basicPair returns client id and key as they are sent, each form-encoded before Base64 (RFC 6749 section 2.3.1).
+func basicPair(l realm.Login) check.Secret {
+	return check.NewSecret(url.QueryEscape(l.ClientID) + ":" + url.QueryEscape(l.ClientKey.Reveal()))
+}
+
+// post sends a form with client id and key.
 func (i *Inspection) post(ctx context.Context, endpoint string, l realm.Login, form url.Values) answer {
 	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}}
 	if l.ClientKey.IsSet() {
-		pair := check.NewSecret(url.QueryEscape(l.ClientID) + ":" + url.QueryEscape(l.ClientKey.Reveal()))
-		i.client.cleaner.Hold(pair) // the issuer may echo it
-		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(pair.Reveal())))
+		header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(basicPair(l).Reveal())))
 	}
 	return i.send(ctx, http.MethodPost, endpoint, header, form.Encode())
 }

@@ -27,9 +27,8 @@ type Options struct {
 	UserAgent string         // names the program to Proxmox; "" means "proxmox-realm"
 	Cleaner   *check.Cleaner // cleans texts of Proxmox and learns secrets; nil means one of the client's own
 	Log       *slog.Logger   // gets a debug record for each request, never bodies or headers; nil means none
-	// Waiting is called as each request begins. The function that it returns is called when the request has ended; the client
-	// goes on when that returns. nil means that nobody is told.
-	Waiting func() (ended func())
+	// OnRequest is called as each request begins, and the function that it returns as the request ends. nil: nobody is told.
+	OnRequest func() (ended func())
 }
 
 // defaultTimeout is longer than the 30 s after which Proxmox itself gives up.
@@ -76,7 +75,7 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 		l.cleaner = check.NewCleaner()
 	}
 	l.base = newBase(trust(p), l.timeout)
-	l.wire = &transport{base: l.base, cleaner: l.cleaner, log: o.Log, waiting: o.Waiting}
+	l.wire = &transport{base: l.base, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
 	l.http = &http.Client{Transport: l.wire}
 	return &Client{link: l, endpoints: p.Endpoints, identity: credentials(p, l.cleaner)}, nil
 }

@@ -57,7 +57,8 @@ type transport struct {
 	base    http.RoundTripper
 	cleaner *check.Cleaner
 	log     *slog.Logger
-	waiting func() (ended func()) // see [Options.Waiting]
+
+	onRequest func() (ended func()) // see [Options.OnRequest]
 
 	requests atomic.Int64
 	offset   atomic.Pointer[time.Duration]
@@ -65,8 +66,8 @@ type transport struct {
 
 // RoundTrip implements [http.RoundTripper].
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if t.waiting != nil {
-		defer t.waiting()()
+	if t.onRequest != nil {
+		defer t.onRequest()()
 	}
 	r, _ := req.Context().Value(requestKey{}).(request)
 	begin := time.Now()
