@@ -2,7 +2,9 @@ package fleet_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +23,7 @@ import (
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/lab"
 	"proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
@@ -160,6 +163,33 @@ func TestSilentClustersHoldUpNobodyElse(t *testing.T) {
 	slices.Sort(ended[17:])
 	if !slices.Equal(ended[17:], []string{"default", "t1", "t2"}) || run.Tally().Outcomes[reconcile.Failed] != 3 {
 		t.Errorf("%v: %+v", ended, run.Tally())
+	}
+}
+
+// People paste secrets into the client id. What an issuer says of that client hides them, even if they are the client key of
+// another target, which does not run at the time. Nor are they remembered.
+func TestSecretsOfOtherTargetsAreHidden(t *testing.T) {
+	_, c := startLab(t, "converged", 2)
+	c.Concurrency = 1
+	const key = "another-targets-client-key"
+	first, second := &c.Targets[0].Realm, &c.Targets[1].Realm
+	first.Set, second.Set = maps.Clone(first.Set), maps.Clone(second.Set)
+	first.Set[realm.ClientKey] = realm.Key(check.NewSecret(key))
+	second.Set[realm.ClientID] = realm.Text(key)
+	run := open(t, c).Verify(t.Context(), fleet.Options{})
+	found, _ := check.Find(run.Targets[1].Checks, check.ClientCredentials)
+	if found.Status != check.Fail || !strings.Contains(found.Summary, check.Mask) {
+		t.Errorf("%+v", found)
+	}
+	for _, c := range run.Targets[1].Checks {
+		if strings.Contains(fmt.Sprint(c), key) && strings.HasPrefix(string(c.ID), "client.") {
+			t.Errorf("%s shows it: %+v", c.ID, c)
+		}
+	}
+	for _, file := range remembered(t, c, "*") {
+		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), key) {
+			t.Errorf("%s holds it: %s, %v", file, text, err)
+		}
 	}
 }
 
