@@ -17,7 +17,7 @@ import (
 // keys above the targets, which beat the defaults.
 //
 // Its error is all [Problems], each a *[check.Error] with [check.Config], or what the context ended with. No command runs
-// for a configuration with a mistake, and no file of secrets is read after the first one.
+// for a configuration with a mistake, and no file of secrets is read after the first mistake.
 func Load(ctx context.Context, o Options) (*Config, error) {
 	l := &loader{
 		Options: o, config: &Config{}, files: map[string]content{}, commandAt: map[string]int{},

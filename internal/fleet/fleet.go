@@ -50,7 +50,7 @@ type Fleet struct {
 func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
 	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), state: newState(c)}
 	for _, t := range c.Targets {
-		// People paste them into the client id, also of other targets. The form of tokens gives these away.
+		// People paste them into the client id, also of other targets. Tokens are recognised by their form.
 		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey, t.Proxmox.Password)
 	}
 	return f
@@ -104,7 +104,7 @@ func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) R
 	return f.each(ctx, command, o, do)
 }
 
-// each does the work on every target. No more of them are at work at once than the configuration allows; see [place].
+// each does the work on every target. [places] bounds how many run at once.
 func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Run {
 	began := time.Now()
 	issuers := newIssuerPool(ctx, f)

@@ -17,7 +17,8 @@ import (
 )
 
 // state is the folder "memory" in the state_dir: what runs remember, in a small file for each target and for each node on
-// which an issuer hung. All configurations with that state_dir share it, and a run reads the files of its targets alone. Without a file, or with a damaged one, a run does the same work and asks a little more.
+// which an issuer hung. All configurations with that state_dir share it, and a run reads the files of its own targets. Without
+// a file, or with a damaged one, a run does the same work and asks a little more.
 type state struct {
 	stateDir string
 

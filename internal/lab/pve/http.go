@@ -317,7 +317,7 @@ func (s *Server) readBody(in *bufio.Reader, r *request) *response {
 	switch mediaType(contentType) {
 	case "", "application/x-www-form-urlencoded", "application/json":
 	default:
-		// The proxy's own words, as recorded (create-text-plain).
+		// So answers the real proxy, as recorded (create-text-plain).
 		return fail(506, "upload 'Content-Type '"+contentType+"' not implemented")
 	}
 	r.body = make([]byte, length)
@@ -390,7 +390,7 @@ func (s *Server) handle(r *request) *response {
 	}
 	c := &call{user: r.user, client: r.client}
 	e, uri := s.api.find(r.method, path)
-	if e == nil { // the proxy's own words, as recorded (unknown-path)
+	if e == nil { // so answers the real proxy, as recorded (unknown-path)
 		return s.answer(format, nil, &apiError{status: 501, msg: "Method '" + r.method + " " + path + "' not implemented"})
 	}
 	if err := s.api.prepare(e, uri, params, c, r.creds.token != ""); err != nil {
