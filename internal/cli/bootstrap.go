@@ -7,12 +7,12 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
 func (a *app) bootstrapCommand() *cobra.Command {
-	var b pve.Bootstrap
+	var b proxmox.Bootstrap
 	var access bool
 	cmd := &cobra.Command{
 		Use:   "bootstrap",

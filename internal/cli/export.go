@@ -11,7 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -84,7 +84,7 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 
 // storedAccess returns what the realm's groups may do. It leaves out what a configuration cannot hold, or what would be
 // refused: grants need a groups claim.
-func (a *app) storedAccess(ctx context.Context, client *pve.Client, login realm.Login) (realm.Access, error) {
+func (a *app) storedAccess(ctx context.Context, client *proxmox.Client, login realm.Login) (realm.Access, error) {
 	current, err := client.Access(ctx)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (a *app) storedAccess(ctx context.Context, client *pve.Client, login realm.
 }
 
 // absent is the error of a realm that does not exist. It names the realms that do, if Proxmox lists them.
-func absent(ctx context.Context, client *pve.Client, name string) error {
+func absent(ctx context.Context, client *proxmox.Client, name string) error {
 	err := check.Errorf(check.Internal, "realm %s does not exist on %s", name, client.Endpoint())
 	names, unlisted := client.Realms(ctx)
 	if unlisted != nil || len(names) == 0 {

@@ -10,7 +10,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 )
 
 // keyFlag is a configuration key as a flag. It keeps what was typed: config parses it.
@@ -160,7 +160,7 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 
 // connect loads a configuration for a command that works on one cluster, and returns a client of that cluster. The
 // configuration needs to hold only how to reach it.
-func (a *app) connect(cmd *cobra.Command) (config.Target, *pve.Client, error) {
+func (a *app) connect(cmd *cobra.Command) (config.Target, *proxmox.Client, error) {
 	c, err := a.connectable(cmd, true)
 	if err != nil {
 		return config.Target{}, nil, err

@@ -10,7 +10,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/reconcile"
 )
 
@@ -204,10 +204,10 @@ func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuer
 }
 
 // Connect returns the client of a target for a command that needs no reconciler. The caller closes it.
-func (f *Fleet) Connect(t config.Target) (*pve.Client, error) {
+func (f *Fleet) Connect(t config.Target) (*proxmox.Client, error) {
 	return f.connect(t, check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey), nil)
 }
 
-func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner, asking func() func()) (*pve.Client, error) {
-	return pve.New(t.Proxmox, pve.Options{UserAgent: f.userAgent, Cleaner: cleaner, OnRequest: asking, Log: f.log.With("target", t.Name)})
+func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner, asking func() func()) (*proxmox.Client, error) {
+	return proxmox.New(t.Proxmox, proxmox.Options{UserAgent: f.userAgent, Cleaner: cleaner, OnRequest: asking, Log: f.log.With("target", t.Name)})
 }

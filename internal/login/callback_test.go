@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 )
 
 func TestListen(t *testing.T) {
@@ -80,7 +80,7 @@ func TestMisdirected(t *testing.T) {
 		{"https://auth.example.com/api/oidc/authorization/../x", "", endpoint, "it leads to"},
 		{"https://auth.example.com/api%2Foidc/authorization", "", endpoint, "it leads to"},
 	} {
-		made := pve.AuthURL{Location: tt.location, Raw: tt.location + "?client_id=proxmox" + tt.rest}
+		made := proxmox.AuthURL{Location: tt.location, Raw: tt.location + "?client_id=proxmox" + tt.rest}
 		wrong := strings.Join(misdirected(made, tt.endpoint), "; ")
 		if (wrong == "") != (tt.says == "") || !strings.Contains(wrong, tt.says) {
 			t.Errorf("%q: %q, want %q", made.Raw, wrong, tt.says)

@@ -9,18 +9,18 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 )
 
 // begin lets Proxmox begin a login, and checks the authorization URL before a browser opens it.
-func (r *rehearsal) begin(ctx context.Context) (pve.AuthURL, error) {
+func (r *rehearsal) begin(ctx context.Context) (proxmox.AuthURL, error) {
 	made, err := r.node.AuthURL(ctx, r.held.Realm, r.redirectURL)
-	var failure *pve.Error
+	var failure *proxmox.Error
 	if errors.As(err, &failure) && breaksLogins(failure.Kind) {
-		return pve.AuthURL{}, check.Errorf(check.LoginFailed, "%s", check.Describe(err).Message).Because(err)
+		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed, "%s", check.Describe(err).Message).Because(err)
 	}
 	if err != nil {
-		return pve.AuthURL{}, err
+		return proxmox.AuthURL{}, err
 	}
 	r.cleaner.Hold(check.NewSecret(made.State))
 	expected := ""
@@ -29,7 +29,7 @@ func (r *rehearsal) begin(ctx context.Context) (pve.AuthURL, error) {
 	}
 	wrong := append(misdirected(made, expected), r.node.Unexpected(made, r.held, r.redirectURL)...)
 	if len(wrong) > 0 {
-		return pve.AuthURL{}, check.Errorf(check.LoginFailed,
+		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed,
 			"%s makes a wrong authorization URL, and no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
 			Try(check.Run("verify --all-endpoints").With("this node may see another issuer than this machine"))
@@ -38,14 +38,14 @@ func (r *rehearsal) begin(ctx context.Context) (pve.AuthURL, error) {
 }
 
 // breaksLogins tells whether this failure breaks the login of every user.
-func breaksLogins(kind pve.Kind) bool {
-	return slices.Contains([]pve.Kind{
-		pve.IssuerUnreachable, pve.IssuerMismatch, pve.IssuerDocument, pve.IssuerURL, pve.IssuerHung, pve.TooManyPending,
+func breaksLogins(kind proxmox.Kind) bool {
+	return slices.Contains([]proxmox.Kind{
+		proxmox.IssuerUnreachable, proxmox.IssuerMismatch, proxmox.IssuerDocument, proxmox.IssuerURL, proxmox.IssuerHung, proxmox.TooManyPending,
 	}, kind)
 }
 
 // await opens the browser and waits until it comes back, or until the user pastes the address.
-func (r *rehearsal) await(ctx context.Context, back *callback, to pve.AuthURL) (*arrival, error) {
+func (r *rehearsal) await(ctx context.Context, back *callback, to proxmox.AuthURL) (*arrival, error) {
 	wait := min(cmp.Or(r.Wait, DefaultWait), maxWait)
 	waiting, stop := context.WithTimeout(ctx, wait)
 	defer stop()
@@ -98,16 +98,16 @@ func (r *rehearsal) show(address string) {
 }
 
 // complete gives Proxmox what the browser brought. If Proxmox refuses it, complete returns the checks that may tell why.
-func (r *rehearsal) complete(ctx context.Context, to pve.AuthURL, came *arrival) (pve.Session, []check.Check, error) {
+func (r *rehearsal) complete(ctx context.Context, to proxmox.AuthURL, came *arrival) (proxmox.Session, []check.Check, error) {
 	if came.refusal != nil {
-		return pve.Session{}, nil, r.refusedByIssuer(*came.refusal)
+		return proxmox.Session{}, nil, r.refusedByIssuer(*came.refusal)
 	}
 	r.cleaner.Hold(came.code)
 	session, err := r.Client.On(to.Endpoint).Login(ctx, to.State, came.code.Reveal(), r.redirectURL)
-	var failure *pve.Error
-	if errors.As(err, &failure) && failure.Kind == pve.LoginRefused {
+	var failure *proxmox.Error
+	if errors.As(err, &failure) && failure.Kind == proxmox.LoginRefused {
 		checks := r.suspects(ctx)
-		return pve.Session{}, checks, r.refusedByProxmox(failure, check.Failures(checks))
+		return proxmox.Session{}, checks, r.refusedByProxmox(failure, check.Failures(checks))
 	}
 	return session, nil, err
 }
@@ -158,7 +158,7 @@ func (r *rehearsal) suspects(ctx context.Context) []check.Check {
 	return findings(checks)
 }
 
-func (r *rehearsal) refusedByProxmox(failure *pve.Error, failed []check.Check) error {
+func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Check) error {
 	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), failure.Reason).
 		Because(failure)
 	if len(failed) > 0 {

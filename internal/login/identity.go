@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 )
 
 // Identity is the user that Proxmox logged in, and what that user may do.
@@ -20,7 +20,7 @@ type Identity struct {
 }
 
 // listUsers returns the ids of the realm's users, or nil if these credentials do not see them.
-func listUsers(ctx context.Context, node *pve.Client, realmName string, log *slog.Logger) []string {
+func listUsers(ctx context.Context, node *proxmox.Client, realmName string, log *slog.Logger) []string {
 	list, visible, err := node.ListUsers(ctx, realmName)
 	if err != nil {
 		log.Debug("listing users", "realm", realmName, "error", err)
@@ -37,7 +37,7 @@ func listUsers(ctx context.Context, node *pve.Client, realmName string, log *slo
 
 // describe asks Proxmox, with the user's own ticket, what the user may do. before lists the realm's users before the login;
 // nil: not visible. The error says why the privileges cannot be read.
-func (r *rehearsal) describe(ctx context.Context, session pve.Session, before []string) (Identity, error) {
+func (r *rehearsal) describe(ctx context.Context, session proxmox.Session, before []string) (Identity, error) {
 	who := Identity{User: session.Username}
 	user := r.Client.On(session.Endpoint).As(session)
 	privileges, failed := user.Privileges(ctx)
@@ -77,7 +77,7 @@ func (r *rehearsal) grants(who Identity) check.Remedy {
 	case r.held.GroupsClaim != "" && len(who.Groups) > 0:
 		remedy = check.Remedy{
 			check.Set("access", "").With("with a role for a group of this user"),
-			check.OnNode(grant, "groups", pve.Quote(who.Groups[0])).With("for everyone in the group"),
+			check.OnNode(grant, "groups", proxmox.Quote(who.Groups[0])).With("for everyone in the group"),
 		}
 	case r.held.GroupsClaim != "" && who.Groups != nil:
 		remedy = check.Remedy{
@@ -86,5 +86,5 @@ func (r *rehearsal) grants(who Identity) check.Remedy {
 			check.Set("realm.groups_autocreate", "true"),
 		}
 	}
-	return append(remedy, check.OnNode(grant, "users", pve.Quote(who.User)).With("`pveum role list` shows other roles"))
+	return append(remedy, check.OnNode(grant, "users", proxmox.Quote(who.User)).With("`pveum role list` shows other roles"))
 }

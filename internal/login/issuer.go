@@ -9,7 +9,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 )
 
 // askIssuer checks, before the user has to log in, whether the issuer works and accepts the redirect URL. If not, it returns
@@ -82,7 +82,7 @@ func findings(checks []check.Check) []check.Check {
 
 // misdirected says why no browser may be sent to an authorization URL. It must lead to the authorization endpoint that the
 // issuer names to this machine ("": not known here).
-func misdirected(made pve.AuthURL, endpoint string) []string {
+func misdirected(made proxmox.AuthURL, endpoint string) []string {
 	unsafe := func(r rune) bool { return r <= ' ' || r >= 0x7f }
 	switch {
 	case !strings.HasPrefix(made.Location, "https://") || strings.ContainsFunc(made.Raw, unsafe):

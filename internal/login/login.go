@@ -19,7 +19,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -34,7 +34,7 @@ const (
 // Options say what is rehearsed, and how it reaches the user.
 type Options struct {
 	Target config.Target
-	Client *pve.Client
+	Client *proxmox.Client
 	Node   string        // one of the client's endpoints, or its host; "": the first that answers
 	Listen string        // the host:port on loopback that the browser comes back to; "": that of [RedirectURL]
 	Wait   time.Duration // for the user to log in; 0: [DefaultWait]; at most 10 minutes, when Proxmox forgets
@@ -160,14 +160,14 @@ func run(ctx context.Context, o Options, result *Result) error {
 type rehearsal struct {
 	Options
 	cleaner     *check.Cleaner
-	node        *pve.Client        // the chosen endpoint, or all of them
+	node        *proxmox.Client        // the chosen endpoint, or all of them
 	held        realm.Login        // what logins use of the realm as it is
 	redirectURL string             // where the browser comes back to
 	inspection  *issuer.Inspection // nil if this machine cannot reach the issuer, so nothing vouches for the address
 }
 
 // choose returns a client of the wanted node, or the client itself if any node will do.
-func choose(client *pve.Client, wanted string) (*pve.Client, error) {
+func choose(client *proxmox.Client, wanted string) (*proxmox.Client, error) {
 	if wanted == "" {
 		return client, nil
 	}

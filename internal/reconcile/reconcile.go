@@ -19,7 +19,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Cluster is one Proxmox cluster; *pve.Client implements it. Errors of the writes match [realm.ErrConflict],
+// Cluster is one Proxmox cluster; *proxmox.Client implements it. Errors of the writes match [realm.ErrConflict],
 // [realm.ErrLost] and [realm.UnknownPropertyError]. A cluster never repeats a write.
 type Cluster interface {
 	// Realm reads a realm; an absent one is the zero Current, not an error.

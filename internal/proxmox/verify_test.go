@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"strings"

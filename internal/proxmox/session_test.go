@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -286,11 +286,11 @@ func TestAuthURLIsAskedForOnce(t *testing.T) {
 		n, other := start(t, func(*call) answer { return a }), start(t, func(*call) answer { return a })
 		c := connect(t, nil, n, other)
 		_, err := c.AuthURL(t.Context(), "authelia", "https://pve.example.com:8006")
-		var e *pve.Error
+		var e *proxmox.Error
 		if !errors.As(err, &e) || len(n.seen()) != 1 || len(other.seen()) != 0 || errors.Is(err, realm.ErrLost) {
 			t.Errorf("%s: %v, %d requests, %d elsewhere", name, err, len(n.seen()), len(other.seen()))
 		}
-		if name == "596" && e.Kind != pve.IssuerHung {
+		if name == "596" && e.Kind != proxmox.IssuerHung {
 			t.Errorf("%s: %s", name, e.Kind)
 		}
 		if _, err := c.Login(t.Context(), "state", "code-1234", "https://pve.example.com:8006"); err == nil {
@@ -354,15 +354,15 @@ func TestEchoedSecretsAreCleaned(t *testing.T) {
 func TestBootstrap(t *testing.T) {
 	for _, tt := range []struct {
 		name string
-		b    pve.Bootstrap
+		b    proxmox.Bootstrap
 		want string
 	}{
-		{"default", pve.Bootstrap{}, `pveum role add RealmAdmin --privs Realm.Allocate
+		{"default", proxmox.Bootstrap{}, `pveum role add RealmAdmin --privs Realm.Allocate
 pveum user add proxmox-realm@pve --comment 'keeps OpenID Connect realms'
 pveum user token add proxmox-realm@pve agent --privsep 1
 pveum acl modify /access/realm --tokens 'proxmox-realm@pve!agent' --roles RealmAdmin
 pveum acl modify /access/realm --users proxmox-realm@pve --roles RealmAdmin`},
-		{"audit and users", pve.Bootstrap{User: "o'neil@pve", TokenID: "x", Audit: true, Users: true}, `pveum role add RealmAuditor --privs Sys.Audit
+		{"audit and users", proxmox.Bootstrap{User: "o'neil@pve", TokenID: "x", Audit: true, Users: true}, `pveum role add RealmAuditor --privs Sys.Audit
 pveum user add 'o'\''neil@pve' --comment 'keeps OpenID Connect realms'
 pveum user token add 'o'\''neil@pve' x --privsep 1
 pveum acl modify /access/realm --tokens 'o'\''neil@pve!x' --roles RealmAuditor
@@ -377,7 +377,7 @@ pveum acl modify /access --users 'o'\''neil@pve' --roles RealmAuditor`},
 	for word, want := range map[string]string{
 		"john@authelia": "john@authelia", "$(reboot)@x": "'$(reboot)@x'", "a;b@x": "'a;b@x'", "": "''", "jürgen@x": "'jürgen@x'",
 	} {
-		if got := pve.Quote(word); got != want {
+		if got := proxmox.Quote(word); got != want {
 			t.Errorf("%q: %s, want %s", word, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -22,52 +22,52 @@ var texts = []struct {
 	status       int
 	method, path string
 	said         string
-	kind         pve.Kind
+	kind         proxmox.Kind
 	code         check.Code
 }{
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout", pve.LockTimeout, check.LockTimeout},
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: error with cfs lock 'file-domains_cfg': got lock request timeout", pve.LockTimeout, check.LockTimeout},
-	{500, "DELETE", "/access/domains/authelia", "delete auth server failed: can't lock file '/var/lock/pve-domains.lck' - got timeout", pve.LockTimeout, check.LockTimeout},
-	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: got lock timeout - aborting command", pve.LockTimeout, check.LockTimeout},
-	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: no quorum!", pve.NoQuorum, check.NoQuorum},
-	{500, "POST", "/access/domains", "cluster not ready - no quorum?", pve.NoQuorum, check.NoQuorum},
-	{500, "POST", "/access/domains", "add auth server failed: unable to open file '/etc/pve/domains.cfg.tmp.123' - Permission denied", pve.NoQuorum, check.NoQuorum},
-	{500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://auth.example.com` (expected `https://auth.example.com/`)", pve.IssuerMismatch, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Failed to parse server response", pve.IssuerDocument, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Server returned invalid response: no", pve.IssuerDocument, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Validation error: unsupported", pve.IssuerDocument, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "relative URL without a base", pve.IssuerURL, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Failed to parse URL", pve.IssuerURL, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "Request failed", pve.IssuerUnreachable, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/auth-url", "too many pending openid auth request", pve.TooManyPending, check.ProxmoxFailed},
-	{596, "POST", "/access/openid/auth-url", "Connection timed out", pve.IssuerHung, check.ProxmoxFailed},
-	{595, "POST", "/access/openid/auth-url", "Connection refused", pve.Unavailable, check.ProxmoxFailed},
-	{500, "POST", "/access/openid/login", "authentication failure", pve.LoginRefused, check.Internal},
-	{500, "POST", "/access/openid/auth-url", "wrong realm type (ldap != openid)", pve.WrongType, check.WrongType},
-	{500, "GET", "/access/domains/authelia", "Request failed", pve.Failed, check.ProxmoxFailed},
-	{595, "GET", "/access/domains/authelia", "Connection refused", pve.Unavailable, check.ProxmoxFailed},
-	{596, "GET", "/access/domains/authelia", "Connection timed out", pve.Unavailable, check.ProxmoxFailed},
-	{599, "PUT", "/access/domains/authelia", "Too many redirections", pve.Unavailable, check.ProxmoxFailed},
-	{408, "PUT", "/access/domains/authelia", "Request Timeout", pve.Failed, check.ProxmoxFailed},
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: type check ('boolean') failed - got 'x'", pve.Invalid, check.Config},
-	{401, "GET", "/version", "permission denied - invalid PVE ticket", pve.BadCredentials, check.BadCredentials},
-	{401, "PUT", "/access/domains/authelia", "Permission denied - invalid csrf token", pve.BadCredentials, check.BadCredentials},
-	{403, "PUT", "/access/domains/authelia", "Permission check failed (user != root@pam)", pve.PermissionDenied, check.PermissionDenied},
-	{404, "GET", "/version", "Not Found", pve.NotProxmox, check.ProxmoxFailed},
-	{429, "GET", "/version", "Too Many Requests", pve.Failed, check.ProxmoxFailed},
-	{503, "GET", "/version", "Service Unavailable", pve.Failed, check.ProxmoxFailed},
-	{500, "GET", "/access/domains/authelia", "got no worker upid - start worker failed", pve.Failed, check.ProxmoxFailed},
-	{500, "PUT", "/access/domains/authelia", "update auth server failed: unable to parse: the comment says domain 'x", pve.Failed, check.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout", proxmox.LockTimeout, check.LockTimeout},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: error with cfs lock 'file-domains_cfg': got lock request timeout", proxmox.LockTimeout, check.LockTimeout},
+	{500, "DELETE", "/access/domains/authelia", "delete auth server failed: can't lock file '/var/lock/pve-domains.lck' - got timeout", proxmox.LockTimeout, check.LockTimeout},
+	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: got lock timeout - aborting command", proxmox.LockTimeout, check.LockTimeout},
+	{500, "POST", "/access/domains", "add auth server failed: cfs-lock 'file-domains_cfg' error: no quorum!", proxmox.NoQuorum, check.NoQuorum},
+	{500, "POST", "/access/domains", "cluster not ready - no quorum?", proxmox.NoQuorum, check.NoQuorum},
+	{500, "POST", "/access/domains", "add auth server failed: unable to open file '/etc/pve/domains.cfg.tmp.123' - Permission denied", proxmox.NoQuorum, check.NoQuorum},
+	{500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://auth.example.com` (expected `https://auth.example.com/`)", proxmox.IssuerMismatch, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Failed to parse server response", proxmox.IssuerDocument, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Server returned invalid response: no", proxmox.IssuerDocument, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Validation error: unsupported", proxmox.IssuerDocument, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "relative URL without a base", proxmox.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Failed to parse URL", proxmox.IssuerURL, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "Request failed", proxmox.IssuerUnreachable, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/auth-url", "too many pending openid auth request", proxmox.TooManyPending, check.ProxmoxFailed},
+	{596, "POST", "/access/openid/auth-url", "Connection timed out", proxmox.IssuerHung, check.ProxmoxFailed},
+	{595, "POST", "/access/openid/auth-url", "Connection refused", proxmox.Unavailable, check.ProxmoxFailed},
+	{500, "POST", "/access/openid/login", "authentication failure", proxmox.LoginRefused, check.Internal},
+	{500, "POST", "/access/openid/auth-url", "wrong realm type (ldap != openid)", proxmox.WrongType, check.WrongType},
+	{500, "GET", "/access/domains/authelia", "Request failed", proxmox.Failed, check.ProxmoxFailed},
+	{595, "GET", "/access/domains/authelia", "Connection refused", proxmox.Unavailable, check.ProxmoxFailed},
+	{596, "GET", "/access/domains/authelia", "Connection timed out", proxmox.Unavailable, check.ProxmoxFailed},
+	{599, "PUT", "/access/domains/authelia", "Too many redirections", proxmox.Unavailable, check.ProxmoxFailed},
+	{408, "PUT", "/access/domains/authelia", "Request Timeout", proxmox.Failed, check.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: type check ('boolean') failed - got 'x'", proxmox.Invalid, check.Config},
+	{401, "GET", "/version", "permission denied - invalid PVE ticket", proxmox.BadCredentials, check.BadCredentials},
+	{401, "PUT", "/access/domains/authelia", "Permission denied - invalid csrf token", proxmox.BadCredentials, check.BadCredentials},
+	{403, "PUT", "/access/domains/authelia", "Permission check failed (user != root@pam)", proxmox.PermissionDenied, check.PermissionDenied},
+	{404, "GET", "/version", "Not Found", proxmox.NotProxmox, check.ProxmoxFailed},
+	{429, "GET", "/version", "Too Many Requests", proxmox.Failed, check.ProxmoxFailed},
+	{503, "GET", "/version", "Service Unavailable", proxmox.Failed, check.ProxmoxFailed},
+	{500, "GET", "/access/domains/authelia", "got no worker upid - start worker failed", proxmox.Failed, check.ProxmoxFailed},
+	{500, "PUT", "/access/domains/authelia", "update auth server failed: unable to parse: the comment says domain 'x", proxmox.Failed, check.ProxmoxFailed},
 }
 
 func TestTexts(t *testing.T) {
 	for _, tt := range texts {
-		e := pve.Classify(tt.status, tt.method, tt.path, tt.said, nil, check.NewCleaner())
+		e := proxmox.Classify(tt.status, tt.method, tt.path, tt.said, nil, check.NewCleaner())
 		if e.Kind != tt.kind || check.CodeOf(e) != tt.code {
 			t.Errorf("%d %s: kind %s, code %s; want %s, %s", tt.status, tt.said, e.Kind, check.CodeOf(e), tt.kind, tt.code)
 		}
 	}
-	e := pve.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
+	e := proxmox.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
 	var f *check.Error
 	if e.Found != "https://a.example" || !errors.As(e, &f) || f.Remedy.String() != "set realm.issuer_url to https://a.example" {
 		t.Errorf("mismatch: %q, %q", e.Found, f.Remedy.String())
@@ -84,7 +84,7 @@ func TestEveryRuleIsUsed(t *testing.T) {
 		path, _, _ := strings.Cut(r.Path, "?")
 		met = append(met, path+"\x00"+r.Response.Reason)
 	}
-	for i, r := range pve.Rules() {
+	for i, r := range proxmox.Rules() {
 		first := false
 		for _, m := range met {
 			path, said, _ := strings.Cut(m, "\x00")
@@ -92,7 +92,7 @@ func TestEveryRuleIsUsed(t *testing.T) {
 				continue
 			}
 			earlier := false
-			for _, before := range pve.Rules()[:i] {
+			for _, before := range proxmox.Rules()[:i] {
 				earlier = earlier || matches(before, path, said)
 			}
 			first = first || !earlier
@@ -103,7 +103,7 @@ func TestEveryRuleIsUsed(t *testing.T) {
 	}
 }
 
-func matches(r pve.Rule, path, said string) bool {
+func matches(r proxmox.Rule, path, said string) bool {
 	before, after, _ := strings.Cut(r.Text, "%")
 	_, rest, ok := strings.Cut(said, before)
 	return ok && strings.HasPrefix(path, r.Path) && strings.Contains(rest, after)
@@ -112,12 +112,12 @@ func matches(r pve.Rule, path, said string) bool {
 // Messages and remedies are in lower case without a full stop. Every kind but Invalid has a remedy.
 func TestMessagesHaveOneStyle(t *testing.T) {
 	for _, tt := range texts {
-		e := pve.Classify(tt.status, tt.method, tt.path, tt.said, nil, nil)
+		e := proxmox.Classify(tt.status, tt.method, tt.path, tt.said, nil, nil)
 		var f *check.Error
 		if !errors.As(e, &f) {
 			t.Fatal("no fault")
 		}
-		if f.Remedy.String() == "" && tt.kind != pve.Invalid {
+		if f.Remedy.String() == "" && tt.kind != proxmox.Invalid {
 			t.Errorf("%s: no hint", tt.said)
 		}
 		if strings.HasSuffix(f.Remedy.String(), ".") {
@@ -145,7 +145,7 @@ func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 		if rapid.Bool().Draw(t, "plain") {
 			fields = nil
 		}
-		err := fmt.Errorf("wrapped: %w", pve.Classify(status, "PUT", path, said, fields, c))
+		err := fmt.Errorf("wrapped: %w", proxmox.Classify(status, "PUT", path, said, fields, c))
 
 		var out strings.Builder
 		var walk func(error)
@@ -163,7 +163,7 @@ func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 			}
 		}
 		walk(err)
-		var e *pve.Error
+		var e *proxmox.Error
 		if !errors.As(err, &e) {
 			t.Fatal("no error of ours")
 		}
@@ -193,7 +193,7 @@ func FuzzReason(f *testing.F) {
 	f.Add(403, "/access/domains", "Permission check failed (/access/realm, Realm.Allocate|Sys.Audit)")
 	f.Add(500, "/access/domains", "unexpected property '")
 	f.Fuzz(func(t *testing.T, status int, path, said string) {
-		e := pve.Classify(status, "PUT", path, said, nil, nil)
+		e := proxmox.Classify(status, "PUT", path, said, nil, nil)
 		if e.Kind == "" || e.Error() == "" || !utf8.ValidString(e.Reason) || utf8.RuneCountInString(e.Reason) > check.MaxText {
 			t.Fatalf("%+v", e)
 		}

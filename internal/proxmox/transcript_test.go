@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -75,81 +75,81 @@ func (r recorded) older() answer {
 
 // refusals lists the kind and code of every recorded answer outside 2xx.
 var refusals = map[string]struct {
-	kind pve.Kind
+	kind proxmox.Kind
 	code check.Code
 }{
-	"version-anonymous":         {pve.BadCredentials, check.BadCredentials},
-	"version-wrong-secret":      {pve.BadCredentials, check.BadCredentials},
-	"create-anonymous":          {pve.BadCredentials, check.BadCredentials},
-	"read-wrong-secret":         {pve.BadCredentials, check.BadCredentials},
-	"read-malformed-token":      {pve.BadCredentials, check.BadCredentials},
-	"users-anonymous":           {pve.BadCredentials, check.BadCredentials},
-	"read-missing":              {pve.Absent, check.Conflict},
-	"update-missing":            {pve.Absent, check.Conflict},
-	"delete-missing":            {pve.Absent, check.Conflict},
-	"auth-url-missing":          {pve.NoRealm, check.ProxmoxFailed},
-	"read-missing-no-privilege": {pve.PermissionDenied, check.PermissionDenied},
-	"create-no-privilege":       {pve.PermissionDenied, check.PermissionDenied},
-	"create-auditor":            {pve.PermissionDenied, check.PermissionDenied},
-	"read-privsep":              {pve.PermissionDenied, check.PermissionDenied},
-	"update-auditor":            {pve.PermissionDenied, check.PermissionDenied},
-	"delete-auditor":            {pve.PermissionDenied, check.PermissionDenied},
-	"user-as-auditor":           {pve.PermissionDenied, check.PermissionDenied},
-	"create-without-issuer":     {pve.Invalid, check.Config},
-	"create-without-client-id":  {pve.Invalid, check.Config},
-	"create-without-type":       {pve.Invalid, check.Config},
-	"create-unknown-property":   {pve.UnknownProperty, check.UnknownProperty},
-	"create-capital-realm":      {pve.UnknownProperty, check.UnknownProperty},
-	"create-verify":             {pve.UnknownProperty, check.UnknownProperty},
-	"create-autocreate-yes":     {pve.Invalid, check.Config},
-	"create-bad-realm":          {pve.Invalid, check.Config},
-	"create-long-issuer":        {pve.Invalid, check.Config},
-	"create-bad-groups-claim":   {pve.Invalid, check.Config},
-	"create-empty-groups-claim": {pve.Invalid, check.Config},
-	"create-pam":                {pve.Exists, check.Conflict},
-	"create-type-oidc":          {pve.Invalid, check.Config},
-	"create-comment-null":       {pve.Invalid, check.Config},
-	"create-broken-json":        {pve.Failed, check.ProxmoxFailed},
-	"create-text-plain":         {pve.Failed, check.ProxmoxFailed},
-	"create-again":              {pve.Exists, check.Conflict},
-	"update-stale-digest":       {pve.StaleDigest, check.Conflict},
-	"update-nothing":            {pve.Failed, check.ProxmoxFailed},
-	"update-only-digest":        {pve.Failed, check.ProxmoxFailed},
+	"version-anonymous":         {proxmox.BadCredentials, check.BadCredentials},
+	"version-wrong-secret":      {proxmox.BadCredentials, check.BadCredentials},
+	"create-anonymous":          {proxmox.BadCredentials, check.BadCredentials},
+	"read-wrong-secret":         {proxmox.BadCredentials, check.BadCredentials},
+	"read-malformed-token":      {proxmox.BadCredentials, check.BadCredentials},
+	"users-anonymous":           {proxmox.BadCredentials, check.BadCredentials},
+	"read-missing":              {proxmox.Absent, check.Conflict},
+	"update-missing":            {proxmox.Absent, check.Conflict},
+	"delete-missing":            {proxmox.Absent, check.Conflict},
+	"auth-url-missing":          {proxmox.NoRealm, check.ProxmoxFailed},
+	"read-missing-no-privilege": {proxmox.PermissionDenied, check.PermissionDenied},
+	"create-no-privilege":       {proxmox.PermissionDenied, check.PermissionDenied},
+	"create-auditor":            {proxmox.PermissionDenied, check.PermissionDenied},
+	"read-privsep":              {proxmox.PermissionDenied, check.PermissionDenied},
+	"update-auditor":            {proxmox.PermissionDenied, check.PermissionDenied},
+	"delete-auditor":            {proxmox.PermissionDenied, check.PermissionDenied},
+	"user-as-auditor":           {proxmox.PermissionDenied, check.PermissionDenied},
+	"create-without-issuer":     {proxmox.Invalid, check.Config},
+	"create-without-client-id":  {proxmox.Invalid, check.Config},
+	"create-without-type":       {proxmox.Invalid, check.Config},
+	"create-unknown-property":   {proxmox.UnknownProperty, check.UnknownProperty},
+	"create-capital-realm":      {proxmox.UnknownProperty, check.UnknownProperty},
+	"create-verify":             {proxmox.UnknownProperty, check.UnknownProperty},
+	"create-autocreate-yes":     {proxmox.Invalid, check.Config},
+	"create-bad-realm":          {proxmox.Invalid, check.Config},
+	"create-long-issuer":        {proxmox.Invalid, check.Config},
+	"create-bad-groups-claim":   {proxmox.Invalid, check.Config},
+	"create-empty-groups-claim": {proxmox.Invalid, check.Config},
+	"create-pam":                {proxmox.Exists, check.Conflict},
+	"create-type-oidc":          {proxmox.Invalid, check.Config},
+	"create-comment-null":       {proxmox.Invalid, check.Config},
+	"create-broken-json":        {proxmox.Failed, check.ProxmoxFailed},
+	"create-text-plain":         {proxmox.Failed, check.ProxmoxFailed},
+	"create-again":              {proxmox.Exists, check.Conflict},
+	"update-stale-digest":       {proxmox.StaleDigest, check.Conflict},
+	"update-nothing":            {proxmox.Failed, check.ProxmoxFailed},
+	"update-only-digest":        {proxmox.Failed, check.ProxmoxFailed},
 	"update-username-claim-same": {
-		pve.UnknownProperty, check.UnknownProperty,
+		proxmox.UnknownProperty, check.UnknownProperty,
 	},
-	"update-type":            {pve.UnknownProperty, check.UnknownProperty},
-	"update-realm-other":     {pve.Invalid, check.Config},
-	"update-groups":          {pve.Invalid, check.Config},
-	"delete-option-bad-name": {pve.Invalid, check.Config},
-	"delete-option-required": {pve.Invalid, check.Config},
-	"delete-with-body":       {pve.Failed, check.ProxmoxFailed},
-	"auth-url-pam":           {pve.WrongType, check.WrongType},
-	"auth-url-long":          {pve.Invalid, check.Config},
-	"auth-url-unreachable":   {pve.IssuerUnreachable, check.ProxmoxFailed},
-	"login-bad-state":        {pve.LoginRefused, check.Internal},
-	"unknown-path":           {pve.Failed, check.ProxmoxFailed},
-	"head":                   {pve.Failed, check.ProxmoxFailed},
+	"update-type":            {proxmox.UnknownProperty, check.UnknownProperty},
+	"update-realm-other":     {proxmox.Invalid, check.Config},
+	"update-groups":          {proxmox.Invalid, check.Config},
+	"delete-option-bad-name": {proxmox.Invalid, check.Config},
+	"delete-option-required": {proxmox.Invalid, check.Config},
+	"delete-with-body":       {proxmox.Failed, check.ProxmoxFailed},
+	"auth-url-pam":           {proxmox.WrongType, check.WrongType},
+	"auth-url-long":          {proxmox.Invalid, check.Config},
+	"auth-url-unreachable":   {proxmox.IssuerUnreachable, check.ProxmoxFailed},
+	"login-bad-state":        {proxmox.LoginRefused, check.Internal},
+	"unknown-path":           {proxmox.Failed, check.ProxmoxFailed},
+	"head":                   {proxmox.Failed, check.ProxmoxFailed},
 
-	"role-unknown":                   {pve.UnknownRole, check.Config},
-	"create-group-twice":             {pve.Exists, check.Conflict},
-	"create-group-bad-name":          {pve.Invalid, check.Config},
-	"create-group-colon":             {pve.Invalid, check.Config},
-	"create-group-unicode":           {pve.Invalid, check.Config},
-	"group-absent":                   {pve.Absent, check.Conflict},
-	"create-group-as-realm-allocate": {pve.PermissionDenied, check.PermissionDenied},
-	"create-group-as-sys-audit":      {pve.PermissionDenied, check.PermissionDenied},
-	"grant-bad-path":                 {pve.Invalid, check.Config},
-	"grant-unknown-role":             {pve.UnknownRole, check.Config},
-	"grant-unknown-group":            {pve.Absent, check.Conflict},
-	"grant-unknown-user":             {pve.Absent, check.Conflict},
-	"grant-one-of-two-unknown":       {pve.Absent, check.Conflict},
-	"grant-nothing":                  {pve.Invalid, check.Config},
-	"grant-as-realm-allocate":        {pve.PermissionDenied, check.PermissionDenied},
-	"grant-as-sys-audit":             {pve.PermissionDenied, check.PermissionDenied},
-	"revoke-unknown-group":           {pve.Absent, check.Conflict},
-	"remove-group-again":             {pve.Absent, check.Conflict},
-	"remove-unicode":                 {pve.Invalid, check.Config},
+	"role-unknown":                   {proxmox.UnknownRole, check.Config},
+	"create-group-twice":             {proxmox.Exists, check.Conflict},
+	"create-group-bad-name":          {proxmox.Invalid, check.Config},
+	"create-group-colon":             {proxmox.Invalid, check.Config},
+	"create-group-unicode":           {proxmox.Invalid, check.Config},
+	"group-absent":                   {proxmox.Absent, check.Conflict},
+	"create-group-as-realm-allocate": {proxmox.PermissionDenied, check.PermissionDenied},
+	"create-group-as-sys-audit":      {proxmox.PermissionDenied, check.PermissionDenied},
+	"grant-bad-path":                 {proxmox.Invalid, check.Config},
+	"grant-unknown-role":             {proxmox.UnknownRole, check.Config},
+	"grant-unknown-group":            {proxmox.Absent, check.Conflict},
+	"grant-unknown-user":             {proxmox.Absent, check.Conflict},
+	"grant-one-of-two-unknown":       {proxmox.Absent, check.Conflict},
+	"grant-nothing":                  {proxmox.Invalid, check.Config},
+	"grant-as-realm-allocate":        {proxmox.PermissionDenied, check.PermissionDenied},
+	"grant-as-sys-audit":             {proxmox.PermissionDenied, check.PermissionDenied},
+	"revoke-unknown-group":           {proxmox.Absent, check.Conflict},
+	"remove-group-again":             {proxmox.Absent, check.Conflict},
+	"remove-unicode":                 {proxmox.Invalid, check.Config},
 }
 
 // Every recorded answer has the right kind and code, with and without the message in the body.
@@ -179,7 +179,7 @@ func TestTranscripts(t *testing.T) {
 				t.Errorf("%s: %d %s is not listed here", r.ID, r.Response.Status, r.Response.Reason)
 				continue
 			}
-			var e *pve.Error
+			var e *proxmox.Error
 			if !errors.As(err, &e) {
 				t.Errorf("%s: no error of ours: %v", r.ID, err)
 				continue
@@ -187,7 +187,7 @@ func TestTranscripts(t *testing.T) {
 			if e.Kind != want.kind || check.CodeOf(err) != want.code || e.Status != r.Response.Status {
 				t.Errorf("%s: kind %s, code %s, status %d, want %s, %s, %d", r.ID, e.Kind, check.CodeOf(err), e.Status, want.kind, want.code, r.Response.Status)
 			}
-			conflict := r.Method != http.MethodPost && want.kind == pve.Absent || want.kind == pve.StaleDigest || want.kind == pve.Exists
+			conflict := r.Method != http.MethodPost && want.kind == proxmox.Absent || want.kind == proxmox.StaleDigest || want.kind == proxmox.Exists
 			if errors.Is(err, realm.ErrConflict) != conflict {
 				t.Errorf("%s: ErrConflict is %v", r.ID, !conflict)
 			}
@@ -221,11 +221,11 @@ func TestDetailsOfRecordedRefusals(t *testing.T) {
 	var current answer
 	n := start(t, func(*call) answer { return current })
 	c := connect(t, nil, n)
-	ask := func(id string) *pve.Error {
+	ask := func(id string) *proxmox.Error {
 		t.Helper()
 		r := byID(t, id)
 		current = r.answer()
-		var e *pve.Error
+		var e *proxmox.Error
 		if !errors.As(c.Send(t.Context(), r.Method, r.Path, r.Body), &e) {
 			t.Fatalf("%s: no error", id)
 		}

@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"crypto/x509"
@@ -12,7 +12,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	lab "proxmox-realm/internal/lab/pve"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -26,7 +26,7 @@ func startLab(t *testing.T, o lab.Options) *lab.Server {
 	return s
 }
 
-func toLab(t *testing.T, s *lab.Server, token string, change func(*setup)) *pve.Client {
+func toLab(t *testing.T, s *lab.Server, token string, change func(*setup)) *proxmox.Client {
 	t.Helper()
 	return connect(t, func(o *setup) {
 		o.CA = x509.NewCertPool()
@@ -289,19 +289,19 @@ func TestTicketsOfTheLab(t *testing.T) {
 func TestEndlessAndSlow(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	s.Inject(lab.Rule{Path: "/access/domains/", Endless: true})
-	var e *pve.Error
+	var e *proxmox.Error
 	if _, err := toLab(t, s, lab.TokenRoot, nil).Version(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := toLab(t, s, lab.TokenRoot, nil).Create(t.Context(), plan(t, realm.Current{}, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := toLab(t, s, lab.TokenRoot, nil).Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != pve.NotProxmox {
+	if _, err := toLab(t, s, lab.TokenRoot, nil).Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != proxmox.NotProxmox {
 		t.Errorf("endless: %v", err)
 	}
 	s.Inject(lab.Rule{Path: "/access/domains/", Slow: 50 * time.Millisecond})
 	slow := toLab(t, s, lab.TokenRoot, func(o *setup) { o.Timeout = 300 * time.Millisecond })
-	if _, err := slow.Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != pve.NoAnswer {
+	if _, err := slow.Realm(t.Context(), "authelia"); !errors.As(err, &e) || e.Kind != proxmox.NoAnswer {
 		t.Errorf("slow: %v", err)
 	}
 }

@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"bufio"
@@ -21,7 +21,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 )
 
 // node is a listener that writes a test's answers byte for byte. The server of net/http can neither set a
@@ -229,7 +229,7 @@ const (
 // setup is what a client is made from.
 type setup struct {
 	config.Proxmox
-	pve.Options
+	proxmox.Options
 }
 
 // tokenOf parses a token.
@@ -242,11 +242,11 @@ func tokenOf(t *testing.T, full string) config.Token {
 	return token
 }
 
-func connect(t *testing.T, change func(*setup), nodes ...*node) *pve.Client {
+func connect(t *testing.T, change func(*setup), nodes ...*node) *proxmox.Client {
 	t.Helper()
 	o := setup{
 		Proxmox: config.Proxmox{Token: tokenOf(t, tokenID+"="+tokenSecret), CA: authorities(), Timeout: time.Minute},
-		Options: pve.Options{Cleaner: check.NewCleaner()},
+		Options: proxmox.Options{Cleaner: check.NewCleaner()},
 	}
 	for _, n := range nodes {
 		o.Endpoints = append(o.Endpoints, n.URL)
@@ -254,7 +254,7 @@ func connect(t *testing.T, change func(*setup), nodes ...*node) *pve.Client {
 	if change != nil {
 		change(&o)
 	}
-	c, err := pve.New(o.Proxmox, o.Options)
+	c, err := proxmox.New(o.Proxmox, o.Options)
 	if err != nil {
 		t.Fatal(err)
 	}

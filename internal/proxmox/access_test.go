@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	lab "proxmox-realm/internal/lab/pve"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -30,7 +30,7 @@ func revoked(path, group, role string) realm.AccessChange {
 }
 
 // ofGroups returns the entries for groups, one text each.
-func ofGroups(t *testing.T, c *pve.Client) []string {
+func ofGroups(t *testing.T, c *proxmox.Client) []string {
 	t.Helper()
 	entries, visible, err := c.ACL(t.Context())
 	if err != nil || !visible {
@@ -86,16 +86,16 @@ func TestGroupsAndGrants(t *testing.T) {
 
 	for name, tt := range map[string]struct {
 		err  error
-		kind pve.Kind
+		kind proxmox.Kind
 		code check.Code
 	}{
-		"a group's name":      {c.Change(t.Context(), group("bad name")), pve.Invalid, check.Config},
-		"an unknown group":    {c.Change(t.Context(), granted("/", "nobody-authelia", "PVEAuditor", true)), pve.Absent, check.Conflict},
-		"an unknown role":     {c.Change(t.Context(), granted("/", admins, "Nobody", true)), pve.UnknownRole, check.Config},
-		"an unknown path":     {c.Change(t.Context(), granted("/nonsense", admins, "PVEAuditor", true)), pve.Invalid, check.Config},
-		"revoked from nobody": {c.Change(t.Context(), revoked("/", "nobody-authelia", "PVEAuditor")), pve.Absent, check.Conflict},
+		"a group's name":      {c.Change(t.Context(), group("bad name")), proxmox.Invalid, check.Config},
+		"an unknown group":    {c.Change(t.Context(), granted("/", "nobody-authelia", "PVEAuditor", true)), proxmox.Absent, check.Conflict},
+		"an unknown role":     {c.Change(t.Context(), granted("/", admins, "Nobody", true)), proxmox.UnknownRole, check.Config},
+		"an unknown path":     {c.Change(t.Context(), granted("/nonsense", admins, "PVEAuditor", true)), proxmox.Invalid, check.Config},
+		"revoked from nobody": {c.Change(t.Context(), revoked("/", "nobody-authelia", "PVEAuditor")), proxmox.Absent, check.Conflict},
 	} {
-		var e *pve.Error
+		var e *proxmox.Error
 		var f *check.Error
 		if !errors.As(tt.err, &e) || !errors.As(tt.err, &f) || e.Kind != tt.kind || f.Code != tt.code || len(f.Remedy) == 0 ||
 			errors.Is(tt.err, realm.ErrConflict) != (tt.code == check.Conflict) {
@@ -174,7 +174,7 @@ func TestChangesAmidOtherEdits(t *testing.T) {
 		have.Roles = realm.Roles{"PVEAdmin": nil, "PVEAuditor": nil}
 		plan := realm.DiffAccess(want, "authelia", realm.Login{GroupsClaim: "groups"}, have)
 		var both sync.WaitGroup
-		for client, changes := range map[*pve.Client][]realm.AccessChange{mine: plan.Changes, theirs: other} {
+		for client, changes := range map[*proxmox.Client][]realm.AccessChange{mine: plan.Changes, theirs: other} {
 			both.Go(func() {
 				for _, c := range changes {
 					if err := client.Change(t.Context(), c); err != nil {

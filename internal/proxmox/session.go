@@ -1,4 +1,4 @@
-package pve
+package proxmox
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/luthermonson/go-proxmox"
+	goproxmox "github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -18,7 +18,7 @@ import (
 // identity is whom a request is sent as. The zero value sends no credentials.
 type identity struct {
 	name    string           // user@realm!id of a token, user@realm of a ticket
-	options []proxmox.Option // make go-proxmox send the credentials
+	options []goproxmox.Option // make go-proxmox send the credentials
 	login   *login           // gets a ticket first, in place of options
 }
 
@@ -28,7 +28,7 @@ func credentials(p config.Proxmox, c *check.Cleaner) identity {
 		c.Hold(p.Token.Full(), p.Token.Secret)
 		return identity{
 			name:    p.Token.String(),
-			options: []proxmox.Option{proxmox.WithAPIToken(p.Token.String(), p.Token.Secret.Reveal())},
+			options: []goproxmox.Option{goproxmox.WithAPIToken(p.Token.String(), p.Token.Secret.Reveal())},
 		}
 	}
 	c.Hold(p.Password, p.OTP)
@@ -37,7 +37,7 @@ func credentials(p config.Proxmox, c *check.Cleaner) identity {
 }
 
 func (s Session) identity() identity {
-	return identity{name: s.Username, options: []proxmox.Option{proxmox.WithSession(s.Ticket.Reveal(), s.CSRF.Reveal())}}
+	return identity{name: s.Username, options: []goproxmox.Option{goproxmox.WithSession(s.Ticket.Reveal(), s.CSRF.Reveal())}}
 }
 
 // ticketValid is how long a ticket is used. Proxmox accepts it for two hours (PVE::AccessControl, $ticket_lifetime).

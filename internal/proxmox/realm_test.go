@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"compress/gzip"
@@ -14,7 +14,7 @@ import (
 
 	"proxmox-realm/internal/check"
 
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -82,43 +82,43 @@ func TestAnswersThatAreNoRealm(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer answer
-		kind   pve.Kind
+		kind   proxmox.Kind
 	}{
-		{"null", ok("null"), pve.NotProxmox},
-		{"list", ok("[]"), pve.NotProxmox},
-		{"text", ok(`"x"`), pve.NotProxmox},
-		{"no type", ok(`{"digest":"1"}`), pve.NotProxmox},
-		{"no data", answer{Status: 200, Body: `{"realm":{}}`}, pve.NotProxmox},
-		{"empty", answer{Status: 200}, pve.NotProxmox},
-		{"half", answer{Status: 200, Body: `{"data":{"type":"ope`}, pve.NotProxmox},
-		{"trailing", answer{Status: 200, Body: `{"data":{"type":"openid"}} {}`}, pve.NotProxmox},
-		{"html", answer{Status: 200, Type: "text/html", Body: "<html>"}, pve.NotProxmox},
-		{"html in disguise", answer{Status: 200, Body: "\n<!DOCTYPE html>"}, pve.NotProxmox},
-		{"html refusal", answer{Status: 403, Reason: "Forbidden", Type: "text/html; charset=utf-8", Body: "<html>"}, pve.NotProxmox},
-		{"html failure", answer{Status: 502, Reason: "Bad Gateway", Type: "text/html", Body: "<html>"}, pve.NotProxmox},
-		{"plain text", answer{Status: 200, Type: "text/plain", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
-		{"no type of content", answer{Status: 200, Type: "-", Body: `{"data":{"type":"openid"}}`}, pve.NotProxmox},
-		{"no content", answer{Status: 204, Type: "-"}, pve.NotProxmox},
-		{"compressed", answer{Status: 200, Header: "Content-Encoding: br\r\n", Body: "\x1f\x8b"}, pve.NotProxmox},
-		{"half of a gzip", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: "\x1f\x8b"}, pve.NoAnswer},
-		{"a gzip that bursts", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: zipped(strings.Repeat(" ", 9<<20))}, pve.NotProxmox},
-		{"huge", answer{Status: 200, Body: `{"data":{"type":"openid"}}` + strings.Repeat(" ", 9<<20)}, pve.NotProxmox},
-		{"deep", ok(strings.Repeat("[", 100_000)), pve.NotProxmox},
-		{"redirect", answer{Status: 302, Reason: "Found", Header: "Location: https://evil.example/\r\n"}, pve.NotProxmox},
-		{"permanent redirect", answer{Status: 301, Reason: "Moved", Header: "Location: /\r\n", Type: "text/html", Body: "<html>"}, pve.NotProxmox},
-		{"not found", answer{Status: 404, Reason: "Not Found"}, pve.NotProxmox},
-		{"too many", answer{Status: 429, Reason: "Too Many Requests"}, pve.Failed},
-		{"no HTTP", answer{Raw: "SSH-2.0-OpenSSH_9.2\r\n"}, pve.NoAnswer},
-		{"reason that is no text", answer{Raw: "HTTP/1.1 500 \xff\xfe\x1b[31mdomain\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, pve.Failed},
-		{"no reason", answer{Raw: "HTTP/1.1 500\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, pve.Failed},
-		{"endless header", answer{Raw: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)}, pve.NoAnswer},
-		{"silence", answer{Drop: true}, pve.NoAnswer},
-		{"cut off", answer{Status: 200, Body: `{"data":{"type":"openid"}}`, Cut: 5}, pve.NoAnswer},
+		{"null", ok("null"), proxmox.NotProxmox},
+		{"list", ok("[]"), proxmox.NotProxmox},
+		{"text", ok(`"x"`), proxmox.NotProxmox},
+		{"no type", ok(`{"digest":"1"}`), proxmox.NotProxmox},
+		{"no data", answer{Status: 200, Body: `{"realm":{}}`}, proxmox.NotProxmox},
+		{"empty", answer{Status: 200}, proxmox.NotProxmox},
+		{"half", answer{Status: 200, Body: `{"data":{"type":"ope`}, proxmox.NotProxmox},
+		{"trailing", answer{Status: 200, Body: `{"data":{"type":"openid"}} {}`}, proxmox.NotProxmox},
+		{"html", answer{Status: 200, Type: "text/html", Body: "<html>"}, proxmox.NotProxmox},
+		{"html in disguise", answer{Status: 200, Body: "\n<!DOCTYPE html>"}, proxmox.NotProxmox},
+		{"html refusal", answer{Status: 403, Reason: "Forbidden", Type: "text/html; charset=utf-8", Body: "<html>"}, proxmox.NotProxmox},
+		{"html failure", answer{Status: 502, Reason: "Bad Gateway", Type: "text/html", Body: "<html>"}, proxmox.NotProxmox},
+		{"plain text", answer{Status: 200, Type: "text/plain", Body: `{"data":{"type":"openid"}}`}, proxmox.NotProxmox},
+		{"no type of content", answer{Status: 200, Type: "-", Body: `{"data":{"type":"openid"}}`}, proxmox.NotProxmox},
+		{"no content", answer{Status: 204, Type: "-"}, proxmox.NotProxmox},
+		{"compressed", answer{Status: 200, Header: "Content-Encoding: br\r\n", Body: "\x1f\x8b"}, proxmox.NotProxmox},
+		{"half of a gzip", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: "\x1f\x8b"}, proxmox.NoAnswer},
+		{"a gzip that bursts", answer{Status: 200, Header: "Content-Encoding: gzip\r\n", Body: zipped(strings.Repeat(" ", 9<<20))}, proxmox.NotProxmox},
+		{"huge", answer{Status: 200, Body: `{"data":{"type":"openid"}}` + strings.Repeat(" ", 9<<20)}, proxmox.NotProxmox},
+		{"deep", ok(strings.Repeat("[", 100_000)), proxmox.NotProxmox},
+		{"redirect", answer{Status: 302, Reason: "Found", Header: "Location: https://evil.example/\r\n"}, proxmox.NotProxmox},
+		{"permanent redirect", answer{Status: 301, Reason: "Moved", Header: "Location: /\r\n", Type: "text/html", Body: "<html>"}, proxmox.NotProxmox},
+		{"not found", answer{Status: 404, Reason: "Not Found"}, proxmox.NotProxmox},
+		{"too many", answer{Status: 429, Reason: "Too Many Requests"}, proxmox.Failed},
+		{"no HTTP", answer{Raw: "SSH-2.0-OpenSSH_9.2\r\n"}, proxmox.NoAnswer},
+		{"reason that is no text", answer{Raw: "HTTP/1.1 500 \xff\xfe\x1b[31mdomain\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, proxmox.Failed},
+		{"no reason", answer{Raw: "HTTP/1.1 500\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"}, proxmox.Failed},
+		{"endless header", answer{Raw: "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)}, proxmox.NoAnswer},
+		{"silence", answer{Drop: true}, proxmox.NoAnswer},
+		{"cut off", answer{Status: 200, Body: `{"data":{"type":"openid"}}`, Cut: 5}, proxmox.NoAnswer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := start(t, func(*call) answer { return tt.answer })
 			got, err := connect(t, nil, n).Realm(t.Context(), "authelia")
-			var e *pve.Error
+			var e *proxmox.Error
 			if got.Exists || !errors.As(err, &e) || e.Kind != tt.kind {
 				t.Fatalf("%+v, %#v, want %s", got, err, tt.kind)
 			}
@@ -184,21 +184,21 @@ const storedRealm = `{"type":"openid","digest":"d1","issuer-url":"https://auth.e
 func TestWrites(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		run    func(*pve.Client) error
+		run    func(*proxmox.Client) error
 		method string
 		path   string
 		want   map[string]any
 	}{
-		{"create", func(c *pve.Client) error {
+		{"create", func(c *proxmox.Client) error {
 			return c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.Autocreate: realm.Bool(true), realm.ClientKey: realm.Key(check.NewSecret("k<&>key"))}))
 		}, "POST", "/api2/json/access/domains", map[string]any{
 			"realm": "authelia", "type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox", "client-key": "k<&>key",
 			"autocreate": float64(1), "username-claim": "preferred_username", "scopes": "openid profile email",
 		}},
-		{"update", func(c *pve.Client) error {
+		{"update", func(c *proxmox.Client) error {
 			return c.Update(t.Context(), "authelia", plan(t, stored(t, storedRealm), realm.Values{realm.Autocreate: realm.Bool(true)}, realm.Comment))
 		}, "PUT", "/api2/json/access/domains/authelia", map[string]any{"autocreate": float64(1), "delete": "comment", "digest": "d1"}},
-		{"delete", func(c *pve.Client) error { return c.Delete(t.Context(), "authelia") }, "DELETE", "/api2/json/access/domains/authelia", nil},
+		{"delete", func(c *proxmox.Client) error { return c.Delete(t.Context(), "authelia") }, "DELETE", "/api2/json/access/domains/authelia", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := start(t, func(*call) answer { return answer{Status: 200, Reason: "OK", Body: `{"data":null}`} })
@@ -372,7 +372,7 @@ func TestPermissionsAndUsers(t *testing.T) {
 	if users, err := c.CountUsers(t.Context(), "authelia"); err != nil || users != (realm.Users{Asked: true, Visible: true, Count: 1}) {
 		t.Errorf("%+v, %v", users, err)
 	}
-	if list, _, _ := c.ListUsers(t.Context(), "pve"); len(list) != 6 || slices.IndexFunc(list, func(u pve.User) bool { return u.ID == "disabled@pve" && !u.Enabled }) < 0 {
+	if list, _, _ := c.ListUsers(t.Context(), "pve"); len(list) != 6 || slices.IndexFunc(list, func(u proxmox.User) bool { return u.ID == "disabled@pve" && !u.Enabled }) < 0 {
 		t.Errorf("%+v", list)
 	}
 
@@ -417,7 +417,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`<html>`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		trip := func(req *http.Request) (*http.Response, error) { return inMemory(req, body), nil }
-		c := pve.Over(trip)
+		c := proxmox.Over(trip)
 		ctx := t.Context()
 		if r, err := c.Realm(ctx, "authelia"); err == nil && r.Exists && r.Type == "" {
 			t.Fatal("a realm without a type")

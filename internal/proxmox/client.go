@@ -1,8 +1,8 @@
-// Package pve is the client for realms, groups and grants of Proxmox VE, over github.com/luthermonson/go-proxmox.
+// Package proxmox is the client for realms, groups and grants of Proxmox VE, over github.com/luthermonson/go-proxmox.
 //
 // It adds to that library: an answer outside 2xx is always an error. Answers are bounded in size and time. Redirects are
 // not followed. An error tells whether a write may have taken effect. Reads go to the next node if one does not answer.
-package pve
+package proxmox
 
 import (
 	"cmp"
@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/luthermonson/go-proxmox"
+	goproxmox "github.com/luthermonson/go-proxmox"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -218,7 +218,7 @@ type requestKey struct{}
 
 // send sends a request and decodes the `data` of its answer, unless answer is nil.
 func (c *Client) send(
-	ctx context.Context, r request, endpoint config.Origin, credentials []proxmox.Option, answer any,
+	ctx context.Context, r request, endpoint config.Origin, credentials []goproxmox.Option, answer any,
 ) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
 	defer cancel()
@@ -227,11 +227,11 @@ func (c *Client) send(
 	if r.body != nil {
 		body, _ = json.Marshal(r.body) // texts, numbers and booleans always marshal
 	}
-	options := append([]proxmox.Option{
-		proxmox.WithHTTPClient(c.http), proxmox.WithUserAgent(c.agent), proxmox.WithLogger(silence{}),
+	options := append([]goproxmox.Option{
+		goproxmox.WithHTTPClient(c.http), goproxmox.WithUserAgent(c.agent), goproxmox.WithLogger(silence{}),
 	}, credentials...)
 	var data json.RawMessage
-	err := proxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, &data)
+	err := goproxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, &data)
 	var e *Error
 	switch {
 	case errors.As(err, &e):

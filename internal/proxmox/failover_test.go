@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"bufio"
@@ -18,7 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -127,8 +127,8 @@ func TestTimeout(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	c := connect(t, func(o *setup) { o.Timeout = 100 * time.Millisecond }, n)
 	_, err := c.Realm(t.Context(), "authelia")
-	var e *pve.Error
-	if !errors.As(err, &e) || e.Kind != pve.NoAnswer || check.CodeOf(err) != check.Unreachable {
+	var e *proxmox.Error
+	if !errors.As(err, &e) || e.Kind != proxmox.NoAnswer || check.CodeOf(err) != check.Unreachable {
 		t.Errorf("%v", err)
 	}
 	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "unknown whether") {

@@ -1,4 +1,4 @@
-package pve_test
+package proxmox_test
 
 import (
 	"crypto/tls"
@@ -11,7 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	"proxmox-realm/internal/pve"
+	"proxmox-realm/internal/proxmox"
 )
 
 func TestTrust(t *testing.T) {
@@ -51,9 +51,9 @@ func TestTrust(t *testing.T) {
 				}
 				return
 			}
-			var e *pve.Error
+			var e *proxmox.Error
 			var f *check.Error
-			if !errors.As(err, &e) || !errors.As(err, &f) || e.Kind != pve.Certificate || f.Code != check.UnknownCertificate {
+			if !errors.As(err, &e) || !errors.As(err, &f) || e.Kind != proxmox.Certificate || f.Code != check.UnknownCertificate {
 				t.Fatalf("%v", err)
 			}
 			if e.Fingerprint != pinOf(tt.cert).String() || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, e.Fingerprint+": compare with `pvenode cert info`") || f.Remedy.String() == "" {
@@ -89,11 +89,11 @@ func TestCredentialsThatAreMissing(t *testing.T) {
 		"no password": {Endpoints: endpoint, Username: root},
 	} {
 		var f *check.Error
-		if c, err := pve.New(p, pve.Options{}); c != nil || !errors.As(err, &f) || f.Code != check.Config || len(f.Remedy) == 0 {
+		if c, err := proxmox.New(p, proxmox.Options{}); c != nil || !errors.As(err, &f) || f.Code != check.Config || len(f.Remedy) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if c, err := pve.New(config.Proxmox{Endpoints: endpoint, Token: token}, pve.Options{}); err != nil || c.Identity() != tokenID {
+	if c, err := proxmox.New(config.Proxmox{Endpoints: endpoint, Token: token}, proxmox.Options{}); err != nil || c.Identity() != tokenID {
 		t.Errorf("%v", err)
 	}
 }
