@@ -177,8 +177,7 @@ func (a *agent) reload(ctx context.Context) {
 	}
 	a.status.reloaded(err)
 	if err != nil {
-		d := check.Describe(err)
-		a.Log.Error("the configuration was not reloaded; the former one stays in force", "error", d.Message, "hint", d.Hint())
+		a.Log.Error("the configuration was not reloaded; the former one stays in force", "error", check.MessageOf(err), "hint", check.HintOf(err).For(check.Names{}))
 		return
 	}
 	a.runner = a.Runner(c)

@@ -65,11 +65,11 @@ func target(o reconcile.Outcome, err error, checks ...check.Check) fleet.Run {
 func fine() fleet.Run { return target(reconcile.Unchanged, nil) }
 
 func failed(code check.Code) fleet.Run {
-	return target(reconcile.Failed, check.Errorf(code, "it is %s", code).Try(check.Advise("mend it")))
+	return target(reconcile.Failed, check.Errorf(code, "it is %s", code).Try(check.Hint("mend it")))
 }
 
 func issuerAway() fleet.Run {
-	return target(reconcile.Unverified, nil, check.Failed(check.IssuerReach, check.Remedy{check.Advise("look")}, "no connection to auth.example.com:443"))
+	return target(reconcile.Unverified, nil, check.Failed(check.IssuerReach, "look", "no connection to auth.example.com:443"))
 }
 
 func settings() *config.Config {
@@ -241,7 +241,7 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 		first := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
 		second := &script{end: func(time.Duration, int) fleet.Run { return fine() }}
 		reload := make(chan os.Signal)
-		loads := []error{check.Errorf(check.Config, "line 3: unknown key").Try(check.Advise("did you mean realm")), nil}
+		loads := []error{check.Errorf(check.Config, "line 3: unknown key").Try(check.Hint("did you mean realm")), nil}
 		go func() {
 			for range 2 {
 				time.Sleep(5 * time.Minute)

@@ -22,8 +22,8 @@ func newJournal(log *slog.Logger) *journal { return &journal{log: log, lasting: 
 // run logs a run and its targets.
 func (j *journal) run(run fleet.Run) {
 	if run.Err != nil {
-		d := check.Describe(run.Err)
-		j.begins("run", string(d.Code), slog.LevelError, "the run failed", "error", d.Message, "hint", d.Hint())
+		j.begins("run", string(check.CodeOf(run.Err)), slog.LevelError, "the run failed",
+			"error", check.MessageOf(run.Err), "hint", check.HintOf(run.Err).For(check.Names{}))
 		return // the run did not reach its targets
 	}
 	j.ends("run", "runs succeed again")
@@ -61,9 +61,8 @@ func (j *journal) target(t reconcile.Result) {
 	}
 	condition, why := string(t.Outcome), []any{"outcome", t.Outcome}
 	if t.Err != nil {
-		d := check.Describe(t.Err)
-		condition += " " + string(d.Code)
-		why = append(why, "error", d.Message, "hint", d.Hint())
+		condition += " " + string(check.CodeOf(t.Err))
+		why = append(why, "error", check.MessageOf(t.Err), "hint", check.HintOf(t.Err).For(check.Names{}))
 	}
 	for _, c := range check.Failures(t.Checks) {
 		condition += " " + string(c.ID)

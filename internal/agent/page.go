@@ -40,7 +40,7 @@ type view struct {
 	Style                        template.CSS
 	Title, Level, Version        string // Level: good, bad or wait
 	Started, Last, Success, Next string
-	Error                        check.Description
+	Error                        shownError
 	ReloadError                  string
 	Targets                      []targetView
 	Fine                         int // targets that are as declared
@@ -49,10 +49,17 @@ type view struct {
 type targetView struct {
 	reconcile.Result
 	Level, Since, Drift, Certificate, Tally string
-	Error                                   check.Description
+	Error                                   shownError
 	Changes                                 []realm.Change // those that are planned, or else those made last
 	Access                                  []realm.AccessChange
 	Open                                    bool
+}
+
+// shownError is an error as the page shows it.
+type shownError struct{ Code, Message, Hint string }
+
+func shownOf(err error) shownError {
+	return shownError{string(check.CodeOf(err)), check.MessageOf(err), check.HintOf(err).For(check.Names{})}
 }
 
 // view returns the status as the page shows it, the worst target first.
@@ -62,7 +69,7 @@ func (s *status) view(now time.Time) view {
 	v := view{
 		Style: template.CSS(style), Version: s.version, Started: moment(s.started, now), //nolint:gosec // constant
 		Last: moment(s.ended, now), Success: moment(s.success, now), Next: moment(s.next, now),
-		ReloadError: s.reloadError, Error: check.Describe(s.last.Err), Fine: settled(s.last),
+		ReloadError: s.reloadError, Error: shownOf(s.last.Err), Fine: settled(s.last),
 	}
 	switch {
 	case s.ended.IsZero():
@@ -85,7 +92,7 @@ func (s *status) view(now time.Time) view {
 func (s *status) target(t reconcile.Result, now time.Time) targetView {
 	p := s.targets[t.Name]
 	v := targetView{
-		Result: t, Level: "bad", Since: moment(p.since, now), Error: check.Describe(t.Err), Tally: report.Tally(t.Checks),
+		Result: t, Level: "bad", Since: moment(p.since, now), Error: shownOf(t.Err), Tally: report.Tally(t.Checks),
 		Drift: "none", Changes: p.changes, Access: p.access, Open: len(s.last.Targets) == 1 || !report.Settled(t.Outcome),
 	}
 	switch {

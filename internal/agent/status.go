@@ -113,7 +113,7 @@ func (s *status) reloaded(err error) {
 		s.metrics.reloaded.Set(1)
 		return
 	}
-	s.reloadError = check.Describe(err).Message
+	s.reloadError = check.MessageOf(err)
 	s.metrics.reloads.WithLabelValues("failure").Inc()
 	s.metrics.reloaded.Set(0)
 }

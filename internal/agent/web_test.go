@@ -29,13 +29,13 @@ func shown() *status {
 	before, after := "email profile", "openid profile email"
 	run := target(reconcile.Changed, nil,
 		check.Passed(check.IssuerReach, "reached at 192.0.2.7:443"),
-		check.Warned(check.IssuerCertificate, check.Remedy{check.Advise("renew it")}, "the issuer's certificate expires in 9 days"),
+		check.Warned(check.IssuerCertificate, "renew it", "the issuer's certificate expires in 9 days"),
 		check.Skipped(check.ClientCredentials, "not asked"))
 	run.Targets[0].Changes = []realm.Change{{Property: realm.Scopes, Op: realm.Set, Before: &before, After: &after}}
 	run.Targets[0].IssuerCertificate = time.Now().Add(9 * 24 * time.Hour)
 	second := issuerAway().Targets[0]
 	second.Name, second.Outcome = "berlin", reconcile.Failed
-	second.Err = check.Errorf(check.ProxmoxFailed, `<script>alert("x")</script> & more`).Try(check.Advise("look at %s", "'pveproxy'"))
+	second.Err = check.Errorf(check.ProxmoxFailed, `<script>alert("x")</script> & more`).Try(check.Hintf("look at %s", "'pveproxy'"))
 	run.Targets, run.Outcome = append(run.Targets, second), reconcile.Failed
 	s.ran(run)
 	s.sleep(time.Minute)

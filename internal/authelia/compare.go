@@ -115,8 +115,8 @@ func (c *comparer) find(files []File) error {
 		var root yaml.Node
 		if err := yaml.Unmarshal(file.Data, &root); err != nil {
 			return check.Errorf(check.Config, "%s is not YAML: %s", file.Name, c.clean.Clean(err.Error())).
-				Try(check.Advise("correct that line"),
-					check.Advise("if the file has templates, check the output of `authelia config template`"))
+				Try(check.Hint("correct that line"),
+					check.Hint("if the file has templates, check the output of `authelia config template`"))
 		}
 		p := provider{file: file.Name}
 		_ = root.Decode(&p) // what has another form, such as a client alone, is absent
@@ -146,11 +146,11 @@ func (c *comparer) find(files []File) error {
 	case 1:
 	default:
 		return check.Errorf(check.Config, "client %s is defined %d times: %s",
-			c.Login.ClientID, len(found), strings.Join(places, ", ")).Try(check.Advise("keep one of them"))
+			c.Login.ClientID, len(found), strings.Join(places, ", ")).Try(check.Hint("keep one of them"))
 	}
 	if err := found[0].node.Decode(&c.own); err != nil {
 		return check.Errorf(check.Config, "%s: authelia cannot read this client: %s", places[0], c.clean.Clean(err.Error())).
-			Try(check.Advise("correct that line"))
+			Try(check.Hint("correct that line"))
 	}
 	for now, former := range formerNames {
 		if value, ok := c.own[former]; ok {

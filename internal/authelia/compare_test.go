@@ -173,7 +173,7 @@ func TestCompareRefuses(t *testing.T) {
 		{"property twice", strings.Replace(right(t), "require_pkce: true", "public: false", 1), `configuration.yml:38: authelia cannot read this client: yaml: unmarshal errors:   line 43: mapping key "public" already defined`},
 	} {
 		_, err := authelia.Compare(authelia.Options{Client: proxmox()}, authelia.File{Name: "configuration.yml", Data: []byte(tt.text)})
-		if check.CodeOf(err) != check.Config || !strings.Contains(fmt.Sprint(err), tt.says) || check.Describe(err).Hint() == "" {
+		if check.CodeOf(err) != check.Config || !strings.Contains(fmt.Sprint(err), tt.says) || check.HintOf(err).For(check.Names{}) == "" {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.says)
 		}
 	}

@@ -1,5 +1,5 @@
 // Package check holds the types with which all packages report. A [Check] is one named finding about issuer, client or
-// realm. An [Error] is a failure with a code. A [Remedy] says how to repair either. A [Secret] is never shown. A [Cleaner]
+// realm. An [Error] is a failure with a code. A [Hint] says how to repair either. A [Secret] is never shown. A [Cleaner]
 // cleans text of servers before it is shown.
 package check
 
@@ -51,7 +51,7 @@ type Check struct {
 	Status   Status
 	Summary  string        // one line: what was found
 	Evidence string        // what was seen: values, answers, addresses; may be ""
-	Remedy   Remedy        // how to repair it; set for Warn and Fail
+	Hint     Hint          // how to repair it; set for Warn and Fail
 	Duration time.Duration // of the requests; 0 if there were none
 }
 
@@ -65,14 +65,14 @@ func Skipped(id ID, format string, args ...any) Check {
 	return Check{ID: id, Status: Skip, Summary: fmt.Sprintf(format, args...)}
 }
 
-// Warned returns a check that found a risk. The remedy says what to do about it.
-func Warned(id ID, remedy Remedy, format string, args ...any) Check {
-	return Check{ID: id, Status: Warn, Summary: fmt.Sprintf(format, args...), Remedy: remedy}
+// Warned returns a check that found a risk. The hint says what to do about it.
+func Warned(id ID, hint Hint, format string, args ...any) Check {
+	return Check{ID: id, Status: Warn, Summary: fmt.Sprintf(format, args...), Hint: hint}
 }
 
-// Failed returns a check with proof that a login breaks. The remedy says how to repair it.
-func Failed(id ID, remedy Remedy, format string, args ...any) Check {
-	return Check{ID: id, Status: Fail, Summary: fmt.Sprintf(format, args...), Remedy: remedy}
+// Failed returns a check with proof that a login breaks. The hint says how to repair it.
+func Failed(id ID, hint Hint, format string, args ...any) Check {
+	return Check{ID: id, Status: Fail, Summary: fmt.Sprintf(format, args...), Hint: hint}
 }
 
 // Because returns a copy with evidence.

@@ -102,8 +102,8 @@ func TestHoldAndRelease(t *testing.T) {
 
 func TestIgnoreTurnsFindingsIntoSkips(t *testing.T) {
 	in := []check.Check{
-		check.Failed(check.IssuerClock, check.Remedy{check.Advise("set the clock")}, "the clocks differ by 9m"),
-		check.Warned(check.IssuerScopes, check.Remedy{check.Advise("add groups")}, "no groups scope"),
+		check.Failed(check.IssuerClock, "set the clock", "the clocks differ by 9m"),
+		check.Warned(check.IssuerScopes, "add groups", "no groups scope"),
 		check.Passed(check.IssuerKeys, "2 keys"),
 	}
 	got := check.Ignore(in, []check.ID{check.IssuerClock, check.IssuerKeys})

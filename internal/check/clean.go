@@ -203,9 +203,6 @@ func (c *Cleaner) Hide(text string) string {
 
 // HideIn hides secrets in every text of a finding: people paste them into the values that it names.
 func (c *Cleaner) HideIn(found Check) Check {
-	found.Summary, found.Evidence, found.Remedy = c.Hide(found.Summary), c.Hide(found.Evidence), slices.Clone(found.Remedy)
-	for i, s := range found.Remedy {
-		found.Remedy[i].Subject, found.Remedy[i].Value, found.Remedy[i].Note = c.Hide(s.Subject), c.Hide(s.Value), c.Hide(s.Note)
-	}
+	found.Summary, found.Evidence, found.Hint = c.Hide(found.Summary), c.Hide(found.Evidence), Hint(c.Hide(string(found.Hint)))
 	return found
 }

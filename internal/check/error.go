@@ -67,7 +67,7 @@ func (c Code) MayPass() bool {
 	return false
 }
 
-// Error is a failure as it is shown: a code for programs, a message for people, and a remedy. The packages that know what
+// Error is a failure as it is shown: a code for programs, a message for people, and a hint. The packages that know what
 // went wrong build it; internal/cli alone turns it into text and an exit code.
 //
 // Message is lower case and has no full stop. It never holds a secret or uncleaned text of a server.
@@ -75,19 +75,19 @@ type Error struct {
 	Code    Code
 	Key     string // the configuration key that the message is about; "" if it is about none
 	Message string
-	Remedy  Remedy
+	Hint    Hint
 	Err     error // the cause, for errors.Is and errors.As; its text is not shown
 }
 
-// Errorf returns an error without a remedy.
+// Errorf returns an error without a hint.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
-// Try returns a copy with a remedy: alternatives, the best one first.
-func (e *Error) Try(steps ...Step) *Error {
+// Try returns a copy with a hint, a line for each thing to do.
+func (e *Error) Try(lines ...Hint) *Error {
 	c := *e
-	c.Remedy = steps
+	c.Hint = Hints(lines...)
 	return &c
 }
 

@@ -15,11 +15,11 @@ import (
 
 func TestErrorIsFoundByItsCause(t *testing.T) {
 	base := check.Errorf(check.Held, "%s is held", "update")
-	full := base.Try(check.Advise("restart %s", "Authelia")).At("realm.client_key").Because(io.ErrUnexpectedEOF)
-	if base.Remedy != nil || base.Err != nil || base.Key != "" {
+	full := base.Try(check.Hintf("restart %s", "Authelia")).At("realm.client_key").Because(io.ErrUnexpectedEOF)
+	if base.Hint != "" || base.Err != nil || base.Key != "" {
 		t.Error("Try, At and Because change a copy")
 	}
-	if full.Error() != "realm.client_key: update is held" || full.Remedy.String() != "restart Authelia" {
+	if full.Error() != "realm.client_key: update is held" || full.Hint.For(check.Names{}) != "restart Authelia" {
 		t.Errorf("%+v", full)
 	}
 	if wrapped := fmt.Errorf("target berlin: %w", full); !errors.Is(wrapped, io.ErrUnexpectedEOF) || !errors.Is(wrapped, full) {
@@ -48,9 +48,8 @@ func TestCodeOf(t *testing.T) {
 
 func TestDescribeIsPrintable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		err := fmt.Errorf("%s: %w", rapid.String().Draw(t, "outer"), check.Errorf(check.Internal, "%s", rapid.String().Draw(t, "message")).Try(check.Advise("%s", rapid.String().Draw(t, "hint"))))
-		got := check.Describe(err)
-		for _, text := range []string{got.Message, got.Hint()} {
+		err := fmt.Errorf("%s: %w", rapid.String().Draw(t, "outer"), check.Errorf(check.Internal, "%s", rapid.String().Draw(t, "message")).Try(check.Hintf("%s", rapid.String().Draw(t, "hint"))))
+		for _, text := range []string{check.MessageOf(err), check.Printable(string(check.HintOf(err)))} {
 			if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }) {
 				t.Fatalf("%q", text)
 			}

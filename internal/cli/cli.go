@@ -43,7 +43,7 @@ type app struct {
 
 	command string         // the name of the command for reports; "" before cobra found it
 	ready   bool           // the command line is valid, and the command has begun
-	wording check.Wording  // how hints name keys and commands
+	wording check.Names    // how hints name keys and commands
 	release func()         // ends what prepare began
 	keys    *pflag.FlagSet // see keyFlags
 

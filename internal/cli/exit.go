@@ -145,13 +145,13 @@ func usage(format string, args ...any) *check.Error {
 	return check.Errorf(check.Usage, format, args...)
 }
 
-func seeHelp(cmd *cobra.Command) check.Step {
+func seeHelp(cmd *cobra.Command) check.Hint {
 	return check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" --help", "proxmox-realm "))
 }
 
 func unknownCommand(cmd *cobra.Command, called string) error {
 	cmd.SuggestionsMinimumDistance = 2
-	var steps []check.Step
+	var steps []check.Hint
 	for _, near := range cmd.SuggestionsFor(called) {
 		steps = append(steps, check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" "+near, "proxmox-realm ")))
 	}
@@ -213,9 +213,8 @@ func unwritten(err error) error {
 }
 
 func (a *app) sayError(err error) {
-	described := check.Describe(err)
-	a.say("error", described.Message)
-	if hint := described.HintIn(a.wording); hint != "" {
+	a.say("error", check.MessageOf(err))
+	if hint := check.Printable(check.HintOf(err).For(a.wording)); hint != "" {
 		a.say("hint", hint)
 	}
 }

@@ -122,7 +122,7 @@ func absent(ctx context.Context, client *proxmox.Client, name string) error {
 	if unlisted != nil || len(names) == 0 {
 		return err.Try(check.OnNode("pveum realm list"))
 	}
-	return err.Try(check.Advise("choose one of the realms there: %s", strings.Join(names, ", ")))
+	return err.Try(check.Hintf("choose one of the realms there: %s", strings.Join(names, ", ")))
 }
 
 // writeKey writes a client key to a new file that its owner alone can read. It never overwrites a file, because that may
@@ -131,10 +131,10 @@ func writeKey(path string, key check.Secret) error {
 	err := config.CreatePrivate(path, []byte(key.Reveal()))
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return usage("%s exists and is not overwritten", path).Try(check.Advise("name a new file"))
+		return usage("%s exists and is not overwritten", path).Try(check.Hint("name a new file"))
 	case err != nil:
 		return check.Errorf(check.Internal, "write the client key: %v", err).
-			Try(check.Advise("name a file in a folder that exists and that you can write to")).Because(err)
+			Try(check.Hint("name a file in a folder that exists and that you can write to")).Because(err)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func TestWriteKeyNeverOverwrites(t *testing.T) {
 	}
 	holds(t, path, "first")
 	err = writeKey(filepath.Join(folder, "missing", "key"), check.NewSecret("key"))
-	if check.CodeOf(err) != check.Internal || check.Describe(err).Hint() == "" {
+	if check.CodeOf(err) != check.Internal || check.HintOf(err).For(check.Names{}) == "" {
 		t.Errorf("into a folder that does not exist: %v", err)
 	}
 	if entries, _ := os.ReadDir(folder); len(entries) != 2 {

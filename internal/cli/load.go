@@ -94,8 +94,8 @@ func flagValues(cmd *cobra.Command) []config.FlagValue {
 }
 
 // flagWording words hints for readers without a configuration file: a key that has a flag is named by it.
-func flagWording() check.Wording {
-	return check.Wording{Key: func(path string) string {
+func flagWording() check.Names {
+	return check.Names{Key: func(path string) string {
 		for _, k := range config.Keys() {
 			if k.Path == path && k.Flag != "" {
 				return "--" + k.Flag

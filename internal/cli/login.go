@@ -93,7 +93,7 @@ func (a *app) finishLogin(r login.Result) error {
 		a.warning(w)
 	}
 	if r.Err == nil {
-		if hint := r.Remedy.String(); hint != "" {
+		if hint := r.Hint.For(check.Names{}); hint != "" {
 			a.say("hint", hint)
 		}
 		return nil

@@ -125,7 +125,7 @@ func (o probeOptions) values(args []string) (realm.Values, error) {
 		u, err := url.Parse(address)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil || u.Fragment != "" {
 			return nil, usage("--redirect-url takes a URL with scheme and host").
-				Try(check.Advise("give what browsers open, such as https://pve1.example.com:8006"))
+				Try(check.Hint("give what browsers open, such as https://pve1.example.com:8006"))
 		}
 	}
 	scopes := strings.FieldsFunc(o.scopes, func(r rune) bool { return r == ',' || r == ' ' })
@@ -159,12 +159,12 @@ func (o probeOptions) values(args []string) (realm.Values, error) {
 }
 
 // probeWording words hints for probe, which has other names for some keys.
-func probeWording() check.Wording {
+func probeWording() check.Names {
 	own := map[string]string{
 		"realm.issuer_url": "ISSUER", "realm.client_key": "--client-key-file", "realm.groups_claim": "--groups-claim",
 		"verify.issuer_ca_file": "--ca-file",
 	}
-	return check.Wording{Key: func(path string) string {
+	return check.Names{Key: func(path string) string {
 		return cmp.Or(own[path], flagWording().Key(path))
 	}}
 }

@@ -144,10 +144,10 @@ func safe(path string) func(fs.FileInfo) error {
 			return unreadable(syscall.EISDIR)
 		case !trusted(info):
 			return check.Errorf(check.Config, "is owned by another user, and a configuration can run commands").
-				Try(check.Advise("read it, then run chown root %s", path))
+				Try(check.Hintf("read it, then run chown root %s", path))
 		case writable(info):
 			return check.Errorf(check.Config, "can be written by other users, and a configuration can run commands").
-				Try(check.Advise("read it, then run chmod go-w %s", path))
+				Try(check.Hintf("read it, then run chmod go-w %s", path))
 		}
 		return nil
 	}

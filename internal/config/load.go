@@ -115,7 +115,7 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 			c.err, at = fmt.Errorf("%s: %w", path, c.err), Place{Name: envConfig}
 		}
 		if errors.Is(c.err, errAbsent) {
-			c.err = check.Errorf(check.Config, "%v", c.err).Try(check.Advise("correct the path, or create the file"))
+			c.err = check.Errorf(check.Config, "%v", c.err).Try(check.Hint("correct the path, or create the file"))
 		}
 		l.problems.add(at, "", c.err)
 		l.broken = true
@@ -197,7 +197,7 @@ func (l *loader) mustExist(targets []layer) {
 		names = append(names, t.name())
 	}
 	unknown := check.Errorf(check.Config, "is not a target of the configuration").
-		Try(check.Advise("choose one of its targets, such as %s", strings.Join(names[:min(len(names), 10)], ", ")))
+		Try(check.Hintf("choose one of its targets, such as %s", strings.Join(names[:min(len(names), 10)], ", ")))
 	for _, name := range l.Targets {
 		if !slices.Contains(names, name) && !l.broken {
 			l.problems.add(Place{Name: strings.TrimSpace("-t " + name)}, "", unknown)

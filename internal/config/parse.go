@@ -56,7 +56,7 @@ func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
 	if !errors.Is(err, io.EOF) {
 		e := check.Errorf(check.Config, "%s", quoted.ReplaceAllString(err.Error(), "'…'"))
 		if e.Message != err.Error() {
-			e = e.Try(check.Advise("put a value that begins with * in quotation marks"))
+			e = e.Try(check.Hint("put a value that begins with * in quotation marks"))
 		}
 		p.problems.add(p.at, "", e)
 		return nil, false

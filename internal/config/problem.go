@@ -96,7 +96,7 @@ type collector struct {
 func (c *collector) add(at Place, key string, err error) {
 	e := check.Errorf(check.Config, "%s", err.Error()).At(key)
 	if known, ok := errors.AsType[*check.Error](err); ok {
-		e.Remedy = known.Remedy
+		e.Hint = known.Hint
 	}
 	p := Problem{Place: at, Err: e}
 	if text := p.Error(); !c.seen[text] {
@@ -123,7 +123,7 @@ func (c *collector) err() error {
 		fileless := func(p Problem) int { return map[bool]int{true: 1}[p.File == ""] }
 		return cmp.Or(fileless(a)-fileless(b), cmp.Compare(a.File, b.File), lineless(a)-lineless(b), a.Line-b.Line)
 	})
-	if !slices.ContainsFunc(c.list, func(p Problem) bool { return len(p.Err.Remedy) > 0 }) {
+	if !slices.ContainsFunc(c.list, func(p Problem) bool { return len(p.Err.Hint) > 0 }) {
 		c.list[0].Err = c.list[0].Err.Try(check.Run("help config").With("it explains every key"))
 	}
 	return c.list

@@ -146,16 +146,16 @@ func shownPath(written, path string) string {
 func unreadableSource(key, shown string, err error) error {
 	e := check.Errorf(check.Config, "%v", err)
 	if shown != "" {
-		e = check.Errorf(check.Config, "%s: %v", shown, err).Try(check.Advise("correct the path"))
+		e = check.Errorf(check.Config, "%s: %v", shown, err).Try(check.Hint("correct the path"))
 	} else {
 		e = e.Try(check.Run("config show").With("it shows the whole path"))
 	}
 	switch {
 	case !errors.Is(err, errAbsent):
 	case key == "realm.client_key_file":
-		e.Remedy = append(e.Remedy, check.Run("authelia --new-key FILE").With("it makes a client key"))
+		e.Hint = check.Hints(e.Hint, check.Run("authelia --new-key FILE").With("it makes a client key"))
 	case key == "proxmox.token_file":
-		e.Remedy = append(e.Remedy, check.Run("bootstrap").With("it prints the lines that make a token"))
+		e.Hint = check.Hints(e.Hint, check.Run("bootstrap").With("it prints the lines that make a token"))
 	}
 	return e
 }

@@ -79,7 +79,7 @@ func lock(ctx context.Context, path string, shared bool, wait time.Duration, log
 		return nil, unusable(err)
 	case !locked:
 		return nil, check.Errorf(check.Locked, "another run holds the lock %s", path).
-			Try(check.Advise("run again later"), check.Run("apply --wait-lock 60s").With("it waits for the lock"))
+			Try(check.Hint("run again later"), check.Run("apply --wait-lock 60s").With("it waits for the lock"))
 	}
 	return func() { _ = file.Unlock() }, nil
 }

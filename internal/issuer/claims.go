@@ -28,10 +28,9 @@ func checkScopes(i *Inspection, v View) check.Check {
 		}
 	}
 	if len(unknown) > 0 {
-		remedy := check.Remedy{
+		remedy := check.Hints(
 			check.Set("realm.scopes", "").With("without %s", strings.Join(unknown, ", ")),
-			ignore(check.IssuerScopes, "if the issuer has the scope without advertising it"),
-		}
+			ignore(check.IssuerScopes, "if the issuer has the scope without advertising it"))
 		return warn(remedy, "the issuer does not advertise the scope %s", strings.Join(unknown, ", ")).Because("%s", evidence)
 	}
 	for _, claim := range []string{v.Login.UsernameClaim, v.Login.GroupsClaim} {
@@ -41,7 +40,7 @@ func checkScopes(i *Inspection, v View) check.Check {
 		}
 		all := strings.Join(append(slices.Clone(requested), scope), ", ")
 		add := check.Set("realm.scopes", "["+all+"]").With("and allow the client the scope %s in the issuer", scope)
-		return warn(check.Remedy{add}, "the claim %s needs the scope %s, which is not requested", claim, scope).
+		return warn(check.Hints(add), "the claim %s needs the scope %s, which is not requested", claim, scope).
 			Because("%s", evidence)
 	}
 	return pass("the issuer advertises every requested scope").Because("%s", evidence)
@@ -59,11 +58,10 @@ func checkClaims(i *Inspection, v View) check.Check {
 	wanted := slices.DeleteFunc([]string{l.UsernameClaim, l.GroupsClaim}, func(claim string) bool { return claim == "" })
 	beyondSub := slices.DeleteFunc(slices.Clone(wanted), func(claim string) bool { return claim == "sub" })
 	if claims := strings.Join(beyondSub, ", "); claims != "" && !l.QueryUserinfo && p.BareToken {
-		remedy := check.Remedy{
+		remedy := check.Hints(
 			check.Set("realm.query_userinfo", "true"),
-			check.Advise("let the issuer put %s into the ID token", claims).
-				With("Authelia since 4.39: a claims policy of the client"),
-		}
+			check.Hintf("let the issuer put %s into the ID token", claims).
+				With("Authelia since 4.39: a claims policy of the client"))
 		return warn(remedy, "%s may be missing: Proxmox reads only the ID token, and %s puts only sub into it", claims, p.Name).
 			Because("wanted: %s; userinfo is not queried", listed(wanted))
 	}
@@ -76,7 +74,7 @@ func checkClaims(i *Inspection, v View) check.Check {
 	evidence := i.client.cleaner.Clean("wanted: " + listed(wanted) + "; advertised: " + listed(advertised))
 	switch {
 	case l.UsernameClaim != "" && i.document.lacksClaim(l.UsernameClaim):
-		remedy := check.Remedy{i.betterName(), ignore(check.IssuerClaims, "if the issuer has the claim without advertising it")}
+		remedy := check.Hints(i.betterName(), ignore(check.IssuerClaims, "if the issuer has the claim without advertising it"))
 		return warn(remedy, "the issuer does not advertise the username claim %s", l.UsernameClaim).Because("%s", evidence)
 	case l.GroupsClaim != "" && i.document.lacksClaim(l.GroupsClaim):
 		return skip("the issuer does not advertise the groups claim %s, but may have it", l.GroupsClaim).Because("%s", evidence)
@@ -89,11 +87,11 @@ func checkClaims(i *Inspection, v View) check.Check {
 func (i *Inspection) judgeNames(l realm.Login) check.Check {
 	claim, p := l.UsernameClaim, i.provider()
 	if why, bad := unnameable[claim]; bad {
-		return warn(check.Remedy{i.betterName()}, "the username claim %s %s, and Proxmox refuses such names", claim, why).
+		return warn(check.Hints(i.betterName()), "the username claim %s %s, and Proxmox refuses such names", claim, why).
 			Because("username claim: %s", claim)
 	}
 	if claim == "sub" && p.Subject != "" && l.QueryUserinfo { // without userinfo, sub may be the only claim
-		return warn(check.Remedy{i.betterName(), ignore(check.IssuerClaims, "if users log in by these names already")},
+		return warn(check.Hints(i.betterName(), ignore(check.IssuerClaims, "if users log in by these names already")),
 			"users are named by the claim sub, which %s fills with %s", p.Name, p.Subject).
 			Because("username claim: sub (Proxmox's default)")
 	}
@@ -101,7 +99,7 @@ func (i *Inspection) judgeNames(l realm.Login) check.Check {
 }
 
 // betterName is the step that sets another username claim.
-func (i *Inspection) betterName() check.Step {
+func (i *Inspection) betterName() check.Hint {
 	claim := "preferred_username"
 	if i.document.lacksClaim(claim) && !i.document.lacksClaim("email") {
 		claim = "email"
@@ -109,6 +107,6 @@ func (i *Inspection) betterName() check.Step {
 	return check.Set("realm.username_claim", claim).With("before anyone logs in: Proxmox cannot change it later")
 }
 
-func ignore(id check.ID, when string) check.Step {
+func ignore(id check.ID, when string) check.Hint {
 	return check.Set("verify.ignore", "["+string(id)+"]").With("%s", when)
 }

@@ -311,7 +311,7 @@ func (i *Inspection) checkCredentials(q Question, v Verdict) check.Check {
 	case v.Decision == Rejected:
 		remedy := v.about.remedy(q.Login)
 		if !hasKey {
-			remedy = check.Remedy{check.Set("realm.client_key_file", "").With("the issuer requires a key of this client")}
+			remedy = check.Hints(check.Set("realm.client_key_file", "").With("the issuer requires a key of this client"))
 		}
 		c = check.Failed(id, remedy, "the issuer rejects the %s of the client %s", v.about, client).Because("%s", v.Reason)
 	}
@@ -332,7 +332,7 @@ func (i *Inspection) checkRedirects(q Question, worst Verdict, each []Verdict) c
 		took += v.took
 	}
 	urls := strings.Join(unknown, ", ")
-	register := check.Advise("register in the issuer, exactly so: %s", urls).With("Authelia: redirect_uris of the client")
+	register := check.Hintf("register in the issuer, exactly so: %s", urls).With("Authelia: redirect_uris of the client")
 	c := check.Skipped(id, "not checked: %s", worst.Reason)
 	switch {
 	case worst.Decision == Accepted:
@@ -342,12 +342,12 @@ func (i *Inspection) checkRedirects(q Question, worst Verdict, each []Verdict) c
 		c = check.Failed(id, worst.about.remedy(q.Login), "the issuer rejects the %s of the client %s", worst.about, client)
 	case worst.Decision == Rejected && q.RedirectsDeclared:
 		correct := check.Set("verify.redirect_urls", "").With("if browsers open another address, such as one with port 8006")
-		c = check.Failed(id, check.Remedy{register, correct}, "the issuer does not know the redirect URL %s", urls)
+		c = check.Failed(id, check.Hints(register, correct), "the issuer does not know the redirect URL %s", urls)
 	case worst.Decision == Rejected:
-		c = check.Warned(id, check.Remedy{check.Set("verify.redirect_urls", "").With("what browsers open"), register},
+		c = check.Warned(id, check.Hints(check.Set("verify.redirect_urls", "").With("what browsers open"), register),
 			"the issuer does not know the redirect URL %s, taken from the endpoint", urls)
 	case worst.warns:
-		c = check.Warned(id, check.Remedy{check.SeeLog("the issuer's log").With("users may see the same error")},
+		c = check.Warned(id, check.Hints(check.Hint("read the issuer's log").With("users may see the same error")),
 			"the issuer answers the login request with an error page: %s", worst.Reason)
 	}
 	return c.Because("%s", i.client.cleaner.Clean(strings.Join(evidence, "; "))).Took(took)

@@ -126,8 +126,8 @@ func parseDiscovery(issuerURL string, a answer) (document, check.Check) {
 		err = doc.complete()
 	}
 	if err != nil {
-		step := check.Advise("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
-		return document{}, fail(check.Remedy{step}, "Proxmox cannot read the discovery document").
+		step := check.Hintf("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
+		return document{}, fail(check.Hints(step), "Proxmox cannot read the discovery document").
 			Because("%s", a.clean.Clean(err.Error()))
 	}
 	return doc, check.Check{}

@@ -274,11 +274,11 @@ func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 // pass, warn, fail and skip make findings of a rule: [Inspection.apply] adds the id.
 func pass(format string, args ...any) check.Check { return check.Passed("", format, args...) }
 
-func warn(remedy check.Remedy, format string, args ...any) check.Check {
+func warn(remedy check.Hint, format string, args ...any) check.Check {
 	return check.Warned("", remedy, format, args...)
 }
 
-func fail(remedy check.Remedy, format string, args ...any) check.Check {
+func fail(remedy check.Hint, format string, args ...any) check.Check {
 	return check.Failed("", remedy, format, args...)
 }
 

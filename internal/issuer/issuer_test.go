@@ -79,7 +79,7 @@ func find(t *testing.T, checks []check.Check, id check.ID) check.Check {
 // want asserts a check's status, that it says each word somewhere, and that a warning or failure has a hint.
 func want(t *testing.T, c check.Check, status check.Status, words ...string) {
 	t.Helper()
-	said := c.Summary + "\n" + c.Evidence + "\n" + c.Remedy.String()
+	said := c.Summary + "\n" + c.Evidence + "\n" + c.Hint.For(check.Names{})
 	if c.Status != status {
 		t.Errorf("%s: %s, want %s\n%s", c.ID, c.Status, status, said)
 	}
@@ -88,8 +88,8 @@ func want(t *testing.T, c check.Check, status check.Status, words ...string) {
 			t.Errorf("%s does not say %q:\n%s", c.ID, w, said)
 		}
 	}
-	if (c.Remedy.String() != "") != (c.Status == check.Warn || c.Status == check.Fail) {
-		t.Errorf("%s: %s with the hint %q", c.ID, c.Status, c.Remedy.String())
+	if (c.Hint.For(check.Names{}) != "") != (c.Status == check.Warn || c.Status == check.Fail) {
+		t.Errorf("%s: %s with the hint %q", c.ID, c.Status, c.Hint.For(check.Names{}))
 	}
 	if strings.Contains(said, clientKey) || strings.Contains(said, url.QueryEscape(clientKey)) {
 		t.Errorf("%s shows the key:\n%s", c.ID, said)
@@ -192,7 +192,7 @@ func TestURL(t *testing.T) {
 			want(t, c, check.Skip)
 		}
 		for _, c := range got {
-			if strings.Contains(c.Summary+c.Evidence+c.Remedy.String(), "hunter2") {
+			if strings.Contains(c.Summary+c.Evidence+c.Hint.For(check.Names{}), "hunter2") {
 				t.Errorf("%s shows the password", c.ID)
 			}
 		}

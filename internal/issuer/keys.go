@@ -44,8 +44,8 @@ func parseKeys(a answer) (keys []key, unusable check.Check) {
 		err = errors.New("there is no array of keys")
 	}
 	if err != nil {
-		step := check.Advise("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url))
-		return nil, fail(check.Remedy{step}, "Proxmox cannot read the key set").Because("%s", a.clean.Clean(err.Error()))
+		step := check.Hintf("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url))
+		return nil, fail(check.Hints(step), "Proxmox cannot read the key set").Because("%s", a.clean.Clean(err.Error()))
 	}
 	return set.Keys, check.Check{}
 }
@@ -136,8 +136,8 @@ func checkKeys(i *Inspection, v View) check.Check {
 }
 
 func (i *Inspection) judgeKeys(version realm.Version) check.Check {
-	remedy := check.Remedy{check.Advise("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits").
-		With("Authelia: identity_providers.oidc.jwks, and the client's id_token_signed_response_alg")}
+	remedy := check.Hints(check.Hint("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits").
+		With("Authelia: identity_providers.oidc.jwks, and the client's id_token_signed_response_alg"))
 	older, newer := i.verifiable()
 	usable := newer
 	if !version.IsZero() && version.Major < 9 {
@@ -156,7 +156,7 @@ func (i *Inspection) judgeKeys(version realm.Version) check.Check {
 		return skip("the keys suit only Proxmox VE 8 and earlier, and the version is unknown")
 	case len(usable) == 0:
 		if version.Major < 9 {
-			remedy = append(remedy, check.Advise("upgrade to Proxmox VE 9"))
+			remedy = check.Hints(remedy, check.Hint("upgrade to Proxmox VE 9"))
 		}
 		return fail(remedy, "Proxmox VE %s cannot verify ID tokens with any key of the key set", version)
 	}

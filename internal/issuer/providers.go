@@ -101,28 +101,28 @@ const (
 )
 
 // remedy says how to resolve a rejection.
-func (s subject) remedy(l realm.Login) check.Remedy {
-	return map[subject]check.Remedy{
+func (s subject) remedy(l realm.Login) check.Hint {
+	return check.Hints(map[subject][]check.Hint{
 		ofKey: {
 			check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
-			check.Advise("give the issuer the key, for client_secret_basic").
+			check.Hint("give the issuer the key, for client_secret_basic").
 				With("Authelia: client_secret is the key's digest; restart Authelia after a change"),
 		},
 		ofKeyID:  {check.Set("realm.client_key_file", "").With("the value of the client secret, not its id")},
-		ofOldKey: {check.Advise("make a new client secret in the issuer")},
+		ofOldKey: {check.Hint("make a new client secret in the issuer")},
 		ofClient: {
 			check.Set("realm.client_id", "").With("the issuer does not know %s", l.ClientID),
-			check.Advise("register the client in the issuer"),
+			check.Hint("register the client in the issuer"),
 		},
-		ofMethod: {check.Advise("let the client use client_secret_basic").
+		ofMethod: {check.Hint("let the client use client_secret_basic").
 			With("Authelia: token_endpoint_auth_method: 'client_secret_basic'")},
-		ofGrant: {check.Advise("allow the client the code flow").With("Authelia: grant_types; Keycloak: standard flow")},
+		ofGrant: {check.Hint("allow the client the code flow").With("Authelia: grant_types; Keycloak: standard flow")},
 		ofScope: {
-			check.Advise("allow the client the scopes %s", l.ScopeParameter()).With("Authelia: scopes"),
+			check.Hintf("allow the client the scopes %s", l.ScopeParameter()).With("Authelia: scopes"),
 			check.Set("realm.scopes", "").With("without the rejected scope"),
 		},
-		ofResponse: {check.Advise("allow the client the response type code").With("Authelia: response_types")},
-		ofPlain: {check.Advise("let the client send requests that are not pushed").
+		ofResponse: {check.Hint("allow the client the response type code").With("Authelia: response_types")},
+		ofPlain: {check.Hint("let the client send requests that are not pushed").
 			With("Authelia: require_pushed_authorization_requests: false")},
-	}[s]
+	}[s]...)
 }

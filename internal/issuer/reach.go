@@ -41,20 +41,19 @@ func unreached(issuerURL string, a answer) check.Check {
 		cause = fmt.Sprintf("no answer within %s", a.took.Round(100*time.Millisecond))
 	}
 	var unresolved *net.DNSError
-	what, step := "cannot connect to "+address, check.Advise("start the issuer, or open the firewall in front of it")
+	what, step := "cannot connect to "+address, check.Hint("start the issuer, or open the firewall in front of it")
 	switch {
 	case errors.As(a.err, &unresolved) || a.stage == stageDNS:
 		what = "cannot resolve the name " + u.Hostname()
-		step = check.Advise("correct the DNS of this machine: getent hosts %s", u.Hostname())
+		step = check.Hintf("correct the DNS of this machine: getent hosts %s", u.Hostname())
 	case a.stage == stageTLS:
-		step = check.Advise("let the issuer speak TLS 1.2 or 1.3: openssl s_client -connect %s", address)
-		return fail(check.Remedy{step}, "the TLS handshake with %s fails", address).Because("%s", cause)
+		step = check.Hintf("let the issuer speak TLS 1.2 or 1.3: openssl s_client -connect %s", address)
+		return fail(check.Hints(step), "the TLS handshake with %s fails", address).Because("%s", cause)
 	}
-	return fail(check.Remedy{
+	return fail(check.Hints(
 		step,
 		check.Set("realm.issuer_url", "").With("if its host or port is wrong"),
-		check.Set("verify.issuer", "false").With("if only the Proxmox nodes reach the issuer"),
-	}, "this machine %s", what).Because("%s", cause)
+		check.Set("verify.issuer", "false").With("if only the Proxmox nodes reach the issuer")), "this machine %s", what).Because("%s", cause)
 }
 
 // warnBefore is the longest time before its end that a certificate causes a warning.
@@ -73,8 +72,8 @@ func checkCertificate(i *Inspection, _ View) check.Check {
 	case i.distrust != nil:
 		return i.distrusted(leaf).Because("%s", seen)
 	case time.Until(leaf.NotAfter) < min(leaf.NotAfter.Sub(leaf.NotBefore)/3, warnBefore):
-		renew := check.Advise("renew the issuer's certificate, and find out why it was not renewed automatically")
-		return warn(check.Remedy{renew}, "the issuer's certificate expires on %s", day(leaf.NotAfter)).Because("%s", seen)
+		renew := check.Hint("renew the issuer's certificate, and find out why it was not renewed automatically")
+		return warn(check.Hints(renew), "the issuer's certificate expires on %s", day(leaf.NotAfter)).Because("%s", seen)
 	}
 	return pass("the issuer's certificate is valid until %s", day(leaf.NotAfter)).Because("%s", seen)
 }
@@ -90,31 +89,29 @@ func unknownAuthority(err error) bool {
 func (i *Inspection) distrusted(leaf *x509.Certificate) check.Check {
 	u, _ := url.Parse(i.issuer) // requestable
 	err, clean := i.distrust.Err, i.client.cleaner
-	remedy := check.Remedy{check.Advise("renew the issuer's certificate")}
+	remedy := check.Hint("renew the issuer's certificate")
 	var (
 		invalid x509.CertificateInvalidError
 		other   x509.HostnameError
 	)
 	switch {
 	case unknownAuthority(err):
-		remedy = check.Remedy{
+		remedy = check.Hints(
 			check.Set("verify.issuer_ca_file", "").With("a file with the authority's certificate"),
-			check.Advise("let the issuer send its intermediate certificate too").With("if it sends only its own"),
+			check.Hint("let the issuer send its intermediate certificate too").With("if it sends only its own"),
 			check.OnNode("update-ca-certificates").
-				With("if the nodes do not know the authority: first put its certificate into /usr/local/share/ca-certificates"),
-		}
+				With("if the nodes do not know the authority: first put its certificate into /usr/local/share/ca-certificates"))
 		return warn(remedy, "this machine does not know the authority of the issuer's certificate: %s",
 			clean.Clean(authorityOf(leaf)))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
-		remedy = check.Remedy{check.Advise("correct the clock of the issuer or of this machine")}
+		remedy = "correct the clock of the issuer or of this machine"
 		return fail(remedy, "the issuer's certificate is not valid before %s", day(invalid.Cert.NotBefore))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fail(remedy, "the issuer's certificate expired on %s", day(invalid.Cert.NotAfter))
 	case errors.As(err, &other):
-		remedy = check.Remedy{
-			check.Advise("get a certificate for %s", u.Hostname()),
-			check.Set("realm.issuer_url", "").With("if its host is wrong"),
-		}
+		remedy = check.Hints(
+			check.Hintf("get a certificate for %s", u.Hostname()),
+			check.Set("realm.issuer_url", "").With("if its host is wrong"))
 		return fail(remedy, "the issuer's certificate is for another name: %s", clean.Clean(namesOf(leaf)))
 	}
 	return fail(remedy, "the issuer's certificate is not accepted: %s", clean.Clean(err.Error()))

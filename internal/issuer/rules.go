@@ -15,7 +15,7 @@ func checkURL(issuerURL string) check.Check {
 	shown := (*check.Cleaner)(nil).Clean(issuerURL[strings.LastIndex(issuerURL, "@")+1:]) // without credentials
 	wrong := func(value, note, what string) check.Check {
 		set := check.Set("realm.issuer_url", value).With("%s", note)
-		return fail(check.Remedy{set}, "the issuer URL %s", what).Because("%q", shown)
+		return fail(check.Hints(set), "the issuer URL %s", what).Because("%q", shown)
 	}
 	u, err := url.Parse(issuerURL)
 	example := "only the issuer, such as https://auth.example.com"
@@ -67,27 +67,27 @@ func checkIdentity(i *Inspection, _ View) check.Check {
 		Because("configured: %s; the issuer's own name: %s", clean.Clean(i.issuer), clean.Clean(named))
 }
 
-func identityRemedy(configured, named string, clean *check.Cleaner) check.Remedy {
+func identityRemedy(configured, named string, clean *check.Cleaner) check.Hint {
 	shown := clean.Clean(named)
 	adopt := check.Set("realm.issuer_url", shown)
-	headers := check.Advise("let the proxy pass on Host, X-Forwarded-Proto and X-Forwarded-Host")
-	external := check.Advise("set the issuer's external address in the issuer").
+	headers := check.Hint("let the proxy pass on Host, X-Forwarded-Proto and X-Forwarded-Host")
+	external := check.Hint("set the issuer's external address in the issuer").
 		With("Keycloak: hostname; Dex: issuer; Zitadel: external domain")
 	want, err1 := url.Parse(configured)
 	have, err2 := url.Parse(named)
 	switch {
 	case err1 != nil || err2 != nil || have.Hostname() == "" || shown != named:
-		return check.Remedy{external, headers}
+		return check.Hints(external, headers)
 	case strings.Contains(named, "{tenantid}"):
-		return check.Remedy{check.Set("realm.issuer_url", "https://"+want.Host+"/TENANT-ID/v2.0").With("TENANT-ID: your tenant's")}
+		return check.Hints(check.Set("realm.issuer_url", "https://"+want.Host+"/TENANT-ID/v2.0").With("TENANT-ID: your tenant's"))
 	case have.Hostname() == "sts.windows.net": // Entra ID's name at its endpoint of version 1.0
-		return check.Remedy{check.Set("realm.issuer_url", strings.TrimSuffix(configured, "/")+"/v2.0")}
+		return check.Hints(check.Set("realm.issuer_url", strings.TrimSuffix(configured, "/")+"/v2.0"))
 	case have.Scheme != "https": // the issuer does not know that users reach it over https
-		return check.Remedy{headers, external}
+		return check.Hints(headers, external)
 	case !strings.EqualFold(have.Host, want.Host):
-		return check.Remedy{adopt.With("if users reach the issuer there"), headers, external}
+		return check.Hints(adopt.With("if users reach the issuer there"), headers, external)
 	}
-	return check.Remedy{adopt}
+	return check.Hints(adopt)
 }
 
 // checkEndpoints is issuer.endpoints.
@@ -115,13 +115,13 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 	switch {
 	case slices.Equal(missing, []string{"userinfo_endpoint"}):
 		off := check.Set("realm.query_userinfo", "false").With("if the ID token holds every claim that is needed")
-		return fail(check.Remedy{off}, "the issuer has no userinfo endpoint, but Proxmox asks it").
+		return fail(check.Hints(off), "the issuer has no userinfo endpoint, but Proxmox asks it").
 			Because("userinfo_endpoint is missing")
 	case len(missing) > 0:
-		return fail(check.Remedy{check.Advise("add the endpoints to the issuer's discovery document")},
+		return fail("add the endpoints to the issuer's discovery document",
 			"the discovery document lacks endpoints").Because("%s", strings.Join(missing, ", "))
 	case len(insecure) > 0:
-		return fail(check.Remedy{check.Advise("let the proxy in front of the issuer pass on Host and X-Forwarded-Proto")},
+		return fail("let the proxy in front of the issuer pass on Host and X-Forwarded-Proto",
 			"endpoints are not https").Because("%s", strings.Join(insecure, ", "))
 	}
 	return pass("the issuer has every endpoint, over https").
@@ -155,12 +155,12 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 		found = append(found, "require_signed_request_object: true")
 	}
 	if len(found) > 0 {
-		enable := check.Advise("enable the code flow, client_secret_basic and S256 in the issuer, for plain requests")
-		return fail(check.Remedy{enable}, "the issuer excludes a capability that Proxmox always uses").
+		enable := check.Hint("enable the code flow, client_secret_basic and S256 in the issuer, for plain requests")
+		return fail(check.Hints(enable), "the issuer excludes a capability that Proxmox always uses").
 			Because("%s", strings.Join(found, "; "))
 	}
 	if v.Login.Prompt == "none" {
-		return warn(check.Remedy{check.Set("realm.prompt", "login"), check.Unset("realm.prompt")},
+		return warn(check.Hints(check.Set("realm.prompt", "login"), check.Unset("realm.prompt")),
 			"with the prompt none, only users with a session at the issuer can log in").Because("prompt: none")
 	}
 	return pass("nothing advertised excludes the code flow, client_secret_basic or S256")

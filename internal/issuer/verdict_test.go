@@ -60,7 +60,7 @@ func TestAnswersOfOtherProviders(t *testing.T) {
 		if v.Reason == "" || tt.Source == "" {
 			t.Errorf("%s: no reason (%q) or no source (%q)", tt.Body, v.Reason, tt.Source)
 		}
-		if v.Decision == Rejected && v.about != ofRedirect && v.about.remedy(realm.Login{}).String() == "" {
+		if v.Decision == Rejected && v.about != ofRedirect && v.about.remedy(realm.Login{}).For(check.Names{}) == "" {
 			t.Errorf("%s: no remedy for %s", tt.Body, v.about)
 		}
 		if v.warns != tt.Warns {
@@ -230,7 +230,7 @@ func TestKnownSayings(t *testing.T) {
 		switch s.Rejects {
 		case "", ofRedirect: // ofRedirect is worded with the redirect URLs
 		default:
-			if s.Rejects.remedy(realm.Login{})[0].Subject == "" {
+			if s.Rejects.remedy(realm.Login{}) == "" {
 				t.Errorf("%+v: no remedy", s)
 			}
 		}

@@ -31,7 +31,7 @@ func TestListen(t *testing.T) {
 		"127.0.0.1:x", "127.0.0.1:70000", "http://127.0.0.1:9000", "127.0.0.1:9000/", "127.0.0.1:9000/?a", "127.0.0.1:9000#a", "me@127.0.0.1:9000",
 	} {
 		_, err := parseListen(where)
-		if f := check.Describe(err); f.Code != check.Usage || f.Hint() == "" {
+		if check.CodeOf(err) != check.Usage || check.HintOf(err) == "" {
 			t.Errorf("%q: %v", where, err)
 		}
 	}
@@ -48,7 +48,7 @@ func TestTakenPort(t *testing.T) {
 		t.Errorf("listens on %s", c.redirect)
 	}
 	_, err = listen(t.Context(), c.redirect.Host, log)
-	if check.CodeOf(err) != check.Usage || !strings.Contains(check.Describe(err).Hint(), "login --listen 127.0.0.1:0") {
+	if check.CodeOf(err) != check.Usage || !strings.Contains(check.HintOf(err).For(check.Names{}), "login --listen 127.0.0.1:0") {
 		t.Errorf("a second listener: %v", err)
 	}
 	c.close(t.Context())

@@ -17,7 +17,7 @@ func (r *rehearsal) begin(ctx context.Context) (proxmox.AuthURL, error) {
 	made, err := r.node.AuthURL(ctx, r.held.Realm, r.redirectURL)
 	var failure *proxmox.Error
 	if errors.As(err, &failure) && breaksLogins(failure.Kind) {
-		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed, "%s", check.Describe(err).Message).Because(err)
+		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed, "%s", check.MessageOf(err)).Because(err)
 	}
 	if err != nil {
 		return proxmox.AuthURL{}, err
@@ -80,7 +80,7 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to proxmox.AuthUR
 			}
 			return nil, check.Errorf(check.LoginFailed, "nobody logged in within %s", wait).
 				Try(check.Run("login --timeout 10m").With("waits longer"),
-					check.Advise("if the browser shows an error, correct that"))
+					check.Hint("if the browser shows an error, correct that"))
 		}
 	}
 }
@@ -113,26 +113,25 @@ func (r *rehearsal) complete(ctx context.Context, to proxmox.AuthURL, came *arri
 }
 
 // unprompted is what to do about an issuer that may not show a page, but has to.
-var unprompted = check.Remedy{
-	check.Unset("realm.prompt").With("with prompt none, only users with a session at the issuer can log in"),
-}
+var unprompted = check.Hints(
+	check.Unset("realm.prompt").With("with prompt none, only users with a session at the issuer can log in"))
 
 // refusals says what to do about the errors of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 1.0
 // section 3.1.2.6).
-var refusals = map[string]check.Remedy{
+var refusals = map[string][]check.Hint{
 	"access_denied": {
-		check.Advise("check the issuer's policy for this client (Authelia: authorization_policy)"),
-		check.SeeLog("the issuer's log"),
+		check.Hint("check the issuer's policy for this client (Authelia: authorization_policy)"),
+		check.Hint("read the issuer's log"),
 	},
-	"invalid_scope": {check.Advise("allow the client the realm's scopes at the issuer (Authelia: scopes)")},
+	"invalid_scope": {check.Hint("allow the client the realm's scopes at the issuer (Authelia: scopes)")},
 	"unauthorized_client": {
-		check.Advise("allow the client the authorization code flow at the issuer (Authelia: grant_types, response_types)"),
+		check.Hint("allow the client the authorization code flow at the issuer (Authelia: grant_types, response_types)"),
 	},
-	"login_required":             unprompted,
-	"interaction_required":       unprompted,
-	"consent_required":           unprompted,
-	"account_selection_required": unprompted,
-	"temporarily_unavailable":    {check.Advise("try again later"), check.SeeLog("the issuer's log")},
+	"login_required":             {unprompted},
+	"interaction_required":       {unprompted},
+	"consent_required":           {unprompted},
+	"account_selection_required": {unprompted},
+	"temporarily_unavailable":    {check.Hint("try again later"), check.Hint("read the issuer's log")},
 }
 
 func (r *rehearsal) refusedByIssuer(refusal refusal) error {
@@ -140,11 +139,12 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 	if refusal.description != "" {
 		text += ": " + r.cleaner.Clean(refusal.description)
 	}
-	remedy, known := refusals[refusal.code]
+	lines, known := refusals[refusal.code]
+	remedy := check.Hints(lines...)
 	if !known {
-		remedy = check.Remedy{check.SeeLog("the issuer's log")}
+		remedy = check.Hints(check.Hint("read the issuer's log"))
 	}
-	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).Try(remedy...)
+	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).Try(remedy)
 }
 
 // suspects makes the checks that may tell why Proxmox refuses a login. Proxmox writes the reason to its syslog only.
@@ -163,18 +163,17 @@ func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Chec
 		Because(failure)
 	if len(failed) > 0 {
 		said.Message += fmt.Sprintf("; %s: %s", failed[0].ID, failed[0].Summary)
-		return said.Try(failed[0].Remedy...)
+		return said.Try(failed[0].Hint)
 	}
-	remedy := check.Remedy{
-		check.OnNode("journalctl -u pvedaemon --since -5min").With("only this node's syslog has the reason"),
-	}
+	remedy := check.Hints(
+		check.OnNode("journalctl -u pvedaemon --since -5min").With("only this node's syslog has the reason"))
 	if r.held.QueryUserinfo {
-		remedy = append(remedy, check.Run("authelia --check FILE").
+		remedy = check.Hints(remedy, check.Run("authelia --check FILE").
 			With("Proxmox cannot read signed userinfo: userinfo_signed_response_alg must be none"))
 	}
 	if !r.held.Autocreate {
-		remedy = append(remedy, check.OnNode("pveum user add NAME@%s", r.held.Realm).
+		remedy = check.Hints(remedy, check.OnNode("pveum user add NAME@%s", r.held.Realm).
 			With("autocreate is off, so the user must exist and be enabled"))
 	}
-	return said.Try(remedy...)
+	return said.Try(remedy)
 }

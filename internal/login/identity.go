@@ -16,7 +16,7 @@ type Identity struct {
 	Created    *bool               `json:"created"`    // whether Proxmox created the user in this login; nil: not visible
 	Groups     []string            `json:"groups"`     // of Proxmox, sorted; nil: not visible
 	Privileges map[string][]string `json:"privileges"` // by path, sorted; nil: not visible
-	Remedy     check.Remedy        `json:"-"`          // gives a user without privileges some
+	Hint       check.Hint          `json:"-"`          // gives a user without privileges some
 }
 
 // listUsers returns the ids of the realm's users, or nil if these credentials do not see them.
@@ -64,27 +64,25 @@ func (r *rehearsal) describe(ctx context.Context, session proxmox.Session, befor
 		who.Created = new(bool)
 	}
 	if who.Privileges != nil && len(who.Privileges) == 0 {
-		who.Remedy = r.grants(who)
+		who.Hint = r.grants(who)
 	}
 	return who, failed
 }
 
 // grants says how the user gets a role.
-func (r *rehearsal) grants(who Identity) check.Remedy {
+func (r *rehearsal) grants(who Identity) check.Hint {
 	const grant = "pveum acl modify / --%s %s --roles PVEAuditor"
-	var remedy check.Remedy
+	var remedy check.Hint
 	switch {
 	case r.held.GroupsClaim != "" && len(who.Groups) > 0:
-		remedy = check.Remedy{
+		remedy = check.Hints(
 			check.Set("access", "").With("with a role for a group of this user"),
-			check.OnNode(grant, "groups", proxmox.Quote(who.Groups[0])).With("for everyone in the group"),
-		}
+			check.OnNode(grant, "groups", proxmox.Quote(who.Groups[0])).With("for everyone in the group"))
 	case r.held.GroupsClaim != "" && who.Groups != nil:
-		remedy = check.Remedy{
+		remedy = check.Hints(
 			check.Set("access", "").
 				With("the claim %s named no group that Proxmox has as NAME-%s", r.cleaner.Clean(r.held.GroupsClaim), r.held.Realm),
-			check.Set("realm.groups_autocreate", "true"),
-		}
+			check.Set("realm.groups_autocreate", "true"))
 	}
-	return append(remedy, check.OnNode(grant, "users", proxmox.Quote(who.User)).With("`pveum role list` shows other roles"))
+	return check.Hints(remedy, check.OnNode(grant, "users", proxmox.Quote(who.User)).With("`pveum role list` shows other roles"))
 }

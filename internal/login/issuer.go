@@ -22,18 +22,18 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 		checks := r.inspection.Checks(r.view(ctx))
 		if failed := check.Failures(checks); len(failed) > 0 {
 			return findings(checks), check.Errorf(check.LoginFailed, "the issuer cannot be used: %s: %s",
-				failed[0].ID, failed[0].Summary).Try(failed[0].Remedy...)
+				failed[0].ID, failed[0].Summary).Try(failed[0].Hint)
 		}
 		return nil, check.Errorf(check.LoginFailed,
 			"the issuer answers too slowly: Proxmox is not asked, because a silent issuer blocks one of the node's workers").
-			Try(check.Run("probe").With("shows how it answers"), check.Advise("try again when it is faster"))
+			Try(check.Run("probe").With("shows how it answers"), check.Hint("try again when it is faster"))
 	}
 	answer := r.inspection.Client(ctx, r.question(true))
 	switch answer.Redirect.Decision {
 	case issuer.Rejected:
 		found, _ := check.Find(answer.Checks, check.ClientRedirect)
 		return nil, check.Errorf(check.LoginFailed, "%s: %s", found.Summary, answer.Redirect.Reason).
-			Try(append(slices.Clone(found.Remedy), r.registration()...)...)
+			Try(found.Hint, r.registration())
 	case issuer.RateLimited, issuer.NoVerdict:
 		r.Note("not checked whether the issuer knows the redirect URL: " + answer.Redirect.Reason)
 	case issuer.Accepted:
@@ -46,13 +46,11 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 
 // registration says how the redirect URL gets into Authelia's configuration. `authelia --with-login` prints the usual
 // one, which stands for any port of 127.0.0.1.
-func (r *rehearsal) registration() []check.Step {
+func (r *rehearsal) registration() check.Hint {
 	if !strings.HasPrefix(r.redirectURL, "http://"+loopback+":") {
-		return nil
+		return ""
 	}
-	return []check.Step{
-		check.Run("authelia --with-login").With("prints a client for Authelia that has it; restart Authelia afterwards"),
-	}
+	return check.Run("authelia --with-login").With("prints a client for Authelia that has it; restart Authelia afterwards")
 }
 
 func (r *rehearsal) question(keyUnknown bool) issuer.Question {

@@ -145,7 +145,7 @@ func run(ctx context.Context, o Options, result *Result) error {
 	session, checks, err := r.complete(ctx, to, came)
 	if err != nil {
 		result.Checks = checks
-		came.done <- failure.saying(check.Describe(err).Message)
+		came.done <- failure.saying(check.MessageOf(err))
 		return err
 	}
 	came.done <- success.saying("Proxmox takes you for " + session.Username)
@@ -160,7 +160,7 @@ func run(ctx context.Context, o Options, result *Result) error {
 type rehearsal struct {
 	Options
 	cleaner     *check.Cleaner
-	node        *proxmox.Client        // the chosen endpoint, or all of them
+	node        *proxmox.Client    // the chosen endpoint, or all of them
 	held        realm.Login        // what logins use of the realm as it is
 	redirectURL string             // where the browser comes back to
 	inspection  *issuer.Inspection // nil if this machine cannot reach the issuer, so nothing vouches for the address
@@ -181,5 +181,5 @@ func choose(client *proxmox.Client, wanted string) (*proxmox.Client, error) {
 		all = append(all, string(endpoint))
 	}
 	return nil, check.Errorf(check.Usage, "no endpoint has this name").
-		Try(check.Advise("choose one of %s", strings.Join(all, ", ")))
+		Try(check.Hintf("choose one of %s", strings.Join(all, ", ")))
 }

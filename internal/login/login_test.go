@@ -257,8 +257,8 @@ func TestRehearsal(t *testing.T) {
 	if r.User != "john@authelia" || r.Created == nil || !*r.Created || r.Groups == nil || len(r.Groups) != 0 {
 		t.Errorf("user %q, created %v, groups %q", r.User, r.Created, r.Groups)
 	}
-	if r.Privileges == nil || len(r.Privileges) != 0 || !strings.Contains(r.Remedy.String(), "pveum acl modify / --users john@authelia --roles PVEAuditor") {
-		t.Errorf("privileges %v, hint %q", r.Privileges, r.Remedy)
+	if r.Privileges == nil || len(r.Privileges) != 0 || !strings.Contains(r.Hint.For(check.Names{}), "pveum acl modify / --users john@authelia --roles PVEAuditor") {
+		t.Errorf("privileges %v, hint %q", r.Privileges, r.Hint)
 	}
 	if r.Outcome() != reconcile.Changed || len(r.Warnings) != 0 || len(r.Checks) != 0 {
 		t.Errorf("%s, warnings %q, checks %v", r.Outcome(), r.Warnings, r.Checks)
@@ -285,8 +285,8 @@ func TestRehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = s.rehearse(s.browser().visit, s.asRoot)
-	if r.Err != nil || *r.Created || !slices.Equal(r.Groups, []string{"admins-authelia"}) || r.Remedy != nil {
-		t.Errorf("error %v, created %v, groups %q, hint %q", r.Err, *r.Created, r.Groups, r.Remedy)
+	if r.Err != nil || *r.Created || !slices.Equal(r.Groups, []string{"admins-authelia"}) || r.Hint != "" {
+		t.Errorf("error %v, created %v, groups %q, hint %q", r.Err, *r.Created, r.Groups, r.Hint)
 	}
 	if !slices.Contains(r.Privileges["/"], "Sys.Audit") || !slices.Contains(r.Privileges["/vms"], "VM.Audit") || !slices.IsSorted(r.Privileges["/"]) {
 		t.Errorf("privileges %v", r.Privileges)
@@ -321,14 +321,14 @@ func TestGroupsThatProxmoxDoesNotKnow(t *testing.T) {
 	s.property("groups-claim", "groups")
 	s.property("scopes", "openid profile email groups")
 	r := s.rehearse(s.browser().visit, s.asRoot)
-	if r.Err != nil || len(r.Groups) != 0 || !strings.Contains(r.Remedy.String(), "realm.groups_autocreate") {
-		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Remedy)
+	if r.Err != nil || len(r.Groups) != 0 || !strings.Contains(r.Hint.For(check.Names{}), "realm.groups_autocreate") {
+		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Hint)
 	}
 	s.property("groups-autocreate", "1")
 	r = s.rehearse(s.browser().visit, s.asRoot)
 	if r.Err != nil || !slices.Equal(r.Groups, []string{"admins-authelia", "dev-authelia"}) ||
-		!strings.Contains(r.Remedy.String(), "pveum acl modify / --groups admins-authelia --roles PVEAuditor") {
-		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Remedy)
+		!strings.Contains(r.Hint.For(check.Names{}), "pveum acl modify / --groups admins-authelia --roles PVEAuditor") {
+		t.Errorf("error %v, groups %q, hint %q", r.Err, r.Groups, r.Hint)
 	}
 }
 
@@ -481,9 +481,8 @@ func TestFailures(t *testing.T) {
 			b := s.browser()
 			tt.arrange(s, b)
 			r := s.rehearse(b.visit)
-			f := check.Describe(r.Err)
-			if f.Code != tt.code || !strings.Contains(f.Message, tt.message) || !strings.Contains(f.Hint(), tt.hint) {
-				t.Fatalf("%+v, want %s, %q, %q; said %s", f, tt.code, tt.message, tt.hint, s.said.String())
+			if check.CodeOf(r.Err) != tt.code || !strings.Contains(check.MessageOf(r.Err), tt.message) || !strings.Contains(check.HintOf(r.Err).For(check.Names{}), tt.hint) {
+				t.Fatalf("%+v, want %s, %q, %q; said %s", r.Err, tt.code, tt.message, tt.hint, s.said.String())
 			}
 			if _, found := check.Find(r.Checks, tt.check); found != (tt.check != "") && tt.check != "" {
 				t.Errorf("checks %v, want %s", r.Checks, tt.check)
@@ -617,7 +616,7 @@ func TestAnAnswerCountsOnce(t *testing.T) {
 func TestNobodyLogsIn(t *testing.T) {
 	s := set(t, lab.Options{})
 	r := s.rehearse(func(string) error { return nil }, func(o *login.Options) { o.Wait = 1 })
-	if f := check.Describe(r.Err); f.Code != check.LoginFailed || !strings.Contains(f.Message, "nobody logged in within") {
+	if check.CodeOf(r.Err) != check.LoginFailed || !strings.Contains(check.MessageOf(r.Err), "nobody logged in within") {
 		t.Errorf("%v", r.Err)
 	}
 	if r.Outcome() != reconcile.Unverified {
@@ -741,7 +740,7 @@ func TestNode(t *testing.T) {
 		}
 	}
 	r := s.rehearse(nil, func(o *login.Options) { o.Node = "https://pve9.example.test:8006" })
-	if f := check.Describe(r.Err); f.Code != check.Usage || !strings.Contains(f.Hint(), s.PVE.URL()) {
+	if check.CodeOf(r.Err) != check.Usage || !strings.Contains(check.HintOf(r.Err).For(check.Names{}), s.PVE.URL()) {
 		t.Errorf("%v", r.Err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
 )
@@ -76,14 +75,13 @@ func JSON(w io.Writer, r Result) error {
 		Error   *report.Error     `json:"error"`
 		Result
 		User     *string        `json:"user"`
-		Remedy   check.Remedy   `json:"remedy"`
 		Checks   []report.Check `json:"checks"`
 		Warnings []string       `json:"warnings"`
 		Hint     string         `json:"hint"`
 		Duration int64          `json:"duration_ms"`
 	}{
 		Version: report.Version, Command: "login", Outcome: r.Outcome(), Error: report.ErrorOf(r.Err), Result: r,
-		Hint: r.Remedy.String(), Remedy: append(check.Remedy{}, r.Remedy...),
+		Hint:   string(r.Hint),
 		Checks: []report.Check{}, Warnings: append([]string{}, r.Warnings...), Duration: r.Duration.Milliseconds(),
 	}
 	if r.User != "" {

@@ -32,12 +32,12 @@ func TestReport(t *testing.T) {
 	}
 	nothing := logged
 	nothing.Created, nothing.Groups, nothing.Privileges = &yes, []string{}, map[string][]string{}
-	nothing.Remedy = check.Remedy{check.OnNode("pveum acl modify / --users john@authelia --roles PVEAuditor")}
+	nothing.Hint = check.Hints(check.OnNode("pveum acl modify / --users john@authelia --roles PVEAuditor"))
 	hidden := logged
 	hidden.User, hidden.Warnings = "jürgen@authelia", []string{"the privileges cannot be read"}
 	failed := base
-	failed.Checks = []check.Check{check.Failed(check.ClientCredentials, check.Remedy{check.Advise("make them what the issuer holds")}, "the issuer refuses the client proxmox").Because("401 invalid_client")}
-	failed.Err = check.Errorf(check.LoginFailed, "pve1.example.com:8006 refuses the login: authentication failure").Try(check.Advise("look there"))
+	failed.Checks = []check.Check{check.Failed(check.ClientCredentials, "make them what the issuer holds", "the issuer refuses the client proxmox").Because("401 invalid_client")}
+	failed.Err = check.Errorf(check.LoginFailed, "pve1.example.com:8006 refuses the login: authentication failure").Try(check.Hint("look there"))
 
 	for name, r := range map[string]login.Result{"rights": rights, "nothing": nothing, "hidden": hidden, "failed": failed} {
 		var text, json bytes.Buffer

@@ -97,7 +97,7 @@ func TestGroupsAndGrants(t *testing.T) {
 	} {
 		var e *proxmox.Error
 		var f *check.Error
-		if !errors.As(tt.err, &e) || !errors.As(tt.err, &f) || e.Kind != tt.kind || f.Code != tt.code || len(f.Remedy) == 0 ||
+		if !errors.As(tt.err, &e) || !errors.As(tt.err, &f) || e.Kind != tt.kind || f.Code != tt.code || len(f.Hint) == 0 ||
 			errors.Is(tt.err, realm.ErrConflict) != (tt.code == check.Conflict) {
 			t.Errorf("%s: %v", name, tt.err)
 		}
@@ -113,7 +113,7 @@ func TestGrantsWithoutPrivileges(t *testing.T) {
 		"pveum role add PermissionsModifyOnly --privs Permissions.Modify; pveum acl modify / --tokens":              c.Change(t.Context(), granted("/", "x-authelia", "PVEAuditor", true)),
 	} {
 		var f *check.Error
-		if !errors.As(err, &f) || f.Code != check.PermissionDenied || !strings.Contains(f.Remedy.String(), want) {
+		if !errors.As(err, &f) || f.Code != check.PermissionDenied || !strings.Contains(f.Hint.For(check.Names{}), want) {
 			t.Errorf("%v: %+v", err, f)
 		}
 	}

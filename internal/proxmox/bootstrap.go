@@ -27,12 +27,12 @@ func (b Bootstrap) Validate() error {
 		// An exclamation mark would begin the id of a token.
 		if _, err := config.ParseUserID(b.User); err != nil || strings.Contains(b.User, "!") || len(b.User) > maxUserID {
 			return check.Errorf(check.Usage, "a user has the form name@realm, with at most %d characters", maxUserID).
-				Try(check.Advise("use a name such as proxmox-realm@pve"))
+				Try(check.Hint("use a name such as proxmox-realm@pve"))
 		}
 	}
 	if b.TokenID != "" && realm.ValidateName(b.TokenID) != nil {
 		return check.Errorf(check.Usage, "a token id has 2 to 32 characters: a letter, then letters, digits, '.', '_' or '-'").
-			Try(check.Advise("use an id such as agent"))
+			Try(check.Hint("use an id such as agent"))
 	}
 	return nil
 }
@@ -74,9 +74,13 @@ func (b Bootstrap) token() (user, id string) {
 }
 
 // grantStep is the remedy for a missing privilege: all `pveum` commands that grant it, separated by semicolons.
-func grantStep(who, path, privilege string) check.Step {
+func grantStep(who, path, privilege string) check.Hint {
+	return check.OnNode("%s", grantLines(who, path, privilege))
+}
+
+func grantLines(who, path, privilege string) string {
 	creations, grants := grant(who, realm.Privilege{Name: privilege, Path: path})
-	return check.OnNode("%s", strings.Join(append(creations, grants...), "; "))
+	return strings.Join(append(creations, grants...), "; ")
 }
 
 // grant returns the `pveum` commands that create a role for each privilege, and those that give the roles to an identity

@@ -72,7 +72,7 @@ type Error struct {
 	causes    []error      // what else the error matches
 	sent      bool         // the request may have been sent
 	who       string       // the identity it was sent as
-	remedy    check.Remedy // found together with the kind
+	remedy    check.Hint   // found together with the kind
 }
 
 // Error returns the message.
@@ -265,7 +265,7 @@ func (e *Error) interrupted(ctx context.Context) {
 		e.described = told.Because(nil)
 	case errors.Is(cause, context.DeadlineExceeded):
 		e.described = check.Errorf(check.Unreachable, "%s %s took longer than this run may take", e.Method, e.Path).
-			Try(check.Advise("allow more time"))
+			Try(check.Hint("allow more time"))
 	}
 }
 
@@ -281,7 +281,7 @@ func joined(failures []*Error) error {
 	}
 	all := *last
 	all.described = check.Errorf(last.described.Code, "no endpoint of the cluster answers: %s", strings.Join(parts, "; ")).
-		Try(last.described.Remedy...)
+		Try(last.described.Hint)
 	all.noteLoss()
 	return &all
 }

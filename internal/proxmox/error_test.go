@@ -69,8 +69,8 @@ func TestTexts(t *testing.T) {
 	}
 	e := proxmox.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
 	var f *check.Error
-	if e.Found != "https://a.example" || !errors.As(e, &f) || f.Remedy.String() != "set realm.issuer_url to https://a.example" {
-		t.Errorf("mismatch: %q, %q", e.Found, f.Remedy.String())
+	if e.Found != "https://a.example" || !errors.As(e, &f) || f.Hint.For(check.Names{}) != "set realm.issuer_url to https://a.example" {
+		t.Errorf("mismatch: %q, %q", e.Found, f.Hint.For(check.Names{}))
 	}
 }
 
@@ -117,14 +117,14 @@ func TestMessagesHaveOneStyle(t *testing.T) {
 		if !errors.As(e, &f) {
 			t.Fatal("no fault")
 		}
-		if f.Remedy.String() == "" && tt.kind != proxmox.Invalid {
+		if f.Hint.For(check.Names{}) == "" && tt.kind != proxmox.Invalid {
 			t.Errorf("%s: no hint", tt.said)
 		}
-		if strings.HasSuffix(f.Remedy.String(), ".") {
-			t.Errorf("hint %q", f.Remedy.String())
+		if strings.HasSuffix(f.Hint.For(check.Names{}), ".") {
+			t.Errorf("hint %q", f.Hint.For(check.Names{}))
 		}
-		if first, _ := utf8.DecodeRuneInString(f.Remedy.String()); unicode.IsUpper(first) && !strings.HasPrefix(f.Remedy.String(), "Proxmox") {
-			t.Errorf("hint %q", f.Remedy.String())
+		if first, _ := utf8.DecodeRuneInString(f.Hint.For(check.Names{})); unicode.IsUpper(first) && !strings.HasPrefix(f.Hint.For(check.Names{}), "Proxmox") {
+			t.Errorf("hint %q", f.Hint.For(check.Names{}))
 		}
 	}
 }
@@ -173,12 +173,12 @@ func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 		if !errors.As(err, &f) || f.Message == "" {
 			t.Fatal("no fault")
 		}
-		out.WriteString(f.Message + f.Remedy.String())
+		out.WriteString(f.Message + f.Hint.For(check.Names{}))
 		slog.New(slog.NewTextHandler(&out, nil)).Info("m", "err", err)
 		if strings.Contains(out.String(), held) {
 			t.Fatalf("shows the secret: %s", out.String())
 		}
-		for _, text := range []string{f.Message, f.Remedy.String(), e.Reason} {
+		for _, text := range []string{f.Message, f.Hint.For(check.Names{}), e.Reason} {
 			if strings.ContainsFunc(text, unicode.IsControl) || !utf8.ValidString(text) {
 				t.Fatalf("not printable: %q", text)
 			}

@@ -15,13 +15,13 @@ import (
 // meaning holds the code, message and remedy of a kind.
 type meaning struct {
 	code    check.Code
-	message string                    // {node}, {request}, {reason}, {status} and {who} are replaced
-	remedy  func(*Error) check.Remedy // nil: none, or one that was found together with the kind
+	message string                  // {node}, {request}, {reason}, {status} and {who} are replaced
+	remedy  func(*Error) check.Hint // nil: none, or one that was found together with the kind
 }
 
 // steps returns a remedy that is the same for all errors of a kind.
-func steps(all ...check.Step) func(*Error) check.Remedy {
-	return func(*Error) check.Remedy { return all }
+func steps(all ...check.Hint) func(*Error) check.Hint {
+	return func(*Error) check.Hint { return check.Hints(all...) }
 }
 
 var meanings = map[Kind]meaning{
@@ -39,12 +39,12 @@ var meanings = map[Kind]meaning{
 	BadCredentials:   {check.BadCredentials, "{node} rejects {who}: {reason}", checkCredentials},
 	PermissionDenied: {check.PermissionDenied, "{who} may not {request} on {node}: {reason}", grantMissing},
 
-	Absent:      {check.Conflict, "{node}: {reason}", steps(check.Advise("run again: someone removed it in the meantime"))},
-	Exists:      {check.Conflict, "{node}: {reason}", steps(check.Advise("run again: someone created it in the meantime"))},
-	StaleDigest: {check.Conflict, "{node}: someone changed the realms in the meantime", steps(check.Advise("run again"))},
+	Absent:      {check.Conflict, "{node}: {reason}", steps(check.Hint("run again: someone removed it in the meantime"))},
+	Exists:      {check.Conflict, "{node}: {reason}", steps(check.Hint("run again: someone created it in the meantime"))},
+	StaleDigest: {check.Conflict, "{node}: someone changed the realms in the meantime", steps(check.Hint("run again"))},
 	LockTimeout: {
 		check.LockTimeout, "{node}: another task holds the lock of the configuration: {reason}",
-		steps(check.Advise("try again in a minute")),
+		steps(check.Hint("try again in a minute")),
 	},
 	NoQuorum: {
 		check.NoQuorum, "{node} cannot write: {reason}",
@@ -64,19 +64,19 @@ var meanings = map[Kind]meaning{
 	IssuerUnreachable: {
 		check.ProxmoxFailed, "{node} cannot fetch the issuer's documents",
 		steps(
-			check.Advise("correct the node's DNS"),
+			check.Hint("correct the node's DNS"),
 			check.OnNode("update-ca-certificates").With("after copying the issuer's CA to /usr/local/share/ca-certificates"),
-			check.Advise("if the node needs a proxy, correct http_proxy in /etc/pve/datacenter.cfg"),
+			check.Hint("if the node needs a proxy, correct http_proxy in /etc/pve/datacenter.cfg"),
 		),
 	},
 	IssuerMismatch: {
 		check.ProxmoxFailed, "{node}: the issuer's own name differs from issuer-url; Proxmox requires an exact match: {reason}",
-		func(e *Error) check.Remedy { return check.Remedy{check.Set("realm.issuer_url", e.Found)} },
+		func(e *Error) check.Hint { return check.Hints(check.Set("realm.issuer_url", e.Found)) },
 	},
 	IssuerDocument: {
 		check.ProxmoxFailed, "{node} cannot read the issuer's documents: {reason}",
 		steps(
-			check.Advise("find out whether the node reaches another server than this machine"),
+			check.Hint("find out whether the node reaches another server than this machine"),
 			check.Run("probe").With("shows what the issuer answers here"),
 		),
 	},
@@ -87,13 +87,13 @@ var meanings = map[Kind]meaning{
 	IssuerHung: {
 		check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and one of the node's workers is blocked now",
 		steps(
-			check.Advise("find out why the issuer does not answer that node, such as a firewall that drops packets"),
+			check.Hint("find out why the issuer does not answer that node, such as a firewall that drops packets"),
 			check.OnNode("systemctl restart pvedaemon").With("frees the worker"),
 		),
 	},
 	TooManyPending: {
 		check.ProxmoxFailed, "a hundred logins are pending on {node}: nobody can log in there until some expire",
-		steps(check.Advise("wait 10 minutes; if it happens again, find out what keeps opening the login page")),
+		steps(check.Hint("wait 10 minutes; if it happens again, find out what keeps opening the login page")),
 	},
 	LoginRefused: {
 		check.Internal, "{node} rejects the login: {reason}",
@@ -113,9 +113,9 @@ func explained(e *Error) *Error {
 			"{node}", string(e.Endpoint), "{request}", e.Method+" "+e.Path, "{status}", fmt.Sprint(e.Status),
 			"{reason}", e.detail(), "{who}", e.sender(),
 		).Replace(m.message)
-		e.described = check.Errorf(m.code, "%s", message).Try(e.remedy...)
+		e.described = check.Errorf(m.code, "%s", message).Try(e.remedy)
 		if len(e.remedy) == 0 && m.remedy != nil {
-			e.described.Remedy = m.remedy(e)
+			e.described.Hint = m.remedy(e)
 		}
 	}
 	e.noteLoss()
@@ -152,71 +152,69 @@ func (e *Error) noteLoss() {
 	}
 }
 
-func checkPort(*Error) check.Remedy {
-	return check.Remedy{check.Set("proxmox.endpoints", "").With("Proxmox VE listens on port 8006")}
+func checkPort(*Error) check.Hint {
+	return check.Hints(check.Set("proxmox.endpoints", "").With("Proxmox VE listens on port 8006"))
 }
 
-func readJournal(e *Error) check.Remedy {
-	remedy := check.Remedy{check.OnNode("journalctl -u pvedaemon -u pveproxy").With("may show more")}
+func readJournal(e *Error) check.Hint {
+	remedy := check.Hints(check.OnNode("journalctl -u pvedaemon -u pveproxy").With("may show more"))
 	if e.reasonLost() {
 		proxy := check.Set("proxmox.endpoints", "").With("name the node itself: a reverse proxy may drop the reason")
-		remedy = append(remedy, proxy)
+		remedy = check.Hints(remedy, proxy)
 	}
 	return remedy
 }
 
-func checkCredentials(e *Error) check.Remedy {
+func checkCredentials(e *Error) check.Hint {
 	proxy := check.Set("proxmox.endpoints", "").
 		With("if a reverse proxy drops the Authorization header: name the node itself")
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
 	case !isToken:
-		return check.Remedy{
+		return check.Hints(
 			check.Set("proxmox.username", ""), check.Set("proxmox.password_file", ""),
 			check.Set("proxmox.otp", "").With("each code works once"),
-			check.Set("proxmox.token_file", "").With("an API token needs no second factor"),
-		}
+			check.Set("proxmox.token_file", "").With("an API token needs no second factor"))
 	case e.Reason == noTicket:
-		return check.Remedy{proxy}
+		return check.Hints(proxy)
 	}
-	remedy := check.Remedy{
+	remedy := check.Hints(
 		check.OnNode("pveum user token list %s", Quote(user)).With("shows whether %s exists and has not expired", id),
 		check.OnNode("pveum user list").With("shows whether the user is enabled"),
-		check.Set("proxmox.token_file", "").With("if the token has another secret"),
-	}
+		check.Set("proxmox.token_file", "").With("if the token has another secret"))
 	if e.Reason == http.StatusText(http.StatusUnauthorized) { // not Proxmox's own words
-		remedy = append(remedy, proxy)
+		remedy = check.Hints(remedy, proxy)
 	}
 	return remedy
 }
 
-func grantMissing(e *Error) check.Remedy {
+func grantMissing(e *Error) check.Hint {
 	lost := e.Reason == http.StatusText(http.StatusForbidden) && strings.HasPrefix(e.Path, realmsPath)
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
 	case e.who == "":
-		return nil
+		return ""
 	case len(e.Privileges) > 0:
-		return check.Remedy{grantStep(e.who, e.DeniedPath, e.Privileges[0])}
+		return check.Hints(grantStep(e.who, e.DeniedPath, e.Privileges[0]))
 	case lost: // a reverse proxy replaced Proxmox's reason
-		return check.Remedy{grantStep(e.who, realmGrants, "Realm.Allocate")}
+		return check.Hints(grantStep(e.who, realmGrants, "Realm.Allocate"))
 	case isToken:
-		return check.Remedy{check.OnNode("pveum user token permissions %s %s", Quote(user), Quote(id))}
+		return check.Hints(check.OnNode("pveum user token permissions %s %s", Quote(user), Quote(id)))
 	}
-	return check.Remedy{check.OnNode("pveum user permissions %s", Quote(e.who))}
+	return check.Hints(check.OnNode("pveum user permissions %s", Quote(e.who)))
 }
 
-func correctFields(e *Error) check.Remedy {
-	var remedy check.Remedy
+func correctFields(e *Error) check.Hint {
+	var remedy check.Hint
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
 		switch name {
 		case "path":
-			remedy = append(remedy, check.Set("access", "").With("use a path such as /vms/100, /pool/dev or /storage/local"))
+			remedy = check.Hints(remedy, check.Set("access", "").With("use a path such as /vms/100, /pool/dev or /storage/local"))
 		case "groupid":
-			remedy = append(remedy, check.Set("access", "").With("a group has letters, digits, '.', '_' and '-' only"))
+			remedy = check.Hints(remedy, check.Set("access", "").With("a group has letters, digits, '.', '_' and '-' only"))
 		}
 		if d, ok := realm.Property(name).Definition(); ok {
-			remedy = append(remedy, check.Set("realm."+d.Key, ""))
+			remedy = check.Hints(remedy, check.Set("realm."+d.Key, ""))
 		}
 	}
 	return remedy

@@ -208,7 +208,7 @@ func TestConnectionsThatCannotBeMade(t *testing.T) {
 			c := connect(t, func(o *setup) { o.Endpoints = []config.Origin{tt.endpoint}; o.Timeout = 20 * time.Second })
 			err := c.Delete(t.Context(), "authelia")
 			var f *check.Error
-			if !errors.As(err, &f) || f.Code != check.Unreachable || errors.Is(err, realm.ErrLost) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Remedy.String(), tt.hint) {
+			if !errors.As(err, &f) || f.Code != check.Unreachable || errors.Is(err, realm.ErrLost) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Hint.For(check.Names{}), tt.hint) {
 				t.Errorf("%v; %+v", err, f)
 			}
 		})
@@ -300,7 +300,7 @@ func TestProxy(t *testing.T) {
 	refused.SetProxy(proxy("407 Proxy Authentication Required"))
 	err := refused.Delete(t.Context(), "authelia")
 	var f *check.Error
-	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.Contains(f.Message, "the proxy in HTTPS_PROXY cannot be used: 407 Proxy Authentication Required") || !strings.Contains(f.Remedy.String(), "NO_PROXY") || errors.Is(err, realm.ErrLost) {
+	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.Contains(f.Message, "the proxy in HTTPS_PROXY cannot be used: 407 Proxy Authentication Required") || !strings.Contains(f.Hint.For(check.Names{}), "NO_PROXY") || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)
 	}
 	away := connect(t, nil, n)

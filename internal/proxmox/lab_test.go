@@ -280,7 +280,7 @@ func TestTicketsOfTheLab(t *testing.T) {
 	user := s.User(lab.UserTOTP)
 	without := toLab(t, s, lab.TokenRoot, asUserOf(user))
 	var f *check.Error
-	if _, err := without.Realm(t.Context(), "authelia"); !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), "proxmox.otp") {
+	if _, err := without.Realm(t.Context(), "authelia"); !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Hint.For(check.Names{}), "proxmox.otp") {
 		t.Errorf("%v", err)
 	}
 }

@@ -17,9 +17,9 @@ import (
 
 // identity is whom a request is sent as. The zero value sends no credentials.
 type identity struct {
-	name    string           // user@realm!id of a token, user@realm of a ticket
+	name    string             // user@realm!id of a token, user@realm of a ticket
 	options []goproxmox.Option // make go-proxmox send the credentials
-	login   *login           // gets a ticket first, in place of options
+	login   *login             // gets a ticket first, in place of options
 }
 
 // credentials returns the identity that a configuration describes. The cleaner learns its secrets.

@@ -123,7 +123,7 @@ func TestSecondFactor(t *testing.T) {
 		for range 3 { // the password is not sent again, because nodes count failures
 			_, err := c.Realm(t.Context(), "authelia")
 			var f *check.Error
-			if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), tt.hint) {
+			if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Hint.For(check.Names{}), tt.hint) {
 				t.Errorf("%s: %v; %+v", tt.name, err, f)
 			}
 		}
@@ -190,7 +190,7 @@ func TestOneTimeCodeServesOnce(t *testing.T) {
 	before := len(n.seen())
 	_, err := c.Realm(t.Context(), "authelia")
 	var f *check.Error
-	if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Remedy.String(), "token") || len(n.seen()) != before {
+	if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Hint.For(check.Names{}), "token") || len(n.seen()) != before {
 		t.Errorf("%v", err)
 	}
 }

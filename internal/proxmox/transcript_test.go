@@ -237,9 +237,9 @@ func TestDetailsOfRecordedRefusals(t *testing.T) {
 		t.Errorf("privilege: %q %q", e.DeniedPath, e.Privileges)
 	}
 	var f *check.Error
-	if !errors.As(e, &f) || !strings.Contains(f.Remedy.String(), "pveum acl modify /access/realm --tokens 'realmadm@pve!agent' --roles RealmAdmin") ||
-		!strings.Contains(f.Remedy.String(), "--users realmadm@pve") {
-		t.Errorf("the hint must name the pveum line for token and user: %q", f.Remedy.String())
+	if !errors.As(e, &f) || !strings.Contains(f.Hint.For(check.Names{}), "pveum acl modify /access/realm --tokens 'realmadm@pve!agent' --roles RealmAdmin") ||
+		!strings.Contains(f.Hint.For(check.Names{}), "--users realmadm@pve") {
+		t.Errorf("the hint must name the pveum line for token and user: %q", f.Hint.For(check.Names{}))
 	}
 	if e := ask("read-missing-no-privilege"); !slices.Equal(e.Privileges, []string{"Realm.Allocate", "Sys.Audit"}) {
 		t.Errorf("alternatives: %q", e.Privileges)
@@ -256,7 +256,7 @@ func TestDetailsOfRecordedRefusals(t *testing.T) {
 	if len(e.Fields) != 2 || e.Fields["acr-values"] != "value does not match the regex pattern" {
 		t.Errorf("fields: %q", e.Fields)
 	}
-	if !errors.As(e, &f) || !strings.Contains(f.Remedy.String(), "set realm.acr_values, or set realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
-		t.Errorf("invalid: %q, %q", f.Message, f.Remedy.String())
+	if !errors.As(e, &f) || !strings.Contains(f.Hint.For(check.Names{}), "set realm.acr_values, or set realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
+		t.Errorf("invalid: %q, %q", f.Message, f.Hint.For(check.Names{}))
 	}
 }

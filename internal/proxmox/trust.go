@@ -67,12 +67,12 @@ func (t *transport) untrusted(e *Error, err error) bool {
 	if leaf != nil {
 		e.Fingerprint = fingerprint(leaf).String()
 		e.Reason += "; its SHA-256 fingerprint is " + e.Fingerprint + ": compare with `pvenode cert info`"
-		e.remedy = append(e.remedy, check.Set("proxmox.fingerprints", e.Fingerprint).With("if the node prints the same"))
+		e.remedy = check.Hints(e.remedy, check.Set("proxmox.fingerprints", e.Fingerprint).With("if the node prints the same"))
 	}
 	return true
 }
 
-func (t *transport) whyUntrusted(err error) (reason string, remedy check.Remedy) {
+func (t *transport) whyUntrusted(err error) (reason string, remedy check.Hint) {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var authority x509.UnknownAuthorityError
@@ -83,53 +83,52 @@ func (t *transport) whyUntrusted(err error) (reason string, remedy check.Remedy)
 			names = append(names, ip.String())
 		}
 		return "it is for other names: " + t.cleaner.Clean(strings.Join(names, ", ")),
-			check.Remedy{check.Set("proxmox.endpoints", "").With("use one of these names")}
+			check.Hints(check.Set("proxmox.endpoints", "").With("use one of these names"))
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		from, to := invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339)
-		return "it is valid only from " + from + " to " + to, check.Remedy{
+		return "it is valid only from " + from + " to " + to, check.Hints(
 			check.OnNode("pvecm updatecerts --force").With("renews Proxmox's own certificate"),
-			check.Advise("correct the clock of this machine"),
-		}
+			check.Hint("correct the clock of this machine"))
 	}
 	reason = t.cleaner.Clean(err.Error())
 	if errors.As(err, &authority) {
 		reason = "it was issued by an unknown authority"
 	}
-	return reason, check.Remedy{check.Set("proxmox.ca_file", "").With("a copy of the node's /etc/pve/pve-root-ca.pem")}
+	return reason, check.Hints(check.Set("proxmox.ca_file", "").With("a copy of the node's /etc/pve/pve-root-ca.pem"))
 }
 
 // describe says what happened to a connection, and what to look at.
-func (t *transport) describe(err error, p *progress, e *Error) (reason string, remedy check.Remedy) {
+func (t *transport) describe(err error, p *progress, e *Error) (reason string, remedy check.Hint) {
 	var dns *net.DNSError
 	var op *net.OpError
 	var record tls.RecordHeaderError
 	daemons := check.OnNode("systemctl status pveproxy pvedaemon")
 	endpoints := check.Set("proxmox.endpoints", "")
-	firewall := check.Advise("check the address, and firewalls between this machine and the node")
+	firewall := check.Hint("check the address, and firewalls between this machine and the node")
 	switch {
 	case errors.As(err, &op) && op.Op == "proxyconnect":
 		return "the proxy in HTTPS_PROXY cannot be used: " + t.cleaner.Clean(op.Err.Error()),
-			check.Remedy{check.Advise("list the nodes in NO_PROXY, or unset HTTPS_PROXY")}
+			"list the nodes in NO_PROXY, or unset HTTPS_PROXY"
 	case errors.As(err, &dns):
 		return "the name cannot be resolved",
-			check.Remedy{endpoints.With("check the name"), check.Advise("check this machine's DNS")}
+			check.Hints(endpoints.With("check the name"), check.Hint("check this machine's DNS"))
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return "the port does not speak TLS", checkPort(e)
 	case e.sent && isTimeout(err):
-		return "no answer in time", check.Remedy{check.Set("proxmox.timeout", "").With("how long to wait"), daemons}
+		return "no answer in time", check.Hints(check.Set("proxmox.timeout", "").With("how long to wait"), daemons)
 	case e.sent && (e.Status != 0 || closed(err)):
-		return "the connection was closed before the answer was complete", check.Remedy{daemons}
+		return "the connection was closed before the answer was complete", check.Hints(daemons)
 	case e.sent && !errors.As(err, &op): // net/http has no error types for answers that it cannot read
 		return "the server did not answer with valid HTTP", checkPort(e)
 	case isTimeout(err):
-		return "no connection in time", check.Remedy{firewall, daemons}
+		return "no connection in time", check.Hints(firewall, daemons)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused", check.Remedy{endpoints.With("check host and port: Proxmox VE listens on port 8006"), daemons}
+		return "connection refused", check.Hints(endpoints.With("check host and port: Proxmox VE listens on port 8006"), daemons)
 	case p.handshaking.Load() && closed(err):
 		return "the connection was closed before TLS began",
-			check.Remedy{check.Advise("check ALLOW_FROM and DENY_FROM in /etc/default/pveproxy on the node")}
+			"check ALLOW_FROM and DENY_FROM in /etc/default/pveproxy on the node"
 	}
-	return t.cleaner.Clean(err.Error()), check.Remedy{endpoints.With("check host and port: Proxmox VE listens on port 8006")}
+	return t.cleaner.Clean(err.Error()), check.Hints(endpoints.With("check host and port: Proxmox VE listens on port 8006"))
 }
 
 func closed(err error) bool {

@@ -56,8 +56,8 @@ func TestTrust(t *testing.T) {
 			if !errors.As(err, &e) || !errors.As(err, &f) || e.Kind != proxmox.Certificate || f.Code != check.UnknownCertificate {
 				t.Fatalf("%v", err)
 			}
-			if e.Fingerprint != pinOf(tt.cert).String() || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, e.Fingerprint+": compare with `pvenode cert info`") || f.Remedy.String() == "" {
-				t.Errorf("%s; %s", f.Message, f.Remedy.String())
+			if e.Fingerprint != pinOf(tt.cert).String() || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, e.Fingerprint+": compare with `pvenode cert info`") || f.Hint.For(check.Names{}) == "" {
+				t.Errorf("%s; %s", f.Message, f.Hint.For(check.Names{}))
 			}
 			if len(n.seen()) != 0 || len(other.seen()) != 0 {
 				t.Error("a request was sent, or another node asked in silence")
@@ -89,7 +89,7 @@ func TestCredentialsThatAreMissing(t *testing.T) {
 		"no password": {Endpoints: endpoint, Username: root},
 	} {
 		var f *check.Error
-		if c, err := proxmox.New(p, proxmox.Options{}); c != nil || !errors.As(err, &f) || f.Code != check.Config || len(f.Remedy) == 0 {
+		if c, err := proxmox.New(p, proxmox.Options{}); c != nil || !errors.As(err, &f) || f.Code != check.Config || len(f.Hint) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -119,7 +119,7 @@ func TestWhatIsNoHTTP(t *testing.T) {
 	c := connect(t, func(o *setup) { o.Endpoints = []config.Origin{config.Origin("https://" + listener.Addr().String())} })
 	_, err = c.Realm(t.Context(), "authelia")
 	var f *check.Error
-	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.HasSuffix(f.Message, "did not answer with valid HTTP") || !strings.Contains(f.Remedy.String(), "proxmox.endpoints") {
+	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.HasSuffix(f.Message, "did not answer with valid HTTP") || !strings.Contains(f.Hint.For(check.Names{}), "proxmox.endpoints") {
 		t.Errorf("%+v", f)
 	}
 }

@@ -55,7 +55,7 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 	room := maxUserID - 1 - len(login.Realm)
 	if login.UsernameClaim == "sub" && room < uuidLength {
 		shorter := check.Set("realm.name", "").With("at most %d characters", maxUserID-1-uuidLength)
-		return check.Warned(id, check.Remedy{shorter, check.Set("realm.username_claim", "")},
+		return check.Warned(id, check.Hints(shorter, check.Set("realm.username_claim", "")),
 			"user ids from UUIDs of %d characters and @%s exceed Proxmox's limit of %d characters",
 			uuidLength, login.Realm, maxUserID), nil, nil
 	}
@@ -64,7 +64,7 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 		return check.Check{}, nil, err
 	}
 	if !visible {
-		see := grantStep(c.Identity(), "/access", "Sys.Audit").Subject
+		see := grantLines(c.Identity(), "/access", "Sys.Audit")
 		return check.Skipped(id, "not checked: %s may not see users", c.Identity()).
 			Because("to let it see users and their privileges: %s", see), nil, nil
 	}
@@ -77,9 +77,8 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 		found = check.Passed(id, "realm %s has %s, and creates others when they log in", login.Realm, count).
 			Because("a user name may have up to %d characters", room)
 	case len(able) == 0:
-		return check.Failed(id, check.Remedy{
-			check.OnNode("pveum user add NAME@%s", login.Realm).With("for each user"), check.Set("realm.autocreate", "true"),
-		}, "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm).
+		return check.Failed(id, check.Hints(
+			check.OnNode("pveum user add NAME@%s", login.Realm).With("for each user"), check.Set("realm.autocreate", "true")), "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm).
 			Because("%s, %d enabled", count, len(able)), able, nil
 	}
 	return found, able, nil
@@ -135,11 +134,10 @@ func (r rights) ignoredGroups() (check.Check, bool) {
 		ids = append(ids, g.ID)
 	}
 	suffix := "-" + r.login.Realm
-	return check.Warned(check.ProxmoxAccess, check.Remedy{
+	return check.Warned(check.ProxmoxAccess, check.Hints(
 		declareAccess,
 		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"),
-		check.Set("realm.groups_autocreate", "true"),
-	}, "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups-autocreate is off", suffix).
+		check.Set("realm.groups_autocreate", "true")), "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups-autocreate is off", suffix).
 		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
 }
 
@@ -152,27 +150,26 @@ func (r rights) noRole(entries []realm.Entry) (check.Check, bool) {
 			return check.Check{}, false
 		}
 	}
-	return check.Warned(check.ProxmoxAccess, append(check.Remedy{declareAccess}, r.roleRemedy()...),
+	return check.Warned(check.ProxmoxAccess, check.Hints(declareAccess, r.roleRemedy()),
 		"users may log in and then do nothing: no user and no group of realm %s has a role", r.login.Realm).
 		Because("none of the %d ACL entries gives a role to somebody who can log in", len(entries)), true
 }
 
 // roleRemedy says how somebody of the realm gets a role.
-func (r rights) roleRemedy() check.Remedy {
+func (r rights) roleRemedy() check.Hint {
 	const grant = "pveum acl modify / --%s %s --roles PVEAuditor"
 	user, group := "NAME@"+r.login.Realm, "GROUP-"+r.login.Realm
 	switch existing := r.issuerGroup(); {
 	case r.login.GroupsClaim != "" && existing != "":
-		return check.Remedy{check.OnNode(grant, "groups", Quote(existing))}
+		return check.Hints(check.OnNode(grant, "groups", Quote(existing)))
 	case r.login.GroupsClaim != "":
-		return check.Remedy{check.OnNode("pveum group add %s; "+grant, group, "groups", group)}
+		return check.Hints(check.OnNode("pveum group add %s; "+grant, group, "groups", group))
 	case len(r.users) > 0:
-		return check.Remedy{check.OnNode(grant, "users", Quote(r.users[0].ID))}
+		return check.Hints(check.OnNode(grant, "users", Quote(r.users[0].ID)))
 	}
-	return check.Remedy{
+	return check.Hints(
 		check.OnNode("pveum user add %s; "+grant, user, "users", user),
-		check.Set("realm.groups_claim", "groups").With("then logins add users to groups, which may have roles"),
-	}
+		check.Set("realm.groups_claim", "groups").With("then logins add users to groups, which may have roles"))
 }
 
 // issuerGroup returns a group with the name of one of the issuer's, or "".

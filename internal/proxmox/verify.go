@@ -36,15 +36,15 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []rea
 		// Not a command that widens the privileges: this token may be read-only on purpose.
 		writer := check.Set("proxmox.token_file", "").
 			With("another token, which has Realm.Allocate on %s: this one can only plan and verify", realmGrants)
-		found = check.Failed(id, check.Remedy{writer}, "%s may read realms but not change them", who).
+		found = check.Failed(id, check.Hints(writer), "%s may read realms but not change them", who).
 			Because("Realm.Allocate on %s is missing", realmGrants)
 	case write:
-		found = check.Failed(id, check.Remedy{grantStep(who, realmGrants, "Realm.Allocate")},
+		found = check.Failed(id, check.Hints(grantStep(who, realmGrants, "Realm.Allocate")),
 			"%s may not change realms", who).Because("Realm.Allocate on %s is missing", realmGrants)
 	case audit:
 		found = check.Passed(id, "%s may read realms, and nothing else is needed", who).Because("Sys.Audit on %s", realmGrants)
 	default:
-		found = check.Failed(id, check.Remedy{grantStep(who, realmGrants, "Sys.Audit")},
+		found = check.Failed(id, check.Hints(grantStep(who, realmGrants, "Sys.Audit")),
 			"%s may not read realms", who).Because("Realm.Allocate and Sys.Audit on %s are missing", realmGrants)
 	}
 	if found.Status == check.Pass && len(missing) > 0 {
@@ -60,11 +60,10 @@ func (c *Client) lacking(missing []realm.Privilege) check.Check {
 		evidence = append(evidence, p.String())
 	}
 	creations, grants := grant(c.Identity(), missing...)
-	return check.Failed(check.ProxmoxPermissions, check.Remedy{
+	return check.Failed(check.ProxmoxPermissions, check.Hints(
 		check.OnNode("%s", strings.Join(append(creations, grants...), "; ")).
 			With("whoever may change permissions is as powerful as an administrator"),
-		check.Omit("access").With("to manage the realm alone"),
-	}, "%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(evidence, ", "))
+		check.Omit("access").With("to manage the realm alone")), "%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(evidence, ", "))
 }
 
 // CheckDiscovery is proxmox.discovery on one node: whether the node discovers the issuer, and whether its authorization URL
@@ -93,10 +92,9 @@ func (c *Client) CheckDiscovery(
 func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL string) check.Check {
 	const id = check.ProxmoxDiscovery
 	if wrong := c.Unexpected(made, login, redirectURL); len(wrong) > 0 {
-		return check.Failed(id, check.Remedy{
+		return check.Failed(id, check.Hints(
 			check.Run("apply").With("then verify again"),
-			check.OnNode("systemctl restart pvedaemon").With("if the node uses an old configuration"),
-		}, "the authorization URL of %s differs from the one that the realm should produce", made.Endpoint).
+			check.OnNode("systemctl restart pvedaemon").With("if the node uses an old configuration")), "the authorization URL of %s differs from the one that the realm should produce", made.Endpoint).
 			Because("%s", strings.Join(wrong, "; "))
 	}
 	return check.Passed(id, "%s discovers the issuer and sends browsers to %s", made.Endpoint, made.Location).
@@ -106,16 +104,16 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 
 // undiscovered is a node's refusal to begin a login.
 func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) check.Check {
-	summary, remedy := failure.described.Message, slices.Clone(failure.described.Remedy)
+	summary, remedy := failure.described.Message, failure.described.Hint
 	document := c.cleaner.Clean(strings.TrimSuffix(login.IssuerURL, "/") + "/.well-known/openid-configuration")
 	switch failure.Kind {
 	case IssuerUnreachable:
 		if fromHere {
 			summary += ", although this machine can"
 		}
-		remedy = slices.Insert(remedy, 0, check.OnNode("curl -v %s", Quote(document)).With("shows the cause"))
+		remedy = check.Hints(check.OnNode("curl -v %s", Quote(document)).With("shows the cause"), remedy)
 	case IssuerDocument:
-		remedy = slices.Insert(remedy, 0, check.OnNode("curl -v %s", Quote(document)).With("must print JSON"))
+		remedy = check.Hints(check.OnNode("curl -v %s", Quote(document)).With("must print JSON"), remedy)
 	}
 	return check.Failed(check.ProxmoxDiscovery, remedy, "%s", summary).
 		Because("%s: %d %s", failure.Path, failure.Status, failure.Reason)

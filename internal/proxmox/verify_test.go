@@ -78,8 +78,8 @@ func TestCheckUsers(t *testing.T) {
 			if c.Status == check.Pass {
 				c = found[1]
 			}
-			all := c.Summary + "\n" + c.Evidence + "\n" + c.Remedy.String()
-			if c.Status != tt.want || (c.Remedy.String() == "") == (c.Status == check.Warn || c.Status == check.Fail) {
+			all := c.Summary + "\n" + c.Evidence + "\n" + c.Hint.For(check.Names{})
+			if c.Status != tt.want || (c.Hint.For(check.Names{}) == "") == (c.Status == check.Warn || c.Status == check.Fail) {
 				t.Errorf("%s, expected %s:\n%s", c.Status, tt.want, all)
 			}
 			for _, text := range tt.says {
@@ -130,7 +130,7 @@ func TestCheckPermissions(t *testing.T) {
 		{lab.TokenNoPrivilege, false, check.Fail, "pveum role add RealmAuditor --privs Sys.Audit"},
 		{lab.TokenPrivsepWithoutACL, true, check.Fail, "pveum role add RealmAdmin --privs Realm.Allocate; pveum acl modify /access/realm --tokens"},
 	} {
-		if c, err := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write, nil); err != nil || c.Status != tt.want || !strings.Contains(c.Remedy.String(), tt.hint) {
+		if c, err := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write, nil); err != nil || c.Status != tt.want || !strings.Contains(c.Hint.For(check.Names{}), tt.hint) {
 			t.Errorf("%s, write %v: %+v", tt.token, tt.write, c)
 		}
 	}
@@ -166,7 +166,7 @@ func TestCheckDiscoveryTellsAnswersFromSilence(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			n := start(t, func(*call) answer { return tt.answer })
 			found, hung, err := connect(t, nil, n).CheckDiscovery(t.Context(), n.URL, login, "https://pve.example.com:8006", true)
-			all := found.Summary + "\n" + found.Evidence + "\n" + found.Remedy.String()
+			all := found.Summary + "\n" + found.Evidence + "\n" + found.Hint.For(check.Names{})
 			says := false
 			for text := range strings.SplitSeq(tt.says, "|") {
 				says = says || strings.Contains(all, text)
@@ -174,8 +174,8 @@ func TestCheckDiscoveryTellsAnswersFromSilence(t *testing.T) {
 			if found.ID != check.ProxmoxDiscovery || found.Status != tt.want || hung != tt.hung || !says || (err != nil) != (tt.want == check.Skip) {
 				t.Errorf("hung %v, %v, %s:\n%s", hung, err, found.Status, all)
 			}
-			if (len(found.Remedy) > 0) != (found.Status == check.Fail) || len(n.seen()) != 1 {
-				t.Errorf("%d steps, %d requests", len(found.Remedy), len(n.seen()))
+			if (len(found.Hint) > 0) != (found.Status == check.Fail) || len(n.seen()) != 1 {
+				t.Errorf("%d steps, %d requests", len(found.Hint), len(n.seen()))
 			}
 		})
 	}

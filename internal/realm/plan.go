@@ -203,12 +203,12 @@ func Removal(have Current) []Change {
 // LacksProperties is the error for properties that this Proxmox does not know. The zero version is an unknown one.
 func LacksProperties(v Version, lacking []Property) *check.Error {
 	var names []string
-	var steps check.Remedy
+	var steps check.Hint
 	var since Version
 	for _, prop := range lacking {
 		names = append(names, string(prop))
 		if d, ok := prop.Definition(); ok {
-			steps = append(steps, check.Omit("realm."+d.Key))
+			steps = check.Hints(steps, check.Omit("realm."+d.Key))
 			if since.Less(d.Since) {
 				since = d.Since
 			}
@@ -220,9 +220,9 @@ func LacksProperties(v Version, lacking []Property) *check.Error {
 	}
 	err := check.Errorf(check.UnknownProperty, "%s does not know %s", which, strings.Join(names, ", "))
 	if since.IsZero() {
-		return err.Try(check.Advise("upgrade Proxmox VE"))
+		return err.Try(check.Hint("upgrade Proxmox VE"))
 	}
-	return err.Try(append(steps, check.Advise("upgrade to Proxmox VE %s or later", since))...)
+	return err.Try(steps, check.Hintf("upgrade to Proxmox VE %s or later", since))
 }
 
 // NeedsVersion reports whether the plan sets properties that not every supported Proxmox version knows.

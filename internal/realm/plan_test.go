@@ -147,7 +147,7 @@ func TestDiff(t *testing.T) {
 		if (p.Refusal != nil) != (tt.action == realm.Refuse) || p.Refusal != nil && p.Refusal.Code != tt.code {
 			t.Errorf("%s: refusal %+v, want %q", tt.name, p.Refusal, tt.code)
 		}
-		if p.Refusal != nil && p.Refusal.Remedy.String() == "" {
+		if p.Refusal != nil && p.Refusal.Hint.For(check.Names{}) == "" {
 			t.Errorf("%s: a refusal without a hint", tt.name)
 		}
 		if got := list(p.Changes); tt.changes != "" && got != tt.changes || tt.action == realm.None && got != "" {
@@ -361,8 +361,8 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 			}
 		}
 		for _, part := range []string{"second realm", "--replace", "realm.username_claim"} {
-			if !strings.Contains(refusal.Remedy.String(), part) {
-				t.Errorf("%q is missing in %q", part, refusal.Remedy.String())
+			if !strings.Contains(refusal.Hint.For(check.Names{}), part) {
+				t.Errorf("%q is missing in %q", part, refusal.Hint.For(check.Names{}))
 			}
 		}
 	}
@@ -371,11 +371,11 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 func TestLacksProperties(t *testing.T) {
 	err := realm.LacksProperties(realm.Version{Major: 7, Minor: 4}, []realm.Property{realm.GroupsClaim, realm.Audiences})
 	if err.Code != check.UnknownProperty || err.Message != "Proxmox VE 7.4 does not know groups-claim, audiences" ||
-		err.Remedy.String() != "remove realm.groups_claim from the configuration, or remove realm.audiences from the configuration, or upgrade to Proxmox VE 9.2 or later" {
+		err.Hint.For(check.Names{}) != "remove realm.groups_claim from the configuration, or remove realm.audiences from the configuration, or upgrade to Proxmox VE 9.2 or later" {
 		t.Errorf("%+v", err)
 	}
 	err = realm.LacksProperties(realm.Version{}, []realm.Property{"future"})
-	if err.Message != "this Proxmox VE does not know future" || err.Remedy.String() != "upgrade Proxmox VE" {
+	if err.Message != "this Proxmox VE does not know future" || err.Hint.For(check.Names{}) != "upgrade Proxmox VE" {
 		t.Errorf("%+v", err)
 	}
 	answer := &realm.UnknownPropertyError{Properties: []realm.Property{realm.Audiences}}

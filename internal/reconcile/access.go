@@ -81,11 +81,10 @@ func (r run) writeAccess(ctx context.Context, done written) (written, error) {
 
 // halfWay returns the error of a run that made some of the changes.
 func (r run) halfWay(ctx context.Context, left []realm.AccessChange, made int, err error) error {
-	why := check.Describe(interruption(ctx, err))
-	steps := append(why.Steps(), check.Run("apply").With("again, to make the others"))
-	return check.Errorf(why.Code, "%s; %d of %d changes of groups and grants were made; not made: %s",
-		strings.ReplaceAll(why.Message, "\n", "; "), made, made+len(left), listed(left)).
-		Try(steps...).Because(err)
+	why := interruption(ctx, err)
+	return check.Errorf(check.CodeOf(why), "%s; %d of %d changes of groups and grants were made; not made: %s",
+		strings.ReplaceAll(check.MessageOf(why), "\n", "; "), made, made+len(left), listed(left)).
+		Try(check.HintOf(why), check.Run("apply").With("again, to make the others")).Because(err)
 }
 
 // accessCheck returns the check proxmox.access for a configuration that declares access.
@@ -97,9 +96,9 @@ func (r run) accessCheck(plan accessPlan) check.Check {
 	}
 	switch {
 	case plan.Refusal != nil:
-		return check.Failed(id, plan.Refusal.Remedy, "%s", plan.Refusal.Message)
+		return check.Failed(id, plan.Refusal.Hint, "%s", plan.Refusal.Message)
 	case len(plan.Changes) > 0:
-		return check.Failed(id, check.Remedy{check.Run("apply")}, "groups or grants differ from the configuration").
+		return check.Failed(id, check.Hints(check.Run("apply")), "groups or grants differ from the configuration").
 			Because("%s", listed(plan.Changes))
 	case len(plan.Hidden) > 0:
 		return check.Skipped(id, "not checked: groups or grants are not visible to these credentials").Because("%s", listed(plan.Hidden))

@@ -443,7 +443,7 @@ func TestApplyRefuses(t *testing.T) {
 			if !slices.Equal(c.calls, tt.calls) {
 				t.Errorf("%s: calls %v, want %v", tt.name, c.calls, tt.calls)
 			}
-			if check.Describe(got.Err).Hint() == "" {
+			if check.HintOf(got.Err).For(check.Names{}) == "" {
 				t.Errorf("%s: no hint", tt.name)
 			}
 			if tt.code == check.UsernameClaim && !strings.Contains(got.Err.Error(), "42 users") {
@@ -473,8 +473,8 @@ func TestANodeThatDoesNotKnowAProperty(t *testing.T) {
 		t.Errorf("calls %v, want %v", c.calls, want)
 	}
 	var unknown *realm.UnknownPropertyError
-	if !errors.As(got.Err, &unknown) || !strings.Contains(got.Err.Error(), "8.1") || !strings.Contains(check.Describe(got.Err).Hint(), "realm.groups_claim") {
-		t.Errorf("%v", check.Describe(got.Err))
+	if !errors.As(got.Err, &unknown) || !strings.Contains(got.Err.Error(), "8.1") || !strings.Contains(check.HintOf(got.Err).For(check.Names{}), "realm.groups_claim") {
+		t.Errorf("%v", got.Err)
 	}
 }
 
@@ -591,7 +591,7 @@ func TestVerify(t *testing.T) {
 		got := verify(t.Context(), aim(t, c, p, tt.spec))
 		expect(t, got, tt.outcome, realm.None, "")
 		found, _ := check.Find(got.Checks, check.ProxmoxRealm)
-		if found.Status != tt.realm || !strings.Contains(found.Summary, tt.says) || found.Status == check.Fail && found.Remedy.String() == "" {
+		if found.Status != tt.realm || !strings.Contains(found.Summary, tt.says) || found.Status == check.Fail && found.Hint.For(check.Names{}) == "" {
 			t.Errorf("%s: %+v", tt.name, found)
 		}
 		if tt.name == "drifted" && found.Evidence != "client-key, comment" {

@@ -172,9 +172,9 @@ func (c *cluster) around(t trouble, write func() error) error {
 
 // The answers that a client gives its caller.
 var (
-	errLost       = errors.Join(check.Errorf(check.Unreachable, "the connection broke").Try(check.Advise("look at the network")), realm.ErrLost)
+	errLost       = errors.Join(check.Errorf(check.Unreachable, "the connection broke").Try(check.Hint("look at the network")), realm.ErrLost)
 	errLock       = check.Errorf(check.LockTimeout, "got lock request timeout")
-	errPermission = check.Errorf(check.PermissionDenied, "Realm.Allocate is missing").Try(check.Advise("pveum acl modify"))
+	errPermission = check.Errorf(check.PermissionDenied, "Realm.Allocate is missing").Try(check.Hint("pveum acl modify"))
 	errDown       = check.Errorf(check.Unreachable, "no endpoint answers")
 )
 
@@ -333,7 +333,7 @@ func (c *cluster) Endpoint() config.Origin { return "https://pve1.example.com:80
 func (c *cluster) CheckPermissions(ctx context.Context, write bool, missing []realm.Privilege) (check.Check, error) {
 	found := check.Passed(check.ProxmoxPermissions, "may write: %t", write)
 	if len(missing) > 0 {
-		found = check.Failed(check.ProxmoxPermissions, check.Remedy{check.OnNode("pveum acl modify")}, "missing: %v", missing)
+		found = check.Failed(check.ProxmoxPermissions, check.Hints(check.OnNode("pveum acl modify")), "missing: %v", missing)
 	}
 	return c.asked(ctx, permissions, found)
 }
@@ -397,7 +397,7 @@ var roles = realm.Roles{
 func (c *cluster) CheckDiscovery(ctx context.Context, node config.Origin, login realm.Login, redirectURL string, _ bool) (check.Check, bool, error) {
 	found := check.Passed(check.ProxmoxDiscovery, "%s discovers %s as %s for %s", node, login.IssuerURL, login.ClientID, redirectURL)
 	if c.script[discovery].never {
-		found = check.Failed(check.ProxmoxDiscovery, check.Remedy{check.Advise("look at the node's DNS")}, "the node cannot reach %s", login.IssuerURL)
+		found = check.Failed(check.ProxmoxDiscovery, "look at the node's DNS", "the node cannot reach %s", login.IssuerURL)
 	}
 	found, err := c.asked(ctx, discovery, found)
 	return found, c.hung, err
@@ -406,7 +406,7 @@ func (c *cluster) CheckDiscovery(ctx context.Context, node config.Origin, login 
 func (c *cluster) CheckUsers(ctx context.Context, _ realm.Login, access bool) ([]check.Check, error) {
 	users := check.Passed(check.ProxmoxUsers, "3 users")
 	if c.script[usersCheck].never {
-		users = check.Failed(check.ProxmoxUsers, check.Remedy{check.Set("realm.autocreate", "true")}, "nobody can log in")
+		users = check.Failed(check.ProxmoxUsers, check.Hints(check.Set("realm.autocreate", "true")), "nobody can log in")
 	}
 	users, err := c.asked(ctx, usersCheck, users)
 	if !access {

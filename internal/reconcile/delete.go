@@ -124,5 +124,5 @@ func (r run) delete(ctx context.Context) (Result, error) {
 		return res, failure
 	}
 	return res, check.Errorf(check.NotTaken, "Proxmox accepted the DELETE, but realm %s still exists", r.Realm.Name).
-		Try(check.Advise("look for another program that creates it again"))
+		Try(check.Hint("look for another program that creates it again"))
 }

@@ -190,24 +190,23 @@ func decisive(plan planned, checks []check.Check, lacksClaim bool) []check.Check
 func (r run) limited(retryAfter time.Duration) *check.Error {
 	err := check.Errorf(check.RateLimited, "the issuer limits requests, so the client could not be checked: realm %s is unchanged", r.Realm.Name)
 	if retryAfter > 0 {
-		return err.Try(check.Advise("run again in %s", retryAfter.Round(time.Second)))
+		return err.Try(check.Hintf("run again in %s", retryAfter.Round(time.Second)))
 	}
-	return err.Try(check.Advise("run again in a few minutes"))
+	return err.Try(check.Hint("run again in a few minutes"))
 }
 
 func staleKey(plan planned) *check.Error {
 	return check.Errorf(check.Held,
 		"%s of realm %s not applied: the issuer accepts the client key that Proxmox holds, but not the declared one",
 		plan.Action, plan.Realm).
-		Try(check.Advise("restart Authelia if it does not have the new key's digest yet"),
+		Try(check.Hint("restart Authelia if it does not have the new key's digest yet"),
 			check.Run("apply --wait 10m").With("it waits for that"),
 			check.Set("realm.client_key_file", "").With("if the file holds an old key"))
 }
 
 func heldBy(plan planned, against []check.Check) *check.Error {
-	steps := append(check.Remedy{}, against[0].Remedy...)
 	return check.Errorf(check.Held, "%s of realm %s not applied: logins would fail: %s", plan.Action, plan.Realm, summaries(against)).
-		Try(append(steps, check.Run("apply --no-gate").With("to write it anyway"))...)
+		Try(against[0].Hint, check.Run("apply --no-gate").With("to write it anyway"))
 }
 
 func summaries(checks []check.Check) string {

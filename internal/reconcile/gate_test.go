@@ -99,9 +99,9 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 					outcome = reconcile.Failed
 				}
 				expect(t, got, outcome, realm.Update, tt.held)
-				f := check.Describe(got.Err)
-				if !strings.Contains(f.Message+"; "+f.Hint(), tt.says) {
-					t.Errorf("%q is missing in %q, %q", tt.says, f.Message, f.Hint())
+				message, hint := check.MessageOf(got.Err), check.HintOf(got.Err).For(check.Names{})
+				if !strings.Contains(message+"; "+hint, tt.says) {
+					t.Errorf("%q is missing in %q, %q", tt.says, message, hint)
 				}
 				if c.writes() != 0 || c.realms[name]["client-key"] != oldKey {
 					t.Errorf("held, but %v", c.calls)
@@ -341,7 +341,7 @@ func TestNobodyCanLogInAfterAWrite(t *testing.T) {
 // A replace binds every user to the claim for good: a claim that the issuer does not advertise holds it.
 func TestAReplaceToAClaimThatIsNotAdvertised(t *testing.T) {
 	claims := func() []check.Check {
-		return []check.Check{check.Warned(check.IssuerClaims, check.Remedy{check.Set("realm.username_claim", "email")}, "the issuer does not advertise the claim")}
+		return []check.Check{check.Warned(check.IssuerClaims, check.Hints(check.Set("realm.username_claim", "email")), "the issuer does not advertise the claim")}
 	}
 	c := newCluster(t).put(name, stored())
 	target := aim(t, c, &provider{finds: claims, unclaimed: "email"}, otherClaim)

@@ -87,12 +87,12 @@ func (i *inspection) Client(_ context.Context, q issuer.Question) issuer.Answer 
 	case issuer.Accepted:
 		credentials = check.Passed(check.ClientCredentials, "accepted")
 	case issuer.Rejected:
-		credentials = check.Failed(check.ClientCredentials, check.Remedy{check.Advise("write the key that the issuer knows")}, "the issuer refuses the key")
+		credentials = check.Failed(check.ClientCredentials, "write the key that the issuer knows", "the issuer refuses the key")
 	case issuer.NoVerdict, issuer.RateLimited:
 	}
 	redirect := check.Passed(check.ClientRedirect, "%d redirect URLs", len(q.RedirectURLs))
 	if i.redirect != nil && !i.redirect() {
-		redirect = check.Failed(check.ClientRedirect, check.Remedy{check.Advise("register the redirect URL")}, "the issuer refuses the redirect URL")
+		redirect = check.Failed(check.ClientRedirect, "register the redirect URL", "the issuer refuses the redirect URL")
 	}
 	if verdict.Decision == issuer.RateLimited || verdict.Decision == issuer.NoVerdict {
 		redirect = check.Skipped(check.ClientRedirect, "no verdict")
@@ -126,7 +126,7 @@ func only(key string) func(string) bool { return func(k string) bool { return k 
 func broken() []check.Check {
 	return []check.Check{
 		check.Passed(check.IssuerURL, "https"),
-		check.Failed(check.IssuerIdentity, check.Remedy{check.Set("realm.issuer_url", "https://auth.example.com/")}, "the issuer calls itself https://auth.example.com/"),
+		check.Failed(check.IssuerIdentity, check.Hints(check.Set("realm.issuer_url", "https://auth.example.com/")), "the issuer calls itself https://auth.example.com/"),
 		check.Passed(check.IssuerKeys, "2 keys"),
 	}
 }

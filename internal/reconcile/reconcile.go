@@ -360,7 +360,7 @@ func (r run) gaveUp(plan planned, unsettled error) error {
 	return check.Errorf(check.Conflict,
 		"the %s of realm %s was abandoned after %d attempts: other programs kept changing the realms of this cluster",
 		plan.Action, r.Realm.Name, attempts).
-		Try(check.Advise("run again; if it happens repeatedly, look for another program that writes realms")).Because(unsettled)
+		Try(check.Hint("run again; if it happens repeatedly, look for another program that writes realms")).Because(unsettled)
 }
 
 // foresee completes the result of a plan. If there is something to do, it checks the credentials' privileges and the

@@ -127,7 +127,7 @@ func (r run) recover(ctx context.Context) (Result, error) {
 	}
 	if !current.SameAs(saved) && !r.asDeclared(current) {
 		return res, check.Errorf(check.RecoveryFile, "realm %s exists and differs from the one saved in %s", r.Realm.Name, r.Recovery.path()).
-			Try(check.Advise("remove the file if the realm is as you want it"))
+			Try(check.Hint("remove the file if the realm is as you want it"))
 	}
 	return res, r.Recovery.remove()
 }
@@ -242,13 +242,13 @@ func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 
 func (rc Recovery) unusable(format string, args ...any) error {
 	return check.Errorf(check.RecoveryFile, "the recovery file %s %s", rc.path(), fmt.Sprintf(format, args...)).
-		Try(check.Advise("remove the file if the realm in Proxmox is as you want it"))
+		Try(check.Hint("remove the file if the realm in Proxmox is as you want it"))
 }
 
 // remove removes the recovery file.
 func (rc Recovery) remove() error {
 	if err := config.RemovePrivate(rc.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return check.Errorf(check.Internal, "the recovery file is obsolete, but cannot be removed: %v", err).Try(check.Advise("remove it by hand"))
+		return check.Errorf(check.Internal, "the recovery file is obsolete, but cannot be removed: %v", err).Try(check.Hint("remove it by hand"))
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ func TestRecover(t *testing.T) {
 			if c.count(remove, update) != 0 || c.count(create) > 2 {
 				t.Errorf("calls %v", c.calls)
 			}
-			if tt.code == check.RecoveryFile && check.Describe(got.Err).Hint() == "" {
+			if tt.code == check.RecoveryFile && check.HintOf(got.Err).For(check.Names{}) == "" {
 				t.Error("no hint")
 			}
 		})
@@ -229,7 +229,7 @@ func TestRunsMeetARecoveryFile(t *testing.T) {
 		c, target, path := interrupted(t)
 		got := run(t.Context(), target)
 		expect(t, got, reconcile.Refused, realm.Refuse, check.RecoveryFile)
-		if c.writes() != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.Describe(got.Err).Hint(), "apply --recover") {
+		if c.writes() != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.HintOf(got.Err).For(check.Names{}), "apply --recover") {
 			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
@@ -344,8 +344,8 @@ func TestDeleteThatIsLate(t *testing.T) {
 		target := aim(t, c, nil, spec())
 		got := deletes(t.Context(), target)
 		expect(t, got, reconcile.Failed, realm.Delete, check.ReplacePending)
-		if c.count(remove) != 1 || strings.Contains(check.Describe(got.Err).Hint(), "--recover") {
-			t.Errorf("%v after %v", check.Describe(got.Err), c.calls)
+		if c.count(remove) != 1 || strings.Contains(check.HintOf(got.Err).For(check.Names{}), "--recover") {
+			t.Errorf("%v after %v", got.Err, c.calls)
 		}
 	})
 }

@@ -92,7 +92,7 @@ func (r run) awaitAbsence(ctx context.Context) error {
 		if time.Now().After(deadline) {
 			return check.Errorf(check.ReplacePending,
 				"the answer to the DELETE of realm %s was lost, and the realm still existed after %s", r.Realm.Name, lateDelete).
-				Try(check.Advise("wait a few minutes, because the deletion may still take effect")).Because(err)
+				Try(check.Hint("wait a few minutes, because the deletion may still take effect")).Because(err)
 		}
 		if err := sleep(ctx, watchEvery); err != nil {
 			return err
@@ -149,8 +149,6 @@ func (r run) keep(err error) error {
 	if err == nil {
 		return nil
 	}
-	known := check.Describe(err)
-	steps := append(known.Steps(), check.Run("apply --recover").With("it creates the former realm if there is none"))
-	return check.Errorf(known.Code, "%s; the former realm is saved in %s", strings.ReplaceAll(known.Message, "\n", "; "), r.Recovery.path()).
-		Try(steps...).Because(err)
+	return check.Errorf(check.CodeOf(err), "%s; the former realm is saved in %s", strings.ReplaceAll(check.MessageOf(err), "\n", "; "), r.Recovery.path()).
+		Try(check.HintOf(err), check.Run("apply --recover").With("it creates the former realm if there is none")).Because(err)
 }

@@ -119,7 +119,7 @@ func TestReplaceStartsWithTheFile(t *testing.T) {
 		spoil(t, &target)
 		got := apply(t.Context(), target, agreed)
 		expect(t, got, reconcile.Failed, realm.Replace, check.Config)
-		if c.writes() != 0 || !strings.Contains(got.Err.Error(), "nothing was deleted") || !strings.Contains(check.Describe(got.Err).Hint(), "state_dir") {
+		if c.writes() != 0 || !strings.Contains(got.Err.Error(), "nothing was deleted") || !strings.Contains(check.HintOf(got.Err).For(check.Names{}), "state_dir") {
 			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
@@ -297,12 +297,12 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 					t.Errorf("warnings %q", got.Warnings)
 				}
 				if tt.kept {
-					f := check.Describe(got.Err)
-					if !strings.Contains(f.Message, pending(t, target)[0]) || !strings.Contains(f.Hint(), "apply --recover") || strings.Contains(f.Message+f.Hint(), "\n") {
-						t.Errorf("%q, %q: does not say where the former realm is", f.Message, f.Hint())
+					message, hint := check.MessageOf(got.Err), string(check.HintOf(got.Err))
+					if !strings.Contains(message, pending(t, target)[0]) || !strings.Contains(hint, "apply --recover") || strings.Contains(message, "\n") {
+						t.Errorf("%q, %q: does not say where the former realm is", message, hint)
 					}
-					if tt.code == check.PermissionDenied && !strings.Contains(f.Hint(), "pveum acl modify") {
-						t.Errorf("%q: does not say what mends it", f.Hint())
+					if tt.code == check.PermissionDenied && !strings.Contains(hint, "pveum acl modify") {
+						t.Errorf("%q: does not say what mends it", hint)
 					}
 				}
 			})

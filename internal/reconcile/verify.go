@@ -24,7 +24,7 @@ func Verify(ctx context.Context, t config.Target, d Deps, o Options) Result {
 func (r run) examine(ctx context.Context) (Result, error) {
 	res := r.start()
 	if err := r.Recovery.pending(); err != nil {
-		res.warn(fmt.Sprintf("%s; %s", err.Message, err.Remedy))
+		res.warn(fmt.Sprintf("%s; %s", err.Message, err.Hint))
 	}
 	inspection := r.inspect(ctx, time.Time{})
 	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
@@ -264,10 +264,10 @@ func (r run) realmCheck(plan planned) check.Check {
 	case plan.Empty():
 		return check.Passed(check.ProxmoxRealm, "realm %s is as declared", r.Realm.Name)
 	case plan.Action == realm.Create:
-		return check.Failed(check.ProxmoxRealm, check.Remedy{check.Run("apply")}, "realm %s does not exist", r.Realm.Name)
+		return check.Failed(check.ProxmoxRealm, check.Hints(check.Run("apply")), "realm %s does not exist", r.Realm.Name)
 	case plan.Action == realm.Refuse:
-		return check.Failed(check.ProxmoxRealm, plan.Refusal.Remedy, "%s", plan.Refusal.Message)
+		return check.Failed(check.ProxmoxRealm, plan.Refusal.Hint, "%s", plan.Refusal.Message)
 	}
-	return check.Failed(check.ProxmoxRealm, check.Remedy{check.Run("apply").With("plan shows the differences")},
+	return check.Failed(check.ProxmoxRealm, check.Hints(check.Run("apply").With("plan shows the differences")),
 		"realm %s differs from its configuration", r.Realm.Name).Because("%s", strings.Join(plan.Names(), ", "))
 }

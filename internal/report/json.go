@@ -124,30 +124,20 @@ func accessChange(c realm.AccessChange) jsonChange {
 
 // Check is a check in a JSON report.
 type Check struct {
-	ID       string       `json:"id"`
-	Status   string       `json:"status"`
-	Summary  string       `json:"summary"`
-	Evidence string       `json:"evidence"`
-	Hint     string       `json:"hint"`
-	Duration int64        `json:"duration_ms"`
-	Remedy   check.Remedy `json:"remedy"` // what hint says, as data
+	ID       string `json:"id"`
+	Status   string `json:"status"`
+	Summary  string `json:"summary"`
+	Evidence string `json:"evidence"`
+	Hint     string `json:"hint"`
+	Duration int64  `json:"duration_ms"`
 }
 
-// Error is an error in a JSON report. Code, message and hint describe the whole error. Problems has an entry for each
-// joined error, such as a mistake in a configuration.
+// Error is an error in a JSON report. A joined error, such as several mistakes in a configuration, has a line for each in
+// message and hint.
 type Error struct {
-	Code     string       `json:"code"`
-	Message  string       `json:"message"`
-	Hint     string       `json:"hint"`
-	Remedy   check.Remedy `json:"remedy"` // the steps of all remedies
-	Problems []Problem    `json:"problems"`
-}
-
-// Problem is one of several joined errors.
-type Problem struct {
-	Key     string       `json:"key"` // the configuration key that the message is about; "" if it is about none
-	Message string       `json:"message"`
-	Remedy  check.Remedy `json:"remedy"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
 }
 
 func jsonTargetOf(t reconcile.Result) jsonTarget {
@@ -178,8 +168,8 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 // CheckOf returns a check as a JSON report has it.
 func CheckOf(c check.Check) Check {
 	return Check{
-		string(c.ID), string(c.Status), c.Summary, c.Evidence, c.Remedy.String(),
-		c.Duration.Round(time.Millisecond).Milliseconds(), append(check.Remedy{}, c.Remedy...),
+		string(c.ID), string(c.Status), c.Summary, c.Evidence, string(c.Hint),
+		c.Duration.Round(time.Millisecond).Milliseconds(),
 	}
 }
 
@@ -188,25 +178,7 @@ func ErrorOf(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	d := check.Describe(err)
-	return &Error{string(d.Code), d.Message, d.Hint(), d.Steps(), problems(err)}
-}
-
-// problems lists the errors that were joined, or the only one.
-func problems(err error) []Problem {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []Problem
-		for _, e := range joined.Unwrap() {
-			all = append(all, problems(e)...)
-		}
-		return all
-	}
-	d := check.Describe(err)
-	p := Problem{Message: d.Message, Remedy: d.Steps()}
-	if e, ok := err.(*check.Error); ok { //nolint:errorlint // the message of a wrapped error names its key already
-		p.Key, p.Message = e.Key, check.Describe(e.At("")).Message
-	}
-	return []Problem{p}
+	return &Error{string(check.CodeOf(err)), check.MessageOf(err), check.Printable(string(check.HintOf(err)))}
 }
 
 // escape replaces characters that a terminal may obey by \u escapes. encoding/json leaves DEL, C1 controls and

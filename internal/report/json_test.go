@@ -222,7 +222,7 @@ func decodeStrictly(data []byte) (contract, error) {
 func TestJSONLeavesAddressesReadable(t *testing.T) {
 	const address = "https://auth.example.com/authorize?client_id=proxmox&prompt=none"
 	run := single("verify", reconcile.Unverified, planNone, nil, []check.Check{
-		check.Failed(check.ClientRedirect, check.Remedy{check.Advise("x")}, "refused").Because("%s", address),
+		check.Failed(check.ClientRedirect, "x", "refused").Because("%s", address),
 	})
 	if got := encodeJSON(t, run); !bytes.Contains(got, []byte(address)) {
 		t.Errorf("%s", got)

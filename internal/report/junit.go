@@ -127,8 +127,8 @@ func details(c check.Check) string {
 	if c.Evidence != "" {
 		lines = append(lines, "evidence: "+oneLine(c.Evidence))
 	}
-	if len(c.Remedy) > 0 {
-		lines = append(lines, "hint: "+oneLine(c.Remedy.String()))
+	if len(c.Hint) > 0 {
+		lines = append(lines, "hint: "+oneLine(c.Hint.For(check.Names{})))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -145,9 +145,8 @@ func outputOf(command string, t reconcile.Result) string {
 }
 
 func junitError(err error) *junitResult {
-	d := check.Describe(err)
-	out := &junitResult{Message: oneLine(strings.ReplaceAll(d.Message, "\n", "; ")), Type: string(d.Code)}
-	if hint := d.Hint(); hint != "" {
+	out := &junitResult{Message: oneLine(strings.ReplaceAll(check.MessageOf(err), "\n", "; ")), Type: string(check.CodeOf(err))}
+	if hint := check.HintOf(err).For(check.Names{}); hint != "" {
 		out.Text = "hint: " + hint
 	}
 	return out

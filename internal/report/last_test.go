@@ -33,7 +33,7 @@ func TestWhatIsTheSameTrouble(t *testing.T) {
 		}, true},
 		{"texts", func(r *fleet.Run) {
 			c := &r.Targets[0].Checks[2]
-			c.Summary, c.Evidence, c.Remedy = "other", "other", check.Remedy{check.Advise("other")}
+			c.Summary, c.Evidence, c.Hint = "other", "other", "other"
 		}, true},
 		{"a warning", func(r *fleet.Run) { r.Targets[0].Checks = slices.Delete(r.Targets[0].Checks, 1, 2) }, true},
 		{"the order of checks", func(r *fleet.Run) { slices.Reverse(r.Targets[0].Checks) }, true},

@@ -37,7 +37,7 @@ var hostile = rapid.Custom(func(t *rapid.T) string {
 func anyRun(t *rapid.T, oldKey, newKey string) fleet.Run {
 	outcome := rapid.SampledFrom(reconcile.Outcomes())
 	failure := rapid.Custom(func(t *rapid.T) error {
-		f := check.Errorf(check.PermissionDenied, "%s", hostile.Draw(t, "message")).Try(check.Advise("%s", hostile.Draw(t, "hint")))
+		f := check.Errorf(check.PermissionDenied, "%s", hostile.Draw(t, "message")).Try(check.Hintf("%s", hostile.Draw(t, "hint")))
 		switch rapid.IntRange(0, 4).Draw(t, "kind") {
 		case 0:
 			return f
@@ -67,7 +67,7 @@ func anyRun(t *rapid.T, oldKey, newKey string) fleet.Run {
 			Status:   rapid.SampledFrom([]check.Status{check.Pass, check.Warn, check.Fail, check.Skip}).Draw(t, "status"),
 			Summary:  hostile.Draw(t, "summary"),
 			Evidence: hostile.Draw(t, "evidence"),
-			Remedy:   check.Remedy{check.Advise("%s", hostile.Draw(t, "hint"))},
+			Hint:     check.Hints(check.Hintf("%s", hostile.Draw(t, "hint"))),
 			Duration: time.Duration(rapid.Int64Range(0, 1e11).Draw(t, "duration")),
 		}
 	})

@@ -13,13 +13,13 @@ import (
 
 // Style says how text looks. The zero value is plain UTF-8 for a pipe or a file.
 type Style struct {
-	Color      bool          // use ANSI colours; each coloured word has its meaning without the colour too
-	ASCII      bool          // escape all other characters, for a locale that is not UTF-8
-	Width      int           // columns of the terminal, where long lines wrap; 0: they do not wrap
-	Quiet      bool          // write nothing if all targets are unchanged
-	Verbose    bool          // show every check with its evidence and time, and every target by itself
-	Wording    check.Wording // words the hints; the zero value is for readers of a configuration file
-	OmitErrors bool          // leave out the errors and warnings of the run and of a lone target: the caller prints them
+	Color      bool        // use ANSI colours; each coloured word has its meaning without the colour too
+	ASCII      bool        // escape all other characters, for a locale that is not UTF-8
+	Width      int         // columns of the terminal, where long lines wrap; 0: they do not wrap
+	Quiet      bool        // write nothing if all targets are unchanged
+	Verbose    bool        // show every check with its evidence and time, and every target by itself
+	Wording    check.Names // words the hints; the zero value is for readers of a configuration file
+	OmitErrors bool        // leave out the errors and warnings of the run and of a lone target: the caller prints them
 }
 
 // color is an SGR parameter (ECMA-48).
@@ -107,9 +107,8 @@ func (p *printer) labelled(indent int, label, text string) {
 }
 
 func (p *printer) fault(indent int, err error) {
-	d := check.Describe(err)
-	p.labelled(indent, p.paint(red, "error:"), d.Message)
-	p.labelled(indent, p.paint(dim, "hint:"), d.HintIn(p.Wording))
+	p.labelled(indent, p.paint(red, "error:"), check.MessageOf(err))
+	p.labelled(indent, p.paint(dim, "hint:"), check.HintOf(err).For(p.Wording))
 }
 
 func (p *printer) checks(indent int, checks []check.Check) {
@@ -131,9 +130,7 @@ func (p *printer) checks(indent int, checks []check.Check) {
 		if c.Evidence != "" {
 			p.wrap(indent+6, p.paint(dim, "evidence:")+" ", len("evidence: "), p.clean(c.Evidence))
 		}
-		if len(c.Remedy) > 0 { // not wrapped, since it may hold a command to copy
-			p.line(indent+6, p.paint(dim, "hint:")+" "+p.clean(c.Remedy.In(p.Wording)))
-		}
+		p.labelled(indent+6, p.paint(dim, "hint:"), c.Hint.For(p.Wording)) // not wrapped: it may hold a command to copy
 	}
 }
 

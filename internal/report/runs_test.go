@@ -42,9 +42,9 @@ func scenarios() []scenario {
 	replace := realm.Diff(rebind, stored, realm.Facts{AllowReplace: true})
 
 	held := fmt.Errorf("authelia: %w", check.Errorf(check.Held, "the change is held: the issuer refuses the client key").
-		Try(check.Advise("put the digest of the key into the issuer's configuration and restart it, then run apply --wait 10m")))
+		Try(check.Hint("put the digest of the key into the issuer's configuration and restart it, then run apply --wait 10m")))
 	denied := fmt.Errorf("read realm: %w", check.Errorf(check.PermissionDenied, "permission check failed (/access/realm, Realm.Allocate|Sys.Audit)").
-		Try(check.Advise("run pveum acl modify /access/realm --tokens 'realm@pve!agent' --roles RealmAdmin")))
+		Try(check.Hint("run pveum acl modify /access/realm --tokens 'realm@pve!agent' --roles RealmAdmin")))
 
 	return []scenario{
 		{"apply-unchanged", single("apply", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good())},
@@ -73,7 +73,7 @@ func scenarios() []scenario {
 		{"delete-absent", single("delete", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, nil)},
 		{"delete-failed", single("delete", reconcile.Failed, realm.Plan{Action: realm.Delete}, denied, nil)},
 		{"config-error", fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: errors.Join(
-			check.Errorf(check.Config, "config.yaml:3: unknown key proxmox.endpiont").Try(check.Advise("did you mean proxmox.endpoint")),
+			check.Errorf(check.Config, "config.yaml:3: unknown key proxmox.endpiont").Try(check.Hint("did you mean proxmox.endpoint")),
 			check.Errorf(check.Config, "required").At("realm.client_id").Try(check.Set("realm.client_id", "").With("as the issuer calls the client")),
 		)}},
 		{"fleet-mixed", many(
@@ -101,12 +101,12 @@ func good() []check.Check {
 func bad() []check.Check {
 	return []check.Check{
 		check.Passed(check.IssuerURL, "https://auth.example.com is a usable issuer URL"),
-		check.Warned(check.IssuerCertificate, check.Remedy{check.Advise("renew the certificate of auth.example.com")}, "the certificate expires in 9 days").
+		check.Warned(check.IssuerCertificate, "renew the certificate of auth.example.com", "the certificate expires in 9 days").
 			Because("CN=auth.example.com, not after 2026-12-02 10:00 UTC, issued by Example Intermediate CA R7 of Example Trust Services"),
-		check.Failed(check.IssuerIdentity, check.Remedy{check.Advise("set realm.issuer_url to https://auth.example.com/")}, "the discovery document names another issuer than the one that is configured").
+		check.Failed(check.IssuerIdentity, "set realm.issuer_url to https://auth.example.com/", "the discovery document names another issuer than the one that is configured").
 			Because("issuer is https://auth.example.com/ and realm.issuer_url is https://auth.example.com").Took(7 * time.Millisecond),
 		check.Skipped(check.ClientCredentials, "not asked, because issuer.identity fails"),
-		check.Failed(check.ClientRedirect, check.Remedy{check.Advise("add https://pve1.example.com:8006 to the client's redirect_uris in the issuer")},
+		check.Failed(check.ClientRedirect, "add https://pve1.example.com:8006 to the client's redirect_uris in the issuer",
 			"the issuer refuses https://pve1.example.com:8006").Because("„redirect_uri“ not registered 日本 😀"),
 	}
 }
@@ -169,11 +169,11 @@ func thousand() []reconcile.Result {
 		t := target(name, reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, append(good(), bad()[1]))
 		if i%10 == 5 {
 			t = target(name, reconcile.Failed, realm.Plan{}, check.Errorf(check.Unreachable, "connect to %s: no such host %s.example.com", t.Endpoint, name).
-				Try(check.Advise("check the name server")), nil)
+				Try(check.Hint("check the name server")), nil)
 		}
 		if i == 700 {
 			t = target(name, reconcile.Failed, realm.Plan{}, check.Errorf(check.Unreachable, "connect to %s: connection refused", t.Endpoint).
-				Try(check.Advise("is pveproxy running there")), nil)
+				Try(check.Hint("is pveproxy running there")), nil)
 		}
 		out = append(out, t)
 	}

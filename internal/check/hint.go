@@ -1,0 +1,139 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Hint says how to repair what a finding or an error is about: one line for each thing to do, the most likely one first. A
+// line that begins with [Command] is a command, ready to be copied.
+//
+// Names stand in braces, because readers know them differently: {realm.scopes} is a configuration key, {apply --no-gate}
+// is a command line of this program without the program's name. [Hint.For] replaces them.
+type Hint string
+
+// Command begins a line of a [Hint] that is a command to copy.
+const Command = "    "
+
+// Hintf formats a hint.
+func Hintf(format string, args ...any) Hint { return Hint(fmt.Sprintf(format, args...)) }
+
+// Hints joins hints, each once, and drops empty ones.
+func Hints(all ...Hint) Hint {
+	var lines []string
+	for _, h := range all {
+		if h != "" && !slices.Contains(lines, string(h)) {
+			lines = append(lines, string(h))
+		}
+	}
+	return Hint(strings.Join(lines, "\n"))
+}
+
+// Set advises to set a configuration key to a value; with "" the reader chooses the value.
+func Set(key, value string) Hint {
+	if value == "" {
+		return Hintf("set {%s}", key)
+	}
+	return Hintf("set {%s} to %s", key, value)
+}
+
+// Unset advises to list a property in realm.unset. The key is the property's configuration key, such as realm.prompt.
+func Unset(key string) Hint {
+	return Hintf("add %s to {realm.unset}", strings.TrimPrefix(key, "realm."))
+}
+
+// Omit advises to remove a key from the configuration.
+func Omit(key string) Hint { return Hintf("remove {%s} from the configuration", key) }
+
+// Run advises to run a command of this program, such as "apply --no-gate".
+func Run(format string, args ...any) Hint {
+	return Hintf("run:\n"+Command+"{%s}", fmt.Sprintf(format, args...))
+}
+
+// OnNode advises to run a command on a Proxmox node, such as a pveum line.
+func OnNode(format string, args ...any) Hint {
+	return Hintf("run on a node:\n"+Command+"%s", fmt.Sprintf(format, args...))
+}
+
+// With returns the hint with a note that says what it is for, or when it applies.
+func (h Hint) With(format string, args ...any) Hint {
+	note := fmt.Sprintf(format, args...)
+	first, rest, more := strings.Cut(string(h), "\n")
+	if more {
+		return Hint(strings.TrimSuffix(first, ":") + " (" + note + "):\n" + rest)
+	}
+	return Hint(first + " (" + note + ")")
+}
+
+// Names tells how one kind of reader knows the names in a hint. The zero value is for readers of a configuration file.
+type Names struct {
+	Key     func(path string) string // how the reader sets a configuration key; nil: by its path
+	Command func(line string) string // how the reader runs a command of this program; nil: "proxmox-realm " before it
+}
+
+var (
+	braced = regexp.MustCompile(`\{[a-z][^{}\n]*\}`)
+	keyed  = regexp.MustCompile(`^(((proxmox|realm|verify|policy|agent|notify)\.[a-z_]+)|access|targets|targets_from|state_dir|concurrency)$`)
+)
+
+// For returns the hint as one kind of reader reads it.
+func (h Hint) For(names Names) string {
+	return braced.ReplaceAllStringFunc(string(h), func(name string) string {
+		name = name[1 : len(name)-1]
+		switch {
+		case keyed.MatchString(name) && names.Key != nil:
+			return names.Key(name)
+		case keyed.MatchString(name):
+			return name
+		case names.Command != nil:
+			return names.Command(name)
+		}
+		return "proxmox-realm " + name
+	})
+}
+
+// HintOf returns the hints of an error: of the outermost [Error] that has one, on each branch of joined errors.
+func HintOf(err error) Hint {
+	if e, ok := err.(*Error); ok && e.Hint != "" { //nolint:errorlint // this walks the tree itself
+		return e.Hint
+	}
+	if branches, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []Hint
+		for _, branch := range branches.Unwrap() {
+			all = append(all, HintOf(branch))
+		}
+		return Hints(all...)
+	}
+	if cause := errors.Unwrap(err); cause != nil {
+		return HintOf(cause)
+	}
+	return ""
+}
+
+// MessageOf returns the text of an error as it is shown, a line for each joined error, without characters that could steer a
+// terminal. It returns "" for nil.
+func MessageOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return Printable(err.Error())
+}
+
+// Printable removes what could steer a terminal: control characters other than line feeds, and invisible formatting such
+// as direction marks (Unicode Cf).
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n':
+			return r
+		case r == '\t':
+			return ' '
+		case Invisible(r):
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+}
