@@ -46,6 +46,7 @@ func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expi
 	if p.Login.ClientID != "" {
 		answer := i.Client(ctx, issuer.Question{
 			Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true, KeyUnknown: !p.Login.ClientKey.IsSet(),
+			Depth: issuer.Person,
 		})
 		checks = append(checks, answer.Checks...)
 	}

@@ -30,14 +30,60 @@ type Question struct {
 	KeyUnknown        bool        // the client may have a key that is unknown here: client.credentials is skipped
 	RedirectURLs      []string    // what browsers open; none: client.redirect is skipped
 	RedirectsDeclared bool        // false: an unknown redirect URL is a warning, not a failure
-	Cheap             bool        // ask the introspection endpoint, if it proves something: for questions that repeat
+	Depth             Depth       // what the question may cost the issuer
+	Known             Known       // what is remembered of this client; the zero value: nothing
+	Limited           time.Time   // the issuer answered 429 before, and is asked nothing until then; zero: it did not
 }
+
+// Depth says what a [Question] may cost. A made-up code, key or client id leaves an error line in an issuer's log, and
+// counts toward its limits.
+type Depth int
+
+// The depths.
+const (
+	// Free asks only what a right client costs nothing: introspection about the key, where it is advertised, and a login
+	// request with prompt=none for each redirect URL. It is for questions that repeat.
+	Free Depth = iota
+	// Full asks token endpoint and authorization endpoint, with control questions as far as needed. It sends at most four
+	// token requests.
+	Full
+	// Person also finds out why a client is refused, for somebody who waits for the answer. It sends at most six token requests.
+	Person
+)
+
+// Known is what is remembered of an issuer's answers about one client, for 30 days and as long as the discovery document
+// stays the same. It holds digests of answers, and no text of the issuer. A caller stores [Answer.Known] by issuer, client
+// id, a keyed digest of the client key and redirect URLs, and passes it with the next [Question].
+type Known struct {
+	Document string    `json:"document,omitempty"` // digest of the discovery document
+	Asked    time.Time `json:"asked,omitzero"`     // when the oldest of the answers came
+}
+
+// WithoutKey returns what does not depend on the client key, for a question about another key of the same client.
+func (k Known) WithoutKey() Known { return k }
 
 // Answer is what an issuer said to a [Question].
 type Answer struct {
 	Checks      []check.Check // client.credentials, client.redirect
 	Credentials Verdict
 	Redirect    Verdict // the worst of all redirect URLs, rejections first
+	Known       Known   // to be remembered; what was passed with the question is part of it
+}
+
+// Proven returns what the answer proved about logins.
+func (a Answer) Proven() Proven { return ProvenBy(a.Checks) }
+
+// Proven is what an issuer's answers about a client proved. What the issuer advertises about the same is not judged then.
+type Proven struct {
+	Key     bool // the issuer accepts the client with its key by client_secret_basic
+	Request bool // the issuer accepts the login request with each redirect URL: code flow, scopes, S256 and prompt
+}
+
+// ProvenBy returns what findings prove, remembered ones too.
+func ProvenBy(checks []check.Check) Proven {
+	credentials, _ := check.Find(checks, check.ClientCredentials)
+	redirect, _ := check.Find(checks, check.ClientRedirect)
+	return Proven{Key: credentials.Status == check.Pass, Request: redirect.Status == check.Pass}
 }
 
 // RateLimited tells whether the issuer limited one of the requests, and when it may be asked again (0: it did not
@@ -56,6 +102,7 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 // endpoint of an issuer that this machine trusts, and never along a redirect. Before that, the checks of identity and
 // endpoints must pass.
 func (i *Inspection) Client(ctx context.Context, q Question) Answer {
+	i.questions.limitedUntil(q.Limited)
 	secrets := []check.Secret{q.Login.ClientKey} // the issuer may echo it, also as it was sent
 	if q.Login.ClientKey.IsSet() {
 		secrets = append(secrets, basicPair(q.Login))
@@ -90,6 +137,7 @@ func (i *Inspection) Client(ctx context.Context, q Question) Answer {
 		Checks:      checks,
 		Credentials: credentials,
 		Redirect:    worst,
+		Known:       q.Known,
 	}
 }
 
@@ -120,6 +168,13 @@ type questions struct {
 // note remembers a first 429.
 func (q *questions) note(a answer) {
 	if after := a.retryAfter(); a.status == http.StatusTooManyRequests {
+		q.limit.CompareAndSwap(nil, &after)
+	}
+}
+
+// limitedUntil takes over a 429 of an earlier run that holds until a time.
+func (q *questions) limitedUntil(until time.Time) {
+	if after := time.Until(until).Round(time.Second); after > 0 {
 		q.limit.CompareAndSwap(nil, &after)
 	}
 }
@@ -192,7 +247,7 @@ func (i *Inspection) askKey(ctx context.Context, q Question, redirectURL string)
 		redirectURL = q.RedirectURLs[0]
 	}
 	at, endpoint, form := "token", i.document.TokenEndpoint, exchange(l, redirectURL)
-	if q.Cheap && l.ClientKey.IsSet() && !p.BlindIntrospection && i.document.introspection().secure() {
+	if q.Depth == Free && l.ClientKey.IsSet() && !p.BlindIntrospection && i.document.introspection().secure() {
 		at, endpoint, form = "introspection", i.document.introspection(), url.Values{"token": {MadeUp}}
 	}
 	digest := sha256.Sum256([]byte(l.ClientKey.Reveal()))

@@ -23,7 +23,7 @@ import (
 )
 
 func TestClientQuestions(t *testing.T) {
-	declared := issuer.Question{RedirectURLs: []string{redirectURL}, RedirectsDeclared: true}
+	declared := issuer.Question{Depth: issuer.Full, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true}
 	type outcomes struct{ credentials, redirect issuer.Decision }
 	for _, tt := range []struct {
 		name   string
@@ -90,14 +90,14 @@ func TestClientQuestions(t *testing.T) {
 			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, ResponseTypes: []string{"id_token"}, RedirectURIs: []string{redirectURL}})
 		}, outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"response_types"}},
 		{
-			"asked quietly", func(_ *lab.Server, q *issuer.Question) { q.Cheap = true },
+			"asked quietly", func(_ *lab.Server, q *issuer.Question) { q.Depth = issuer.Free },
 			outcomes{issuer.Accepted, issuer.Accepted},
 			[2]check.Status{check.Pass, check.Pass},
 			[]string{"introspection"},
 		},
 		{
 			"a wrong key, asked quietly", func(_ *lab.Server, q *issuer.Question) {
-				q.Cheap, q.Login.ClientKey = true, check.NewSecret("wrong-key-0123")
+				q.Depth, q.Login.ClientKey = issuer.Free, check.NewSecret("wrong-key-0123")
 			},
 			outcomes{issuer.Rejected, issuer.Accepted},
 			[2]check.Status{check.Fail, check.Pass},
@@ -164,7 +164,7 @@ func TestRequestsAreAsProxmoxMakesThem(t *testing.T) {
 	s := start(t, lab.Options{})
 	l := login(s.URL())
 	l.ACRValues = []string{"a", "b"}
-	q := issuer.Question{Login: l, RedirectURLs: []string{redirectURL}}
+	q := issuer.Question{Depth: issuer.Full, Login: l, RedirectURLs: []string{redirectURL}}
 	c := client(t, s, issuer.Options{UserAgent: "proxmox-realm/1.2"})
 	c.Inspect(t.Context(), s.URL()).Client(t.Context(), q)
 	for _, r := range s.Requests() {
@@ -272,7 +272,7 @@ func TestKeyIsFormEncodedAndNeverFollowsARedirect(t *testing.T) {
 	t.Cleanup(c.Close)
 	l := login(issuerURL)
 	l.ClientID = "a client:é"
-	got := c.Inspect(t.Context(), issuerURL).Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL, redirectURL + "/b"}})
+	got := c.Inspect(t.Context(), issuerURL).Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: l, RedirectURLs: []string{redirectURL, redirectURL + "/b"}})
 	if got.Credentials.Decision != issuer.NoVerdict || got.Redirect.Decision != issuer.Accepted {
 		t.Errorf("%+v", got)
 	}
@@ -285,7 +285,7 @@ func TestKeyIsFormEncodedAndNeverFollowsARedirect(t *testing.T) {
 func TestEachQuestionIsAskedOnce(t *testing.T) {
 	s := start(t, lab.Options{})
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
-	q := issuer.Question{Login: login(s.URL()), RedirectURLs: []string{redirectURL}, RedirectsDeclared: true}
+	q := issuer.Question{Depth: issuer.Full, Login: login(s.URL()), RedirectURLs: []string{redirectURL}, RedirectsDeclared: true}
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
@@ -315,7 +315,7 @@ func TestNothingMoreIsAskedAfterALimit(t *testing.T) {
 		t.Fatalf("%+v", v)
 	}
 	before := len(s.Requests())
-	a := i.Client(t.Context(), issuer.Question{Login: login(s.URL()), RedirectURLs: []string{redirectURL}, RedirectsDeclared: true})
+	a := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: login(s.URL()), RedirectURLs: []string{redirectURL}, RedirectsDeclared: true})
 	for _, c := range a.Checks {
 		want(t, c, check.Skip, "limits requests")
 	}
@@ -334,7 +334,7 @@ func TestNothingMoreIsAskedAfterALimit(t *testing.T) {
 func accepts(ctx context.Context, i *issuer.Inspection, s *lab.Server, key string) issuer.Verdict {
 	l := login(s.URL())
 	l.ClientKey = check.NewSecret(key)
-	return i.Client(ctx, issuer.Question{Login: l, Cheap: true}).Credentials
+	return i.Client(ctx, issuer.Question{Login: l, Depth: issuer.Free}).Credentials
 }
 
 func TestCheapQuestionTellsWhichKeyTheIssuerAccepts(t *testing.T) {
@@ -394,7 +394,7 @@ func TestEchoedKeyIsNotShown(t *testing.T) {
 			c := issuer.New(issuer.Options{Roots: roots(ca), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 			t.Cleanup(c.Close)
 			i := c.Inspect(t.Context(), issuerURL)
-			got := i.Client(t.Context(), issuer.Question{Login: login(issuerURL)})
+			got := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: login(issuerURL)})
 			all := fmt.Sprintf("%+v %#v", got, got) + log.String()
 			basic := base64.StdEncoding.EncodeToString([]byte("proxmox:" + url.QueryEscape(clientKey)))
 			for _, form := range []string{clientKey, url.QueryEscape(clientKey), basic, clientKey[:8]} {
@@ -433,19 +433,19 @@ func TestRecordedAuthelia(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		token, authorize, introspect string // exchanges to answer with
-		quiet                        bool
+		depth                        issuer.Depth
 		credentials, redirect        issuer.Decision
 		says                         string
 	}{
-		{"token-right-secret", "authorize-prompt-none", "", false, issuer.Accepted, issuer.Accepted, "login_required"},
-		{"token-wrong-secret", "authorize-unknown-client", "", false, issuer.Rejected, issuer.Rejected, "The requested OAuth 2.0 Client does not exist."},
-		{"token-unknown-client", "authorize-wrong-redirect", "", false, issuer.Rejected, issuer.Rejected, "does not match any of the OAuth 2.0 Client's pre-registered"},
-		{"token-basic-for-a-post-client", "authorize-redirect-with-slash", "", false, issuer.Rejected, issuer.Rejected, "'client_secret_basic'"},
-		{"token-secret-in-body", "authorize-scope-not-allowed", "", false, issuer.Rejected, issuer.Rejected, "not allowed to request scope 'offline_access'"},
-		{"token-without-client-authentication", "authorize-response-type", "", false, issuer.NoVerdict, issuer.Rejected, "response_types"},
-		{"token-right-secret", "authorize-short-state", "", false, issuer.Accepted, issuer.NoVerdict, "invalid_state"},
-		{"token-wrong-secret", "authorize-prompt-none", "introspection-right-secret", true, issuer.Accepted, issuer.Accepted, ""},
-		{"token-right-secret", "authorize-prompt-none", "introspection-wrong-secret", true, issuer.Rejected, issuer.Accepted, "request_unauthorized"},
+		{"token-right-secret", "authorize-prompt-none", "", issuer.Full, issuer.Accepted, issuer.Accepted, "login_required"},
+		{"token-wrong-secret", "authorize-unknown-client", "", issuer.Full, issuer.Rejected, issuer.Rejected, "The requested OAuth 2.0 Client does not exist."},
+		{"token-unknown-client", "authorize-wrong-redirect", "", issuer.Full, issuer.Rejected, issuer.Rejected, "does not match any of the OAuth 2.0 Client's pre-registered"},
+		{"token-basic-for-a-post-client", "authorize-redirect-with-slash", "", issuer.Full, issuer.Rejected, issuer.Rejected, "'client_secret_basic'"},
+		{"token-secret-in-body", "authorize-scope-not-allowed", "", issuer.Full, issuer.Rejected, issuer.Rejected, "not allowed to request scope 'offline_access'"},
+		{"token-without-client-authentication", "authorize-response-type", "", issuer.Full, issuer.NoVerdict, issuer.Rejected, "response_types"},
+		{"token-right-secret", "authorize-short-state", "", issuer.Full, issuer.Accepted, issuer.NoVerdict, "invalid_state"},
+		{"token-wrong-secret", "authorize-prompt-none", "introspection-right-secret", issuer.Free, issuer.Accepted, issuer.Accepted, ""},
+		{"token-right-secret", "authorize-prompt-none", "introspection-wrong-secret", issuer.Free, issuer.Rejected, issuer.Accepted, "request_unauthorized"},
 	} {
 		t.Run(tt.token+" "+tt.authorize+" "+tt.introspect, func(t *testing.T) {
 			ca, err := authority.New()
@@ -494,7 +494,7 @@ func TestRecordedAuthelia(t *testing.T) {
 			for _, found := range i.Checks(view(l)) {
 				want(t, found, check.Pass)
 			}
-			got := i.Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true, Cheap: tt.quiet})
+			got := i.Client(t.Context(), issuer.Question{Depth: tt.depth, Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true})
 			if got.Credentials.Decision != tt.credentials || got.Redirect.Decision != tt.redirect {
 				t.Errorf("%s and %s, want %s and %s", got.Credentials.Decision, got.Redirect.Decision, tt.credentials, tt.redirect)
 			}

@@ -226,6 +226,8 @@ type View struct {
 	MaxSkew     time.Duration // allowed between issuer and Proxmox; 0: 5 minutes
 	// Discovered tells that Proxmox itself discovered the issuer. Then it is only a warning if this machine cannot reach it.
 	Discovered bool
+	// Proven is what the issuer's answers about the client proved, now or as remembered. Ask [Inspection.Client] first.
+	Proven Proven
 }
 
 // rule is one check of an issuer. If a check that it needs failed or was skipped, the rule is skipped.

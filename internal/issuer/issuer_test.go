@@ -122,7 +122,7 @@ func TestRightSetUpPassesEverywhere(t *testing.T) {
 				}
 				want(t, checks[n], check.Pass)
 			}
-			answer := i.Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true})
+			answer := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true})
 			want(t, find(t, answer.Checks, check.ClientCredentials), check.Pass, "invalid_grant")
 			want(t, find(t, answer.Checks, check.ClientRedirect), check.Pass, "login_required")
 			if !i.Quick() {
@@ -391,7 +391,7 @@ func TestWhatDependsOnAFailureIsSkipped(t *testing.T) {
 			want(t, c, check.Skip, "needs issuer.discovery")
 		}
 	}
-	answer := i.Client(t.Context(), issuer.Question{Login: login(s.URL()), RedirectURLs: []string{redirectURL}})
+	answer := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: login(s.URL()), RedirectURLs: []string{redirectURL}})
 	for _, c := range answer.Checks {
 		want(t, c, check.Skip)
 	}

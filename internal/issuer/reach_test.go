@@ -154,7 +154,7 @@ func TestUnknownAuthorityIsNoProof(t *testing.T) {
 		}
 		s := start(t, lab.Options{Authority: ca, Certificate: &certificate})
 		i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
-		answer := i.Client(t.Context(), issuer.Question{Login: login(s.URL()), RedirectURLs: []string{redirectURL}})
+		answer := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: login(s.URL()), RedirectURLs: []string{redirectURL}})
 		for _, c := range answer.Checks {
 			want(t, c, check.Skip, "does not trust the issuer's certificate")
 		}

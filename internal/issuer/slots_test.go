@@ -36,7 +36,7 @@ func TestAnIssuerIsAskedInTurn(t *testing.T) {
 	for n := range 20 {
 		wait.Go(func() {
 			l := realm.Login{IssuerURL: issuerURL, ClientID: fmt.Sprint("client-", n), ClientKey: check.NewSecret(fmt.Sprint("a-key-", n))}
-			if v := i.Client(t.Context(), Question{Login: l}).Credentials; v.Decision != Rejected {
+			if v := i.Client(t.Context(), Question{Login: l, Depth: Full}).Credentials; v.Decision != Rejected {
 				t.Errorf("client %d: %+v", n, v)
 			}
 		})

@@ -169,7 +169,7 @@ func TestIntrospectionThatProvesNothingIsNotAsked(t *testing.T) {
 			_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
 		})
 		l := realm.Login{ClientID: "proxmox", ClientKey: check.NewSecret("a-key-of-a-client"), QueryUserinfo: true}
-		v := c.Inspect(t.Context(), issuerURL).Client(t.Context(), Question{Login: l, Cheap: true}).Credentials
+		v := c.Inspect(t.Context(), issuerURL).Client(t.Context(), Question{Login: l, Depth: Free}).Credentials
 		if v.Decision != Accepted || !strings.Contains(v.Reason, "invalid_grant") {
 			t.Errorf("%s (%s): %+v", name, d.IntrospectionEndpoint, v)
 		}
@@ -193,7 +193,7 @@ func TestKeyIsPresentedWithARedirectURLThatIsKnown(t *testing.T) {
 	})
 	ask := func(key string, urls ...string) Verdict {
 		l := realm.Login{ClientID: "proxmox", ClientKey: check.NewSecret(key)}
-		return c.Inspect(t.Context(), issuerURL).Client(t.Context(), Question{Login: l, RedirectURLs: urls, Cheap: true}).Credentials
+		return c.Inspect(t.Context(), issuerURL).Client(t.Context(), Question{Login: l, RedirectURLs: urls, Depth: Free}).Credentials
 	}
 	if v := ask("the-right-key"); v.Decision != NoVerdict {
 		t.Errorf("without a redirect URL: %+v", v)

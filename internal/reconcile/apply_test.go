@@ -15,6 +15,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -143,7 +144,7 @@ func TestApplyCreatesReadsBackAndVerifies(t *testing.T) {
 	if !slices.Equal(p.inspected, []string{issuerURL}) || len(p.questions) != 1 {
 		t.Errorf("inspected %v, %d questions about the client", p.inspected, len(p.questions))
 	}
-	if q := p.questions[0]; q.Cheap || q.RedirectsDeclared || !slices.Equal(q.RedirectURLs, redirects(target)) || q.Login.ClientKey.Reveal() != key || q.Login.Realm != name {
+	if q := p.questions[0]; q.Depth != issuer.Full || q.RedirectsDeclared || !slices.Equal(q.RedirectURLs, redirects(target)) || q.Login.ClientKey.Reveal() != key || q.Login.Realm != name {
 		t.Errorf("asked %+v", q)
 	}
 	for _, id := range []check.ID{check.IssuerIdentity, check.ClientCredentials, check.ClientRedirect, check.ProxmoxRealm, check.ProxmoxDiscovery} {

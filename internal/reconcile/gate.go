@@ -132,8 +132,11 @@ func (r run) look(ctx context.Context, plan planned, inspection Inspection, befo
 	if r.Verify.Client == config.Never {
 		return now, nil
 	}
-	cheap := plan.Action != realm.Create && (r.Repeats || r.Wait > 0)
-	q := r.question(plan, cheap)
+	depth := issuer.Full
+	if plan.Action != realm.Create && (r.Repeats || r.Wait > 0) {
+		depth = issuer.Free
+	}
+	q := r.question(plan, depth)
 	answer := inspection.Client(ctx, q)
 	if err := ctx.Err(); err != nil {
 		return now, err
@@ -169,7 +172,7 @@ func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection,
 	if l.formerRefused || !plan.Changed(realm.ClientKey) || !former.IsSet() {
 		return l
 	}
-	q := issuer.Question{Login: plan.login(), RedirectURLs: redirectURLs, Cheap: true}
+	q := issuer.Question{Login: plan.login(), RedirectURLs: redirectURLs, Depth: issuer.Free}
 	q.Login.ClientKey = former
 	decision := inspection.Client(ctx, q).Credentials.Decision
 	l.formerAccepted, l.formerRefused = decision == issuer.Accepted, decision == issuer.Rejected

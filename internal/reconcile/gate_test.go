@@ -176,8 +176,8 @@ func TestWaitingRotatesAKey(t *testing.T) {
 			t.Errorf("%d refusals count against our address", n)
 		}
 		for i, q := range p.questions {
-			if last := i == len(p.questions)-1; q.Cheap == last {
-				t.Errorf("question %d of %d: quiet is %t: while waiting it repeats, after the write it must prove most", i+1, len(p.questions), q.Cheap)
+			if last := i == len(p.questions)-1; (q.Depth == issuer.Free) == last {
+				t.Errorf("question %d of %d: quiet is %t: while waiting it repeats, after the write it must prove most", i+1, len(p.questions), q.Depth == issuer.Free)
 			}
 		}
 		if c.writes() != 1 || c.count(read) != 2 {
@@ -225,7 +225,7 @@ func TestWaitingInVainIsSparing(t *testing.T) {
 				t.Errorf("%s: inspected %d times, calls %v", title, len(p.inspected), c.calls)
 			}
 			for i, q := range p.questions {
-				if !q.Cheap {
+				if q.Depth != issuer.Free {
 					t.Errorf("%s: question %d is not quiet", title, i+1)
 				}
 			}

@@ -119,7 +119,11 @@ func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspect
 	}
 	switch asks.client {
 	case askNow:
-		question := r.question(plan, r.Repeats && !res.sent)
+		depth := issuer.Full
+		if r.Repeats && !res.sent {
+			depth = issuer.Free
+		}
+		question := r.question(plan, depth)
 		question.KeyUnknown = asks.unread && !question.Login.ClientKey.IsSet()
 		answer := inspection.Client(ctx, question)
 		res.add(r.Verify.Ignore, answer.Checks...)
@@ -248,14 +252,13 @@ func (r run) issuerChecks(ctx context.Context, plan planned, inspection Inspecti
 	}), nil
 }
 
-// question returns the question about the client that the realm will have. A cheap one costs the issuer least; the
-// other one proves most.
-func (r run) question(plan planned, cheap bool) issuer.Question {
+// question returns the question about the client that the realm will have.
+func (r run) question(plan planned, depth issuer.Depth) issuer.Question {
 	urls := make([]string, 0, len(r.Verify.RedirectURLs))
 	for _, u := range r.Verify.RedirectURLs {
 		urls = append(urls, string(u))
 	}
-	return issuer.Question{Login: plan.login(), RedirectURLs: urls, RedirectsDeclared: r.Verify.RedirectsDeclared, Cheap: cheap}
+	return issuer.Question{Login: plan.login(), RedirectURLs: urls, RedirectsDeclared: r.Verify.RedirectsDeclared, Depth: depth}
 }
 
 // realmCheck returns the check proxmox.realm.
