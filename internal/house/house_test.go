@@ -54,7 +54,8 @@ var lab = map[string][]string{
 	"internal/lab/authority": {},
 	"internal/lab/fault":     {},
 	"internal/lab/issuer":    {"internal/lab/authority"},
-	"internal/lab/pve":       {"internal/lab/authority"},
+	"internal/lab/openid":    {},
+	"internal/lab/pve":       {"internal/lab/authority", "internal/lab/openid"},
 }
 
 // testOnly lists the packages that hold tests and no other code.

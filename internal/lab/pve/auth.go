@@ -9,9 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
-	"net/url"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -335,19 +333,4 @@ func totp(secret string, t time.Time) string {
 	sum := mac.Sum(nil)
 	offset := sum[len(sum)-1] & 0xf
 	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[offset:])&0x7fffffff)%1_000_000)
-}
-
-// formEscape encodes as application/x-www-form-urlencoded does: what is left
-// alone are letters, digits and * - . _
-func formEscape(s string) string {
-	return strings.NewReplacer("~", "%7E", "%2A", "*").Replace(url.QueryEscape(s))
-}
-
-// formEncode joins pairs of names and values.
-func formEncode(pairs [][2]string) string {
-	var parts []string
-	for p := range slices.Values(pairs) {
-		parts = append(parts, formEscape(p[0])+"="+formEscape(p[1]))
-	}
-	return strings.Join(parts, "&")
 }

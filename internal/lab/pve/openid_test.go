@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"proxmox-realm/internal/lab/openid"
 	"proxmox-realm/internal/lab/pve"
 )
 
@@ -239,7 +240,7 @@ func TestDiscoveryErrors(t *testing.T) {
 		{"redirect loop", func(_ *node, i *issuer) {
 			i.pages[doc] = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, doc, http.StatusFound) }
 		}, "Request failed"},
-		{"201", func(_ *node, i *issuer) { i.pages[doc] = text(201, "application/json", "{}") }, "Server returned invalid response: HTTP status code 201 Created"},
+		{"201", func(_ *node, i *issuer) { i.pages[doc] = text(201, "application/json", "{}") }, "Server returned invalid response: HTTP status code 201 Created at ISSUER/.well-known/openid-configuration"},
 		{
 			"HTML", func(_ *node, i *issuer) { i.pages[doc] = text(200, "text/html; charset=utf-8", "<html>") },
 			"Server returned invalid response: Unexpected response Content-Type: \"text/html; charset=utf-8\", should be `application/json`",
@@ -291,11 +292,11 @@ func TestTooManyLogins(t *testing.T) {
 	n, _ := loginNode(t, pve.Options{}, nil)
 	if err := n.Update(func(st *pve.State) {
 		now := time.Now().Unix()
-		st.Pending = append(st.Pending, pve.Pending{Realm: "authelia", Time: now - 601})
+		list := []openid.Login{{Time: now - 601}}
 		for range 101 {
-			st.Pending = append(st.Pending, pve.Pending{Realm: "authelia", Time: now})
+			list = append(list, openid.Login{Time: now})
 		}
-		st.Pending = append(st.Pending, pve.Pending{Realm: "other", Time: now})
+		st.Pending = openid.Pending{"authelia": list, "other": {{Time: now}}}
 	}); err != nil {
 		t.Fatal(err)
 	}

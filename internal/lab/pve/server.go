@@ -27,6 +27,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"proxmox-realm/internal/lab/openid"
 )
 
 // The delays and limits of a real node. See [Options].
@@ -190,7 +192,7 @@ type Server struct {
 	api      *api
 	tls      *tls.Config
 	listener net.Listener
-	issuers  *http.Client
+	library  *openid.Library
 	workers  chan struct{}
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -244,7 +246,7 @@ func Start(o Options) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	s.issuers = issuerClient(o.IssuerClient)
+	s.library = openid.New(o.IssuerClient, s.log)
 	s.api = newAPI(s)
 	s.file = newRealmFile(s.api.schema, s.api.version)
 	if err := s.loadState(); err != nil {
@@ -268,23 +270,6 @@ func Start(o Options) (*Server, error) {
 	s.background(func() { s.acceptAll(s.ctx) })
 	s.background(s.keepSaved)
 	return s, nil
-}
-
-// issuerClient is a client without a timeout and with the redirects of the library that a node uses.
-func issuerClient(c *http.Client) *http.Client {
-	var transport http.RoundTripper // nil is the system's trust and proxy
-	if c != nil {
-		transport = c.Transport
-	}
-	return &http.Client{
-		Transport: transport,
-		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
-			if len(via) > maxRedirects {
-				return errors.New("too many redirects")
-			}
-			return nil
-		},
-	}
 }
 
 // selfSigned makes a certificate for loopback, valid for a year.

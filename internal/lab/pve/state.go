@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"proxmox-realm/internal/lab/openid"
 )
 
 // State is all that a node stores of its access control.
@@ -31,8 +33,8 @@ type State struct {
 	// Names gives short names to tokens, for [Server.Token], and to users, for [Server.User].
 	TokenNames map[string]string `json:"token_names"`
 	UserNames  map[string]string `json:"user_names"`
-	// Pending are the logins that the node waits for.
-	Pending []Pending `json:"pending,omitempty"`
+	// Pending holds the logins that have begun.
+	Pending openid.Pending `json:"pending,omitempty"`
 }
 
 // Realm is one section of the realm file.
@@ -78,15 +80,6 @@ type ACL struct {
 	ID        string `json:"id"`
 	Role      string `json:"role"`
 	Propagate bool   `json:"propagate"`
-}
-
-// Pending is a login that the node waits for (proxmox-openid's auth_state).
-type Pending struct {
-	Realm    string `json:"realm"`
-	CSRF     string `json:"csrf_token"`
-	Nonce    string `json:"nonce"`
-	Verifier string `json:"pkce_verifier"`
-	Time     int64  `json:"ctime"`
 }
 
 // DefaultState is the state that a server begins with. It holds the realms pam
@@ -158,7 +151,7 @@ func (st *State) clone() *State {
 	c.ACL = slices.Clone(st.ACL)
 	c.Key = slices.Clone(st.Key)
 	c.TokenNames, c.UserNames = maps.Clone(st.TokenNames), maps.Clone(st.UserNames)
-	c.Pending = slices.Clone(st.Pending)
+	c.Pending = maps.Clone(st.Pending)
 	return &c
 }
 

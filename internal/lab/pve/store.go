@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"proxmox-realm/internal/lab/openid"
 )
 
 // view returns the current state. Callers must not change it.
@@ -109,13 +111,15 @@ func (s *Server) change(f func(*State) error) error {
 	return nil
 }
 
-// changePending edits the list of pending logins. Unlike change, it copies nothing else.
-func (s *Server) changePending(f func([]Pending) ([]Pending, error)) error {
+// changePending edits the logins that have begun. Unlike change, it copies nothing else.
+func (s *Server) changePending(f func(openid.Pending) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := *s.view()
-	var err error
-	if st.Pending, err = f(slices.Clone(st.Pending)); err != nil {
+	if st.Pending = maps.Clone(st.Pending); st.Pending == nil {
+		st.Pending = openid.Pending{}
+	}
+	if err := f(st.Pending); err != nil {
 		return err
 	}
 	s.replace(&st)
@@ -290,5 +294,5 @@ func (s *Server) Update(change func(*State)) error {
 
 // Pending is how many logins of a realm the node waits for.
 func (s *Server) Pending(realm string) int {
-	return pendingOf(unexpired(slices.Clone(s.view().Pending)), realm)
+	return len(s.view().Pending.Of(realm))
 }
