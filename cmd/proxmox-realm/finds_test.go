@@ -206,8 +206,8 @@ func heeded(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// pveumLine matches a pveum line up to the next line, step or note, or the end of the text.
-var pveumLine = regexp.MustCompile(`(pveum (?:role|acl|user|group) .+?)(?:;|, or | \(|"|\n)`)
+// pveumLine matches a pveum line up to the end of the command or of the line, in text or JSON.
+var pveumLine = regexp.MustCompile(`(pveum (?:role|acl|user|group) .+?)(?:;|\\n|"|\n)`)
 
 // pveum runs one line through the API, as the pveum command does (PVE::CLI::pveum).
 func pveum(ts *testscript.TestScript, words []string) {

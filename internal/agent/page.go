@@ -28,6 +28,7 @@ var (
 				}
 				return (*check.Cleaner)(nil).Clean(*v) // cut short: a comment may have 4096 characters
 			},
+			"hint": func(h check.Hint) string { return h.For(check.Names{}) },
 			"color": func(s check.Status) string {
 				return map[check.Status]string{check.Pass: "good", check.Warn: "wait", check.Fail: "bad", check.Skip: "dim"}[s]
 			},

@@ -141,7 +141,7 @@ func (c *comparer) find(files []File) error {
 			has = ", only " + strings.Join(others[:min(len(others), 10)], ", ")
 		}
 		return check.Errorf(check.Config, "%s has no client %s%s", names(files), c.Login.ClientID, has).
-			Try(check.Run("authelia").With("prints the client"),
+			Try(check.Run("authelia").With("it prints the client"),
 				check.Set("realm.client_id", "").With("if the client has another id"))
 	case 1:
 	default:

@@ -49,7 +49,7 @@ func Digest(key check.Secret) (string, error) {
 
 func noKey() error {
 	return check.Errorf(check.Config, "no client key is configured").
-		Try(check.Set("realm.client_key_file", ""), check.Run("authelia --new-key FILE").With("makes a key"))
+		Try(check.Set("realm.client_key_file", ""), check.Run("authelia --new-key FILE").With("it makes a key"))
 }
 
 // errNotDigest is the error for a client secret that Authelia cannot read.

@@ -46,10 +46,10 @@ func TestCodeOf(t *testing.T) {
 	}
 }
 
-func TestDescribeIsPrintable(t *testing.T) {
+func TestShownTextIsPrintable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		err := fmt.Errorf("%s: %w", rapid.String().Draw(t, "outer"), check.Errorf(check.Internal, "%s", rapid.String().Draw(t, "message")).Try(check.Hintf("%s", rapid.String().Draw(t, "hint"))))
-		for _, text := range []string{check.MessageOf(err), check.Printable(string(check.HintOf(err)))} {
+		for _, text := range []string{check.MessageOf(err), check.HintOf(err).For(check.Names{})} {
 			if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) }) {
 				t.Fatalf("%q", text)
 			}

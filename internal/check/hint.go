@@ -9,27 +9,61 @@ import (
 )
 
 // Hint says how to repair what a finding or an error is about: one line for each thing to do, the most likely one first. A
-// line that begins with [Command] is a command, ready to be copied.
+// line that begins with [Command] is a command, ready to be copied; it belongs to the line above it.
 //
 // Names stand in braces, because readers know them differently: {realm.scopes} is a configuration key, {apply --no-gate}
-// is a command line of this program without the program's name. [Hint.For] replaces them.
+// is a command line of this program without the program's name. [Hint.For] replaces them. A backslash before a brace makes
+// it an ordinary character; [Hintf] puts it there.
 type Hint string
 
 // Command begins a line of a [Hint] that is a command to copy.
 const Command = "    "
 
-// Hintf formats a hint.
-func Hintf(format string, args ...any) Hint { return Hint(fmt.Sprintf(format, args...)) }
-
-// Hints joins hints, each once, and drops empty ones.
-func Hints(all ...Hint) Hint {
-	var lines []string
-	for _, h := range all {
-		if h != "" && !slices.Contains(lines, string(h)) {
-			lines = append(lines, string(h))
+// Hintf formats a hint. Names are recognised in the format only: a brace in an argument is an ordinary character, and an
+// argument stays on its line. Arguments of type [Hint] are inserted as they are.
+func Hintf(format string, args ...any) Hint {
+	plain := slices.Clone(args)
+	for i, arg := range plain {
+		switch arg := arg.(type) {
+		case string:
+			plain[i] = unnamed.Replace(arg)
+		case error:
+			plain[i] = unnamed.Replace(arg.Error())
+		case fmt.Stringer:
+			plain[i] = unnamed.Replace(arg.String())
 		}
 	}
-	return Hint(strings.Join(lines, "\n"))
+	return Hint(fmt.Sprintf(format, plain...))
+}
+
+var unnamed = strings.NewReplacer("{", `\{`, "}", `\}`, "\n", " ")
+
+// Hints joins hints. Each thing to do is there once.
+func Hints(all ...Hint) Hint {
+	var steps []string
+	for _, h := range all {
+		for _, step := range h.steps() {
+			if !slices.Contains(steps, step) {
+				steps = append(steps, step)
+			}
+		}
+	}
+	return Hint(strings.Join(steps, "\n"))
+}
+
+// steps returns the things to do: each a line and the commands below it.
+func (h Hint) steps() []string {
+	var steps []string
+	for line := range strings.SplitSeq(string(h), "\n") {
+		switch last := len(steps) - 1; {
+		case line == "":
+		case last >= 0 && strings.HasPrefix(line, Command):
+			steps[last] += "\n" + line
+		default:
+			steps = append(steps, line)
+		}
+	}
+	return steps
 }
 
 // Set advises to set a configuration key to a value; with "" the reader chooses the value.
@@ -50,22 +84,31 @@ func Omit(key string) Hint { return Hintf("remove {%s} from the configuration", 
 
 // Run advises to run a command of this program, such as "apply --no-gate".
 func Run(format string, args ...any) Hint {
-	return Hintf("run:\n"+Command+"{%s}", fmt.Sprintf(format, args...))
+	return Hintf(run+"\n"+Command+"{%s}", fmt.Sprintf(format, args...))
 }
+
+// run stands above a command that needs no explanation.
+const run = "run:"
 
 // OnNode advises to run a command on a Proxmox node, such as a pveum line.
 func OnNode(format string, args ...any) Hint {
 	return Hintf("run on a node:\n"+Command+"%s", fmt.Sprintf(format, args...))
 }
 
-// With returns the hint with a note that says what it is for, or when it applies.
+// With returns the hint with a note that says what it is for, or when it applies. Above a command of this program the note
+// is a clause of its own, such as "it shows the difference"; elsewhere it stands in brackets.
 func (h Hint) With(format string, args ...any) Hint {
-	note := fmt.Sprintf(format, args...)
-	first, rest, more := strings.Cut(string(h), "\n")
-	if more {
-		return Hint(strings.TrimSuffix(first, ":") + " (" + note + "):\n" + rest)
+	note := Hintf(format, args...)
+	first, commands, found := strings.Cut(string(h), "\n")
+	switch {
+	case note == "":
+		return h
+	case !found:
+		return Hintf("%s (%s)", h, note)
+	case first == run:
+		return note + ":\n" + Hint(commands)
 	}
-	return Hint(first + " (" + note + ")")
+	return Hintf("%s (%s):\n%s", Hint(strings.TrimSuffix(first, ":")), note, Hint(commands))
 }
 
 // Names tells how one kind of reader knows the names in a hint. The zero value is for readers of a configuration file.
@@ -75,15 +118,18 @@ type Names struct {
 }
 
 var (
-	braced = regexp.MustCompile(`\{[a-z][^{}\n]*\}`)
+	braced = regexp.MustCompile(`\\[{}]|\{[a-z](?:[^{}\\\n]|\\.)*\}`)
 	keyed  = regexp.MustCompile(`^(((proxmox|realm|verify|policy|agent|notify)\.[a-z_]+)|access|targets|targets_from|state_dir|concurrency)$`)
+	bare   = strings.NewReplacer(`\{`, "{", `\}`, "}")
 )
 
-// For returns the hint as one kind of reader reads it.
+// For returns the hint as one kind of reader reads it, without characters that could steer a terminal.
 func (h Hint) For(names Names) string {
-	return braced.ReplaceAllStringFunc(string(h), func(name string) string {
-		name = name[1 : len(name)-1]
+	return Printable(braced.ReplaceAllStringFunc(string(h), func(found string) string {
+		name := bare.Replace(found[1 : len(found)-1])
 		switch {
+		case found[0] == '\\':
+			return found[1:]
 		case keyed.MatchString(name) && names.Key != nil:
 			return names.Key(name)
 		case keyed.MatchString(name):
@@ -92,7 +138,7 @@ func (h Hint) For(names Names) string {
 			return names.Command(name)
 		}
 		return "proxmox-realm " + name
-	})
+	}))
 }
 
 // HintOf returns the hints of an error: of the outermost [Error] that has one, on each branch of joined errors.

@@ -75,7 +75,7 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 	// A new key needs no old one, whose file may not exist yet.
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: o.newKey == ""})
 	if problem := (*check.Error)(nil); errors.As(err, &problem) && problem.Key == "realm.client_key_file" {
-		problem.Hint = check.Hints(problem.Hint, check.Run("authelia --new-key FILE").With("makes a key"))
+		problem.Hint = check.Hints(problem.Hint, check.Run("authelia --new-key FILE").With("it makes a key"))
 	}
 	if err != nil {
 		return authelia.Options{}, "", err

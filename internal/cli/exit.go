@@ -214,16 +214,24 @@ func unwritten(err error) error {
 
 func (a *app) sayError(err error) {
 	a.say("error", check.MessageOf(err))
-	if hint := check.Printable(check.HintOf(err).For(a.wording)); hint != "" {
-		a.say("hint", hint)
+	a.sayHint(check.HintOf(err))
+}
+
+func (a *app) sayHint(hint check.Hint) {
+	if text := hint.For(a.wording); text != "" {
+		a.say("hint", text)
 	}
 }
 
 func (a *app) warning(text string) { a.say("warning", text) }
 
-// say writes a message to stderr: each line with the program's name and the kind of message.
+// say writes a message to stderr: each line with the program's name and the kind of message. Commands of a hint have
+// neither, so that they can be copied.
 func (a *app) say(kind, text string) {
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
-		_, _ = fmt.Fprintf(a.stderr, "proxmox-realm: %s: %s\n", kind, line)
+		if kind != "hint" || !strings.HasPrefix(line, check.Command) {
+			line = "proxmox-realm: " + kind + ": " + line
+		}
+		_, _ = fmt.Fprintln(a.stderr, line)
 	}
 }

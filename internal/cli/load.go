@@ -179,7 +179,7 @@ func chooseTarget(cmd *cobra.Command, c *config.Config) error {
 		names = append(names, t.Name)
 	}
 	return usage("%s needs -t NAME: the configuration has %d targets", cmd.CommandPath(), len(c.Targets)).
-		Try(check.Run("%s%s -t NAME", name(cmd), strings.TrimPrefix(cmd.Use, cmd.Name())).With("one of %s", strings.Join(names, ", ")))
+		Try(check.Run("%s%s -t NAME", name(cmd), strings.TrimPrefix(cmd.Use, cmd.Name())).With("name one of the targets %s", strings.Join(names, ", ")))
 }
 
 // completeTargets completes the value of -t. A configuration that cannot be loaded has no completions.

@@ -93,9 +93,7 @@ func (a *app) finishLogin(r login.Result) error {
 		a.warning(w)
 	}
 	if r.Err == nil {
-		if hint := r.Hint.For(check.Names{}); hint != "" {
-			a.say("hint", hint)
-		}
+		a.sayHint(r.Hint)
 		return nil
 	}
 	a.sayError(r.Err)

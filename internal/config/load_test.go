@@ -289,7 +289,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	if got := problemsOf(t, err); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if !strings.HasPrefix(check.MessageOf(err), "4 mistakes in the configuration\n") || check.HintOf(err) != "run (it lists the variables):\n    {help environment}" {
+	if !strings.HasPrefix(check.MessageOf(err), "4 mistakes in the configuration\n") || check.HintOf(err) != "it lists the variables:\n    {help environment}" {
 		t.Errorf("%+v", err)
 	}
 }

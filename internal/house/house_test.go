@@ -27,14 +27,14 @@ const (
 // of each other stands in sideways.
 //
 // See internal/README.md, which explains them:
-// cmd -> cli -> {agent, login, authelia, report} -> fleet -> reconcile -> {pve, issuer} -> config -> realm -> check
+// cmd -> cli -> {agent, login, authelia, report} -> fleet -> reconcile -> {proxmox, issuer} -> config -> realm -> check
 var layers = [][]string{
 	{"cmd/proxmox-realm"},
 	{"internal/cli"},
 	{"internal/agent", "internal/login", "internal/authelia", "internal/report"},
 	{"internal/fleet"},
 	{"internal/reconcile"},
-	{"internal/pve", "internal/issuer"},
+	{"internal/proxmox", "internal/issuer"},
 	{"internal/config"},
 	{"internal/realm"},
 	{"internal/check"},

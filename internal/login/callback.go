@@ -60,7 +60,7 @@ func listen(ctx context.Context, where string, log *slog.Logger) (*callback, err
 	if err != nil {
 		return nil, check.Errorf(check.Usage, "listen on %s: %v", redirect.Host, err).
 			Try(check.Run("login --listen %s:0", loopback).
-				With("uses a free port; Authelia accepts any port, other issuers must know this redirect URL")).Because(err)
+				With("it uses a free port; Authelia accepts any port, other issuers must know this redirect URL")).Because(err)
 	}
 	redirect.Host = strings.TrimSuffix(listener.Addr().String(), ":80") // browsers leave this port out
 	c := &callback{redirect: redirect, listener: listener, arrivals: make(chan *arrival, 1)}

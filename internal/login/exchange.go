@@ -32,7 +32,7 @@ func (r *rehearsal) begin(ctx context.Context) (proxmox.AuthURL, error) {
 		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed,
 			"%s makes a wrong authorization URL, and no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
-			Try(check.Run("verify --all-endpoints").With("this node may see another issuer than this machine"))
+			Try(check.Run("verify --all-endpoints").With("it asks every node, since this one may see another issuer than this machine"))
 	}
 	return made, nil
 }
@@ -79,7 +79,7 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to proxmox.AuthUR
 				return nil, context.Cause(ctx)
 			}
 			return nil, check.Errorf(check.LoginFailed, "nobody logged in within %s", wait).
-				Try(check.Run("login --timeout 10m").With("waits longer"),
+				Try(check.Run("login --timeout 10m").With("it waits longer"),
 					check.Hint("if the browser shows an error, correct that"))
 		}
 	}

@@ -26,7 +26,7 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 		}
 		return nil, check.Errorf(check.LoginFailed,
 			"the issuer answers too slowly: Proxmox is not asked, because a silent issuer blocks one of the node's workers").
-			Try(check.Run("probe").With("shows how it answers"), check.Hint("try again when it is faster"))
+			Try(check.Run("probe").With("it shows how it answers"), check.Hint("try again when it is faster"))
 	}
 	answer := r.inspection.Client(ctx, r.question(true))
 	switch answer.Redirect.Decision {
@@ -50,7 +50,7 @@ func (r *rehearsal) registration() check.Hint {
 	if !strings.HasPrefix(r.redirectURL, "http://"+loopback+":") {
 		return ""
 	}
-	return check.Run("authelia --with-login").With("prints a client for Authelia that has it; restart Authelia afterwards")
+	return check.Run("authelia --with-login").With("it prints a client for Authelia that has it; restart Authelia afterwards")
 }
 
 func (r *rehearsal) question(keyUnknown bool) issuer.Question {

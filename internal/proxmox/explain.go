@@ -77,7 +77,7 @@ var meanings = map[Kind]meaning{
 		check.ProxmoxFailed, "{node} cannot read the issuer's documents: {reason}",
 		steps(
 			check.Hint("find out whether the node reaches another server than this machine"),
-			check.Run("probe").With("shows what the issuer answers here"),
+			check.Run("probe").With("it shows what the issuer answers here"),
 		),
 	},
 	IssuerURL: {
@@ -101,7 +101,7 @@ var meanings = map[Kind]meaning{
 	},
 	NoRealm: {
 		check.ProxmoxFailed, "nobody can log in at {node}: {reason}",
-		steps(check.Run("plan").With("shows what is missing")),
+		steps(check.Run("plan").With("it shows what is missing")),
 	},
 }
 

@@ -256,7 +256,7 @@ func TestDetailsOfRecordedRefusals(t *testing.T) {
 	if len(e.Fields) != 2 || e.Fields["acr-values"] != "value does not match the regex pattern" {
 		t.Errorf("fields: %q", e.Fields)
 	}
-	if !errors.As(e, &f) || !strings.Contains(f.Hint.For(check.Names{}), "set realm.acr_values, or set realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
+	if !errors.As(e, &f) || !strings.Contains(f.Hint.For(check.Names{}), "set realm.acr_values\nset realm.audiences") || !strings.Contains(f.Message, "acr-values: value does not match") {
 		t.Errorf("invalid: %q, %q", f.Message, f.Hint.For(check.Names{}))
 	}
 }

@@ -93,7 +93,7 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 	const id = check.ProxmoxDiscovery
 	if wrong := c.Unexpected(made, login, redirectURL); len(wrong) > 0 {
 		return check.Failed(id, check.Hints(
-			check.Run("apply").With("then verify again"),
+			check.Run("apply").With("it writes the realm as declared; then verify again"),
 			check.OnNode("systemctl restart pvedaemon").With("if the node uses an old configuration")), "the authorization URL of %s differs from the one that the realm should produce", made.Endpoint).
 			Because("%s", strings.Join(wrong, "; "))
 	}

@@ -371,7 +371,7 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 func TestLacksProperties(t *testing.T) {
 	err := realm.LacksProperties(realm.Version{Major: 7, Minor: 4}, []realm.Property{realm.GroupsClaim, realm.Audiences})
 	if err.Code != check.UnknownProperty || err.Message != "Proxmox VE 7.4 does not know groups-claim, audiences" ||
-		err.Hint.For(check.Names{}) != "remove realm.groups_claim from the configuration, or remove realm.audiences from the configuration, or upgrade to Proxmox VE 9.2 or later" {
+		err.Hint.For(check.Names{}) != "remove realm.groups_claim from the configuration\nremove realm.audiences from the configuration\nupgrade to Proxmox VE 9.2 or later" {
 		t.Errorf("%+v", err)
 	}
 	err = realm.LacksProperties(realm.Version{}, []realm.Property{"future"})

@@ -84,7 +84,7 @@ func (r run) halfWay(ctx context.Context, left []realm.AccessChange, made int, e
 	why := interruption(ctx, err)
 	return check.Errorf(check.CodeOf(why), "%s; %d of %d changes of groups and grants were made; not made: %s",
 		strings.ReplaceAll(check.MessageOf(why), "\n", "; "), made, made+len(left), listed(left)).
-		Try(check.HintOf(why), check.Run("apply").With("again, to make the others")).Because(err)
+		Try(check.HintOf(why), check.Run("apply").With("it makes the others")).Because(err)
 }
 
 // accessCheck returns the check proxmox.access for a configuration that declares access.

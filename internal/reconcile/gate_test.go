@@ -66,7 +66,7 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 		says    string     // in message or hint, or, where it is written, in a warning
 	}{
 		{name: "an issuer check fails", issuer: provider{finds: broken}, held: check.Held, says: "issuer.identity: the issuer calls itself"},
-		{name: "its hint is the remedy", issuer: provider{finds: broken}, held: check.Held, says: "set realm.issuer_url to https://auth.example.com/, or run proxmox-realm apply --no-gate"},
+		{name: "its hint is the remedy", issuer: provider{finds: broken}, held: check.Held, says: "set realm.issuer_url to https://auth.example.com/\nto write it anyway:\n    proxmox-realm apply --no-gate"},
 		{name: "the client's key is refused", issuer: provider{takes: func(string) bool { return false }}, held: check.Held, says: "client.credentials: the issuer refuses the key"},
 		{name: "the redirect URL is refused", issuer: provider{redirect: never}, held: check.Held, says: "client.redirect: the issuer refuses the redirect URL"},
 		{name: "only the former key is taken", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "accepts the client key that Proxmox holds, but not the declared one"},

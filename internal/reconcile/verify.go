@@ -271,6 +271,6 @@ func (r run) realmCheck(plan planned) check.Check {
 	case plan.Action == realm.Refuse:
 		return check.Failed(check.ProxmoxRealm, plan.Refusal.Hint, "%s", plan.Refusal.Message)
 	}
-	return check.Failed(check.ProxmoxRealm, check.Hints(check.Run("apply").With("plan shows the differences")),
+	return check.Failed(check.ProxmoxRealm, check.Hints(check.Run("apply").With("it writes the realm as declared; plan shows the differences")),
 		"realm %s differs from its configuration", r.Realm.Name).Because("%s", strings.Join(plan.Names(), ", "))
 }

@@ -71,17 +71,12 @@ func TestJSONLinesAreTheReportInPieces(t *testing.T) {
 func TestJSONKeys(t *testing.T) {
 	want := map[string][]string{
 		"":                {"version", "command", "outcome", "error", "targets", "duration_ms"},
-		"error":           {"code", "message", "hint", "remedy", "problems"},
+		"error":           {"code", "message", "hint"},
 		"targets":         {"name", "endpoint", "realm", "outcome", "action", "changes", "checks", "error", "duration_ms", "warnings", "requests", "saved"},
 		"targets.changes": {"property", "op", "before", "after", "kind", "group", "path", "role", "propagate"},
-		"targets.checks":  {"id", "status", "summary", "evidence", "hint", "duration_ms", "remedy"},
-		"targets.error":   {"code", "message", "hint", "remedy", "problems"},
+		"targets.checks":  {"id", "status", "summary", "evidence", "hint", "duration_ms"},
+		"targets.error":   {"code", "message", "hint"},
 	}
-	step, problem := []string{"action", "subject", "value", "note"}, []string{"key", "message", "remedy"}
-	for _, e := range []string{"error", "targets.error"} {
-		want[e+".remedy"], want[e+".problems"], want[e+".problems.remedy"] = step, problem, step
-	}
-	want["targets.checks.remedy"] = step
 	seen := map[string]bool{}
 	for _, s := range scenarios() {
 		walk(t, json.NewDecoder(bytes.NewReader(encodeJSON(t, s.run))), "", func(path string, keys []string) {
@@ -175,7 +170,6 @@ type contract struct {
 			Evidence string `json:"evidence"`
 			Hint     string `json:"hint"`
 			Duration int64  `json:"duration_ms"`
-			Remedy   []step `json:"remedy"`
 		} `json:"checks"`
 		Error    *failed  `json:"error"`
 		Duration int64    `json:"duration_ms"`
@@ -187,22 +181,9 @@ type contract struct {
 }
 
 type failed struct {
-	Code     string `json:"code"`
-	Message  string `json:"message"`
-	Hint     string `json:"hint"`
-	Remedy   []step `json:"remedy"`
-	Problems []struct {
-		Key     string `json:"key"`
-		Message string `json:"message"`
-		Remedy  []step `json:"remedy"`
-	} `json:"problems"`
-}
-
-type step struct {
-	Action  string `json:"action"`
-	Subject string `json:"subject"`
-	Value   string `json:"value"`
-	Note    string `json:"note"`
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
 }
 
 func decodeStrictly(data []byte) (contract, error) {

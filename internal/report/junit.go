@@ -128,7 +128,7 @@ func details(c check.Check) string {
 		lines = append(lines, "evidence: "+oneLine(c.Evidence))
 	}
 	if len(c.Hint) > 0 {
-		lines = append(lines, "hint: "+oneLine(c.Hint.For(check.Names{})))
+		lines = append(lines, "hint: "+c.Hint.For(check.Names{}))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -108,7 +108,18 @@ func (p *printer) labelled(indent int, label, text string) {
 
 func (p *printer) fault(indent int, err error) {
 	p.labelled(indent, p.paint(red, "error:"), check.MessageOf(err))
-	p.labelled(indent, p.paint(dim, "hint:"), check.HintOf(err).For(p.Wording))
+	p.hint(indent, check.HintOf(err))
+}
+
+// hint writes a hint: the commands in it without a label, indented, so that they can be copied. No line is wrapped.
+func (p *printer) hint(indent int, hint check.Hint) {
+	for line := range strings.Lines(hint.For(p.Wording)) {
+		if strings.HasPrefix(line, check.Command) {
+			p.line(indent+len(check.Command), p.clean(line))
+			continue
+		}
+		p.labelled(indent, p.paint(dim, "hint:"), line)
+	}
 }
 
 func (p *printer) checks(indent int, checks []check.Check) {
@@ -130,7 +141,7 @@ func (p *printer) checks(indent int, checks []check.Check) {
 		if c.Evidence != "" {
 			p.wrap(indent+6, p.paint(dim, "evidence:")+" ", len("evidence: "), p.clean(c.Evidence))
 		}
-		p.labelled(indent+6, p.paint(dim, "hint:"), c.Hint.For(p.Wording)) // not wrapped: it may hold a command to copy
+		p.hint(indent+6, c.Hint)
 	}
 }
 
