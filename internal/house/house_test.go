@@ -54,8 +54,9 @@ var lab = map[string][]string{
 	"internal/lab/authority": {},
 	"internal/lab/fault":     {},
 	"internal/lab/issuer":    {"internal/lab/authority"},
+	"internal/lab/control":   {},
 	"internal/lab/openid":    {},
-	"internal/lab/pve":       {"internal/lab/authority", "internal/lab/openid"},
+	"internal/lab/pve":       {"internal/lab/authority", "internal/lab/control", "internal/lab/openid"},
 }
 
 // testOnly lists the packages that hold tests and no other code.

@@ -80,7 +80,7 @@ func (s *Server) serve(conn net.Conn) {
 		if err := t.HandshakeContext(s.ctx); err != nil {
 			return
 		}
-		s.countHandshake(t.ConnectionState().DidResume)
+		s.seen.Handshake(t.ConnectionState().DidResume)
 		conn = t
 		in = bufio.NewReaderSize(conn, 8192)
 	}
@@ -228,8 +228,8 @@ func plainError(status int, text string) *response {
 
 // exchange answers one request and says whether the connection goes on.
 func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *response) bool {
-	rule := s.match(r)
-	entry := s.begin(r)
+	rule := s.rules.Match(r.method, strings.TrimPrefix(r.path, "/api2/json"))
+	entry := s.seen.Begin(r.method, r.target)
 	if res == nil {
 		res = s.readBody(in, r)
 	}
@@ -250,7 +250,7 @@ func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *resp
 		f.rule.After()
 	}
 	if f.rule != nil && f.rule.DropAnswer {
-		s.end(entry, 0, r.user)
+		s.seen.End(entry, 0, r.user)
 		return false
 	}
 	if res.delayed && s.opts.Delay401 > 0 {
@@ -263,7 +263,7 @@ func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *resp
 	if !s.travel(1) {
 		return false
 	}
-	s.end(entry, res.status, r.user)
+	s.seen.End(entry, res.status, r.user)
 	s.log.Info("request", "method", r.method, "path", r.path, "status", res.status, "user", r.user)
 	return s.write(conn, r, f.adjust(res), f.rule)
 }
@@ -591,7 +591,7 @@ func (s *Server) write(conn net.Conn, r *request, res *response, rule *Rule) boo
 	}
 	fmt.Fprintf(&b, "Expires: %s\r\n\r\n", now)
 	if rule != nil {
-		return s.writeFaulty(conn, &b, body, rule) && keep
+		return rule.Write(s.ctx, conn, b.Bytes(), body) && keep
 	}
 	b.Write(body)
 	_, err := conn.Write(b.Bytes())

@@ -23,11 +23,11 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"proxmox-realm/internal/lab/control"
 	"proxmox-realm/internal/lab/openid"
 )
 
@@ -110,79 +110,16 @@ type Credentials struct {
 	TOTPSecret string // Base32 without padding; empty where the user has no second factor
 }
 
-// Request describes one request that the server has seen, without its body and secrets.
-type Request struct {
-	Method string
-	Path   string // as sent, without query
-	Query  string // as sent
-	Token  string // user@realm!id of an API token, user@realm of a ticket; empty if anonymous or refused
-	Status int    // 0 if it was not answered, or not yet
-	Begin  time.Time
-}
+// What tests inject and see: see package control.
+type (
+	Rule       = control.Rule
+	Request    = control.Request
+	Handshakes = control.Handshakes
+)
 
-// Handshakes counts TLS handshakes that a server completed.
-type Handshakes struct {
-	Full    int
-	Resumed int
-}
-
-// Rule injects faults into the requests that match it: those that are set, in
-// the order of the fields. A rule without a fault only counts requests.
-type Rule struct {
-	// Method to match; empty matches all.
-	Method string
-	// Path is a prefix of the path without /api2/json, such as "/access/domains/"; empty matches all.
-	Path string
-	// From is the number of the first matching request that is hit, counted
-	// from 1; zero means the first.
-	From int
-	// Count is how many matching requests are hit; zero means all from then on.
-	Count int
-
-	// Drop closes the connection before anything is processed.
-	Drop bool
-	// Hang neither processes nor answers the request. The connection stays open
-	// until the client leaves, the rule is removed, or the server closes.
-	Hang bool
-	// Delay processes the request after that time, even if the client has left,
-	// like a late DELETE.
-	Delay time.Duration
-	// Until, if not nil, processes the request after it is closed, even if the
-	// client has left. It is Delay without a clock.
-	Until <-chan struct{}
-	// Before, if not nil, runs just before the request is processed. A test can
-	// change the state there, between a client's read and its write.
-	Before func()
-	// After, if not nil, runs after the request was processed and before it is answered.
-	After func()
-	// DropAnswer processes the request, then closes the connection instead of answering.
-	DropAnswer bool
-	// Status, if not zero, is answered instead of processing the request; Process processes it nevertheless.
-	Status  int
-	Process bool
-	// Reason is the reason phrase that goes with Status.
-	Reason string
-	// Header is added to the answer, such as Location for a redirect.
-	Header http.Header
-	// Body is the answer's body that goes with Status.
-	Body string
-	// ContentType replaces the answer's content type; with "-" it has none.
-	ContentType string
-	// Garbage is written instead of an HTTP answer, then the connection is closed.
-	Garbage string
-	// Pad adds that many bytes of white space to the body.
-	Pad int64
-	// Endless sends white space after the body until the client stops reading.
-	Endless bool
-	// Slow pauses that long after each byte of the body.
-	Slow time.Duration
-	// Truncate announces the whole body and closes the connection halfway.
-	Truncate bool
-}
-
-// Fail is the rule that answers every request of method below path with a status and a reason phrase.
+// Fail is [control.Fail].
 func Fail(method, path string, status int, reason string) Rule {
-	return Rule{Method: method, Path: path, Status: status, Reason: reason}
+	return control.Fail(method, path, status, reason)
 }
 
 // Server is a running stand-in. Its methods may be called from any goroutine.
@@ -198,7 +135,8 @@ type Server struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	conns    conns
-	rules    rules
+	rules    control.Rules
+	seen     control.Seen
 
 	// The two locks of the cluster file system, held while a slot is taken.
 	realmLock, userLock chan struct{}
@@ -209,10 +147,6 @@ type Server struct {
 	quorum chan struct{} // closed while there is quorum
 
 	unsaved chan struct{} // holds a token while the state file is older than the state
-
-	seen       sync.Mutex
-	requests   []*Request
-	handshakes Handshakes
 }
 
 // Start listens and serves until [Server.Close].
@@ -388,53 +322,14 @@ func (s *Server) SetQuorum(ok bool) {
 	}
 }
 
-// Requests are the requests seen since the start or the last Reset, in order.
-func (s *Server) Requests() []Request {
-	s.seen.Lock()
-	defer s.seen.Unlock()
-	list := make([]Request, len(s.requests))
-	for i, r := range s.requests {
-		list[i] = *r
-	}
-	return list
-}
+// Inject is [control.Rules.Inject].
+func (s *Server) Inject(r Rule) (remove func()) { return s.rules.Inject(r) }
+
+// Requests returns the requests seen since the start or the last Reset, in order.
+func (s *Server) Requests() []Request { return s.seen.Requests() }
+
+// Handshakes returns the TLS handshakes completed since the start or the last Reset.
+func (s *Server) Handshakes() Handshakes { return s.seen.Handshakes() }
 
 // Reset forgets the requests and handshakes seen so far.
-func (s *Server) Reset() {
-	s.seen.Lock()
-	defer s.seen.Unlock()
-	s.requests, s.handshakes = nil, Handshakes{}
-}
-
-// Handshakes are the TLS handshakes completed since the start or the last Reset.
-func (s *Server) Handshakes() Handshakes {
-	s.seen.Lock()
-	defer s.seen.Unlock()
-	return s.handshakes
-}
-
-func (s *Server) countHandshake(resumed bool) {
-	s.seen.Lock()
-	defer s.seen.Unlock()
-	if resumed {
-		s.handshakes.Resumed++
-	} else {
-		s.handshakes.Full++
-	}
-}
-
-// begin remembers a request; end, which takes what begin returned, its outcome.
-func (s *Server) begin(r *request) *Request {
-	path, query, _ := strings.Cut(r.target, "?")
-	entry := &Request{Method: r.method, Path: path, Query: query, Begin: time.Now()}
-	s.seen.Lock()
-	defer s.seen.Unlock()
-	s.requests = append(s.requests, entry)
-	return entry
-}
-
-func (s *Server) end(entry *Request, status int, user string) {
-	s.seen.Lock()
-	defer s.seen.Unlock()
-	entry.Status, entry.Token = status, user
-}
+func (s *Server) Reset() { s.seen.Reset() }

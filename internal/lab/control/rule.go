@@ -1,0 +1,195 @@
+// Package control is what tests do to a stand-in and see of it, whatever its product: rules that inject faults into chosen
+// requests, and the requests and handshakes that it got.
+package control
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Rule injects faults into the requests that match it: those that are set, in
+// the order of the fields. A rule without a fault only counts requests.
+type Rule struct {
+	// Method to match; empty matches all.
+	Method string
+	// Path is a prefix of the path without /api2/json, such as "/access/domains/"; empty matches all.
+	Path string
+	// From is the number of the first matching request that is hit, counted
+	// from 1; zero means the first.
+	From int
+	// Count is how many matching requests are hit; zero means all from then on.
+	Count int
+
+	// Drop closes the connection before anything is processed.
+	Drop bool
+	// Hang neither processes nor answers the request. The connection stays open
+	// until the client leaves, the rule is removed, or the server closes.
+	Hang bool
+	// Delay processes the request after that time, even if the client has left,
+	// like a late DELETE.
+	Delay time.Duration
+	// Until, if not nil, processes the request after it is closed, even if the
+	// client has left. It is Delay without a clock.
+	Until <-chan struct{}
+	// Before, if not nil, runs just before the request is processed. A test can
+	// change the state there, between a client's read and its write.
+	Before func()
+	// After, if not nil, runs after the request was processed and before it is answered.
+	After func()
+	// DropAnswer processes the request, then closes the connection instead of answering.
+	DropAnswer bool
+	// Status, if not zero, is answered instead of processing the request; Process processes it nevertheless.
+	Status  int
+	Process bool
+	// Reason is the reason phrase that goes with Status.
+	Reason string
+	// Header is added to the answer, such as Location for a redirect.
+	Header http.Header
+	// Body is the answer's body that goes with Status.
+	Body string
+	// ContentType replaces the answer's content type; with "-" it has none.
+	ContentType string
+	// Garbage is written instead of an HTTP answer, then the connection is closed.
+	Garbage string
+	// Pad adds that many bytes of white space to the body.
+	Pad int64
+	// Endless sends white space after the body until the client stops reading.
+	Endless bool
+	// Slow pauses that long after each byte of the body.
+	Slow time.Duration
+	// Truncate announces the whole body and closes the connection halfway.
+	Truncate bool
+}
+
+// Fail is the rule that answers every request of method below path with a status and a reason phrase.
+func Fail(method, path string, status int, reason string) Rule {
+	return Rule{Method: method, Path: path, Status: status, Reason: reason}
+}
+
+// Rules are the rules in force, the newest first. The zero value is ready for use.
+type Rules struct {
+	mu   sync.Mutex
+	list []*Active
+}
+
+// Active is a rule in force.
+type Active struct {
+	Rule
+	seen    int
+	removed chan struct{}
+	once    sync.Once
+}
+
+// Inject adds a rule. If several rules match a request, the newest applies.
+// remove also ends the requests that the rule lets hang.
+func (r *Rules) Inject(rule Rule) (remove func()) {
+	active := &Active{Rule: rule, removed: make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append([]*Active{active}, r.list...)
+	return func() {
+		active.once.Do(func() {
+			close(active.removed)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for i, a := range r.list {
+				if a == active {
+					r.list = append(r.list[:i:i], r.list[i+1:]...)
+					return
+				}
+			}
+		})
+	}
+}
+
+// Match returns the rule for a request, or nil. path has no /api2/json.
+func (r *Rules) Match(method, path string) *Active {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var hit *Active
+	for _, a := range r.list {
+		if a.Method != "" && a.Method != method || !strings.HasPrefix(path, a.Path) {
+			continue
+		}
+		a.seen++
+		from := max(a.From, 1)
+		if hit == nil && a.seen >= from && (a.Count == 0 || a.seen < from+a.Count) {
+			hit = a
+		}
+	}
+	return hit
+}
+
+// Wait does what comes before a request is processed. It returns false if the connection is to be closed instead.
+func (a *Active) Wait(ctx context.Context) bool {
+	if a.Drop {
+		return false
+	}
+	wait := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	if a.Hang {
+		wait(a.removed)
+		return false
+	}
+	if a.Delay > 0 {
+		select {
+		case <-time.After(a.Delay):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	if a.Until != nil && !wait(a.Until) {
+		return false
+	}
+	if a.Before != nil {
+		a.Before()
+	}
+	return true
+}
+
+// Write sends head and body with the faults of a rule. It returns whether it sent all of them.
+func (r *Rule) Write(ctx context.Context, conn net.Conn, head, body []byte) bool {
+	if r.Truncate {
+		_, _ = conn.Write(append(head, body[:len(body)/2]...))
+		return false
+	}
+	if r.Slow > 0 {
+		if _, err := conn.Write(head); err != nil {
+			return false
+		}
+		for i := range body {
+			if _, err := conn.Write(body[i : i+1]); err != nil {
+				return false
+			}
+			select {
+			case <-time.After(r.Slow):
+			case <-ctx.Done():
+				return false
+			}
+		}
+	} else if _, err := conn.Write(append(head, body...)); err != nil {
+		return false
+	}
+	blank := bytes.Repeat([]byte{' '}, 16<<10)
+	for left := r.Pad; left > 0 || r.Endless; left -= int64(len(blank)) {
+		n := int64(len(blank))
+		if !r.Endless {
+			n = min(n, left)
+		}
+		if _, err := conn.Write(blank[:n]); err != nil {
+			return false
+		}
+	}
+	return true
+}
