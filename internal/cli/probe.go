@@ -81,7 +81,7 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 		return usage("probe takes an issuer URL, and no configuration names one").Try(check.Run("probe https://auth.example.com"))
 	}
 	if o.proxmox != "" {
-		if p.Version, err = realm.ParseVersion(o.proxmox); err != nil {
+		if p.Version, err = realm.ParseVersion(realm.VE, o.proxmox); err != nil {
 			return usage("--proxmox takes a version such as 8.4")
 		}
 	}

@@ -148,7 +148,7 @@ var table = sync.OnceValue(func() []Key {
 		k := &keys[i]
 		section, name, nested := strings.Cut(k.Path, ".")
 		if d, ok := realm.ByKey(name); ok && section == "realm" {
-			k.Kind, k.Since = kinds[d.Kind], d.Since.String()
+			k.Kind, k.Since = kinds[d.Kind], realm.VE.Since(d.Property).String()
 		}
 		k.Target = nested && section != "agent" && section != "notify" || k.Kind == Grants
 		if k.Kind != Command && k.Kind != Grants {

@@ -163,7 +163,7 @@ func TestGenerations(t *testing.T) {
 	} {
 		s := startLab(t, lab.Options{Version: version})
 		c := toLab(t, s, lab.TokenRealmAllocate, nil)
-		want, err := realm.ParseVersion(version)
+		want, err := realm.ParseVersion(realm.VE, version)
 		if err != nil {
 			t.Fatal(err)
 		}

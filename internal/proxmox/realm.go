@@ -111,7 +111,7 @@ func (c *Client) Version(ctx context.Context) (realm.Version, error) {
 	if err != nil {
 		return realm.Version{}, err
 	}
-	v, err := realm.ParseVersion(answer.Version)
+	v, err := realm.ParseVersion(realm.VE, answer.Version)
 	if err != nil {
 		return realm.Version{}, c.unusable(http.MethodGet, path, endpoint, "its answer holds no version")
 	}

@@ -332,9 +332,9 @@ func TestLostWrites(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	for data, want := range map[string]realm.Version{
-		`{"release":"9.2","repoid":"14a22df35955d97d","version":"9.2.11"}`: {Major: 9, Minor: 2},
-		`{"release":"7.4","repoid":"x","version":"7.4-3"}`:                 {Major: 7, Minor: 4},
-		`{"release":"8.4","version":"8.4.1"}`:                              {Major: 8, Minor: 4},
+		`{"release":"9.2","repoid":"14a22df35955d97d","version":"9.2.11"}`: {Major: 9, Minor: 2, Patch: 11},
+		`{"release":"7.4","repoid":"x","version":"7.4-3"}`:                 {Major: 7, Minor: 4, Patch: 3},
+		`{"release":"8.4","version":"8.4.1"}`:                              {Major: 8, Minor: 4, Patch: 1},
 	} {
 		n := start(t, func(*call) answer { return ok(data) })
 		if got, err := connect(t, nil, n).Version(t.Context()); err != nil || got != want {

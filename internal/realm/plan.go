@@ -88,14 +88,20 @@ func (u Users) String() string {
 //	openid              same in every managed property      none
 //	openid              other username-claim                refuse, or replace if Facts allow it
 //	openid              other values                        update
-//	any                 sets a property that this version lacks   refuse
+//	any                 sets a property that this product or version lacks   refuse
 //
 // A property that the Spec neither sets nor unsets never appears in a change.
 func Diff(want Spec, have Current, facts Facts) Plan {
+	if facts.Version.Product != want.Product {
+		facts.Version = Version{Product: want.Product}
+	}
 	p := Plan{Realm: want.Name, before: have, after: want.created(), version: facts.Version}
+	if lacking := want.lacking(); len(lacking) > 0 {
+		return p.refuse(LacksProperties(facts.Version, lacking))
+	}
 	switch {
-	case Builtin(want.Name):
-		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is built into Proxmox", want.Name).
+	case want.Product.Builtin(want.Name):
+		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is built into %s", want.Name, want.Product.Name()).
 			Try(check.Set("realm.name", "").With("another name")))
 	case !have.Exists:
 		return p.create().refuseLacking(facts)
@@ -200,36 +206,55 @@ func Removal(have Current) []Change {
 	return changes
 }
 
-// LacksProperties is the error for properties that this Proxmox does not know. The zero version is an unknown one.
+// lacking returns the properties that the Spec sets and that no version of its product has.
+func (s Spec) lacking() []Property {
+	return slices.DeleteFunc(s.Set.Properties(), s.Product.Has)
+}
+
+// instead says what a product without a property does.
+var instead = map[Property]string{
+	GroupsAutocreate: "it has no groups",
+	GroupsClaim:      "it has no groups",
+	GroupsOverwrite:  "it has no groups",
+	QueryUserinfo:    "it always reads the userinfo endpoint",
+}
+
+// LacksProperties is the error for properties that a Proxmox product, or this version of it, does not know.
 func LacksProperties(v Version, lacking []Property) *check.Error {
 	var names []string
-	var steps check.Hint
-	var since Version
+	var omit check.Hint
+	since := Version{Product: v.Product}
+	never := ""
 	for _, prop := range lacking {
 		names = append(names, string(prop))
 		if d, ok := prop.Definition(); ok {
-			steps = check.Hints(steps, check.Omit("realm."+d.Key))
-			if since.Less(d.Since) {
-				since = d.Since
-			}
+			omit = check.Hints(omit, check.Omit("realm."+d.Key))
+		}
+		if first := v.Product.Since(prop); since.Less(first) {
+			since = first
+		}
+		if !v.Product.Has(prop) {
+			never = instead[prop]
 		}
 	}
-	which := "this Proxmox VE"
-	if !v.IsZero() {
-		which = "Proxmox VE " + v.String()
+	which := v.Named()
+	if v.IsZero() && never == "" {
+		which = "this " + which
 	}
-	err := check.Errorf(check.UnknownProperty, "%s does not know %s", which, strings.Join(names, ", "))
-	if since.IsZero() {
-		return err.Try(check.Hint("upgrade Proxmox VE"))
+	message := fmt.Sprintf("%s does not know %s", which, strings.Join(names, ", "))
+	switch {
+	case never != "":
+		return check.Errorf(check.UnknownProperty, "%s: %s", message, never).Try(omit)
+	case since.IsZero():
+		return check.Errorf(check.UnknownProperty, "%s", message).Try(check.Hintf("upgrade %s", v.Product.Name()))
 	}
-	return err.Try(steps, check.Hintf("upgrade to Proxmox VE %s or later", since))
+	return check.Errorf(check.UnknownProperty, "%s", message).Try(omit, check.Hintf("upgrade to %s or later", since.Named()))
 }
 
-// NeedsVersion reports whether the plan sets properties that not every supported Proxmox version knows.
+// NeedsVersion reports whether the plan sets properties that not every supported version knows.
 func (p Plan) NeedsVersion() bool {
 	return slices.ContainsFunc(p.Changes, func(c Change) bool {
-		d, _ := c.Property.Definition()
-		return c.Op == Set && d.Since.Major > 7
+		return c.Op == Set && p.version.Product.row().oldest.before(p.version.Product.Since(c.Property).release())
 	})
 }
 
@@ -241,7 +266,7 @@ func (p Plan) NeedsUsers() bool { return p.before.Exists && p.Changed(UsernameCl
 func (p Plan) MaybeUnknown() []Property {
 	var unknown []Property
 	for _, c := range p.Changes {
-		if d, _ := c.Property.Definition(); c.Op == Set && !p.version.IsZero() && p.version.Less(d.Since) {
+		if c.Op == Set && !p.version.IsZero() && p.version.Less(p.version.Product.Since(c.Property)) {
 			unknown = append(unknown, c.Property)
 		}
 	}

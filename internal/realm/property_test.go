@@ -29,7 +29,7 @@ func TestDefinitionsAreCompleteAndSorted(t *testing.T) {
 		if found, ok := realm.ByKey(d.Key); !ok || found.Property != d.Property {
 			t.Errorf("%s: not found by key", d.Key)
 		}
-		if d.Since.IsZero() {
+		if realm.VE.Since(d.Property).IsZero() {
 			t.Errorf("%s: no first version", d.Property)
 		}
 		if d.CreateOnly != (d.Property == realm.UsernameClaim) {

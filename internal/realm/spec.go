@@ -10,9 +10,10 @@ import (
 
 // Spec is what one realm should be. A property in neither Set nor Unset is not managed: it stays as it is.
 type Spec struct {
-	Name  string
-	Set   Values     // enforced
-	Unset []Property // removed
+	Product Product
+	Name    string
+	Set     Values     // enforced
+	Unset   []Property // removed
 }
 
 // CreationDefaults are sent when a realm is created and the Spec says nothing about them.

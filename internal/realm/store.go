@@ -11,9 +11,12 @@ var (
 )
 
 // UnknownPropertyError means that Proxmox does not know properties of a write.
-type UnknownPropertyError struct{ Properties []Property }
+type UnknownPropertyError struct {
+	Product    Product
+	Properties []Property
+}
 
 // Error names the properties.
 func (e *UnknownPropertyError) Error() string {
-	return LacksProperties(Version{}, e.Properties).Message
+	return LacksProperties(Version{Product: e.Product}, e.Properties).Message
 }

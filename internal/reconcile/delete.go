@@ -40,8 +40,8 @@ func (r run) foreseeDelete(ctx context.Context) (Result, error) {
 func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 	res := r.start()
 	name := r.Realm.Name
-	if realm.Builtin(name) {
-		return res, realm.Current{}, check.Errorf(check.BuiltinRealm, "realm %s is built into Proxmox and cannot be deleted", name)
+	if product := r.Realm.Product; product.Builtin(name) {
+		return res, realm.Current{}, check.Errorf(check.BuiltinRealm, "realm %s is built into %s and cannot be deleted", name, product.Name())
 	}
 	if err := r.Recovery.pending(); err != nil {
 		return res, realm.Current{}, err

@@ -383,8 +383,7 @@ func (r run) foresee(ctx context.Context, res Result, plan planned, inspection I
 		res.add(r.Verify.Ignore, checks...)
 	}
 	for _, p := range plan.MaybeUnknown() {
-		d, _ := p.Definition()
-		res.warn(fmt.Sprintf("Proxmox VE %s may not know %s, which exists since %s", r.askVersion(), p, d.Since))
+		res.warn(fmt.Sprintf("%s may not know %s, which exists since %s", r.askVersion().Named(), p, r.Realm.Product.Since(p)))
 	}
 	return res, nil
 }
