@@ -1,14 +1,18 @@
-# `make help` lists the targets. Go and make are all that must be there; .ci/need sees to the rest.
+# `make help` lists the targets. Go and make are all that build and test need; `make tools` installs the rest.
 
 GO        ?= go
 TOOL      := $(GO) tool -modfile=internal/tools/go.mod
-TAGS      := acceptance,ansible,browser,packaging,prometheus,systemd
+TAGS      := acceptance,ansible,browser,packaging,prometheus,release,systemd
 TESTFLAGS ?=
 FUZZTIME  ?= 30s
 GOLDFLAGS ?=
+COMMITTED  = $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+VERSION   ?= 0.0.1~$(COMMITTED)
 
 LAB        := bin/proxmox-realm-lab --
-ACCEPTANCE  = $(GO) test -tags=acceptance -count=1 -v $(TESTFLAGS) ./internal/acceptance/...
+ACCEPTANCE  = $(GO) test -tags=acceptance -count=1 $(TESTFLAGS) ./internal/acceptance/...
+# What runs after this has a folder of its own for temporary files. The folder goes even if a test fails or is interrupted.
+TIDY       := tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && trap 'exit 130' INT TERM && export TMPDIR="$$tmp" &&
 
 # The version comes from the commit, where this is a checkout that git will read.
 VCS := $(shell test -e .git && git rev-parse --quiet --verify HEAD >/dev/null 2>&1 && echo true || echo false)
@@ -18,25 +22,45 @@ export PATH := $(CURDIR)/bin:$(PATH):$(CURDIR)/.cache/tools/usr/bin
 export GORACE ?= atexit_sleep_ms=0
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test acceptance faults kubernetes lint bench fuzz count clean help
+.PHONY: build demo package test tools test-all acceptance release-check faults kubernetes lint bench fuzz count clean help
 
 build: ## build bin/proxmox-realm and bin/proxmox-realm-lab
-	@.ci/need roots
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags='$(GOLDFLAGS)' -o bin/ ./cmd/...
 
 demo: build ## watch the agent at work, against the lab
 	@$(LAB) sh examples/demo.sh
 
-test: build ## run every test, after installing what the suites need
-	@race=$$(.ci/need race) && suites=$$(.ci/need suites) && \
-		set -x && { status=0; \
-		$(GO) test $$race -tags="$$suites" $(TESTFLAGS) ./... || status=1; \
-		$(GO) test -C deploy $$race -tags="$$suites" $(TESTFLAGS) ./... || status=1; \
+package: ## make deb, rpm and apk packages of this machine's architecture in dist/
+	@mkdir -p dist
+	$(GO) run -C deploy ./packaging/build -version '$(VERSION)' -time $(COMMITTED) -o '$(CURDIR)/dist'
+
+test: build ## run the tests that need nothing but Go
+	@$(TIDY) { set -x; status=0; \
+		$(GO) test $(TESTFLAGS) ./... || status=1; \
+		$(GO) test -C deploy $(TESTFLAGS) ./... || status=1; \
+		$(LAB) $(ACCEPTANCE) || status=1; \
+		} && { set +x; } 2>/dev/null && \
+		echo 'left out: the race detector; the tests with Ansible, a browser, packages, promtool and systemd (make tools, make test-all)' && \
+		exit $$status
+
+tools: ## install with apt-get what lint and the other tests need, after asking; CI=true does not ask
+	@.ci/need tools
+	@for tool in gofumpt golangci-lint; do $(TOOL) $$tool --version >/dev/null || exit 1; done
+
+test-all: build ## run every test, with the race detector
+	@race=$$(.ci/need race) && suites=$$(.ci/need suites) && $(TIDY) { set -x; status=0; \
+		$(GO) test $$race -tags="$$suites" -timeout=30m $(TESTFLAGS) ./... || status=1; \
+		$(GO) test -C deploy $$race -tags="$$suites" -timeout=30m $(TESTFLAGS) ./... || status=1; \
+		$(LAB) $(ACCEPTANCE) || status=1; \
 		exit $$status; }
-	$(LAB) $(ACCEPTANCE)
 
 acceptance: build ## run the acceptance suite: against the lab, or the API that LAB_* names
-	$(if $(LAB_ENDPOINT),,$(LAB)) $(ACCEPTANCE)
+	@$(TIDY) set -x && $(if $(LAB_ENDPOINT),,$(LAB)) $(ACCEPTANCE) -v
+
+release-check: ## build a release with goreleaser and check it; compiling goreleaser takes minutes and 2 GB
+	$(TOOL) goreleaser check
+	$(TOOL) cyclonedx-gomod version >/dev/null
+	@$(TIDY) set -x && $(GO) test -C deploy -tags=release -count=1 -timeout=30m -run='^TestRelease' $(TESTFLAGS) .
 
 faults: ## inject every fault into every request of every operation, and print how many
 	FAULTS=all $(GO) test -count=1 -v -timeout=60m -run='^TestFaults$$' $(TESTFLAGS) ./cmd/proxmox-realm
@@ -46,7 +70,6 @@ kubernetes: ## run the manifests with the real API server and Job controller; th
 	$(GO) test -C deploy/kubernetes/cluster -vet=off -count=1 $(TESTFLAGS) ./...
 
 lint: ## check formatting, vet, linters, go.mod and shell scripts
-	@.ci/need roots
 	@unformatted=$$($(TOOL) gofumpt -l .) && [ -z "$$unformatted" ] || \
 		{ printf 'gofumpt would change: %s\n' $$unformatted >&2; exit 1; }
 	$(GO) vet -tags=$(TAGS) ./...
@@ -79,4 +102,4 @@ clean: ## remove what the other targets made
 	rm -rf bin dist .cache
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -3,247 +3,55 @@
 package deploy
 
 import (
-	"archive/tar"
-	"bytes"
-	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"io"
+	"context"
 	"io/fs"
-	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"sigs.k8s.io/yaml"
+
+	"proxmox-realm/deploy/packaging"
 )
 
-// committed is the time of the commit that the tests build. Every file in a package must have this time.
-var committed = time.Date(2026, 1, 2, 3, 4, 6, 0, time.UTC)
-
-// release builds this tree with goreleaser for one platform, once for all tests. It returns the folder of the work.
-var release = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "proxmox-realm-packaging-")
+// built holds the packages of this tree, which nfpm builds once for all tests, by their format.
+var built = sync.OnceValues(func() (map[string]string, error) {
+	dir, err := os.MkdirTemp("", "proxmox-realm-packages-")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	scratch = dir
-	work := filepath.Join(dir, "proxmox-realm")
-	if err := checkout(work); err != nil {
-		return dir, err
-	}
-	return dir, build(work)
+	scratch = append(scratch, dir)
+	return build(dir)
 })
 
-// scratch is the folder of release, "" before it ran. It outlives the test that called release first.
-var scratch string
-
-func TestMain(m *testing.M) {
-	m.Run() // sets the exit code
-	if scratch != "" {
-		_ = os.RemoveAll(scratch)
+func build(dir string, formats ...string) (map[string]string, error) {
+	paths, err := packaging.Build(context.Background(), packaging.Options{Root: "..", Version: "0.0.1", Time: committed, Formats: formats}, dir)
+	byFormat := map[string]string{}
+	for _, path := range paths {
+		byFormat[strings.TrimPrefix(filepath.Ext(path), ".")] = path
 	}
+	return byFormat, err
 }
 
-// checkout copies the files that git tracks, changes included, into a new repository with one commit.
-func checkout(dir string) error {
-	list, err := run("..", nil, "git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	if err != nil {
-		return err
-	}
-	for name := range strings.SplitSeq(strings.TrimSuffix(list, "\x00"), "\x00") {
-		content, err := os.ReadFile(filepath.Join("..", name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted, not committed
-		}
-		if err != nil {
-			return err
-		}
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			return err
-		}
-	}
-	date := committed.Format(time.RFC3339)
-	env := []string{"GIT_AUTHOR_DATE=" + date, "GIT_COMMITTER_DATE=" + date, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null"}
-	for _, arguments := range [][]string{
-		{"init", "-q", "-b", "main"},
-		{"add", "-A"},
-		{"-c", "user.name=packaging", "-c", "user.email=packaging@localhost", "commit", "-q", "-m", "packaging"},
-		{"remote", "add", "origin", "https://git.example.com/proxmox-realm/proxmox-realm.git"},
-	} {
-		if _, err := run(dir, env, "git", arguments...); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// build runs goreleaser with the project's configuration, for this platform and deb only.
-func build(dir string) error {
-	text, err := os.ReadFile(filepath.Join(dir, ".goreleaser.yaml"))
-	if err != nil {
-		return err
-	}
-	var configuration map[string]any
-	if err := yaml.Unmarshal(text, &configuration); err != nil {
-		return err
-	}
-	for section, less := range map[string]map[string]any{
-		"builds": {"goos": []string{"linux"}, "goarch": []string{runtime.GOARCH}},
-		"nfpms":  {"formats": []string{"deb"}},
-	} {
-		entries, _ := configuration[section].([]any)
-		if len(entries) == 0 {
-			return errors.New(".goreleaser.yaml has no " + section)
-		}
-		for _, entry := range entries {
-			settings, ok := entry.(map[string]any)
-			if !ok {
-				return errors.New(".goreleaser.yaml: an entry of " + section + " is no mapping")
-			}
-			maps.Copy(settings, less)
-		}
-	}
-	if text, err = yaml.Marshal(configuration); err != nil {
-		return err
-	}
-	path := filepath.Join(filepath.Dir(dir), "goreleaser.yaml")
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		return err
-	}
-	_, err = run(dir, nil, "go", "tool", "-modfile=internal/tools/go.mod", "goreleaser", "release", "--snapshot", "--clean", "--config", path)
-	return err
-}
-
-func run(dir string, env []string, program string, arguments ...string) (string, error) {
-	command := exec.Command(program, arguments...)
-	command.Dir = dir
-	command.Env = append(os.Environ(), env...)
-	var stdout, stderr bytes.Buffer
-	command.Stdout, command.Stderr = &stdout, &stderr
-	if err := command.Run(); err != nil {
-		return "", errors.Join(err, errors.New(program+" "+strings.Join(arguments, " ")+"\n"+stdout.String()+stderr.String()))
-	}
-	return stdout.String(), nil
-}
-
-func must(t *testing.T, dir string, env []string, program string, arguments ...string) string {
+// artifact returns the package of a format.
+func artifact(t *testing.T, format string) string {
 	t.Helper()
-	output, err := run(dir, env, program, arguments...)
+	packages, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return output
-}
-
-// artifact returns the one file of the release that matches.
-func artifact(t *testing.T, pattern string) string {
-	t.Helper()
-	dir, err := release()
-	if err != nil {
-		t.Fatal(err)
+	if packages[format] == "" {
+		t.Fatalf("no %s: %v", format, packages)
 	}
-	found, err := filepath.Glob(filepath.Join(dir, "proxmox-realm", "dist", pattern))
-	if err != nil || len(found) != 1 {
-		t.Fatalf("%s: %v (%v)", pattern, found, err)
-	}
-	return found[0]
-}
-
-// TestReleaseChecksums compares the checksums with the files.
-func TestReleaseChecksums(t *testing.T) {
-	sums := artifact(t, "SHA256SUMS")
-	named := map[string]string{}
-	for line := range strings.Lines(read(t, sums)) {
-		fields := strings.Fields(line)
-		named[fields[1]] = fields[0]
-	}
-	for _, pattern := range []string{"*.deb", "*.tar.gz", "*.cdx.json"} {
-		path := artifact(t, pattern)
-		sum := sha256.Sum256([]byte(read(t, path)))
-		if named[filepath.Base(path)] != hex.EncodeToString(sum[:]) {
-			t.Errorf("%s: the checksum is %q", filepath.Base(path), named[filepath.Base(path)])
-		}
-	}
-}
-
-// TestReleaseBillOfMaterials checks that the bill names the program's libraries, and nothing that differs between builds.
-func TestReleaseBillOfMaterials(t *testing.T) {
-	var bill struct {
-		Format       string `json:"bomFormat"`
-		SerialNumber string
-		Metadata     struct{ Timestamp string }
-		Components   []struct{ Name, Version string }
-	}
-	if err := json.Unmarshal([]byte(read(t, artifact(t, "*.cdx.json"))), &bill); err != nil {
-		t.Fatal(err)
-	}
-	if bill.Format != "CycloneDX" || bill.SerialNumber != "" || bill.Metadata.Timestamp != "" {
-		t.Errorf("format %q, serial number %q, time %q", bill.Format, bill.SerialNumber, bill.Metadata.Timestamp)
-	}
-	for _, library := range []string{"github.com/spf13/cobra", "github.com/luthermonson/go-proxmox", "github.com/coreos/go-oidc/v3", "std"} {
-		if !slices.ContainsFunc(bill.Components, func(c struct{ Name, Version string }) bool { return c.Name == library && c.Version != "" }) {
-			t.Errorf("%s is missing", library)
-		}
-	}
-}
-
-// entries returns the headers of a tar archive by name. It checks that each file has the commit's time and belongs to root.
-func entries(t *testing.T, archive io.Reader) map[string]*tar.Header {
-	t.Helper()
-	found := map[string]*tar.Header{}
-	for reader := tar.NewReader(archive); ; {
-		header, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return found
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !header.ModTime.Equal(committed) {
-			t.Errorf("%s is of %s, not of the commit's %s", header.Name, header.ModTime.UTC(), committed)
-		}
-		if header.Uname != "root" && header.Uid != 0 {
-			t.Errorf("%s belongs to %q, %d", header.Name, header.Uname, header.Uid)
-		}
-		found[strings.TrimPrefix(header.Name, ".")] = header
-	}
-}
-
-func TestArchiveHoldsEverything(t *testing.T) {
-	path := artifact(t, "*.tar.gz")
-	unzipped, err := gzip.NewReader(strings.NewReader(read(t, path)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := entries(t, unzipped)
-	top := strings.TrimSuffix(filepath.Base(path), ".tar.gz") + "/"
-	for name, mode := range map[string]int64{
-		"proxmox-realm": 0o755, "config.yaml": 0o600, "LICENSE": 0o644, "man/proxmox-realm.1": 0o644,
-		"completions/proxmox-realm.bash": 0o644, "systemd/proxmox-realm.timer": 0o644, "cron/proxmox-realm": 0o644, "examples/full.yaml": 0o644,
-	} {
-		if header := found[top+name]; header == nil || header.Mode&0o777 != mode {
-			t.Errorf("%s: %+v, not there with mode %o", name, header, mode)
-		}
-	}
+	return packages[format]
 }
 
 func TestDebHoldsEverything(t *testing.T) {
-	found := entries(t, strings.NewReader(must(t, ".", nil, "dpkg-deb", "--fsys-tarfile", artifact(t, "*.deb"))))
+	found := entries(t, strings.NewReader(must(t, ".", nil, "dpkg-deb", "--fsys-tarfile", artifact(t, "deb"))))
 	for name, mode := range map[string]int64{
 		"/usr/bin/proxmox-realm":                                  0o755,
 		"/etc/proxmox-realm/config.yaml":                          0o600,
@@ -268,20 +76,16 @@ func TestDebHoldsEverything(t *testing.T) {
 	}
 }
 
-// TestDebIsTheSameAgain builds again in another folder, time zone and umask, and compares the files.
-func TestDebIsTheSameAgain(t *testing.T) {
-	first := artifact(t, "*.deb")
-	dir := filepath.Join(t.TempDir(), "some where", "else")
-	must(t, ".", nil, "sh", "-c", `umask 077 && git -c safe.directory='*' clone -q "$0" "$1"`, filepath.Dir(filepath.Dir(first)), dir)
-	must(t, dir, nil, "git", "remote", "set-url", "origin", "https://git.example.com/proxmox-realm/proxmox-realm.git")
+// TestPackagesAreTheSameAgain builds again in another time zone, and compares the files.
+func TestPackagesAreTheSameAgain(t *testing.T) {
 	t.Setenv("TZ", "Asia/Tokyo")
-	if err := build(dir); err != nil {
+	again, err := build(t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []string{"*.deb", "*.tar.gz", "*.cdx.json", "SHA256SUMS"} {
-		again := filepath.Join(dir, "dist", filepath.Base(artifact(t, pattern)))
-		if read(t, artifact(t, pattern)) != read(t, again) {
-			t.Errorf("%s differs", filepath.Base(again))
+	for _, format := range []string{"deb", "rpm", "apk"} {
+		if read(t, artifact(t, format)) != read(t, again[format]) {
+			t.Errorf("the %s differs", format)
 		}
 	}
 }
@@ -372,7 +176,7 @@ func newer(t *testing.T, deb string) string {
 const installedConfig = "etc/proxmox-realm/config.yaml"
 
 func TestDebInstallsUpgradesAndGoes(t *testing.T) {
-	deb := artifact(t, "*.deb")
+	deb := artifact(t, "deb")
 	m := newMachine(t)
 	m.dpkg("--install", deb)
 	if info, err := os.Stat(filepath.Join(m.root, installedConfig)); err != nil || info.Mode().Perm() != 0o600 {
@@ -432,7 +236,7 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 // TestDebLeavesSecretsOfOthers checks that purging keeps files that an administrator put beside the configuration.
 func TestDebLeavesSecretsOfOthers(t *testing.T) {
 	m := newMachine(t)
-	m.dpkg("--install", artifact(t, "*.deb"))
+	m.dpkg("--install", artifact(t, "deb"))
 	m.write("etc/proxmox-realm/token", "secret")
 	output, err := run(".", []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"}, "dpkg",
 		"--root="+m.root, "--force-script-chrootless", "--force-not-root", "--log=/dev/null", "--purge", "proxmox-realm")
@@ -446,7 +250,7 @@ func TestDebLeavesSecretsOfOthers(t *testing.T) {
 
 // TestDebBringsAFreshSample checks that an upgrade replaces an unchanged sample.
 func TestDebBringsAFreshSample(t *testing.T) {
-	deb := artifact(t, "*.deb")
+	deb := artifact(t, "deb")
 	m := newMachine(t)
 	m.dpkg("--install", deb)
 	m.dpkg("--install", newer(t, deb))
@@ -458,7 +262,7 @@ func TestDebBringsAFreshSample(t *testing.T) {
 // TestManualPagesAreClean lets mandoc check the pages, and checks that pages and units refer only to existing pages.
 func TestManualPagesAreClean(t *testing.T) {
 	dir := t.TempDir()
-	must(t, ".", nil, "dpkg-deb", "--extract", artifact(t, "*.deb"), dir)
+	must(t, ".", nil, "dpkg-deb", "--extract", artifact(t, "deb"), dir)
 	pages, err := filepath.Glob(filepath.Join(dir, "usr/share/man/man*/*.gz"))
 	if err != nil || len(pages) < 10 {
 		t.Fatalf("pages: %v (%v)", pages, err)

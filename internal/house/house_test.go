@@ -319,8 +319,9 @@ func TestNestedModuleIsTested(t *testing.T) {
 	}
 }
 
-// suites lists the build tags that tests stand behind; all but acceptance stand for tools that .ci/need sees to.
-var suites = []string{"acceptance", "ansible", "browser", "packaging", "prometheus", "systemd"}
+// suites lists the build tags that tests stand behind. acceptance needs a lab, release needs goreleaser, and the others need
+// tools that .ci/need installs.
+var suites = []string{"acceptance", "ansible", "browser", "packaging", "prometheus", "release", "systemd"}
 
 // platforms lists the tags that the go command sets by itself.
 var platforms = []string{"linux", "darwin", "windows", "unix", "race", "cgo"}
