@@ -47,8 +47,11 @@ var sideways = map[string][]string{
 	"internal/authelia": {"internal/report"},
 }
 
-// The lab stands beside the layers: a stand-in that shared the agent's code would share its mistakes.
+// The lab stands beside the layers: a stand-in that shared the agent's code would share its mistakes. So does the builder of
+// packages.
 var lab = map[string][]string{
+	"deploy/packaging":       {},
+	"deploy/packaging/build": {"deploy/packaging"},
 	"cmd/proxmox-realm-lab":  {"internal/lab", "internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
 	"internal/lab":           {"internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
 	"internal/lab/authority": {},
