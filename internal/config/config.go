@@ -109,16 +109,6 @@ type Proxmox struct {
 	Timeout time.Duration // per request
 }
 
-// Mode says when a check is made.
-type Mode string
-
-// The modes.
-const (
-	Auto   Mode = "auto"   // after a write, in the gate (client) and in verify; the agent also from time to time
-	Always Mode = "always" // in every run
-	Never  Mode = "never"
-)
-
 // Verify is what is checked.
 type Verify struct {
 	RedirectURLs      []Origin       // what browsers open
@@ -126,7 +116,8 @@ type Verify struct {
 	IssuerCAFile      string         // where IssuerCA came from
 	IssuerCA          *x509.CertPool // nil: the system's authorities; set only with Options.Secrets or IssuerCA
 	Issuer            bool           // false: this machine cannot reach the issuer
-	Proxmox, Client   Mode
+	Proxmox           bool           // false: Proxmox is never asked to discover the issuer
+	Client            bool           // false: the issuer is never asked about the client
 	Ignore            []check.ID
 	MaxClockSkew      time.Duration
 }

@@ -36,7 +36,6 @@ var forms = map[Kind]string{
 	Int:      "a whole number from 1 to 1000",
 	Duration: "a duration with its unit, such as 45s or 1h30m",
 	Percent:  "a percentage from 0% to 100%",
-	Enum:     "one of " + strings.Join(modes, ", "),
 	List:     "a list of strings, such as [a, b]",
 	Command:  "a list of a program and its arguments, such as [pass, show, name]",
 	Grants:   "groups, each with a list of grants, such as admins: [{path: /, role: PVEAdmin}]",
@@ -114,8 +113,8 @@ var rows = []Key{
 	{Path: "verify.redirect_urls", Kind: List, Flag: "redirect-url", Doc: "The addresses that browsers open: scheme, host and port, without a slash. The default is the origin of each endpoint; client.redirect then warns instead of failing."},
 	{Path: "verify.issuer_ca_file", Kind: Path, Flag: "issuer-ca-file", Doc: "Certificate authorities (PEM) of the issuer. They replace the system's."},
 	{Path: "verify.issuer", Kind: Bool, Default: "true", Doc: "Set it to false if this machine cannot reach the issuer. Then only Proxmox checks the issuer, and no gate runs."},
-	{Path: "verify.proxmox", Kind: Enum, Choices: modes, Default: "auto", Doc: "When to let Proxmox discover the issuer. auto: after a write and in verify; the agent also hourly."},
-	{Path: "verify.client", Kind: Enum, Choices: modes, Default: "auto", Doc: "When to ask the issuer about the client. auto: after a write, in the gate and in verify; the agent also daily."},
+	{Path: "verify.proxmox", Kind: Bool, Default: "true", Doc: "Set it to false to never let Proxmox discover the issuer."},
+	{Path: "verify.client", Kind: Bool, Default: "true", Doc: "Set it to false to never ask the issuer about the client."},
 	{Path: "verify.ignore", Kind: List, empty: true, Default: "[]", Doc: "Ids of checks that never fail or warn; `proxmox-realm help checks` lists them."},
 	{Path: "verify.max_clock_skew", Kind: Duration, Default: "5m", Doc: "The greatest difference between the clocks of issuer and Proxmox."},
 
@@ -126,14 +125,12 @@ var rows = []Key{
 	{Path: "lock_file", Kind: Path, empty: true, Doc: `The file that keeps overlapping runs apart. The default is one for each configuration, in the runtime directory; "" means no lock.`},
 	{Path: "state_dir", Kind: Path, Doc: "The directory of recovery files, copies of deleted realms, the last outcome, and answers to costly questions. The default is $STATE_DIRECTORY, else /var/lib/proxmox-realm for root, else $XDG_STATE_HOME/proxmox-realm."},
 	{Path: "targets_from", Kind: Path, Doc: "A folder with one target in each file that ends with .yaml or .yml. The file's name is the target's name; relative paths in it begin in the folder. Beside or in place of targets."},
-	{Path: "concurrency", Kind: Int, Default: "8", Doc: "The number of targets at once. Up to four times as many run beside them once their cluster has not answered for a second."},
+	{Path: "concurrency", Kind: Int, Default: "32", Doc: "The number of targets at once."},
 	{Path: "agent.interval", Kind: Duration, Default: "15m", Doc: "The time between two runs of the agent."},
 	{Path: "agent.jitter", Kind: Percent, Default: "10%", Doc: "The share of the interval by which the agent varies it."},
 	{Path: "agent.listen", Kind: String, Default: "127.0.0.1:9746", Doc: "The host:port where the agent serves metrics, health and its status page."},
 	{Path: "notify.command", Kind: Command, Doc: "A command that gets the JSON report on its standard input: after each write, and when the outcome changes. A quiet apply and the agent run it."},
 }
-
-var modes = []string{string(Auto), string(Always), string(Never)}
 
 // definitions are the rows of the property table, copied once for all targets.
 var definitions = sync.OnceValue(realm.Definitions)

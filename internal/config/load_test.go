@@ -83,10 +83,10 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("manages %v: what nobody wrote must stay unmanaged", got)
 	}
 	v := target.Verify
-	if !slices.Equal(v.RedirectURLs, []Origin{"https://pve1.example.com:8006"}) || v.RedirectsDeclared || !v.Issuer || v.Proxmox != Auto || v.Client != Auto || v.MaxClockSkew.String() != "5m0s" {
+	if !slices.Equal(v.RedirectURLs, []Origin{"https://pve1.example.com:8006"}) || v.RedirectsDeclared || !v.Issuer || !v.Proxmox || !v.Client || v.MaxClockSkew.String() != "5m0s" {
 		t.Errorf("verify %+v", v)
 	}
-	if target.Proxmox.Timeout.String() != "45s" || c.Concurrency != 8 || c.Agent.Interval.String() != "15m0s" || c.Agent.Jitter != 0.1 || c.Agent.Listen != "127.0.0.1:9746" {
+	if target.Proxmox.Timeout.String() != "45s" || c.Concurrency != 32 || c.Agent.Interval.String() != "15m0s" || c.Agent.Jitter != 0.1 || c.Agent.Listen != "127.0.0.1:9746" {
 		t.Errorf("run %+v", c)
 	}
 	if c.LockFile == "" || c.StateDir == "" || len(c.Warnings) > 0 {
@@ -493,7 +493,7 @@ func TestShownForm(t *testing.T) {
 	for key, want := range map[string]string{
 		"proxmox.endpoint": "https://pve1.example.com:8006", "proxmox.password": "(sensitive)", "proxmox.username": "root@pam",
 		"realm.client_id": `"1"`, "realm.client_key_file": "/etc/key", "realm.autocreate": "false", "realm.comment": "'a: b'",
-		"notify.command": "[mail, -s, two words]", "realm.name": "authelia", "concurrency": "8", "verify.redirect_urls": "['https://pve1.example.com:8006']",
+		"notify.command": "[mail, -s, two words]", "realm.name": "authelia", "concurrency": "32", "verify.redirect_urls": "['https://pve1.example.com:8006']",
 	} {
 		if got[key] != want {
 			t.Errorf("%s is shown as %s, want %s", key, got[key], want)

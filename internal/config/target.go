@@ -53,8 +53,8 @@ func (l *loader) target(overlay layer, t *Target) {
 	t.Verify = Verify{
 		RedirectURLs: many(v, "verify.redirect_urls", ParseOrigin),
 		Issuer:       one(v, "verify.issuer", parseBool),
-		Proxmox:      one(v, "verify.proxmox", parseMode),
-		Client:       one(v, "verify.client", parseMode),
+		Proxmox:      one(v, "verify.proxmox", parseBool),
+		Client:       one(v, "verify.client", parseBool),
 		Ignore:       many(v, "verify.ignore", parseCheckID),
 		MaxClockSkew: one(v, "verify.max_clock_skew", durationUpTo("24h")),
 	}

@@ -202,13 +202,6 @@ func parseBool(text string) (bool, error) {
 	return value, err
 }
 
-func parseMode(text string) (Mode, error) {
-	if !slices.Contains(modes, text) {
-		return "", mustBe(Enum)
-	}
-	return Mode(text), nil
-}
-
 func parseConcurrency(text string) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 || n > 1000 {

@@ -272,7 +272,7 @@ func (l *tableLab) targets(t testing.TB, prefix string, n int, issuers string) (
 			"proxmox: {endpoints: [%q], token_file: ../token, ca_file: ../ca.pem}\nrealm: {name: %s, issuer_url: %q}\n", b.Endpoint, b.Realm, b.Issuer))
 	}
 	files.config = write("config.yaml", fmt.Sprintf("realm: {client_id: %s, client_key_file: key, scopes: [openid, profile, email]}\n"+
-		"verify: {issuer_ca_file: ca.pem, proxmox: never, client: never}\n"+
+		"verify: {issuer_ca_file: ca.pem, proxmox: false, client: false}\n"+
 		"targets_from: targets\nconcurrency: %d\nstate_dir: state\nlock_file: state/lock\n", l.ClientID, tableConcurrency))
 	text, err := json.Marshal(map[string]any{"Lab": l.labFacts, "Targets": list})
 	if err != nil {

@@ -59,7 +59,7 @@ func aim(tb testing.TB, c *cluster, p *provider, s realm.Spec) aimed {
 			Name: "default", Realm: s, Gate: true, Proxmox: config.Proxmox{Endpoints: endpoints},
 			Verify: config.Verify{
 				Issuer: p != nil, RedirectURLs: []config.Origin{"https://pve.example.com:8006"},
-				Proxmox: config.Auto, Client: config.Auto, MaxClockSkew: 5 * time.Minute,
+				Proxmox: true, Client: true, MaxClockSkew: 5 * time.Minute,
 			},
 		},
 		reconcile.Deps{
@@ -510,16 +510,14 @@ func TestAFailedCheckAfterTheWriteIsUnverified(t *testing.T) {
 // When verification asks what costs something.
 func TestModes(t *testing.T) {
 	for _, tt := range []struct {
-		mode  config.Mode
+		mode  bool
 		write bool
 		asked bool
 	}{
-		{config.Auto, true, true},
-		{config.Auto, false, false},
-		{config.Always, true, true},
-		{config.Always, false, true},
-		{config.Never, true, false},
-		{config.Never, false, false},
+		{true, true, true},
+		{true, false, false},
+		{false, true, false},
+		{false, false, false},
 	} {
 		c, p := newCluster(t), &provider{}
 		if !tt.write {
@@ -529,10 +527,10 @@ func TestModes(t *testing.T) {
 		target.Verify.Proxmox, target.Verify.Client = tt.mode, tt.mode
 		got := apply(t.Context(), target, reconcile.Options{})
 		if (c.count(discovery) == 1) != tt.asked || (len(p.questions) == 1) != tt.asked {
-			t.Errorf("%s, a write: %t: discovery asked %d times, client %d times", tt.mode, tt.write, c.count(discovery), len(p.questions))
+			t.Errorf("%t, a write: %t: discovery asked %d times, client %d times", tt.mode, tt.write, c.count(discovery), len(p.questions))
 		}
 		if (status(got, check.ProxmoxDiscovery) != "") != tt.asked {
-			t.Errorf("%s: proxmox.discovery is %q", tt.mode, status(got, check.ProxmoxDiscovery))
+			t.Errorf("%t: proxmox.discovery is %q", tt.mode, status(got, check.ProxmoxDiscovery))
 		}
 	}
 }
@@ -610,7 +608,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyAsksNothingCostlyWhereItMustNot(t *testing.T) {
 	c, p := newCluster(t).put(name, stored()), &provider{}
 	target := aim(t, c, p, spec())
-	target.Verify.Proxmox, target.Verify.Client = config.Never, config.Never
+	target.Verify.Proxmox, target.Verify.Client = false, false
 	expect(t, verify(t.Context(), target), reconcile.Unchanged, realm.None, "")
 	if c.count(discovery) != 0 || len(p.questions) != 0 {
 		t.Errorf("calls %v, %d questions", c.calls, len(p.questions))

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 )
@@ -102,7 +101,7 @@ func (l look) pause() time.Duration {
 func (r run) look(ctx context.Context, plan planned, inspection Inspection, before look) (look, error) {
 	now := look{declaredAsked: time.Now(), formerRefused: before.formerRefused}
 	discovered := false
-	if inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox != config.Never && !plan.Changed(realm.IssuerURL) &&
+	if inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox && !plan.Changed(realm.IssuerURL) &&
 		r.mayNotDiscover(ctx, plan, inspection) == "" {
 		// This machine cannot judge the issuer, but the node can: it discovers the issuer that the realm has and keeps.
 		found, memory, err := r.discoveries(ctx, plan.before(), r.Memory)
@@ -129,7 +128,7 @@ func (r run) look(ctx context.Context, plan planned, inspection Inspection, befo
 		now.warnings = append(now.warnings, "this machine cannot check the client at the issuer: the change was not checked")
 		return now, nil
 	}
-	if r.Verify.Client == config.Never {
+	if !r.Verify.Client {
 		return now, nil
 	}
 	depth := issuer.Full

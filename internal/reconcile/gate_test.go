@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -74,7 +73,7 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 		{name: "the issuer limits requests", issuer: provider{verdict: limited}, held: check.RateLimited, says: "run again in 1m30s"},
 		{name: "the issuer limits requests without saying for how long", issuer: provider{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{Decision: issuer.RateLimited} }}, held: check.RateLimited, says: "a few minutes"},
 		{name: "the issuer limits requests for its documents", issuer: provider{limited: true}, held: check.RateLimited, says: "run again in 1m0s"},
-		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *aimed) { t.Verify.Client = config.Never }, held: check.RateLimited, says: "run again in 1m0s"},
+		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *aimed) { t.Verify.Client = false }, held: check.RateLimited, says: "run again in 1m0s"},
 		{name: "no verdict", issuer: provider{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{} }}, says: "no verdict on client proxmox"},
 		{name: "all is well", issuer: provider{takes: only(key)}},
 		{name: "--no-gate", issuer: provider{finds: broken, takes: only(oldKey)}, options: reconcile.Options{NoGate: true}},
@@ -83,8 +82,8 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 		{name: "an ignored issuer check", issuer: provider{finds: broken}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.IssuerIdentity} }},
 		{name: "an ignored client check", issuer: provider{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientRedirect} }},
 		{name: "another check is ignored", issuer: provider{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientCredentials} }, held: check.Held, says: "client.redirect"},
-		{name: "verify.client: never", issuer: provider{takes: only(oldKey)}, target: func(t *aimed) { t.Verify.Client = config.Never }},
-		{name: "verify.client: never leaves the issuer checks", issuer: provider{finds: broken}, target: func(t *aimed) { t.Verify.Client = config.Never }, held: check.Held, says: "issuer.identity"},
+		{name: "verify.client: false", issuer: provider{takes: only(oldKey)}, target: func(t *aimed) { t.Verify.Client = false }},
+		{name: "verify.client: false leaves the issuer checks", issuer: provider{finds: broken}, target: func(t *aimed) { t.Verify.Client = false }, held: check.Held, says: "issuer.identity"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newCluster(t).put(name, stored()), &tt.issuer

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 )
 
 // Memory is what runs of one target remember. A run works without it, and then asks a little more.
@@ -51,16 +50,15 @@ const (
 
 // due decides what a reconciling run asks.
 //
-//	mode    the run wrote   scheduled run, and the memory says    question
+//	asked   the run wrote   scheduled run, and the memory says    question
 //	------  -------------   ------------------------------------  --------
-//	never   –               –                                     notAsked
-//	always  –               –                                     askNow
-//	auto    yes             –                                     askNow
-//	auto    no              about something else                  askNow
-//	auto    no              asked longer ago than its interval    askNow
-//	auto    no              failed, an hour ago or longer         askNow
-//	auto    no              answered otherwise                    recalled
-//	auto    no              nothing, or no scheduled run          notAsked
+//	false   –               –                                     notAsked
+//	true    yes             –                                     askNow
+//	true    no              about something else                  askNow
+//	true    no              asked longer ago than its interval    askNow
+//	true    no              failed, an hour ago or longer         askNow
+//	true    no              answered otherwise                    recalled
+//	true    no              nothing, or no scheduled run          notAsked
 func (r run) due(plan planned, wrote bool) questions {
 	about := r.about(plan)
 	return questions{
@@ -70,13 +68,13 @@ func (r run) due(plan planned, wrote bool) questions {
 	}
 }
 
-func due(mode config.Mode, wrote, scheduled bool, every time.Duration, memory Answers, about string) ask {
+func due(allowed bool, wrote, scheduled bool, every time.Duration, memory Answers, about string) ask {
 	ago := time.Since(memory.Asked)
 	failed := memory.Limited || len(check.Failures(memory.Findings)) > 0
 	switch {
-	case mode == config.Never:
+	case !allowed:
 		return notAsked
-	case mode == config.Always || wrote:
+	case wrote:
 		return askNow
 	case !scheduled:
 		return notAsked

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -94,7 +93,6 @@ func TestANodeOnWhichTheIssuerHungIsLeftAlone(t *testing.T) {
 func TestASlowIssuerIsNotDiscoveredByProxmox(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	target := aim(t, c, &provider{slow: true}, spec(set(realm.Comment, "new")))
-	target.Verify.Proxmox = config.Always
 	for _, got := range []reconcile.Result{apply(t.Context(), target, reconcile.Options{}), verify(t.Context(), target)} {
 		if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 			t.Errorf("asked %d times: %s", c.count(discovery), status(got, check.ProxmoxDiscovery))

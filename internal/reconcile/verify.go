@@ -46,7 +46,7 @@ func (r run) examine(ctx context.Context) (Result, error) {
 		return res, interruption(ctx, err)
 	}
 	asks := questions{client: r.clientDue(askNow), users: true}
-	if r.Verify.Proxmox != config.Never {
+	if r.Verify.Proxmox {
 		asks.proxmox = askNow
 	}
 	return r.verify(ctx, res, plan, inspection, asks)
@@ -69,7 +69,7 @@ func (r run) examineIssuer(ctx context.Context, res Result, inspection Inspectio
 
 // clientDue returns a unless the configuration forbids client questions.
 func (r run) clientDue(a ask) ask {
-	if r.Verify.Client == config.Never {
+	if !r.Verify.Client {
 		return notAsked
 	}
 	return a
@@ -85,7 +85,7 @@ func (r run) verify(ctx context.Context, res Result, plan planned, inspection In
 	if r.Access != nil {
 		res.add(r.Verify.Ignore, r.accessCheck(plan.access))
 	}
-	if inspection != nil && inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox != config.Never {
+	if inspection != nil && inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox {
 		asks.proxmox = askNow // this machine cannot judge the issuer, but the node may
 	}
 	res, err := r.verifyProxmox(ctx, res, plan, inspection, asks.proxmox)

@@ -545,7 +545,7 @@ def configuration(params):
     if params['state'] == 'absent':
         config['realm']['name'] = params['realm']
     elif params['verify'] == 'false':
-        config['verify']['proxmox'] = 'never'
+        config['verify']['proxmox'] = False
         if not params['gate']:
             config['verify']['issuer'] = False  # nothing uses the issuer's answers
     config = dict((section, keys) for section, keys in config.items() if keys)
