@@ -423,7 +423,7 @@ type exchange struct {
 
 // TestRecordedAuthelia replays what Authelia 4.39.20 answered, byte for byte as far as it was recorded.
 func TestRecordedAuthelia(t *testing.T) {
-	data, err := os.ReadFile("testdata/authelia-4.39.20.json")
+	data, err := os.ReadFile("../lab/testdata/authelia-4.39.20.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -318,9 +318,7 @@ func (l *Lab) startPVE(options pve.Options, kept *kept) (fresh bool, err error) 
 		_, err = os.Stat(options.StateFile)
 		fresh = errors.Is(err, fs.ErrNotExist)
 	}
-	if options.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
-		return fresh, err
-	}
+	options.Authority = l.Authority
 	if options.IssuerClient == nil {
 		if options.IssuerClient, err = l.nodeClient(); err != nil {
 			return fresh, err
@@ -345,9 +343,7 @@ func (l *Lab) startOthers(options pve.Options, clusters int) (err error) {
 	}
 	options.Listen, options.Seed = "", l.PVE.State()
 	options.Seed.Realms, options.Seed.Domains = nil, ""
-	if options.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
-		return err
-	}
+	options.Authority = l.Authority
 	if options.IssuerClient == nil {
 		if options.IssuerClient, err = l.nodeClient(); err != nil {
 			return err

@@ -20,7 +20,9 @@ type seed struct {
 
 // seeds are in the order of the help text.
 var seeds = []seed{
-	{"empty", "only the realms pam and pve", func(*pve.State, pve.Realm) {}},
+	{"empty", "only the realms pam and pve", func(state *pve.State, _ pve.Realm) {
+		state.AtTicket = pve.RecordedAccounts(state)
+	}},
 	{"converged", "the realm is as the configuration says", func(state *pve.State, realm pve.Realm) {
 		state.Realms = append(state.Realms, realm)
 	}},

@@ -31,7 +31,7 @@ func transcripts(t *testing.T) []recorded {
 	t.Helper()
 	var all []recorded
 	for _, name := range []string{"proxmox-ve-9.2.json", "proxmox-ve-9.2-users.json", "proxmox-ve-9.2-access.json"} {
-		raw, err := os.ReadFile("testdata/" + name)
+		raw, err := os.ReadFile("../lab/testdata/" + name)
 		if err != nil {
 			t.Fatal(err)
 		}

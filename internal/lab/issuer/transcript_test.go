@@ -35,7 +35,7 @@ type transcript struct {
 
 // TestTranscript asks what Authelia was asked, and expects what it answered.
 func TestTranscript(t *testing.T) {
-	data, err := os.ReadFile("testdata/authelia-4.39.20.json")
+	data, err := os.ReadFile("../testdata/authelia-4.39.20.json")
 	if err != nil {
 		t.Fatal(err)
 	}

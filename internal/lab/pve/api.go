@@ -59,6 +59,9 @@ func wrapped(prefix string, err error) error {
 type call struct {
 	user   string // user@realm or user@realm!token; empty for nobody
 	client string // address, for the log
+	asked  *node  // that the client asked
+	node   *node  // that answers
+	worker int    // process id of the daemon's worker
 	params map[string]any
 }
 
@@ -123,6 +126,10 @@ func newAPI(srv *Server) *api {
 		"privsep": boolean.opt(),
 		"comment": anyString.opt(),
 	}
+	tokenUpdate := tokenData
+	if a.version.has(sinceRegenerate) {
+		tokenUpdate = tokenData.and(schema{"regenerate": boolean.opt()})
+	}
 	redirect := schema{"redirect-url": {kind: "string", max: 255}}
 
 	allocate := a.need("/access/realm", "Realm.Allocate")
@@ -133,7 +140,7 @@ func newAPI(srv *Server) *api {
 	a.endpoints = []*endpoint{
 		{method: "GET", path: "/", all: true, run: a.index("version", "cluster", "nodes", "storage", "access", "pools")},
 		{method: "GET", path: "/version", all: true, run: func(*call) (any, error) { return versionData(srv.opts.Version), nil }},
-		{method: "GET", path: "/access", all: true, run: a.index("users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket", "password")},
+		{method: "GET", path: "/access", all: true, run: a.index("users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket")},
 		{method: "GET", path: "/access/permissions", all: true, run: a.readPermissions, params: schema{
 			"userid": {kind: "string", pattern: pattern(userExpr + `@` + realmExpr + `(?:!` + realmExpr + `)?`), optional: true},
 			"path":   anyString.opt(),
@@ -168,12 +175,6 @@ func newAPI(srv *Server) *api {
 			"new-format":    boolean.opt(),
 			"tfa-challenge": anyString.opt(),
 		}},
-		{
-			method: "PUT", path: "/access/password", proxied: true, noToken: true, run: a.changePassword,
-			allowed: anyOf(a.self, allOf(a.allocateUser, a.userGroup("", "User.Modify"))),
-			params:  user.and(schema{"password": &password, "confirmation-password": {kind: "string", min: 5, max: 64, optional: true}}),
-		},
-
 		{method: "GET", path: "/access/users", proxied: true, all: true, run: a.listUsers, params: schema{"enabled": boolean.opt(), "full": boolean.opt()}},
 		{
 			method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("create", "User.Modify")),
@@ -188,10 +189,12 @@ func newAPI(srv *Server) *api {
 		{method: "GET", path: "/access/users/{userid}/token", allowed: selfOrModify, params: user, run: a.listTokens},
 		{method: "GET", path: "/access/users/{userid}/token/{tokenid}", allowed: selfOrModify, params: token, run: a.readToken},
 		{method: "POST", path: "/access/users/{userid}/token/{tokenid}", proxied: true, allowed: selfOrModify, params: token.and(tokenData), run: a.createToken},
-		{method: "PUT", path: "/access/users/{userid}/token/{tokenid}", proxied: true, allowed: selfOrModify, params: token.and(tokenData), run: a.updateToken},
+		{method: "PUT", path: "/access/users/{userid}/token/{tokenid}", proxied: true, allowed: selfOrModify, params: token.and(tokenUpdate), run: a.updateToken},
 		{method: "DELETE", path: "/access/users/{userid}/token/{tokenid}", proxied: true, allowed: selfOrModify, params: token, run: a.deleteToken},
 
-		{method: "GET", path: "/access/tfa", all: true, run: a.listTFA},
+		{method: "POST", path: "/access/tfa/{userid}", proxied: true, noToken: true, allowed: selfOrModify, run: a.addTOTP, params: user.and(schema{
+			"type": {kind: "string", enum: []string{"totp"}}, "description": anyString.opt(), "totp": &anyString, "value": &anyString, "password": anyString.opt(),
+		})},
 		{method: "GET", path: "/access/groups", all: true, run: a.listGroups},
 		{method: "POST", path: "/access/groups", proxied: true, allowed: groups, params: group.and(groupComment), run: a.createGroup},
 		{method: "GET", path: "/access/groups/{groupid}", allowed: a.needAny("/access/groups", "Sys.Audit", "Group.Allocate"), params: group, run: a.readGroup},
@@ -218,6 +221,7 @@ func newAPI(srv *Server) *api {
 			"roles":     {kind: "string", format: verifyRole, list: true},
 		}},
 	}
+	a.endpoints = slices.Concat(a.endpoints, a.clusterEndpoints(), a.logEndpoints())
 	if !a.version.has(sinceOpenID) {
 		a.endpoints = slices.DeleteFunc(a.endpoints, func(e *endpoint) bool { return strings.HasPrefix(e.path, "/access/openid") })
 	}

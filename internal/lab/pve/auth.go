@@ -72,15 +72,14 @@ func open(method, path string) bool {
 }
 
 // authenticate is PVE::HTTPServer::auth_handler: who sends a request.
-func (s *Server) authenticate(method, path string, c credentials) (user string, err error) {
+func (s *Server) authenticate(n *node, method, path string, c credentials) (user string, err error) {
 	if open(method, path) {
 		return "", nil
 	}
 	st := s.view()
 	if c.token != "" {
 		if err := checkToken(st, c.token); err != nil {
-			s.log.Info("authentication failure", "msg", err.Error())
-			return "", refused("Authentication failed!")
+			return "", n.refuse(err)
 		}
 		id, _, _ := cutLast(c.token, "=")
 		return id, nil
@@ -90,15 +89,23 @@ func (s *Server) authenticate(method, path string, c credentials) (user string, 
 	}
 	data, ok := s.checkTicket(c.ticket, "") // that of half a login is signed with its user, and fails here
 	if !ok {
-		return "", refused("permission denied - invalid PVE ticket")
+		return "", n.refuse(errTicket)
 	}
 	if err := userEnabled(st, data); err != nil {
-		return "", refused(err.Error())
+		return "", n.refuse(err)
 	}
 	if method != "GET" && !s.checkCSRF(data, c.csrf) {
 		return "", refused("Permission denied - invalid csrf token")
 	}
 	return data, nil
+}
+
+var errTicket = dief("permission denied - invalid PVE ticket")
+
+// refuse logs why credentials are refused. The client does not learn it.
+func (n *node) refuse(err error) error {
+	n.log.add(Line{Time: n.now(), Process: "pveproxy", PID: n.proxy, Message: "authentication failure: " + err.Error()})
+	return refused("Authentication failed!")
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {
@@ -193,29 +200,27 @@ func (a *api) createTicket(c *call) (any, error) {
 		user += "@" + text(r)
 	}
 	st := a.srv.view()
-	user = a.lookupUser(st, user)
 	res, err := a.logIn(st, user, c)
 	if err != nil {
-		a.srv.log.Error("authentication failure", "rhost", c.client, "user", user, "msg", err.Error())
+		a.report(c, "authentication failure; rhost=::ffff:"+c.client+" user="+user+" msg="+err.Error())
 		return nil, errLogin
+	}
+	a.tell(c, "root@pam", "successful auth for user '"+user+"'")
+	if st.AtTicket != nil && user == "root@pam" {
+		err = a.srv.change(func(st *State) error {
+			if t := st.AtTicket; t != nil {
+				st.Users, st.Roles, st.ACL, st.AtTicket = t.Users, t.Roles, t.ACL, nil
+			}
+			return nil
+		})
 	}
 	if res["NeedTFA"] == nil {
 		res["cap"] = a.capabilities(st, user)
-	}
-	return res, nil
-}
-
-// lookupUser finds a user of a realm that ignores case.
-func (a *api) lookupUser(st *State, user string) string {
-	realm := realmOf(user)
-	if sec := a.srv.file.get(realm); sec != nil && sec.props["case-sensitive"] == "0" {
-		for u := range st.Users {
-			if strings.EqualFold(u, user) {
-				return u
-			}
+		if !a.single() && a.has(st, user, "/", "Sys.Audit") {
+			res["clustername"] = a.srv.opts.Cluster
 		}
 	}
-	return user
+	return res, nil
 }
 
 func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
@@ -226,7 +231,7 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 	ticketUser, valid := a.srv.checkTicket(password, "")
 	if path := c.params["path"]; truthy(path) && truthy(c.params["privs"]) {
 		if !valid || ticketUser != user {
-			if err := a.checkPassword(st, user, password); err != nil {
+			if err := a.checkPassword(st, user, password, c); err != nil {
 				return nil, err
 			}
 		}
@@ -254,23 +259,20 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 	case valid && (ticketUser == user || ticketUser == "root@pam"):
 		// A valid ticket renews itself, and root's is good for everybody.
 	default:
-		if err := a.checkPassword(st, user, password); err != nil {
+		if err := a.checkPassword(st, user, password, c); err != nil {
 			return nil, err
 		}
-		switch u := st.Users[user]; {
-		case u.TOTP == "" && otp != nil:
-			return nil, dief("no such challenge")
-		case u.TOTP != "" && otp != nil:
+		u := st.Users[user]
+		need = u.TOTP != "" || u.WebAuthn
+		if otp != nil { // it is checked, and the second step is wanted all the same
 			if err := checkSecondFactor(u, text(otp)); err != nil {
 				return nil, err
 			}
-		case u.TOTP != "":
-			need = true
 		}
 	}
 	res := map[string]any{"username": user, "CSRFPreventionToken": a.srv.newCSRF(user)}
 	if need {
-		res["ticket"] = a.srv.newTicket(`!tfa!{"totp":true}`, user)
+		res["ticket"] = a.srv.newTicket("!tfa!"+string(marshal(st.Users[user].factors())), user)
 		res["NeedTFA"] = 1
 	} else {
 		res["ticket"] = a.srv.newTicket(user, "")
@@ -278,40 +280,58 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 	return res, nil
 }
 
+// factors is what the ticket of half a login says of the second factors.
+func (u *User) factors() map[string]any {
+	factors := map[string]any{}
+	if u.TOTP != "" {
+		factors["totp"] = true
+	}
+	if u.WebAuthn {
+		factors["webauthn"] = map[string]any{"publicKey": map[string]any{}}
+	}
+	return factors
+}
+
 // checkPassword is the first factor, for realms that have one on the node.
-func (a *api) checkPassword(st *State, user, password string) error {
+func (a *api) checkPassword(st *State, user, password string, c *call) error {
 	realm := realmOf(user)
 	sec := a.srv.file.get(realm)
 	if sec == nil {
 		return dief("auth domain '%s' does not exist", realm)
 	}
 	u := st.Users[user]
+	right := u != nil && u.Password != "" && subtle.ConstantTimeCompare([]byte(u.Password), []byte(password)) == 1
 	switch {
+	case right && (sec.kind == "pve" || sec.kind == "pam"):
+		return nil
 	case sec.kind == "openid":
 		return dief("OpenID realm does not allow password verification.")
 	case !truthy(password):
 		return dief("no password")
-	case sec.kind != "pve" && sec.kind != "pam":
-		return errNoDirectory
-	case u == nil || u.Password == "":
-		return dief("no password set")
-	case subtle.ConstantTimeCompare([]byte(u.Password), []byte(password)) != 1:
+	case sec.kind == "pam":
+		name, _, _ := cutLast(user, "@")
+		c.node.log.add(Line{
+			Time: c.node.now(), Process: "IPCC.xs", PID: c.worker, Unit: "pvedaemon",
+			Message: "pam_unix(proxmox-ve-auth:auth): authentication failure; logname= uid=0 euid=0 tty= ruser= rhost=::ffff:" + c.client + "  user=" + name,
+		})
+		return dief("Authentication failure")
+	case sec.kind == "pve":
 		return dief("invalid credentials")
 	}
-	return nil
+	return errNoDirectory
 }
 
 func checkSecondFactor(u *User, response string) error {
 	kind, code, ok := strings.Cut(response, ":")
 	if !ok {
-		return dief("bad otp response")
+		return dief("bad tfa response")
 	}
 	if kind != "totp" || u.TOTP == "" {
 		return dief("no such challenge")
 	}
 	now := time.Now()
 	for _, t := range []time.Time{now, now.Add(-totpStep), now.Add(totpStep)} {
-		if subtle.ConstantTimeCompare([]byte(totp(u.TOTP, t)), []byte(code)) == 1 {
+		if subtle.ConstantTimeCompare([]byte(TOTP(u.TOTP, t)), []byte(code)) == 1 {
 			return nil
 		}
 	}
@@ -320,8 +340,8 @@ func checkSecondFactor(u *User, response string) error {
 
 const totpStep = 30 * time.Second
 
-// totp is the one-time password of a Base32 secret at a time (RFC 6238: SHA-1, six digits, 30 seconds).
-func totp(secret string, t time.Time) string {
+// TOTP is the one-time password of a Base32 secret at a time (RFC 6238: SHA-1, six digits, 30 seconds).
+func TOTP(secret string, t time.Time) string {
 	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.TrimRight(strings.ToUpper(secret), "="))
 	if err != nil {
 		return ""

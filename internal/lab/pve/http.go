@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -16,7 +15,6 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -45,6 +43,7 @@ type request struct {
 	keepAlive      bool
 	creds          credentials
 	user           string // who sent it, where that was checked
+	node           *node  // that was asked
 }
 
 // response is an answer, before the headers that every answer has.
@@ -55,15 +54,17 @@ type response struct {
 	contentType string
 	body        []byte
 	proxied     bool
-	delayed     bool // a 401: Proxmox delays its answer
+	delayed     bool          // a 401: Proxmox delays its answer
+	wait        time.Duration // before it is sent
+	gzip        bool          // compressed in any case
 }
 
 // serve handles one connection until it ends.
-func (s *Server) serve(conn net.Conn) {
+func (s *Server) serve(n *node, conn net.Conn) {
 	raw := conn
 	defer func() {
 		_ = conn.Close() // says goodbye where it is TLS
-		s.forget(raw)
+		s.conns.forget(raw)
 	}()
 	in := bufio.NewReaderSize(conn, 4096)
 	_ = conn.SetReadDeadline(time.Now().Add(handshakeLimit))
@@ -76,7 +77,7 @@ func (s *Server) serve(conn net.Conn) {
 		return
 	}
 	if !plain {
-		t := tls.Server(&peeked{Conn: conn, in: in}, s.tls)
+		t := tls.Server(&peeked{Conn: conn, in: in}, n.tls)
 		if err := t.HandshakeContext(s.ctx); err != nil {
 			return
 		}
@@ -84,7 +85,7 @@ func (s *Server) serve(conn net.Conn) {
 		conn = t
 		in = bufio.NewReaderSize(conn, 8192)
 	}
-	for n := maxRequests; n > 0; n-- {
+	for left := maxRequests; left > 0; left-- {
 		_ = conn.SetReadDeadline(time.Now().Add(idleTimeout))
 		r, res := readRequest(in)
 		if r == nil && res == nil {
@@ -93,8 +94,9 @@ func (s *Server) serve(conn net.Conn) {
 		if r == nil {
 			r = &request{proto: "HTTP/1.0"}
 		}
+		r.node = n
 		r.client, _, _ = net.SplitHostPort(conn.RemoteAddr().String())
-		r.keepAlive = r.keepAlive && n > 1
+		r.keepAlive = r.keepAlive && left > 1
 		if plain && res == nil {
 			res = redirectToTLS(r)
 		}
@@ -120,12 +122,15 @@ func (s *Server) drain(conn net.Conn, in *bufio.Reader, r *request) {
 }
 
 // travel waits for so many round trips, and says whether the server still runs.
-func (s *Server) travel(trips int) bool {
-	if s.opts.RoundTrip == 0 {
+func (s *Server) travel(trips int) bool { return s.pause(time.Duration(trips) * s.opts.RoundTrip) }
+
+// pause waits, and says whether the server still runs.
+func (s *Server) pause(d time.Duration) bool {
+	if d == 0 {
 		return true
 	}
 	select {
-	case <-time.After(time.Duration(trips) * s.opts.RoundTrip):
+	case <-time.After(d):
 		return true
 	case <-s.ctx.Done():
 		return false
@@ -253,12 +258,11 @@ func (s *Server) exchange(conn net.Conn, in *bufio.Reader, r *request, res *resp
 		s.seen.End(entry, 0, r.user)
 		return false
 	}
-	if res.delayed && s.opts.Delay401 > 0 {
-		select {
-		case <-time.After(s.opts.Delay401):
-		case <-s.ctx.Done():
-			return false
-		}
+	if res.delayed {
+		res.wait = s.opts.Delay401
+	}
+	if !s.pause(res.wait) {
+		return false
 	}
 	if !s.travel(1) {
 		return false
@@ -293,7 +297,7 @@ func (s *Server) readBody(in *bufio.Reader, r *request) *response {
 			return fail(501, "no such uri")
 		}
 		r.creds = r.credentials()
-		user, err := s.authenticate(r.method, path, r.creds)
+		user, err := s.authenticate(r.node, r.method, path, r.creds)
 		if err != nil {
 			return &response{status: 401, reason: err.Error(), delayed: true}
 		}
@@ -388,13 +392,21 @@ func (s *Server) handle(r *request) *response {
 	if err != nil {
 		return fail(err.Error() + "\n")
 	}
-	c := &call{user: r.user, client: r.client}
+	c := &call{user: r.user, client: r.client, asked: r.node, node: r.node}
 	e, uri := s.api.find(r.method, path)
 	if e == nil { // so answers the real proxy, as recorded (unknown-path)
 		return s.answer(format, nil, &apiError{status: 501, msg: "Method '" + r.method + " " + path + "' not implemented"})
 	}
 	if err := s.api.prepare(e, uri, params, c, r.creds.token != ""); err != nil {
 		return s.answer(format, nil, err)
+	}
+	if name, ok := c.params["node"]; ok && strings.Contains(e.path, "{node}") {
+		if c.node = s.node(text(name), r.node); c.node == nil {
+			return s.answer(format, nil, dief("hostname lookup '%s' failed - failed to get address info for: %[1]s: Name or service not known", text(name)))
+		}
+		if !c.node.on() {
+			return c.node.unreachable()
+		}
 	}
 	if !e.proxied {
 		data, err := s.api.run(e, c)
@@ -403,7 +415,8 @@ func (s *Server) handle(r *request) *response {
 	if mediaType(r.header.Get("Content-Type")) != "application/json" || !s.api.version.has(sinceJSONForwarding) {
 		c.params = formParams(c.params)
 	}
-	res := s.proxy(func() *response {
+	res := s.proxy(c.node, func(worker int) *response {
+		c.worker = worker
 		data, err := s.api.run(e, c)
 		return s.answer(format, data, err)
 	})
@@ -414,19 +427,24 @@ func (s *Server) handle(r *request) *response {
 
 // proxy hands work to one of the daemon's workers. It does not wait for it
 // longer than the proxy does; the work goes on nevertheless.
-func (s *Server) proxy(work func() *response) *response {
+func (s *Server) proxy(n *node, work func(worker int) *response) *response {
 	limit := time.NewTimer(s.opts.IssuerTimeout)
 	defer limit.Stop()
 	gone := &response{status: 596, reason: "Connection timed out"}
+	done := make(chan *response, 1)
+	run := func(worker int) {
+		defer func() { n.workers <- worker }()
+		done <- work(worker)
+	}
 	select {
-	case s.workers <- struct{}{}:
+	case worker := <-n.workers:
+		s.background(func() { run(worker) })
 	case <-limit.C:
 		// The request waits in the daemon's queue and is worked on later.
 		s.background(func() {
 			select {
-			case s.workers <- struct{}{}:
-				defer func() { <-s.workers }()
-				work()
+			case worker := <-n.workers:
+				run(worker)
 			case <-s.ctx.Done():
 			}
 		})
@@ -434,11 +452,6 @@ func (s *Server) proxy(work func() *response) *response {
 	case <-s.ctx.Done():
 		return gone
 	}
-	done := make(chan *response, 1)
-	s.background(func() {
-		defer func() { <-s.workers }()
-		done <- work()
-	})
 	select {
 	case res := <-done:
 		return res
@@ -507,6 +520,12 @@ func (s *Server) parameters(r *request) (map[string]any, error) {
 func (s *Server) answer(format string, data any, err error) *response {
 	body := map[string]any{"data": data}
 	res := &response{status: 200, reason: "OK", contentType: jsonType}
+	switch d := data.(type) {
+	case raw:
+		return &response{status: 200, reason: "OK", contentType: "application/json", body: []byte(d), gzip: true}
+	case total:
+		body["data"], body["total"] = d.data, d.total
+	}
 	if err != nil {
 		e, ok := errors.AsType[*apiError](err)
 		if !ok {
@@ -528,14 +547,17 @@ func (s *Server) answer(format string, data any, err error) *response {
 		}
 		res.status, res.reason = 200, "OK"
 	}
+	res.body = marshal(body)
+	return res
+}
+
+// marshal encodes what handlers answer with: maps, lists, texts and numbers.
+func marshal(v any) []byte {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(body); err != nil {
-		return plainError(500, err.Error())
-	}
-	res.body = bytes.TrimSuffix(b.Bytes(), []byte("\n"))
-	return res
+	_ = enc.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 // write sends an answer in one piece, as far as no rule is in the way, and says
@@ -545,10 +567,12 @@ func (s *Server) write(conn net.Conn, r *request, res *response, rule *Rule) boo
 		_, _ = io.WriteString(conn, rule.Garbage)
 		return false
 	}
-	keep := r.keepAlive && res.status < 400
+	keep := r.keepAlive && res.status < 400 && !res.gzip
 	body := res.body
 	var encoding string
-	if len(body) > compressionFrom && rule == nil {
+	if res.gzip {
+		body, encoding = compress(body, "gzip")
+	} else if len(body) > compressionFrom && rule == nil {
 		body, encoding = compress(body, r.header.Get("Accept-Encoding"))
 	}
 	announced := int64(len(body))
@@ -614,35 +638,4 @@ func compress(body []byte, accept string) ([]byte, string) {
 	_, _ = w.Write(body)
 	_ = w.Close()
 	return b.Bytes(), encoding
-}
-
-// conns are the open connections of a server.
-type conns struct {
-	mu   sync.Mutex
-	open map[net.Conn]bool
-}
-
-func (s *Server) forget(c net.Conn) {
-	s.conns.mu.Lock()
-	defer s.conns.mu.Unlock()
-	delete(s.conns.open, c)
-}
-
-// acceptAll accepts connections until the listener closes.
-func (s *Server) acceptAll(ctx context.Context) {
-	for {
-		conn, err := s.listener.Accept()
-		if err != nil {
-			return
-		}
-		s.conns.mu.Lock()
-		if ctx.Err() != nil {
-			s.conns.mu.Unlock()
-			_ = conn.Close()
-			return
-		}
-		s.conns.open[conn] = true
-		s.conns.mu.Unlock()
-		s.background(func() { s.serve(conn) })
-	}
 }

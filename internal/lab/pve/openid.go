@@ -2,6 +2,8 @@ package pve
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -48,7 +50,7 @@ func (a *api) authURL(c *call) (any, error) {
 		return nil, err
 	}
 	var login openid.Login
-	err = a.srv.changePending(func(pending openid.Pending) (err error) {
+	err = a.srv.changePending(c.node, func(pending openid.Pending) (err error) {
 		login, err = pending.Begin(realm)
 		return err
 	})
@@ -61,7 +63,7 @@ func (a *api) authURL(c *call) (any, error) {
 func (a *api) login(c *call) (any, error) {
 	res, err := a.openIDLogin(c)
 	if err != nil {
-		a.srv.log.Error("openid authentication failure", "rhost", c.client, "msg", err.Error())
+		a.report(c, "openid authentication failure; rhost=::ffff:"+c.client+" msg="+err.Error())
 		return nil, errLogin
 	}
 	return res, nil
@@ -70,7 +72,7 @@ func (a *api) login(c *call) (any, error) {
 func (a *api) openIDLogin(c *call) (any, error) {
 	var realm string
 	var login openid.Login
-	err := a.srv.changePending(func(pending openid.Pending) (err error) {
+	err := a.srv.changePending(c.node, func(pending openid.Pending) (err error) {
 		realm, login, err = pending.Take(stateFolder, c.text("state"))
 		return err
 	})
@@ -89,6 +91,10 @@ func (a *api) openIDLogin(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.mapGroups(c, user, realm, props, claims); err != nil {
+		return nil, err
+	}
+	a.tell(c, "root@pam", "successful openid auth for user '"+user+"'")
 	return map[string]any{
 		"username":            user,
 		"ticket":              a.srv.newTicket(user, ""),
@@ -97,7 +103,7 @@ func (a *api) openIDLogin(c *call) (any, error) {
 	}, nil
 }
 
-// acceptUser finds or makes the user and puts it into groups.
+// acceptUser finds or makes the user.
 func (a *api) acceptUser(realm string, props map[string]string, claims map[string]any) (string, error) {
 	claimName := props["username-claim"]
 	if claimName == "" {
@@ -137,32 +143,69 @@ func (a *api) acceptUser(realm string, props map[string]string, claims map[strin
 	} else if err := userEnabled(st, user); err != nil {
 		return "", err
 	}
-	groupsClaim := props["groups-claim"]
-	list, ok := claims[groupsClaim].([]any)
-	if groupsClaim == "" || !ok {
-		return user, nil
+	return user, nil
+}
+
+// mapGroups puts a user into the groups of the realm's groups claim.
+func (a *api) mapGroups(c *call, user, realm string, props map[string]string, claims map[string]any) error {
+	claim := props["groups-claim"]
+	if claim == "" {
+		return nil
 	}
-	return user, a.srv.withUsers("openid group mapping failed", func(st *State) error {
-		var groups []string
-		for _, g := range list {
-			if s := claimText(g); groupPattern.MatchString(s) {
-				groups = append(groups, s+"-"+realm)
+	value, ok := claims[claim]
+	if !ok {
+		a.report(c, "openid groups claim '"+claim+"' is not found in claims")
+		return nil
+	}
+	list, ok := value.([]any)
+	if !ok {
+		a.report(c, "openid groups list is not an array; groups will not be updated")
+		return nil
+	}
+	var groups []string
+	for _, g := range list {
+		if name := claimText(g); groupPattern.MatchString(name) {
+			groups = append(groups, name+"-"+realm)
+		} else {
+			a.report(c, "openid group '"+name+"' contains invalid characters")
+		}
+	}
+	return a.srv.withUsers("openid group mapping failed", func(st *State) error {
+		missing := func(g string) bool { _, ok := st.Groups[g]; return !ok }
+		if made := filter(groups, missing); len(made) > 0 && truthy(props["groups-autocreate"]) {
+			for _, g := range made {
+				st.Groups[g] = Group{Users: map[string]bool{}}
 			}
+			a.report(c, "groups created automatically from openid claim: "+strings.Join(made, ", "))
 		}
 		if truthy(props["groups-overwrite"]) {
 			leaveGroups(st, user)
+			a.report(c, "openid overwrite groups enabled; user '"+user+"' removed from all groups")
 		}
+		groups = slices.DeleteFunc(groups, missing)
 		for _, g := range groups {
-			if _, ok := st.Groups[g]; !ok {
-				if !truthy(props["groups-autocreate"]) {
-					continue
-				}
-				st.Groups[g] = Group{Users: map[string]bool{}}
-			}
 			joinGroup(st, user, g)
+		}
+		if len(groups) > 0 {
+			a.report(c, "openid user '"+user+"' added to groups: "+strings.Join(groups, ", "))
 		}
 		return nil
 	})
+}
+
+// report logs a message of the worker that handles a request.
+func (a *api) report(c *call, message string) {
+	c.node.write(c.worker, message)
+	a.srv.log.Info("syslog", "node", c.node.Name, "msg", message)
+}
+
+func filter(list []string, keep func(string) bool) (kept []string) {
+	for _, s := range list {
+		if keep(s) {
+			kept = append(kept, s)
+		}
+	}
+	return kept
 }
 
 func claimText(v any) string {

@@ -296,7 +296,7 @@ func TestTooManyLogins(t *testing.T) {
 		for range 101 {
 			list = append(list, openid.Login{Time: now})
 		}
-		st.Pending = openid.Pending{"authelia": list, "other": {{Time: now}}}
+		st.Pending = map[string]openid.Pending{"pve": {"authelia": list, "other": {{Time: now}}}}
 	}); err != nil {
 		t.Fatal(err)
 	}

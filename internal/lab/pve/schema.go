@@ -58,7 +58,7 @@ func (s schema) check(params map[string]any) error {
 			continue
 		}
 		if p.requires != "" && params[p.requires] == nil {
-			addError(errs, p.requires, "missing property - '"+k+"' requires this property")
+			addError(errs, p.requires, "missing property required by '"+k+"'")
 		}
 	}
 	if len(errs) > 0 {

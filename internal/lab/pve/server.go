@@ -9,24 +9,20 @@
 package pve
 
 import (
+	"cmp"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/control"
 	"proxmox-realm/internal/lab/openid"
 )
@@ -59,11 +55,18 @@ type Options struct {
 	StateFile string
 	// Seed is the first state; nil means [DefaultState].
 	Seed *State
-	// Certificate is what the listener presents; without one, the server makes
-	// a self-signed certificate for 127.0.0.1, ::1 and localhost.
+	// Authority is the cluster's CA (pve-root-ca.pem), which signs the certificates of the nodes; nil means a new one.
+	Authority *authority.CA
+	// Certificate replaces the first node's certificate by Authority (pve-ssl.pem).
 	Certificate tls.Certificate
-	// Listen is the address to listen on, by default 127.0.0.1:0.
+	// Listen is the address that the first node listens on, by default 127.0.0.1:0.
 	Listen string
+	// Nodes are the nodes of the cluster; none means one node, which belongs to no cluster.
+	Nodes []Node
+	// Cluster is the name of a cluster of several nodes, by default "lab".
+	Cluster string
+	// NodeTimeout is how long a node waits for another one that is off. A real node takes [RealIssuerTimeout].
+	NodeTimeout time.Duration
 	// IssuerClient connects to issuers, with the node's CA store, DNS and proxy.
 	// Its redirect policy and timeout are ignored. Nil means the system's.
 	IssuerClient *http.Client
@@ -76,6 +79,8 @@ type Options struct {
 	// LockTimeout is how long a write waits for the lock of the realm or user
 	// file. Zero means [RealLockTimeout].
 	LockTimeout time.Duration
+	// Now is the clock of the nodes' logs; nil means the system's.
+	Now func() time.Time
 	// RoundTrip is the round trip time of the network to the node: a new
 	// connection costs it twice (TCP and TLS), each request once. Zero is none.
 	RoundTrip time.Duration
@@ -124,19 +129,17 @@ func Fail(method, path string, status int, reason string) Rule {
 
 // Server is a running stand-in. Its methods may be called from any goroutine.
 type Server struct {
-	opts     Options
-	log      *slog.Logger
-	api      *api
-	tls      *tls.Config
-	listener net.Listener
-	library  *openid.Library
-	workers  chan struct{}
-	ctx      context.Context
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
-	conns    conns
-	rules    control.Rules
-	seen     control.Seen
+	opts    Options
+	log     *slog.Logger
+	api     *api
+	nodes   []*node
+	library *openid.Library
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	conns   conns
+	rules   control.Rules
+	seen    control.Seen
 
 	// The two locks of the cluster file system, held while a slot is taken.
 	realmLock, userLock chan struct{}
@@ -145,6 +148,10 @@ type Server struct {
 	state  atomic.Pointer[State] // without Realms and Domains, which are in file
 	file   *realmFile
 	quorum chan struct{} // closed while there is quorum
+	// noQuorum is what SetQuorum said.
+	noQuorum     bool
+	clusterLog   []clusterLine
+	clusterLines int // that were logged
 
 	unsaved chan struct{} // holds a token while the state file is older than the state
 }
@@ -154,9 +161,10 @@ func Start(o Options) (*Server, error) {
 	if o.Version == "" {
 		o.Version = DefaultVersion
 	}
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
+	if o.Now == nil {
+		o.Now = time.Now
 	}
+	o.Cluster = cmp.Or(o.Cluster, "lab")
 	if o.IssuerTimeout == 0 {
 		o.IssuerTimeout = RealIssuerTimeout
 	}
@@ -169,12 +177,11 @@ func Start(o Options) (*Server, error) {
 	s := &Server{
 		opts:      o,
 		log:       o.Log,
-		workers:   make(chan struct{}, o.Workers),
 		realmLock: make(chan struct{}, 1),
 		userLock:  make(chan struct{}, 1),
 		quorum:    make(chan struct{}),
 		unsaved:   make(chan struct{}, 1),
-		conns:     conns{open: map[net.Conn]bool{}},
+		conns:     conns{open: map[net.Conn]*node{}},
 	}
 	close(s.quorum)
 	if s.log == nil {
@@ -186,79 +193,38 @@ func Start(o Options) (*Server, error) {
 	if err := s.loadState(); err != nil {
 		return nil, err
 	}
-	if len(o.Certificate.Certificate) == 0 {
-		cert, err := selfSigned()
-		if err != nil {
-			return nil, err
+	if s.opts.Authority == nil {
+		var err error
+		if s.opts.Authority, err = authority.New(); err != nil {
+			return nil, fmt.Errorf("make an authority: %w", err)
 		}
-		s.opts.Certificate = cert
 	}
-	s.tls = &tls.Config{Certificates: []tls.Certificate{s.opts.Certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	ln, err := new(net.ListenConfig).Listen(s.ctx, "tcp", o.Listen)
-	if err != nil {
+	if err := s.startNodes(); err != nil {
 		s.cancel()
-		return nil, fmt.Errorf("listening: %w", err)
+		return nil, errors.Join(err, s.closeNodes())
 	}
-	s.listener = ln
-	s.background(func() { s.acceptAll(s.ctx) })
 	s.background(s.keepSaved)
 	return s, nil
-}
-
-// selfSigned makes a certificate for loopback, valid for a year.
-func selfSigned() (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("making a certificate: %w", err)
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(now.UnixNano()),
-		Subject:               pkix.Name{CommonName: "pve.lab"},
-		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              now.AddDate(1, 0, 0),
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames:              []string{"localhost"},
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("making a certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
 // background runs f and lets Close wait for it.
 func (s *Server) background(f func()) { s.running.Go(f) }
 
-// URL is the origin of the server, such as https://127.0.0.1:41235, without a slash at its end.
-func (s *Server) URL() string { return "https://" + s.listener.Addr().String() }
+// URL is the origin of the first node, such as https://127.0.0.1:41235, without a slash at its end.
+func (s *Server) URL() string { return "https://" + s.nodes[0].listen }
 
-// CertificatePEM is the server's certificate chain in PEM: a CA file for clients where the server made its own.
+// CertificatePEM is a CA file for clients: the cluster's CA, and the first node's certificate.
 func (s *Server) CertificatePEM() []byte {
-	var out []byte
-	for _, der := range s.opts.Certificate.Certificate {
-		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-	}
-	return out
+	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.nodes[0].pair.Certificate[0]})
+	return append(s.opts.Authority.PEM(), own...)
 }
 
 // Close stops listening, cuts every connection, waits for what is under way and saves the state.
 func (s *Server) Close() error {
 	s.cancel()
-	err := s.listener.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	s.conns.mu.Lock()
-	for c := range s.conns.open {
-		_ = c.Close()
-	}
-	s.conns.mu.Unlock()
+	err := s.closeNodes()
+	s.conns.close(nil)
 	s.running.Wait()
 	return errors.Join(err, s.save())
 }
@@ -295,7 +261,7 @@ func (s *Server) User(name string) Credentials {
 }
 
 // TOTP returns the user's current one-time password.
-func (s *Server) TOTP(name string) string { return totp(s.User(name).TOTPSecret, time.Now()) }
+func (s *Server) TOTP(name string) string { return TOTP(s.User(name).TOTPSecret, time.Now()) }
 
 // HoldLock holds the lock of the realm file until release is called. Writes to
 // realms wait for it, at most for Options.LockTimeout. release may be called more than once.
@@ -303,23 +269,6 @@ func (s *Server) HoldLock() (release func()) {
 	s.realmLock <- struct{}{}
 	var once sync.Once
 	return func() { once.Do(func() { <-s.realmLock }) }
-}
-
-// SetQuorum says whether the cluster has quorum. Without it every write fails,
-// after it has waited for Options.LockTimeout.
-func (s *Server) SetQuorum(ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-s.quorum:
-		if !ok {
-			s.quorum = make(chan struct{})
-		}
-	default:
-		if ok {
-			close(s.quorum)
-		}
-	}
 }
 
 // Inject is [control.Rules.Inject].

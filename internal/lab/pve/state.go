@@ -33,8 +33,11 @@ type State struct {
 	// Names gives short names to tokens, for [Server.Token], and to users, for [Server.User].
 	TokenNames map[string]string `json:"token_names"`
 	UserNames  map[string]string `json:"user_names"`
-	// Pending holds the logins that have begun.
-	Pending openid.Pending `json:"pending,omitempty"`
+	// Pending holds the logins that have begun, by the name of the node.
+	Pending map[string]openid.Pending `json:"pending,omitempty"`
+	// AtTicket replaces Users, Roles and ACL when root@pam gets its first ticket, unless the API changed them before. See
+	// [RecordedAccounts].
+	AtTicket *State `json:"at_ticket,omitempty"`
 }
 
 // Realm is one section of the realm file.
@@ -55,7 +58,8 @@ type User struct {
 	Comment   string           `json:"comment,omitempty"`
 	Keys      string           `json:"keys,omitempty"`
 	Password  string           `json:"password,omitempty"`
-	TOTP      string           `json:"totp,omitempty"` // Base32 secret of a second factor
+	TOTP      string           `json:"totp,omitempty"`     // Base32 secret of a second factor
+	WebAuthn  bool             `json:"webauthn,omitempty"` // a second factor that only a browser can use
 	Tokens    map[string]Token `json:"tokens,omitempty"`
 }
 
@@ -94,13 +98,13 @@ func DefaultState() *State {
 	return &State{
 		Key: key,
 		Users: map[string]*User{
-			"root@pam":     {Enable: true, Email: "root@example.org", Password: rand.Text(), Tokens: map[string]Token{"full": token(false)}},
-			"admin@pve":    {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"realm": token(true)}},
-			"admin2@pve":   {Enable: true, Password: rand.Text(), TOTP: base32.StdEncoding.EncodeToString(secret)},
-			"auditor@pve":  {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"ro": token(true)}},
-			"nobody@pve":   {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"none": token(true)}},
-			"realmadm@pve": {Enable: true, Password: rand.Text(), Tokens: map[string]Token{"sep": token(true)}},
-			"disabled@pve": {Enable: false, Password: rand.Text()},
+			"root@pam":     {Enable: true, Email: "root@example.org", Password: "root-password", Tokens: map[string]Token{"full": token(false)}},
+			"admin@pve":    {Enable: true, Password: "admin-password", Tokens: map[string]Token{"realm": token(true)}},
+			"admin2@pve":   {Enable: true, Password: "admin2-password", TOTP: base32.StdEncoding.EncodeToString(secret)},
+			"auditor@pve":  {Enable: true, Password: "auditor-password", Tokens: map[string]Token{"ro": token(true)}},
+			"nobody@pve":   {Enable: true, Password: "nobody-password", Tokens: map[string]Token{"none": token(true)}},
+			"realmadm@pve": {Enable: true, Password: "realmadm-password", Tokens: map[string]Token{"sep": token(true)}},
+			"disabled@pve": {Enable: false, Password: "disabled-password"},
 		},
 		Groups: map[string]Group{},
 		Roles: map[string][]string{
@@ -123,6 +127,29 @@ func DefaultState() *State {
 		},
 		UserNames: map[string]string{UserAdmin: "admin@pve", UserTOTP: "admin2@pve", UserRoot: "root@pam"},
 	}
+}
+
+// RecordedAccounts returns the users, roles and ACL that the recording proxmox-ve-9.2-init.json begins with. The older
+// recordings begin with those of [DefaultState]. Both are to be replayed on one server: only the newer one logs in with
+// passwords, so a ticket tells which is needed. The tokens of st stay, with the same privileges.
+func RecordedAccounts(st *State) *State {
+	c := st.clone()
+	c.Users["half@pve"] = &User{Enable: true, Password: "half-password", Tokens: map[string]Token{"half": {Secret: newUUID(), Privsep: true}}}
+	if auditor := c.Users["auditor@pve"]; auditor != nil {
+		auditor.Tokens["audit"] = Token{Secret: newUUID(), Privsep: true}
+		ro := auditor.Tokens["ro"]
+		ro.Privsep = false // it has no ACL of its own
+		auditor.Tokens["ro"] = ro
+	}
+	c.Roles = map[string][]string{"RealmAdmin": {"Realm.Allocate"}, "RealmAudit": {"Sys.Audit"}}
+	c.ACL = []ACL{
+		{Path: "/access/realm", Type: "user", ID: "admin@pve", Role: "RealmAdmin", Propagate: true},
+		{Path: "/access/realm", Type: "token", ID: "admin@pve!realm", Role: "RealmAdmin", Propagate: true},
+		{Path: "/access/realm", Type: "user", ID: "half@pve", Role: "RealmAdmin", Propagate: true},
+		{Path: "/access/realm", Type: "user", ID: "auditor@pve", Role: "RealmAudit", Propagate: true},
+		{Path: "/access/realm", Type: "token", ID: "auditor@pve!audit", Role: "RealmAudit", Propagate: true},
+	}
+	return c
 }
 
 // clone is a deep copy.

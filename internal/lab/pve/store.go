@@ -111,17 +111,22 @@ func (s *Server) change(f func(*State) error) error {
 	return nil
 }
 
-// changePending edits the logins that have begun. Unlike change, it copies nothing else.
-func (s *Server) changePending(f func(openid.Pending) error) error {
+// changePending edits the logins that have begun on a node. Unlike change, it copies nothing else.
+func (s *Server) changePending(n *node, f func(openid.Pending) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := *s.view()
 	if st.Pending = maps.Clone(st.Pending); st.Pending == nil {
-		st.Pending = openid.Pending{}
+		st.Pending = map[string]openid.Pending{}
 	}
-	if err := f(st.Pending); err != nil {
+	pending := maps.Clone(st.Pending[n.Name])
+	if pending == nil {
+		pending = openid.Pending{}
+	}
+	if err := f(pending); err != nil {
 		return err
 	}
+	st.Pending[n.Name] = pending
 	s.replace(&st)
 	return nil
 }
@@ -173,7 +178,12 @@ func (s *Server) editRealms(change func(*edit) error) error {
 
 // withUsers changes the user file under its lock. Errors get the prefix, unless it is empty.
 func (s *Server) withUsers(prefix string, change func(*State) error) error {
-	err := s.locked(s.userLock, "file-user_cfg", func() error { return s.change(change) })
+	err := s.locked(s.userLock, "file-user_cfg", func() error {
+		return s.change(func(st *State) error {
+			st.AtTicket = nil
+			return change(st)
+		})
+	})
 	if err != nil && prefix != "" {
 		return wrapped(prefix, err)
 	}
@@ -292,7 +302,10 @@ func (s *Server) Update(change func(*State)) error {
 	return nil
 }
 
-// Pending is how many logins of a realm the node waits for.
-func (s *Server) Pending(realm string) int {
-	return len(s.view().Pending.Of(realm))
+// Pending is how many logins of a realm the nodes wait for.
+func (s *Server) Pending(realm string) (n int) {
+	for _, pending := range s.view().Pending {
+		n += len(pending.Of(realm))
+	}
+	return n
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,18 +150,27 @@ func (a *api) readUser(c *call) (any, error) {
 	return d, nil
 }
 
-// listTFA lists the users with a second factor that the caller may see.
-func (a *api) listTFA(c *call) (any, error) {
-	st := a.srv.view()
-	list := []any{}
-	for _, user := range slices.Sorted(maps.Keys(st.Users)) {
-		if st.Users[user].TOTP == "" || user != c.user && !a.has(st, c.user, "/access/groups", "User.Modify", "Sys.Audit") {
-			continue
-		}
-		entry := map[string]any{"id": "totp", "type": "totp", "description": "", "created": 0, "enable": 1}
-		list = append(list, map[string]any{"userid": user, "entries": []any{entry}})
+// totpID is the recorded name of a second factor; a node makes up another one for each.
+const totpID = "a5d275e1-fb6c-601a-5fa1-c8415b88295b"
+
+// addTOTP adds a second factor, if the request proves that somebody can use it.
+func (a *api) addTOTP(c *call) (any, error) {
+	user := c.text("userid")
+	uri, err := url.Parse(c.text("totp"))
+	if err != nil {
+		return nil, dief("failed to parse otpauth uri")
 	}
-	return list, nil
+	u := &User{TOTP: uri.Query().Get("secret")}
+	if err := checkSecondFactor(u, "totp:"+c.text("value")); err != nil {
+		return nil, dief("failed to verify TOTP challenge")
+	}
+	return map[string]any{"id": totpID}, a.srv.withUsers("", func(st *State) error {
+		if err := userExists(st, user); err != nil {
+			return err
+		}
+		st.Users[user].TOTP = u.TOTP
+		return nil
+	})
 }
 
 // setPassword is PVE::AccessControl::domain_set_password.
@@ -260,32 +270,6 @@ func (a *api) deleteUser(c *call) (any, error) {
 	})
 }
 
-func (a *api) changePassword(c *call) (any, error) {
-	st, user := a.srv.view(), c.text("userid")
-	if err := userExists(st, user); err != nil {
-		return nil, err
-	}
-	if user == "root@pam" && c.user != "root@pam" {
-		return nil, forbidden("")
-	}
-	if c.user != "root@pam" {
-		confirm := c.params["confirmation-password"]
-		if confirm == nil {
-			return nil, badParams(map[string]string{"confirmation-password": "password is required to modify user"})
-		}
-		if err := a.checkPassword(st, c.user, text(confirm)); err != nil {
-			return nil, err
-		}
-		if realm := realmOf(user); user != c.user && realm == "pam" {
-			return nil, forbidden("")
-		}
-	}
-	return nil, a.srv.withUsers("", func(st *State) error {
-		realm := realmOf(user)
-		return a.setPassword(st.Users[user], realm, c.text("password"))
-	})
-}
-
 func (a *api) listTokens(c *call) (any, error) {
 	st, user := a.srv.view(), c.text("userid")
 	if err := userExists(st, user); err != nil {
@@ -343,17 +327,21 @@ func (a *api) createToken(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := map[string]any{"privsep": bit(t.Privsep)}
-	if v := c.params["privsep"]; v != nil {
-		info["privsep"] = text(v)
+	info := t.data()
+	if c.params["expire"] == nil {
+		delete(info, "expire")
 	}
-	if v := c.params["expire"]; v != nil {
-		info["expire"] = text(v)
-	}
-	if truthy(c.params["comment"]) {
-		info["comment"] = c.text("comment")
-	}
+	asSent(info, c)
 	return map[string]any{"info": info, "value": t.Secret, "full-tokenid": user + "!" + id}, nil
+}
+
+// asSent replaces numbers by the text that was sent.
+func asSent(info map[string]any, c *call) {
+	for _, k := range []string{"privsep", "expire"} {
+		if v := c.params[k]; v != nil {
+			info[k] = text(v)
+		}
+	}
 }
 
 func (a *api) updateToken(c *call) (any, error) {
@@ -371,10 +359,13 @@ func (a *api) updateToken(c *call) (any, error) {
 			t.Privsep = truthy(v)
 		}
 		if v := c.params["expire"]; v != nil {
-			t.Expire, _ = strconv.ParseInt(text(v), 10, 64)
+			t.Expire = int64(c.number("expire"))
 		}
-		if v := c.params["comment"]; truthy(v) {
+		if v := c.params["comment"]; v != nil {
 			t.Comment = text(v)
+		}
+		if truthy(c.params["regenerate"]) {
+			t.Secret = newUUID()
 		}
 		st.Users[user].Tokens[id] = t
 		return nil
@@ -382,7 +373,12 @@ func (a *api) updateToken(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.data(), nil
+	info := t.data()
+	asSent(info, c)
+	if truthy(c.params["regenerate"]) {
+		info["value"], info["full-tokenid"] = t.Secret, user+"!"+id
+	}
+	return info, nil
 }
 
 func (a *api) deleteToken(c *call) (any, error) {

@@ -39,6 +39,7 @@ var (
 	sinceUndefinedType    = version{9, 0} // "cannot lookup undefined type!"
 	sinceGuestAgentRights = version{9, 0} // VM.GuestAgent.*, VM.Replicate in place of VM.Monitor
 	sinceBigBodies        = version{9, 0} // 512 KiB instead of 64 KiB
+	sinceRegenerate       = version{9, 1} // regenerate of a token
 	sinceAudiences        = version{9, 2} // audiences
 	sinceEllipticCurves   = version{9, 0} // ID tokens signed with ES256, ES384, EdDSA
 )

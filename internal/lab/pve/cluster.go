@@ -1,0 +1,190 @@
+package pve
+
+import (
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+)
+
+// clusterEndpoints are the methods that describe the nodes.
+func (a *api) clusterEndpoints() []*endpoint {
+	node := schema{"node": &anyString}
+	audit := a.need("/", "Sys.Audit")
+	return []*endpoint{
+		{method: "GET", path: "/nodes", all: true, run: a.listNodes},
+		{method: "GET", path: "/nodes/{node}/version", all: true, params: node, run: a.readVersion},
+		{method: "GET", path: "/nodes/{node}/certificates/info", all: true, params: node, run: a.listCertificates},
+		{method: "GET", path: "/cluster/status", proxied: true, allowed: audit, run: a.readClusterStatus},
+		{method: "GET", path: "/cluster/config/nodes", allowed: audit, run: a.listClusterNodes},
+		{method: "GET", path: "/cluster/config/join", allowed: audit, run: a.readJoin, params: schema{"node": anyString.opt()}},
+	}
+}
+
+func (a *api) readVersion(*call) (any, error) { return versionData(a.srv.opts.Version), nil }
+
+func (a *api) listNodes(c *call) (any, error) {
+	st := a.srv.view()
+	list := []any{}
+	for _, n := range a.srv.nodes {
+		entry := map[string]any{
+			"id": "node/" + n.Name, "node": n.Name, "type": "node", "level": "", "status": "online",
+			"ssl_fingerprint": fingerprint(n.served().Certificate[0]),
+		}
+		if !n.on() {
+			entry["status"] = "offline"
+		} else if a.has(st, c.user, "/nodes/"+n.Name, "Sys.Audit") {
+			for k, v := range map[string]any{ // as the recorded nodes say
+				"cpu": 0.01, "maxcpu": 4, "mem": 2147483648, "maxmem": 8589934592, "disk": 4294967296, "maxdisk": 34359738368, "uptime": 86400,
+			} {
+				entry[k] = v
+			}
+		}
+		list = append(list, entry)
+	}
+	return list, nil
+}
+
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return strings.ToUpper(strings.ReplaceAll(fmt.Sprintf("% x", sum[:]), " ", ":"))
+}
+
+// single says whether the node belongs to no cluster.
+func (a *api) single() bool { return len(a.srv.nodes) == 1 }
+
+func (a *api) readClusterStatus(c *call) (any, error) {
+	list := []any{}
+	if !a.single() {
+		list = append(list, map[string]any{
+			"id": "cluster", "type": "cluster", "name": a.srv.opts.Cluster, "nodes": len(a.srv.nodes), "version": len(a.srv.nodes),
+			"quorate": bit(a.srv.quorate()),
+		})
+	}
+	for _, n := range a.srv.nodes {
+		id := n.id
+		if a.single() {
+			id = 0
+		}
+		list = append(list, map[string]any{
+			"id": "node/" + n.Name, "type": "node", "name": n.Name, "nodeid": id, "level": "", "ip": n.Address,
+			"local": bit(n == c.asked), "online": bit(n.on()),
+		})
+	}
+	return list, nil
+}
+
+func (a *api) listClusterNodes(*call) (any, error) {
+	list := []any{}
+	if a.single() {
+		return list, nil
+	}
+	for _, n := range a.srv.nodes {
+		list = append(list, map[string]any{
+			"name": n.Name, "node": n.Name, "nodeid": strconv.Itoa(n.id), "quorum_votes": "1", "ring0_addr": n.Address,
+		})
+	}
+	return list, nil
+}
+
+func (a *api) readJoin(c *call) (any, error) {
+	if a.single() {
+		return nil, &apiError{status: 424, msg: "node is not in a cluster, no join info available!\n"}
+	}
+	list := []any{}
+	for _, n := range a.srv.nodes {
+		list = append(list, map[string]any{
+			"name": n.Name, "nodeid": strconv.Itoa(n.id), "quorum_votes": "1", "ring0_addr": n.Address,
+			"pve_addr": n.Address, "pve_fp": fingerprint(n.served().Certificate[0]),
+		})
+	}
+	digest := sha1.Sum([]byte(a.srv.opts.Cluster))
+	return map[string]any{
+		"config_digest": hex.EncodeToString(digest[:]), "nodelist": list, "preferred_node": c.asked.Name,
+		"totem": map[string]any{
+			"cluster_name": a.srv.opts.Cluster, "config_version": strconv.Itoa(len(a.srv.nodes)), "interface": map[string]any{"0": map[string]any{"linknumber": "0"}},
+			"ip_version": "ipv4-6", "link_mode": "passive", "secauth": "on", "version": "2",
+		},
+	}, nil
+}
+
+// listCertificates lists the cluster's CA, the node's certificate by it, and the node's own, if it has one.
+func (a *api) listCertificates(c *call) (any, error) {
+	ca, _ := pem.Decode(a.srv.opts.Authority.PEM())
+	files := []struct {
+		name string
+		der  []byte
+	}{{"pve-root-ca.pem", ca.Bytes}, {"pve-ssl.pem", c.node.pair.Certificate[0]}, {"pveproxy-ssl.pem", nil}}
+	if own := c.node.served(); own != &c.node.pair {
+		files[2].der = own.Certificate[0]
+	}
+	list := []any{}
+	for _, f := range files {
+		if f.der == nil {
+			continue
+		}
+		cert, err := x509.ParseCertificate(f.der)
+		if err != nil {
+			return nil, dief("error parsing certificate: %v", err)
+		}
+		kind, bits := publicKey(cert)
+		san := []any{}
+		for _, ip := range cert.IPAddresses {
+			san = append(san, longAddress(ip))
+		}
+		for _, name := range cert.DNSNames {
+			san = append(san, name)
+		}
+		list = append(list, map[string]any{
+			"filename": f.name, "fingerprint": fingerprint(f.der), "subject": oneLine(cert.Subject), "issuer": oneLine(cert.Issuer),
+			"notbefore": cert.NotBefore.Unix(), "notafter": cert.NotAfter.Unix(), "san": san,
+			"pem":             string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.der})),
+			"public-key-type": kind, "public-key-bits": bits,
+		})
+	}
+	return list, nil
+}
+
+func publicKey(cert *x509.Certificate) (kind string, bits int) {
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return "rsaEncryption", key.N.BitLen()
+	case *ecdsa.PublicKey:
+		return "id-ecPublicKey", key.Params().BitSize
+	}
+	return cert.PublicKeyAlgorithm.String(), 0
+}
+
+// longAddress writes an IPv6 address without abbreviation, as Net::SSLeay does.
+func longAddress(ip net.IP) string {
+	if ip.To4() != nil {
+		return ip.String()
+	}
+	var groups []string
+	for i := 0; i < len(ip); i += 2 {
+		groups = append(groups, hex.EncodeToString(ip[i:i+2]))
+	}
+	return strings.Join(groups, ":")
+}
+
+// oneLine writes a name as X509_NAME_oneline does.
+func oneLine(name pkix.Name) string {
+	short := map[string]string{"2.5.4.3": "CN", "2.5.4.10": "O", "2.5.4.11": "OU"}
+	var out strings.Builder
+	for _, attribute := range name.Names {
+		key := attribute.Type.String()
+		if s := short[key]; s != "" {
+			key = s
+		}
+		fmt.Fprintf(&out, "/%s=%v", key, attribute.Value)
+	}
+	return out.String()
+}

@@ -1,0 +1,204 @@
+package pve
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// total is an answer with the number of all entries beside its data.
+type total struct {
+	data  any
+	total int
+}
+
+// raw is an answer that is streamed as it is, compressed in any case.
+type raw string
+
+const (
+	syslogLimit     = 50  // lines that a node answers with if limit is absent or 0
+	clusterLogLimit = 50  // likewise, of max
+	clusterLogSize  = 500 // entries that the cluster keeps; a real one keeps 128 KiB
+)
+
+var (
+	syslogTime = property{kind: "string", pattern: pattern(`\d{4}-\d{2}-\d{2}( \d{2}:\d{2}(:\d{2})?)?`), optional: true}
+	natural    = property{kind: "integer", bounded: true, optional: true}
+)
+
+// logEndpoints are the methods that read logs.
+func (a *api) logEndpoints() []*endpoint {
+	node := schema{"node": &anyString}
+	syslog := a.onNode("Sys.Syslog")
+	return []*endpoint{
+		{method: "GET", path: "/nodes/{node}/syslog", proxied: true, allowed: syslog, run: a.readSyslog, params: node.and(schema{
+			"start": &natural, "limit": &natural, "since": &syslogTime, "until": &syslogTime,
+			"service": {kind: "string", max: 128, optional: true},
+		})},
+		{method: "GET", path: "/nodes/{node}/journal", proxied: true, allowed: syslog, run: a.readJournal, params: node.and(schema{
+			"since": &natural, "until": &natural, "lastentries": &natural,
+			"unit": {kind: "string", pattern: pattern(`[a-zA-Z0-9:_.@-]+`), optional: true},
+		})},
+		{method: "GET", path: "/nodes/{node}/time", allowed: a.onNode("Sys.Audit"), run: readTime, params: node},
+		{method: "GET", path: "/cluster/log", all: true, run: a.readClusterLog, params: schema{"max": {kind: "integer", bounded: true, lowest: 1, optional: true}}},
+	}
+}
+
+// onNode is the check [perm, /nodes/{node}, priv].
+func (a *api) onNode(priv string) func(*call) error {
+	return func(c *call) error { return a.need("/nodes/"+c.text("node"), priv)(c) }
+}
+
+func (c *call) number(k string) int {
+	n, _ := strconv.Atoi(c.text(k))
+	return n
+}
+
+// readSyslog is PVE::Tools::dump_journal: the lines that journalctl prints, counted from the oldest.
+func (a *api) readSyslog(c *call) (any, error) {
+	unit := strings.TrimSuffix(c.text("service"), ".service")
+	command := "journalctl -o short --no-pager"
+	if c.params["service"] != nil {
+		command += " --unit " + shellQuote(c.text("service"))
+	}
+	var span [2]time.Time
+	bad := false
+	for i, k := range []string{"since", "until"} {
+		text := c.text(k)
+		if text == "" {
+			continue
+		}
+		command += " --" + k + " " + shellQuote(text)
+		layout := "2006-01-02 15:04:05"[:len(text)]
+		t, err := time.ParseInLocation(layout, text, c.node.zone)
+		span[i], bad = t, bad || err != nil
+	}
+	if bad || !span[0].IsZero() && !span[1].IsZero() && span[0].After(span[1]) {
+		return nil, dief("command '%s' failed: exit code 1", command)
+	}
+	start, limit := c.number("start"), c.number("limit")
+	if limit == 0 {
+		limit = syslogLimit
+	}
+	none := entry{Line: Line{Message: "-- No entries --"}, height: 1}
+	count, data := 0, []any{}
+	show := func(e *entry) {
+		first := count
+		count += e.height
+		if count <= start || first >= start+limit {
+			return
+		}
+		for k, text := range e.print(c.node) {
+			if n := first + k; n >= start && n < start+limit {
+				data = append(data, map[string]any{"n": n + 1, "t": text})
+			}
+		}
+	}
+	for e := range c.node.log.between(span[0], span[1], unit) {
+		show(e)
+	}
+	if count == 0 {
+		show(&none)
+	}
+	return total{data, count}, nil
+}
+
+// shellQuote quotes an argument as String::ShellQuote does.
+func shellQuote(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !strings.ContainsRune("!%+,-./:=@^_", r) && !isWord(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func isWord(r rune) bool {
+	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '_'
+}
+
+// readJournal is what mini-journalreader prints. Its failures are answers too: empty, or broken off.
+func (a *api) readJournal(c *call) (any, error) {
+	last := c.number("lastentries")
+	if last > 0 && (c.params["since"] != nil || c.params["until"] != nil) {
+		return raw(""), nil
+	}
+	var since, until time.Time
+	if c.params["since"] != nil {
+		since = time.Unix(int64(c.number("since")), 0)
+	}
+	if c.params["until"] != nil {
+		until = time.Unix(int64(c.number("until")), 0)
+	}
+	var entries []entry
+	for e := range c.node.log.between(since, until, strings.TrimSuffix(c.text("unit"), ".service")) {
+		entries = append(entries, *e)
+	}
+	if last > 0 {
+		entries = entries[max(0, len(entries)-last):]
+	}
+	if len(entries) == 0 {
+		return raw(`{"data":[`), nil
+	}
+	lines := []string{entries[0].cursor()}
+	for i := range entries {
+		lines = append(lines, entries[i].print(c.node)...)
+	}
+	lines = append(lines, entries[len(entries)-1].cursor())
+	return raw(`{"data":` + string(marshal(lines)) + `,"success":1}`), nil
+}
+
+func (e *entry) cursor() string {
+	const boot = "c1419c5d1087427f9cfb6d9437b3e4bc"
+	micro := e.Time.UnixMicro()
+	return fmt.Sprintf("s=%s;i=%x;b=%s;m=%x;t=%x;x=%x", boot, e.PID, boot, micro, micro, micro)
+}
+
+func readTime(c *call) (any, error) {
+	now := c.node.now()
+	_, offset := now.Zone()
+	return map[string]any{"time": now.Unix(), "localtime": now.Unix() + int64(offset), "timezone": c.node.zone.String()}, nil
+}
+
+// clusterLine is an entry of the log that all nodes of a cluster share.
+type clusterLine struct {
+	id   int
+	time time.Time
+	node *node
+	pid  int
+	user string
+	msg  string
+}
+
+// tell logs a message about a user (PVE::Cluster::log_msg): in the node's journal and in the cluster's log.
+func (a *api) tell(c *call, user, message string) {
+	c.node.write(c.worker, "<"+user+"> "+message)
+	s := a.srv
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clusterLines++
+	s.clusterLog = append(s.clusterLog, clusterLine{s.clusterLines, c.node.now(), c.node, c.worker, user, message})
+	s.clusterLog = s.clusterLog[max(0, len(s.clusterLog)-clusterLogSize):]
+}
+
+// readClusterLog lists the newest entries first. Whoever lacks Sys.Syslog on / sees only their own.
+func (a *api) readClusterLog(c *call) (any, error) {
+	all := a.has(a.srv.view(), c.user, "/", "Sys.Syslog")
+	limit := c.number("max")
+	if limit == 0 {
+		limit = clusterLogLimit
+	}
+	a.srv.mu.Lock()
+	entries := slices.Clone(a.srv.clusterLog)
+	a.srv.mu.Unlock()
+	data := []any{}
+	for _, e := range slices.Backward(entries) {
+		if len(data) < limit && (all || e.user == c.user) {
+			data = append(data, map[string]any{
+				"id": fmt.Sprintf("%d:%s", e.id, e.node.Name), "uid": strconv.Itoa(e.id), "node": e.node.Name, "pid": e.pid,
+				"pri": 6, "tag": "pvedaemon", "time": e.time.Unix(), "user": e.user, "msg": e.msg,
+			})
+		}
+	}
+	return data, nil
+}
