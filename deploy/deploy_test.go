@@ -4,7 +4,7 @@ package deploy
 
 import (
 	"bytes"
-	"fmt"
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -33,6 +33,7 @@ var looks = []struct {
 	{"*/README.md", readme},
 	{"systemd/*.service", unit},
 	{"systemd/*.timer", unit},
+	{"systemd/on-failure/*", onFailure},
 	{"cron/proxmox-realm", crontab},
 	{"container/Dockerfile", dockerfile},
 	{"container/Dockerfile.dockerignore", dockerignore},
@@ -188,32 +189,49 @@ func unit(t *testing.T, path string) {
 	}
 }
 
-// TestUnitsHandOverTheSample checks that the units pass the credentials that the sample configuration reads.
-func TestUnitsHandOverTheSample(t *testing.T) {
-	var wanted []string
-	for _, name := range regexp.MustCompile(`\$CREDENTIALS_DIRECTORY/(\S+)`).FindAllStringSubmatch(read(t, "packaging/config.yaml"), -1) {
-		wanted = append(wanted, name[1])
+// onFailure checks that unit and drop-in fit together. In the systemd suite, systemd itself reads them.
+func onFailure(t *testing.T, path string) {
+	text := read(t, path)
+	if strings.HasSuffix(path, ".conf") && !strings.Contains(text, "\nOnFailure=proxmox-realm-failed@%n.service\n") {
+		t.Error("does not start proxmox-realm-failed@.service")
 	}
-	for _, path := range []string{"systemd/proxmox-realm.service", "systemd/proxmox-realm-agent.service"} {
-		text := read(t, path)
-		for _, name := range append(slices.Clone(wanted), "config.yaml") {
-			if line := fmt.Sprintf("LoadCredential=%s:/etc/proxmox-realm/%s\n", name, name); !strings.Contains(text, line) {
-				t.Errorf("%s lacks %q", path, line)
-			}
-		}
-	}
-	if len(wanted) != 2 {
-		t.Errorf("the sample reads the credentials %v, not token and client key", wanted)
+	if strings.HasSuffix(path, ".service") && filepath.Base(path) != "proxmox-realm-failed@.service" {
+		t.Error("no drop-in starts this unit")
 	}
 }
 
-// TestUnitsAgree checks that both services have the same user, credentials, folders and hardening.
+// TestOneLayout checks that the units, the package and the cron job use the folders that runs by hand use as root.
+func TestOneLayout(t *testing.T) {
+	const etc, state = "/etc/proxmox-realm", "proxmox-realm"
+	for _, path := range []string{"systemd/proxmox-realm.service", "systemd/proxmox-realm-agent.service"} {
+		text := read(t, path)
+		for _, line := range []string{"--config " + etc + "/config.yaml\n", "\nStateDirectory=" + state + "\n", "\nStateDirectoryMode=0700\n"} {
+			if !strings.Contains(text, line) {
+				t.Errorf("%s lacks %q", path, line)
+			}
+		}
+		// Copies of files would hide a changed token from a running agent, and another user could not share the state.
+		for _, key := range []string{"LoadCredential", "DynamicUser", "User=", "Environment="} {
+			if strings.Contains(text, "\n"+key) {
+				t.Errorf("%s has %s", path, key)
+			}
+		}
+	}
+	if text := read(t, "cron/proxmox-realm"); strings.Contains(text, "CREDENTIALS_DIRECTORY") || strings.Contains(text, "--config") {
+		t.Error("the cron job does not use the default configuration")
+	}
+	if text := read(t, "../.goreleaser.yaml"); !strings.Contains(text, "{dst: "+etc+", type: dir, file_info: {owner: root, group: root, mode: 0700") {
+		t.Errorf("the package does not create %s with mode 0700", etc)
+	}
+}
+
+// TestUnitsAgree checks that both services have the same folders and hardening.
 func TestUnitsAgree(t *testing.T) {
 	shared := func(path string) string {
 		text := read(t, path)
-		_, text, found := strings.Cut(text, "# The configuration and the secrets come as credentials")
+		_, text, found := strings.Cut(text, "# Runs by hand, timer and agent share")
 		if !found {
-			t.Fatalf("%s: no block of credentials and hardening", path)
+			t.Fatalf("%s: no block of folders and hardening", path)
 		}
 		text, _, _ = strings.Cut(text, "\n[Install]")
 		return strings.TrimSpace(text)
@@ -223,9 +241,10 @@ func TestUnitsAgree(t *testing.T) {
 	}
 }
 
+// crontab runs the jobs as cron does, on a machine with the program and on one from which it was removed.
 func crontab(t *testing.T, path string) {
 	settings := map[string]string{}
-	jobs := 0
+	var jobs []string
 	for line := range strings.Lines(read(t, path)) {
 		line = strings.TrimSpace(line)
 		switch name, value, isSetting := strings.Cut(line, "="); {
@@ -233,7 +252,6 @@ func crontab(t *testing.T, path string) {
 		case isSetting && !strings.ContainsAny(name, " \t*"):
 			settings[name] = value
 		default:
-			jobs++
 			fields := strings.Fields(line)
 			if len(fields) < 8 {
 				t.Fatalf("%q is no line of a crontab", line)
@@ -241,18 +259,33 @@ func crontab(t *testing.T, path string) {
 			if _, err := cron.ParseStandard(strings.Join(fields[:5], " ")); err != nil {
 				t.Errorf("%q: %v", line, err)
 			}
-			if fields[5] != "root" || fields[6] != "proxmox-realm" {
-				t.Errorf("%q: runs %q as %q", line, fields[6], fields[5])
+			if fields[5] != "root" || strings.Contains(line, "%") {
+				t.Errorf("%q: not run as root, or with %%, which cron takes for a line feed", line)
 			}
-			if strings.Contains(line, "%") {
-				t.Errorf("%q: cron takes %% for a line feed", line)
-			}
-			understood(t, fields[7:])
+			jobs = append(jobs, strings.Join(fields[6:], " "))
 		}
 	}
-	if jobs != 2 || settings["MAILTO"] == "" || settings["CREDENTIALS_DIRECTORY"] != "/etc/proxmox-realm" {
-		t.Errorf("%d jobs with the settings %v", jobs, settings)
+	if len(jobs) != 1 || settings["MAILTO"] == "" || settings["SHELL"] != "/bin/sh" {
+		t.Fatalf("%d jobs with the settings %v", len(jobs), settings)
 	}
+	run := func(bin string) (string, error) {
+		command := exec.CommandContext(t.Context(), settings["SHELL"], "-c", jobs[0])
+		command.Env = []string{"PATH=" + bin}
+		output, err := command.CombinedOutput()
+		return string(output), err
+	}
+	bin := t.TempDir()
+	if output, err := run(bin); err != nil || output != "" {
+		t.Errorf("without the program, cron would mail each time: %v, %q", err, output)
+	}
+	if err := os.WriteFile(filepath.Join(bin, "proxmox-realm"), []byte("#!/bin/sh\necho \"$*\"\nexit 11\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	output, err := run(bin)
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 11 {
+		t.Errorf("the exit code of the program is lost: %v", err)
+	}
+	understood(t, strings.Fields(output))
 }
 
 func dockerfile(t *testing.T, path string) {

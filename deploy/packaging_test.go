@@ -182,6 +182,9 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(m.root, installedConfig)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("the sample: %v, %v", info, err)
 	}
+	if info, err := os.Stat(filepath.Join(m.root, "etc/proxmox-realm")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the folder of the configuration: %v, %v", info, err)
+	}
 	if got := must(t, ".", nil, filepath.Join(m.root, "usr/bin/proxmox-realm"), "--version"); !strings.HasPrefix(got, "proxmox-realm 0.") {
 		t.Errorf("the program calls itself %q", got)
 	}
@@ -200,11 +203,6 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	m.write(installedConfig, edited)
 	m.write("etc/proxmox-realm/token", "secret")
 	m.write("var/lib/proxmox-realm/memory/target-1.json", "{}")
-	m.write("var/lib/private/proxmox-realm-service/memory/target-1.json", "{}")
-	m.write("run/proxmox-realm/lock", "")
-	if err := os.Symlink("private/proxmox-realm-service", filepath.Join(m.root, "var/lib/proxmox-realm-service")); err != nil {
-		t.Fatal(err)
-	}
 	m.dpkg("--force-confdef", "--install", newer(t, deb))
 	if got := read(t, filepath.Join(m.root, installedConfig)); got != edited {
 		t.Errorf("the upgrade made of the configuration\n%s", got)
@@ -216,9 +214,7 @@ func TestDebInstallsUpgradesAndGoes(t *testing.T) {
 	m.dpkg("--remove", "proxmox-realm")
 	left := []string{
 		"/etc/proxmox-realm", "/etc/proxmox-realm/config.yaml", "/etc/proxmox-realm/config.yaml.dpkg-dist", "/etc/proxmox-realm/token",
-		"/run/proxmox-realm", "/run/proxmox-realm/lock",
-		"/var/lib/private/proxmox-realm-service", "/var/lib/private/proxmox-realm-service/memory", "/var/lib/private/proxmox-realm-service/memory/target-1.json",
-		"/var/lib/proxmox-realm", "/var/lib/proxmox-realm/memory", "/var/lib/proxmox-realm/memory/target-1.json", "/var/lib/proxmox-realm-service",
+		"/var/lib/proxmox-realm", "/var/lib/proxmox-realm/memory", "/var/lib/proxmox-realm/memory/target-1.json",
 	}
 	if diff := cmp.Diff(left, m.files()); diff != "" {
 		t.Errorf("after the removal (-want +got):\n%s", diff)

@@ -33,7 +33,7 @@ func TestUnitsVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, program := range []string{"usr/bin/proxmox-realm", "bin/kill"} {
+	for _, program := range []string{"usr/bin/proxmox-realm", "bin/kill", "bin/sh"} {
 		path := filepath.Join(root, program)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -42,13 +42,23 @@ func TestUnitsVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	paths, err := filepath.Glob("systemd/proxmox-realm*")
-	if err != nil || len(paths) != 3 {
-		t.Fatalf("units: %v (%v)", paths, err)
+	// The example for OnFailure= is installed, and both services use it.
+	for name, source := range map[string]string{
+		"proxmox-realm-failed@.service":                 "proxmox-realm-failed@.service",
+		"proxmox-realm.service.d/on-failure.conf":       "on-failure.conf",
+		"proxmox-realm-agent.service.d/on-failure.conf": "on-failure.conf",
+	} {
+		path := filepath.Join(units, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(read(t, "systemd/on-failure/"+source)), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	arguments := []string{"verify", "--root=" + root, "--man=no", "--recursive-errors=yes"}
-	for _, path := range paths {
-		arguments = append(arguments, filepath.Base(path))
+	arguments := []string{
+		"verify", "--root=" + root, "--man=no", "--recursive-errors=yes",
+		"proxmox-realm.service", "proxmox-realm.timer", "proxmox-realm-agent.service", "proxmox-realm-failed@proxmox-realm.service.service",
 	}
 	output, err := exec.CommandContext(t.Context(), "systemd-analyze", arguments...).CombinedOutput()
 	if err != nil || len(output) > 0 {

@@ -11,6 +11,5 @@ fi
 
 # Delete what the program wrote. Files that an administrator added to /etc/proxmox-realm stay.
 if [ "${1:-}" = purge ]; then
-	rm -rf "$root/var/lib/proxmox-realm" "$root/var/lib/private/proxmox-realm-service" "$root/run/proxmox-realm"
-	rm -f "$root/var/lib/proxmox-realm-service" # systemd's symbolic link to the folder above
+	rm -rf "$root/var/lib/proxmox-realm"
 fi
