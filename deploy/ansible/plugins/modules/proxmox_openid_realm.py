@@ -448,7 +448,6 @@ NAMES.update({
     'realm.client_key_file': 'openid_client_key',
     'access': 'access',
     'state_dir': 'the environment variable STATE_DIRECTORY',
-    'lock_file': 'the environment variable RUNTIME_DIRECTORY',
 })
 
 # What a user of the module does in place of a flag of the command apply.
