@@ -1,0 +1,122 @@
+package diagnose
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Entry is all logins of one node that ended in the same way, for the same cause.
+type Entry struct {
+	Login               // the newest of them
+	Count     int       // how many there were
+	Since     time.Time // when the oldest was
+	Addresses []string  // of the browsers, each once, the newest first; at most [MaxAddresses]
+
+	// Works is when a login that may have failed likewise succeeded later on this node: one of the same user, or of anybody
+	// where the cause is not about a user. Zero: there was none.
+	Works time.Time
+}
+
+const (
+	// MaxAddresses bounds the addresses that an [Entry] names.
+	MaxAddresses = 32
+	// maxEntries bounds the entries of a [Summary]: their number depends on names that others choose.
+	maxEntries = 1000
+)
+
+// Summary folds logins as they are read. It is small, however many there are. The zero value is empty.
+type Summary struct {
+	entries map[key]*Entry
+	success map[string]time.Time // by node, and by node and user: when a login succeeded last
+	dropped int
+}
+
+// key is what logins of one [Entry] have in common.
+type key struct {
+	node, user, subject string
+	outcome             Outcome
+	cause               Cause
+}
+
+// Add takes a login.
+func (s *Summary) Add(l Login) {
+	if s.entries == nil {
+		s.entries, s.success = map[key]*Entry{}, map[string]time.Time{}
+	}
+	if l.Outcome == Succeeded && len(s.success) < 2*maxEntries {
+		for _, who := range []string{l.Node, l.Node + "\n" + l.User} {
+			if l.Time.After(s.success[who]) {
+				s.success[who] = l.Time
+			}
+		}
+	}
+	k := key{l.Node, l.User, l.subject, l.Outcome, l.Cause}
+	e := s.entries[k]
+	if e == nil {
+		e = &Entry{Since: l.Time}
+		s.entries[k] = e
+	}
+	if e.Count++; l.Time.Before(e.Since) {
+		e.Since = l.Time
+	}
+	if !l.Time.Before(e.Time) {
+		e.Login = l
+	}
+	e.from(l.Address)
+	if len(s.entries) > 2*maxEntries {
+		s.prune()
+	}
+}
+
+// from notes an address, the newest first.
+func (e *Entry) from(address string) {
+	if address == "" {
+		return
+	}
+	if i := slices.Index(e.Addresses, address); i >= 0 {
+		e.Addresses = slices.Delete(e.Addresses, i, i+1)
+	}
+	e.Addresses = slices.Insert(e.Addresses, 0, address)
+	e.Addresses = e.Addresses[:min(len(e.Addresses), MaxAddresses)]
+}
+
+// prune drops the oldest entries, those of logins that succeeded first.
+func (s *Summary) prune() {
+	for _, e := range s.sorted()[maxEntries:] {
+		s.dropped += e.Count
+		delete(s.entries, key{e.Node, e.User, e.subject, e.Outcome, e.Cause})
+	}
+}
+
+func (s *Summary) sorted() []*Entry {
+	var all []*Entry
+	for _, e := range s.entries {
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b *Entry) int {
+		return cmp.Or(cmp.Compare(a.Outcome, b.Outcome), b.Time.Compare(a.Time), cmp.Compare(a.Node, b.Node),
+			cmp.Compare(a.User, b.User), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.subject, b.subject))
+	})
+	return all
+}
+
+// Entries returns what was added: logins that failed first, each kind the newest first.
+func (s *Summary) Entries() []Entry {
+	var all []Entry
+	for _, e := range s.sorted() {
+		out := *e
+		who := e.Node
+		if e.User != "" {
+			who += "\n" + e.User
+		}
+		if at := s.success[who]; e.Outcome == Failed && at.After(e.Time) {
+			out.Works = at
+		}
+		all = append(all, out)
+	}
+	return all
+}
+
+// Dropped counts the logins of which there are no entries any more, because there were too many different ones.
+func (s *Summary) Dropped() int { return s.dropped }

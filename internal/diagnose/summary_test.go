@@ -1,0 +1,100 @@
+package diagnose_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/diagnose"
+)
+
+// TestSummary folds logins by node, cause and user.
+func TestSummary(t *testing.T) {
+	var s diagnose.Summary
+	failed := func(second int, address, text string) {
+		line := fmt.Sprintf("Dec 01 05:00:%02d pve pvedaemon[1]: openid authentication failure; rhost=%s msg=%s", second, address, text)
+		s.Add(read(virtualEnvironment(), vienna(t), line)[0])
+	}
+	succeeded := func(second int, user string) {
+		line := fmt.Sprintf("Dec 01 05:00:%02d pve pvedaemon[1]: <root@pam> successful openid auth for user '%s'", second, user)
+		s.Add(read(virtualEnvironment(), vienna(t), line)[0])
+	}
+	const expired = "Failed to verify ID token: Expired: ID token expired at %d (current time is 9)"
+	failed(1, "192.0.2.1", fmt.Sprintf(expired, 1))
+	failed(3, "192.0.2.1", fmt.Sprintf(expired, 3))
+	failed(2, "192.0.2.2", fmt.Sprintf(expired, 2))
+	failed(4, "192.0.2.1", "no such user ('jane@authelia')")
+	failed(5, "192.0.2.1", "no such user ('joe@authelia')")
+	succeeded(10, "jane@authelia")
+	succeeded(11, "jane@authelia")
+	var got []string
+	for _, e := range s.Entries() {
+		got = append(got, fmt.Sprintf("%s %s %s %d since %s from %s works %s", e.Time.Format("05"), e.Cause, e.User, e.Count, e.Since.Format("05"),
+			strings.Join(e.Addresses, "+"), e.Works.Format("05")))
+	}
+	want := []string{
+		"05 user-absent joe@authelia 1 since 05 from 192.0.2.1 works 00",
+		"04 user-absent jane@authelia 1 since 04 from 192.0.2.1 works 11",
+		"03 clock  3 since 01 from 192.0.2.2+192.0.2.1 works 11",
+		"11  jane@authelia 2 since 10 from  works 00",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("%s", strings.Join(got, "\n"))
+	}
+}
+
+// TestSummaryStaysSmall: names are chosen by others.
+func TestSummaryStaysSmall(t *testing.T) {
+	var s diagnose.Summary
+	const logins = 5000
+	for i := range logins {
+		s.Add(diagnose.Login{
+			Time: time.Unix(int64(i), 0), Outcome: diagnose.Failed, Cause: diagnose.UserAbsent, User: fmt.Sprint(i), Address: fmt.Sprint(i),
+		})
+	}
+	all := s.Entries()
+	if len(all) > 2000 || len(all)+s.Dropped() != logins || all[0].User != fmt.Sprint(logins-1) {
+		t.Errorf("%d entries, %d dropped, first %s", len(all), s.Dropped(), all[0].User)
+	}
+}
+
+// TestDecide: the token endpoint's reason is what our own checks find.
+func TestDecide(t *testing.T) {
+	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Request failed")[0]
+	key := check.Failed(check.ClientCredentials, "set the key", "the issuer rejects the key")
+	keyFine := check.Passed(check.ClientCredentials, "fine")
+	redirect := check.Failed(check.ClientRedirect, "register it", "the issuer does not know the redirect URL")
+	redirectFine := check.Passed(check.ClientRedirect, "fine")
+	for name, c := range map[string]struct {
+		checks        []check.Check
+		cause         diagnose.Cause
+		summary, hint string
+	}{
+		"key":      {[]check.Check{key, redirect}, diagnose.ClientRefused, "the issuer rejects the key (asked just now)", "set the key"},
+		"redirect": {[]check.Check{keyFine, redirect}, diagnose.RedirectRefused, "the issuer does not know the redirect URL (asked just now)", "register it"},
+		"neither":  {[]check.Check{keyFine, redirectFine}, diagnose.NodeToIssuer, "answers this node differently", "getent hosts auth.example.com"},
+		"unasked":  {nil, diagnose.RequestFailed, "does not tell why", "proxmox-realm verify"},
+		"skipped":  {[]check.Check{keyFine, check.Skipped(check.ClientRedirect, "no")}, diagnose.RequestFailed, "does not tell why", "issuer's log"},
+	} {
+		got := l.Decide(c.checks, virtualEnvironment())
+		if got.Cause != c.cause || !strings.Contains(got.Summary, c.summary) || !strings.Contains(got.Hint.For(check.Names{}), c.hint) {
+			t.Errorf("%s: %s: %s\n%s", name, got.Cause, got.Summary, got.Hint.For(check.Names{}))
+		}
+	}
+}
+
+// TestDecideTakesTheHintOfACheck: a check that fails for the same cause words what to do.
+func TestDecideTakesTheHintOfACheck(t *testing.T) {
+	line := "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to verify ID token: Signature verification failed"
+	l := read(virtualEnvironment(), vienna(t), line)[0]
+	keys := check.Failed(check.IssuerKeys, "let the issuer make a key", "no key")
+	if got := l.Decide([]check.Check{keys}, virtualEnvironment()); got.Hint != keys.Hint || got.Cause != diagnose.Signature {
+		t.Errorf("%+v", got)
+	}
+	other := check.Failed(check.ClientCredentials, "set the key", "no")
+	if got := l.Decide([]check.Check{other}, virtualEnvironment()); got.Hint != l.Hint {
+		t.Errorf("%+v", got)
+	}
+}

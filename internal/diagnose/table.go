@@ -1,0 +1,317 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// table holds the texts of failed logins. They are those of pve-access-control (API2/OpenId.pm, Auth/Plugin.pm, AccessControl.pm)
+// of Proxmox VE 7 to 9, of proxmox-openid and the crates openidconnect 2 to 4 and oauth2, and of Backup Server and Datacenter
+// Manager (api2/access/openid.rs). The first row that fits counts.
+var table = slices.Concat(discoveryRows, tokenRows, idTokenRows, userinfoRows, userRows, stateRows)
+
+// corrected is the hint about a value that the realm has by now.
+const corrected check.Hint = "try again: the realm was corrected since"
+
+// discoveryRows are about what precedes the issuer's login page, and is made again as the browser comes back.
+var discoveryRows = []row{
+	{
+		cause: IssuerDiffers, texts: []pattern{"Validation error: unexpected issuer URI `%` (expected `%`)"},
+		related: []check.ID{check.IssuerIdentity},
+		explain: func(f Facts, _ Login, v []string) (string, check.Hint) {
+			hint := check.Set("realm.issuer_url", v[0])
+			switch v[0] {
+			case f.Login.IssuerURL:
+				hint = corrected
+			case f.Declared.IssuerURL:
+				hint = check.Run("apply").With("the configuration has this name already; it gives it to the realm")
+			}
+			return fmt.Sprintf("the issuer's own name is %s, and the realm's issuer-url is %s; Proxmox requires an exact match", v[0], v[1]), hint
+		},
+	},
+	{
+		cause: IssuerUnreachable, texts: []pattern{"Request failed", "Request failed: %"},
+		related: []check.ID{check.IssuerReach, check.ProxmoxDiscovery},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			return "the node cannot fetch the issuer's documents: name, network, certificate, or an error of the issuer", f.fromNode(l.Node)
+		},
+	},
+	{
+		cause:   IssuerDocument,
+		texts:   []pattern{"Failed to parse server response", "Server returned invalid response: %", "Validation error: %"},
+		related: []check.ID{check.IssuerDiscovery, check.IssuerKeys, check.ProxmoxDiscovery},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			const summary = "the node cannot read the issuer's documents"
+			document := f.document()
+			if document == "" {
+				return summary, check.Run("probe").With("it shows what the issuer answers here")
+			}
+			return summary, check.Hints(
+				check.Hintf("on %s, this must print JSON:\n"+check.Command+"curl -v %s", l.Node, check.Quote(document)),
+				check.Run("probe").With("it shows what the issuer answers here"))
+		},
+	},
+	{
+		cause: BadURL,
+		texts: []pattern{
+			"relative URL without a base", "Failed to parse URL", "invalid port number", "invalid international domain name", "empty host",
+			"invalid IPv4 address", "invalid IPv6 address", "invalid domain character",
+		},
+		related: []check.ID{check.IssuerURL},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the realm's issuer-url, or the address that the browser has, is not a URL",
+				check.Set("realm.issuer_url", "").With("the issuer's https URL")
+		},
+	},
+	{
+		cause: NoRealm, realm: 1,
+		texts:   []pattern{"authentication domain '%' does not exist", "no such openid '%'", "got unexpected type '%' for openid '%'"},
+		explain: noRealm,
+	},
+	{cause: NoRealm, texts: []pattern{"wrong realm type (% != openid)"}, explain: noRealm},
+	{
+		cause: TooManyPending, realm: 1, texts: []pattern{"too many pending openid auth request for realm %"},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "more than a hundred logins have begun on this node within ten minutes and have not ended",
+				"wait 10 minutes; if it happens again, find out what keeps opening the login page"
+		},
+	},
+	{
+		cause: DaemonDown, texts: []pattern{"client error (Connect)"},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "the privileged daemon does not answer", check.OnNode("systemctl status %s", f.host().unit)
+		},
+	},
+}
+
+func noRealm(_ Facts, l Login, _ []string) (string, check.Hint) {
+	name := "the realm of the login"
+	if l.Realm != "" {
+		name = "the realm " + l.Realm
+	}
+	return name + " does not exist any more, or is not an OpenID Connect realm", check.Run("plan").With("it shows what is missing")
+}
+
+// tokenRows are about the token endpoint (oauth2, RequestTokenError).
+var tokenRows = []row{
+	{
+		cause: RequestFailed, texts: []pattern{"Failed to contact token endpoint: Request failed"},
+		related: []check.ID{check.ClientCredentials, check.ClientRedirect},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "the issuer refused the code at its token endpoint, and Proxmox does not tell why: client key, authentication method, redirect URL, or a code that was used before",
+				check.Hints(check.Run("verify").With("it asks the issuer about client, key and redirect URLs"),
+					"read the issuer's log at the time of the login: it names the reason")
+		},
+	},
+	{
+		cause: ClientRefused,
+		texts: []pattern{
+			"Failed to contact token endpoint: Server returned error response: invalid_client%",
+			"Failed to contact token endpoint: Server returned error response: unauthorized_client%",
+		},
+		related: []check.ID{check.ClientCredentials},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the issuer refuses the client, its key or its authentication method",
+				check.Hints(check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
+					"let the client use client_secret_basic and the authorization code flow at the issuer")
+		},
+	},
+	{
+		cause: CodeRefused, texts: []pattern{"Failed to contact token endpoint: Server returned error response: invalid_grant%"},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the issuer refuses the code of this login: it was used before, is too old, or belongs to another redirect URL",
+				check.Hints("try again from the login page", "read the issuer's log at the time of the login")
+		},
+	},
+	{
+		cause: IssuerRefused, texts: []pattern{"Failed to contact token endpoint: Server returned error response: %"},
+		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
+			return "the issuer refuses to give a token: " + v[0], "read the issuer's log at the time of the login"
+		},
+	},
+	{
+		cause: NoTokenEndpoint,
+		texts: []pattern{
+			"Configuration error for token endpoint: %", "No token endpoint URL specified",
+			"Failed to contact token endpoint: Other error: no token_url provided",
+		},
+		related: []check.ID{check.IssuerEndpoints, check.IssuerDiscovery},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the issuer's discovery document names no token endpoint", "add token_endpoint to the issuer's discovery document"
+		},
+	},
+	{
+		cause: TokenUnreadable, texts: []pattern{"Failed to contact token endpoint: %"},
+		related: []check.ID{check.IssuerKeys},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "Proxmox cannot read the issuer's answer with the token: it is no JSON, the ID token is encrypted, or a claim has another type than the standard says",
+				check.Hints("let the issuer sign the ID token of this client, and not encrypt it",
+					"let the issuer send standard claims in their types, such as email_verified as true and not as \"true\", and sub as a text")
+		},
+	},
+}
+
+// idTokenRows are about the ID token (openidconnect, ClaimsVerificationError).
+var idTokenRows = []row{
+	{
+		cause: IssuerDiffers, texts: []pattern{"Failed to verify ID token: Invalid issuer: expected `%` (found `%`)"},
+		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
+			return fmt.Sprintf("the ID token names the issuer %s, and the issuer's discovery document %s", v[1], v[0]),
+				check.Hintf("let the issuer use one name for everybody who asks: set its external address to %s, and let a proxy before it pass on Host and X-Forwarded-Proto", v[0])
+		},
+	},
+	{
+		cause: Audience, texts: []pattern{"Failed to verify ID token: Invalid audiences: `%` is not a trusted audience"},
+		related: []check.ID{"issuer.audience"},
+		explain: foreignAudience,
+	},
+	{
+		cause: Audience,
+		texts: []pattern{"Failed to verify ID token: Invalid audiences: must contain `%` (found audiences: %)"},
+		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
+			found := strings.ReplaceAll(v[1], "`", "")
+			return fmt.Sprintf("the ID token is for %s and not for the client %s", found, v[0]),
+				check.Hintf("let the issuer name the client %s in the claim aud of its ID tokens", v[0])
+		},
+	},
+	{
+		cause: Audience, texts: []pattern{"Failed to verify ID token: Invalid audiences: %"},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "the ID token does not say for whom it is",
+				check.Hintf("let the issuer name the client %s in the claim aud of its ID tokens", f.Cleaner.Clean(f.Login.ClientID))
+		},
+	},
+	{
+		cause: TokenExpired, fleeting: true, texts: []pattern{"Failed to verify ID token: Expired: ID token expired at % (current time is %)"},
+		related: []check.ID{check.IssuerClock},
+		explain: func(_ Facts, l Login, v []string) (string, check.Hint) {
+			return fmt.Sprintf("the ID token had expired at %s when it arrived at %s by the clock of the node", v[0], v[1]), clocks(l.Node)
+		},
+	},
+	{
+		cause: TokenExpired, fleeting: true, texts: []pattern{"Failed to verify ID token: Expired: %"},
+		related: []check.ID{check.IssuerClock},
+		explain: func(_ Facts, l Login, _ []string) (string, check.Hint) {
+			return "the ID token had expired when it arrived", clocks(l.Node)
+		},
+	},
+	{
+		cause: Nonce, texts: []pattern{"Failed to verify ID token: Invalid nonce: missing nonce claim"},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the ID token lacks the nonce of the login", "let the issuer repeat the nonce of the request in its ID tokens (OpenID Connect Core 1.0, section 2)"
+		},
+	},
+	{
+		cause: Nonce, texts: []pattern{"Failed to verify ID token: Invalid nonce: %"},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the ID token belongs to another login",
+				check.Hints("try again from the login page", "if it happens to everybody, find out whether a cache stands between Proxmox and the issuer")
+		},
+	},
+	{
+		cause: Signature, texts: []pattern{"Failed to verify ID token: Signature verification failed"},
+		related: []check.ID{check.IssuerKeys},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "Proxmox cannot verify the signature of the ID token: its key is not in the issuer's key set, or its algorithm is not advertised or not supported",
+				check.Hints("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits, and advertise both",
+					"if the issuer has just changed its keys, try again")
+		},
+	},
+	{
+		cause: EncryptedToken,
+		texts: []pattern{
+			"Failed to verify ID token: Unsupported: JWE encryption is not currently supported%",
+			"Failed to verify ID token: Unsupported: nested JWT's are not currently supported",
+		},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the ID token is encrypted, which Proxmox cannot read", "let the issuer sign the ID token of this client, and not encrypt it"
+		},
+	},
+	{
+		cause: TokenType,
+		texts: []pattern{"Failed to verify ID token: Unsupported: unexpected or unsupported JWT type `%`", "Failed to verify ID token: Unsupported: %"},
+		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
+			return "the header of the ID token has a type or a parameter that Proxmox does not take: " + v[0],
+				"let the issuer send ID tokens with the header typ JWT or without one, and without crit"
+		},
+	},
+	{
+		cause: TokenRefused, texts: []pattern{"Failed to verify ID token: %"},
+		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
+			return "Proxmox refuses the ID token: " + v[0], "compare the claims of the ID token with OpenID Connect Core 1.0, section 3.1.3.7"
+		},
+	},
+	{
+		cause: NoIDToken, texts: []pattern{"%Server did not return an ID token", "client error (SendRequest)"},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "the issuer gave no ID token",
+				check.Hintf("let the issuer give the client %s an ID token: the request asks for the scope openid", f.Cleaner.Clean(f.Login.ClientID))
+		},
+	},
+}
+
+// clocks is what to do about clocks that differ.
+func clocks(node string) check.Hint {
+	return check.Hintf("synchronize the clocks of %s and of the issuer by NTP; on the node:\n"+check.Command+"timedatectl", node)
+}
+
+func foreignAudience(f Facts, _ Login, v []string) (string, check.Hint) {
+	summary := fmt.Sprintf("the ID token is also for %s, which the realm does not accept", v[0])
+	alone := check.Hintf("let the issuer name only the client in the claim aud of this client's ID tokens")
+	switch {
+	case slices.Contains(f.Login.Audiences, v[0]):
+		return summary, corrected
+	case slices.Contains(f.Declared.Audiences, v[0]):
+		return summary, check.Run("apply").With("the configuration has this audience already; it gives it to the realm")
+	}
+	set := check.Set("realm.audiences", "["+strings.Join(append(slices.Clone(f.Login.Audiences), v[0]), ", ")+"]").
+		With("needs %s %s", f.Product.Name(), f.Product.Since(realm.Audiences))
+	return summary, check.Hints(set, alone)
+}
+
+// userinfoRows are about the userinfo endpoint (openidconnect, UserInfoError).
+var userinfoRows = []row{
+	{
+		cause: NoUserinfo, texts: []pattern{"No user info endpoint %"},
+		related: []check.ID{check.IssuerEndpoints},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "the issuer has no userinfo endpoint, but Proxmox asks it", f.withoutUserinfo("if the ID token holds every claim that is needed")
+		},
+	},
+	{
+		cause: UserinfoRefused, texts: []pattern{"Failed to contact userinfo endpoint: Request failed"},
+		related: []check.ID{check.IssuerEndpoints},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "the issuer gave a token, and its userinfo endpoint then refused it or could not be reached",
+				check.Hints("read the issuer's log at the time of the login: it names the reason", f.withoutUserinfo("if the ID token holds every claim that is needed"))
+		},
+	},
+	{
+		cause: UserinfoUnreadable, texts: []pattern{"Failed to contact userinfo endpoint: Failed to verify claims"},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "Proxmox cannot verify the signed answer of the userinfo endpoint",
+				check.Hints("let the issuer answer this client's userinfo requests without a signature, or with RS256 and the claims iss and aud",
+					f.withoutUserinfo("if the ID token holds every claim that is needed"))
+		},
+	},
+	{
+		cause: UserinfoUnreadable, texts: []pattern{"Failed to contact userinfo endpoint: %"},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			return "Proxmox cannot read the answer of the userinfo endpoint: it is neither JSON nor a signed token, or a claim has another type than the standard says",
+				check.Hints("let the issuer send standard claims in their types, such as email_verified as true and not as \"true\"",
+					f.withoutUserinfo("if the ID token holds every claim that is needed"))
+		},
+	},
+}
+
+// withoutUserinfo is the hint to read the ID token alone, for products that can.
+func (f Facts) withoutUserinfo(when string) check.Hint {
+	if !f.Product.Has(realm.QueryUserinfo) {
+		return ""
+	}
+	return check.Set("realm.query_userinfo", "false").With("%s", when)
+}

@@ -1,0 +1,154 @@
+package diagnose
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// userRows are about the user whom the issuer names, and about groups.
+var userRows = []row{
+	{
+		cause:   ClaimMissing,
+		texts:   []pattern{"missing configured claim '%' in returned info object", "missing configured claim '%'", "missing claim '%'"},
+		related: []check.ID{check.IssuerScopes, check.IssuerClaims},
+		explain: func(f Facts, _ Login, v []string) (string, check.Hint) {
+			return fmt.Sprintf("the issuer sent no claim %s, by which the realm names its users", v[0]),
+				check.Hints(f.sendClaim(v[0]), check.Set("realm.username_claim", "").
+					With("a claim that the issuer sends, as long as nobody has logged in: Proxmox cannot change it later"))
+		},
+	},
+	{
+		cause: NameRefused, user: 1, texts: []pattern{"value '%' does not look like a valid user name"},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			return fmt.Sprintf("Proxmox refuses the user name %s: it takes no white space, no colon and no slash", l.User), f.rename()
+		},
+	},
+	{
+		cause: NameRefused, user: 1, texts: []pattern{"user name '%' is too long (%", "user name '%' is too short"},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			return fmt.Sprintf("Proxmox refuses the user name %s: with its realm it must have 3 to 64 characters", l.User), f.rename()
+		},
+	},
+	{
+		cause: NameRefused, texts: []pattern{"invalid user name in user id", "writing \"%\" failed: syntax error in section identifier: value may only be %"},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			name := "the name of the user"
+			if l.User != "" {
+				name = "the user name " + l.User
+			}
+			return name + " is refused: with its realm it must have 3 to 64 characters, without white space, colons and slashes", f.rename()
+		},
+	},
+	{
+		cause: UserAbsent, user: 1, texts: []pattern{"no such user ('%')"}, related: []check.ID{check.ProxmoxUsers},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			return fmt.Sprintf("the user %s does not exist, and logins do not create users", l.User), f.admit(l.User)
+		},
+	},
+	{
+		cause: UserAbsent, user: 1, texts: []pattern{"user account '%' missing, disabled or expired"}, related: []check.ID{check.ProxmoxUsers},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			return fmt.Sprintf("the user %s does not exist, is disabled, or has expired; logins do not create users", l.User),
+				check.Hints(f.admit(l.User), f.change(l.User, "enable", "1", "if the user exists, and may log in"))
+		},
+	},
+	{
+		cause: UserDisabled, user: 1, texts: []pattern{"user '%' is disabled"},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			return fmt.Sprintf("the user %s is disabled", l.User), f.change(l.User, "enable", "1", "if this user may log in")
+		},
+	},
+	{
+		cause: UserExpired, user: 1, texts: []pattern{"user '%' access expired", "autocreate user failed - '%' already exists"},
+		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			return fmt.Sprintf("the user %s has expired", l.User), f.change(l.User, "expire", "0", "if this user may log in, for good")
+		},
+	},
+	{
+		cause: NoQuorum, texts: []pattern{"autocreate openid user failed: %no quorum%", "openid group mapping failed: %no quorum%"},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the cluster has no quorum, so Proxmox can write neither a new user nor groups",
+				check.OnNode("pvecm status").With("it shows which nodes are missing")
+		},
+	},
+	{
+		cause: UserNotCreated, texts: []pattern{"autocreate openid user failed: %"},
+		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
+			return "Proxmox could not create the user: " + v[0], "try again; if it happens again, look at what holds the lock of /etc/pve/user.cfg"
+		},
+	},
+	{
+		cause: GroupsNotWritten, texts: []pattern{"openid group mapping failed: %"},
+		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
+			return "Proxmox could not write the groups of the user: " + v[0], "try again; if it happens again, look at what holds the lock of /etc/pve/user.cfg"
+		},
+	},
+}
+
+// stateRows are about the state that a login takes through the browser (proxmox-openid, auth_state.rs; serde_json).
+var stateRows = []row{
+	{
+		cause: StateLost, texts: []pattern{"no openid auth state found%"},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			again := check.Hint("begin again at the login page: the address that the issuer sent the browser back to works once, and for 10 minutes")
+			if f.host().clusters {
+				again = check.Hints(again, "if a balancer or a name with several addresses leads to the nodes, let it keep a browser on one node")
+			}
+			return "the node does not know this login: it was begun more than 10 minutes ago, has ended already, or was begun on another node", again
+		},
+	},
+	{
+		cause: OtherNode, realm: 2, texts: []pattern{"unable to read json \"%/proxmox-openid-auth-state-%\" - %"},
+		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
+			if !f.host().clusters {
+				return "no login through this realm has begun on this host", "begin again at the login page"
+			}
+			return "the login was begun on another node: each node knows only its own",
+				check.Hints("let the balancer, or the name with several addresses, keep a browser on one node", "or let everybody use the address of one node")
+		},
+	},
+	{
+		cause: BadState, texts: []pattern{"missing field `%`", "EOF while parsing %", "% at line % column %"},
+		explain: func(Facts, Login, []string) (string, check.Hint) {
+			return "the browser did not bring back the state that Proxmox sent to the issuer",
+				"begin again at the login page; if it happens to everybody, find out what changes the parameter state between issuer and Proxmox"
+		},
+	},
+}
+
+// scopeOf names the scope that carries a claim (OpenID Connect Core 1.0 section 5.4; groups by convention).
+var scopeOf = map[string]string{"preferred_username": "profile", "email": "email", "groups": "groups"}
+
+// sendClaim says how a claim gets to Proxmox.
+func (f Facts) sendClaim(claim string) check.Hint {
+	var hint check.Hint
+	if scope := scopeOf[claim]; scope != "" && len(f.Login.Scopes) > 0 && !slices.Contains(f.Login.Scopes, scope) {
+		hint = check.Set("realm.scopes", "["+strings.Join(append(slices.Clone(f.Login.Scopes), scope), ", ")+"]").
+			With("if the issuer has this scope, and allows it to the client")
+	}
+	if f.Product.Has(realm.QueryUserinfo) && f.Login.IssuerURL != "" && !f.Login.QueryUserinfo {
+		hint = check.Hints(hint, check.Set("realm.query_userinfo", "true").With("the ID token alone may lack the claim"))
+	}
+	return check.Hints(hint, check.Hintf("let the issuer send the claim %s to this client", claim))
+}
+
+// rename says how a user gets a name that Proxmox takes.
+func (f Facts) rename() check.Hint {
+	other := check.Set("realm.username_claim", "").With("another claim, as long as nobody has logged in: Proxmox cannot change it later")
+	return check.Hints("give the user another name at the issuer", other)
+}
+
+// admit says how a user gets in who does not exist.
+func (f Facts) admit(user string) check.Hint {
+	if f.Login.Autocreate {
+		return corrected
+	}
+	if f.Declared.Autocreate {
+		return check.Run("apply").With("the configuration lets logins create users; it lets the realm do so")
+	}
+	return check.Hints(f.create(user), check.Set("realm.autocreate", "true").With("if logins may create users"))
+}
