@@ -57,9 +57,10 @@ var lab = map[string][]string{
 	"internal/lab/authority": {},
 	"internal/lab/fault":     {},
 	"internal/lab/issuer":    {"internal/lab/authority"},
-	"internal/lab/control":   {},
 	"internal/lab/openid":    {},
-	"internal/lab/pve":       {"internal/lab/authority", "internal/lab/control", "internal/lab/openid"},
+	"internal/lab/pbs":       {"internal/lab/authority", "internal/lab/openid", "internal/lab/standin"},
+	"internal/lab/pve":       {"internal/lab/authority", "internal/lab/standin", "internal/lab/openid"},
+	"internal/lab/standin":   {},
 }
 
 // testOnly lists the packages that hold tests and no other code.

@@ -22,6 +22,7 @@ import (
 	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/issuer"
 	"proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // exchange is one recorded request and its answer.
@@ -240,7 +241,7 @@ func (p *player) fill(text string, form bool) string {
 	return placeholder.ReplaceAllStringFunc(text, func(found string) string {
 		m := placeholder.FindStringSubmatch(found)
 		value := map[string]string{
-			"digest": p.digest, "stale": strings.Repeat("0", 40), "totp": pve.TOTP("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", time.Now()),
+			"digest": p.digest, "stale": strings.Repeat("0", 40), "totp": standin.TOTP("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", time.Now()),
 			"code": p.back.Get("code"), "state": p.back.Get("state"), "ticket": p.saved[m[2]].ticket,
 		}[m[1]]
 		if form {

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -56,13 +55,13 @@ func (p *Provider) Claims(ctx context.Context, code string, login Login) (map[st
 	}
 	access, token, err := p.exchange(ctx, code, login)
 	if err != nil {
-		return nil, fmt.Errorf("Failed to contact token endpoint: %w", err) //nolint:staticcheck // the library's text
+		return nil, errorf("Failed to contact token endpoint: %s", err)
 	}
 	if token == nil {
 		return nil, ErrNoIDToken
 	}
 	if err := p.verify(token, login.Nonce); err != nil {
-		return nil, fmt.Errorf("Failed to verify ID token: %w", err) //nolint:staticcheck // the library's text
+		return nil, errorf("Failed to verify ID token: %s", err)
 	}
 	if p.client.NoUserInfo {
 		return token.claims, nil
@@ -72,7 +71,7 @@ func (p *Provider) Claims(ctx context.Context, code string, login Login) (map[st
 	}
 	more, err := p.userInfo(ctx, access)
 	if err != nil {
-		return nil, fmt.Errorf("Failed to contact userinfo endpoint: %w", err) //nolint:staticcheck // the library's text
+		return nil, errorf("Failed to contact userinfo endpoint: %s", err)
 	}
 	for k, v := range more {
 		if token.claims[k] == nil {

@@ -2,17 +2,16 @@ package pve
 
 import (
 	"crypto/hmac"
-	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base32"
 	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // How long a ticket and a CSRF token are valid, and how far in the future they
@@ -330,27 +329,10 @@ func checkSecondFactor(u *User, response string) error {
 		return dief("no such challenge")
 	}
 	now := time.Now()
-	for _, t := range []time.Time{now, now.Add(-totpStep), now.Add(totpStep)} {
-		if subtle.ConstantTimeCompare([]byte(TOTP(u.TOTP, t)), []byte(code)) == 1 {
+	for _, t := range []time.Time{now, now.Add(-standin.TOTPStep), now.Add(standin.TOTPStep)} {
+		if subtle.ConstantTimeCompare([]byte(standin.TOTP(u.TOTP, t)), []byte(code)) == 1 {
 			return nil
 		}
 	}
 	return dief("failed 2nd factor")
-}
-
-const totpStep = 30 * time.Second
-
-// TOTP is the one-time password of a Base32 secret at a time (RFC 6238: SHA-1, six digits, 30 seconds).
-func TOTP(secret string, t time.Time) string {
-	key, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.TrimRight(strings.ToUpper(secret), "="))
-	if err != nil {
-		return ""
-	}
-	var counter [8]byte
-	binary.BigEndian.PutUint64(counter[:], uint64(t.Unix()/int64(totpStep/time.Second)))
-	mac := hmac.New(sha1.New, key)
-	mac.Write(counter[:])
-	sum := mac.Sum(nil)
-	offset := sum[len(sum)-1] & 0xf
-	return fmt.Sprintf("%06d", (binary.BigEndian.Uint32(sum[offset:])&0x7fffffff)%1_000_000)
 }

@@ -4,7 +4,7 @@ import (
 	"maps"
 	"net/http"
 
-	"proxmox-realm/internal/lab/control"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // fault is what a rule does to one request.
@@ -15,7 +15,7 @@ type fault struct {
 }
 
 // inject does what comes before a request is processed.
-func (s *Server) inject(a *control.Active) *fault {
+func (s *Server) inject(a *standin.Active) *fault {
 	f := &fault{}
 	if a == nil {
 		return f

@@ -23,8 +23,8 @@ import (
 	"time"
 
 	"proxmox-realm/internal/lab/authority"
-	"proxmox-realm/internal/lab/control"
 	"proxmox-realm/internal/lab/openid"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // The delays and limits of a real node. See [Options].
@@ -115,16 +115,16 @@ type Credentials struct {
 	TOTPSecret string // Base32 without padding; empty where the user has no second factor
 }
 
-// What tests inject and see: see package control.
+// What tests inject and see: see package standin.
 type (
-	Rule       = control.Rule
-	Request    = control.Request
-	Handshakes = control.Handshakes
+	Rule       = standin.Rule
+	Request    = standin.Request
+	Handshakes = standin.Handshakes
 )
 
-// Fail is [control.Fail].
+// Fail is [standin.Fail].
 func Fail(method, path string, status int, reason string) Rule {
-	return control.Fail(method, path, status, reason)
+	return standin.Fail(method, path, status, reason)
 }
 
 // Server is a running stand-in. Its methods may be called from any goroutine.
@@ -138,8 +138,8 @@ type Server struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	conns   conns
-	rules   control.Rules
-	seen    control.Seen
+	rules   standin.Rules
+	seen    standin.Seen
 
 	// The two locks of the cluster file system, held while a slot is taken.
 	realmLock, userLock chan struct{}
@@ -261,7 +261,7 @@ func (s *Server) User(name string) Credentials {
 }
 
 // TOTP returns the user's current one-time password.
-func (s *Server) TOTP(name string) string { return TOTP(s.User(name).TOTPSecret, time.Now()) }
+func (s *Server) TOTP(name string) string { return standin.TOTP(s.User(name).TOTPSecret, time.Now()) }
 
 // HoldLock holds the lock of the realm file until release is called. Writes to
 // realms wait for it, at most for Options.LockTimeout. release may be called more than once.
@@ -271,7 +271,7 @@ func (s *Server) HoldLock() (release func()) {
 	return func() { once.Do(func() { <-s.realmLock }) }
 }
 
-// Inject is [control.Rules.Inject].
+// Inject is [standin.Rules.Inject].
 func (s *Server) Inject(r Rule) (remove func()) { return s.rules.Inject(r) }
 
 // Requests returns the requests seen since the start or the last Reset, in order.

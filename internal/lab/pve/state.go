@@ -3,13 +3,7 @@ package pve
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"proxmox-realm/internal/lab/openid"
@@ -180,42 +174,4 @@ func (st *State) clone() *State {
 	c.TokenNames, c.UserNames = maps.Clone(st.TokenNames), maps.Clone(st.UserNames)
 	c.Pending = maps.Clone(st.Pending)
 	return &c
-}
-
-// load reads a state file; a file that does not exist is no error.
-func loadState(path string) (*State, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the state: %w", err)
-	}
-	st := &State{}
-	if err := json.Unmarshal(b, st); err != nil {
-		return nil, fmt.Errorf("reading the state in %s: %w", path, err)
-	}
-	return st, nil
-}
-
-// save replaces the state file.
-func (st *State) save(path string) error {
-	b, err := json.MarshalIndent(st, "", " ")
-	if err != nil {
-		return fmt.Errorf("saving the state: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".state-*") // 0600
-	if err != nil {
-		return fmt.Errorf("saving the state: %w", err)
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return fmt.Errorf("saving the state: %w", err)
-	}
-	return nil
 }

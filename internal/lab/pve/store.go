@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/lab/openid"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // view returns the current state. Callers must not change it.
@@ -16,11 +17,12 @@ func (s *Server) view() *State { return s.state.Load() }
 func (s *Server) loadState() error {
 	st := s.opts.Seed
 	if s.opts.StateFile != "" {
-		stored, err := loadState(s.opts.StateFile)
+		stored := &State{}
+		found, err := standin.Load(s.opts.StateFile, stored)
 		if err != nil {
 			return err
 		}
-		if stored != nil {
+		if found {
 			st = stored
 		}
 	}
@@ -96,7 +98,7 @@ func (s *Server) save() error {
 	if s.opts.StateFile == "" {
 		return nil
 	}
-	return s.State().save(s.opts.StateFile)
+	return standin.Save(s.opts.StateFile, s.State())
 }
 
 // change edits a copy of the state without the locks of the cluster, and makes it current. It cannot edit realms.

@@ -1,6 +1,6 @@
-// Package control is what tests do to a stand-in and see of it, whatever its product: rules that inject faults into chosen
-// requests, and the requests and handshakes that it got.
-package control
+// Package standin is what stand-ins for the Proxmox products share: rules that inject faults into chosen requests, records of
+// the requests and handshakes that they got, files for their state, and one-time passwords.
+package standin
 
 import (
 	"bytes"
