@@ -31,9 +31,11 @@ type setting struct {
 	listen       string
 	issuerListen string
 	clusters     int
+	nodes        int
 	roundTrip    time.Duration
 	delays       bool
 	limits       bool
+	totp         bool
 	log          bool
 }
 
@@ -46,6 +48,8 @@ func (s *setting) flags() *flag.FlagSet {
 	flags.StringVar(&s.listen, "listen", "", "")
 	flags.StringVar(&s.issuerListen, "issuer-listen", "", "")
 	flags.IntVar(&s.clusters, "clusters", 1, "")
+	flags.IntVar(&s.nodes, "nodes", 1, "")
+	flags.BoolVar(&s.totp, "totp", false, "")
 	flags.DurationVar(&s.roundTrip, "round-trip", 0, "")
 	flags.BoolVar(&s.delays, "delays", false, "")
 	flags.BoolVar(&s.limits, "limits", false, "")
@@ -71,8 +75,10 @@ Flags:
   --issuer-listen ADDRESS
                          where the issuer listens (a free port of 127.0.0.1)
   --clusters N           run N clusters with the same users and tokens; each is a target of the configuration
+  --nodes N              give each cluster N nodes: pve, pve2, and so on, on 127.0.0.1, 127.0.0.2, and so on
+  --totp                 ask the administrator for a one-time password
   --round-trip DURATION  delay each request by DURATION, and each new connection by twice that
-  --delays               delay the answer to bad credentials by 3 s, as Proxmox does
+  --delays               delay the answers to bad credentials and about nodes that are off, as Proxmox does
   --limits               limit the rate of failed requests at the issuer, as Authelia does
   --log                  log requests to standard error
 
@@ -88,8 +94,14 @@ Change realms as another administrator (needs LAB_ENDPOINT, LAB_CA_FILE and LAB_
   proxmox-realm-lab set REALM PROPERTY=VALUE … [--delete PROPERTY,…]
   proxmox-realm-lab remove REALM
 
+Change the client at the issuer as the administrator of Authelia: edit LAB_AUTHELIA_CONFIG, then
+  proxmox-realm-lab restart-issuer
+
 Environment of COMMAND:
-  PROXMOX_REALM_CONFIG   the configuration of proxmox-realm for this lab
+  PROXMOX_REALM_CONFIG   the configuration of proxmox-realm for this lab; not with the seed bare
+  LAB_AUTHELIA_CONFIG    a file in the form of Authelia's configuration, with the clients of the issuer
+  LAB_ADMIN_USERNAME LAB_ADMIN_PASSWORD LAB_ADMIN_TOTP_SECRET
+                         an administrator of Proxmox; the last one with --totp
   LAB_ENDPOINT LAB_ENDPOINTS LAB_CA_FILE LAB_TOKEN_ROOT LAB_TOKEN_REALM_ALLOCATE LAB_TOKEN_SYS_AUDIT
   LAB_TOKEN_NO_PRIVILEGE LAB_TOKEN_PRIVSEP_WITHOUT_ACL LAB_ISSUER LAB_ISSUER_CA_FILE LAB_CLIENT_ID LAB_CLIENT_KEY
   LAB_REDIRECT_URL LAB_USERNAME LAB_PASSWORD
@@ -131,6 +143,11 @@ func inLab(arguments []string) (code int, err error) {
 	if running.Moved {
 		fmt.Fprintln(os.Stderr, "proxmox-realm-lab: warning: the ports of the last run are in use; realms that were created then name another issuer")
 	}
+	end, err := startControl(running)
+	if err != nil {
+		return exitFailed, err
+	}
+	defer func() { err = errors.Join(err, end()) }()
 	if len(command) > 0 {
 		return runCommand(command, running.Environ(), signals)
 	}
@@ -149,16 +166,18 @@ func (s *setting) options() (lab.Options, error) {
 		Seed:     s.seed,
 		PVE:      pve.Options{Version: s.version, Listen: s.listen, RoundTrip: s.roundTrip},
 		Clusters: s.clusters,
+		TOTP:     s.totp,
 		Issuer:   issuer.Options{Listen: s.issuerListen, RoundTrip: s.roundTrip},
 	}
 	if _, about := lab.Seeds(); s.seed != "" && about[s.seed] == "" {
 		return options, usage("unknown seed %q", s.seed)
 	}
-	if s.clusters < 1 || s.roundTrip < 0 {
-		return options, usage("--clusters takes a number from 1, --round-trip a duration")
+	if s.clusters < 1 || s.nodes < 1 || s.roundTrip < 0 {
+		return options, usage("--clusters and --nodes take a number from 1, --round-trip a duration")
 	}
+	options.PVE.Nodes = make([]pve.Node, s.nodes)
 	if s.delays {
-		options.PVE.Delay401 = pve.RealDelay401
+		options.PVE.Delay401, options.PVE.NodeTimeout = pve.RealDelay401, pve.RealIssuerTimeout
 	}
 	if s.limits {
 		options.Issuer.Limits = issuer.AutheliaLimits()
@@ -179,6 +198,8 @@ func (s *setting) options() (lab.Options, error) {
 			RedirectURL: os.Getenv("LAB_REDIRECT_URL"),
 			Username:    os.Getenv("LAB_USERNAME"),
 			Password:    os.Getenv("LAB_PASSWORD"),
+
+			AutheliaConfig: os.Getenv("LAB_AUTHELIA_CONFIG"),
 		}
 	}
 	return options, nil

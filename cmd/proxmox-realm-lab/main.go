@@ -25,11 +25,13 @@ const (
 // errUsage marks errors of the command line.
 var errUsage = errors.New("usage")
 
-// subcommands use the lab's Proxmox API as another administrator would.
+// subcommands use the lab's Proxmox API as another administrator would, and its issuer as the administrator of Authelia.
 var subcommands = map[string]func(arguments []string, stdout io.Writer) error{
 	"show":   show,
 	"set":    set,
 	"remove": remove,
+
+	"restart-issuer": restartIssuer,
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

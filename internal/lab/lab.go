@@ -18,8 +18,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/issuer"
 	"proxmox-realm/internal/lab/pve"
@@ -52,6 +50,8 @@ type Options struct {
 	Issuer issuer.Options
 	// Outside replaces the lab's issuer by another one, if it is set.
 	Outside *Outside
+	// TOTP gives the administrator root@pam a second factor.
+	TOTP bool
 }
 
 // Outside describes an issuer that runs somewhere else.
@@ -64,6 +64,8 @@ type Outside struct {
 	Password  string
 	// RedirectURL is registered at the client; default is the origin of the Proxmox stand-in.
 	RedirectURL string
+	// AutheliaConfig is its configuration file, if it is Authelia.
+	AutheliaConfig string
 }
 
 // Lab is a running lab.
@@ -74,9 +76,12 @@ type Lab struct {
 	Clusters  []*pve.Server  // all Proxmox stand-ins, PVE first
 	Issuer    *issuer.Server // nil where the issuer is an outside one
 
-	ConfigFile   string // for proxmox-realm, 0600
+	ConfigFile   string // for proxmox-realm, 0600; "" with the seed "bare"
 	CAFile       string // trusts the stand-in, and the lab's own issuer
 	IssuerCAFile string // trusts the issuer; empty means the system's authorities
+
+	// AutheliaConfig is a file in the form of Authelia's configuration. The issuer takes its clients from it.
+	AutheliaConfig string
 
 	IssuerURL   string
 	ClientID    string
@@ -90,6 +95,8 @@ type Lab struct {
 	Moved bool
 
 	temporary bool
+	keys      []issuer.Key    // of the issuer
+	clients   []issuer.Client // that the caller gave
 }
 
 // Start starts a lab. Close it when done.
@@ -139,19 +146,33 @@ func Start(options Options) (_ *Lab, err error) {
 	if lab.RedirectURL == "" {
 		lab.RedirectURL = lab.PVE.URL()
 	}
-	if lab.Issuer != nil {
-		lab.Issuer.SetClient(lab.client(options.Issuer.Clients))
-	}
 	if options.Seed != "" || fresh {
 		if err := lab.Seed(options.Seed); err != nil {
+			return nil, err
+		}
+	}
+	if lab.Issuer != nil {
+		if _, err := os.Stat(lab.AutheliaConfig); err != nil || lab.Moved || len(lab.Clusters) > 1 {
+			if err := lab.writeClients(); err != nil {
+				return nil, err
+			}
+		}
+		if err := lab.RestartIssuer(); err != nil {
+			return nil, err
+		}
+	}
+	if options.TOTP {
+		if err := lab.PVE.Update(func(state *pve.State) { state.RequireTOTP("root@pam") }); err != nil {
 			return nil, err
 		}
 	}
 	if err := writeJSON(filepath.Join(lab.Dir, "lab.json"), kept); err != nil {
 		return nil, err
 	}
-	if err := lab.writeConfig(); err != nil {
-		return nil, err
+	if !lab.bare() {
+		if err := lab.writeConfig(); err != nil {
+			return nil, err
+		}
 	}
 	return lab, nil
 }
@@ -177,8 +198,11 @@ func (l *Lab) Environ() []string {
 	for _, cluster := range l.Clusters {
 		endpoints = append(endpoints, cluster.URL())
 	}
+	admin := l.PVE.User(pve.UserRoot)
 	variables := map[string]string{
-		"PROXMOX_REALM_CONFIG":          l.ConfigFile,
+		"LAB_ADMIN_USERNAME":            admin.Username,
+		"LAB_ADMIN_PASSWORD":            admin.Password,
+		"LAB_AUTHELIA_CONFIG":           l.AutheliaConfig,
 		"LAB_ENDPOINT":                  l.PVE.URL(),
 		"LAB_ENDPOINTS":                 strings.Join(endpoints, " "),
 		"LAB_CA_FILE":                   l.CAFile,
@@ -194,6 +218,15 @@ func (l *Lab) Environ() []string {
 		"LAB_REDIRECT_URL":              l.RedirectURL,
 		"LAB_USERNAME":                  l.Username,
 		"LAB_PASSWORD":                  l.Password,
+	}
+	if l.ConfigFile != "" {
+		variables["PROXMOX_REALM_CONFIG"] = l.ConfigFile
+	}
+	if admin.TOTPSecret != "" {
+		variables["LAB_ADMIN_TOTP_SECRET"] = admin.TOTPSecret
+	}
+	if l.bare() {
+		variables["LAB_CLIENT_KEY"] = "" // whoever makes the client makes its key
 	}
 	var list []string
 	for name, value := range variables {
@@ -229,6 +262,7 @@ func (l *Lab) useOutside(outside Outside) error {
 	l.IssuerURL, l.IssuerCAFile = outside.URL, outside.CAFile
 	l.ClientKey, l.RedirectURL = outside.ClientKey, outside.RedirectURL
 	l.Username, l.Password = outside.Username, outside.Password
+	l.AutheliaConfig = outside.AutheliaConfig
 	if outside.ClientID != "" {
 		l.ClientID = outside.ClientID
 	}
@@ -241,9 +275,14 @@ func (l *Lab) useOutside(outside Outside) error {
 func (l *Lab) startIssuer(options issuer.Options, kept *kept) error {
 	l.ClientKey, l.Password = kept.ClientKey, kept.Password
 	l.IssuerCAFile = l.CAFile
+	l.AutheliaConfig = filepath.Join(l.Dir, "authelia.yml")
+	l.clients = options.Clients
 	options.Authority = l.Authority
 	if options.Users == nil {
-		options.Users = issuer.DefaultUsers()
+		options.Users = append(issuer.DefaultUsers(),
+			issuer.User{Name: "olga", Email: "olga@example.test", Groups: []string{"dev", "Team Leads", "größen"}}, // Proxmox refuses two of them
+			issuer.User{Name: "space man", Email: "space.man@example.test"},                                        // Proxmox refuses the name
+		)
 		for i := range options.Users {
 			options.Users[i].Password = l.Password
 		}
@@ -255,6 +294,7 @@ func (l *Lab) startIssuer(options issuer.Options, kept *kept) error {
 		}
 		options.Keys = keys
 	}
+	l.keys = options.Keys
 	err := l.startAt(&options.Listen, kept.IssuerAddress, func() (err error) {
 		l.Issuer, err = issuer.Start(options)
 		return err
@@ -265,26 +305,6 @@ func (l *Lab) startIssuer(options issuer.Options, kept *kept) error {
 	l.IssuerURL = l.Issuer.URL()
 	kept.IssuerAddress, err = hostOf(l.IssuerURL)
 	return err
-}
-
-// client returns the lab's client: the caller's, or one that follows Authelia's guide for Proxmox.
-func (l *Lab) client(given []issuer.Client) issuer.Client {
-	for _, client := range given {
-		if client.ID == l.ClientID {
-			return client
-		}
-	}
-	redirects := []string{l.RedirectURL, LoginRedirectURL}
-	for _, cluster := range l.Clusters[1:] {
-		redirects = append(redirects, cluster.URL())
-	}
-	return issuer.Client{
-		ID:           l.ClientID,
-		Name:         "Proxmox",
-		Secret:       l.ClientKey,
-		RedirectURIs: redirects,
-		RequirePKCE:  true,
-	}
 }
 
 // issuerKeys loads the issuer's keys, or generates and stores them. Generating an RSA key takes most of the start.
@@ -400,102 +420,4 @@ func hostOf(address string) (string, error) {
 		return "", err
 	}
 	return parsed.Host, nil
-}
-
-// configuration is the part of proxmox-realm's configuration that the lab writes.
-type configuration struct {
-	Proxmox *proxmox `yaml:"proxmox,omitempty"`
-	Realm   struct {
-		Name          string   `yaml:"name"`
-		IssuerURL     string   `yaml:"issuer_url"`
-		ClientID      string   `yaml:"client_id"`
-		ClientKeyFile string   `yaml:"client_key_file,omitempty"`
-		UsernameClaim string   `yaml:"username_claim"`
-		Scopes        []string `yaml:"scopes,flow"`
-		Autocreate    bool     `yaml:"autocreate"`
-		Comment       string   `yaml:"comment"`
-	} `yaml:"realm"`
-	Verify   verify   `yaml:"verify,omitempty"`
-	LockFile string   `yaml:"lock_file"`
-	StateDir string   `yaml:"state_dir"`
-	Targets  []target `yaml:"targets,omitempty"`
-}
-
-type proxmox struct {
-	Endpoints []string `yaml:"endpoints"`
-	TokenFile string   `yaml:"token_file"`
-	CAFile    string   `yaml:"ca_file"`
-}
-
-type verify struct {
-	IssuerCAFile string   `yaml:"issuer_ca_file,omitempty"`
-	RedirectURLs []string `yaml:"redirect_urls,omitempty"`
-}
-
-// target is one of several clusters.
-type target struct {
-	Name    string  `yaml:"name"`
-	Proxmox proxmox `yaml:"proxmox"`
-	Verify  verify  `yaml:"verify"`
-}
-
-const comment = "Log in with Authelia"
-
-var scopes = []string{"openid", "profile", "email"}
-
-// writeConfig writes the configuration and the files that it names.
-func (l *Lab) writeConfig() error {
-	var c configuration
-	tokenFile := filepath.Join(l.Dir, "token")
-	c.Proxmox = &proxmox{Endpoints: []string{l.PVE.URL()}, TokenFile: tokenFile, CAFile: l.CAFile}
-	c.Realm.Name = RealmName
-	c.Realm.IssuerURL = l.IssuerURL
-	c.Realm.ClientID = l.ClientID
-	c.Realm.UsernameClaim = "preferred_username"
-	c.Realm.Scopes = scopes
-	c.Realm.Autocreate = true
-	c.Realm.Comment = comment
-	c.Verify.IssuerCAFile = l.IssuerCAFile
-	c.Verify.RedirectURLs = []string{l.RedirectURL}
-	if len(l.Clusters) > 1 {
-		c.Proxmox, c.Verify.RedirectURLs = nil, nil
-		for i, cluster := range l.Clusters {
-			c.Targets = append(c.Targets, target{
-				Name:    fmt.Sprintf("cluster-%d", i+1),
-				Proxmox: proxmox{Endpoints: []string{cluster.URL()}, TokenFile: tokenFile, CAFile: l.CAFile},
-				Verify:  verify{RedirectURLs: []string{cluster.URL()}},
-			})
-		}
-	}
-	c.LockFile = filepath.Join(l.Dir, "agent.lock")
-	c.StateDir = filepath.Join(l.Dir, "agent")
-
-	if err := os.WriteFile(tokenFile, []byte(l.PVE.Token(pve.TokenRealmAllocate)+"\n"), 0o600); err != nil {
-		return err
-	}
-	if l.ClientKey != "" {
-		c.Realm.ClientKeyFile = filepath.Join(l.Dir, "client-key")
-		if err := os.WriteFile(c.Realm.ClientKeyFile, []byte(l.ClientKey+"\n"), 0o600); err != nil {
-			return err
-		}
-	}
-	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
-		return err
-	}
-	var text strings.Builder
-	encoder := yaml.NewEncoder(&text)
-	encoder.SetIndent(2)
-	if err := errors.Join(encoder.Encode(c), encoder.Close()); err != nil {
-		return err
-	}
-	l.ConfigFile = filepath.Join(l.Dir, "config.yaml")
-	return os.WriteFile(l.ConfigFile, []byte(text.String()), 0o600)
-}
-
-func writeJSON(file string, value any) error {
-	data, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(file, append(data, '\n'), 0o600)
 }

@@ -194,12 +194,12 @@ func TestSeeds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if twin, taken := seen[string(realms)]; taken {
+		if twin, taken := seen[string(realms)]; taken && name != "empty" {
 			t.Errorf("%s and %s are the same", name, twin)
 		}
 		seen[string(realms)] = name
 		realm, has := l.PVE.Realm(lab.RealmName)
-		if has == (name == "empty") {
+		if has == (name == "empty" || name == "bare") {
 			t.Errorf("%s: realm there: %v", name, has)
 		}
 		if foreign := realm.Type == "ldap"; foreign != (name == "foreign") {
@@ -330,8 +330,80 @@ func TestOwnClient(t *testing.T) {
 		{ID: "proxmox", Secret: "of my own", RedirectURIs: []string{"https://pve.example.test"}},
 	}}})
 	client, _ := l.Issuer.Client("proxmox")
-	if client.Secret != "of my own" || len(client.RedirectURIs) != 1 {
+	if !strings.HasPrefix(client.Secret, "$pbkdf2-sha512$") || len(client.RedirectURIs) != 1 {
 		t.Errorf("client %v", client.RedirectURIs)
+	}
+}
+
+// With the seed bare there is an administrator and nothing else, until another seed is named.
+func TestBare(t *testing.T) {
+	l := start(t, lab.Options{Seed: "bare", TOTP: true})
+	state := l.PVE.State()
+	if len(state.Users) != 1 || len(state.Roles)+len(state.ACL)+len(state.Users["root@pam"].Tokens) != 0 || len(state.Realms) != 2 {
+		t.Errorf("%+v", state)
+	}
+	if _, known := l.Issuer.Client(l.ClientID); known || l.ConfigFile != "" {
+		t.Error("the issuer knows Proxmox, or there is a configuration")
+	}
+	if _, known := l.Issuer.Client(lab.OtherClient); !known {
+		t.Error("the issuer has no client")
+	}
+	environment := strings.Join(l.Environ(), "\n")
+	admin := l.PVE.User(pve.UserRoot)
+	for _, want := range []string{
+		"LAB_ADMIN_USERNAME=root@pam\n", "LAB_ADMIN_PASSWORD=" + admin.Password, "LAB_ADMIN_TOTP_SECRET=" + admin.TOTPSecret, "LAB_CLIENT_KEY=\n", "LAB_TOKEN_ROOT=\n",
+	} {
+		if !strings.Contains(environment, want) {
+			t.Errorf("%s is missing in\n%s", want, environment)
+		}
+	}
+	if err := l.Seed("converged"); err != nil {
+		t.Fatal(err)
+	}
+	if l.PVE.Token(pve.TokenRoot) == "" {
+		t.Error("there are no tokens")
+	}
+	if _, err := l.LogIn(t.Context(), l.Username, l.Password, ""); err != nil {
+		t.Error(err)
+	}
+}
+
+// The issuer takes its clients from the file, as Authelia does.
+func TestRestartIssuer(t *testing.T) {
+	l := start(t, lab.Options{Seed: "converged"})
+	before, err := os.ReadFile(l.AutheliaConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(l.AutheliaConfig, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	works := func() bool {
+		_, err := l.LogIn(t.Context(), l.Username, l.Password, "")
+		return err == nil
+	}
+	write(strings.ReplaceAll(string(before), "client_id: 'proxmox'", "client_id: 'other'"))
+	if !works() {
+		t.Error("the issuer reads the file without a restart")
+	}
+	if err := l.RestartIssuer(); err != nil {
+		t.Fatal(err)
+	}
+	if works() {
+		t.Error("the client is still known")
+	}
+	write(strings.ReplaceAll(string(before), "public: false", "publik: false"))
+	if err := l.RestartIssuer(); err == nil || !strings.Contains(err.Error(), "line 7") || !strings.Contains(err.Error(), "configuration key not expected: identity_providers.oidc.clients[].publik") {
+		t.Errorf("error %v", err)
+	}
+	write(string(before))
+	if err := l.RestartIssuer(); err != nil {
+		t.Error(err)
+	}
+	if !works() {
+		t.Error("the client is not known again")
 	}
 }
 

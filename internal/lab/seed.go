@@ -18,8 +18,14 @@ type seed struct {
 	change func(state *pve.State, realm pve.Realm)
 }
 
+// seedBare is a cluster that nobody prepared, and an issuer that does not know it.
+const seedBare = "bare"
+
 // seeds are in the order of the help text.
 var seeds = []seed{
+	{seedBare, "a new cluster: no token, no role, no realm, and no client at the issuer", func(state *pve.State, _ pve.Realm) {
+		*state = *pve.BareState()
+	}},
 	{"empty", "only the realms pam and pve", func(state *pve.State, _ pve.Realm) {
 		state.AtTicket = pve.RecordedAccounts(state)
 	}},
@@ -95,8 +101,11 @@ func (l *Lab) Realm() pve.Realm {
 	return pve.Realm{Name: RealmName, Type: "openid", Properties: properties}
 }
 
-// Seed sets the realms, and the users of the lab's realm, to one of Seeds;
-// "" means "empty". It changes nothing else in the stand-in.
+// bare says whether the stand-in is as the seed "bare" makes it: without the tokens of the others.
+func (l *Lab) bare() bool { return len(l.PVE.State().TokenNames) == 0 }
+
+// Seed sets the realms, and the users of the lab's realm, to one of Seeds; "" means "empty". It changes nothing else in the
+// stand-in, except from and to "bare": then it replaces all users, and the issuer's clients.
 func (l *Lab) Seed(name string) error {
 	if name == "" {
 		name = "empty"
@@ -106,10 +115,21 @@ func (l *Lab) Seed(name string) error {
 		names, _ := Seeds()
 		return fmt.Errorf("unknown seed %q: one of %s", name, strings.Join(names, ", "))
 	}
-	return l.PVE.Update(func(state *pve.State) {
+	bare := l.bare()
+	err := l.PVE.Update(func(state *pve.State) {
+		if bare {
+			*state = *pve.DefaultState()
+		}
 		state.Domains = "" // it takes precedence over Realms
 		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
 		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
 		seeds[index].change(state, l.Realm())
 	})
+	if err != nil || l.Issuer == nil || bare == l.bare() {
+		return err
+	}
+	if err := l.writeClients(); err != nil {
+		return err
+	}
+	return l.RestartIssuer()
 }

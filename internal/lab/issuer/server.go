@@ -51,7 +51,7 @@ type Options struct {
 type Client struct {
 	ID            string
 	Name          string
-	Secret        string
+	Secret        string // the key, or a digest of it as in Authelia's configuration
 	AuthMethod    string // token_endpoint_auth_method: client_secret_basic (default), client_secret_post, none
 	RedirectURIs  []string
 	Scopes        []string // default openid, profile, email, groups
@@ -275,6 +275,19 @@ func (s *Server) RemoveClient(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.clients, id)
+}
+
+// Restart replaces all clients, and forgets what Authelia forgets when it is started again: who is logged in, and the
+// failures that it counted.
+func (s *Server) Restart(clients []Client) {
+	s.mu.Lock()
+	clear(s.clients)
+	clear(s.sessions)
+	s.limits = limiter{limits: s.limits.limits}
+	s.mu.Unlock()
+	for _, client := range clients {
+		s.SetClient(client)
+	}
 }
 
 // SetUser adds a user, or replaces the one with the same name.

@@ -1,8 +1,6 @@
 package issuer
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -219,12 +217,6 @@ func basic(header string) (id, secret string, err error) {
 	}
 	secret, err = url.QueryUnescape(secret)
 	return id, secret, err
-}
-
-// sameSecret compares in constant time; a client without a secret has none that matches.
-func sameSecret(registered, given string) bool {
-	a, b := sha256.Sum256([]byte(registered)), sha256.Sum256([]byte(given))
-	return registered != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
 // parseForm insists on a form.

@@ -214,6 +214,14 @@ func (s *Server) background(f func()) { s.running.Go(f) }
 // URL is the origin of the first node, such as https://127.0.0.1:41235, without a slash at its end.
 func (s *Server) URL() string { return "https://" + s.nodes[0].listen }
 
+// URLs are the origins of all nodes, also of those that are off.
+func (s *Server) URLs() (list []string) {
+	for _, n := range s.nodes {
+		list = append(list, "https://"+n.listen)
+	}
+	return list
+}
+
 // CertificatePEM is a CA file for clients: the cluster's CA, and the first node's certificate.
 func (s *Server) CertificatePEM() []byte {
 	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.nodes[0].pair.Certificate[0]})

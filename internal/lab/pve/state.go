@@ -85,16 +85,14 @@ type ACL struct {
 // [Server.User]. Its secrets are random.
 func DefaultState() *State {
 	token := func(privsep bool) Token { return Token{Secret: newUUID(), Privsep: privsep} }
-	secret := make([]byte, 20)
-	_, _ = rand.Read(secret) // never fails
 	key := make([]byte, 32)
-	_, _ = rand.Read(key)
+	_, _ = rand.Read(key) // never fails
 	return &State{
 		Key: key,
 		Users: map[string]*User{
 			"root@pam":     {Enable: true, Email: "root@example.org", Password: "root-password", Tokens: map[string]Token{"full": token(false)}},
 			"admin@pve":    {Enable: true, Password: "admin-password", Tokens: map[string]Token{"realm": token(true)}},
-			"admin2@pve":   {Enable: true, Password: "admin2-password", TOTP: base32.StdEncoding.EncodeToString(secret)},
+			"admin2@pve":   {Enable: true, Password: "admin2-password", TOTP: newTOTPSecret()},
 			"auditor@pve":  {Enable: true, Password: "auditor-password", Tokens: map[string]Token{"ro": token(true)}},
 			"nobody@pve":   {Enable: true, Password: "nobody-password", Tokens: map[string]Token{"none": token(true)}},
 			"realmadm@pve": {Enable: true, Password: "realmadm-password", Tokens: map[string]Token{"sep": token(true)}},
@@ -121,6 +119,34 @@ func DefaultState() *State {
 		},
 		UserNames: map[string]string{UserAdmin: "admin@pve", UserTOTP: "admin2@pve", UserRoot: "root@pam"},
 	}
+}
+
+// BareState is a node that nobody prepared: root@pam, with a random password, is the only user.
+func BareState() *State {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key) // never fails
+	return &State{
+		Key:   key,
+		Users: map[string]*User{"root@pam": {Enable: true, Password: rand.Text()}}, Groups: map[string]Group{}, Roles: map[string][]string{},
+		UserNames: map[string]string{UserRoot: "root@pam"},
+	}
+}
+
+// RequireTOTP gives a user a second factor, unless the user has one.
+func (st *State) RequireTOTP(user string) {
+	u := st.Users[user]
+	if u.TOTP == "" {
+		u.TOTP = newTOTPSecret()
+	}
+	if st.AtTicket != nil {
+		st.AtTicket.Users[user].TOTP = u.TOTP
+	}
+}
+
+func newTOTPSecret() string {
+	secret := make([]byte, 20)
+	_, _ = rand.Read(secret) // never fails
+	return base32.StdEncoding.EncodeToString(secret)
 }
 
 // RecordedAccounts returns the users, roles and ACL that the recording proxmox-ve-9.2-init.json begins with. The older
@@ -171,6 +197,9 @@ func (st *State) clone() *State {
 	}
 	c.ACL = slices.Clone(st.ACL)
 	c.Key = slices.Clone(st.Key)
+	if st.AtTicket != nil {
+		c.AtTicket = st.AtTicket.clone()
+	}
 	c.TokenNames, c.UserNames = maps.Clone(st.TokenNames), maps.Clone(st.UserNames)
 	c.Pending = maps.Clone(st.Pending)
 	return &c
