@@ -63,7 +63,7 @@ type head struct {
 
 // parseHead reads a line as journalctl writes it with `-o short`.
 func parseHead(line string) (h head, message string, ok bool) {
-	const layout = "Jan _2 15:04:05"
+	const layout = time.Stamp // "Jan _2 15:04:05"
 	if len(line) <= len(layout) || line[len(layout)] != ' ' {
 		return head{}, "", false
 	}

@@ -69,6 +69,14 @@ func (r *Reader) End() {
 // of a login that failed. They hold characters outside ASCII, such as the ö of a name.
 func (r *Reader) Hidden() int { return r.hidden }
 
+// Last returns when the last line was written; zero before the first one.
+func (r *Reader) Last() time.Time {
+	if r.lines.clock == nil {
+		return time.Time{}
+	}
+	return r.lines.clock.last
+}
+
 // A daemon is one of Proxmox's programs whose messages tell of logins.
 type daemon func(*Reader, *worker, entry)
 

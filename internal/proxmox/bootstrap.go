@@ -108,6 +108,7 @@ var roles = map[string]struct{ name, privileges string }{
 	"Realm.Allocate": {"RealmAdmin", "Realm.Allocate"},
 	"Sys.Audit":      {"RealmAuditor", "Sys.Audit"},
 	"Group.Allocate": {"RealmGroupAdmin", "Group.Allocate,Sys.Audit"},
+	"Sys.Syslog":     {"RealmLogReader", "Sys.Audit,Sys.Syslog"},
 }
 
 // Quote makes one word for a POSIX shell.

@@ -71,6 +71,7 @@ type Error struct {
 	described *check.Error // what users read
 	causes    []error      // what else the error matches
 	sent      bool         // the request may have been sent
+	tooLarge  bool         // NotProxmox: the answer exceeds the limit
 	who       string       // the identity it was sent as
 	remedy    check.Hint   // found together with the kind
 }

@@ -84,6 +84,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		body, broken = io.ReadAll(io.LimitReader(res.Body, maxAnswer+1)) // bounded after decompression
 		_ = res.Body.Close()
+		body = wholeJournal(req.URL.Path, res.StatusCode, body)
 	}
 
 	e := &Error{
@@ -139,7 +140,7 @@ func (t *transport) read(e *Error, res *http.Response, body []byte) {
 	case !success:
 		t.refused(e, reason, body)
 	case len(body) > maxAnswer:
-		e.Kind, e.Reason = NotProxmox, "its answer is too large"
+		e.Kind, e.Reason, e.tooLarge = NotProxmox, "its answer is too large", true
 	case media != "application/json":
 		e.Kind, e.Reason = NotProxmox, "it did not send JSON"
 	case json.Unmarshal(body, &answer) != nil:

@@ -1,0 +1,269 @@
+package proxmox
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	_ "time/tzdata" // zones of nodes, on machines that have no zones
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// Node is a host with a system log of its own.
+type Node struct {
+	Name   string
+	Online bool
+}
+
+// Nodes lists the nodes of the cluster by name (GET /nodes; any user may). A node that is not online cannot be asked for its
+// log.
+func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	var list []struct{ Node, Status string }
+	if _, err := c.get(ctx, "/nodes", &list); err != nil {
+		return nil, err
+	}
+	var nodes []Node
+	for _, n := range list {
+		if n.Node != "" {
+			nodes = append(nodes, Node{Name: c.cleaner.Clean(n.Node), Online: cmp.Or(n.Status, "online") == "online"})
+		}
+	}
+	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
+	return nodes, nil
+}
+
+// NodeTime is the clock of a node.
+type NodeTime struct {
+	Zone  *time.Location
+	Ahead time.Duration // of this machine's clock, to about a second
+	// Unsure tells that Zone is only the offset of now: this machine does not know the zone's rules for summer time.
+	Unsure bool
+}
+
+// Now is the time on the node's clock.
+func (t NodeTime) Now() time.Time { return time.Now().Add(t.Ahead).In(t.Zone) }
+
+// NodeTime asks for a node's clock and zone (GET /nodes/{node}/time). It needs Sys.Audit on the node.
+func (c *Client) NodeTime(ctx context.Context, node string) (NodeTime, error) {
+	var answer struct {
+		Time      int64
+		LocalTime int64 `json:"localtime"` // Time and the offset of the zone
+		Timezone  string
+	}
+	began := time.Now()
+	if _, err := c.get(ctx, nodePath(node, "time"), &answer); err != nil {
+		return NodeTime{}, err
+	}
+	middle := began.Add(time.Since(began) / 2)
+	now := time.Unix(answer.Time, 500e6)
+	offset := int(answer.LocalTime - answer.Time)
+	t := NodeTime{Ahead: now.Sub(middle).Round(time.Second)}
+	if zone, err := time.LoadLocation(answer.Timezone); err == nil && answer.Timezone != "Local" {
+		if _, own := now.In(zone).Zone(); own == offset {
+			t.Zone = zone
+			return t, nil
+		}
+	}
+	t.Zone, t.Unsure = time.FixedZone("", offset), offset != 0
+	return t, nil
+}
+
+func nodePath(node, what string) string { return "/nodes/" + url.PathEscape(node) + "/" + what }
+
+// LogPage is a part of a log: lines as `journalctl -o short` prints them, not cleaned.
+type LogPage struct {
+	Lines []string
+	// Zone is that of the time stamps. If it is nil, Offsets holds what is known of it: the offsets, in seconds east of UTC, of
+	// the first and of the last line.
+	Zone    *time.Location
+	Offsets []int
+	Now     time.Time // on the node's clock
+}
+
+// LogRange says what to read of a log.
+type LogRange struct {
+	Since time.Time // on the node's clock; the first lines may be older
+	Pages int       // at most so many requests; 0: until the end
+}
+
+const (
+	pageLines    = 5000          // of one request for a system log
+	fewestLines  = 10            // of one, if lines are so long that an answer becomes too large
+	journalReach = 6 * time.Hour // of one request for the journal of all units
+)
+
+// ReadLog reads a node's log of logins from a time on, page by page, so that the length of the log does not matter (GET
+// /nodes/{node}/syslog; it needs Sys.Syslog on the node). It returns whether it came to the end.
+func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRange, page func(LogPage)) (whole bool, err error) {
+	query := url.Values{"service": {"pvedaemon"}, "since": {logSince(r.Since, at).Format(time.DateTime)}}
+	last, limit := 0, pageLines
+	for n := 1; ; n++ {
+		query.Set("start", strconv.Itoa(last))
+		query.Set("limit", strconv.Itoa(limit))
+		var lines []struct {
+			N int
+			T string
+		}
+		_, err := c.get(ctx, nodePath(node, "syslog")+"?"+query.Encode(), &lines)
+		var e *Error
+		switch {
+		case errors.As(err, &e) && e.tooLarge && limit > fewestLines:
+			limit /= 4
+			continue
+		case err != nil:
+			return false, c.unreadable(err)
+		}
+		answered := len(lines)
+		p := LogPage{Zone: at.Zone, Now: at.Now()}
+		for _, l := range lines {
+			if l.N > last { // Proxmox VE begins after line `start`, Backup Server with it
+				last = l.N
+				p.Lines = append(p.Lines, l.T)
+			}
+		}
+		page(p)
+		switch {
+		case answered < limit || len(p.Lines) == 0:
+			return true, nil
+		case n == r.Pages:
+			return false, nil
+		}
+	}
+}
+
+// logSince returns the time of day from which on a node prints its log. Where clocks are set back, an hour has every time of
+// day twice; then it is one before that hour, so that the order of the lines tells which is meant.
+func logSince(since time.Time, at NodeTime) time.Time {
+	local := since.In(at.Zone)
+	if at.Unsure {
+		return local.Add(-time.Hour) // clocks may have changed since
+	}
+	const day = 24 * time.Hour
+	_, before := local.Add(-day).Zone()
+	_, after := local.Add(day).Zone()
+	twice := time.Duration(before-after) * time.Second
+	for _, other := range []time.Time{local.Add(twice), local.Add(-twice)} {
+		if twice > 0 && other.Format(time.DateTime) == local.Format(time.DateTime) {
+			return local.Add(-2 * twice)
+		}
+	}
+	return local
+}
+
+// ReadJournal reads a node's log without knowing its zone (GET /nodes/{node}/journal; it needs Sys.Syslog on the node alone).
+// The cursors before and after the lines tell the time of the first and of the last one. It returns whether it came to the end.
+func (c *Client) ReadJournal(ctx context.Context, node string, ahead time.Duration, r LogRange, page func(LogPage)) (whole bool, err error) {
+	unit := true // pve-manager 9.2.4 and later can choose the lines of a unit; others send all, so the time is cut in pieces
+	reach := time.Duration(math.MaxInt64)
+	from := r.Since.Truncate(time.Second)
+	for n := 1; ; n++ {
+		now := time.Now().Add(ahead)
+		query := url.Values{"since": {strconv.FormatInt(from.Unix(), 10)}}
+		end := now.Sub(from) <= reach
+		if !end {
+			query.Set("until", strconv.FormatInt(from.Add(reach).Unix(), 10))
+		}
+		if unit {
+			query.Set("unit", "pvedaemon")
+		}
+		var lines []string
+		_, err := c.get(ctx, nodePath(node, "journal")+"?"+query.Encode(), &lines)
+		var e *Error
+		switch {
+		case errors.As(err, &e) && unit && e.Fields["unit"] != "":
+			unit, reach = false, journalReach
+			continue
+		case errors.As(err, &e) && e.tooLarge && min(reach, now.Sub(from)) > time.Second:
+			reach = max(min(reach, now.Sub(from))/4, time.Second).Truncate(time.Second)
+			continue
+		case err != nil:
+			return false, c.unreadable(err)
+		}
+		if p, ok := journalPage(lines); ok {
+			p.Now = now
+			page(p)
+		}
+		switch {
+		case end:
+			return true, nil
+		case n == r.Pages:
+			return false, nil
+		}
+		from = from.Add(reach)
+	}
+}
+
+// journalPage reads an answer of GET /nodes/{node}/journal: a cursor, lines, a cursor.
+func journalPage(answer []string) (LogPage, bool) {
+	if len(answer) < 3 {
+		return LogPage{}, false
+	}
+	last := len(answer) - 1
+	p := LogPage{Lines: answer[1:last]}
+	backwards := slices.Clone(p.Lines)
+	slices.Reverse(backwards)
+	for cursor, lines := range map[string][]string{answer[0]: p.Lines, answer[last]: backwards} {
+		if offset, ok := offsetAt(cursor, lines); ok && !slices.Contains(p.Offsets, offset) {
+			p.Offsets = append(p.Offsets, offset)
+		}
+	}
+	return p, len(p.Offsets) > 0
+}
+
+// offsetAt returns the offset of a node's zone, by a cursor and the first of the lines that has a time stamp. The cursor holds
+// the time in microseconds (sd_journal_get_cursor(3): t=, in hexadecimal).
+func offsetAt(cursor string, lines []string) (offset int, ok bool) {
+	micro, err := strconv.ParseInt(between(cursor+";", ";t=", ";"), 16, 64)
+	if err != nil {
+		return 0, false
+	}
+	at := time.UnixMicro(micro).UTC().Truncate(time.Second)
+	for _, line := range lines {
+		for year := at.Year() - 1; year <= at.Year()+1 && len(line) > len(time.Stamp); year++ {
+			stamp, err := time.Parse("2006 "+time.Stamp, strconv.Itoa(year)+" "+line[:len(time.Stamp)])
+			if offset := stamp.Sub(at); err == nil && offset.Abs() < 16*time.Hour {
+				return int(offset.Round(time.Minute).Seconds()), true
+			}
+		}
+	}
+	return 0, false
+}
+
+// unreadable gives a refusal to show a log its hint.
+func (c *Client) unreadable(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || e.Kind != PermissionDenied {
+		return err
+	}
+	denied := *e
+	said := *e.described
+	said.Hint = c.LogHint()
+	denied.described = &said
+	return &denied
+}
+
+// LogHint says how the credentials get to read the logs of all nodes.
+func (c *Client) LogHint() check.Hint {
+	creations, grants := grant(c.Identity(), realm.Privilege{Name: "Sys.Syslog", Path: "/nodes"})
+	return check.Hints(
+		check.OnNode("%s", strings.Join(append(creations, grants...), "; ")).
+			With("this opens the whole system log of the nodes, with names and addresses of users"),
+		check.Hint("or read the log on the node where the login failed:\n"+check.Command+"journalctl -u pvedaemon --since -1h"))
+}
+
+// wholeJournal returns the body of an answer of /journal. Its reader fails in the middle where no entry is in the range.
+func wholeJournal(path string, status int, body []byte) []byte {
+	text := strings.TrimSpace(string(body[:min(len(body), 16)]))
+	if status == http.StatusOK && strings.HasSuffix(path, "/journal") && (text == "" || text == `{"data":[`) {
+		return []byte(`{"data":[]}`)
+	}
+	return body
+}
