@@ -11,12 +11,12 @@ __metaclass__ = type
 DOCUMENTATION = r'''
 ---
 module: proxmox_openid_realm
-short_description: Keeps an OpenID Connect realm of Proxmox VE as declared and verifies it
+short_description: Keeps an OpenID Connect realm of Proxmox as declared and verifies it
 version_added: '1.0.0'
 author:
   - The proxmox-realm authors (@proxmox-realm)
 description:
-  - Creates, updates or removes one OpenID Connect realm of Proxmox VE.
+  - Creates, updates or removes one OpenID Connect realm of Proxmox VE, Proxmox Backup Server or Proxmox Datacenter Manager.
   - Verifies issuer, client and realm, so that you know that logins work before a user tries.
   - Reads the realm back after each write. Compares client keys and never shows them.
   - A property that the task does not name stays as it is. Use I(unset) to remove a property.
@@ -31,6 +31,13 @@ notes:
 requirements:
   - proxmox-realm of the same release as the collection
 options:
+  product:
+    description:
+      - What runs at I(api_host), as C(pve) (Proxmox VE), C(pbs) (Backup Server) or C(pdm) (Datacenter Manager).
+      - The task fails if a product lacks what another argument asks for.
+    type: str
+    choices: [pve, pbs, pdm]
+    default: pve
   api_host:
     description:
       - Host name or address of a node, without scheme and port.
@@ -39,10 +46,9 @@ options:
     required: true
   api_port:
     description:
-      - Port of the API.
+      - Port of the API. By default 8006, with I(product=pbs) 8007, with I(product=pdm) 8443.
       - Falls back to the environment variable C(PROXMOX_PORT).
     type: int
-    default: 8006
   api_user:
     description:
       - User with its realm, such as C(root@pam). Not needed if I(api_token_id) names the user.
@@ -202,6 +208,13 @@ options:
       - Whether a change to an existing realm is refused if the issuer would then reject logins.
     type: bool
     default: true
+  wait:
+    description:
+      - How long to wait until the issuer accepts a change that is held, or a client whose realm does not exist yet, such as C(10m).
+        A number alone means seconds.
+      - While it waits, change the client at the issuer and restart the issuer.
+      - Check mode does not wait. It predicts that the wait succeeds, and warns.
+    type: str
   verify:
     description:
       - What failed checks do. With C(true) they fail the task; with C(warn) they are warnings; with C(false) they only appear in
@@ -314,7 +327,7 @@ msg:
   description: What the task did, or why it failed.
   returned: always
   type: str
-  sample: 'updated realm authelia: comment, scopes'
+  sample: 'updated realm authelia: comment, scopes; added grant admins-authelia: PVEAdmin on /'
 realm:
   description: Name of the realm.
   returned: always
@@ -340,7 +353,8 @@ outcome:
 changes:
   description:
     - What differs. A change of C(kind) C(property) has the values before and after; client keys are masked.
-    - One of C(kind) C(group) or C(grant) has C(group), and a grant also C(path), C(role) and C(propagate).
+    - One of C(kind) C(group) or C(grant) has C(group), and a grant also C(path), C(role) and C(propagate). For a grant, C(before) and
+      C(after) are the values of C(propagate), C(1) or C(0), and null where there is no grant.
   returned: always
   type: list
   elements: dict
@@ -375,7 +389,7 @@ code:
   type: str
   sample: held
 hint:
-  description: What to do about the failure.
+  description: What to do about the failure, a line for each possibility, the most likely one first.
   returned: failure, if known
   type: str
 saved:
@@ -392,8 +406,12 @@ import re
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible.module_utils.common.text.converters import to_native
 
-# The version of the JSON report that this module reads.
+# The version of the JSON report that this module reads, and the release of the program and of this collection.
 VERSION = 1
+RELEASE = '1.0.0'
+
+# The port of each product's API.
+PORTS = dict(pve=8006, pbs=8007, pdm=8443)
 
 INSTALL = (
     'install it on the host that runs the task, or delegate the task to a host that has it; '
@@ -436,6 +454,7 @@ KEYS = dict(
 # How a user of the module sets the other keys.
 NAMES = dict((key, argument) for argument, key in KEYS.items())
 NAMES.update({
+    'proxmox.product': 'product',
     'proxmox.endpoint': 'api_host',
     'proxmox.endpoints': 'api_host',
     'proxmox.timeout': 'api_timeout',
@@ -455,7 +474,7 @@ FLAGS = {
     '--replace': 'set replace to true',
     '--recover': 'set recover to true',
     '--no-gate': 'set gate to false',
-    '--wait': 'run the task again later',
+    '--wait': 'set wait to 10m',
     '--wait-lock': 'run the task again later',
 }
 
@@ -465,8 +484,9 @@ def argument_spec():
         return (env_fallback, [name])
 
     return dict(
+        product=dict(type='str', choices=['pve', 'pbs', 'pdm'], default='pve'),
         api_host=dict(type='str', required=True, fallback=fallback('PROXMOX_HOST')),
-        api_port=dict(type='int', default=8006, fallback=fallback('PROXMOX_PORT')),
+        api_port=dict(type='int', fallback=fallback('PROXMOX_PORT')),
         api_user=dict(type='str', fallback=fallback('PROXMOX_USER')),
         api_password=dict(type='str', no_log=True, fallback=fallback('PROXMOX_PASSWORD')),
         api_otp=dict(type='str', no_log=True, fallback=fallback('PROXMOX_OTP')),
@@ -498,6 +518,7 @@ def argument_spec():
         replace=dict(type='bool', default=False),
         recover=dict(type='bool', default=False),
         gate=dict(type='bool', default=True),
+        wait=dict(type='str'),
         verify=dict(type='str', choices=['true', 'warn', 'false'], default='true'),
         verify_issuer=dict(type='bool', default=True),
         verify_ignore=dict(type='list', elements='str'),
@@ -515,6 +536,8 @@ def mistakes(params):
         found.append('api_host: must be a host name or an address alone; the port is api_port')
     if not params['realm']:
         found.append('realm: must not be empty')
+    if params['wait'] and not re.match(r'([0-9]+|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)\Z', params['wait']):
+        found.append('wait: must be a duration such as 10m, or a number of seconds')
     secret, token = params['api_token_secret'], params['api_token_id'] or ''
     owner, full = token.split('!')[0], '!' in token
     if secret and ('!' in secret or '=' in secret):
@@ -566,11 +589,15 @@ def plain(grants):
 
 def connection(params):
     """Returns how Proxmox is reached, apart from the keys in KEYS."""
-    host = params['api_host'].strip('[]')
+    host, port = params['api_host'].strip('[]'), params['api_port']
+    if port is None:
+        port = PORTS[params['product']]
     proxmox = dict(
-        endpoints=['https://%s:%d' % ('[%s]' % host if ':' in host else host, params['api_port'])],
+        endpoints=['https://%s:%d' % ('[%s]' % host if ':' in host else host, port)],
         timeout='%ds' % params['api_timeout'],
     )
+    if params['product'] != 'pve':
+        proxmox['product'] = params['product']
     if params['api_password']:
         proxmox['username'] = params['api_user']
     else:
@@ -592,7 +619,18 @@ def command(module):
         return ['delete', '--dry-run' if module.check_mode else '--yes', '--wait-lock', '1m', '--', module.params['realm']]
     if module.check_mode:
         return ['plan'] + replace
+    wait = module.params['wait']
+    if wait:
+        replace += ['--wait', wait + 's' if wait.isdigit() else wait]
     return ['apply', '--wait-lock', '1m'] + replace
+
+
+def fail(module, code, msg, hint):
+    """Ends the task before anything was asked, with all values that are documented as always returned."""
+    module.fail_json(
+        msg=msg, code=code, hint=hint, changed=False, realm=module.params['realm'], action='none', outcome='failed',
+        changes=[], checks=[], diff=difference('', []),
+    )
 
 
 def find_binary(module, path):
@@ -600,9 +638,9 @@ def find_binary(module, path):
     if not path:
         path = module.get_bin_path('proxmox-realm')
         if path is None:
-            module.fail_json(msg='proxmox-realm is not on this host', code='no-binary', hint=INSTALL)
+            fail(module, 'no-binary', 'proxmox-realm is not on this host', INSTALL)
     if not (os.path.isfile(path) and os.access(path, os.X_OK)):
-        module.fail_json(msg='%s is not an executable file' % path, code='no-binary', hint=INSTALL)
+        fail(module, 'no-binary', '%s is not an executable file' % path, INSTALL)
     return path
 
 
@@ -630,75 +668,100 @@ def run(module, binary, args):
             raise ValueError('the report is not about one target')
     except (OSError, IOError) as e:
         if e.errno == errno.EPIPE:
-            module.fail_json(msg='%s did not read its configuration' % binary, code='no-answer', hint=OTHER_RELEASE)
-        module.fail_json(msg='%s cannot be run: %s' % (binary, to_native(e)), code='no-answer', hint=INSTALL)
+            fail(module, 'no-answer', '%s did not read its configuration' % binary, OTHER_RELEASE)
+        fail(module, 'no-answer', '%s cannot be run: %s' % (binary, to_native(e)), INSTALL)
     except (ValueError, KeyError, TypeError):
-        module.fail_json(
-            msg='%s printed no report (exit code %d): %s' % (binary, code, err.strip() or 'it printed nothing'),
-            code='no-answer', hint=OTHER_RELEASE,
-        )
+        fail(module, 'no-answer', '%s printed no report (exit code %d): %s' % (
+            binary, code, '; '.join(err.split('\n')).strip('; ') or 'it printed nothing',
+        ), OTHER_RELEASE)
     if report['version'] != VERSION:
-        module.fail_json(
-            msg='%s writes version %s of the report; this collection reads version %d' % (
-                binary, report['version'], VERSION,
-            ),
-            code='no-answer', hint=OTHER_RELEASE,
-        )
+        fail(module, 'no-answer', '%s writes version %s of the report; this collection reads version %d' % (
+            binary, report['version'], VERSION,
+        ), OTHER_RELEASE)
+    release = re.match(r'v?([0-9]+\.[0-9]+\.[0-9]+)', report.get('program') or '')
+    if release and release.group(1) != RELEASE and not release.group(1).startswith('0.0.'):  # which is no release
+        module.warn('%s is of release %s, this collection of %s: %s' % (binary, report['program'], RELEASE, OTHER_RELEASE))
     return report
 
 
-def step(data):
-    """Words one step of a remedy; '' if it is nothing that a user of the module can do."""
-    action, subject, value = data['action'], data['subject'], data.get('value')
-    text = subject
-    if action == 'set':
-        if subject not in NAMES:
-            return ''
-        if subject == 'proxmox.insecure':
-            value = {'true': 'false', 'false': 'true'}.get(value)
-        text = 'set %s' % NAMES[subject] + (' to %s' % value if value else '')
-    elif action == 'unset':
-        text = 'add %s to unset' % NAMES.get(subject, subject)
-    elif action == 'omit':
-        text = 'leave out %s' % NAMES.get(subject, subject)
-    elif action == 'run':
-        words = subject.split()
-        done = [FLAGS[word] for word in words if word in FLAGS]
-        if subject == 'help config':
-            text = MANUAL
-        elif words[0] == 'apply':
-            text = done[0] if done else 'run the task'
-        elif words[0] == 'plan':
-            text = 'run the task in check mode'
-        elif words[0] in ('help', 'bootstrap') or (words[0] == 'probe' and len(words) > 1):
-            text = 'run proxmox-realm %s' % subject
-        else:
-            return ''  # the other commands need a configuration file
-    elif action == 'node':
-        text = 'run on a node: %s' % subject
-    elif action == 'log':
-        text = 'read %s' % subject
-    return text + (' (%s)' % data['note'] if data.get('note') else '')
+def way(line):
+    """Says how a user of the module does what a command line of the program does; '' if the module cannot do it."""
+    words = line.split()
+    if line == 'help config':
+        return MANUAL
+    if words[0] in ('help', 'bootstrap', 'version') or (words[0] == 'probe' and len(words) > 1):
+        return 'proxmox-realm ' + line  # they need no configuration file
+    if words[0] == 'apply':
+        return ([FLAGS[word] for word in words if word in FLAGS] or ['run the task'])[0]
+    return dict(plan='run the task in check mode', delete='set state to absent', restore='set recover to true').get(words[0], '')
 
 
-def hint(found):
-    """Words the remedy of a check, an error or a problem; '' if there is none for a user of the module."""
-    return ', or '.join(text for text in [step(data) for data in found['remedy']] if text)
+def with_names(line):
+    """Replaces the names in a line of a hint: {realm.scopes} is a configuration key, {apply --no-gate} a command line of the
+    program. Returns '' if a user of the module has no such thing."""
+    missing = []
+
+    def name(found):
+        if found.group().startswith('\\'):  # an ordinary brace
+            return found.group()[1:]
+        run, inside = found.group(1) or '', re.sub(r'\\([{}])', r'\1', found.group(2))
+        key = re.match(r'[a-z]+\.[a-z_]+$|(access|targets|targets_from|state_dir|concurrency)$', inside)
+        text = NAMES.get(inside, '') if key else way(inside)
+        if not text:
+            missing.append(inside)
+        return run + text if key or text.startswith('proxmox-realm ') else text
+
+    line = re.sub(r'\\[{}]|(\brun )?\{([a-z](?:[^{}\\\n]|\\.)*)\}', name, line)
+    return '' if missing else line
+
+
+# Advice whose form the module changes too.
+FORMS = (
+    (r'^add ([a-z_-]+) to \{realm\.unset\}', lambda found: 'add %s to unset' % NAMES.get('realm.' + found.group(1).replace('-', '_'), found.group(1))),
+    (r'^remove (\{[^{}]+\}) from the configuration', r'leave out \1'),
+    (r'^set \{proxmox\.insecure\} to true', 'set validate_certs to false'),
+    (r'^set \{proxmox\.insecure\} to false', 'set validate_certs to true'),
+)
+
+
+def hint(text):
+    """Words a hint of the report: what a user of the module can do, a line each. Commands to copy stand below their line."""
+    found = []
+    for step in re.split(r'\n(?!    )', text):
+        for pattern, form in FORMS:
+            step = re.sub(pattern, form, step)
+        lines = step.split('\n    ')
+        worded = [with_names(line) for line in lines]
+        if not all(worded):
+            continue
+        advice = worded[0]
+        for line, command in zip(lines[1:], worded[1:]):
+            if not line.startswith('{') or command.startswith('proxmox-realm '):
+                advice += '\n    ' + command
+            else:
+                advice = command if advice == 'run:' else advice + ' ' + command
+        if advice not in found:
+            found.append(advice)
+    return '\n'.join(found)
+
+
+def named(text):
+    """Names arguments in place of configuration keys."""
+    keys = r'(?<![\w.-])(?:proxmox|realm|verify|policy)\.[a-z_]+(?![\w-]|\.\w)'
+    return re.sub(keys, lambda found: NAMES.get(found.group(), found.group()), text)
 
 
 def failure(error):
     """Returns code, message and hint of an error."""
-    code, messages, hints = error['code'], [], []
-    for problem in error['problems']:
-        name = NAMES.get(problem['key'], problem['key'])
-        messages.append((name + ': ' if name else '') + problem['message'].replace('\n', '; '))
-        if hint(problem) not in hints + ['']:
-            hints.append(hint(problem))
-    if code == 'usage':
-        hints = [OTHER_RELEASE]
-    if code == 'config' and not hints:
-        hints = [MANUAL]
-    return dict(code=code, msg='; '.join(messages), hint='; '.join(hints))
+    lines = [re.sub('^standard input:[0-9]+: ', '', line) for line in error['message'].split('\n')]
+    if len(lines) > 1 and error['code'] == 'config':
+        lines = lines[1:]  # the first counts the others
+    text = hint(error['hint'])
+    if error['code'] == 'usage':
+        text = OTHER_RELEASE
+    if error['code'] == 'config' and not text:
+        text = MANUAL
+    return dict(code=error['code'], msg=named('; '.join(lines)), hint=text)
 
 
 def changed_thing(change):
@@ -712,11 +775,13 @@ def changed_thing(change):
 def difference(header, changes):
     """Returns changes as Ansible's diff. Ansible compares the two sides as text, so masked values must not look alike."""
     diff = dict(before_header=header, after_header=header, before={}, after={})
+    words = {'0': 'not below', '1': 'also below', None: None}
     for change in changes:
         before, after = change['before'], change['after']
-        if change['kind'] != 'property':
-            value = 'exists' if change['kind'] == 'group' else 'also below' if change['propagate'] else 'not below'
-            before, after = (value, None) if change['op'] == 'unset' else (None, value)
+        if change['kind'] == 'group':
+            before, after = None, 'exists'
+        elif change['kind'] == 'grant':
+            before, after = words[before], words[after]
         if before is not None:
             diff['before'][changed_thing(change)] = before
         if after is not None:
@@ -732,10 +797,24 @@ def summary(module, target):
         return 'there is no ' + name if module.params['state'] == 'absent' else name + ' is as declared'
     text = ('would %s ' % verb if module.check_mode else verb + 'd ') + name
     if target['action'] == 'update':
-        text += ': ' + ', '.join(changed_thing(change) for change in target['changes'])
+        text += ': ' + listed(module, target['changes'])
     elif saved:
         text += '; the former realm is saved in ' + saved
     return text
+
+
+def listed(module, changes):
+    """Lists changes: the properties, and what was added to, changed in and taken from the groups and grants."""
+    parts = [', '.join(changed_thing(change) for change in changes if change['kind'] == 'property')]
+    for word, chosen in (
+        ('add', lambda change: change['op'] != 'unset' and change['before'] is None),
+        ('change', lambda change: change['op'] != 'unset' and change['before'] is not None),
+        ('revoke', lambda change: change['op'] == 'unset'),
+    ):
+        things = ', '.join(changed_thing(change) for change in changes if change['kind'] != 'property' and chosen(change))
+        if things:
+            parts.append((word if module.check_mode else word.rstrip('e') + 'ed') + ' ' + things)
+    return '; '.join(part for part in parts if part)
 
 
 def judge(module, target, result):
@@ -748,7 +827,7 @@ def judge(module, target, result):
     if verify != 'false':
         for check in target['checks']:
             if check['status'] == 'warn' or check['status'] == 'fail' and verify == 'warn':
-                module.warn('%s: %s; %s' % (check['id'], check['summary'], check['hint']))
+                module.warn('%s: %s; %s' % (check['id'], check['summary'], '; '.join(check['hint'].split('\n'))))
     if verify != 'true' or not failed:
         return result
     said = '; '.join('%s: %s' % (check['id'], check['summary']) for check in failed)
@@ -765,14 +844,17 @@ def result_of(module, report):
         )
     target = report['targets'][0]
     for check in target['checks']:
-        check['hint'] = hint(check)
-        del check['remedy']
+        check.update(summary=named(check['summary']), hint=hint(check['hint']))
     for warning in target['warnings']:
-        module.warn(warning)
+        module.warn(named(warning))
     result = dict((key, target[key]) for key in ('realm', 'endpoint', 'action', 'outcome', 'changes', 'checks'))
     result['diff'] = difference('realm %s at %s' % (target['realm'], target['endpoint']), target['changes'])
     if target.get('saved'):
         result['saved'] = target['saved']
+    if module.check_mode and module.params['wait'] and target['error'] and target['error']['code'] == 'held':
+        module.warn('%s; the task would wait %s' % (failure(target['error'])['msg'], module.params['wait']))
+        target['error'], target['checks'] = None, [check for check in target['checks'] if check['status'] != 'fail']
+        result.update(outcome='drift', checks=target['checks'])
     if target['error']:
         # Proxmox took a write that does not hold the declared values.
         result['changed'] = not module.check_mode and target['error']['code'] == 'not-taken'
@@ -812,7 +894,7 @@ def main():
     binary = find_binary(module, module.params['binary_path'])
     found = mistakes(module.params)
     if found:
-        module.fail_json(msg='; '.join(found), code='config', hint=MANUAL)
+        fail(module, 'config', '; '.join(found), MANUAL)
     if not module.params['validate_certs'] and not module.params['fingerprints']:
         module.warn('validate_certs is false: an attacker on the network can steal the token')
     result = recover(module, binary) or result_of(module, run(module, binary, command(module)))
