@@ -70,6 +70,7 @@ type AccessChange struct {
 	Op    Op     // a group is only ever set
 	Group string // as Proxmox calls it
 	Grant Grant  // of a grant
+	Flips bool   // of a grant that is set: it is there, with the other value of Propagate
 }
 
 // String returns "+ group admins-authelia", "+ grant admins-authelia PVEAdmin on /" or "- grant …".
@@ -143,7 +144,9 @@ func DiffAccess(want Access, realmName string, login Login, have CurrentAccess) 
 			}
 		}
 		for _, g := range want[name] {
-			grant := AccessChange{Kind: AccessGrant, Op: Set, Group: group, Grant: g}
+			other := g
+			other.Propagate = !g.Propagate
+			grant := AccessChange{Kind: AccessGrant, Op: Set, Group: group, Grant: g, Flips: slices.Contains(held, other)}
 			switch {
 			case slices.Contains(held, g):
 			case have.seesEntries(g.Path):

@@ -68,6 +68,9 @@ func TestDiffAccess(t *testing.T) {
 		plan := realm.DiffAccess(tt.want, "authelia", login, tt.have)
 		for _, c := range plan.Changes {
 			got = append(got, c.String())
+			if c.Flips != (name == "not below") {
+				t.Errorf("%s: %s: flips is %v", name, c, c.Flips)
+			}
 		}
 		if !slices.Equal(got, tt.says) || plan.Empty() != (len(tt.says) == 0) {
 			t.Errorf("%s: %q", name, got)

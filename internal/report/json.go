@@ -111,13 +111,23 @@ type jsonChange struct {
 	Group     *string `json:"group"`     // of a group or grant, as are the keys below
 	Path      *string `json:"path"`      // of a grant
 	Role      *string `json:"role"`      // of a grant
-	Propagate *bool   `json:"propagate"` // of a grant
+	Propagate *bool   `json:"propagate"` // of a grant; before and after say how it changes, as 1 or 0
 }
 
 func accessChange(c realm.AccessChange) jsonChange {
 	out := jsonChange{Op: string(c.Op), Kind: string(c.Kind), Group: &c.Group}
 	if c.Kind == realm.AccessGrant {
 		out.Path, out.Role, out.Propagate = &c.Grant.Path, &c.Grant.Role, &c.Grant.Propagate
+		below := map[bool]string{true: "1", false: "0"}
+		is, other := below[c.Grant.Propagate], below[!c.Grant.Propagate]
+		switch {
+		case c.Op == realm.Unset:
+			out.Before = &is
+		case c.Flips:
+			out.Before, out.After = &other, &is
+		default:
+			out.After = &is
+		}
 	}
 	return out
 }

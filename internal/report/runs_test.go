@@ -130,6 +130,7 @@ func granted(run fleet.Run) fleet.Run {
 	run.Targets[0].Access = []realm.AccessChange{
 		{Kind: realm.AccessGroup, Op: realm.Set, Group: "admins-authelia"},
 		{Kind: realm.AccessGrant, Op: realm.Set, Group: "admins-authelia", Grant: realm.Grant{Path: "/", Role: "PVEAdmin", Propagate: true}},
+		{Kind: realm.AccessGrant, Op: realm.Set, Group: "admins-authelia", Grant: realm.Grant{Path: "/vms", Role: "PVEVMAdmin"}, Flips: true},
 		{Kind: realm.AccessGrant, Op: realm.Unset, Group: "admins-authelia", Grant: realm.Grant{Path: "/pool/dev", Role: "PVEVMUser"}},
 	}
 	return run
