@@ -38,6 +38,9 @@ type exchange struct {
 	}
 }
 
+// secretOfTOTP is the second factor of the recordings.
+const secretOfTOTP = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
 // clock is a host's clock that moves only when told to.
 type clock struct {
 	mu  sync.Mutex
@@ -107,7 +110,7 @@ func (p *player) fill(text string, form bool) string {
 			known.id, known.secret, _ = strings.Cut(token, ":")
 		}
 		value := map[string]string{
-			"digest": p.latest, "stale": strings.Repeat("0", 64), "totp": standin.TOTP("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", p.clock.Now()),
+			"digest": p.latest, "stale": strings.Repeat("0", 64), "totp": standin.TOTP(secretOfTOTP, p.clock.Now()),
 			"ticket": known.ticket, "id": known.id, "secret": known.secret,
 		}[what]
 		if form {
