@@ -19,15 +19,18 @@ import (
 
 	"proxmox-realm/internal/lab"
 	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pbs"
 	"proxmox-realm/internal/lab/pve"
 )
 
 // setting holds the values of the flags.
 type setting struct {
 	seed         string
+	product      string
 	issuer       string
 	state        string
-	version      string
+	pveVersion   string
+	version      string // of the other products
 	listen       string
 	issuerListen string
 	clusters     int
@@ -42,9 +45,11 @@ type setting struct {
 func (s *setting) flags() *flag.FlagSet {
 	flags := quiet("proxmox-realm-lab")
 	flags.StringVar(&s.seed, "seed", "", "")
+	flags.StringVar(&s.product, "product", "pve", "")
 	flags.StringVar(&s.issuer, "issuer", "", "")
 	flags.StringVar(&s.state, "state", "", "")
-	flags.StringVar(&s.version, "pve-version", pve.DefaultVersion, "")
+	flags.StringVar(&s.pveVersion, "pve-version", pve.DefaultVersion, "")
+	flags.StringVar(&s.version, "product-version", "", "")
 	flags.StringVar(&s.listen, "listen", "", "")
 	flags.StringVar(&s.issuerListen, "issuer-listen", "", "")
 	flags.IntVar(&s.clusters, "clusters", 1, "")
@@ -60,25 +65,30 @@ func (s *setting) flags() *flag.FlagSet {
 // help describes every flag, seed and variable. A test checks that none is missing.
 func help() string {
 	var text strings.Builder
-	text.WriteString(`Runs a stand-in for the Proxmox VE access API and an OpenID provider on loopback, to try proxmox-realm.
+	text.WriteString(`Runs a stand-in for the access API of a Proxmox product and an OpenID provider on loopback, to try proxmox-realm.
 
   proxmox-realm-lab [flags] -- COMMAND …     runs COMMAND in the lab and exits with its code
   proxmox-realm-lab [flags]                  prints the environment and runs until a signal
 
 Flags:
+  --product NAME         pve, pbs (Backup Server) or pdm (Datacenter Manager)
   --seed NAME            set the realms to one of the states below
   --state DIR            store realms, users, keys and addresses for the next run
   --issuer URL           use this issuer instead of the lab's; LAB_ISSUER_CA_FILE, LAB_CLIENT_ID, LAB_CLIENT_KEY,
                          LAB_REDIRECT_URL, LAB_USERNAME and LAB_PASSWORD describe it
   --pve-version VERSION  behave like this version of Proxmox VE (` + pve.DefaultVersion + `)
+  --product-version VERSION
+                         behave like this version of Backup Server or Datacenter Manager
   --listen ADDRESS       where the Proxmox API listens (a free port of 127.0.0.1)
   --issuer-listen ADDRESS
                          where the issuer listens (a free port of 127.0.0.1)
   --clusters N           run N clusters with the same users and tokens; each is a target of the configuration
-  --nodes N              give each cluster N nodes: pve, pve2, and so on, on 127.0.0.1, 127.0.0.2, and so on
-  --totp                 ask the administrator for a one-time password
+  --nodes N              give each cluster N nodes: pve, pve2, and so on, on 127.0.0.1, 127.0.0.2, and so on;
+                         this and --clusters are for Proxmox VE
+  --totp                 ask the administrator of Proxmox VE for a one-time password
   --round-trip DURATION  delay each request by DURATION, and each new connection by twice that
-  --delays               delay the answers to bad credentials and about nodes that are off, as Proxmox does
+  --delays               delay the answers to bad credentials and about nodes that are off, as Proxmox does; with
+                         pbs and pdm, changes of ACLs are seen up to 5 s later
   --limits               limit the rate of failed requests at the issuer, as Authelia does
   --log                  log requests to standard error
 
@@ -102,9 +112,10 @@ Environment of COMMAND:
   LAB_AUTHELIA_CONFIG    a file in the form of Authelia's configuration, with the clients of the issuer
   LAB_ADMIN_USERNAME LAB_ADMIN_PASSWORD LAB_ADMIN_TOTP_SECRET
                          an administrator of Proxmox; the last one with --totp
-  LAB_ENDPOINT LAB_ENDPOINTS LAB_CA_FILE LAB_TOKEN_ROOT LAB_TOKEN_REALM_ALLOCATE LAB_TOKEN_SYS_AUDIT
-  LAB_TOKEN_NO_PRIVILEGE LAB_TOKEN_PRIVSEP_WITHOUT_ACL LAB_ISSUER LAB_ISSUER_CA_FILE LAB_CLIENT_ID LAB_CLIENT_KEY
-  LAB_REDIRECT_URL LAB_USERNAME LAB_PASSWORD
+  LAB_PRODUCT LAB_ENDPOINT LAB_ENDPOINTS LAB_CA_FILE LAB_ISSUER LAB_ISSUER_CA_FILE LAB_CLIENT_ID LAB_CLIENT_KEY
+  LAB_REDIRECT_URL LAB_USERNAME LAB_PASSWORD LAB_TOKEN_ROOT LAB_TOKEN_REALM_ALLOCATE LAB_TOKEN_SYS_AUDIT
+  LAB_TOKEN_NO_PRIVILEGE; pve: LAB_TOKEN_PRIVSEP_WITHOUT_ACL; pbs, pdm: LAB_TOKEN_EXPIRED LAB_TOKEN_DISABLED
+  LAB_TOKEN_USER_WITHOUT_ACL LAB_TOKEN_DISABLED_USER LAB_TOKEN_NO_PROPAGATE LAB_TOKEN_LOG_READER
 
 Exit codes: the exit code of COMMAND; 128+n if signal n ended it; 126 if it cannot be run; 127 if it is not found;
 1 if the lab fails; 64 for a usage error
@@ -164,7 +175,7 @@ func (s *setting) options() (lab.Options, error) {
 	options := lab.Options{
 		Dir:      s.state,
 		Seed:     s.seed,
-		PVE:      pve.Options{Version: s.version, Listen: s.listen, RoundTrip: s.roundTrip},
+		PVE:      pve.Options{Version: s.pveVersion, Listen: s.listen, RoundTrip: s.roundTrip},
 		Clusters: s.clusters,
 		TOTP:     s.totp,
 		Issuer:   issuer.Options{Listen: s.issuerListen, RoundTrip: s.roundTrip},
@@ -176,6 +187,16 @@ func (s *setting) options() (lab.Options, error) {
 		return options, usage("--clusters and --nodes take a number from 1, --round-trip a duration")
 	}
 	options.PVE.Nodes = make([]pve.Node, s.nodes)
+	if s.product != "pve" {
+		product := pbs.Products[s.product]
+		if product == nil || s.clusters > 1 || s.nodes > 1 || s.totp {
+			return options, usage("--product takes pve, pbs or pdm; --clusters, --nodes and --totp are for pve")
+		}
+		options.PBS = &pbs.Options{Product: product, Version: s.version, Listen: s.listen, RoundTrip: s.roundTrip}
+		if s.delays {
+			options.PBS.Delay401, options.PBS.Delay403, options.PBS.ACLCache = pbs.RealDelay401, pbs.RealDelay403, pbs.RealACLCache
+		}
+	}
 	if s.delays {
 		options.PVE.Delay401, options.PVE.NodeTimeout = pve.RealDelay401, pve.RealIssuerTimeout
 	}
@@ -185,6 +206,9 @@ func (s *setting) options() (lab.Options, error) {
 	if s.log {
 		log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 		options.PVE.Log, options.Issuer.Log = log, log
+		if options.PBS != nil {
+			options.PBS.Log = log
+		}
 	}
 	if s.issuer != "" {
 		if parsed, err := url.Parse(s.issuer); err != nil || parsed.Scheme != "https" || parsed.Host == "" {

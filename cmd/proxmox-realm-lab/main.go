@@ -1,4 +1,4 @@
-// Command proxmox-realm-lab runs a Proxmox VE access API and an OpenID provider
+// Command proxmox-realm-lab runs the access API of a Proxmox product and an OpenID provider
 // on loopback, and a command beside them. The command gets the environment that
 // proxmox-realm needs to work against them.
 package main

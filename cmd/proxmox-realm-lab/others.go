@@ -15,6 +15,23 @@ import (
 	"time"
 )
 
+// api is how to reach the realms of a product.
+type api struct {
+	item          string // path of one realm
+	authorization string // before the token
+	repeats       bool   // whether each property to delete is a parameter of its own
+}
+
+var apis = map[string]api{
+	"":    {"/access/domains/", "PVEAPIToken=", false},
+	"pve": {"/access/domains/", "PVEAPIToken=", false},
+	"pbs": {"/config/access/openid/", "PBSAPIToken=", true},
+	"pdm": {"/config/access/openid/", "PDMAPIToken=", true},
+}
+
+// current is the product of the lab that runs this command.
+func current() api { return apis[os.Getenv("LAB_PRODUCT")] }
+
 // show prints a realm, or the names of all, the client key masked.
 func show(arguments []string, stdout io.Writer) error {
 	names, err := parse(quiet("show"), arguments)
@@ -29,7 +46,7 @@ func show(arguments []string, stdout io.Writer) error {
 		return usage("show takes one realm")
 	}
 	var properties map[string]any
-	if err := call(http.MethodGet, "/access/domains/"+url.PathEscape(names[0]), nil, &properties); err != nil {
+	if err := call(http.MethodGet, current().item+url.PathEscape(names[0]), nil, &properties); err != nil {
 		return err
 	}
 	keys := make([]string, 0, len(properties))
@@ -81,13 +98,16 @@ func set(arguments []string, _ io.Writer) error {
 		}
 		form.Set(property, value)
 	}
-	if *removed != "" {
+	switch {
+	case *removed != "" && current().repeats:
+		form["delete"] = strings.Split(*removed, ",")
+	case *removed != "":
 		form.Set("delete", *removed)
 	}
 	if len(form) == 0 {
 		return usage("nothing to set")
 	}
-	return call(http.MethodPut, "/access/domains/"+url.PathEscape(rest[0]), form, nil)
+	return call(http.MethodPut, current().item+url.PathEscape(rest[0]), form, nil)
 }
 
 // remove removes a realm.
@@ -99,11 +119,11 @@ func remove(arguments []string, _ io.Writer) error {
 	if len(names) != 1 {
 		return usage("remove takes one realm")
 	}
-	return call(http.MethodDelete, "/access/domains/"+url.PathEscape(names[0]), nil, nil)
+	return call(http.MethodDelete, current().item+url.PathEscape(names[0]), nil, nil)
 }
 
-// call asks the lab's Proxmox as root. An error carries the reason phrase:
-// Proxmox puts its messages there.
+// call asks the lab's Proxmox as root. An error carries the reason phrase, where Proxmox VE puts its messages, or the
+// text of the body, as the other products do.
 func call(method, path string, form url.Values, data any) error {
 	endpoint, token := os.Getenv("LAB_ENDPOINT"), os.Getenv("LAB_TOKEN_ROOT")
 	if endpoint == "" || token == "" {
@@ -133,7 +153,7 @@ func call(method, path string, form url.Values, data any) error {
 	if err != nil {
 		return err
 	}
-	request.Header.Set("Authorization", "PVEAPIToken="+token)
+	request.Header.Set("Authorization", current().authorization+token)
 	if form != nil {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
@@ -153,6 +173,9 @@ func call(method, path string, form url.Values, data any) error {
 	unreadable := json.Unmarshal(text, &answer)
 	if response.StatusCode/100 != 2 {
 		refused := fmt.Errorf("%s %s: %s", method, path, response.Status)
+		if unreadable != nil {
+			refused = fmt.Errorf("%s %s: %s: %s", method, path, response.Status, text)
+		}
 		for property, reason := range answer.Errors {
 			refused = errors.Join(refused, fmt.Errorf("%s: %s", property, reason))
 		}

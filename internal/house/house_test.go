@@ -52,8 +52,8 @@ var sideways = map[string][]string{
 var lab = map[string][]string{
 	"deploy/packaging":       {},
 	"deploy/packaging/build": {"deploy/packaging"},
-	"cmd/proxmox-realm-lab":  {"internal/lab", "internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
-	"internal/lab":           {"internal/lab/authority", "internal/lab/issuer", "internal/lab/pve"},
+	"cmd/proxmox-realm-lab":  {"internal/lab", "internal/lab/authority", "internal/lab/issuer", "internal/lab/pbs", "internal/lab/pve"},
+	"internal/lab":           {"internal/lab/authority", "internal/lab/issuer", "internal/lab/pbs", "internal/lab/pve"},
 	"internal/lab/authority": {},
 	"internal/lab/fault":     {},
 	"internal/lab/issuer":    {"internal/lab/authority"},

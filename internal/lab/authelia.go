@@ -90,8 +90,10 @@ func (l *Lab) writeClients() error {
 		clients = slices.Clone(l.clients)
 		if !slices.ContainsFunc(clients, func(c issuer.Client) bool { return c.ID == l.ClientID }) {
 			redirects := append(l.redirectURLs(), LoginRedirectURL)
-			for _, cluster := range l.Clusters[1:] {
-				redirects = append(redirects, cluster.URLs()...)
+			for i, cluster := range l.Clusters {
+				if i > 0 {
+					redirects = append(redirects, cluster.URLs()...)
+				}
 			}
 			clients = append(clients, issuer.Client{ID: l.ClientID, Name: "Proxmox", Secret: l.ClientKey, RedirectURIs: redirects, RequirePKCE: true})
 		}

@@ -33,6 +33,7 @@ type configuration struct {
 }
 
 type proxmox struct {
+	Product   string   `yaml:"product,omitempty"` // absent for Proxmox VE
 	Endpoints []string `yaml:"endpoints"`
 	TokenFile string   `yaml:"token_file"`
 	CAFile    string   `yaml:"ca_file"`
@@ -58,7 +59,10 @@ var scopes = []string{"openid", "profile", "email"}
 func (l *Lab) writeConfig() error {
 	var c configuration
 	tokenFile := filepath.Join(l.Dir, "token")
-	c.Proxmox = &proxmox{Endpoints: l.PVE.URLs(), TokenFile: tokenFile, CAFile: l.CAFile}
+	c.Proxmox = &proxmox{Endpoints: l.origins(), TokenFile: tokenFile, CAFile: l.CAFile}
+	if l.PBS != nil {
+		c.Proxmox.Product = l.product()
+	}
 	c.Realm.Name = RealmName
 	c.Realm.IssuerURL = l.IssuerURL
 	c.Realm.ClientID = l.ClientID
@@ -81,7 +85,7 @@ func (l *Lab) writeConfig() error {
 	c.LockFile = filepath.Join(l.Dir, "agent.lock")
 	c.StateDir = filepath.Join(l.Dir, "agent")
 
-	if err := os.WriteFile(tokenFile, []byte(l.PVE.Token(pve.TokenRealmAllocate)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(tokenFile, []byte(l.tokens()[tokenVariable(pve.TokenRealmAllocate)]+"\n"), 0o600); err != nil {
 		return err
 	}
 	if l.ClientKey != "" {
@@ -105,10 +109,10 @@ func (l *Lab) writeConfig() error {
 
 // redirectURLs are the addresses that browsers open of the first cluster.
 func (l *Lab) redirectURLs() []string {
-	if l.RedirectURL != l.PVE.URL() { // of an outside issuer
+	if l.RedirectURL != l.origins()[0] { // of an outside issuer
 		return []string{l.RedirectURL}
 	}
-	return l.PVE.URLs()
+	return l.origins()
 }
 
 func writeJSON(file string, value any) error {

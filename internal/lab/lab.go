@@ -1,4 +1,4 @@
-// Package lab runs a Proxmox VE stand-in and an OpenID provider on loopback,
+// Package lab runs a stand-in for a Proxmox product and an OpenID provider on loopback,
 // and writes a configuration of proxmox-realm for them. It serves tests, the
 // demo and experiments.
 package lab
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pbs"
 	"proxmox-realm/internal/lab/pve"
 )
 
@@ -42,6 +44,8 @@ type Options struct {
 	// PVE configures the stand-in. The lab sets its certificate, state file,
 	// seed and issuer client.
 	PVE pve.Options
+	// PBS, if it is set, runs a Backup Server or Datacenter Manager instead of Proxmox VE. The lab sets the same as for PVE.
+	PBS *pbs.Options
 	// Clusters is the number of Proxmox stand-ins; zero means one. They share users and tokens, and each has its own
 	// realms. Dir stores only the realms of the first.
 	Clusters int
@@ -72,8 +76,9 @@ type Outside struct {
 type Lab struct {
 	Dir       string
 	Authority *authority.CA
-	PVE       *pve.Server
-	Clusters  []*pve.Server  // all Proxmox stand-ins, PVE first
+	PVE       *pve.Server    // nil with another product
+	Clusters  []*pve.Server  // all Proxmox VE stand-ins, PVE first
+	PBS       *pbs.Server    // nil with Proxmox VE
 	Issuer    *issuer.Server // nil where the issuer is an outside one
 
 	ConfigFile   string // for proxmox-realm, 0600; "" with the seed "bare"
@@ -136,15 +141,12 @@ func Start(options Options) (_ *Lab, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the issuer: %w", err)
 	}
-	fresh, err := lab.startPVE(options.PVE, &kept)
+	fresh, err := lab.startProxmox(options, &kept)
 	if err != nil {
 		return nil, fmt.Errorf("start the Proxmox stand-in: %w", err)
 	}
-	if err := lab.startOthers(options.PVE, options.Clusters); err != nil {
-		return nil, fmt.Errorf("start further Proxmox stand-ins: %w", err)
-	}
 	if lab.RedirectURL == "" {
-		lab.RedirectURL = lab.PVE.URL()
+		lab.RedirectURL = lab.origins()[0]
 	}
 	if options.Seed != "" || fresh {
 		if err := lab.Seed(options.Seed); err != nil {
@@ -161,7 +163,7 @@ func Start(options Options) (_ *Lab, err error) {
 			return nil, err
 		}
 	}
-	if options.TOTP {
+	if options.TOTP && lab.PVE != nil {
 		if err := lab.PVE.Update(func(state *pve.State) { state.RequireTOTP("root@pam") }); err != nil {
 			return nil, err
 		}
@@ -183,6 +185,9 @@ func (l *Lab) Close() error {
 	for _, cluster := range l.Clusters {
 		errs = append(errs, cluster.Close())
 	}
+	if l.PBS != nil {
+		errs = append(errs, l.PBS.Close())
+	}
 	if l.Issuer != nil {
 		errs = append(errs, l.Issuer.Close())
 	}
@@ -194,31 +199,30 @@ func (l *Lab) Close() error {
 
 // Environ returns the variables that commands in the lab find, as NAME=value, sorted.
 func (l *Lab) Environ() []string {
-	var endpoints []string
-	for _, cluster := range l.Clusters {
-		endpoints = append(endpoints, cluster.URL())
+	endpoints := []string{l.origins()[0]}
+	for i, cluster := range l.Clusters {
+		if i > 0 {
+			endpoints = append(endpoints, cluster.URL())
+		}
 	}
-	admin := l.PVE.User(pve.UserRoot)
-	variables := map[string]string{
-		"LAB_ADMIN_USERNAME":            admin.Username,
-		"LAB_ADMIN_PASSWORD":            admin.Password,
-		"LAB_AUTHELIA_CONFIG":           l.AutheliaConfig,
-		"LAB_ENDPOINT":                  l.PVE.URL(),
-		"LAB_ENDPOINTS":                 strings.Join(endpoints, " "),
-		"LAB_CA_FILE":                   l.CAFile,
-		"LAB_TOKEN_ROOT":                l.PVE.Token(pve.TokenRoot),
-		"LAB_TOKEN_REALM_ALLOCATE":      l.PVE.Token(pve.TokenRealmAllocate),
-		"LAB_TOKEN_SYS_AUDIT":           l.PVE.Token(pve.TokenSysAudit),
-		"LAB_TOKEN_NO_PRIVILEGE":        l.PVE.Token(pve.TokenNoPrivilege),
-		"LAB_TOKEN_PRIVSEP_WITHOUT_ACL": l.PVE.Token(pve.TokenPrivsepWithoutACL),
-		"LAB_ISSUER":                    l.IssuerURL,
-		"LAB_ISSUER_CA_FILE":            l.IssuerCAFile,
-		"LAB_CLIENT_ID":                 l.ClientID,
-		"LAB_CLIENT_KEY":                l.ClientKey,
-		"LAB_REDIRECT_URL":              l.RedirectURL,
-		"LAB_USERNAME":                  l.Username,
-		"LAB_PASSWORD":                  l.Password,
-	}
+	admin := l.admin()
+	variables := l.tokens()
+	maps.Copy(variables, map[string]string{
+		"LAB_PRODUCT":         l.product(),
+		"LAB_ADMIN_USERNAME":  admin.Username,
+		"LAB_ADMIN_PASSWORD":  admin.Password,
+		"LAB_AUTHELIA_CONFIG": l.AutheliaConfig,
+		"LAB_ENDPOINT":        l.origins()[0],
+		"LAB_ENDPOINTS":       strings.Join(endpoints, " "),
+		"LAB_CA_FILE":         l.CAFile,
+		"LAB_ISSUER":          l.IssuerURL,
+		"LAB_ISSUER_CA_FILE":  l.IssuerCAFile,
+		"LAB_CLIENT_ID":       l.ClientID,
+		"LAB_CLIENT_KEY":      l.ClientKey,
+		"LAB_REDIRECT_URL":    l.RedirectURL,
+		"LAB_USERNAME":        l.Username,
+		"LAB_PASSWORD":        l.Password,
+	})
 	if l.ConfigFile != "" {
 		variables["PROXMOX_REALM_CONFIG"] = l.ConfigFile
 	}

@@ -52,19 +52,31 @@ func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string)
 	err = l.ask(ctx, browser, "/access/openid/login", url.Values{
 		"state": {query.Get("state")}, "code": {query.Get("code")}, "redirect-url": {redirectURL},
 	}, session)
-	return session, err
+	if err != nil {
+		return session, err
+	}
+	origin, err := url.Parse(l.origins()[0])
+	if err != nil {
+		return session, err
+	}
+	for _, cookie := range jar.Cookies(origin) { // Datacenter Manager gives its ticket as a cookie only
+		if session.Ticket == "" && strings.HasSuffix(cookie.Name, "AuthCookie") {
+			session.Ticket = cookie.Value
+		}
+	}
+	return session, nil
 }
 
-// Permissions returns the user's privileges by path. The value 1 means that a privilege propagates to paths below.
-func (s *Session) Permissions(ctx context.Context) (map[string]map[string]int, error) {
+// Permissions returns the user's privileges by path. The value 1, or true, means that a privilege propagates to paths below.
+func (s *Session) Permissions(ctx context.Context) (map[string]map[string]any, error) {
 	client := s.lab.browser(nil)
 	defer client.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.lab.PVE.URL()+"/api2/json/access/permissions", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.lab.origins()[0]+"/api2/json/access/permissions", nil)
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Cookie", "PVEAuthCookie="+url.QueryEscape(s.Ticket))
-	permissions := map[string]map[string]int{}
+	request.Header.Set("Cookie", strings.ToUpper(s.lab.product())+"AuthCookie="+url.QueryEscape(s.Ticket))
+	permissions := map[string]map[string]any{}
 	err = answer(client, request, &permissions)
 	return permissions, err
 }
@@ -85,7 +97,7 @@ func (l *Lab) browser(jar http.CookieJar) *http.Client {
 
 // ask posts a form to Proxmox, without credentials.
 func (l *Lab) ask(ctx context.Context, client *http.Client, path string, form url.Values, data any) error {
-	request, err := formRequest(ctx, l.PVE.URL()+"/api2/json"+path, form)
+	request, err := formRequest(ctx, l.origins()[0]+"/api2/json"+path, form)
 	if err != nil {
 		return err
 	}
@@ -109,7 +121,8 @@ func answer(client *http.Client, request *http.Request, data any) error {
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", request.URL.Path, response.Status)
+		reason, err := io.ReadAll(response.Body) // Proxmox VE puts the reason into the status
+		return errors.Join(fmt.Errorf("%s: %s %s", request.URL.Path, response.Status, reason), err)
 	}
 	return json.NewDecoder(response.Body).Decode(&struct {
 		Data any `json:"data"`

@@ -102,7 +102,12 @@ func (l *Lab) Realm() pve.Realm {
 }
 
 // bare says whether the stand-in is as the seed "bare" makes it: without the tokens of the others.
-func (l *Lab) bare() bool { return len(l.PVE.State().TokenNames) == 0 }
+func (l *Lab) bare() bool {
+	if l.PBS != nil {
+		return len(l.PBS.State().TokenNames) == 0
+	}
+	return len(l.PVE.State().TokenNames) == 0
+}
 
 // Seed sets the realms, and the users of the lab's realm, to one of Seeds; "" means "empty". It changes nothing else in the
 // stand-in, except from and to "bare": then it replaces all users, and the issuer's clients.
@@ -116,15 +121,7 @@ func (l *Lab) Seed(name string) error {
 		return fmt.Errorf("unknown seed %q: one of %s", name, strings.Join(names, ", "))
 	}
 	bare := l.bare()
-	err := l.PVE.Update(func(state *pve.State) {
-		if bare {
-			*state = *pve.DefaultState()
-		}
-		state.Domains = "" // it takes precedence over Realms
-		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
-		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
-		seeds[index].change(state, l.Realm())
-	})
+	err := l.seed(seeds[index])
 	if err != nil || l.Issuer == nil || bare == l.bare() {
 		return err
 	}
@@ -132,4 +129,20 @@ func (l *Lab) Seed(name string) error {
 		return err
 	}
 	return l.RestartIssuer()
+}
+
+func (l *Lab) seed(s seed) error {
+	if l.PBS != nil {
+		return l.seedPBS(s)
+	}
+	bare := l.bare()
+	return l.PVE.Update(func(state *pve.State) {
+		if bare {
+			*state = *pve.DefaultState()
+		}
+		state.Domains = "" // it takes precedence over Realms
+		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
+		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
+		s.change(state, l.Realm())
+	})
 }

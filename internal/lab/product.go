@@ -1,0 +1,161 @@
+package lab
+
+import (
+	"crypto/rand"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/lab/authority"
+	"proxmox-realm/internal/lab/pbs"
+	"proxmox-realm/internal/lab/pve"
+)
+
+// product is the name of what the lab runs: pve, pbs or pdm.
+func (l *Lab) product() string {
+	if l.PBS != nil {
+		return l.PBS.Product().Name
+	}
+	return "pve"
+}
+
+// origins are the addresses of the first stand-in.
+func (l *Lab) origins() []string {
+	if l.PBS != nil {
+		return []string{l.PBS.URL()}
+	}
+	return l.PVE.URLs()
+}
+
+// tokens are the variables that hold the tokens of the lab's product.
+func (l *Lab) tokens() map[string]string {
+	variables := map[string]string{}
+	if l.PBS == nil {
+		for _, name := range []string{pve.TokenRoot, pve.TokenRealmAllocate, pve.TokenSysAudit, pve.TokenNoPrivilege, pve.TokenPrivsepWithoutACL} {
+			variables[tokenVariable(name)] = l.PVE.Token(name)
+		}
+		return variables
+	}
+	for _, name := range []string{
+		pbs.TokenRoot, pbs.TokenRealmAllocate, pbs.TokenSysAudit, pbs.TokenNoPrivilege, pbs.TokenExpired, pbs.TokenDisabled,
+		pbs.TokenUserWithoutACL, pbs.TokenDisabledUser, pbs.TokenNoPropagate, pbs.TokenLogReader,
+	} {
+		variables[tokenVariable(name)] = l.PBS.Token(name)
+	}
+	return variables
+}
+
+func tokenVariable(name string) string {
+	return "LAB_TOKEN_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// admin is the administrator of the lab's product.
+func (l *Lab) admin() pve.Credentials {
+	if l.PBS == nil {
+		return l.PVE.User(pve.UserRoot)
+	}
+	return pve.Credentials{Username: "root@pam", Password: l.PBS.State().Users["root@pam"].Password}
+}
+
+// startProxmox starts the stand-ins. fresh says that the first did not load the state of an earlier run.
+func (l *Lab) startProxmox(options Options, kept *kept) (fresh bool, err error) {
+	if options.PBS != nil {
+		return l.startPBS(*options.PBS, kept)
+	}
+	if fresh, err = l.startPVE(options.PVE, kept); err != nil {
+		return fresh, err
+	}
+	return fresh, l.startOthers(options.PVE, options.Clusters)
+}
+
+// startPBS starts a Backup Server or Datacenter Manager in place of the Proxmox VE stand-ins. fresh is as in startPVE.
+func (l *Lab) startPBS(options pbs.Options, kept *kept) (fresh bool, err error) {
+	fresh = true
+	if options.Product == nil {
+		options.Product = pbs.BackupServer
+	}
+	if !l.temporary {
+		options.StateFile = filepath.Join(l.Dir, options.Product.Name+".json")
+		_, err = os.Stat(options.StateFile)
+		fresh = errors.Is(err, fs.ErrNotExist)
+	}
+	if options.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
+		return fresh, err
+	}
+	if options.IssuerClient == nil {
+		if options.IssuerClient, err = l.nodeClient(); err != nil {
+			return fresh, err
+		}
+	}
+	err = l.startAt(&options.Listen, kept.PVEAddress, func() (err error) {
+		l.PBS, err = pbs.Start(options)
+		return err
+	})
+	if err != nil {
+		return fresh, err
+	}
+	kept.PVEAddress, err = hostOf(l.PBS.URL())
+	return fresh, err
+}
+
+// onlyVE are properties that the other products lack.
+var onlyVE = []string{"groups-claim", "groups-autocreate", "groups-overwrite", "query-userinfo"}
+
+// seedPBS sets the realms of a Backup Server or Datacenter Manager to what the seed makes of a cluster, as far as the product
+// has it.
+func (l *Lab) seedPBS(s seed) error {
+	cluster := pve.DefaultState()
+	s.change(cluster, l.Realm())
+	bare := l.bare()
+	return l.PBS.Update(func(st *pbs.State) {
+		p := l.PBS.Product()
+		if bare || s.name == seedBare {
+			*st = *pbs.DefaultState(p)
+		}
+		if s.name == seedBare {
+			st.Users = map[string]*pbs.User{"root@pam": {Password: rand.Text()}}
+			st.Tokens, st.ACL, st.TokenNames = map[string]*pbs.Token{}, nil, nil
+		}
+		st.Realms = slices.DeleteFunc(st.Realms, func(r pbs.Realm) bool { return r.Type != "pam" && r.Type != p.Name })
+		maps.DeleteFunc(st.Users, func(id string, _ *pbs.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
+		for _, realm := range cluster.Realms {
+			realm := translate(realm, p)
+			if realm.Properties["default"] == "true" {
+				for _, other := range st.Realms {
+					delete(other.Properties, "default")
+				}
+			}
+			st.Realms = append(st.Realms, realm)
+		}
+		for id := range cluster.Users {
+			if strings.HasSuffix(id, "@"+RealmName) {
+				st.Users[id] = &pbs.User{}
+			}
+		}
+	})
+}
+
+// translate writes a realm of Proxmox VE as another product has it.
+func translate(realm pve.Realm, p *pbs.Product) pbs.Realm {
+	properties := map[string]string{}
+	for name, value := range realm.Properties {
+		if slices.Contains(onlyVE, name) {
+			continue
+		}
+		switch {
+		case name == "autocreate" || name == "default":
+			value = map[string]string{"1": "true"}[value]
+			if value == "" {
+				value = "false"
+			}
+		case name == "acr-values" && p == pbs.DatacenterManager: // takes no URN
+			value = value[strings.LastIndex(value, ":")+1:]
+		}
+		properties[strings.ReplaceAll(name, "_", "-")] = value
+	}
+	return pbs.Realm{Name: realm.Name, Type: realm.Type, Properties: properties}
+}
