@@ -13,7 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
+	"syscall"
 
 	"github.com/go-jose/go-jose/v4"
 )
@@ -30,10 +30,26 @@ func (e Error) Error() string { return string(e) }
 
 func errorf(format string, args ...any) error { return Error(fmt.Sprintf(format, args...)) }
 
-const (
-	errRequest = Error("Request failed")
-	errParse   = Error("Failed to parse server response")
-)
+const errParse = Error("Failed to parse server response")
+
+// requestError is a request that failed. The library hides why; a product can show it nevertheless.
+type requestError struct{ cause error }
+
+func (e *requestError) Error() string { return "Request failed" }
+
+// Explain returns an error with the cause that the library hides, as Rust words it where the system has the cause.
+func Explain(err error) string {
+	failed, ok := errors.AsType[*requestError](err)
+	if !ok {
+		return err.Error()
+	}
+	cause := failed.cause.Error()
+	if number, ok := errors.AsType[syscall.Errno](failed.cause); ok {
+		text := number.Error()
+		cause = fmt.Sprintf("io: %s%s (os error %d)", strings.ToUpper(text[:1]), text[1:], int(number))
+	}
+	return failed.Error() + ": " + cause
+}
 
 // Client is what a realm says of its issuer and its client there.
 type Client struct {
@@ -188,11 +204,6 @@ func ParseURL(s string) error {
 	return nil
 }
 
-// SplitList splits a list property of a realm at commas, semicolons and white space.
-func SplitList(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ';' || unicode.IsSpace(r) })
-}
-
 // answer is what an issuer sent with a status below 400.
 type answer struct {
 	status      string // 204 No Content
@@ -213,12 +224,15 @@ func (l *Library) ask(req *http.Request) (*answer, error) {
 	res, err := l.http.Do(req)
 	if err != nil {
 		l.log.Info("issuer", "url", req.URL.Redacted(), "msg", err.Error())
-		return nil, errRequest
+		return nil, &requestError{err}
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if err != nil || res.StatusCode >= 400 {
-		return nil, errRequest
+	if err != nil {
+		return nil, &requestError{err}
+	}
+	if res.StatusCode >= 400 {
+		return nil, &requestError{fmt.Errorf("http status: %d", res.StatusCode)}
 	}
 	return &answer{
 		status: fmt.Sprintf("%d %s", res.StatusCode, http.StatusText(res.StatusCode)), ok: res.StatusCode == http.StatusOK,
@@ -230,7 +244,7 @@ func (l *Library) ask(req *http.Request) (*answer, error) {
 func (l *Library) document(ctx context.Context, address string, named bool, types ...string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, errRequest
+		return nil, &requestError{err}
 	}
 	a, err := l.ask(req)
 	switch {

@@ -89,7 +89,7 @@ func (p *Provider) exchange(ctx context.Context, code string, login Login) (acce
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.Token, strings.NewReader(formEncode(form)))
 	if err != nil {
-		return "", nil, errRequest
+		return "", nil, &requestError{err}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if !p.client.Public {
@@ -142,7 +142,7 @@ func tokenError(body []byte) error {
 func (p *Provider) userInfo(ctx context.Context, access string) (map[string]any, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.UserInfo, nil)
 	if err != nil {
-		return nil, errRequest
+		return nil, &requestError{err}
 	}
 	req.Header.Set("Authorization", "Bearer "+access)
 	a, err := p.library.ask(req)

@@ -166,6 +166,22 @@ func TestDaemonStops(t *testing.T) {
 	h.must("PUT", openID+"/silent", "comment=x")
 }
 
+// TestUnreachable: the answer does not say why the issuer cannot be asked. Datacenter Manager's journal does.
+func TestUnreachable(t *testing.T) {
+	for _, product := range pbs.Products {
+		h := newHost(t, pbs.Options{Product: product})
+		h.must("POST", openID, "realm=silent&client-id=proxmox&issuer-url=http%3A%2F%2F127.0.0.1%3A9")
+		h.refused(400, "Request failed", "POST", "/access/openid/auth-url", authURL)
+		journal := h.must("GET", "/nodes/localhost/syslog", "")
+		if !strings.Contains(journal, "POST /api2/json/access/openid/auth-url: 400 Bad Request: [client [::ffff:127.0.0.1]:") {
+			t.Error(journal)
+		}
+		if explained := strings.Contains(journal, "could not get openid auth url: Request failed: io: Connection refused (os error 111)"); explained != (product == pbs.DatacenterManager) {
+			t.Errorf("%s: %s", product.Name, journal)
+		}
+	}
+}
+
 // TestJournal: failures are in the host's log, which few may read; successes are not.
 func TestJournal(t *testing.T) {
 	clock, zone := newClock(), time.FixedZone("Europe/Vienna", 2*3600)

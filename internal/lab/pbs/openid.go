@@ -33,6 +33,9 @@ func (c *call) authURL() (any, error) {
 	realm := c.params.text("realm")
 	p, _, err := c.provider(realm, c.params.text("redirect-url"))
 	if err != nil {
+		if c.s.product.explains {
+			c.s.journal.add(c.s.opts.Now(), c.s.product.daemon, "could not get openid auth url: "+openid.Explain(err))
+		}
 		return nil, err
 	}
 	var login openid.Login

@@ -14,9 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"proxmox-realm/internal/lab/pbs"
 	"proxmox-realm/internal/lab/standin"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start is a server, and a client that trusts it and follows no redirects.
 func start(t *testing.T, o pbs.Options) (*pbs.Server, *http.Client) {

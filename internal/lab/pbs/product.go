@@ -35,6 +35,7 @@ type Product struct {
 	cookieOnly    bool           // tickets come as a cookie, whether http-only is asked for or not
 	clearsCookie  bool           // a 401 deletes the cookie
 	regenerateID  bool           // a regenerated token is answered like a new one
+	explains      bool           // the journal has the cause of a failed auth-url
 }
 
 var (
@@ -99,7 +100,7 @@ var DatacenterManager = &Product{
 	listed:  []string{"/", "/access", "/resource", "/system"}, tokenPath: "/access",
 	config: "/etc/proxmox-datacenter-manager/access", run: "/run/proxmox-datacenter-manager",
 	proxy: "proxmox-datacenter-api", daemon: "proxmox-datacenter-privileged-api",
-	acr: safeID, redirect: httpURL, cookieOnly: true, regenerateID: true,
+	acr: safeID, redirect: httpURL, cookieOnly: true, regenerateID: true, explains: true,
 }
 
 // Products lists both, by name.

@@ -45,7 +45,7 @@ func TestTicket(t *testing.T) {
 	if a := n.ticket(ticket, "").send("DELETE", "/access/domains/authelia", ""); a.status != "401 Permission denied - invalid csrf token" || a.body != "" {
 		t.Error(a)
 	}
-	if a := n.ticket(ticket, csrf[:9]+"x"+csrf[10:]).send("DELETE", "/access/domains/authelia", ""); a.status != "401 Permission denied - invalid csrf token" {
+	if a := n.ticket(ticket, csrf[:9]+string(csrf[9]^1)+csrf[10:]).send("DELETE", "/access/domains/authelia", ""); a.status != "401 Permission denied - invalid csrf token" {
 		t.Error(a)
 	}
 	if a := n.ticket(ticket[:len(ticket)-6]+"AAAAA=", csrf).send("GET", "/version", ""); a.status != "401 Authentication failed!" {
