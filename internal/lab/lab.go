@@ -366,7 +366,7 @@ func (l *Lab) startOthers(options pve.Options, clusters int) (err error) {
 		return nil
 	}
 	options.Listen, options.Seed = "", l.PVE.State()
-	options.Seed.Realms, options.Seed.Domains = nil, ""
+	options.Seed.Realms = nil
 	options.Authority = l.Authority
 	if options.IssuerClient == nil {
 		if options.IssuerClient, err = l.nodeClient(); err != nil {

@@ -140,7 +140,6 @@ func (l *Lab) seed(s seed) error {
 		if bare {
 			*state = *pve.DefaultState()
 		}
-		state.Domains = "" // it takes precedence over Realms
 		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
 		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
 		s.change(state, l.Realm())

@@ -245,11 +245,6 @@ func (a *api) allocateUser(c *call) error {
 	return a.need("/access/realm/"+realm, "Realm.AllocateUser")(c)
 }
 
-// allocateRealmUser is the check [perm, /access/realm/{realm}, Realm.AllocateUser].
-func (a *api) allocateRealmUser(c *call) error {
-	return a.need("/access/realm/"+c.text("realm"), "Realm.AllocateUser")(c)
-}
-
 // userGroup is the check [userid-group, privs, groups_param => param].
 func (a *api) userGroup(param string, privs ...string) func(*call) error {
 	return func(c *call) error {

@@ -151,11 +151,6 @@ func newAPI(srv *Server) *api {
 		{method: "GET", path: "/access/domains/{realm}", allowed: a.needAny("/access/realm", "Realm.Allocate", "Sys.Audit"), params: realm, run: a.readRealm},
 		{method: "PUT", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: a.schema.update, run: a.updateRealm},
 		{method: "DELETE", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: realm, run: a.deleteRealm},
-		{
-			method: "POST", path: "/access/domains/{realm}/sync", proxied: true, run: a.syncRealm,
-			allowed: allOf(a.allocateRealmUser, a.need("/access/groups", "User.Modify")),
-			params:  syncKeys.and(realm).and(schema{"dry-run": boolean.opt()}),
-		},
 
 		{method: "GET", path: "/access/openid", all: true, run: a.index("auth-url", "login")},
 		{method: "POST", path: "/access/openid/auth-url", proxied: true, world: true, params: redirect.and(realm), run: a.authURL},
@@ -341,14 +336,3 @@ func number(s string) any {
 	}
 	return s
 }
-
-// connect stands for the connection to a directory that check-connection asks
-// for: there is none in reach of this node.
-func connect(check any) error {
-	if truthy(check) {
-		return errNoDirectory
-	}
-	return nil
-}
-
-var errNoDirectory = dief("connect: Connection refused")

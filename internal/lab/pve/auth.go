@@ -46,13 +46,13 @@ type credentials struct {
 }
 
 func (r *request) credentials() credentials {
-	c := credentials{csrf: r.header.Get("CSRFPreventionToken")}
-	c.ticket = authValue(cookieValue, strings.Join(r.header["Cookie"], ", "))
+	c := credentials{csrf: r.Header.Get("CSRFPreventionToken")}
+	c.ticket = authValue(cookieValue, strings.Join(r.Header["Cookie"], ", "))
 	if c.ticket == "" {
-		c.ticket = authValue(cookieValue, r.header.Get("Authorization"))
+		c.ticket = authValue(cookieValue, r.Header.Get("Authorization"))
 	}
 	if c.ticket == "" {
-		c.token = authValue(tokenValue, r.header.Get("Authorization"))
+		c.token = authValue(tokenValue, r.Header.Get("Authorization"))
 	}
 	return c
 }
@@ -294,7 +294,7 @@ func (u *User) factors() map[string]any {
 // checkPassword is the first factor, for realms that have one on the node.
 func (a *api) checkPassword(st *State, user, password string, c *call) error {
 	realm := realmOf(user)
-	sec := a.srv.file.get(realm)
+	sec := a.srv.realms.get(realm)
 	if sec == nil {
 		return dief("auth domain '%s' does not exist", realm)
 	}
@@ -317,7 +317,7 @@ func (a *api) checkPassword(st *State, user, password string, c *call) error {
 	case sec.kind == "pve":
 		return dief("invalid credentials")
 	}
-	return errNoDirectory
+	return dief("connect: Connection refused") // no directory is in reach
 }
 
 func checkSecondFactor(u *User, response string) error {

@@ -62,32 +62,16 @@ func TestTransport(t *testing.T) {
 	length := func(b string) string { return fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(b), b) }
 	big := strings.Repeat("x", 512<<10+1)
 	for _, x := range []struct{ name, request, status, body string }{
-		{"no request", "nonsense\r\n\r\n", "HTTP/1.0 400 bad request", "bad request"},
-		{"HTTP 2", "GET /api2/json/version HTTP/2.0\r\n\r\n", "HTTP/2.0 506 http protocol version 2.0 not supported", "http protocol version 2.0 not supported"},
-		{"bad header", "GET /api2/json/version HTTP/1.1\r\nno header\r\n\r\n", "HTTP/1.1 506 unable to parse request header", "unable to parse request header"},
 		{"OPTIONS", "OPTIONS /api2/json/version HTTP/1.1\r\n\r\n", "HTTP/1.1 501 method 'OPTIONS' not available", ""},
 		{"PATCH without credentials", "PATCH /api2/json/version HTTP/1.1\r\n" + length("x"), "HTTP/1.1 501 method 'PATCH' not available", ""},
 		{"chunked, without credentials", "POST /api2/json/access/domains HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 501 chunked transfer encoding not supported", "chunked transfer encoding not supported"},
-		{"unknown encoding", "POST /api2/json/access/domains HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "HTTP/1.1 501 Unknown transfer encoding 'gzip'", "Unknown transfer encoding 'gzip'"},
-		{"no format", "GET /api2/ HTTP/1.1\r\n\r\n", "HTTP/1.1 501 no such uri", "no such uri"},
-		{"unknown format", "GET /api2/xml/version HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 501 no formatter for uri /version, xml", "no formatter for uri /version, xml"},
 		{"no API", "GET /other HTTP/1.1\r\n\r\n", "HTTP/1.1 500 no such file '/other'", "no such file '/other'\n"},
 		{"GET with body", "GET /api2/json/version HTTP/1.1\r\n" + token + length("{}"), "HTTP/1.1 501 Unexpected content for method 'GET'", "Unexpected content for method 'GET'"},
 		{"GET with body, nobody", "GET /api2/json/version HTTP/1.1\r\n" + length("{}"), "HTTP/1.1 401 No ticket", ""},
-		{"GET with body, open", "GET /api2/json/access/domains HTTP/1.1\r\n" + length("{}"), "HTTP/1.1 501 Unexpected content for method 'GET'", "Unexpected content for method 'GET'"},
 		{"too large", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + length(big), "HTTP/1.1 501 for data too large", "for data too large"},
 		{
 			"multipart", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "Content-Type: multipart/form-data; boundary=x\r\n" + length("x"),
 			"HTTP/1.1 506 upload 'Content-Type 'multipart/form-data; boundary=x' not implemented", "upload 'Content-Type 'multipart/form-data; boundary=x' not implemented",
-		},
-		{
-			"JSON in capitals", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "Content-Type: Application/JSON\r\n" + length("{}"),
-			"HTTP/1.1 506 upload 'Content-Type 'Application/JSON' not implemented", "upload 'Content-Type 'Application/JSON' not implemented",
-		},
-		{
-			"JSON without body", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json\r\n" + length(""),
-			"HTTP/1.1 500 malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 (before \"(end of string)\") at PVE/APIServer/AnyEvent.pm line N.",
-			"malformed JSON string, neither tag, array, object, number, string or atom, at character offset 0 (before \"(end of string)\") at PVE/APIServer/AnyEvent.pm line N.\n",
 		},
 		{
 			"JSON list", "PUT /api2/json/access/domains/x2 HTTP/1.1\r\n" + token + "Content-Type: application/json\r\n" + length("[]"),
@@ -99,14 +83,10 @@ func TestTransport(t *testing.T) {
 		},
 		{"unknown method", "PUT /api2/json/access/domains HTTP/1.1\r\n" + token + length(""), "HTTP/1.1 501 Method 'PUT /access/domains' not implemented", `{"data":null,"message":"Method 'PUT /access/domains' not implemented"}`},
 		{"slash at the end is not open", "GET /api2/json/access/domains/ HTTP/1.1\r\n\r\n", "HTTP/1.1 401 No ticket", ""},
-		{"wrong credentials on an open path", "GET /api2/json/access/openid HTTP/1.1\r\nAuthorization: PVEAPIToken=x\r\n\r\n", "HTTP/1.1 401 Authentication failed!", ""},
 		{
 			"no parameters allowed", "GET /api2/json/version?x=1 HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
 			`{"data":null,"errors":{"x":"property is not defined in schema and the schema does not allow additional properties"},"message":"Parameter verification failed.\n"}`,
 		},
-		{"cache breaker", "GET /api2/json/access/openid?_dc=1 HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 200 OK", `{"data":[{"subdir":"auth-url"},{"subdir":"login"}]}`},
-		{"doubled slashes", "GET /api2//json//access//openid HTTP/1.0\r\n" + token + "\r\n", "HTTP/1.0 200 OK", `{"data":[{"subdir":"auth-url"},{"subdir":"login"}]}`},
-		{"extjs", "GET /api2/extjs/access/domains/x2 HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 200 OK", `{"data":null,"message":"domain 'x2' does not exist\n","status":500,"success":0}`},
 		{
 			"escaped path", "GET /api2/json/access/domains/p%61m?realm=pve HTTP/1.1\r\n" + token + "\r\n", "HTTP/1.1 400 Parameter verification failed.",
 			`{"data":null,"errors":{"realm":"duplicate parameter (already defined in URI) with conflicting values!"},"message":"Parameter verification failed.\n"}`,
@@ -157,38 +137,6 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%s: %s, want %s", x.name, got, x.want)
 		}
 	}
-}
-
-// TestForms holds how a form is read: repeated values, values that are lost, the query on top.
-func TestForms(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	n.must("POST", "/access/domains", minimal)
-	for _, x := range []struct{ path, body, property, want string }{
-		{"", "comment=a+b%20c", "comment", "a b c"},
-		{"", "comment=a;scopes=openid", "scopes", "openid"},
-		{"", "comment=a=b", "comment", "a"},
-		{"", "comment=a&comment=b", "comment", "a\x00b"},
-		{"", "comment=%c3%bc", "comment", "ü"},
-		{"", "comment=%fc", "comment", "\uFFFD"},
-		{"", "comment=100%", "comment", "100%"},
-		{"?comment=query", "comment=body", "comment", "query"},
-		{"?comment=query", `{"comment":"body"}`, "comment", "query"},
-		{"?comment=x%26y", "", "comment", "x&y"},
-	} {
-		n.must("PUT", "/access/domains/authelia"+x.path, x.body)
-		if got := n.must("GET", "/access/domains/authelia", "").data(t)[x.property]; got != x.want {
-			t.Errorf("%s %s: %q, want %q", x.path, x.body, got, x.want)
-		}
-	}
-	a := n.send("PUT", "/access/domains/authelia", "autocreate=0&autocreate=1")
-	if a.errors()["autocreate"] != "type check ('boolean') failed - got '0\x001'" {
-		t.Error(a)
-	}
-	a = n.send("PUT", "/access/domains/authelia", "comment")
-	if a.status != "500 update auth server failed: got undefined value for option 'comment'" {
-		t.Error(a)
-	}
-	n.must("PUT", "/access/domains/authelia", "scopes=openid&digest=") // no digest, no check
 }
 
 func TestPlainHTTPIsRedirected(t *testing.T) {

@@ -15,7 +15,7 @@ const stateFolder = "/var/lib/pve-manager"
 
 // provider discovers the issuer of a realm, which must be of type openid.
 func (a *api) provider(realm, redirect string) (*openid.Provider, map[string]string, error) {
-	sec := a.srv.file.get(realm)
+	sec := a.srv.realms.get(realm)
 	if sec == nil {
 		return nil, nil, dief("authentication domain '%s' does not exist", realm)
 	}

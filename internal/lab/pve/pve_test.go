@@ -1,11 +1,14 @@
 package pve_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -131,6 +134,12 @@ func (n *node) must(method, path, body string) answer {
 	return a
 }
 
+// digest is that of the realms.
+func (n *node) digest() string {
+	n.t.Helper()
+	return n.must("GET", "/access/domains/pve", "").data(n.t).text("digest")
+}
+
 const minimal = `{"realm": "authelia", "type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox"}`
 
 // with is minimal with one more member, or one replaced.
@@ -140,4 +149,34 @@ func with(k string, v any) string {
 	m[k] = v
 	b, _ := json.Marshal(m)
 	return string(b)
+}
+
+// start is a server without delays, and a client that trusts it.
+func start(t *testing.T, o pve.Options) (*pve.Server, *http.Client) {
+	t.Helper()
+	s, err := pve.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, clientOf(t, s)
+}
+
+func clientOf(tb testing.TB, s *pve.Server) *http.Client {
+	tb.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(s.CertificatePEM()) {
+		tb.Fatal("no certificate")
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	tb.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{
+		Transport:     transport,
+		Timeout:       time.Minute,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }

@@ -2,7 +2,7 @@ package pve
 
 import (
 	"fmt"
-	"net/netip"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -161,8 +161,6 @@ var (
 	tokenPattern = pattern(`((?:` + userExpr + `)@(?:` + realmExpr + `))!(` + realmExpr + `)`)
 	configID     = pattern(`(?i)[a-z][a-z0-9_-]+`)
 	groupPattern = pattern(`[A-Za-z0-9.\-_]+`)
-	ldapAttr     = pattern(`[a-zA-Z0-9]+`)
-	dnsName      = pattern(`(?:[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?\.)*[a-zA-Z0-9](?:[a-zA-Z0-9\-]*[a-zA-Z0-9])?`)
 	mailPattern  = pattern(`[\w+\-~]+(?:\.[\w+\-~]+)*@[a-zA-Z0-9\-]+(?:\.[a-zA-Z0-9\-]+)*`)
 )
 
@@ -235,73 +233,11 @@ func verifyConfigID(s string) error {
 	return nil
 }
 
-func verifyAddress(s string) error {
-	if _, err := netip.ParseAddr(s); err != nil && !dnsName.MatchString(s) {
-		return dief("value does not look like a valid address: %s", s)
-	}
-	return nil
-}
-
-func verifyLDAPAttribute(s string) error {
-	if !ldapAttr.MatchString(s) {
-		return dief("value '%s' does not look like a simple ldap attribute name", s)
-	}
-	return nil
-}
-
 func verifyMail(s string) error {
 	if s != "" && s != "0" && !mailPattern.MatchString(s) {
 		return dief("value does not look like a valid email address")
 	}
 	return nil
-}
-
-// propertyString checks a value of the form key=value,key=value.
-func propertyString(path string, keys schema) func(string) error {
-	return func(s string) error {
-		_, err := parsePropertyString(path, keys, s)
-		return err
-	}
-}
-
-func parsePropertyString(path string, keys schema, s string) (map[string]any, error) {
-	res := map[string]any{}
-	for _, part := range strings.Split(s, ",") {
-		if strings.TrimSpace(part) == "" {
-			continue
-		}
-		k, v, ok := strings.Cut(part, "=")
-		switch {
-		case !ok:
-			return nil, dief("value without key, but schema does not define a default key")
-		case k == "" || v == "":
-			return nil, dief("missing key in comma-separated list property")
-		case res[k] != nil:
-			return nil, dief("duplicate key in comma-separated list property: %s", k)
-		case keys[k] == nil:
-			return nil, dief("invalid key in comma-separated list property: %s", k)
-		}
-		if keys[k].kind == "boolean" {
-			switch strings.ToLower(v) {
-			case "1", "on", "yes", "true":
-				v = "1"
-			case "0", "off", "no", "false":
-				v = "0"
-			}
-		}
-		res[k] = v
-	}
-	var bad []string
-	for k, p := range keys {
-		if e := p.check(res[k]); e != "" {
-			bad = append(bad, path+"."+k+": "+e)
-		}
-	}
-	if len(bad) > 0 {
-		slices.Sort(bad)
-		return nil, dief("format error\n%s", strings.Join(bad, "\n"))
-	}
-	return res, nil
 }
 
 // Properties that several methods share.
@@ -317,115 +253,65 @@ var (
 	uriList = pattern("[^\x00-\x1F\x7F <>#\"]*")
 )
 
-var tfaKeys = schema{
-	"type":   {kind: "string", enum: []string{"yubico", "oath"}},
-	"id":     anyString.opt(),
-	"key":    anyString.opt(),
-	"url":    anyString.opt(),
-	"digits": {kind: "integer", bounded: true, lowest: 6, highest: 8, optional: true},
-	"step":   {kind: "integer", bounded: true, lowest: 10, optional: true},
-}
-
-var syncKeys = schema{
-	"scope":           {kind: "string", enum: []string{"users", "groups", "both"}, optional: true},
-	"remove-vanished": {kind: "string", pattern: pattern(`(?:(?:(?:acl|properties|entry);)*(?:acl|properties|entry))|none`), optional: true},
-	"full":            boolean.opt(),
-	"enable-new":      boolean.opt(),
-	"purge":           boolean.opt(),
-}
-
-// option says how a type of realm uses a property.
-type option struct{ required, fixed bool }
-
 // realmSchema is what a node of some version knows of realms.
 type realmSchema struct {
-	all    schema                       // every property of every type
-	types  map[string]map[string]option // by type, by property
+	all    schema                     // every property of every type
+	types  map[string]map[string]bool // by type, by property: whether it is required
 	create schema
 	update schema
 }
+
+// directoryProperties are those of LDAP and AD realms. Their values are not checked: no transcript has such a realm.
+const directoryProperties = `server1 server2 secure sslversion port domain tfa base_dn user_attr bind_dn password verify capath cert
+	certkey filter sync_attributes user_classes group_dn group_name_attr group_filter group_classes sync-defaults-options mode case-sensitive`
 
 // newRealmSchema follows the properties and options of PVE::Auth::AD, LDAP, OpenId, PAM and PVE.
 func newRealmSchema(v version) *realmSchema {
 	short := func(length int) *property { return &property{kind: "string", optional: true, max: length} }
 	all := schema{
-		"realm": &realmParam,
-		"type":  {kind: "string", enum: []string{"ad", "ldap", "openid", "pam", "pve"}},
-
-		"server1":    {kind: "string", format: verifyAddress, max: 256, optional: true},
-		"server2":    {kind: "string", format: verifyAddress, max: 256, optional: true},
-		"secure":     boolean.opt(),
-		"sslversion": {kind: "string", enum: []string{"tlsv1", "tlsv1_1", "tlsv1_2", "tlsv1_3"}, optional: true},
-		"default":    boolean.opt(),
-		"comment":    short(4096),
-		"port":       {kind: "integer", bounded: true, lowest: 1, highest: 65535, optional: true},
-		"domain":     {kind: "string", pattern: pattern(`\S+`), max: 256, optional: true},
-		"tfa":        {kind: "string", format: propertyString("tfa", tfaKeys), max: 128, optional: true},
-
-		"base_dn":               short(256),
-		"user_attr":             {kind: "string", pattern: pattern(`\S{2,}`), max: 256, optional: true},
-		"bind_dn":               short(256),
-		"password":              anyString.opt(),
-		"verify":                boolean.opt(),
-		"capath":                anyString.opt(),
-		"cert":                  anyString.opt(),
-		"certkey":               anyString.opt(),
-		"filter":                short(2048),
-		"sync_attributes":       {kind: "string", pattern: pattern(`\w+=[^,]+(,\s*\w+=[^,]+)*`), optional: true},
-		"user_classes":          {kind: "string", format: verifyLDAPAttribute, list: true, optional: true},
-		"group_dn":              short(256),
-		"group_name_attr":       {kind: "string", format: verifyLDAPAttribute, max: 256, optional: true},
-		"group_filter":          short(2048),
-		"group_classes":         {kind: "string", format: verifyLDAPAttribute, list: true, optional: true},
-		"sync-defaults-options": {kind: "string", format: propertyString("sync-defaults-options", syncKeys), optional: true},
-		"mode":                  {kind: "string", enum: []string{"ldap", "ldaps", "ldap+starttls"}, optional: true},
-		"case-sensitive":        boolean.opt(),
+		"realm":   &realmParam,
+		"type":    {kind: "string", enum: []string{"ad", "ldap", "openid", "pam", "pve"}},
+		"default": boolean.opt(),
+		"comment": short(4096),
 	}
-	builtin := map[string]option{"default": {}, "comment": {}, "tfa": {}}
-	directory := map[string]option{"server1": {required: true}}
-	for k := range all {
-		if k != "realm" && k != "type" && k != "server1" && k != "domain" {
-			directory[k] = option{}
-		}
+	directory := map[string]bool{"server1": true, "default": false, "comment": false}
+	for k := range strings.FieldsSeq(directoryProperties) {
+		all[k] = anyString.opt()
+		directory[k] = directory[k]
 	}
-	ldap, ad := map[string]option{}, map[string]option{}
-	for k, o := range directory {
-		ldap[k], ad[k] = o, o
-	}
-	ldap["base_dn"], ldap["user_attr"] = option{required: true}, option{required: true}
-	ad["domain"] = option{required: true}
-	types := map[string]map[string]option{"pam": builtin, "pve": builtin, "ldap": ldap, "ad": ad}
+	ldap, ad := maps.Clone(directory), maps.Clone(directory)
+	ldap["base_dn"], ldap["user_attr"], ad["domain"] = true, true, true
+	builtin := map[string]bool{"default": false, "comment": false, "tfa": false}
+	types := map[string]map[string]bool{"pam": builtin, "pve": builtin, "ldap": ldap, "ad": ad}
 
+	openid := schema{
+		"issuer-url":     short(256),
+		"client-id":      short(256),
+		"client-key":     short(256),
+		"autocreate":     boolean.opt(),
+		"username-claim": anyString.opt(),
+	}
+	if v.has(sinceScopes) {
+		openid["scopes"] = anyString.opt()
+		openid["prompt"] = &property{kind: "string", pattern: pattern(`(?:none|login|consent|select_account|\S+)`), optional: true}
+		openid["acr-values"] = &property{kind: "string", pattern: uriList, optional: true}
+	} else {
+		openid["username-claim"] = &property{kind: "string", enum: []string{"subject", "username", "email"}, optional: true}
+	}
+	if v.has(sinceGroups) {
+		openid["groups-claim"] = &property{kind: "string", pattern: claim, max: 256, optional: true}
+		openid["groups-autocreate"] = boolean.opt()
+		openid["groups-overwrite"] = boolean.opt()
+		openid["query-userinfo"] = boolean.opt()
+	}
+	if v.has(sinceAudiences) {
+		openid["audiences"] = &property{kind: "string", pattern: uriList, optional: true}
+	}
 	if v.has(sinceOpenID) {
-		openid := schema{
-			"issuer-url":     short(256),
-			"client-id":      short(256),
-			"client-key":     short(256),
-			"autocreate":     boolean.opt(),
-			"username-claim": anyString.opt(),
-		}
-		if !v.has(sinceFreeClaim) {
-			openid["username-claim"] = &property{kind: "string", enum: []string{"subject", "username", "email"}, optional: true}
-		}
-		if v.has(sinceScopes) {
-			openid["scopes"] = anyString.opt()
-			openid["prompt"] = &property{kind: "string", pattern: pattern(`(?:none|login|consent|select_account|\S+)`), optional: true}
-			openid["acr-values"] = &property{kind: "string", pattern: uriList, optional: true}
-		}
-		if v.has(sinceGroups) {
-			openid["groups-claim"] = &property{kind: "string", pattern: claim, max: 256, optional: true}
-			openid["groups-autocreate"] = boolean.opt()
-			openid["groups-overwrite"] = boolean.opt()
-			openid["query-userinfo"] = boolean.opt()
-		}
-		if v.has(sinceAudiences) {
-			openid["audiences"] = &property{kind: "string", pattern: uriList, optional: true}
-		}
-		opts := map[string]option{"default": {}, "comment": {}}
+		types["openid"] = map[string]bool{"default": false, "comment": false}
 		for k := range openid {
-			opts[k] = option{required: k == "issuer-url" || k == "client-id", fixed: k == "username-claim"}
+			types["openid"][k] = k == "issuer-url" || k == "client-id"
 		}
-		types["openid"] = opts
 		all = all.and(openid)
 	} else {
 		all["type"].enum = []string{"ad", "ldap", "pam", "pve"}
@@ -439,9 +325,5 @@ func newRealmSchema(v version) *realmSchema {
 	}
 	s.update["digest"] = &property{kind: "string", max: 64, optional: true}
 	s.update["delete"] = &property{kind: "string", format: verifyConfigID, list: true, max: 4096, optional: true}
-	if v.has(sinceCheckConnection) {
-		s.create["check-connection"] = boolean.opt()
-		s.update["check-connection"] = boolean.opt()
-	}
 	return s
 }

@@ -145,8 +145,8 @@ type Server struct {
 	realmLock, userLock chan struct{}
 
 	mu     sync.Mutex            // for changes of what follows
-	state  atomic.Pointer[State] // without Realms and Domains, which are in file
-	file   *realmFile
+	state  atomic.Pointer[State] // without Realms
+	realms *realmSet
 	quorum chan struct{} // closed while there is quorum
 	// noQuorum is what SetQuorum said.
 	noQuorum     bool
@@ -189,7 +189,6 @@ func Start(o Options) (*Server, error) {
 	}
 	s.library = openid.New(o.IssuerClient, s.log)
 	s.api = newAPI(s)
-	s.file = newRealmFile(s.api.schema, s.api.version)
 	if err := s.loadState(); err != nil {
 		return nil, err
 	}

@@ -13,12 +13,9 @@ import (
 type State struct {
 	// Realms is what is in the realm file, in its order. The realms pam and pve
 	// need not be in it: a node always has them.
-	Realms []Realm `json:"realms"`
-	// Domains is the text of the realm file. It goes before Realms where both
-	// say something, since it can hold sections that no longer parse.
-	Domains string           `json:"domains,omitempty"`
-	Users   map[string]*User `json:"users"`  // by user@realm
-	Groups  map[string]Group `json:"groups"` // by name
+	Realms []Realm          `json:"realms"`
+	Users  map[string]*User `json:"users"`  // by user@realm
+	Groups map[string]Group `json:"groups"` // by name
 	// Roles maps a role that somebody made to its privileges; built-in roles are not in it.
 	Roles map[string][]string `json:"roles"`
 	ACL   []ACL               `json:"acl"`

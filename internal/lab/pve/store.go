@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"proxmox-realm/internal/lab/openid"
@@ -30,24 +29,12 @@ func (s *Server) loadState() error {
 		st = DefaultState()
 	}
 	st = st.clone()
-	if st.Domains == "" && len(st.Realms) > 0 {
-		if err := s.writeRealms(st); err != nil {
-			return err
-		}
-	}
-	s.file.load(fileBytes(st.Domains))
-	s.replace(st)
-	return s.save()
-}
-
-// writeRealms sets Domains to the text of Realms.
-func (s *Server) writeRealms(st *State) error {
-	raw, err := s.api.schema.render(setOf(st.Realms))
-	if err != nil {
+	s.realms = &realmSet{schema: s.api.schema}
+	if err := s.realms.load(st.Realms); err != nil {
 		return fmt.Errorf("realms: %w", err)
 	}
-	st.Domains = latin1(raw)
-	return nil
+	s.replace(st)
+	return s.save()
 }
 
 // replace makes st the current state. It ignores the realms of st.
@@ -59,7 +46,7 @@ func (s *Server) replace(st *State) {
 		st.Key = make([]byte, 32)
 		_, _ = rand.Read(st.Key) // never fails
 	}
-	st.Realms, st.Domains = nil, ""
+	st.Realms = nil
 	s.state.Store(st)
 	s.changed()
 }
@@ -171,7 +158,7 @@ func (s *Server) withRealms(prefix string, change func(*edit) error) error {
 func (s *Server) editRealms(change func(*edit) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.file.change(change); err != nil {
+	if err := s.realms.change(change); err != nil {
 		return err
 	}
 	s.changed()
@@ -192,12 +179,9 @@ func (s *Server) withUsers(prefix string, change func(*State) error) error {
 	return err
 }
 
-// Digest is the digest of the realm file as it is now.
-func (s *Server) Digest() string { return s.file.digest() }
-
 // Realm is a copy of the realm of that name.
 func (s *Server) Realm(name string) (r Realm, ok bool) {
-	sec := s.file.get(name)
+	sec := s.realms.get(name)
 	if sec == nil {
 		return Realm{}, false
 	}
@@ -205,48 +189,21 @@ func (s *Server) Realm(name string) (r Realm, ok bool) {
 }
 
 // Realms are copies of all realms, in the order of the file.
-func (s *Server) Realms() []Realm {
-	set := s.file.all()
-	var list []Realm
-	for _, name := range set.order {
-		if sec := set.get(name); sec != nil {
-			list = append(list, sec.realm(name))
-		}
-	}
-	return list
-}
-
-func (sec *section) realm(name string) Realm {
-	return Realm{Name: name, Type: sec.kind, Properties: maps.Clone(sec.props)}
-}
-
-func sectionOf(r Realm) *section {
-	sec := newSection(r.Type)
-	maps.Copy(sec.props, r.Properties)
-	return sec
-}
-
-func setOf(realms []Realm) *realmSet {
-	set := newRealmSet()
-	for _, r := range realms {
-		set.put(r.Name, sectionOf(r))
-	}
-	return set
-}
+func (s *Server) Realms() []Realm { return s.realms.all() }
 
 // SetRealm stores a realm without the lock or the checks of the API, like
 // another administrator. It fails if the realm lacks a property that its type requires.
 func (s *Server) SetRealm(r Realm) error {
-	return s.editRealms(func(f *edit) error {
-		f.put(r.Name, sectionOf(r))
+	return s.editRealms(func(e *edit) error {
+		e.put(r.Name, newSection(r))
 		return nil
 	})
 }
 
 // SetProperty sets one property of a realm, without the lock or the checks of the API. An empty value removes it.
 func (s *Server) SetProperty(realm, property, value string) error {
-	return s.editRealms(func(f *edit) error {
-		sec := f.get(realm)
+	return s.editRealms(func(e *edit) error {
+		sec := e.find(realm)
 		if sec == nil {
 			return nil
 		}
@@ -255,15 +212,7 @@ func (s *Server) SetProperty(realm, property, value string) error {
 		} else {
 			sec.props[property] = value
 		}
-		f.put(realm, sec)
-		return nil
-	})
-}
-
-// RemoveRealm removes a realm, without the lock of the API.
-func (s *Server) RemoveRealm(name string) error {
-	return s.editRealms(func(f *edit) error {
-		f.remove(name)
+		e.put(realm, sec)
 		return nil
 	})
 }
@@ -277,28 +226,18 @@ func (s *Server) State() *State {
 
 func (s *Server) whole() *State {
 	st := s.view().clone()
-	st.Realms, st.Domains = s.Realms(), latin1(s.file.text())
+	st.Realms = s.Realms()
 	return st
 }
 
-// Update edits the whole state. It ignores changes of Realms if change sets
-// Domains to another text. If the state cannot be stored, Update returns an error and changes nothing.
+// Update edits the whole state. If the realms cannot be stored, Update returns an error and changes nothing.
 func (s *Server) Update(change func(*State)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.whole()
-	st := before.clone()
+	st := s.whole()
 	change(st)
-	sameRealms := slices.EqualFunc(before.Realms, st.Realms, func(a, b Realm) bool {
-		return a.Name == b.Name && a.Type == b.Type && maps.Equal(a.Properties, b.Properties)
-	})
-	if cleared := st.Domains == "" && before.Domains != ""; cleared || !sameRealms && st.Domains == before.Domains {
-		if err := s.writeRealms(st); err != nil {
-			return err
-		}
-	}
-	if st.Domains != before.Domains {
-		s.file.load(fileBytes(st.Domains))
+	if err := s.realms.load(st.Realms); err != nil {
+		return err
 	}
 	s.replace(st)
 	return nil

@@ -116,11 +116,8 @@ func (a *api) listUsers(c *call) (any, error) {
 				d["tokens"] = nil
 			}
 		}
-		if realm := a.srv.file.find(realmOf(user)); realm != nil {
+		if realm := a.srv.realms.get(realmOf(user)); realm != nil {
 			d["realm-type"] = realm.kind
-			if realm.kind == "" {
-				d["realm-type"] = nil
-			}
 		}
 		d["userid"] = user
 		list = append(list, d)
@@ -175,7 +172,7 @@ func (a *api) addTOTP(c *call) (any, error) {
 
 // setPassword is PVE::AccessControl::domain_set_password.
 func (a *api) setPassword(u *User, realm, password string) error {
-	sec := a.srv.file.get(realm)
+	sec := a.srv.realms.get(realm)
 	if sec == nil {
 		return dief("auth domain '%s' does not exist", realm)
 	}

@@ -29,16 +29,12 @@ func (v version) atLeast(major, minor int) bool {
 // release of Proxmox VE that shipped it.
 var (
 	sinceOpenID           = version{7, 0} // realms of type openid
-	sinceFreeClaim        = version{7, 1} // any username-claim; before: subject, username, email
 	sinceScopes           = version{7, 1} // scopes, prompt, acr-values
-	sinceJSONForwarding   = version{8, 0} // JSON parameters reach the daemon as JSON
-	sinceCheckConnection  = version{8, 1} // check-connection; PUT looks at the type before the existence
-	sinceBrokenSections   = version{8, 1} // a section that does not parse keeps its name and blocks writes
+	sinceLateTypes        = version{8, 1} // PUT looks at the type of a realm before its existence
 	sinceGroups           = version{8, 4} // groups-claim, groups-autocreate, groups-overwrite, query-userinfo
 	sinceMessageInBody    = version{8, 4} // message in JSON errors, texts in other errors, 500 where it was 501
 	sinceUndefinedType    = version{9, 0} // "cannot lookup undefined type!"
 	sinceGuestAgentRights = version{9, 0} // VM.GuestAgent.*, VM.Replicate in place of VM.Monitor
-	sinceBigBodies        = version{9, 0} // 512 KiB instead of 64 KiB
 	sinceRegenerate       = version{9, 1} // regenerate of a token
 	sinceAudiences        = version{9, 2} // audiences
 	sinceEllipticCurves   = version{9, 0} // ID tokens signed with ES256, ES384, EdDSA
