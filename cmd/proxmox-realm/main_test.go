@@ -26,8 +26,8 @@ func TestMain(m *testing.M) {
 // behaviour that it tests.
 func TestScripts(t *testing.T) { testscript.Run(t, scripts(t, "testdata")) }
 
-// scripts are the parameters for the scripts of a folder.
-func scripts(t *testing.T, dir string) testscript.Params {
+// scripts are the parameters for the scripts of a folder. Without nodes, Proxmox has one.
+func scripts(t *testing.T, dir string, nodes ...pve.Node) testscript.Params {
 	t.Helper()
 	keys, err := issuer.DefaultKeys()
 	if err != nil {
@@ -45,7 +45,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			env.Setenv("LANG", "C.UTF-8")
 			l, err := lab.Start(lab.Options{
 				Dir:    filepath.Join(env.WorkDir, "lab"),
-				PVE:    pve.Options{LockTimeout: 50 * time.Millisecond},
+				PVE:    pve.Options{LockTimeout: 50 * time.Millisecond, Nodes: nodes},
 				Issuer: issuer.Options{Keys: keys},
 			})
 			if err != nil {
@@ -64,7 +64,7 @@ func scripts(t *testing.T, dir string) testscript.Params {
 			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "browse": browse, "ends": ends, "holds": holds,
 			"tune": tune, "node": node, "access": access, "heeded": heeded, "found": found, "expand": expand,
 			"provider": provider, "proxied": proxied, "streets": town, "documented": documented,
-			"granted": granted, "neighbours": neighbours, "showed": showed,
+			"logsin": logsIn, "logged": logged, "granted": granted, "neighbours": neighbours, "showed": showed,
 		},
 	}
 }

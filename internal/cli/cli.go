@@ -101,7 +101,7 @@ configuration ("help config"). Then run "authelia --new-key FILE", "plan" and
 			root.AddCommand(c)
 		}
 	}
-	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand(), a.agentCommand())
+	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand(), a.diagnoseCommand(), a.agentCommand())
 	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(a.docsCommand())

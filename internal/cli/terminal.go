@@ -33,6 +33,7 @@ func (a *app) style() report.Style {
 		Quiet:      a.quiet,
 		Verbose:    a.verbose,
 		OmitErrors: true,
+		Zone:       time.Local,
 		Wording:    a.wording,
 	}
 }

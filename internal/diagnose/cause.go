@@ -161,7 +161,9 @@ func (f Facts) explainGroups(l Login) Login {
 	switch l.Cause {
 	case GroupsClaimAbsent:
 		l.Summary = "the issuer sent no claim " + l.subject + ", so the groups of the user stayed as they were"
-		l.Hint = f.sendClaim(l.subject)
+		if l.Hint = f.sendClaim(l.subject); f.Login.GroupsClaim != "" && f.Login.GroupsClaim != l.subject {
+			l.Hint = corrected
+		}
 		l.related = []check.ID{check.IssuerScopes, check.IssuerClaims}
 	case GroupsNoList:
 		l.Summary = "the groups claim is no list, so the groups of the user stayed as they were"

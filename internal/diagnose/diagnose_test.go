@@ -22,7 +22,7 @@ func virtualEnvironment() diagnose.Facts {
 	return diagnose.Facts{
 		Login: realm.Login{
 			Realm: "authelia", IssuerURL: "https://auth.example.com", ClientID: "proxmox",
-			Scopes: []string{"openid", "profile", "email"}, UsernameClaim: "preferred_username", QueryUserinfo: true,
+			Scopes: []string{"openid", "profile", "email"}, QueryUserinfo: true,
 		},
 		Cleaner: check.NewCleaner(),
 	}
@@ -246,6 +246,20 @@ func TestHintsProposeNothingThatIsSo(t *testing.T) {
 		f.Login, f.Declared = realm.Login{}, is
 		if hint := read(f, vienna(t), line(text))[0].Hint; !strings.HasSuffix(string(hint), "{apply}") {
 			t.Errorf("declared: %s: %s", text, hint)
+		}
+	}
+}
+
+// TestCorrectedClaims: a realm that names users by another claim by now needs no advice about the former one.
+func TestCorrectedClaims(t *testing.T) {
+	f := virtualEnvironment()
+	f.Login.UsernameClaim, f.Login.GroupsClaim = "email", "roles"
+	for _, l := range read(f, vienna(t),
+		"Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::ffff:192.0.2.1 msg=missing configured claim 'department' in returned info object",
+		"Dec 01 05:00:00 pve pvedaemon[1]: openid groups claim 'groups' is not found in claims",
+		"Dec 01 05:00:00 pve pvedaemon[1]: <root@pam> successful openid auth for user 'jane@authelia'") {
+		if l.Hint != "try again: the realm was corrected since" {
+			t.Errorf("%s: %s", l.Summary, l.Hint)
 		}
 	}
 }

@@ -27,9 +27,22 @@ const (
 
 // Summary folds logins as they are read. It is small, however many there are. The zero value is empty.
 type Summary struct {
-	entries map[key]*Entry
-	success map[string]time.Time // by node, and by node and user: when a login succeeded last
+	entries map[key]*kind
+	success map[string]moment // by node, and by node and user: when a login succeeded last
+	added   int
 	dropped int
+}
+
+// kind is an entry while it grows.
+type kind struct {
+	Entry
+	added int // of the newest
+}
+
+// moment is when a login was, and as which it was added: a log has no time below a second, but an order.
+type moment struct {
+	time  time.Time
+	added int
 }
 
 // key is what logins of one [Entry] have in common.
@@ -39,34 +52,38 @@ type key struct {
 	cause               Cause
 }
 
-// Add takes a login.
+// Add takes a login. Those of one node come in the order of its log.
 func (s *Summary) Add(l Login) {
 	if s.entries == nil {
-		s.entries, s.success = map[key]*Entry{}, map[string]time.Time{}
+		s.entries, s.success = map[key]*kind{}, map[string]moment{}
 	}
+	s.added++
 	if l.Outcome == Succeeded && len(s.success) < 2*maxEntries {
-		for _, who := range []string{l.Node, l.Node + "\n" + l.User} {
-			if l.Time.After(s.success[who]) {
-				s.success[who] = l.Time
-			}
-		}
+		s.success[l.Node], s.success[l.Node+"\n"+l.User] = moment{l.Time, s.added}, moment{l.Time, s.added}
 	}
 	k := key{l.Node, l.User, l.subject, l.Outcome, l.Cause}
 	e := s.entries[k]
 	if e == nil {
-		e = &Entry{Since: l.Time}
+		e = &kind{Entry: Entry{Since: l.Time}}
 		s.entries[k] = e
 	}
 	if e.Count++; l.Time.Before(e.Since) {
 		e.Since = l.Time
 	}
 	if !l.Time.Before(e.Time) {
-		e.Login = l
+		e.Login, e.added = l, s.added
 	}
 	e.from(l.Address)
 	if len(s.entries) > 2*maxEntries {
 		s.prune()
 	}
+}
+
+// Single returns the entry of one login.
+func Single(l Login) Entry {
+	e := Entry{Login: l, Count: 1, Since: l.Time}
+	e.from(l.Address)
+	return e
 }
 
 // from notes an address, the newest first.
@@ -89,12 +106,12 @@ func (s *Summary) prune() {
 	}
 }
 
-func (s *Summary) sorted() []*Entry {
-	var all []*Entry
+func (s *Summary) sorted() []*kind {
+	var all []*kind
 	for _, e := range s.entries {
 		all = append(all, e)
 	}
-	slices.SortFunc(all, func(a, b *Entry) int {
+	slices.SortFunc(all, func(a, b *kind) int {
 		return cmp.Or(cmp.Compare(a.Outcome, b.Outcome), b.Time.Compare(a.Time), cmp.Compare(a.Node, b.Node),
 			cmp.Compare(a.User, b.User), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.subject, b.subject))
 	})
@@ -105,13 +122,13 @@ func (s *Summary) sorted() []*Entry {
 func (s *Summary) Entries() []Entry {
 	var all []Entry
 	for _, e := range s.sorted() {
-		out := *e
+		out := e.Entry
 		who := e.Node
 		if e.User != "" {
 			who += "\n" + e.User
 		}
-		if at := s.success[who]; e.Outcome == Failed && at.After(e.Time) {
-			out.Works = at
+		if last := s.success[who]; e.Outcome == Failed && last.added > e.added {
+			out.Works = last.time
 		}
 		all = append(all, out)
 	}

@@ -16,9 +16,12 @@ var userRows = []row{
 		texts:   []pattern{"missing configured claim '%' in returned info object", "missing configured claim '%'", "missing claim '%'"},
 		related: []check.ID{check.IssuerScopes, check.IssuerClaims},
 		explain: func(f Facts, _ Login, v []string) (string, check.Hint) {
-			return fmt.Sprintf("the issuer sent no claim %s, by which the realm names its users", v[0]),
-				check.Hints(f.sendClaim(v[0]), check.Set("realm.username_claim", "").
-					With("a claim that the issuer sends, as long as nobody has logged in: Proxmox cannot change it later"))
+			summary := fmt.Sprintf("the issuer sent no claim %s, by which the realm named its users", v[0])
+			if f.Login.UsernameClaim != "" && f.Login.UsernameClaim != "username" && f.Login.UsernameClaim != v[0] {
+				return summary, corrected
+			}
+			return summary, check.Hints(f.sendClaim(v[0]), check.Set("realm.username_claim", "").
+				With("a claim that the issuer sends, as long as nobody has logged in: Proxmox cannot change it later"))
 		},
 	},
 	{
@@ -46,6 +49,9 @@ var userRows = []row{
 	{
 		cause: UserAbsent, user: 1, texts: []pattern{"no such user ('%')"}, related: []check.ID{check.ProxmoxUsers},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+			if f.Login.Autocreate {
+				return fmt.Sprintf("the user %s did not exist, and logins did not create users then", l.User), corrected
+			}
 			return fmt.Sprintf("the user %s does not exist, and logins do not create users", l.User), f.admit(l.User)
 		},
 	},
@@ -144,9 +150,6 @@ func (f Facts) rename() check.Hint {
 
 // admit says how a user gets in who does not exist.
 func (f Facts) admit(user string) check.Hint {
-	if f.Login.Autocreate {
-		return corrected
-	}
 	if f.Declared.Autocreate {
 		return check.Run("apply").With("the configuration lets logins create users; it lets the realm do so")
 	}

@@ -186,7 +186,7 @@ func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuer
 	defer client.Close()
 	memory := f.state.memory(t)
 	deps := reconcile.Deps{
-		Cluster: client, Cleaner: cleaner, Memory: memory, Log: f.log.With("target", t.Name),
+		Cluster: client, Logs: client, Cleaner: cleaner, Memory: memory, Log: f.log.With("target", t.Name),
 		Recovery: reconcile.Recovery{Dir: f.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints},
 	}
 	if t.Verify.Issuer {

@@ -42,8 +42,8 @@ type LoginReader struct {
 
 // position is how far the log of a node was read, on the node's clock.
 type position struct {
-	first, since time.Time
-	told         map[told]int
+	since time.Time
+	told  map[told]int
 }
 
 // told identifies logins that were told: so many of them, within the overlap.
@@ -154,8 +154,7 @@ func (n *nodeReader) read(ctx context.Context, pages int) (hidden int, ahead tim
 	}
 	now := time.Now().Add(at.Ahead)
 	if n.since.IsZero() {
-		n.first = now.Add(-n.span).Truncate(time.Second)
-		n.since = n.first
+		n.since = now.Add(-n.span).Truncate(time.Second)
 	}
 	seen := map[told]int{}
 	reader := diagnose.NewReader(n.node, n.facts, func(l diagnose.Login) { n.tell(l, seen) })
@@ -188,7 +187,7 @@ const maxTold = 4096
 
 // tell passes a login on, unless a read before has told it.
 func (n *nodeReader) tell(l diagnose.Login, seen map[told]int) {
-	if l.Time.Before(n.first) {
+	if l.Time.Before(n.since) { // a log may begin earlier than asked for
 		return
 	}
 	if len(seen) >= maxTold && len(seen)%maxTold == 0 {
@@ -232,10 +231,7 @@ func denied(err error) bool {
 
 // Warnings says what a reading lacks.
 func (r Reading) Warnings(maxSkew time.Duration) []string {
-	var all []string
-	for _, u := range r.Unread {
-		all = append(all, fmt.Sprintf("%s: its log was not read: %s", u.Node, check.MessageOf(u.Err)))
-	}
+	all := r.unread()
 	for _, node := range r.Read {
 		if n := r.Hidden[node]; n > 0 {
 			all = append(all, fmt.Sprintf("%s: the log does not show %s, because of characters that are not ASCII; on the node, `journalctl -a -u pvedaemon` does",
@@ -244,6 +240,25 @@ func (r Reading) Warnings(maxSkew time.Duration) []string {
 		if ahead := r.Ahead[node]; ahead.Abs() > maxSkew {
 			all = append(all, fmt.Sprintf("%s: its clock is %s of this machine's", node, signed(ahead)))
 		}
+	}
+	return all
+}
+
+// unread names the nodes whose logs were not read, and why.
+func (r Reading) unread() []string {
+	var all []string
+	var hint check.Hint
+	for _, u := range r.Unread {
+		why := check.MessageOf(u.Err)
+		var e *proxmox.Error
+		if errors.As(u.Err, &e) && len(e.Privileges) > 0 {
+			why = fmt.Sprintf("the privilege %s on %s is missing", strings.Join(e.Privileges, " or "), e.DeniedPath)
+			hint = check.HintOf(u.Err)
+		}
+		all = append(all, fmt.Sprintf("%s: its log was not read: %s", u.Node, why))
+	}
+	if hint != "" && len(r.Read) > 0 {
+		all = append(all, strings.Split(hint.For(check.Names{}), "\n")...)
 	}
 	return all
 }

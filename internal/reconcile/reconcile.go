@@ -85,6 +85,7 @@ type Deps struct {
 	Cleaner  *check.Cleaner // masks secrets in values that are shown
 	Memory   Memory         // of earlier runs
 	Log      *slog.Logger
+	Logs     Logs // of the nodes; only [Diagnose] needs them
 }
 
 // Options are what one run adds to its configuration.

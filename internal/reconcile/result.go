@@ -43,11 +43,12 @@ type Result struct {
 	Changes    []realm.Change
 	Access     []realm.AccessChange
 	Checks     []check.Check
-	Warnings   []string // what an administrator should know although nothing failed
-	GateOpened bool     // the gate let the change pass, and the issuer accepts the client with the new values
-	Wrote      bool     // a write was sent and read back, whatever followed
-	Saved      string   // the file that keeps a deleted realm; "" if there is none
-	Err        error    // usually a *check.Error in its tree
+	Warnings   []string   // what an administrator should know although nothing failed
+	GateOpened bool       // the gate let the change pass, and the issuer accepts the client with the new values
+	Wrote      bool       // a write was sent and read back, whatever followed
+	Saved      string     // the file that keeps a deleted realm; "" if there is none
+	Diagnosis  *Diagnosis // what the logs tell of logins; nil: they were not read
+	Err        error      // usually a *check.Error in its tree
 	Duration   time.Duration
 
 	Memory Memory // for the next run of this target

@@ -100,6 +100,7 @@ type jsonTarget struct {
 	Warnings []string     `json:"warnings"`
 	Requests int          `json:"requests"`
 	Saved    *string      `json:"saved"`
+	Logins   []jsonLogin  `json:"logins,omitzero"` // only of diagnose
 }
 
 type jsonChange struct {
@@ -154,7 +155,7 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 	out := jsonTarget{
 		Name: t.Name, Endpoint: t.Endpoint, Realm: t.Realm, Outcome: string(t.Outcome), Action: string(t.Action),
 		Changes: []jsonChange{}, Checks: []Check{}, Error: ErrorOf(t.Err), Duration: t.Duration.Milliseconds(),
-		Warnings: append([]string{}, t.Warnings...), Requests: t.Requests,
+		Warnings: append([]string{}, t.Warnings...), Requests: t.Requests, Logins: jsonLogins(t.Diagnosis),
 	}
 	if t.Saved != "" {
 		out.Saved = &t.Saved

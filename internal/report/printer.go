@@ -5,6 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -13,13 +14,14 @@ import (
 
 // Style says how text looks. The zero value is plain UTF-8 for a pipe or a file.
 type Style struct {
-	Color      bool        // use ANSI colours; each coloured word has its meaning without the colour too
-	ASCII      bool        // escape all other characters, for a locale that is not UTF-8
-	Width      int         // columns of the terminal, where long lines wrap; 0: they do not wrap
-	Quiet      bool        // write nothing if all targets are unchanged
-	Verbose    bool        // show every check with its evidence and time, and every target by itself
-	Wording    check.Names // words the hints; the zero value is for readers of a configuration file
-	OmitErrors bool        // leave out the errors and warnings of the run and of a lone target: the caller prints them
+	Color      bool           // use ANSI colours; each coloured word has its meaning without the colour too
+	ASCII      bool           // escape all other characters, for a locale that is not UTF-8
+	Width      int            // columns of the terminal, where long lines wrap; 0: they do not wrap
+	Quiet      bool           // write nothing if all targets are unchanged
+	Verbose    bool           // show every check with its evidence and time, and every target by itself
+	Wording    check.Names    // words the hints; the zero value is for readers of a configuration file
+	Zone       *time.Location // of this machine; nil: times of nodes are shown in their zones alone
+	OmitErrors bool           // leave out the errors and warnings of the run and of a lone target: the caller prints them
 }
 
 // color is an SGR parameter (ECMA-48).

@@ -34,7 +34,7 @@ func Text(w io.Writer, run fleet.Run, style Style) error {
 	case len(run.Targets) == 1:
 		t := run.Targets[0]
 		p.target(0, run.Command, t, !style.OmitErrors)
-		text := p.clean(sentence(run.Command, t))
+		text := p.clean(p.sentence(run.Command, t))
 		if style.Verbose {
 			text += fmt.Sprintf(" (%d ms)", t.Duration.Milliseconds())
 		}
@@ -69,7 +69,7 @@ func (p *printer) several(run fleet.Run) {
 	groups := map[string][]reconcile.Result{}
 	for i, t := range run.Targets {
 		key := likeness(t)
-		if p.Verbose {
+		if p.Verbose || t.Diagnosis != nil && len(t.Diagnosis.Logins) > 0 {
 			key = fmt.Sprint(i)
 		}
 		groups[key] = append(groups[key], t)
@@ -82,13 +82,13 @@ func (p *printer) several(run fleet.Run) {
 		if p.Quiet && !noteworthy(first) {
 			continue
 		}
-		telling := noteworthy(first) || len(first.Warnings) > 0 || len(findings(first.Checks)) > 0
+		telling := noteworthy(first) || first.Diagnosis != nil && len(first.Diagnosis.Logins) > 0 || len(first.Warnings) > 0 || len(findings(first.Checks)) > 0
 		if !telling && !p.Verbose {
 			continue // the last line counts them
 		}
 		color := outcomeColor[first.Outcome]
 		if len(group) == 1 {
-			p.line(0, p.paint(color, p.clean(first.Name+": "+sentence(run.Command, first))))
+			p.line(0, p.paint(color, p.clean(first.Name+": "+p.sentence(run.Command, first))))
 			p.target(2, run.Command, first, true)
 			continue
 		}
@@ -161,9 +161,18 @@ func counts(run fleet.Run) string {
 // target writes everything about a target besides its sentence.
 func (p *printer) target(indent int, command string, t reconcile.Result, errors bool) {
 	p.changes(indent, t)
+	if t.Diagnosis != nil {
+		p.logins(indent, t.Diagnosis)
+	}
 	checks := t.Checks
 	if !p.Verbose && (indent > 0 || p.Quiet || !checking(command)) {
 		checks = findings(checks)
+	}
+	if t.Diagnosis != nil && !p.Verbose {
+		checks = unsaid(findings(t.Checks), t.Diagnosis)
+		if len(checks) > 0 {
+			p.line(indent, "verify, for logins that fail before a node writes a line about them:")
+		}
 	}
 	p.checks(indent, checks)
 	if !errors {
@@ -175,6 +184,14 @@ func (p *printer) target(indent int, command string, t reconcile.Result, errors 
 	if t.Err != nil {
 		p.fault(indent, t.Err)
 	}
+}
+
+// sentence says how a run ended for a target.
+func (p *printer) sentence(command string, t reconcile.Result) string {
+	if t.Diagnosis != nil {
+		return p.diagnosed(t)
+	}
+	return sentence(command, t)
 }
 
 // undone reports whether the changes of a target were planned, but perhaps not made.
