@@ -7,92 +7,23 @@ import (
 	"strings"
 )
 
-// builtinRoles are the roles and privileges that a node of some version has
-// (PVE::AccessControl::create_roles).
-func builtinRoles(v version) (roles map[string]map[string]bool, privs map[string]bool) {
-	type groups struct{ root, admin, user, audit string }
-	vm := groups{
-		admin: "Config.Disk Config.CPU Config.Memory Config.Network Config.HWType Config.Options Allocate Clone Migrate Snapshot Snapshot.Rollback",
-		user:  "Config.CDROM Config.Cloudinit Console Backup PowerMgmt",
-		audit: "Audit",
+func (a *api) aclEndpoints() []*endpoint {
+	return []*endpoint{
+		{method: "GET", path: "/access/permissions", all: true, run: a.readPermissions, params: schema{
+			"userid": {kind: "string", pattern: pattern(userExpr + `@` + realmExpr + `(?:!` + realmExpr + `)?`), optional: true},
+			"path":   anyString.opt(),
+		}},
+		{method: "GET", path: "/access/acl", all: true, run: a.listACL},
+		{method: "PUT", path: "/access/acl", proxied: true, allowed: a.modifyACL, run: a.updateACL, params: schema{
+			"path":      &anyString,
+			"propagate": boolean.opt(),
+			"delete":    boolean.opt(),
+			"users":     {kind: "string", format: verifyUser, list: true, optional: true},
+			"groups":    {kind: "string", format: verifyGroup, list: true, optional: true},
+			"tokens":    {kind: "string", format: verifyToken, list: true, optional: true},
+			"roles":     {kind: "string", format: verifyRole, list: true},
+		}},
 	}
-	if v.has(sinceGuestAgentRights) {
-		vm.admin += " Replicate GuestAgent.Unrestricted"
-		vm.user += " GuestAgent.FileRead GuestAgent.FileWrite GuestAgent.FileSystemMgmt"
-		vm.audit += " GuestAgent.Audit"
-	} else {
-		vm.admin += " Monitor"
-	}
-	all := map[string]groups{
-		"VM":        vm,
-		"Sys":       {root: "Sys.PowerMgmt Sys.Modify Sys.Incoming Sys.AccessNetwork", admin: "Sys.Console Sys.Syslog", audit: "Sys.Audit"},
-		"Datastore": {admin: "Datastore.Allocate Datastore.AllocateTemplate", user: "Datastore.AllocateSpace", audit: "Datastore.Audit"},
-		"SDN":       {admin: "SDN.Allocate SDN.Audit", user: "SDN.Use", audit: "SDN.Audit"},
-		"User":      {root: "Realm.Allocate", admin: "User.Modify Group.Allocate Realm.AllocateUser"},
-		"Pool":      {admin: "Pool.Allocate", user: "Pool.Audit", audit: "Pool.Audit"},
-	}
-	if v.atLeast(8, 0) {
-		all["Mapping"] = groups{admin: "Mapping.Modify", user: "Mapping.Use", audit: "Mapping.Audit"}
-	}
-	privs = map[string]bool{"Permissions.Modify": true}
-	roles = map[string]map[string]bool{
-		"NoAccess":        {},
-		"Administrator":   privs,
-		"PVEAdmin":        {},
-		"PVEAuditor":      {},
-		"PVETemplateUser": {"VM.Clone": true, "VM.Audit": true},
-	}
-	for cat, g := range all {
-		fields := func(s string) []string {
-			list := strings.Fields(s)
-			if cat == "VM" {
-				for i := range list {
-					list[i] = "VM." + list[i]
-				}
-			}
-			return list
-		}
-		add := func(role string, lists ...string) {
-			if roles[role] == nil {
-				roles[role] = map[string]bool{}
-			}
-			for _, l := range lists {
-				for _, p := range fields(l) {
-					roles[role][p] = true
-					privs[p] = true
-				}
-			}
-		}
-		add("Administrator", g.root, g.admin, g.user, g.audit)
-		add("PVE"+cat+"Admin", g.admin, g.user, g.audit)
-		add("PVEAdmin", g.admin, g.user, g.audit)
-		if g.user != "" {
-			add("PVE"+cat+"User", g.user, g.audit)
-		}
-		add("PVEAuditor", g.audit)
-	}
-	delete(roles["PVEAdmin"], "Mapping.Modify")
-	return roles, privs
-}
-
-func (a *api) verifyPriv(p string) error {
-	if !a.privs[p] {
-		return dief("invalid privilege '%s'", p)
-	}
-	return nil
-}
-
-// rolePrivs are the privileges of a role, ok says whether there is one.
-func (a *api) rolePrivs(st *State, role string) (privs map[string]bool, ok bool) {
-	if p, ok := a.roles[role]; ok {
-		return p, true
-	}
-	list, ok := st.Roles[role]
-	privs = map[string]bool{}
-	for _, p := range list {
-		privs[p] = true
-	}
-	return privs, ok
 }
 
 // rolesAt are the roles that a user or token has on a path, with their
@@ -185,32 +116,13 @@ func (a *api) has(st *State, user, path string, privs ...string) bool {
 	return slices.ContainsFunc(privs, func(p string) bool { _, ok := have[p]; return ok })
 }
 
-func (a *api) need(path, priv string) func(*call) error {
-	return func(c *call) error {
-		if !a.has(a.srv.view(), c.user, path, priv) {
-			return forbidden(path + ", " + priv)
-		}
-		return nil
-	}
-}
-
-func (a *api) needAny(path string, privs ...string) func(*call) error {
+// need is a check for any of some privileges on a path.
+func (a *api) need(path string, privs ...string) func(*call) error {
 	return func(c *call) error {
 		if !a.has(a.srv.view(), c.user, path, privs...) {
 			return forbidden(path + ", " + strings.Join(privs, "|"))
 		}
 		return nil
-	}
-}
-
-func anyOf(checks ...func(*call) error) func(*call) error {
-	return func(c *call) error {
-		for _, check := range checks {
-			if check(c) == nil {
-				return nil
-			}
-		}
-		return forbidden("")
 	}
 }
 
@@ -225,15 +137,18 @@ func allOf(checks ...func(*call) error) func(*call) error {
 	}
 }
 
-// self is the check [userid-param, self].
-func (a *api) self(c *call) error {
-	if err := userExists(a.srv.view(), c.text("userid")); err != nil {
-		return err
+// selfOrModify is the check [or, [userid-param, self], [userid-group, [User.Modify]]].
+func (a *api) selfOrModify() func(*call) error {
+	modify := a.userGroup("", "User.Modify")
+	return func(c *call) error {
+		if a.srv.view().Users[c.user] != nil && c.user == c.text("userid") {
+			return nil
+		}
+		if modify(c) != nil {
+			return forbidden("")
+		}
+		return nil
 	}
-	if c.user != c.text("userid") {
-		return forbidden("")
-	}
-	return nil
 }
 
 // allocateUser is the check [userid-param, Realm.AllocateUser].

@@ -82,7 +82,6 @@ type endpoint struct {
 	world        bool // for everybody, without credentials too
 	all          bool // for everybody with credentials
 	noToken      bool // not for API tokens
-	unchecked    bool // takes any parameters
 	allowed      func(*call) error
 	params       schema
 	run          func(*call) (any, error)
@@ -103,122 +102,12 @@ func newAPI(srv *Server) *api {
 	a.schema = newRealmSchema(a.version)
 	a.roles, a.privs = builtinRoles(a.version)
 
-	realm := schema{"realm": &realmParam}
-	user := schema{"userid": &userParam}
-	group := schema{"groupid": &groupParam}
-	role := schema{"roleid": &roleParam}
-	privList := property{kind: "string", format: a.verifyPriv, list: true}
-	groupComment := schema{"comment": anyString.opt()}
-	userData := schema{
-		"enable":    boolean.opt(),
-		"expire":    {kind: "integer", bounded: true, optional: true},
-		"firstname": {kind: "string", max: 1024, optional: true},
-		"lastname":  {kind: "string", max: 1024, optional: true},
-		"email":     {kind: "string", format: verifyMail, max: 254, optional: true},
-		"comment":   {kind: "string", max: 2048, optional: true},
-		"keys":      {kind: "string", pattern: pattern(`[0-9a-zA-Z!=]*`), max: 4096, optional: true},
-		"groups":    {kind: "string", format: verifyGroup, list: true, optional: true},
-	}
-	password := property{kind: "string", min: 8, max: 64}
-	token := user.and(schema{"tokenid": {kind: "string", pattern: pattern(realmExpr)}})
-	tokenData := schema{
-		"expire":  {kind: "integer", bounded: true, optional: true},
-		"privsep": boolean.opt(),
-		"comment": anyString.opt(),
-	}
-	tokenUpdate := tokenData
-	if a.version.has(sinceRegenerate) {
-		tokenUpdate = tokenData.and(schema{"regenerate": boolean.opt()})
-	}
-	redirect := schema{"redirect-url": {kind: "string", max: 255}}
-
-	allocate := a.need("/access/realm", "Realm.Allocate")
-	groups := a.need("/access/groups", "Group.Allocate")
-	access := a.need("/access", "Sys.Modify")
-	selfOrModify := anyOf(a.self, a.userGroup("", "User.Modify"))
-
-	a.endpoints = []*endpoint{
-		{method: "GET", path: "/", all: true, run: a.index("version", "cluster", "nodes", "storage", "access", "pools")},
-		{method: "GET", path: "/version", all: true, run: func(*call) (any, error) { return versionData(srv.opts.Version), nil }},
-		{method: "GET", path: "/access", all: true, run: a.index("users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket")},
-		{method: "GET", path: "/access/permissions", all: true, run: a.readPermissions, params: schema{
-			"userid": {kind: "string", pattern: pattern(userExpr + `@` + realmExpr + `(?:!` + realmExpr + `)?`), optional: true},
-			"path":   anyString.opt(),
-		}},
-
-		{method: "GET", path: "/access/domains", world: true, run: a.listRealms},
-		{method: "POST", path: "/access/domains", proxied: true, allowed: allocate, params: a.schema.create, run: a.createRealm},
-		{method: "GET", path: "/access/domains/{realm}", allowed: a.needAny("/access/realm", "Realm.Allocate", "Sys.Audit"), params: realm, run: a.readRealm},
-		{method: "PUT", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: a.schema.update, run: a.updateRealm},
-		{method: "DELETE", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: realm, run: a.deleteRealm},
-
-		{method: "GET", path: "/access/openid", all: true, run: a.index("auth-url", "login")},
-		{method: "POST", path: "/access/openid/auth-url", proxied: true, world: true, params: redirect.and(realm), run: a.authURL},
-		{method: "POST", path: "/access/openid/login", proxied: true, world: true, run: a.login, params: redirect.and(schema{
-			"state": {kind: "string", max: 1024},
-			"code":  {kind: "string", max: 4096},
-		})},
-
-		{method: "GET", path: "/access/ticket", world: true, unchecked: true, run: func(*call) (any, error) { return nil, nil }},
-		{method: "POST", path: "/access/ticket", proxied: true, world: true, noToken: true, run: a.createTicket, params: schema{
-			"username":      {kind: "string", max: 64},
-			"realm":         realmParam.opt(),
-			"password":      &anyString,
-			"otp":           anyString.opt(),
-			"path":          {kind: "string", max: 64, requires: "privs", optional: true},
-			"privs":         {kind: "string", format: a.verifyPriv, list: true, max: 64, requires: "path", optional: true},
-			"new-format":    boolean.opt(),
-			"tfa-challenge": anyString.opt(),
-		}},
-		{method: "GET", path: "/access/users", proxied: true, all: true, run: a.listUsers, params: schema{"enabled": boolean.opt(), "full": boolean.opt()}},
-		{
-			method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("create", "User.Modify")),
-			params: userData.and(user).and(schema{"password": password.opt()}), run: a.createUser,
-		},
-		{method: "GET", path: "/access/users/{userid}", allowed: a.userGroup("", "User.Modify", "Sys.Audit"), params: user, run: a.readUser},
-		{
-			method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: a.userGroup("update", "User.Modify"),
-			params: userData.and(user).and(schema{"append": {kind: "boolean", optional: true, requires: "groups"}}), run: a.updateUser,
-		},
-		{method: "DELETE", path: "/access/users/{userid}", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("", "User.Modify")), params: user, run: a.deleteUser},
-		{method: "GET", path: "/access/users/{userid}/token", allowed: selfOrModify, params: user, run: a.listTokens},
-		{method: "GET", path: "/access/users/{userid}/token/{tokenid}", allowed: selfOrModify, params: token, run: a.readToken},
-		{method: "POST", path: "/access/users/{userid}/token/{tokenid}", proxied: true, allowed: selfOrModify, params: token.and(tokenData), run: a.createToken},
-		{method: "PUT", path: "/access/users/{userid}/token/{tokenid}", proxied: true, allowed: selfOrModify, params: token.and(tokenUpdate), run: a.updateToken},
-		{method: "DELETE", path: "/access/users/{userid}/token/{tokenid}", proxied: true, allowed: selfOrModify, params: token, run: a.deleteToken},
-
-		{method: "POST", path: "/access/tfa/{userid}", proxied: true, noToken: true, allowed: selfOrModify, run: a.addTOTP, params: user.and(schema{
-			"type": {kind: "string", enum: []string{"totp"}}, "description": anyString.opt(), "totp": &anyString, "value": &anyString, "password": anyString.opt(),
-		})},
-		{method: "GET", path: "/access/groups", all: true, run: a.listGroups},
-		{method: "POST", path: "/access/groups", proxied: true, allowed: groups, params: group.and(groupComment), run: a.createGroup},
-		{method: "GET", path: "/access/groups/{groupid}", allowed: a.needAny("/access/groups", "Sys.Audit", "Group.Allocate"), params: group, run: a.readGroup},
-		{method: "PUT", path: "/access/groups/{groupid}", proxied: true, allowed: groups, params: group.and(groupComment), run: a.updateGroup},
-		{method: "DELETE", path: "/access/groups/{groupid}", proxied: true, allowed: groups, params: group, run: a.deleteGroup},
-
-		{method: "GET", path: "/access/roles", all: true, run: a.listRoles},
-		{method: "POST", path: "/access/roles", proxied: true, allowed: access, params: role.and(schema{"privs": privList.opt()}), run: a.createRole},
-		{method: "GET", path: "/access/roles/{roleid}", all: true, params: role, run: a.readRole},
-		{
-			method: "PUT", path: "/access/roles/{roleid}", proxied: true, allowed: access, run: a.updateRole,
-			params: role.and(schema{"privs": privList.opt(), "append": {kind: "boolean", optional: true, requires: "privs"}}),
-		},
-		{method: "DELETE", path: "/access/roles/{roleid}", proxied: true, allowed: access, params: role, run: a.deleteRole},
-
-		{method: "GET", path: "/access/acl", all: true, run: a.listACL},
-		{method: "PUT", path: "/access/acl", proxied: true, allowed: a.modifyACL, run: a.updateACL, params: schema{
-			"path":      &anyString,
-			"propagate": boolean.opt(),
-			"delete":    boolean.opt(),
-			"users":     {kind: "string", format: verifyUser, list: true, optional: true},
-			"groups":    {kind: "string", format: verifyGroup, list: true, optional: true},
-			"tokens":    {kind: "string", format: verifyToken, list: true, optional: true},
-			"roles":     {kind: "string", format: verifyRole, list: true},
-		}},
-	}
-	a.endpoints = slices.Concat(a.endpoints, a.clusterEndpoints(), a.logEndpoints())
-	if !a.version.has(sinceOpenID) {
-		a.endpoints = slices.DeleteFunc(a.endpoints, func(e *endpoint) bool { return strings.HasPrefix(e.path, "/access/openid") })
+	a.endpoints = slices.Concat(
+		a.realmEndpoints(), a.ticketEndpoints(), a.userEndpoints(), a.tokenEndpoints(), a.groupEndpoints(), a.roleEndpoints(), a.aclEndpoints(),
+		a.clusterEndpoints(), a.logEndpoints(),
+	)
+	if a.version.has(sinceOpenID) {
+		a.endpoints = append(a.endpoints, a.openIDEndpoints()...)
 	}
 	for _, e := range a.endpoints {
 		e.parts = fragments(e.path)
@@ -291,23 +180,11 @@ func (a *api) prepare(e *endpoint, uri, params map[string]any, c *call, withToke
 
 // run checks the parameters against the schema and calls the handler.
 func (a *api) run(e *endpoint, c *call) (any, error) {
-	if !e.unchecked {
-		e.params.normalize(c.params)
-		if err := e.params.check(c.params); err != nil {
-			return nil, err
-		}
+	e.params.normalize(c.params)
+	if err := e.params.check(c.params); err != nil {
+		return nil, err
 	}
 	return e.run(c)
-}
-
-func (a *api) index(names ...string) func(*call) (any, error) {
-	return func(*call) (any, error) {
-		list := []any{}
-		for _, n := range names {
-			list = append(list, map[string]any{"subdir": n})
-		}
-		return list, nil
-	}
 }
 
 // byJSON sorts a list whose order is arbitrary on a node by the text of its

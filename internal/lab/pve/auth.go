@@ -190,6 +190,19 @@ func (s *Server) checkCSRF(user, token string) bool {
 	return ok && len(now) == 8 && fresh(now) && hmac.Equal([]byte(want), []byte(sig))
 }
 
+func (a *api) ticketEndpoints() []*endpoint {
+	return []*endpoint{
+		{method: "POST", path: "/access/ticket", proxied: true, world: true, noToken: true, run: a.createTicket, params: schema{
+			"username":      {kind: "string", max: 64},
+			"realm":         realmParam.opt(),
+			"password":      &anyString,
+			"otp":           anyString.opt(),
+			"new-format":    boolean.opt(),
+			"tfa-challenge": anyString.opt(),
+		}},
+	}
+}
+
 // errLogin is what every failed login answers, whatever the reason.
 var errLogin = &apiError{status: 401, msg: "authentication failure\n"}
 
@@ -228,20 +241,6 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 	}
 	password, otp, challenge := c.text("password"), c.params["otp"], c.params["tfa-challenge"]
 	ticketUser, valid := a.srv.checkTicket(password, "")
-	if path := c.params["path"]; truthy(path) && truthy(c.params["privs"]) {
-		if !valid || ticketUser != user {
-			if err := a.checkPassword(st, user, password, c); err != nil {
-				return nil, err
-			}
-		}
-		norm := normalizePath(text(path))
-		for _, p := range splitList(c.text("privs")) {
-			if norm == "" || !a.has(st, user, norm, p) {
-				return nil, dief("no permission (%s, %s)", text(path), c.text("privs"))
-			}
-		}
-		return map[string]any{"username": user}, nil
-	}
 	if otp != nil && challenge != nil {
 		return nil, dief("TFA response should be in 'password', not 'otp' when 'tfa-challenge' is set")
 	}

@@ -20,6 +20,7 @@ func (a *api) clusterEndpoints() []*endpoint {
 	node := schema{"node": &anyString}
 	audit := a.need("/", "Sys.Audit")
 	return []*endpoint{
+		{method: "GET", path: "/version", all: true, run: a.readVersion},
 		{method: "GET", path: "/nodes", all: true, run: a.listNodes},
 		{method: "GET", path: "/nodes/{node}/version", all: true, params: node, run: a.readVersion},
 		{method: "GET", path: "/nodes/{node}/certificates/info", all: true, params: node, run: a.listCertificates},

@@ -10,6 +10,17 @@ import (
 	"proxmox-realm/internal/lab/openid"
 )
 
+func (a *api) openIDEndpoints() []*endpoint {
+	redirect := schema{"redirect-url": {kind: "string", max: 255}}
+	return []*endpoint{
+		{method: "POST", path: "/access/openid/auth-url", proxied: true, world: true, params: redirect.and(schema{"realm": &realmParam}), run: a.authURL},
+		{method: "POST", path: "/access/openid/login", proxied: true, world: true, run: a.login, params: redirect.and(schema{
+			"state": {kind: "string", max: 1024},
+			"code":  {kind: "string", max: 4096},
+		})},
+	}
+}
+
 // stateFolder is where a node keeps the logins that have begun.
 const stateFolder = "/var/lib/pve-manager"
 

@@ -6,6 +6,18 @@ import (
 	"strings"
 )
 
+func (a *api) realmEndpoints() []*endpoint {
+	realm := schema{"realm": &realmParam}
+	allocate := a.need("/access/realm", "Realm.Allocate")
+	return []*endpoint{
+		{method: "GET", path: "/access/domains", world: true, run: a.listRealms},
+		{method: "POST", path: "/access/domains", proxied: true, allowed: allocate, params: a.schema.create, run: a.createRealm},
+		{method: "GET", path: "/access/domains/{realm}", allowed: a.need("/access/realm", "Realm.Allocate", "Sys.Audit"), params: realm, run: a.readRealm},
+		{method: "PUT", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: a.schema.update, run: a.updateRealm},
+		{method: "DELETE", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: realm, run: a.deleteRealm},
+	}
+}
+
 // config checks what a request wants to store, as PVE::SectionConfig::check_config does.
 func (s *realmSchema) config(kind string, params map[string]any, create bool) (map[string]string, error) {
 	opts := s.types[kind]

@@ -161,7 +161,6 @@ var (
 	tokenPattern = pattern(`((?:` + userExpr + `)@(?:` + realmExpr + `))!(` + realmExpr + `)`)
 	configID     = pattern(`(?i)[a-z][a-z0-9_-]+`)
 	groupPattern = pattern(`[A-Za-z0-9.\-_]+`)
-	mailPattern  = pattern(`[\w+\-~]+(?:\.[\w+\-~]+)*@[a-zA-Z0-9\-]+(?:\.[a-zA-Z0-9\-]+)*`)
 )
 
 func verifyRealm(s string) error {
@@ -229,13 +228,6 @@ func verifyRole(s string) error {
 func verifyConfigID(s string) error {
 	if !configID.MatchString(s) {
 		return dief("invalid configuration ID '%s'", s)
-	}
-	return nil
-}
-
-func verifyMail(s string) error {
-	if s != "" && s != "0" && !mailPattern.MatchString(s) {
-		return dief("value does not look like a valid email address")
 	}
 	return nil
 }

@@ -47,7 +47,6 @@ type User struct {
 	LastName  string           `json:"lastname,omitempty"`
 	Email     string           `json:"email,omitempty"`
 	Comment   string           `json:"comment,omitempty"`
-	Keys      string           `json:"keys,omitempty"`
 	Password  string           `json:"password,omitempty"`
 	TOTP      string           `json:"totp,omitempty"`     // Base32 secret of a second factor
 	WebAuthn  bool             `json:"webauthn,omitempty"` // a second factor that only a browser can use

@@ -1,8 +1,6 @@
 package pve
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"maps"
 	"net/url"
 	"slices"
@@ -10,6 +8,44 @@ import (
 	"strings"
 	"time"
 )
+
+func (a *api) userEndpoints() []*endpoint {
+	user := schema{"userid": &userParam}
+	data := user.and(schema{
+		"enable":    boolean.opt(),
+		"expire":    {kind: "integer", bounded: true, optional: true},
+		"firstname": {kind: "string", max: 1024, optional: true},
+		"lastname":  {kind: "string", max: 1024, optional: true},
+		"email":     {kind: "string", max: 254, optional: true},
+		"comment":   {kind: "string", max: 2048, optional: true},
+		"groups":    {kind: "string", format: verifyGroup, list: true, optional: true},
+	})
+	made := data.and(schema{"password": {kind: "string", min: 8, max: 64, optional: true}})
+	remove := allOf(a.allocateUser, a.userGroup("", "User.Modify"))
+	return []*endpoint{
+		{method: "GET", path: "/access/users", proxied: true, all: true, run: a.listUsers, params: schema{"full": boolean.opt()}},
+		{method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("create", "User.Modify")), params: made, run: a.createUser},
+		{method: "GET", path: "/access/users/{userid}", allowed: a.userGroup("", "User.Modify", "Sys.Audit"), params: user, run: a.readUser},
+		{method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: a.userGroup("update", "User.Modify"), params: data, run: a.updateUser},
+		{method: "DELETE", path: "/access/users/{userid}", proxied: true, allowed: remove, params: user, run: a.deleteUser},
+		{method: "POST", path: "/access/tfa/{userid}", proxied: true, noToken: true, allowed: a.selfOrModify(), run: a.addTOTP, params: user.and(schema{
+			"type": {kind: "string", enum: []string{"totp"}}, "description": anyString.opt(), "totp": &anyString, "value": &anyString,
+		})},
+	}
+}
+
+func (a *api) groupEndpoints() []*endpoint {
+	group := schema{"groupid": &groupParam}
+	data := group.and(schema{"comment": anyString.opt()})
+	allocate := a.need("/access/groups", "Group.Allocate")
+	return []*endpoint{
+		{method: "GET", path: "/access/groups", all: true, run: a.listGroups},
+		{method: "POST", path: "/access/groups", proxied: true, allowed: allocate, params: data, run: a.createGroup},
+		{method: "GET", path: "/access/groups/{groupid}", allowed: a.need("/access/groups", "Sys.Audit", "Group.Allocate"), params: group, run: a.readGroup},
+		{method: "PUT", path: "/access/groups/{groupid}", proxied: true, allowed: allocate, params: data, run: a.updateGroup},
+		{method: "DELETE", path: "/access/groups/{groupid}", proxied: true, allowed: allocate, params: group, run: a.deleteGroup},
+	}
+}
 
 func userExists(st *State, user string) error {
 	if err := verifyUser(user); err != nil {
@@ -35,24 +71,14 @@ func userEnabled(st *State, user string) error {
 	return nil
 }
 
-func tokenExists(st *State, user, id string) error {
-	if err := userExists(st, user); err != nil {
-		return err
-	}
-	if _, ok := st.Users[user].Tokens[id]; !ok {
-		return dief("no such token '%s' for user '%s'", id, user)
-	}
-	return nil
-}
-
 // data is what an answer says of a user. That an empty email shows where a
 // later field is filled comes of how the user file is split.
 func (u *User) data() map[string]any {
 	d := map[string]any{"enable": bit(u.Enable), "expire": u.Expire}
 	for k, v := range map[string]string{
-		"firstname": stored(u.FirstName), "lastname": stored(u.LastName), "email": u.Email, "comment": stored(u.Comment), "keys": u.Keys,
+		"firstname": stored(u.FirstName), "lastname": stored(u.LastName), "email": u.Email, "comment": stored(u.Comment),
 	} {
-		if v != "" && v != "0" || k == "email" && u.Comment+u.Keys != "" {
+		if v != "" && v != "0" || k == "email" && u.Comment != "" {
 			d[k] = v
 		}
 	}
@@ -61,14 +87,6 @@ func (u *User) data() map[string]any {
 
 // stored is what reading the user file makes of a text that was written to it.
 func stored(s string) string { return decodeText(strings.TrimSpace(encodeText(s))) }
-
-func (t Token) data() map[string]any {
-	d := map[string]any{"expire": t.Expire, "privsep": bit(t.Privsep)}
-	if truthy(t.Comment) {
-		d["comment"] = stored(t.Comment)
-	}
-	return d
-}
 
 // groupsOf are the names of a user's groups, sorted.
 func groupsOf(st *State, user string) []string {
@@ -96,9 +114,6 @@ func (a *api) listUsers(c *call) (any, error) {
 	for _, user := range slices.Sorted(maps.Keys(st.Users)) {
 		u := st.Users[user]
 		if !all && !visible[user] {
-			continue
-		}
-		if only := c.params["enabled"]; only != nil && truthy(only) != u.Enable {
 			continue
 		}
 		d := u.data()
@@ -147,29 +162,6 @@ func (a *api) readUser(c *call) (any, error) {
 	return d, nil
 }
 
-// totpID is the recorded name of a second factor; a node makes up another one for each.
-const totpID = "a5d275e1-fb6c-601a-5fa1-c8415b88295b"
-
-// addTOTP adds a second factor, if the request proves that somebody can use it.
-func (a *api) addTOTP(c *call) (any, error) {
-	user := c.text("userid")
-	uri, err := url.Parse(c.text("totp"))
-	if err != nil {
-		return nil, dief("failed to parse otpauth uri")
-	}
-	u := &User{TOTP: uri.Query().Get("secret")}
-	if err := checkSecondFactor(u, "totp:"+c.text("value")); err != nil {
-		return nil, dief("failed to verify TOTP challenge")
-	}
-	return map[string]any{"id": totpID}, a.srv.withUsers("", func(st *State) error {
-		if err := userExists(st, user); err != nil {
-			return err
-		}
-		st.Users[user].TOTP = u.TOTP
-		return nil
-	})
-}
-
 // setPassword is PVE::AccessControl::domain_set_password.
 func (a *api) setPassword(u *User, realm, password string) error {
 	sec := a.srv.realms.get(realm)
@@ -211,7 +203,7 @@ func (a *api) updateUser(c *call) (any, error) {
 		if e := c.params["enable"]; e != nil {
 			u.Enable = truthy(e)
 		}
-		if c.params["groups"] != nil && !truthy(c.params["append"]) {
+		if c.params["groups"] != nil {
 			leaveGroups(st, user)
 		}
 		return u.set(st, user, c)
@@ -229,7 +221,7 @@ func (u *User) set(st *State, user string, c *call) error {
 		}
 		joinGroup(st, user, g)
 	}
-	for k, field := range map[string]*string{"firstname": &u.FirstName, "lastname": &u.LastName, "email": &u.Email, "comment": &u.Comment, "keys": &u.Keys} {
+	for k, field := range map[string]*string{"firstname": &u.FirstName, "lastname": &u.LastName, "email": &u.Email, "comment": &u.Comment} {
 		if v := c.params[k]; v != nil {
 			*field = text(v)
 		}
@@ -263,132 +255,6 @@ func (a *api) deleteUser(c *call) (any, error) {
 		if user == "root@pam" { // there is always a root
 			st.Users[user] = &User{Enable: true}
 		}
-		return nil
-	})
-}
-
-func (a *api) listTokens(c *call) (any, error) {
-	st, user := a.srv.view(), c.text("userid")
-	if err := userExists(st, user); err != nil {
-		return nil, err
-	}
-	list := []any{}
-	for id, t := range st.Users[user].Tokens {
-		d := t.data()
-		d["tokenid"] = id
-		list = append(list, d)
-	}
-	return byJSON(list), nil
-}
-
-func (a *api) readToken(c *call) (any, error) {
-	st := a.srv.view()
-	if err := tokenExists(st, c.text("userid"), c.text("tokenid")); err != nil {
-		return nil, err
-	}
-	return st.Users[c.text("userid")].Tokens[c.text("tokenid")].data(), nil
-}
-
-// newUUID is a random UUID (RFC 9562, version 4): what token secrets are.
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	s := hex.EncodeToString(b[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
-}
-
-func (a *api) createToken(c *call) (any, error) {
-	user, id := c.text("userid"), c.text("tokenid")
-	if err := userExists(a.srv.view(), user); err != nil {
-		return nil, err
-	}
-	if tokenExists(a.srv.view(), user, id) == nil {
-		return nil, badParams(map[string]string{"tokenid": "Token already exists."})
-	}
-	t := Token{Secret: newUUID(), Privsep: c.params["privsep"] == nil || truthy(c.params["privsep"]), Comment: c.text("comment")}
-	t.Expire, _ = strconv.ParseInt(c.text("expire"), 10, 64)
-	err := a.srv.withUsers("generating token failed", func(st *State) error {
-		if err := userExists(st, user); err != nil {
-			return err
-		}
-		if _, ok := st.Users[user].Tokens[id]; ok {
-			return dief("Token already exists.")
-		}
-		if st.Users[user].Tokens == nil {
-			st.Users[user].Tokens = map[string]Token{}
-		}
-		st.Users[user].Tokens[id] = t
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	info := t.data()
-	if c.params["expire"] == nil {
-		delete(info, "expire")
-	}
-	asSent(info, c)
-	return map[string]any{"info": info, "value": t.Secret, "full-tokenid": user + "!" + id}, nil
-}
-
-// asSent replaces numbers by the text that was sent.
-func asSent(info map[string]any, c *call) {
-	for _, k := range []string{"privsep", "expire"} {
-		if v := c.params[k]; v != nil {
-			info[k] = text(v)
-		}
-	}
-}
-
-func (a *api) updateToken(c *call) (any, error) {
-	user, id := c.text("userid"), c.text("tokenid")
-	if err := tokenExists(a.srv.view(), user, id); err != nil {
-		return nil, err
-	}
-	var t Token
-	err := a.srv.withUsers("updating token info failed", func(st *State) error {
-		if err := tokenExists(st, user, id); err != nil {
-			return err
-		}
-		t = st.Users[user].Tokens[id]
-		if v := c.params["privsep"]; v != nil {
-			t.Privsep = truthy(v)
-		}
-		if v := c.params["expire"]; v != nil {
-			t.Expire = int64(c.number("expire"))
-		}
-		if v := c.params["comment"]; v != nil {
-			t.Comment = text(v)
-		}
-		if truthy(c.params["regenerate"]) {
-			t.Secret = newUUID()
-		}
-		st.Users[user].Tokens[id] = t
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	info := t.data()
-	asSent(info, c)
-	if truthy(c.params["regenerate"]) {
-		info["value"], info["full-tokenid"] = t.Secret, user+"!"+id
-	}
-	return info, nil
-}
-
-func (a *api) deleteToken(c *call) (any, error) {
-	user, id := c.text("userid"), c.text("tokenid")
-	if err := tokenExists(a.srv.view(), user, id); err != nil {
-		return nil, err
-	}
-	return nil, a.srv.withUsers("deleting token failed", func(st *State) error {
-		if err := tokenExists(st, user, id); err != nil {
-			return err
-		}
-		delete(st.Users[user].Tokens, id)
-		st.ACL = slices.DeleteFunc(st.ACL, func(e ACL) bool { return e.Type == "token" && e.ID == user+"!"+id })
 		return nil
 	})
 }
@@ -463,77 +329,25 @@ func (a *api) deleteGroup(c *call) (any, error) {
 	})
 }
 
-func (a *api) listRoles(*call) (any, error) {
-	st := a.srv.view()
-	list := []any{}
-	add := func(name string, privs map[string]bool, special any) {
-		list = append(list, map[string]any{"roleid": name, "privs": strings.Join(slices.Sorted(maps.Keys(privs)), ","), "special": special})
-	}
-	for name, privs := range a.roles {
-		add(name, privs, 1)
-	}
-	for name := range st.Roles {
-		privs, _ := a.rolePrivs(st, name)
-		add(name, privs, 0)
-	}
-	return byJSON(list), nil
-}
+// totpID is the recorded name of a second factor; a node makes up another one for each.
+const totpID = "a5d275e1-fb6c-601a-5fa1-c8415b88295b"
 
-func (a *api) readRole(c *call) (any, error) {
-	privs, ok := a.rolePrivs(a.srv.view(), c.text("roleid"))
-	if !ok {
-		return nil, dief("role '%s' does not exist", c.text("roleid"))
+// addTOTP adds a second factor, if the request proves that somebody can use it.
+func (a *api) addTOTP(c *call) (any, error) {
+	user := c.text("userid")
+	uri, err := url.Parse(c.text("totp"))
+	if err != nil {
+		return nil, dief("failed to parse otpauth uri")
 	}
-	d := map[string]any{}
-	for p := range privs {
-		d[p] = 1
+	u := &User{TOTP: uri.Query().Get("secret")}
+	if err := checkSecondFactor(u, "totp:"+c.text("value")); err != nil {
+		return nil, dief("failed to verify TOTP challenge")
 	}
-	return d, nil
-}
-
-func (a *api) createRole(c *call) (any, error) {
-	name := c.text("roleid")
-	if len(name) >= 3 && strings.EqualFold(name[:3], "PVE") && a.version.atLeast(8, 0) {
-		return nil, badParams(map[string]string{"roleid": "cannot use role ID starting with the (case-insensitive) 'PVE' namespace"})
-	}
-	return nil, a.srv.withUsers("create role failed", func(st *State) error {
-		if _, ok := a.rolePrivs(st, name); ok {
-			return dief("role '%s' already exists", name)
+	return map[string]any{"id": totpID}, a.srv.withUsers("", func(st *State) error {
+		if err := userExists(st, user); err != nil {
+			return err
 		}
-		st.Roles[name] = splitList(c.text("privs"))
-		return nil
-	})
-}
-
-func (a *api) updateRole(c *call) (any, error) {
-	name := c.text("roleid")
-	if a.roles[name] != nil {
-		return nil, dief("auto-generated role '%s' cannot be modified", name)
-	}
-	return nil, a.srv.withUsers("update role failed", func(st *State) error {
-		privs, ok := st.Roles[name]
-		if !ok {
-			return dief("role '%s' does not exist", name)
-		}
-		if !truthy(c.params["append"]) {
-			privs = nil
-		}
-		st.Roles[name] = append(slices.Clone(privs), splitList(c.text("privs"))...)
-		return nil
-	})
-}
-
-func (a *api) deleteRole(c *call) (any, error) {
-	name := c.text("roleid")
-	if a.roles[name] != nil {
-		return nil, dief("auto-generated role '%s' cannot be deleted", name)
-	}
-	return nil, a.srv.withUsers("delete role failed", func(st *State) error {
-		if _, ok := st.Roles[name]; !ok {
-			return dief("role '%s' does not exist", name)
-		}
-		delete(st.Roles, name)
-		st.ACL = slices.DeleteFunc(st.ACL, func(e ACL) bool { return e.Role == name })
+		st.Users[user].TOTP = u.TOTP
 		return nil
 	})
 }
