@@ -46,7 +46,6 @@ func TestTargetsShareAClient(t *testing.T) {
 }
 
 func TestTargetsThatShareNoClient(t *testing.T) {
-	off := realm.Bool(false)
 	for _, tt := range []struct {
 		name, differ string
 		a, b         realm.Values
@@ -54,10 +53,8 @@ func TestTargetsThatShareNoClient(t *testing.T) {
 		{"issuer", "realm.issuer_url", nil, realm.Values{realm.IssuerURL: realm.Text("https://sso.example.com")}},
 		{"client", "realm.client_id", nil, realm.Values{realm.ClientID: realm.Text("pve")}},
 		{"key", "realm.client_key", realm.Values{realm.ClientKey: realm.Key(check.NewSecret("planted-a"))}, realm.Values{realm.ClientKey: realm.Key(check.NewSecret("planted-b"))}},
-		{"userinfo", "realm.query_userinfo", nil, realm.Values{realm.QueryUserinfo: off}},
-		{"claims in the ID token", "realm.username_claim", realm.Values{realm.QueryUserinfo: off}, realm.Values{realm.QueryUserinfo: off, realm.UsernameClaim: realm.Text("email")}},
-		{"groups in the ID token", "realm.groups_claim", realm.Values{realm.QueryUserinfo: off}, realm.Values{realm.QueryUserinfo: off, realm.GroupsClaim: realm.Text("groups")}},
 		{"claims in userinfo", "", nil, realm.Values{realm.UsernameClaim: realm.Text("email"), realm.GroupsClaim: realm.Text("groups")}},
+		{"claims in the ID token of one", "", nil, realm.Values{realm.QueryUserinfo: realm.Bool(false)}},
 		{"what no client has to know", "", nil, realm.Values{realm.Comment: realm.Text("another")}},
 	} {
 		_, err := authelia.ClientOf([]config.Target{cluster("berlin", tt.a), cluster("bonn", tt.b)})
@@ -70,5 +67,38 @@ func TestTargetsThatShareNoClient(t *testing.T) {
 		if check.CodeOf(err) != check.Usage || !strings.Contains(err.Error(), "targets berlin and bonn differ in "+tt.differ+",") || strings.Contains(err.Error(), "planted") {
 			t.Errorf("%s: %v", tt.name, err)
 		}
+	}
+}
+
+// The claims policy has the claims of each realm that reads the ID token alone.
+func TestClaimsOfAllTargets(t *testing.T) {
+	off := realm.Bool(false)
+	got, err := authelia.ClientOf([]config.Target{
+		cluster("berlin", nil),
+		cluster("munich", realm.Values{realm.QueryUserinfo: off, realm.UsernameClaim: realm.Text("email")}),
+		cluster("bonn", realm.Values{realm.QueryUserinfo: off, realm.UsernameClaim: realm.Text("sub"), realm.GroupsClaim: realm.Text("groups")}),
+	})
+	if err != nil || !slices.Equal(got.IDTokenClaims, []string{"email", "groups"}) {
+		t.Errorf("%v, %v", got.IDTokenClaims, err)
+	}
+}
+
+// Targets of the same client add what they need, others nothing.
+func TestAddOtherTargets(t *testing.T) {
+	got, err := authelia.ClientOf([]config.Target{cluster("berlin", nil, "https://berlin:8006")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Add([]config.Target{
+		cluster("berlin", nil, "https://berlin:8006"),
+		cluster("munich", realm.Values{realm.Scopes: realm.Words(realm.Scopes, "openid", "groups")}, "https://munich:8006"),
+		cluster("another client", realm.Values{realm.ClientID: realm.Text("pve")}, "https://bonn:8006"),
+		cluster("another issuer", realm.Values{realm.IssuerURL: realm.Text("https://sso.example.com")}, "https://cologne:8006"),
+	})
+	if want := []string{"https://berlin:8006", "https://munich:8006"}; !slices.Equal(got.RedirectURIs, want) {
+		t.Errorf("redirect URIs %v", got.RedirectURIs)
+	}
+	if !slices.Contains(got.Login.Scopes, "groups") {
+		t.Errorf("scopes %v", got.Login.Scopes)
 	}
 }

@@ -17,7 +17,9 @@ type Options struct {
 	Client
 	Digest    string // of the client key, see [Digest]
 	WithLogin bool   // registers [LoginRedirectURI] as well
-	Whole     bool   // Block prints everything from identity_providers down, not the list item alone
+	// LoginRequired makes it a difference if that is not registered. Logins of users do not need it.
+	LoginRequired bool
+	Whole         bool // Block prints everything from identity_providers down, not the list item alone
 }
 
 // Block returns the client for Authelia's configuration. The same options give the same bytes. A list item alone is
@@ -34,19 +36,33 @@ func Block(o Options) ([]byte, error) {
 	return o.execute("client", "")
 }
 
+// The commands of Authelia that make what its OpenID part needs beside a client, and the text that stands in for their
+// results in a whole block.
+const (
+	commandHMAC = "authelia crypto rand --length 64 --charset alphanumeric"
+	commandKey  = "authelia crypto pair rsa generate"
+	placeholder = "REPLACE_ME"
+)
+
+// claimsPolicy is the name of the claims policy that the block defines.
+const claimsPolicy = "proxmox"
+
 // SecretLine returns the line of the block that holds the digest. During a rotation it replaces the old line, and
 // everything else that the client has stays.
 func SecretLine(o Options) ([]byte, error) { return o.execute("secret", "        ") }
 
 var (
 	//go:embed client.tmpl
-	source string
+	templates string
 
 	blocks = sync.OnceValue(func() *template.Template { // at first use: most commands print no block
 		return template.Must(template.New("client").Funcs(template.FuncMap{
 			"quote":            func(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" },
 			"loginRedirectURI": func() string { return LoginRedirectURI },
-		}).Parse(source))
+			"commandHMAC":      func() string { return commandHMAC },
+			"commandKey":       func() string { return commandKey },
+			"placeholder":      func() string { return placeholder },
+		}).Parse(templates))
 	})
 )
 
@@ -61,13 +77,15 @@ func (o Options) execute(name, indent string) ([]byte, error) {
 // clientID is what Authelia accepts as a client id.
 var clientID = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 
+func isClientID(id string) bool { return len(id) <= 100 && clientID.MatchString(id) }
+
 // Validate checks the options without the digest, because making a digest takes a moment.
 func (o Options) Validate() error {
 	if len(o.RedirectURIs) == 0 && !o.WithLogin {
 		return check.Errorf(check.Config, "the client has no redirect URI").Try(check.Set("verify.redirect_urls", ""))
 	}
-	if id := o.Login.ClientID; len(id) > 100 || !clientID.MatchString(id) {
-		return check.Errorf(check.Config, "authelia accepts at most 100 letters, digits and -._~ in a client id").
+	if !isClientID(o.Login.ClientID) {
+		return check.Errorf(check.Config, "Authelia accepts at most 100 letters, digits and -._~ in a client id").
 			Try(check.Set("realm.client_id", ""))
 	}
 	return nil

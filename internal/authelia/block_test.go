@@ -45,8 +45,8 @@ func TestBlock(t *testing.T) {
 	}{
 		{"newest", func(*authelia.Options) {}},
 		{"whole", func(o *authelia.Options) { o.Whole, o.WithLogin = true, true }},
-		{"claims", func(o *authelia.Options) { o.Login.QueryUserinfo, o.Whole = false, true }},
-		{"claims-item", func(o *authelia.Options) { o.Login.QueryUserinfo, o.Login.UsernameClaim = false, "uid" }},
+		{"claims", func(o *authelia.Options) { o.IDTokenClaims, o.Whole = []string{"preferred_username", "groups"}, true }},
+		{"claims-item", func(o *authelia.Options) { o.IDTokenClaims = []string{"uid", "groups"} }},
 	} {
 		o := authelia.Options{Client: proxmox(), Digest: knownDigest}
 		tt.change(&o)
@@ -100,7 +100,7 @@ func TestBlockDoesNotDifferFromItself(t *testing.T) {
 		o.Login.ClientKey = check.Secret{} // verifying takes time
 		o.Login.ClientID = rapid.StringMatching(`[A-Za-z0-9._~-]{1,100}`).Draw(t, "id")
 		o.RedirectURIs = rapid.SliceOfN(rapid.StringMatching(`https://[a-z0-9.-]{1,20}(:[1-9][0-9]{1,3})?`), 1, 4).Draw(t, "redirects")
-		o.Login.QueryUserinfo = rapid.Bool().Draw(t, "userinfo")
+		o.IDTokenClaims = rapid.SampledFrom([][]string{nil, {"groups"}, {"preferred_username", "groups"}}).Draw(t, "claims")
 		o.WithLogin = rapid.Bool().Draw(t, "login")
 		text, err := authelia.Block(o)
 		if err != nil {

@@ -3,7 +3,9 @@ package authelia
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -11,23 +13,18 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// File is one file of Authelia's configuration.
-type File struct {
-	Name string
-	Data []byte
-}
-
 // Comparison is how a client in Authelia's configuration differs from the client that [Block] prints.
 type Comparison struct {
 	Client      string       `json:"client"` // its id
 	File        string       `json:"file"`
 	Line        int          `json:"line"`
 	Differences []Difference `json:"differences"`
-	Kept        []Property   `json:"kept"`   // set in the file only; a login does not depend on them
-	Unseen      []Property   `json:"unseen"` // not compared
+	Kept        []Property   `json:"kept"`     // set in the file only; a login does not depend on them
+	Unseen      []Property   `json:"unseen"`   // not compared
+	Warnings    []Property   `json:"warnings"` // what may keep Authelia from starting, or should be changed one day
 }
 
-// Difference is a property that has to change.
+// Difference is what has to change: else Authelia does not start, or logins fail.
 type Difference struct {
 	Property
 	Found   string   `json:"found"`             // "" if it is absent; never a secret
@@ -35,122 +32,79 @@ type Difference struct {
 	Missing []string `json:"missing,omitempty"` // what a list lacks
 }
 
-// Property is a property of the client in a file.
+// Property is a property of the client in a file, or another part of Authelia's configuration.
 type Property struct {
-	Name   string `json:"property"`
+	Name   string `json:"property"` // as the file calls it
 	File   string `json:"file"`
 	Line   int    `json:"line"`             // of the client if the property is absent
-	Reason string `json:"reason,omitempty"` // why it was not compared
+	Reason string `json:"reason,omitempty"` // why it was not compared, or what the warning is
+	own    bool   // of the client itself
 }
 
 // Compare finds the client in Authelia's configuration and compares it, property by property, with what [Block] prints
-// for the options. The files may hold a whole configuration, a list of clients or one client. A list differs by what it
-// lacks. The digest is verified with the client key. An error is a *check.Error: a file is not YAML, or does not hold
-// exactly one such client.
+// for the options. The files stand in the order in which Authelia reads them. They may hold a whole configuration, a list
+// of clients or one client, also as text in a manifest of Kubernetes or below a key in the values of Helm. A list differs
+// by what it lacks. The digest is verified with the client key. An error is a *check.Error: a file is not YAML, or does
+// not hold exactly one such client.
 func Compare(o Options, files ...File) (Comparison, error) {
-	c := &comparer{Options: o, clean: check.NewCleaner(o.Login.ClientKey)}
-	if err := c.find(files); err != nil {
-		return Comparison{}, err
+	c := &comparer{Options: o, clean: check.NewCleaner()}
+	c.hold(o.Login.ClientKey.Reveal())
+	c.result = Comparison{Differences: []Difference{}, Kept: []Property{}, Unseen: []Property{}, Warnings: []Property{}}
+	for _, file := range files {
+		sources, err := read(file)
+		if err != nil {
+			return Comparison{}, err
+		}
+		c.sources = append(c.sources, sources...)
 	}
 	wanted, err := blockNode(o)
 	if err != nil {
 		return Comparison{}, err
 	}
+	found, err := c.find()
+	if err != nil {
+		return Comparison{}, err
+	}
+	c.take(found)
 	for i := 0; i+1 < len(wanted.Content); i += 2 {
 		c.compare(wanted.Content[i].Value, wanted.Content[i+1])
 	}
-	c.compareProvider()
 	c.keepRest()
+	c.startable()
+	c.sort()
 	return c.result, nil
 }
 
 type comparer struct {
 	Options
-	clean    *check.Cleaner
-	provider []provider           // of each file
-	own      map[string]yaml.Node // the client's properties that are not yet compared
-	result   Comparison
-}
-
-// provider is what the comparison reads of a configuration beside the client.
-type provider struct {
-	file              string
-	IdentityProviders struct {
-		OIDC struct {
-			RequirePAR     yaml.Node                       `yaml:"require_pushed_authorization_requests"`
-			ClaimsPolicies map[string]map[string]yaml.Node `yaml:"claims_policies"`
-			Clients        yaml.Node                       `yaml:"clients"`
-		} `yaml:"oidc"`
-	} `yaml:"identity_providers"`
+	clean   *check.Cleaner
+	held    []string // secrets that are masked only where they are a whole value, because they are short
+	sources []*source
+	in      registry         // that holds the client
+	astray  string           // where a list of clients stands that Authelia does not read
+	own     map[string]field // the client's properties that are not yet compared, by their names of today
+	result  Comparison
 }
 
 // blockNode returns the client that Block prints. Its digest is a placeholder.
 func blockNode(o Options) (*yaml.Node, error) {
-	o.Digest = "placeholder"
+	o.Digest, o.Whole = "placeholder", false
 	text, err := Block(o)
 	if err != nil {
 		return nil, err
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
+	root, _, err := readYAML(text)
+	if err != nil {
 		return nil, check.Errorf(check.Internal, "read the client block").Because(err)
 	}
-	return clients(&root)[0].node, nil
+	return root.Content[0], nil
 }
 
-// formerNames maps the properties that Authelia 4.38 renamed to their former names. Later versions still read the former
-// names (internal/configuration/deprecation.go).
-var formerNames = map[string]string{
-	"client_id":                    "id",
-	"client_name":                  "description",
-	"client_secret":                "secret",
-	"userinfo_signed_response_alg": "userinfo_signing_algorithm",
-}
-
-// find reads the files and finds the one client.
-func (c *comparer) find(files []File) error {
-	var found []candidate
-	var places, others []string
-	for _, file := range files {
-		var root yaml.Node
-		if err := yaml.Unmarshal(file.Data, &root); err != nil {
-			return check.Errorf(check.Config, "%s is not YAML: %s", file.Name, c.clean.Clean(err.Error())).
-				Try(check.Hint("correct that line"),
-					check.Hint("if the file has templates, check the output of `authelia config template`"))
-		}
-		p := provider{file: file.Name}
-		_ = root.Decode(&p) // what has another form, such as a client alone, is absent
-		c.provider = append(c.provider, p)
-		for _, client := range clients(&root) {
-			if client.id != c.Login.ClientID {
-				others = append(others, c.clean.Clean(client.id))
-				continue
-			}
-			found = append(found, client)
-			places = append(places, fmt.Sprintf("%s:%d", file.Name, client.node.Line))
-			c.result = Comparison{
-				Client: client.id, File: file.Name, Line: client.node.Line,
-				Differences: []Difference{}, Kept: []Property{}, Unseen: []Property{},
-			}
-		}
-	}
-	switch len(found) {
-	case 0:
-		has := ""
-		if len(others) > 0 {
-			has = ", only " + strings.Join(others[:min(len(others), 10)], ", ")
-		}
-		return check.Errorf(check.Config, "%s has no client %s%s", names(files), c.Login.ClientID, has).
-			Try(check.Run("authelia").With("it prints the client"),
-				check.Set("realm.client_id", "").With("if the client has another id"))
-	case 1:
-	default:
-		return check.Errorf(check.Config, "client %s is defined %d times: %s",
-			c.Login.ClientID, len(found), strings.Join(places, ", ")).Try(check.Hint("keep one of them"))
-	}
-	if err := found[0].node.Decode(&c.own); err != nil {
-		return check.Errorf(check.Config, "%s: authelia cannot read this client: %s", places[0], c.clean.Clean(err.Error())).
-			Try(check.Hint("correct that line"))
+// take reads the properties of the client.
+func (c *comparer) take(found finding) {
+	c.in, c.own = found.in, map[string]field{}
+	for _, f := range fields(found.node) {
+		c.own[f.name] = f
 	}
 	for now, former := range formerNames {
 		if value, ok := c.own[former]; ok {
@@ -160,45 +114,13 @@ func (c *comparer) find(files []File) error {
 			}
 		}
 	}
-	return nil
-}
-
-func names(files []File) string {
-	var names []string
-	for _, f := range files {
-		names = append(names, f.Name)
+	if line := c.in.controlled(1, c.in.next[found.node]); line > 0 {
+		c.unseen(Property{Name: "(template)", File: c.in.file, Line: line},
+			"conditions and loops of templates: compared as if all that they hold were there")
 	}
-	return strings.Join(names, ", ")
 }
 
-// candidate is a client in a file.
-type candidate struct {
-	id   string
-	node *yaml.Node
-}
-
-// clients returns every mapping in the document that looks like a client.
-func clients(n *yaml.Node) []candidate {
-	if n.Kind == yaml.MappingNode {
-		has := map[string]string{}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			has[n.Content[i].Value] = n.Content[i+1].Value
-		}
-		if id, ok := has["client_id"]; ok {
-			return []candidate{{id, n}}
-		}
-		if _, ok := has["redirect_uris"]; ok {
-			return []candidate{{has["id"], n}}
-		}
-	}
-	var found []candidate
-	for _, child := range n.Content {
-		found = append(found, clients(child)...)
-	}
-	return found
-}
-
-// defaults are the values that Authelia assumes for absent properties, if Proxmox works with them.
+// defaults are the values that Authelia assumes for absent and empty properties, if Proxmox works with them.
 var defaults = map[string]string{
 	"public":                       "false",
 	"pkce_challenge_method":        "S256", // any method
@@ -210,7 +132,7 @@ var defaults = map[string]string{
 }
 
 // free are properties of the block that the administrator of Authelia may choose: a login through Proxmox works with any
-// value.
+// value that Authelia accepts.
 var free = []string{"client_name", "authorization_policy", "require_pkce", "access_token_signed_response_alg"}
 
 // demands lists properties that the block lacks and that can break every login, with the values that work. The first value
@@ -229,36 +151,118 @@ var demands = map[string][]string{
 
 // compare compares one property of the block.
 func (c *comparer) compare(name string, wanted *yaml.Node) {
-	value, present := c.take(name)
-	property := c.property(name, value)
-	if !present {
-		value = yaml.Node{Kind: yaml.ScalarNode, Value: defaults[name]}
+	f, present := c.own[name]
+	delete(c.own, name)
+	property := c.property(cmp.Or(f.name, name), f)
+	items := list(f.value)
+	if present && len(items) == 0 && !c.in.filled(f) { // Authelia takes the default
+		present = false
 	}
+	if !present {
+		items = list(&yaml.Node{Kind: yaml.ScalarNode, Value: defaults[name]})
+	}
+	value := strings.Join(items, ",")
 	switch {
-	case filled(value):
-		c.unseen(property, "the file does not hold the value itself")
 	case name == "client_secret":
-		c.compareSecret(property, value.Value)
+		c.compareSecret(property, f)
+	case wanted.Kind == yaml.SequenceNode:
+		c.compareList(property, f, items, list(wanted))
+	case present && c.hidden(property, f):
 	case name == "claims_policy":
-		c.compareClaims(property, value.Value)
+		c.compareClaims(property, value)
 	case slices.Contains(free, name):
-		if present && !strings.EqualFold(value.Value, wanted.Value) {
+		if present && c.acceptable(name, property, f) && !equal(value, wanted.Value) {
 			c.result.Kept = append(c.result.Kept, property)
 		}
-	case wanted.Kind == yaml.SequenceNode:
-		c.compareList(property, words(value), words(*wanted))
-	case !strings.EqualFold(value.Value, wanted.Value):
-		c.differ(Difference{Property: property, Found: value.Value, Wanted: wanted.Value})
+	case !equal(value, wanted.Value):
+		c.differ(Difference{Property: property, Found: value, Wanted: wanted.Value})
 	}
 }
 
-func (c *comparer) compareList(property Property, found, wanted []string) {
-	missing := slices.DeleteFunc(wanted, func(w string) bool {
-		return slices.ContainsFunc(found, func(f string) bool { return f == w || w == LoginRedirectURI && loopback(f) })
-	})
-	if len(missing) > 0 {
-		c.differ(Difference{Property: property, Found: strings.Join(found, ", "), Missing: missing})
+// hidden notes a value that the file does not hold itself.
+func (c *comparer) hidden(property Property, f field) bool {
+	switch {
+	case f.twice && c.in.controlled(c.result.Line, c.in.next[f.value]) > 0:
+		c.unseen(property, "a template chooses between several values")
+	case c.in.filled(f):
+		c.unseen(property, c.in.templateReason(f))
+	case f.value.Kind == yaml.ScalarNode && namesVariable(f.value.Value):
+		c.unseen(property, "it comes from the environment")
+	case strings.HasPrefix(f.value.Value, "ENC[") || f.value.Tag == "!vault":
+		c.unseen(property, "it is encrypted")
+	default:
+		return false
 	}
+	return true
+}
+
+// templateReason says who makes a value.
+func (s *source) templateReason(f field) string {
+	for _, a := range s.templates {
+		if a.foreign && a.line >= f.line && a.line <= s.next[f.value] {
+			return "it comes from a template of Ansible, Helm or the like"
+		}
+	}
+	return "it comes from a template"
+}
+
+// equal compares values as Authelia reads them: truth values have several forms.
+func equal(found, wanted string) bool {
+	if found == wanted {
+		return true
+	}
+	a, errA := strconv.ParseBool(found)
+	b, errB := strconv.ParseBool(wanted)
+	return errA == nil && errB == nil && a == b
+}
+
+// compareList compares what a list must have. Items that templates make may be what is missing.
+func (c *comparer) compareList(property Property, f field, found, wanted []string) {
+	var missing, open []string
+	for _, w := range wanted {
+		switch {
+		case slices.ContainsFunc(found, func(item string) bool { return item == w || w == LoginRedirectURI && loopback(item) }):
+		case f.value != nil && c.in.filled(f) && mayMake(found, w):
+			open = append(open, w)
+		case w == LoginRedirectURI && !c.LoginRequired:
+			c.warn(property, "lacks "+w+", which only `proxmox-realm login` needs")
+		default:
+			missing = append(missing, w)
+		}
+	}
+	if len(open) > 0 {
+		c.unseen(property, c.in.templateReason(f)+", which may make: "+strings.Join(open, ", "))
+	}
+	if len(missing) > 0 {
+		var shown []string
+		for _, item := range found {
+			shown = append(shown, c.shown(item))
+		}
+		c.result.Differences = append(c.result.Differences,
+			Difference{Property: property, Found: strings.Join(shown, ", "), Missing: missing})
+	}
+}
+
+var fillers = regexp.MustCompile(string(filler) + "+")
+
+// mayMake tells whether one of the items that templates make could be a text. No item at all: lines of templates stand in
+// place of the list.
+func mayMake(items []string, wanted string) bool {
+	made := false
+	for _, item := range items {
+		parts := fillers.Split(item, -1)
+		if len(parts) == 1 {
+			continue
+		}
+		made = true
+		for i := range parts {
+			parts[i] = regexp.QuoteMeta(parts[i])
+		}
+		if regexp.MustCompile("^" + strings.Join(parts, ".*") + "$").MatchString(wanted) {
+			return true
+		}
+	}
+	return !made
 }
 
 // loopback tells whether a redirect URI differs from [LoginRedirectURI] at most in its port.
@@ -268,99 +272,64 @@ func loopback(uri string) bool {
 	return ok && ok2 && strings.Trim(port, ":0123456789") == ""
 }
 
-func (c *comparer) compareSecret(property Property, found string) {
-	key := c.Login.ClientKey
-	c.clean.Hold(check.NewSecret(found), check.NewSecret(strings.TrimPrefix(found, plaintextPrefix)))
-	const wanted = "a digest of the realm's client key"
-	switch {
-	case found == "":
-		c.differ(Difference{Property: property, Wanted: wanted})
-		return
-	case !key.IsSet():
-		c.unseen(property, "the client key is not configured")
-		return
-	}
-	ok, err := Verify(found, key)
-	switch {
-	case err != nil:
-		c.differ(Difference{Property: property, Found: err.Error(), Wanted: wanted})
-	case !ok:
-		c.differ(Difference{Property: property, Found: "the secret of another key", Wanted: wanted})
-	}
-}
-
 // compareClaims looks for the claims in the client's claims policy, whatever that policy is called.
 func (c *comparer) compareClaims(property Property, policy string) {
 	if policy == "" {
-		c.differ(Difference{Property: property, Wanted: "proxmox"})
-		policy = "proxmox"
+		c.differ(Difference{Property: property, Wanted: claimsPolicy})
+		policy = claimsPolicy
 	}
-	property.Name = "claims_policies." + policy + ".id_token"
-	seen := false
-	for _, p := range c.provider {
-		oidc := p.IdentityProviders.OIDC
-		seen = seen || oidc.Clients.Kind != 0
-		if defined, ok := oidc.ClaimsPolicies[policy]; ok {
-			idToken := defined["id_token"]
-			if idToken.Line > 0 {
-				property.File, property.Line = p.file, idToken.Line
-			}
-			c.compareList(property, words(idToken), c.IDTokenClaims())
-			return
-		}
-	}
-	if !seen {
+	property.Name = "claims_policies." + c.clean.Clean(policy) + ".id_token"
+	if c.in.oidc() == nil {
 		c.unseen(property, "the file holds the client alone")
 		return
 	}
-	c.compareList(property, nil, c.IDTokenClaims())
-}
-
-// compareProvider compares what applies to all clients.
-func (c *comparer) compareProvider() {
-	for _, p := range c.provider {
-		if par := p.IdentityProviders.OIDC.RequirePAR; strings.EqualFold(par.Value, "true") {
-			property := Property{Name: "oidc.require_pushed_authorization_requests", File: p.file, Line: par.Line}
-			c.differ(Difference{Property: property, Found: par.Value, Wanted: "false"})
+	for _, s := range c.sources {
+		defined := get(get(s.oidc(), "claims_policies").value, policy)
+		if defined.value != nil {
+			idToken := get(defined.value, "id_token")
+			property.File, property.Line = s.file, cmp.Or(idToken.line, defined.line, property.Line)
+			c.compareList(property, idToken, list(idToken.value), c.IDTokenClaims)
+			return
 		}
 	}
+	c.compareList(property, field{}, nil, c.IDTokenClaims)
 }
 
 // keepRest compares the properties that the block does not set.
 func (c *comparer) keepRest() {
-	for name := range c.own {
-		value, present := c.take(name)
-		property := c.property(name, value)
+	for name, f := range c.own {
+		property := c.property(f.name, f)
+		value := strings.Join(list(f.value), ",")
 		works, known := demands[name]
-		if !known || !present || value.Value == "" || filled(value) ||
-			slices.ContainsFunc(works, func(w string) bool { return strings.EqualFold(w, value.Value) }) {
+		switch {
+		case c.hidden(property, f):
+		case !c.acceptable(name, property, f):
+		case known && value != "" && !slices.ContainsFunc(works, func(w string) bool { return equal(value, w) }):
+			c.differ(Difference{Property: property, Found: value, Wanted: append(works, "")[0]})
+		case value != "":
 			c.result.Kept = append(c.result.Kept, property)
-			continue
 		}
-		c.differ(Difference{Property: property, Found: value.Value, Wanted: append(works, "")[0]})
 	}
-	slices.SortFunc(c.result.Kept, func(a, b Property) int { return cmp.Or(a.Line-b.Line, strings.Compare(a.Name, b.Name)) })
+}
+
+func (c *comparer) sort() {
+	byLine := func(a, b Property) int {
+		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line, strings.Compare(a.Name, b.Name))
+	}
+	slices.SortFunc(c.result.Kept, byLine)
+	slices.SortStableFunc(c.result.Unseen, byLine)
+	slices.SortStableFunc(c.result.Warnings, byLine)
 	slices.SortStableFunc(c.result.Differences, func(a, b Difference) int {
 		return cmp.Or(strings.Compare(a.File, b.File), a.Line-b.Line)
 	})
 }
 
-// take returns a property of the client and marks it as compared. A property without a value is absent.
-func (c *comparer) take(name string) (value yaml.Node, present bool) {
-	value, present = c.own[name]
-	delete(c.own, name)
-	if value.Kind == yaml.AliasNode {
-		value = *value.Alias
-	}
-	return value, present && value.Tag != "!!null"
-}
-
-func (c *comparer) property(name string, value yaml.Node) Property {
-	return Property{Name: name, File: c.result.File, Line: cmp.Or(value.Line, c.result.Line)}
+func (c *comparer) property(name string, f field) Property {
+	return Property{Name: c.clean.Clean(name), File: c.in.file, Line: cmp.Or(f.line, c.result.Line), own: true}
 }
 
 func (c *comparer) differ(d Difference) {
-	d.Found = c.clean.Clean(d.Found)
+	d.Found = c.shown(d.Found)
 	c.result.Differences = append(c.result.Differences, d)
 }
 
@@ -369,23 +338,51 @@ func (c *comparer) unseen(p Property, reason string) {
 	c.result.Unseen = append(c.result.Unseen, p)
 }
 
-// filled tells whether Authelia's file filters (`template`, `expand-env`) produce a value or a part of it.
-func filled(n yaml.Node) bool {
-	return n.Kind == yaml.MappingNode || strings.Contains(n.Value, "{{") || strings.Contains(n.Value, "${") ||
-		slices.ContainsFunc(n.Content, func(item *yaml.Node) bool { return filled(*item) })
+func (c *comparer) warn(p Property, text string) {
+	p.Reason = text
+	c.result.Warnings = append(c.result.Warnings, p)
 }
 
-// words returns the items of a list. Authelia splits a scalar at its commas.
-func words(n yaml.Node) []string {
-	if n.Kind == yaml.AliasNode {
-		n = *n.Alias
+// minMasked is the least length of a secret that is masked inside other values. A shorter one is often a word, such as
+// `secret`, and masking it in a host name would tell it.
+const minMasked = 12
+
+// hold masks a secret in what is shown.
+func (c *comparer) hold(secret string) {
+	switch {
+	case len(secret) >= minMasked:
+		c.clean.Hold(check.NewSecret(secret))
+	case secret != "":
+		c.held = append(c.held, secret)
 	}
-	if n.Kind == yaml.ScalarNode {
+}
+
+// shown returns a value of a file as it is shown. Words of Authelia are shown whatever the secrets are.
+func (c *comparer) shown(value string) string {
+	switch {
+	case ownWords[value]:
+		return value
+	case slices.Contains(c.held, value):
+		return check.Mask
+	}
+	return c.clean.Clean(strings.ReplaceAll(fillers.ReplaceAllString(value, "{{…}}"), "\n", " "))
+}
+
+// list returns the items of a list. Authelia splits a text at its commas. An item that a template makes has a filler.
+func list(n *yaml.Node) (items []string) {
+	n = target(n)
+	switch {
+	case n == nil || n.Tag == "!!null":
+		return nil
+	case n.Kind == yaml.ScalarNode:
 		return strings.FieldsFunc(n.Value, func(r rune) bool { return r == ',' })
+	case n.Kind == yaml.MappingNode:
+		return []string{fmt.Sprintf("(a mapping of %d keys)", len(n.Content)/2)}
 	}
-	var items []string
 	for _, item := range n.Content {
-		items = append(items, item.Value)
+		if item = target(item); item != nil && item.Kind == yaml.ScalarNode {
+			items = append(items, item.Value)
+		}
 	}
 	return items
 }

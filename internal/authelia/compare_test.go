@@ -42,8 +42,8 @@ func TestCompare(t *testing.T) {
 	const secret = `40 client_secret: %q not "a digest of the realm's client key" lacks []`
 	anotherKey := func(o *authelia.Options) { o.Login.ClientKey = check.NewSecret("of somebody else") }
 	noKey := func(o *authelia.Options) { o.Login.ClientKey = check.Secret{} }
-	rehearse := func(o *authelia.Options) { o.WithLogin = true }
-	idToken := func(o *authelia.Options) { o.Login.QueryUserinfo = false }
+	rehearse := func(o *authelia.Options) { o.WithLogin, o.LoginRequired = true, true }
+	idToken := func(o *authelia.Options) { o.IDTokenClaims = []string{"preferred_username", "groups"} }
 	for _, tt := range []struct {
 		name     string
 		old, new string // the edit
@@ -53,7 +53,7 @@ func TestCompare(t *testing.T) {
 		{"nothing", "", "", nil, ""},
 		{"another key", "", "", anotherKey, fmt.Sprintf(secret, "the secret of another key")},
 		{"no key to compare with", "", "", noKey, "40 client_secret: unseen"},
-		{"broken digest", digest, digest[:50], nil, fmt.Sprintf(secret, "not a digest that authelia knows")},
+		{"broken digest", digest, digest[:50], nil, fmt.Sprintf(secret, "not a digest that Authelia knows")},
 		{"no secret", "client_secret: '" + digest + "'", "client_secret:", nil, fmt.Sprintf(secret, "")},
 		{"the key itself", digest, "$plaintext$insecure_secret", nil, ""},
 		{"secret from a template", digest, `{{ secret "/secrets/proxmox" }}`, nil, "40 client_secret: unseen"},
@@ -89,7 +89,7 @@ func TestCompare(t *testing.T) {
 		{"scopes in one string", "scopes:\n          - 'openid'\n          - 'profile'\n          - 'email'\n          - 'groups'", "scopes: 'openid,profile,email,groups'", nil, ""},
 		{"response type", "- 'code'", "- 'id_token'", nil, `54 response_types: "id_token" not "" lacks ["code"]`},
 		{"signed userinfo", "userinfo_signed_response_alg: 'none'", "userinfo_signed_response_alg: 'RS256'", nil, `58 userinfo_signed_response_alg: "RS256" not "none" lacks []`},
-		{"signed userinfo, former name", "userinfo_signed_response_alg: 'none'", "userinfo_signing_algorithm: 'RS256'", nil, `58 userinfo_signed_response_alg: "RS256" not "none" lacks []`},
+		{"signed userinfo, former name", "userinfo_signed_response_alg: 'none'", "userinfo_signing_algorithm: 'RS256'", nil, `58 userinfo_signing_algorithm: "RS256" not "none" lacks []`},
 		{"signed userinfo by key", "require_pkce: true", "userinfo_signed_response_key_id: 'main'", nil, `43 userinfo_signed_response_key_id: "main" not "" lacks []`},
 		{"encrypted userinfo", "require_pkce: true", "userinfo_encrypted_response_alg: 'RSA-OAEP'", nil, `43 userinfo_encrypted_response_alg: "RSA-OAEP" not "none" lacks []`},
 		{"encrypted ID token", "require_pkce: true", "id_token_encrypted_response_alg: 'RSA-OAEP'", nil, `43 id_token_encrypted_response_alg: "RSA-OAEP" not "none" lacks []`},
@@ -111,7 +111,8 @@ func TestCompare(t *testing.T) {
 			`43 claims_policies.other.id_token: "" not "" lacks ["preferred_username" "groups"]`,
 		},
 		{"no claims needed", "require_pkce: true", "claims_policy: 'legacy'", nil, "43 claims_policy: kept"},
-		{"merged", "      - client_id: 'proxmox'", "      - <<: {lifespan: 'long'}\n        client_id: 'proxmox'", nil, "38 lifespan: kept"},
+		{"property twice", "require_pkce: true", "public: false", nil, `43 public: "a second time, first in line 41" not "once" lacks []`},
+		{"merged", "      - client_id: 'proxmox'", "      - <<: {consent_mode: 'explicit'}\n        client_id: 'proxmox'", nil, "38 consent_mode: kept"},
 	} {
 		o := authelia.Options{Client: proxmox()}
 		if tt.change != nil {
@@ -149,7 +150,7 @@ func TestCompareFindsTheClient(t *testing.T) {
 	for name, files := range map[string][]string{
 		"a list":        {string(item)},
 		"former names":  {former},
-		"clients alone": {"clients:\n" + string(item)},
+		"in values":     {"authelia_version: '4.39'\nauthelia_clients:\n" + string(item)},
 		"client alone":  {strings.Replace(string(item), "- client_id", "  client_id", 1)},
 		"second file":   {"theme: light\n", right(t)},
 	} {
@@ -166,11 +167,10 @@ func TestCompareFindsTheClient(t *testing.T) {
 
 func TestCompareRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, text, says string }{
-		{"not YAML", "a: b\n c: - d\n", "configuration.yml is not YAML: yaml: line 2: "},
+		{"not YAML", "a: b\n c: - d\n", "configuration.yml:2: the file is not YAML: "},
 		{"empty", "", "configuration.yml has no client proxmox"},
 		{"other clients", strings.Replace(right(t), "client_id: 'proxmox'", "client_id: 'Proxmox'", 1), "has no client proxmox, only grafana, Proxmox"},
 		{"twice", strings.Replace(right(t), "client_id: 'grafana'", "client_id: 'proxmox'", 1), "defined 2 times: configuration.yml:32, configuration.yml:38"},
-		{"property twice", strings.Replace(right(t), "require_pkce: true", "public: false", 1), `configuration.yml:38: authelia cannot read this client: yaml: unmarshal errors:   line 43: mapping key "public" already defined`},
 	} {
 		_, err := authelia.Compare(authelia.Options{Client: proxmox()}, authelia.File{Name: "configuration.yml", Data: []byte(tt.text)})
 		if check.CodeOf(err) != check.Config || !strings.Contains(fmt.Sprint(err), tt.says) || check.HintOf(err).For(check.Names{}) == "" {
@@ -195,7 +195,8 @@ func TestReport(t *testing.T) {
 	if err := authelia.Text(&out, got, report.Style{}); err != nil {
 		t.Fatal(err)
 	}
-	const want = `c.yml:44: userinfo_signed_response_key_id
+	const want = `c.yml:40: client_secret: not compared: the client key is not configured
+c.yml:44: userinfo_signed_response_key_id
   found:   main
   wanted:  (absent)
 c.yml:50: scopes
@@ -204,7 +205,6 @@ c.yml:50: scopes
 c.yml:58: userinfo_signed_response_alg
   found:   RS256
   wanted:  none
-c.yml:40: client_secret: not compared: the client key is not configured
 c.yml:43: consent_mode: your own setting, keep it
 client proxmox (c.yml:38): 3 differences
 `

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-crypt/crypt"
+	"github.com/go-crypt/crypt/algorithm"
 	"github.com/go-crypt/crypt/algorithm/pbkdf2"
 
 	"proxmox-realm/internal/check"
@@ -53,7 +54,7 @@ func noKey() error {
 }
 
 // errNotDigest is the error for a client secret that Authelia cannot read.
-var errNotDigest = errors.New("not a digest that authelia knows")
+var errNotDigest = errors.New("not a digest that Authelia knows")
 
 const plaintextPrefix = "$plaintext$"
 
@@ -63,17 +64,29 @@ func Verify(clientSecret string, key check.Secret) (bool, error) {
 	if plain, ok := strings.CutPrefix(clientSecret, plaintextPrefix); ok || !strings.HasPrefix(clientSecret, "$") {
 		return key.Equal(check.NewSecret(plain)), nil
 	}
-	decoder, err := crypt.NewDefaultDecoder() // Authelia uses the same one
+	digest, err := decode(clientSecret)
 	if err != nil {
-		return false, check.Errorf(check.Internal, "prepare the verification of digests").Because(err)
+		return false, err
 	}
-	digest, err := decoder.Decode(clientSecret)
-	if err != nil {
-		return false, errNotDigest // the library's error quotes the digest
+	if !key.IsSet() {
+		return false, nil
 	}
 	ok, err := digest.MatchAdvanced(key.Reveal())
 	if err != nil {
 		return false, errNotDigest
 	}
 	return ok, nil
+}
+
+// decode reads a digest as Authelia does.
+func decode(digest string) (algorithm.Digest, error) {
+	decoder, err := crypt.NewDefaultDecoder()
+	if err != nil {
+		return nil, check.Errorf(check.Internal, "prepare the verification of digests").Because(err)
+	}
+	decoded, err := decoder.Decode(digest)
+	if err != nil {
+		return nil, errNotDigest // the library's error quotes the digest
+	}
+	return decoded, nil
 }

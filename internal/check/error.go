@@ -25,6 +25,7 @@ const (
 	RecoveryFile    Code = "recovery-file"    // an earlier replace did not end; its realm waits in a file
 	UnknownRole     Code = "unknown-role"     // the configuration grants a role that Proxmox does not have
 	NoGroupsClaim   Code = "no-groups-claim"  // the configuration grants roles to groups that no login has
+	NotProven       Code = "not-proven"       // a file of Authelia is not edited, because the result could not be proven right
 
 	// Exit code 13: held.
 	Held Code = "held" // the gate kept the change back

@@ -20,29 +20,44 @@ type autheliaOptions struct {
 	withLogin bool
 	whole     bool
 	check     []string
+	write     string
+	yes       bool
+	dryRun    bool
 }
 
 func (a *app) autheliaCommand() *cobra.Command {
 	var o autheliaOptions
 	cmd := &cobra.Command{
 		Use:   "authelia",
-		Short: "Print the client for Authelia, or compare Authelia's own with it",
+		Short: "Print the client for Authelia, compare Authelia's own with it, or write it",
 		Long: `Print the client for the configuration of Authelia (4.38 or later) that matches
 the realm: client id, digest of the client key, redirect URIs, scopes and
-methods. Targets that share a client share the block.
+methods. Targets that share an issuer and a client share the block.
 
 --new-key FILE makes a random client key, writes it to FILE and prints its
 digest. The key itself is never shown. If the configuration already names
 another key, only the client_secret line is printed, so that you keep your own
-settings of the client. Add --whole to print everything.
+settings of the client. --whole prints Authelia's whole OpenID part, for an
+Authelia that has none.
 
 --check FILE finds the client in Authelia's configuration and shows how it
-differs from the printed block, with line numbers. The file may be a whole
-configuration or the client alone. Nothing is changed. Settings of your own that
-do not break logins are listed as kept.` +
-			exitHelp(exitUnverified, exitUsage, exitConfig),
+differs from the printed block, and what keeps Authelia from starting, with line
+numbers. The file may be a whole configuration, the client alone, a manifest of
+Kubernetes or values of Helm. Nothing is changed. Settings of your own that do
+not break logins are listed as kept.
+
+--write FILE adds the client to Authelia's configuration, or gives a client that
+is there another digest: of the configured key, or with --new-key of a new one.
+It shows what it would write, asks, and keeps the former file beside the new
+one. No other byte changes: if that cannot be proven, it prints the lines, and
+says why.` +
+			exitHelp(exitUnverified, exitRefused, exitUsage, exitConfig),
 		Example: `  # first setup: paste the block, restart Authelia, then apply
   proxmox-realm authelia --new-key /etc/proxmox-realm/client-key
+
+  # the same, if Authelia's configuration is on this machine
+  proxmox-realm authelia --write /etc/authelia/configuration.yml \\
+      --new-key /etc/proxmox-realm/client-key
 
   # compare
   proxmox-realm authelia --check /etc/authelia/configuration.yml
@@ -53,7 +68,16 @@ do not break logins are listed as kept.` +
   proxmox-realm apply --wait 10m --client-key-file client-key.new`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if cmd.Flags().Changed("check") {
+			switch changed := cmd.Flags().Changed; {
+			case changed("write") && (changed("check") || changed("whole")):
+				return usage("--write cannot be combined with --check or --whole")
+			case !changed("write") && (changed("yes") || changed("dry-run")):
+				return usage("--yes and --dry-run belong to --write")
+			case changed("new-key") && o.newKey == "":
+				return usage("--new-key needs the name of a file")
+			case changed("write"):
+				return a.writeAuthelia(cmd, o)
+			case changed("check"):
 				return a.compareAuthelia(cmd, o)
 			}
 			return a.printAuthelia(cmd, o)
@@ -61,10 +85,13 @@ do not break logins are listed as kept.` +
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.newKey, "new-key", "", "make a client key and write it to `FILE`, which must not exist")
-	f.BoolVar(&o.withLogin, "with-login", false, "add the redirect URI of the login command")
-	f.BoolVar(&o.whole, "whole", false, "print everything from identity_providers down")
+	f.BoolVar(&o.withLogin, "with-login", true, "register the redirect URI of the login command as well")
+	f.BoolVar(&o.whole, "whole", false, "print Authelia's whole OpenID part")
 	f.StringArrayVar(&o.check, "check", nil,
 		"compare with Authelia's configuration in `FILE`, - for standard input (repeatable)")
+	f.StringVar(&o.write, "write", "", "put the client or its digest into Authelia's configuration in `FILE`")
+	f.BoolVarP(&o.yes, "yes", "y", false, "with --write: do not ask")
+	f.BoolVar(&o.dryRun, "dry-run", false, "with --write: show what would be written; change nothing")
 	a.configFlags(cmd)
 	return cmd
 }
@@ -75,7 +102,7 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 	// A new key needs no old one, whose file may not exist yet.
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: o.newKey == ""})
 	if problem := (*check.Error)(nil); errors.As(err, &problem) && problem.Key == "realm.client_key_file" {
-		problem.Hint = check.Hints(problem.Hint, check.Run("authelia --new-key FILE").With("it makes a key"))
+		problem.Hint = check.Hints(problem.Hint, "make a key:\n"+check.Command+"{authelia --new-key FILE}")
 	}
 	if err != nil {
 		return authelia.Options{}, "", err
@@ -84,20 +111,35 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 	if err != nil {
 		return authelia.Options{}, "", err
 	}
+	if len(a.targets) > 0 {
+		a.addOthers(cmd, &client)
+	}
 	if client.Assumed && len(client.RedirectURIs) > 0 {
 		a.warning("the redirect URIs are the addresses of the API endpoints: if browsers open others, set verify.redirect_urls")
 	}
-	options := authelia.Options{Client: client, WithLogin: o.withLogin, Whole: o.whole}
+	options := authelia.Options{
+		Client: client, WithLogin: o.withLogin, Whole: o.whole, LoginRequired: o.withLogin && cmd.Flags().Changed("with-login"),
+	}
 	return options, cmp.Or(c.Targets[0].ClientKeyFile, c.Targets[0].ClientKeyFrom), options.Validate()
+}
+
+// addOthers adds what targets need that -t leaves out and that share the client: the block is one for all of them.
+func (a *app) addOthers(cmd *cobra.Command, client *authelia.Client) {
+	chosen := a.targets
+	a.targets = nil
+	all, err := a.read(cmd, config.Options{Partial: true})
+	a.targets = chosen
+	if err != nil {
+		a.warning("other targets that share the client are left out: the configuration is not valid without -t")
+		return
+	}
+	client.Add(all.Targets)
 }
 
 // printAuthelia prints the client block. It writes a new key last, so that an earlier error leaves no file behind.
 func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
-	switch {
-	case a.output != "text":
+	if a.output != "text" {
 		return usage("authelia prints YAML, so --output applies only to --check")
-	case cmd.Flags().Changed("new-key") && o.newKey == "":
-		return usage("--new-key needs the name of a file")
 	}
 	options, configured, err := a.autheliaClient(cmd, o)
 	if err != nil {
@@ -139,21 +181,32 @@ func absolute(path string) string {
 	return cmp.Or(whole, path)
 }
 
+// restart names the commands that make Authelia read its configuration.
+const restart = "restart Authelia (docker compose restart authelia, or systemctl restart authelia)"
+
 // adviseRotation says what to do with a new key beside the configured one.
 func (a *app) adviseRotation(newKey, configured string) {
 	a.say("note", "replace the client_secret line of this client in Authelia's configuration, but do not restart Authelia yet")
-	a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+newKey+"`, and restart Authelia while it waits")
+	a.adviseWait(newKey, configured)
+}
+
+func (a *app) adviseWait(newKey, configured string) {
+	a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+newKey+"`, and "+restart+" while it waits")
 	a.say("note", "then put the new key in place of the old one: "+configured)
 }
 
 // adviseFirst says what to do with a client that Authelia may not have yet.
 func (a *app) adviseFirst(newKey, configured string) {
+	a.adviseKey(newKey, configured)
+	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, "+restart+
+		", then run `proxmox-realm apply`")
+	a.say("note", "if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
+}
+
+func (a *app) adviseKey(newKey, configured string) {
 	if newKey != "" && configured == "" {
 		a.warning("no client key is configured: set realm.client_key_file to " + absolute(newKey))
 	}
-	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, restart Authelia, "+
-		"then run `proxmox-realm apply`")
-	a.say("note", "if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
 }
 
 // compareAuthelia compares the client in Authelia's files with the block.
@@ -167,7 +220,7 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		return usage("-c - and --check - cannot both read standard input")
 	}
 	if a.output != "text" && a.output != "json" {
-		return usage("authelia --check has no %s report", a.output).Try(check.Run("authelia --check FILE -o json"))
+		return usage("authelia --check has no %s report", a.output).Try("for programs:\n" + check.Command + "{authelia --check FILE -o json}")
 	}
 	options, _, err := a.autheliaClient(cmd, o)
 	if err != nil {
@@ -192,18 +245,18 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if err := show(); err != nil {
 		return unwritten(err)
 	}
+	if !a.quiet {
+		a.say("note", "Authelia itself checks the rest of its configuration: "+validate)
+	}
 	if compared.Outcome() == reconcile.Unverified {
 		return done(exitUnverified)
 	}
 	return nil
 }
 
-// maxAutheliaFile bounds a file, in bytes. Authelia's annotated template has 80 KiB.
-const maxAutheliaFile = 1 << 20
-
 // readAuthelia reads one file of Authelia's configuration, or standard input.
 func (a *app) readAuthelia(ctx context.Context, path string) (authelia.File, error) {
-	data, err := config.ReadFile(ctx, path, a.stdin, maxAutheliaFile)
+	data, err := config.ReadFile(ctx, path, a.stdin, authelia.MaxFile)
 	if path == "-" {
 		path = "standard input"
 	}

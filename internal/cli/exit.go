@@ -60,7 +60,7 @@ func exitCode(err error) int { return exitCodeOf(check.CodeOf(err)) }
 func exitCodeOf(code check.Code) int {
 	switch code {
 	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.RecoveryFile,
-		check.UnknownRole, check.NoGroupsClaim:
+		check.UnknownRole, check.NoGroupsClaim, check.NotProven:
 		return exitRefused
 	case check.LoginFailed:
 		return exitUnverified
@@ -225,11 +225,11 @@ func (a *app) sayHint(hint check.Hint) {
 
 func (a *app) warning(text string) { a.say("warning", text) }
 
-// say writes a message to stderr: each line with the program's name and the kind of message. Commands of a hint have
-// neither, so that they can be copied.
+// say writes a message to stderr: each line with the program's name and the kind of message. Commands have neither, so that
+// they can be copied.
 func (a *app) say(kind, text string) {
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
-		if kind != "hint" || !strings.HasPrefix(line, check.Command) {
+		if !strings.HasPrefix(line, check.Command) {
 			line = "proxmox-realm: " + kind + ": " + line
 		}
 		_, _ = fmt.Fprintln(a.stderr, line)

@@ -125,13 +125,17 @@ func absent(ctx context.Context, client *proxmox.Client, name string) error {
 	return err.Try(check.Hintf("choose one of the realms there: %s", strings.Join(names, ", ")))
 }
 
+func overwrites(path string) error {
+	return usage("%s exists and is not overwritten", path).Try("name a new file")
+}
+
 // writeKey writes a client key to a new file that its owner alone can read. It never overwrites a file, because that may
 // be the only copy of a key in use.
 func writeKey(path string, key check.Secret) error {
 	err := config.CreatePrivate(path, []byte(key.Reveal()))
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return usage("%s exists and is not overwritten", path).Try(check.Hint("name a new file"))
+		return overwrites(path)
 	case err != nil:
 		return check.Errorf(check.Internal, "write the client key: %v", err).
 			Try(check.Hint("name a file in a folder that exists and that you can write to")).Because(err)

@@ -75,6 +75,22 @@ func (a *app) confirm(ctx context.Context, realm string, where []string) error {
 	return nil
 }
 
+// agree asks a question that only y or yes answers with yes. The command does the same without asking.
+func (a *app) agree(ctx context.Context, question, command string) error {
+	if _, ok := terminal(a.stdin); !ok {
+		return usage("the answer to a question is needed, and stdin is not a terminal: %s", question).
+			Try(check.Hintf("without the question:\n"+check.Command+"{%s}", command))
+	}
+	typed, err := a.ask(ctx, question+" [y/N] ", func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
+	if err != nil {
+		return err
+	}
+	if answer := strings.ToLower(strings.TrimSpace(typed)); answer != "y" && answer != "yes" {
+		return usage("not confirmed: nothing was done")
+	}
+	return nil
+}
+
 // askPassword asks for the password of a ticket login, and for a one-time code.
 func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox) error {
 	if p.Username.IsZero() || p.Password.IsSet() {

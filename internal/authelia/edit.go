@@ -1,0 +1,324 @@
+package authelia
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Refusal is why a configuration is not edited: nobody could prove that the result holds what is wanted and nothing else.
+type Refusal struct {
+	Line     int // 0: it concerns the whole file
+	Reason   string
+	NoOpenID bool // the file has no OpenID part at all
+}
+
+// Error implements error. The text holds no value of the file.
+func (r *Refusal) Error() string {
+	if r.Line > 0 {
+		return fmt.Sprintf("line %d: %s", r.Line, r.Reason)
+	}
+	return r.Reason
+}
+
+func refuse(line int, format string, args ...any) error {
+	return &Refusal{Line: line, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Append returns Authelia's configuration with the client of the options behind the others. It adds lines and changes no
+// byte: the result is parsed again and must equal the former configuration with the client. A client that is there and
+// does not differ (see [Compare]) changes nothing. Every other case is a *[Refusal]; options that make no client are a
+// *check.Error.
+func Append(file []byte, o Options) ([]byte, error) {
+	o.Whole = false
+	block, err := Block(o)
+	if err != nil {
+		return nil, err
+	}
+	before, err := editable(file)
+	if err != nil {
+		return nil, err
+	}
+	found, err := before.client(o.Login.ClientID)
+	switch {
+	case err != nil:
+		return nil, err
+	case found != nil:
+		return file, before.equals(found, file, o)
+	}
+	if err := before.definesClaims(o); err != nil {
+		return nil, err
+	}
+	at, err := before.end()
+	if err != nil {
+		return nil, err
+	}
+	first := before.clients.Content[0]
+	item := indent(string(block), before.clients.Column-1, max(first.Column-before.clients.Column, 2))
+	after := []byte(before.insert(at, item))
+	return after, before.proveAppended(after, block)
+}
+
+// ReplaceSecret returns Authelia's configuration with another digest for a client. It replaces the one value and changes no
+// other byte: the result is parsed again and must equal the former configuration otherwise. Every other case is a
+// *[Refusal].
+func ReplaceSecret(file []byte, clientID, digest string) ([]byte, error) {
+	before, err := editable(file)
+	if err != nil {
+		return nil, err
+	}
+	client, err := before.client(clientID)
+	switch {
+	case err != nil:
+		return nil, err
+	case client == nil:
+		return nil, refuse(before.clients.Line, "the list has no client %s", clientID)
+	}
+	key, secret, err := secretOf(client)
+	switch {
+	case err != nil:
+		return nil, err
+	case secret.Value == digest:
+		return file, nil
+	}
+	from, to, err := before.token(secret)
+	if err != nil {
+		return nil, err
+	}
+	if strings.ContainsAny(digest, "'\r\n") {
+		return nil, refuse(0, "this is no digest")
+	}
+	after := []byte(before.text[:from] + "'" + digest + "'" + before.text[to:])
+	return after, before.proveReplaced(after, client, key, digest)
+}
+
+// Put returns Authelia's configuration with the client of the options: it appends the client, or gives a client that is there
+// the digest, if its secret is not that of the client key. Other differences of such a client stay. The errors are those of
+// [Append] and [ReplaceSecret].
+func Put(file []byte, o Options) ([]byte, error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	before, err := editable(file)
+	if err != nil {
+		return nil, err
+	}
+	client, err := before.client(o.Login.ClientID)
+	switch {
+	case err != nil:
+		return nil, err
+	case client == nil:
+		return Append(file, o)
+	}
+	if _, secret, err := secretOf(client); err != nil {
+		return nil, err
+	} else if ok, err := Verify(secret.Value, o.Login.ClientKey); err == nil && ok && !plain(secret.Value) {
+		return file, nil
+	}
+	return ReplaceSecret(file, o.Login.ClientID, o.Digest)
+}
+
+// layout is a configuration that can be edited: its text, its YAML and its list of clients.
+type layout struct {
+	text    string
+	lines   []string // with their line ends
+	root    *yaml.Node
+	clients *yaml.Node // a block sequence that is not empty
+}
+
+// editable reads a configuration. It refuses what makes the YAML mean something else than it shows.
+func editable(file []byte) (*layout, error) {
+	text := string(file)
+	if bytes.ContainsRune(file, 0) || !utf8.Valid(file) {
+		return nil, refuse(0, "the file is not UTF-8")
+	}
+	for _, a := range actions(text) {
+		switch {
+		case a.control:
+			return nil, refuse(a.line, "a template decides here which parts of the file count")
+		case a.trims:
+			return nil, refuse(a.line, "a template removes line feeds here")
+		}
+	}
+	root, second, err := readYAML(file)
+	var syntax *syntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return nil, refuse(syntax.line, "the file is not YAML: %s", syntax.reason)
+	case root == nil:
+		return nil, &Refusal{Reason: "the file is empty", NoOpenID: true}
+	case pair(root, "identity_providers") == nil && embedded(root) > 0:
+		return nil, refuse(embedded(root), "the configuration is a part of another file here")
+	case second > 0:
+		return nil, refuse(second, "a second document begins here")
+	}
+	if line := expansion(root); line > 0 {
+		return nil, refuse(line, "the file goes through the filter expand-env: every $ of a digest would have to be doubled")
+	}
+	var twice error
+	doubled(root, func(first, second *yaml.Node) {
+		if twice == nil {
+			twice = refuse(second.Line, "a key is here a second time, first in line %d", first.Line)
+		}
+	})
+	if twice != nil {
+		return nil, twice
+	}
+	l := &layout{text: text, lines: splitLines(text), root: root}
+	return l, l.findClients()
+}
+
+// findClients walks to the list of clients. It follows no alias, and passes no anchor: what is below could be used
+// elsewhere as well.
+func (l *layout) findClients() error {
+	node := l.root
+	for _, name := range []string{"identity_providers", "oidc", "clients"} {
+		next := pair(node, name)
+		switch {
+		case next == nil && name != "clients":
+			return &Refusal{Reason: "the file has no identity_providers.oidc", NoOpenID: true}
+		case next == nil:
+			return refuse(node.Line, "no %s here", name)
+		case next.Anchor != "" || next.Kind == yaml.AliasNode:
+			return refuse(next.Line, "%s has an anchor or is an alias", name)
+		case name != "clients" && next.Kind != yaml.MappingNode:
+			return refuse(next.Line, "%s is no mapping", name)
+		}
+		node = next
+	}
+	l.clients = node
+	switch {
+	case node.Kind != yaml.SequenceNode:
+		return refuse(node.Line, "clients is no list")
+	case len(node.Content) == 0:
+		return refuse(node.Line, "the list of clients is empty")
+	case node.Style&yaml.FlowStyle != 0:
+		return refuse(node.Line, "the list of clients is written in brackets")
+	case node.Style&yaml.TaggedStyle != 0:
+		return refuse(node.Line, "the list of clients has a tag")
+	}
+	return nil
+}
+
+// pair returns the value of a mapping's own key, or nil.
+func pair(mapping *yaml.Node, name string) *yaml.Node {
+	if mapping.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		if key := mapping.Content[i]; key.Kind == yaml.ScalarNode && key.Value == name {
+			return mapping.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// embedded returns the line of a value that holds identity_providers, deeper in a file or as text; 0 if there is none.
+func embedded(n *yaml.Node) int {
+	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "identity_providers:") || pair(n, "identity_providers") != nil {
+		return n.Line
+	}
+	for _, child := range n.Content {
+		if line := embedded(child); line > 0 {
+			return line
+		}
+	}
+	return 0
+}
+
+// client returns the client of an id, or nil. An id that a template makes could be any.
+func (l *layout) client(id string) (found *yaml.Node, err error) {
+	for _, item := range l.clients.Content {
+		client := target(item)
+		name := clientIDOf(client)
+		switch {
+		case name != nil && templated(name):
+			err = refuse(name.Line, "the id of this client comes from a template: it may be %s", id)
+		case name == nil || name.Value != id:
+		case found != nil:
+			return nil, refuse(name.Line, "client %s is here a second time, first in line %d", id, found.Line)
+		case item.Kind == yaml.AliasNode || client.Anchor != "":
+			return nil, refuse(item.Line, "client %s has an anchor or is an alias", id)
+		default:
+			found = client
+		}
+	}
+	if found != nil {
+		return found, nil
+	}
+	return nil, err
+}
+
+// clientIDOf returns the node of a client's id, or nil.
+func clientIDOf(client *yaml.Node) *yaml.Node {
+	if id := get(client, "client_id").value; id != nil {
+		return id
+	}
+	return get(client, "id").value
+}
+
+// templated tells whether a template or the environment makes a value or a part of it. An action without quotes is a
+// mapping in YAML.
+func templated(n *yaml.Node) bool {
+	return n.Kind == yaml.MappingNode || strings.Contains(n.Value, "{{") || strings.ContainsRune(n.Value, filler)
+}
+
+// equals refuses a client that differs from the options.
+func (l *layout) equals(client *yaml.Node, file []byte, o Options) error {
+	compared, err := Compare(o, File{Name: "the file", Data: file})
+	if err != nil {
+		return refuse(client.Line, "client %s is there and cannot be compared: %v", o.Login.ClientID, err)
+	}
+	for _, d := range compared.Differences {
+		if !d.own {
+			continue
+		}
+		return refuse(d.Line, "client %s is there and differs in %s", o.Login.ClientID, d.Name)
+	}
+	return nil
+}
+
+// definesClaims refuses a configuration that lacks the claims policy of the new client.
+func (l *layout) definesClaims(o Options) error {
+	if len(o.IDTokenClaims) == 0 {
+		return nil
+	}
+	oidc := pair(pair(l.root, "identity_providers"), "oidc")
+	defined := list(get(get(get(oidc, "claims_policies").value, claimsPolicy).value, "id_token").value)
+	for _, claim := range o.IDTokenClaims {
+		if !slices.Contains(defined, claim) {
+			return refuse(oidc.Line, "the client needs a claims policy %s that puts %s into the ID token",
+				claimsPolicy, strings.Join(o.IDTokenClaims, " and "))
+		}
+	}
+	return nil
+}
+
+// secretOf returns the one key of a client that holds its secret, and the value.
+func secretOf(client *yaml.Node) (key string, value *yaml.Node, err error) {
+	for _, name := range []string{"client_secret", "secret"} {
+		switch v := pair(client, name); {
+		case v == nil:
+		case value != nil:
+			return "", nil, refuse(v.Line, "the client has client_secret and secret")
+		default:
+			key, value = name, v
+		}
+	}
+	switch {
+	case value == nil:
+		return "", nil, refuse(client.Line, "the client has no client_secret of its own")
+	case value.Kind == yaml.AliasNode || value.Anchor != "":
+		return "", nil, refuse(value.Line, "%s has an anchor or is an alias", key)
+	case templated(value):
+		return "", nil, refuse(value.Line, "%s comes from a template: replace the digest where the template reads it", key)
+	case value.Kind != yaml.ScalarNode || value.Style&yaml.TaggedStyle != 0 || value.Tag == "!!null":
+		return "", nil, refuse(value.Line, "%s is no text", key)
+	}
+	return key, value, nil
+}

@@ -1,0 +1,240 @@
+package authelia
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/check"
+)
+
+// rightPlace is where Authelia reads clients.
+const rightPlace = "identity_providers.oidc.clients"
+
+// registry is a list of clients in a source.
+type registry struct {
+	*source
+	path    string // of the list; "" if the file holds the list or the client alone
+	list    field
+	clients []candidate
+}
+
+// candidate is a client in a list.
+type candidate struct {
+	id   *yaml.Node // nil: it has none
+	node *yaml.Node
+}
+
+func (r registry) at() string { return fmt.Sprintf("%s:%d", r.file, r.list.line) }
+
+// oidc returns the OpenID part of a source, or nil.
+func (s *source) oidc() *yaml.Node {
+	return get(get(s.root, "identity_providers").value, "oidc").value
+}
+
+// registries returns the lists of clients of a source: the one that Authelia reads, and the others.
+func (s *source) registries() (right *registry, others []registry) {
+	if list := get(s.oidc(), "clients"); list.value != nil {
+		right = &registry{s, rightPlace, list, candidates(list.value)}
+		if list.value.Kind == yaml.MappingNode {
+			right = nil // Authelia reads only a list
+		}
+	}
+	if root := s.root; isClient(root) {
+		others = append(others, registry{s, "", field{value: root, line: root.Line}, []candidate{{clientIDOf(root), root}}})
+		return right, others
+	}
+	var visit func(n *yaml.Node, path string, line int)
+	visit = func(n *yaml.Node, path string, line int) {
+		switch {
+		case n == nil || right != nil && n == right.list.value:
+			return
+		case slices.ContainsFunc(n.Content, isClient):
+			others = append(others, registry{s, path, field{value: n, line: line}, candidates(n)})
+			return
+		case n.Kind == yaml.SequenceNode:
+			for _, item := range n.Content {
+				visit(item, path+"[]", item.Line)
+			}
+			return
+		}
+		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+			visit(n.Content[i+1], strings.TrimPrefix(path+"."+n.Content[i].Value, "."), n.Content[i].Line)
+		}
+	}
+	visit(s.root, "", 1)
+	return right, others
+}
+
+// isClient tells whether a node looks like a client of Authelia.
+func isClient(n *yaml.Node) bool {
+	return pair1(n, "client_id") || pair1(n, "redirect_uris") && pair1(n, "id")
+}
+
+func pair1(n *yaml.Node, name string) bool { return n != nil && pair(n, name) != nil }
+
+// candidates returns the clients of a list, or of a mapping that stands in its place.
+func candidates(list *yaml.Node) (found []candidate) {
+	if list == nil || list.Kind != yaml.SequenceNode && list.Kind != yaml.MappingNode {
+		return nil
+	}
+	for _, item := range list.Content {
+		item = target(item)
+		if item != nil && item.Kind == yaml.MappingNode && (list.Kind == yaml.SequenceNode || isClient(item)) {
+			found = append(found, candidate{clientIDOf(item), item})
+		}
+	}
+	return found
+}
+
+// with returns the clients of a list that have an id.
+func (r registry) with(id string) (found []candidate) {
+	for _, c := range r.clients {
+		if c.id != nil && c.id.Value == id {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// finding is where the client was found.
+type finding struct {
+	candidate
+	in registry
+}
+
+// find finds the client in the sources. Of several lists in their right place Authelia reads the last one alone. A client
+// that stands elsewhere is a difference.
+func (c *comparer) find() (finding, error) {
+	var right, others []registry
+	for _, s := range c.sources {
+		list, more := s.registries()
+		if list != nil && s.kind != unread {
+			right = append(right, *list)
+		} else if list != nil {
+			others = append([]registry{*list}, others...)
+		}
+		others = append(others, more...)
+	}
+	all := append(slices.Clone(right), others...)
+	slices.Reverse(all[:len(right)])
+	for i, r := range all {
+		found := r.with(c.Login.ClientID)
+		if len(found) == 0 {
+			continue
+		}
+		if len(found) > 1 {
+			return finding{}, c.definedTwice(r, found)
+		}
+		c.result.Client, c.result.File, c.result.Line = c.Login.ClientID, r.file, found[0].node.Line
+		if i > 0 || len(right) == 0 {
+			c.misplaced(r, right)
+		}
+		return finding{found[0], r}, nil
+	}
+	return finding{}, c.absent(all)
+}
+
+// misplaced notes why Authelia does not read the list that holds the client.
+func (c *comparer) misplaced(r registry, right []registry) {
+	d := Difference{Property: Property{Name: "clients", File: r.file, Line: r.list.line}, Wanted: "under " + rightPlace}
+	switch {
+	case r.kind == unread:
+		d.Found = "in a second document, which Authelia does not read"
+		d.Wanted = "in the first document"
+	case r.path == rightPlace && len(right) > 0:
+		last := right[len(right)-1]
+		d.Found = fmt.Sprintf("replaced by the list in %s", last.at())
+		d.Wanted = "one list with all clients: Authelia reads the last list alone"
+	case r.path == "" || !c.looksLikeAuthelia(r):
+		return // the file holds clients alone
+	case r.path == rightPlace:
+		d.Found, d.Wanted = "a mapping", "a list"
+	case strings.Contains(r.path, "."):
+		d.Found = "under " + r.path
+	default:
+		d.Found = "at the root of the file"
+	}
+	c.astray = r.path
+	c.differ(d)
+}
+
+// looksLikeAuthelia tells whether a list stands in a file that Authelia would read, not in variables of another tool.
+func (c *comparer) looksLikeAuthelia(r registry) bool {
+	first, _, _ := strings.Cut(r.path, ".")
+	if first == "identity_providers" || first == "clients" || strings.HasSuffix(r.path, "oidc.clients") {
+		return true
+	}
+	for _, f := range fields(r.root) {
+		if slices.Contains(rootKeys, f.name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *comparer) definedTwice(r registry, found []candidate) error {
+	var places []string
+	for _, f := range found {
+		places = append(places, fmt.Sprintf("%s:%d", r.file, f.node.Line))
+	}
+	return check.Errorf(check.Config, "client %s is defined %d times: %s",
+		c.Login.ClientID, len(found), strings.Join(places, ", ")).Try("keep one of them")
+}
+
+// absent says that no list has the client, and what could hide it.
+func (c *comparer) absent(all []registry) error {
+	var ids, hidden []string
+	var hints []check.Hint
+	for _, r := range all {
+		for _, client := range r.clients {
+			switch {
+			case client.id == nil:
+			case strings.ContainsRune(client.id.Value, filler) || client.id.Kind != yaml.ScalarNode:
+				hidden = append(hidden, fmt.Sprintf("%s:%d", r.file, client.id.Line))
+			default:
+				ids = append(ids, c.clean.Clean(client.id.Value))
+			}
+		}
+		if len(r.templates) > 0 && r.filled(r.list) && len(hidden) == 0 {
+			hidden = append(hidden, r.at())
+		}
+	}
+	message := fmt.Sprintf("%s has no client %s", names(c.sources), c.Login.ClientID)
+	if len(ids) > 0 {
+		message += ", only " + strings.Join(ids, ", ")
+	}
+	if len(hidden) > 0 {
+		message += "; templates may make it: " + strings.Join(hidden, ", ")
+		return check.Errorf(check.Config, "%s", message).Try(correct(c.templates()))
+	}
+	if !slices.ContainsFunc(c.sources, func(s *source) bool { return s.oidc() != nil }) && len(all) == 0 {
+		hints = append(hints, "Authelia's OpenID part is off there: this prints one, with the client:\n"+
+			check.Command+"{authelia --whole}")
+	} else {
+		hints = append(hints, "add the client that this prints:\n"+check.Command+"{authelia}")
+	}
+	if len(ids) > 0 {
+		hints = append(hints, "if the client has another id, set {realm.client_id}")
+	}
+	return check.Errorf(check.Config, "%s", message).Try(hints...)
+}
+
+func (c *comparer) templates() (all []action) {
+	for _, s := range c.sources {
+		all = append(all, s.templates...)
+	}
+	return all
+}
+
+func names(sources []*source) string {
+	var names []string
+	for _, s := range sources {
+		if !slices.Contains(names, s.file) {
+			names = append(names, s.file)
+		}
+	}
+	return strings.Join(names, ", ")
+}

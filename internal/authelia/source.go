@@ -1,0 +1,221 @@
+package authelia
+
+import (
+	"errors"
+	"math"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/check"
+)
+
+// File is one file of Authelia's configuration.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// source is a text that may configure Authelia: a file, or a part of one.
+type source struct {
+	file      string
+	root      *yaml.Node // nil if it is empty
+	kind      kind
+	second    int // where a second document begins, which Authelia does not read; 0: there is none
+	templates []action
+	variable  int // line of a value that shows that variables of the environment are replaced; 0: there is none
+	next      map[*yaml.Node]int
+}
+
+type kind int
+
+const (
+	plainFile kind = iota // a file as Authelia reads it
+	unread                // a further document of such a file
+	manifest              // text in a Kubernetes manifest or the like
+	helm                  // values of Helm
+)
+
+// read returns the sources of a file. An error is a *check.Error: the file is not YAML.
+func read(file File) ([]*source, error) {
+	text := string(file.Data)
+	templates := actions(text)
+	masked := []byte(mask(text, templates))
+	root, second, err := readYAML(masked)
+	var syntax *syntaxError
+	if errors.As(err, &syntax) {
+		return nil, check.Errorf(check.Config, "%s:%d: the file is not YAML: %s", file.Name, syntax.line, syntax.reason).
+			Try(correct(templates))
+	}
+	first := &source{file: file.Name, root: root, second: second, templates: templates}
+	first.prepare()
+	if root == nil || pair(root, "identity_providers") != nil {
+		return append([]*source{first}, first.rest(masked)...), nil
+	}
+	var inside []*source
+	for _, document := range append([]*source{first}, first.rest(masked)...) {
+		found, err := document.inside(document.root)
+		if err != nil {
+			return nil, err
+		}
+		inside = append(inside, found...)
+	}
+	if len(inside) > 0 {
+		return inside, nil
+	}
+	return append([]*source{first}, first.rest(masked)...), nil
+}
+
+func correct(templates []action) check.Hint {
+	for _, a := range templates {
+		if a.foreign {
+			return "the file is a template of Ansible, Helm or the like: compare the file that it makes"
+		}
+	}
+	if len(templates) > 0 {
+		return "compare what the templates make, which Authelia shows (in Docker behind `docker compose exec authelia`):\n" +
+			check.Command + "authelia config template --config FILE"
+	}
+	return "correct that line"
+}
+
+// rest returns the documents behind the first one.
+func (s *source) rest(masked []byte) (more []*source) {
+	if s.second == 0 {
+		return nil
+	}
+	for i, root := range documents(masked) {
+		if i > 0 {
+			d := &source{file: s.file, root: root, kind: unread, templates: s.templates}
+			d.prepare()
+			more = append(more, d)
+		}
+	}
+	return more
+}
+
+// prepare notes what is asked about the nodes later.
+func (s *source) prepare() {
+	if s.root == nil {
+		return
+	}
+	s.variable = firstLine(s.root, namesVariable)
+	var order []*yaml.Node
+	ends := map[*yaml.Node]int{}
+	var visit func(n *yaml.Node)
+	visit = func(n *yaml.Node) {
+		order = append(order, n)
+		for _, child := range n.Content {
+			visit(child)
+		}
+		ends[n] = len(order)
+	}
+	visit(s.root)
+	s.next = make(map[*yaml.Node]int, len(order))
+	for n, end := range ends {
+		s.next[n] = math.MaxInt
+		if end < len(order) {
+			s.next[n] = order[end].Line
+		}
+	}
+}
+
+// filled tells whether templates make a value or parts of it: in the value, or in lines between it and its key.
+func (s *source) filled(f field) bool {
+	if f.value == nil {
+		return false
+	}
+	if holdsFiller(f.value, map[*yaml.Node]bool{}) {
+		return true
+	}
+	if f.value.Kind == yaml.ScalarNode && f.value.Value != "" && f.value.Style&(yaml.LiteralStyle|yaml.FoldedStyle) == 0 {
+		return false
+	}
+	for _, a := range s.templates {
+		if f.key != nil && a.line > f.key.Line && a.line < s.next[f.value] {
+			return true
+		}
+	}
+	return false
+}
+
+func holdsFiller(n *yaml.Node, seen map[*yaml.Node]bool) bool {
+	n = target(n)
+	if n == nil || seen[n] {
+		return false
+	}
+	seen[n] = true
+	return strings.ContainsRune(n.Value, filler) ||
+		slices.ContainsFunc(n.Content, func(child *yaml.Node) bool { return holdsFiller(child, seen) })
+}
+
+// controlled returns the line of the first condition or loop of a template between two lines, or 0.
+func (s *source) controlled(from, to int) int {
+	for _, a := range s.templates {
+		if a.branch && a.line >= from && a.line <= to {
+			return a.line
+		}
+	}
+	return 0
+}
+
+// inside returns the configurations that stand deeper in a document: below a key, as in the values of Helm, or as text, as
+// in a ConfigMap of Kubernetes.
+func (s *source) inside(n *yaml.Node) (found []*source, err error) {
+	switch {
+	case n == nil:
+		return nil, nil
+	case n != s.root && pair(n, "identity_providers") != nil:
+		sub := *s
+		sub.root, sub.kind, sub.second = n, helm, 0
+		return []*source{&sub}, nil
+	case n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") && configures.MatchString(n.Value):
+		return s.text(n)
+	}
+	for _, child := range n.Content {
+		more, err := s.inside(child)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, more...)
+	}
+	return found, nil
+}
+
+var configures = regexp.MustCompile(`(?m)^\s*(- )?(identity_providers|client_id):`)
+
+// text reads a value that is itself a configuration.
+func (s *source) text(n *yaml.Node) ([]*source, error) {
+	root, _, err := readYAML([]byte(n.Value))
+	var syntax *syntaxError
+	switch {
+	case errors.As(err, &syntax):
+		return nil, check.Errorf(check.Config, "%s:%d: the text here is not YAML: %s", s.file, n.Line+syntax.line, syntax.reason).
+			Try(correct(s.templates))
+	case root == nil || root.Kind == yaml.ScalarNode:
+		return nil, nil
+	}
+	move(root, n)
+	sub := &source{file: s.file, root: root, kind: manifest, templates: s.templates}
+	sub.prepare()
+	if pair(root, "identity_providers") == nil {
+		if deeper, err := sub.inside(root); err != nil || len(deeper) > 0 {
+			return deeper, err
+		}
+	}
+	return []*source{sub}, nil
+}
+
+// move gives the nodes of a text the lines of the file that holds it.
+func move(n, text *yaml.Node) {
+	if text.Style&yaml.LiteralStyle != 0 {
+		n.Line += text.Line
+	} else {
+		n.Line = text.Line
+	}
+	for _, child := range n.Content {
+		move(child, text)
+	}
+}

@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"proxmox-realm/internal/authelia"
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/report"
+)
+
+// validate names the commands of Authelia that check its configuration, before and in a container.
+const validate = "authelia config validate (docker compose exec authelia authelia config validate)"
+
+// autheliaEdit is what `authelia --write` is about to do.
+type autheliaEdit struct {
+	options       authelia.Options
+	configured    string // the source of the configured client key
+	before, after []byte
+	refused       *authelia.Refusal // why the file is not edited
+}
+
+// writeAuthelia puts the client or its digest into Authelia's configuration. What cannot be proven right it prints.
+func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
+	switch {
+	case a.output != "text":
+		return usage("authelia --write has no report, so --output applies only to --check")
+	case o.write == "" || o.write == "-":
+		return usage("--write needs the name of a file")
+	}
+	if _, err := os.Lstat(o.newKey); o.newKey != "" && !errors.Is(err, fs.ErrNotExist) {
+		return overwrites(o.newKey)
+	}
+	e, err := a.prepareEdit(cmd, o)
+	switch {
+	case err != nil:
+		return err
+	case e.refused != nil:
+		return a.printInstead(o, e)
+	case bytes.Equal(e.before, e.after):
+		a.note("client %s is there with this key: %s is not changed", e.options.Login.ClientID, o.write)
+		return a.remaining(o.write, e)
+	}
+	if err := a.printf("%s", authelia.Diff(o.write, e.before, e.after)); err != nil {
+		return err
+	}
+	if o.dryRun {
+		a.note("nothing is written (--dry-run)")
+		return a.remaining(o.write, e)
+	}
+	if err := a.agreeToWrite(cmd.Context(), o); err != nil {
+		return err
+	}
+	backup, err := a.store(o, e)
+	if err != nil {
+		return err
+	}
+	a.adviseWritten(o, e, backup)
+	return a.remaining(o.write, e)
+}
+
+// prepareEdit works out the new content of the file.
+func (a *app) prepareEdit(cmd *cobra.Command, o autheliaOptions) (e autheliaEdit, err error) {
+	if e.options, e.configured, err = a.autheliaClient(cmd, o); err != nil {
+		return e, err
+	}
+	file, err := a.readAuthelia(cmd.Context(), o.write)
+	if err != nil {
+		return e, err
+	}
+	e.before = file.Data
+	if o.newKey != "" {
+		e.options.Login.ClientKey = authelia.NewKey()
+	}
+	if e.options.Digest, err = authelia.Digest(e.options.Login.ClientKey); err != nil {
+		return e, err
+	}
+	e.after, err = authelia.Put(e.before, e.options)
+	if errors.As(err, &e.refused) {
+		err = nil
+	}
+	return e, err
+}
+
+// printInstead prints the lines that somebody has to put into the file by hand, and returns why as an error.
+func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
+	show := authelia.Block
+	e.options.Whole = e.refused.NoOpenID
+	if compared, err := authelia.Compare(e.options, authelia.File{Name: o.write, Data: e.before}); err == nil && compared.Line > 0 {
+		show = authelia.SecretLine
+	}
+	text, err := show(e.options)
+	if err != nil {
+		return err
+	}
+	if o.newKey != "" && !o.dryRun {
+		if err := writeKey(o.newKey, e.options.Login.ClientKey); err != nil {
+			return err
+		}
+	}
+	if err := a.printf("%s", text); err != nil {
+		return err
+	}
+	place := o.write
+	if e.refused.Line > 0 {
+		place = fmt.Sprintf("%s:%d", o.write, e.refused.Line)
+	}
+	return check.Errorf(check.NotProven, "%s: %s", place, e.refused.Reason).
+		Try("the file is not changed: put the printed lines in by hand",
+			"then let Authelia check it (in Docker behind `docker compose exec authelia`):\n"+check.Command+"authelia config validate")
+}
+
+// agreeToWrite asks, unless --yes answers.
+func (a *app) agreeToWrite(ctx context.Context, o autheliaOptions) error {
+	if o.yes {
+		return nil
+	}
+	command := "authelia --write " + o.write + " --yes"
+	if o.newKey != "" {
+		command = "authelia --write " + o.write + " --new-key " + o.newKey + " --yes"
+	}
+	return a.agree(ctx, "Write this to "+o.write+"?", command)
+}
+
+// store writes a new key and then the file, so that no digest of a lost key stays.
+func (a *app) store(o autheliaOptions, e autheliaEdit) (backup string, err error) {
+	if o.newKey != "" {
+		if err := writeKey(o.newKey, e.options.Login.ClientKey); err != nil {
+			return "", err
+		}
+	}
+	backup, err = authelia.WriteFile(o.write, func(now []byte) ([]byte, error) {
+		if !bytes.Equal(now, e.before) {
+			return nil, check.Errorf(check.Conflict, "%s has changed meanwhile: nothing is written", o.write).Try("run the command again")
+		}
+		return e.after, nil
+	})
+	if err != nil && o.newKey != "" {
+		_ = os.Remove(o.newKey) // of no use: nobody has its digest
+	}
+	return backup, err
+}
+
+// adviseWritten says what was written and what comes next.
+func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
+	if line := authelia.CommentBehind(e.before, e.after); line > 0 {
+		a.warning(fmt.Sprintf("%s:%d: the comment behind the digest may no longer be true", o.write, line))
+	}
+	if authelia.FormerKeys(e.before) {
+		a.warning("the other clients have the keys of Authelia 4.37: this one needs Authelia 4.38 or later")
+	}
+	a.note("%s is written; its former content is in %s", o.write, backup)
+	if a.quiet {
+		return
+	}
+	a.adviseKey(o.newKey, e.configured)
+	a.say("note", "let Authelia check it:\n"+check.Command+"authelia config validate --config "+o.write+"\n"+
+		"in Docker:\n"+check.Command+"docker compose exec authelia authelia config validate")
+	if o.newKey != "" && e.configured != "" && e.configured != absolute(o.newKey) {
+		a.say("note", "do not restart Authelia yet")
+		a.adviseWait(o.newKey, e.configured)
+		return
+	}
+	a.say("note", "then "+restart+", and run `proxmox-realm apply`")
+}
+
+// remaining shows how the client still differs: --write changes only its secret.
+func (a *app) remaining(name string, e autheliaEdit) error {
+	compared, err := authelia.Compare(e.options, authelia.File{Name: name, Data: e.after})
+	if err != nil || len(compared.Differences) == 0 {
+		return err
+	}
+	if err := authelia.Text(a.stdout, compared, report.Style{}); err != nil {
+		return unwritten(err)
+	}
+	a.warning("these differences remain: correct them by hand")
+	return done(exitUnverified)
+}
+
+// note says what a person may want to know.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		a.say("note", fmt.Sprintf(format, args...))
+	}
+}
