@@ -148,11 +148,11 @@ func TestCompareFindsTheClient(t *testing.T) {
 	former := strings.NewReplacer("client_id", "id", "client_name", "description", "client_secret:", "secret:",
 		"userinfo_signed_response_alg", "userinfo_signing_algorithm").Replace(string(item))
 	for name, files := range map[string][]string{
-		"a list":        {string(item)},
-		"former names":  {former},
-		"in values":     {"authelia_version: '4.39'\nauthelia_clients:\n" + string(item)},
-		"client alone":  {strings.Replace(string(item), "- client_id", "  client_id", 1)},
-		"second file":   {"theme: light\n", right(t)},
+		"a list":       {string(item)},
+		"former names": {former},
+		"in values":    {"authelia_version: '4.39'\nauthelia_clients:\n" + string(item)},
+		"client alone": {strings.Replace(string(item), "- client_id", "  client_id", 1)},
+		"second file":  {"theme: light\n", right(t)},
 	} {
 		var in []authelia.File
 		for i, data := range files {

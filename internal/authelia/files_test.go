@@ -122,17 +122,19 @@ func TestShapesWithOtherLineEnds(t *testing.T) {
 // A client that was added is there: it does not differ, and nothing is added again.
 func TestAppendedClientIsThere(t *testing.T) {
 	added := 0
+	o := withLogin()
+	o.Login.ClientKey = check.Secret{} // verifying takes time
 	for _, f := range shapes(t) {
-		after, err := authelia.Append(f.Data, withLogin())
+		after, err := authelia.Append(f.Data, o)
 		if err != nil || bytes.Equal(f.Data, after) {
 			continue
 		}
 		added++
-		c, err := authelia.Compare(withLogin(), authelia.File{Name: f.Name, Data: after})
-		if err != nil || len(c.Differences)+len(c.Unseen) > 0 {
+		c, err := authelia.Compare(o, authelia.File{Name: f.Name, Data: after})
+		if err != nil || len(c.Differences) > 0 || len(c.Unseen) != 1 {
 			t.Errorf("%s: %v %+v", f.Name, err, c)
 		}
-		again, err := authelia.Append(after, withLogin())
+		again, err := authelia.Append(after, o)
 		if err != nil || !bytes.Equal(after, again) {
 			t.Errorf("%s: %v", f.Name, err)
 		}
@@ -143,5 +145,117 @@ func TestAppendedClientIsThere(t *testing.T) {
 	}
 	if added < 5 {
 		t.Errorf("the client was added to %d files", added)
+	}
+}
+
+// Of several lists Authelia reads the last one alone; policies may be defined in any file.
+func TestSeveralFiles(t *testing.T) {
+	o := withLogin()
+	o.Digest = "$argon2id$v=19$m=64,t=3,p=4$4/rgYN6gxKwPZ3Awd68PWA$EAK0ODcuTAdvQGEx+hXvJZmr3psuy0krVtt2zCza+gQ"
+	item, err := authelia.Block(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	part := "identity_providers:\n  oidc:\n"
+	ours := part + "    clients:\n" + strings.ReplaceAll(string(item), "'two_factor'", "'admins'")
+	others := part + "    clients:\n      - client_id: 'grafana'\n        client_secret: '" + knownDigest + "'\n"
+	policies := part + "    hmac_secret: 'x'\n    issuer_private_key: 'x'\n    authorization_policies:\n      admins: {rules: [{policy: 'deny', subject: 'user:x'}]}\n"
+	for _, tt := range []struct {
+		name  string
+		files []string
+		want  []string
+	}{
+		{"policies before", []string{policies, ours}, []string{"2.yml:8: authorization_policy: your own setting, keep it", "no differences\n"}},
+		{"policies behind", []string{ours, policies}, []string{"no differences\n"}},
+		{"no policies", []string{ours}, []string{"1.yml:8: authorization_policy\n  found:   admins\n  wanted:  one_factor, two_factor or a name under authorization_policies\n", "1 difference\n"}},
+		{
+			"a list behind", []string{policies, ours, others},
+			[]string{"2.yml:3: clients\n  found:   replaced by the list in 3.yml:3\n  wanted:  one list with all clients: Authelia reads the last list alone\n"},
+		},
+		{"a list before", []string{policies, others, ours}, []string{"no differences\n"}},
+		{"an empty list behind", []string{policies, ours, part + "    clients:\n"}, []string{"replaced by the list in 3.yml:3"}},
+	} {
+		var files []authelia.File
+		for i, text := range tt.files {
+			files = append(files, authelia.File{Name: fmt.Sprintf("%d.yml", i+1), Data: []byte(text)})
+		}
+		got := compared(t, withLogin(), files...)
+		for _, want := range tt.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s:\n%s\nlacks %s", tt.name, got, want)
+			}
+		}
+	}
+}
+
+// A secret that is a word of Authelia, of a host name or of this program is recognised nowhere by its mask.
+func TestShortSecretsMaskNoWords(t *testing.T) {
+	const file = `clients_of_authelia:
+  - client_id: 'proxmox'
+    client_secret: '%s'
+    token_endpoint_auth_method: 'client_secret_post'
+    redirect_uris: ['https://secret.example.com', 'https://openid.example.com']
+    scopes: ['openid', 'secret']
+    userinfo_signed_response_alg: '%s'
+`
+	for _, secret := range []string{"secret", "openid", "client_secret_post", "e", "RS256", "example"} {
+		o := withLogin()
+		o.Login.ClientKey = check.NewSecret(secret)
+		got := compared(t, o, authelia.File{Name: "f.yml", Data: fmt.Appendf(nil, file, secret, "RS256")})
+		if strings.Contains(strings.ReplaceAll(got, "https://openid.example.com, "+check.Mask, ""), check.Mask+".") || strings.Contains(got, "_"+check.Mask) ||
+			!strings.Contains(got, "found:   client_secret_post\n") || !strings.Contains(got, "https://secret.example.com, https://openid.example.com") {
+			t.Errorf("%s:\n%s", secret, got)
+		}
+	}
+	// A secret in the wrong place is hidden, however short it is.
+	got := compared(t, withLogin(), authelia.File{Name: "f.yml", Data: fmt.Appendf(nil, file, "hunter2", "hunter2")})
+	if strings.Contains(got, "hunter2") || !strings.Contains(got, "found:   "+check.Mask) {
+		t.Errorf("%s", got)
+	}
+}
+
+// Other clients and the claims policy of the ID token decide about an edit as well.
+func TestAppendNeedsTheClaimsPolicy(t *testing.T) {
+	file := []byte("identity_providers:\n  oidc:\n    claims_policies:\n      proxmox:\n        id_token: ['groups']\n    clients:\n      - client_id: 'grafana'\n")
+	for claims, refused := range map[string]bool{"groups": false, "email": true} {
+		o := withLogin()
+		o.IDTokenClaims = []string{claims}
+		after, err := authelia.Append(file, o)
+		if refused != (err != nil) || err == nil && !bytes.Contains(after, []byte("claims_policy: 'proxmox'")) {
+			t.Errorf("%s: %v\n%s", claims, err, after)
+		}
+	}
+}
+
+// Put appends the client, or replaces a secret that is not the client key's.
+func TestPut(t *testing.T) {
+	const list = "identity_providers:\n  oidc:\n    clients:\n      - client_id: 'grafana'\n"
+	const client = list + "      - client_id: 'proxmox'\n        client_secret: '%s'\n        public: true\n"
+	const argon = "$argon2id$v=19$m=64,t=3,p=4$4/rgYN6gxKwPZ3Awd68PWA$EAK0ODcuTAdvQGEx+hXvJZmr3psuy0krVtt2zCza+gQ"
+	for _, tt := range []struct{ name, before, want string }{
+		{"no client", list, "@@ -4,0 +5,23 @@"},
+		{"a digest of the key", fmt.Sprintf(client, argon), ""},
+		{"the key in plain text", fmt.Sprintf(client, knownKey), "+        client_secret: '" + knownDigest + "'\n"},
+		{"another key", fmt.Sprintf(client, otherDigest), "+        client_secret: '" + knownDigest + "'\n"},
+	} {
+		after, err := authelia.Put([]byte(tt.before), withLogin())
+		diff := authelia.Diff("f", []byte(tt.before), after)
+		if err != nil || !strings.Contains(diff, tt.want) || (tt.want == "") != (diff == "") {
+			t.Errorf("%s: %v\n%s", tt.name, err, diff)
+		}
+	}
+}
+
+func TestFormerKeys(t *testing.T) {
+	for text, want := range map[string]bool{
+		"identity_providers: {oidc: {clients: [{id: a, secret: b}, {id: c, public: true}]}}": true,
+		"identity_providers: {oidc: {clients: [{id: a, secret: b}, {client_id: c}]}}":        false,
+		"identity_providers: {oidc: {clients: [{public: true}]}}":                            false,
+		"identity_providers: {oidc: {}}":                                                     false,
+		"":                                                                                   false,
+	} {
+		if got := authelia.FormerKeys([]byte(text)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
 	}
 }

@@ -37,6 +37,7 @@ func (s *source) oidc() *yaml.Node {
 // registries returns the lists of clients of a source: the one that Authelia reads, and the others.
 func (s *source) registries() (right *registry, others []registry) {
 	if list := get(s.oidc(), "clients"); list.value != nil {
+		list.line = list.key.Line
 		right = &registry{s, rightPlace, list, candidates(list.value)}
 		if list.value.Kind == yaml.MappingNode {
 			right = nil // Authelia reads only a list

@@ -29,7 +29,7 @@ func (a *app) autheliaCommand() *cobra.Command {
 	var o autheliaOptions
 	cmd := &cobra.Command{
 		Use:   "authelia",
-		Short: "Print the client for Authelia, compare Authelia's own with it, or write it",
+		Short: "Print, compare or write the client in Authelia's configuration",
 		Long: `Print the client for the configuration of Authelia (4.38 or later) that matches
 the realm: client id, digest of the client key, redirect URIs, scopes and
 methods. Targets that share an issuer and a client share the block.
@@ -182,7 +182,7 @@ func absolute(path string) string {
 }
 
 // restart names the commands that make Authelia read its configuration.
-const restart = "restart Authelia (docker compose restart authelia, or systemctl restart authelia)"
+const restart = "Authelia is restarted with `docker compose restart authelia` or `systemctl restart authelia`"
 
 // adviseRotation says what to do with a new key beside the configured one.
 func (a *app) adviseRotation(newKey, configured string) {
@@ -191,15 +191,17 @@ func (a *app) adviseRotation(newKey, configured string) {
 }
 
 func (a *app) adviseWait(newKey, configured string) {
-	a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+newKey+"`, and "+restart+" while it waits")
+	a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+newKey+"`, and restart Authelia while it waits")
+	a.say("note", restart)
 	a.say("note", "then put the new key in place of the old one: "+configured)
 }
 
 // adviseFirst says what to do with a client that Authelia may not have yet.
 func (a *app) adviseFirst(newKey, configured string) {
 	a.adviseKey(newKey, configured)
-	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, "+restart+
-		", then run `proxmox-realm apply`")
+	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, restart Authelia, "+
+		"then run `proxmox-realm apply`")
+	a.say("note", restart)
 	a.say("note", "if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
 }
 

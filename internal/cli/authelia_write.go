@@ -167,7 +167,8 @@ func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
 		a.adviseWait(o.newKey, e.configured)
 		return
 	}
-	a.say("note", "then "+restart+", and run `proxmox-realm apply`")
+	a.say("note", "then restart Authelia, and run `proxmox-realm apply`")
+	a.say("note", restart)
 }
 
 // remaining shows how the client still differs: --write changes only its secret.
