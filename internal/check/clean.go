@@ -158,8 +158,8 @@ func distinct(forms []string) []string {
 // by chance.
 const minShifted = 8
 
-// tokens matches Proxmox API tokens, user@realm!id=UUID. People paste them into other fields, also those of other clusters.
-var tokens = regexp.MustCompile(`([^\s@!=]+@[^\s@!=]+![^\s@!=]+=)[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
+// tokens matches Proxmox API tokens, user@realm!id=UUID, with a colon in Backup Server and Datacenter Manager. People paste them into other fields, also those of other clusters.
+var tokens = regexp.MustCompile(`([^\s@!=]+@[^\s@!=]+![^\s@!=:]+[=:])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
 
 // Invisible reports whether a character is a control character or shows as nothing: direction marks, joiners, variation
 // selectors and fillers. They steer a terminal or split a secret.

@@ -91,6 +91,7 @@ func (t Target) Secrets() []check.Secret {
 
 // Proxmox is how a cluster is reached.
 type Proxmox struct {
+	Product   realm.Product
 	Endpoints []Origin // of one cluster, in the order in which they are tried
 
 	// Either Token or Username is set. The caller asks for a missing Password of a Username.

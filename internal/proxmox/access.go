@@ -1,6 +1,7 @@
 package proxmox
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,15 +11,15 @@ import (
 	"strings"
 	"time"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 
-const (
-	groupsPath      = "/access/groups"
-	usersPath       = "/access/users"
-	aclPath         = "/access/acl"
-	permissionsPath = "/access/permissions"
-)
+// may tells whether the client holds privileges.
+func (c *Client) may(ctx context.Context, p privileges) (bool, error) {
+	held, err := c.Permissions(ctx, p.path)
+	return err == nil && p.held(held), err
+}
 
 // Permissions returns the client's own privileges at a path such as /access/realm, including inherited ones.
 func (c *Client) Permissions(ctx context.Context, path string) (map[string]bool, error) {
@@ -46,9 +47,9 @@ func (c *Client) permissions(ctx context.Context, query string) (realm.Privilege
 	for path, privileges := range answer {
 		held := make(map[string]bool, len(privileges))
 		for name, propagates := range privileges {
-			held[c.cleaner.Clean(name)] = truth(propagates)
+			held[plainText(name)] = truth(propagates)
 		}
-		all[c.cleaner.Clean(path)] = held
+		all[plainText(path)] = held
 	}
 	return all, nil
 }
@@ -69,11 +70,10 @@ func (c *Client) CountUsers(ctx context.Context, realmName string) (realm.Users,
 	return realm.Users{Asked: true, Visible: visible, Count: len(list)}, nil
 }
 
-// ListUsers returns the users of a realm, sorted. Without Sys.Audit or User.Modify on /access/groups, visible is false:
-// Proxmox would answer such a caller with an empty list.
+// ListUsers returns the users of a realm, sorted. If the client may not see all users, visible is false: Proxmox would answer
+// with a shorter list.
 func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User, visible bool, err error) {
-	held, err := c.Permissions(ctx, groupsPath)
-	if err != nil || !held["Sys.Audit"] && !held["User.Modify"] {
+	if visible, err = c.may(ctx, c.dialect.seeUsers); err != nil || !visible {
 		return nil, false, err
 	}
 	var answer []wireUser
@@ -82,7 +82,7 @@ func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User,
 	}
 	for _, w := range answer {
 		if strings.HasSuffix(w.UserID, "@"+realmName) {
-			users = append(users, c.user(w))
+			users = append(users, w.user())
 		}
 	}
 	slices.SortFunc(users, func(a, b User) int { return strings.Compare(a.ID, b.ID) })
@@ -93,14 +93,14 @@ func (c *Client) ListUsers(ctx context.Context, realmName string) (users []User,
 // itself in GET /access/users, but GET /access/users/{userid} needs privileges (PVE::API2::User).
 func (c *Client) Self(ctx context.Context) (User, bool, error) {
 	var answer []wireUser
-	if _, err := c.get(ctx, usersPath+"?full=1", &answer); err != nil {
+	if _, err := c.get(ctx, c.dialect.users, &answer); err != nil {
 		return User{}, false, err
 	}
 	i := slices.IndexFunc(answer, func(w wireUser) bool { return w.UserID == c.Identity() })
 	if i < 0 {
 		return User{}, false, nil
 	}
-	return c.user(answer[i]), true, nil
+	return answer[i].user(), true, nil
 }
 
 // wireUser is a user in the API.
@@ -111,10 +111,10 @@ type wireUser struct {
 	Groups string      `json:"groups"` // separated by commas
 }
 
-func (c *Client) user(w wireUser) User {
+func (w wireUser) user() User {
 	end, _ := w.Expire.Int64()
 	enabled, expired := w.Enable == nil || truth(w.Enable), end > 0 && end < time.Now().Unix()
-	return User{ID: c.cleaner.Clean(w.UserID), Enabled: enabled && !expired, Groups: c.separated(w.Groups)}
+	return User{ID: plainText(w.UserID), Enabled: enabled && !expired, Groups: separated(w.Groups)}
 }
 
 // Group is a group as Proxmox lists it. A login adds its user to groups whose name is GROUP-REALM.
@@ -123,8 +123,12 @@ type Group struct {
 	Members []string // user@realm, sorted
 }
 
-// Groups returns the groups that the client may see, sorted. The list is complete with Sys.Audit on /access/groups.
+// Groups returns the groups that the client may see, sorted. The list is complete with Sys.Audit on /access/groups. It is empty
+// for a product without groups.
 func (c *Client) Groups(ctx context.Context) ([]Group, error) {
+	if !c.dialect.product.HasGroups() {
+		return nil, nil
+	}
 	var answer []struct {
 		ID    string `json:"groupid"`
 		Users string `json:"users"`
@@ -134,18 +138,21 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 	}
 	groups := make([]Group, 0, len(answer))
 	for _, w := range answer {
-		groups = append(groups, Group{ID: c.cleaner.Clean(w.ID), Members: c.separated(w.Users)})
+		groups = append(groups, Group{ID: plainText(w.ID), Members: separated(w.Users)})
 	}
 	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.ID, b.ID) })
 	return groups, nil
 }
 
+// plainText returns a name that is compared and sent again. It may hold a secret, such as a group with the name of a client key,
+// so that is replaced only where the name is shown. What could steer a terminal is in no name of Proxmox.
+func plainText(name string) string {
+	return strings.ReplaceAll(check.Printable(name), "\n", " ")
+}
+
 // separated splits and sorts a list that Proxmox joined.
-func (c *Client) separated(joined string) []string {
-	var out []string
-	for _, part := range strings.FieldsFunc(joined, func(r rune) bool { return r == ',' || r == ' ' }) {
-		out = append(out, c.cleaner.Clean(part))
-	}
+func separated(joined string) []string {
+	out := strings.FieldsFunc(plainText(joined), func(r rune) bool { return r == ',' || r == ' ' })
 	slices.Sort(out)
 	return out
 }
@@ -156,21 +163,20 @@ func (c *Client) Roles(ctx context.Context) (realm.Roles, error) {
 		ID         string `json:"roleid"`
 		Privileges string `json:"privs"`
 	}
-	if _, err := c.get(ctx, "/access/roles", &answer); err != nil {
+	if _, err := c.get(ctx, rolesPath, &answer); err != nil {
 		return nil, err
 	}
 	roles := make(realm.Roles, len(answer))
 	for _, w := range answer {
-		roles[c.cleaner.Clean(w.ID)] = c.separated(w.Privileges)
+		roles[plainText(w.ID)] = separated(w.Privileges)
 	}
 	return roles, nil
 }
 
-// ACL returns the access control list. Proxmox shows the whole list only with Sys.Audit on /access and silently omits
-// entries otherwise: then visible is false and there is no list.
+// ACL returns the access control list. If the client may not see the whole list, visible is false and there is no list:
+// Proxmox would silently omit entries.
 func (c *Client) ACL(ctx context.Context) (entries []realm.Entry, visible bool, err error) {
-	held, err := c.Permissions(ctx, "/access")
-	if err != nil || !held["Sys.Audit"] {
+	if visible, err = c.may(ctx, c.dialect.seeGrants); err != nil || !visible {
 		return nil, false, err
 	}
 	entries, err = c.entries(ctx)
@@ -182,6 +188,7 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var answer []struct {
 		Path      string `json:"path"`
 		Type      string `json:"type"`
+		UgidType  string `json:"ugid_type"` // of the products that have no member type
 		ID        string `json:"ugid"`
 		Role      string `json:"roleid"`
 		Propagate any    `json:"propagate"`
@@ -192,16 +199,18 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var entries []realm.Entry
 	for _, w := range answer {
 		entries = append(entries, realm.Entry{
-			Path: c.cleaner.Clean(w.Path), Kind: c.cleaner.Clean(w.Type), ID: c.cleaner.Clean(w.ID),
-			Role: c.cleaner.Clean(w.Role), Propagate: truth(w.Propagate),
+			Path: plainText(w.Path), Kind: cmp.Or(w.Type, w.UgidType), ID: plainText(w.ID), Role: plainText(w.Role), Propagate: truth(w.Propagate),
 		})
 	}
 	return entries, nil
 }
 
 // Access reads groups, the access control list and the client's own privileges, in three requests. Proxmox lists only what
-// the client may see; the privileges tell what that is. Roles are not read.
+// the client may see; the privileges tell what that is. Roles are not read. Of a product without groups nothing is read.
 func (c *Client) Access(ctx context.Context) (current realm.CurrentAccess, err error) {
+	if current.Product = c.dialect.product; !current.Product.HasGroups() {
+		return current, nil
+	}
 	groups, err := c.Groups(ctx)
 	if err != nil {
 		return current, err

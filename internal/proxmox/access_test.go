@@ -109,8 +109,8 @@ func TestGrantsWithoutPrivileges(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	c := toLab(t, s, lab.TokenRealmAllocate, nil)
 	for want, err := range map[string]error{
-		"pveum role add RealmGroupAdmin --privs Group.Allocate,Sys.Audit; pveum acl modify /access/groups --tokens": c.Change(t.Context(), group("x-authelia")),
-		"pveum role add PermissionsModifyOnly --privs Permissions.Modify; pveum acl modify / --tokens":              c.Change(t.Context(), granted("/", "x-authelia", "PVEAuditor", true)),
+		"    pveum role add RealmGroupAdmin --privs Group.Allocate,Sys.Audit\n    pveum acl modify /access/groups --users": c.Change(t.Context(), group("x-authelia")),
+		"    pveum role add PermissionsModifyOnly --privs Permissions.Modify\n    pveum acl modify / --users":              c.Change(t.Context(), granted("/", "x-authelia", "PVEAuditor", true)),
 	} {
 		var f *check.Error
 		if !errors.As(err, &f) || f.Code != check.PermissionDenied || !strings.Contains(f.Hint.For(check.Names{}), want) {

@@ -1,4 +1,5 @@
-// Package proxmox is the client for realms, groups and grants of Proxmox VE, over github.com/luthermonson/go-proxmox.
+// Package proxmox is the client for realms, groups and grants of Proxmox VE, Backup Server and Datacenter Manager, over
+// github.com/luthermonson/go-proxmox. What differs between the products is in the table of dialect.go.
 //
 // It adds to that library: an answer outside 2xx is always an error. Answers are bounded in size and time. Redirects are
 // not followed. An error tells whether a write may have taken effect. Reads go to the next node if one does not answer.
@@ -53,11 +54,13 @@ type link struct {
 	cleaner *check.Cleaner
 	timeout time.Duration
 	agent   string
+	dialect *dialect
 
 	mu      sync.Mutex
 	last    config.Origin // the endpoint to try first
 	retries int
 	lost    time.Duration // waiting for nodes that did not answer
+	patient bool          // it has waited for a grant to be seen, see [Client.patience]
 }
 
 // New makes a client of a validated configuration. It sends nothing. It fails with [check.Config] if a user has no password,
@@ -68,16 +71,16 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 			Try(check.Set("proxmox.password_file", ""))
 	}
 	l := &link{
-		all: p.Endpoints, cleaner: o.Cleaner, timeout: cmp.Or(p.Timeout, defaultTimeout),
+		dialect: dialectOf(p.Product), all: p.Endpoints, cleaner: o.Cleaner, timeout: cmp.Or(p.Timeout, defaultTimeout),
 		agent: cmp.Or(o.UserAgent, "proxmox-realm"), last: p.Endpoints[0],
 	}
 	if l.cleaner == nil {
 		l.cleaner = check.NewCleaner()
 	}
 	l.base = newBase(trust(p), l.timeout)
-	l.wire = &transport{base: l.base, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
+	l.wire = &transport{base: l.base, dialect: l.dialect, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
 	l.http = &http.Client{Transport: l.wire}
-	return &Client{link: l, endpoints: p.Endpoints, identity: credentials(p, l.cleaner)}, nil
+	return &Client{link: l, endpoints: p.Endpoints, identity: l.dialect.credentials(p, l.cleaner)}, nil
 }
 
 // Close closes idle connections, also those of the client's views. The client may be used again.
@@ -102,7 +105,7 @@ func (c *Client) On(endpoint config.Origin) *Client {
 // As returns a view of the client that uses the ticket from [Client.Login].
 func (c *Client) As(s Session) *Client {
 	view := *c
-	view.identity = s.identity()
+	view.identity = c.dialect.session(s)
 	return &view
 }
 
@@ -133,6 +136,8 @@ type request struct {
 	body   any    // sent as JSON; nil: none
 	write  bool   // changes realms, groups or grants: it is lost if no answer comes
 	as     identity
+	aside  *beside       // gets what stands beside the data; nil: it is not asked for
+	limit  time.Duration // for the whole request, set as it is sent
 }
 
 // get reads what is at a path. It returns the endpoint that answered.
@@ -157,6 +162,10 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 				Try(check.Set("proxmox.endpoints", ""))
 		}
 		err := c.ask(ctx, r, endpoint, answer)
+		if c.patience(ctx, err) {
+			err = c.ask(ctx, r, endpoint, answer)
+		}
+		err = c.mistaken(ctx, endpoint, err)
 		var e *Error
 		switch {
 		case err == nil:
@@ -184,7 +193,7 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 func (c *Client) unusable(method, path string, endpoint config.Origin, reason string) error {
 	path, _, _ = strings.Cut(path, "?")
 	return explained(&Error{
-		Kind: NotProxmox, Status: http.StatusOK, Endpoint: endpoint, Method: method, Path: path,
+		dialect: c.dialect, Kind: NotProxmox, Status: http.StatusOK, Endpoint: endpoint, Method: method, Path: path,
 		Reason: c.cleaner.Clean(reason), sent: true,
 	})
 }
@@ -201,7 +210,7 @@ func (c *Client) ask(ctx context.Context, r request, endpoint config.Origin, ans
 		if err != nil {
 			return err
 		}
-		options = session.identity().options
+		options = c.dialect.session(session).options
 	}
 	err := c.send(ctx, r, endpoint, options, answer)
 	if l != nil && errors.As(err, &e) && e.Kind == BadCredentials {
@@ -220,7 +229,8 @@ type requestKey struct{}
 func (c *Client) send(
 	ctx context.Context, r request, endpoint config.Origin, credentials []goproxmox.Option, answer any,
 ) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errTimeout)
+	r.limit = c.timeout
+	ctx, cancel := context.WithTimeoutCause(ctx, r.limit, errTimeout)
 	defer cancel()
 	ctx = context.WithValue(ctx, requestKey{}, r)
 	var body []byte

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ const (
 	Interrupted Kind = "interrupted" // the caller's context ended
 	Unavailable Kind = "unavailable" // 595 to 599: the node got no answer from its daemon or from another node
 	Certificate Kind = "certificate" // the certificate is not trusted
-	NotProxmox  Kind = "not-proxmox" // the answer is not Proxmox VE's: another service, a portal, a redirect, no data
+	NotProxmox  Kind = "not-proxmox" // the answer is not of the declared product: another service, a portal, a redirect, no data
 
 	BadCredentials   Kind = "bad-credentials"   // 401
 	PermissionDenied Kind = "permission-denied" // 403
@@ -43,9 +44,9 @@ const (
 	IssuerMismatch    Kind = "issuer-mismatch"    // the issuer's own name differs from issuer-url
 	IssuerDocument    Kind = "issuer-document"    // the node cannot read the issuer's documents
 	IssuerURL         Kind = "issuer-url"         // the realm's issuer-url is not an absolute URL
-	IssuerHung        Kind = "issuer-hung"        // 596: the issuer is silent, and one of the node's workers is blocked
+	IssuerHung        Kind = "issuer-hung"        // the issuer is silent, and a worker or thread of the node is blocked
 	TooManyPending    Kind = "too-many-pending"   // a hundred logins are pending on this node
-	LoginRefused      Kind = "login-refused"      // the login failed; only the node's syslog holds the reason
+	LoginRefused      Kind = "login-refused"      // the login failed; of Proxmox VE, only the node's syslog holds the reason
 	NoRealm           Kind = "no-realm"           // the realm of a login does not exist
 
 	Failed Kind = "failed" // any other failure that Proxmox reports
@@ -65,13 +66,16 @@ type Error struct {
 	Fields      map[string]string // what Proxmox said about each parameter
 	DeniedPath  string            // PermissionDenied: the path that Proxmox named, or ""
 	Privileges  []string          // PermissionDenied: any one of these suffices
-	Fingerprint string            // Certificate: SHA-256 of the certificate, as `pvenode cert info` prints it
-	Found       string            // IssuerMismatch: the issuer's own name
+	Fingerprint string            // Certificate: SHA-256 of the certificate
+	Found       string            // IssuerMismatch: the issuer's own name; WrongType: the type, if it is known
 
+	dialect   *dialect     // of the product that was declared
 	described *check.Error // what users read
 	causes    []error      // what else the error matches
 	sent      bool         // the request may have been sent
 	tooLarge  bool         // NotProxmox: the answer exceeds the limit
+	foreign   bool         // a refusal of the credentials in the words of another product
+	timedOut  bool         // it was sent, and no answer came in time
 	who       string       // the identity it was sent as
 	remedy    check.Hint   // found together with the kind
 }
@@ -92,8 +96,10 @@ func (e *Error) connection() bool {
 // undecided tells whether a write that was sent may have taken effect.
 func (e *Error) undecided() bool {
 	switch e.Kind {
-	case NoAnswer, Interrupted, Unavailable:
+	case NoAnswer, Interrupted:
 		return true
+	case Unavailable: // nothing was sent on if the node's own daemon does not run
+		return e.Status != e.dialect.handlerStatus
 	case NotProxmox:
 		return e.Status < 300 || e.Status >= 500
 	case Failed: // a reverse proxy gave up
@@ -105,55 +111,10 @@ func (e *Error) undecided() bool {
 	return false
 }
 
-// answered tells whether the failure is Proxmox's own answer, which the same request of a login would get as well.
-func (e *Error) answered() bool { return e.Status != 0 && e.Kind != NotProxmox && !e.undecided() }
-
-// rule is one row of the table that maps Proxmox's texts to kinds. Proxmox sends nothing but text.
-type rule struct {
-	path string // prefix of the request's path
-	text string // parts of the text, in this order, separated by %
-	kind Kind
+// answered tells whether the failure is Proxmox's own answer, or its silence, which the same request of a login would get as well.
+func (e *Error) answered() bool {
+	return e.Kind == IssuerHung || e.Status != 0 && e.Kind != NotProxmox && !e.undecided()
 }
-
-// rules are tried in order. The texts are those of libpve-access-control, pve-cluster and libpve-common of Proxmox VE 7 to
-// 9, and of the Rust crate openidconnect.
-var rules = []rule{
-	{authURLPath, "unexpected issuer URI", IssuerMismatch},
-	{authURLPath, "Failed to parse server response", IssuerDocument},
-	{authURLPath, "Server returned invalid response", IssuerDocument},
-	{authURLPath, "Validation error", IssuerDocument},
-	{authURLPath, "relative URL without a base", IssuerURL},
-	{authURLPath, "Failed to parse URL", IssuerURL},
-	{authURLPath, "Request failed", IssuerUnreachable},
-	{"/access/openid/", "too many pending openid auth request", TooManyPending},
-	{"/access/openid/", "wrong realm type", WrongType},
-	{"/access/openid/", "authentication failure", LoginRefused},
-	{"/access/openid/", "domain '%' does not exist", NoRealm},
-
-	{"", "got lock request timeout", LockTimeout},
-	{"", "got lock timeout", LockTimeout},
-	{"", "- got timeout", LockTimeout}, // the file locks of PVE::Tools
-	{"", "no quorum", NoQuorum},
-	{"", "unable to open file '/etc/pve/%Permission denied", NoQuorum}, // pmxcfs is read-only without quorum
-	{"", "detected modified configuration", StaleDigest},
-	{realmsPath, "' already exists", Exists},
-	{realmsPath + "/", "cannot lookup undefined type", Absent},
-	{realmsPath, "domain '%' does not exist", Absent},
-	{realmsPath, "unexpected property '", UnknownProperty}, // PVE::SectionConfig, after the schema of the API
-	{realmsPath, "missing value for required option", Invalid},
-	{realmsPath, "got undefined value for option", Invalid},
-	{realmsPath, "type check ('", Invalid},
-
-	{groupsPath, "group '%' already exists", Exists},
-	{groupsPath, "group '%' does not exist", Absent},
-	{aclPath, "group '%' does not exist", Absent},
-	{aclPath, "user '%' does not exist", Absent},
-	{aclPath, "role '%' does not exist", UnknownRole},
-	{"/access/roles/", "role '%' does not exist", UnknownRole},
-}
-
-// notInSchema is the text of a 400 for a parameter that the API does not know (PVE::JSONSchema).
-const notInSchema = "property is not defined in schema"
 
 // noTicket is the text of a 401 for a request without credentials (PVE::HTTPServer).
 const noTicket = "No ticket"
@@ -165,30 +126,32 @@ func classify(e *Error, said string, fields map[string]string, c *check.Cleaner)
 	var unknown []realm.Property
 	for name, value := range fields {
 		e.Fields[c.Clean(name)] = strings.TrimSuffix(c.Clean(value), ".")
-		if strings.HasPrefix(value, notInSchema) {
+		if strings.HasPrefix(value, e.dialect.unknown) {
 			unknown = append(unknown, realm.Property(c.Clean(name)))
 		}
 	}
-	e.Kind = e.kindOf(said, len(unknown) > 0)
+	e.Kind = e.kindOf(said, fields, len(unknown) > 0)
 	switch e.Kind {
 	case PermissionDenied:
-		e.DeniedPath, e.Privileges = denied(e.Reason)
+		e.DeniedPath, e.Privileges = e.denied()
 	case IssuerMismatch:
 		e.Found = between(e.Reason, "URI `", "`")
+	case WrongType:
+		e.Found = between(e.Reason, "unexpected type '", "'")
 	case UnknownProperty:
 		if len(unknown) == 0 {
 			unknown = []realm.Property{realm.Property(between(e.Reason, "unexpected property '", "'"))}
 		}
 		slices.Sort(unknown)
-		e.causes = append(e.causes, &realm.UnknownPropertyError{Properties: unknown})
-		e.described = realm.LacksProperties(realm.Version{}, unknown)
+		e.causes = append(e.causes, &realm.UnknownPropertyError{Product: e.dialect.product, Properties: unknown})
+		e.described = realm.LacksProperties(realm.Version{Product: e.dialect.product}, unknown)
 	case StaleDigest, Exists, Absent:
 		e.causes = append(e.causes, realm.ErrConflict)
 	}
 }
 
 // kindOf decides by the status where it suffices, and by the text otherwise.
-func (e *Error) kindOf(said string, unknownField bool) Kind {
+func (e *Error) kindOf(said string, fields map[string]string, unknownField bool) Kind {
 	switch {
 	case e.Status == 596 && e.Path == authURLPath:
 		return IssuerHung
@@ -200,34 +163,31 @@ func (e *Error) kindOf(said string, unknownField bool) Kind {
 		return BadCredentials
 	case e.Status == 403:
 		return PermissionDenied
-	case e.Status == 404: // for a path that it does not know, Proxmox sends 501
-		return NotProxmox
-	case e.Status == 400 && unknownField && strings.HasPrefix(e.Path, realmsPath):
+	case e.Status == 400 && unknownField && strings.HasPrefix(e.Path, e.dialect.realms):
 		return UnknownProperty
-	case e.Status == 400:
-		return Invalid
 	}
-	for _, r := range rules {
-		if strings.HasPrefix(e.Path, r.path) && contains(said, r.text) {
-			return r.kind
-		}
+	if kind := e.ruled(said, fields); kind != "" {
+		return kind
 	}
-	if len(e.Fields) > 0 {
+	switch {
+	case len(fields) > 0, e.Status == 400 && e.dialect.handlerStatus != 400:
 		return Invalid
+	case e.Status == 404: // for a path that it does not know, Proxmox VE sends 501
+		return NotProxmox
 	}
 	return Failed
 }
 
-// contains tells whether the text contains the pattern's parts, which % separates, in their order.
-func contains(text, pattern string) bool {
-	for part := range strings.SplitSeq(pattern, "%") {
-		_, after, found := strings.Cut(text, part)
-		if !found {
-			return false
+// ruled returns the kind that the table has for a text, or for the text about a parameter; "" if it has none.
+func (e *Error) ruled(said string, fields map[string]string) Kind {
+	texts := append(slices.Sorted(maps.Values(fields)), said)
+	for _, r := range e.dialect.rules {
+		path := strings.Replace(r.path, "{realms}", e.dialect.realms, 1)
+		if strings.HasPrefix(e.Path, path) && slices.ContainsFunc(texts, func(text string) bool { return contains(text, r.text) }) {
+			return r.kind
 		}
-		text = after
 	}
-	return true
+	return ""
 }
 
 // between returns the text between two others, or "".
@@ -240,13 +200,21 @@ func between(text, before, after string) string {
 	return inner
 }
 
-// denied reads "Permission check failed (/access/realm, Realm.Allocate|Sys.Audit)" (PVE::RPCEnvironment).
-func denied(reason string) (path string, privileges []string) {
-	path, list, found := strings.Cut(between(reason, "(", ")"), ", ")
-	if !found || !strings.HasPrefix(path, "/") {
+// denied returns the privileges that a request lacks, and their path. Proxmox VE names them: "Permission check failed
+// (/access/realm, Realm.Allocate|Sys.Audit)" (PVE::RPCEnvironment). The other products do not: there, the table tells those of
+// requests for realms.
+func (e *Error) denied() (path string, names []string) {
+	path, list, found := strings.Cut(between(e.Reason, "(", ")"), ", ")
+	if found && strings.HasPrefix(path, "/") {
+		return path, strings.FieldsFunc(list, func(r rune) bool { return r == '|' || r == ',' || r == ' ' })
+	}
+	if e.dialect.handlerStatus != http.StatusBadRequest || !strings.HasPrefix(e.Path, e.dialect.realms) {
 		return "", nil
 	}
-	return path, strings.FieldsFunc(list, func(r rune) bool { return r == '|' || r == ',' || r == ' ' })
+	if e.Method == http.MethodGet && e.Path != e.dialect.realms {
+		return e.dialect.read.path, e.dialect.read.all
+	}
+	return e.dialect.write.path, e.dialect.write.all[:1]
 }
 
 // reasonLost tells whether Proxmox failed and its reason is missing. Before libpve-http-server 5.2.0 the reason is only in

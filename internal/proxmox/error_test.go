@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -60,45 +61,84 @@ var texts = []struct {
 	{500, "PUT", "/access/domains/authelia", "update auth server failed: unable to parse: the comment says domain 'x", proxmox.Failed, check.ProxmoxFailed},
 }
 
+// rustTexts are messages of Backup Server and Datacenter Manager that no transcript holds.
+var rustTexts = []struct {
+	status       int
+	method, path string
+	said         string
+	kind         proxmox.Kind
+	code         check.Code
+}{
+	{400, "PUT", "/config/access/openid/authelia", `Unable to acquire lock "/etc/proxmox-backup/.domains.lck" - Interrupted system call (os error 4)`, proxmox.LockTimeout, check.LockTimeout},
+	{400, "PUT", "/config/access/openid/authelia", "client error (Connect)", proxmox.Unavailable, check.ProxmoxFailed},
+	{400, "GET", "/access/users", "client error (Connect)", proxmox.Unavailable, check.ProxmoxFailed},
+	{400, "PUT", "/config/access/openid/authelia", "client error (SendRequest)", proxmox.NoAnswer, check.Unreachable},
+	{400, "POST", "/access/openid/login", "client error (SendRequest)", proxmox.LoginRefused, check.Internal},
+	{401, "POST", "/access/openid/login", "Failed to contact token endpoint: Request failed", proxmox.LoginRefused, check.Internal},
+	{400, "POST", "/access/openid/auth-url", "got unexpected type 'pam' for openid 'pam'", proxmox.WrongType, check.WrongType},
+	{400, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://auth.example.com` (expected `https://auth.example.com/`)", proxmox.IssuerMismatch, check.ProxmoxFailed},
+	{400, "POST", "/access/openid/auth-url", `Server returned invalid response: Unexpected response Content-Type: "text/html", should be application/json`, proxmox.IssuerDocument, check.ProxmoxFailed},
+	{400, "POST", "/access/openid/auth-url", "Failed to parse server response", proxmox.IssuerDocument, check.ProxmoxFailed},
+	{400, "POST", "/access/openid/auth-url", "Validation error: unsupported", proxmox.IssuerDocument, check.ProxmoxFailed},
+	{400, "POST", "/access/openid/auth-url", "relative URL without a base", proxmox.IssuerURL, check.ProxmoxFailed},
+	{400, "POST", "/access/openid/auth-url", "Failed to parse URL", proxmox.IssuerURL, check.ProxmoxFailed},
+	{400, "POST", "/access/openid/auth-url", "too many pending openid auth request for realm authelia", proxmox.TooManyPending, check.ProxmoxFailed},
+	{400, "POST", "/access/users/rec-realm@pbs/token/tool", "token 'tool' for user 'rec-realm@pbs' already exists.", proxmox.Exists, check.Conflict},
+	{400, "POST", "/config/access/openid", "Request body too large", proxmox.Failed, check.ProxmoxFailed},
+	{414, "GET", "/config/access/openid/authelia", "", proxmox.Failed, check.ProxmoxFailed},
+	{501, "PUT", "/access/users/jane@sso", "not implemented", proxmox.Failed, check.ProxmoxFailed},
+	{502, "GET", "/version", "Bad Gateway", proxmox.Failed, check.ProxmoxFailed},
+}
+
 func TestTexts(t *testing.T) {
 	for _, tt := range texts {
-		e := proxmox.Classify(tt.status, tt.method, tt.path, tt.said, nil, check.NewCleaner())
+		e := proxmox.Classify(realm.VE, tt.status, tt.method, tt.path, tt.said, nil, check.NewCleaner())
 		if e.Kind != tt.kind || check.CodeOf(e) != tt.code {
 			t.Errorf("%d %s: kind %s, code %s; want %s, %s", tt.status, tt.said, e.Kind, check.CodeOf(e), tt.kind, tt.code)
 		}
 	}
-	e := proxmox.Classify(500, "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
-	var f *check.Error
-	if e.Found != "https://a.example" || !errors.As(e, &f) || f.Hint.For(check.Names{}) != "set realm.issuer_url to https://a.example" {
-		t.Errorf("mismatch: %q, %q", e.Found, f.Hint.For(check.Names{}))
+	for _, tt := range rustTexts {
+		for _, p := range []realm.Product{realm.BackupServer, realm.DatacenterManager} {
+			e := proxmox.Classify(p, tt.status, tt.method, tt.path, tt.said, nil, check.NewCleaner())
+			if e.Kind != tt.kind || check.CodeOf(e) != tt.code {
+				t.Errorf("%v: %d %s: kind %s, code %s; want %s, %s", p, tt.status, tt.said, e.Kind, check.CodeOf(e), tt.kind, tt.code)
+			}
+		}
+	}
+	for _, p := range realm.Products() {
+		e := proxmox.Classify(p, 500-100*min(int(p), 1), "POST", "/access/openid/auth-url", "Validation error: unexpected issuer URI `https://a.example` (expected `https://a.example/`)", nil, nil)
+		var f *check.Error
+		if e.Found != "https://a.example" || !errors.As(e, &f) || f.Hint != "set {realm.issuer_url} to https://a.example" {
+			t.Errorf("%v: mismatch: %q, %q", p, e.Found, f.Hint)
+		}
 	}
 }
 
-// For each row of the table, some recorded or listed text matches this row first.
+// For each row of the tables, some recorded or listed text matches this row first.
 func TestEveryRuleIsUsed(t *testing.T) {
-	var met []string
+	type text struct{ path, said string }
+	met := map[realm.Product][]text{}
 	for _, tt := range texts {
-		met = append(met, tt.path+"\x00"+tt.said)
+		met[realm.VE] = append(met[realm.VE], text{tt.path, tt.said})
 	}
-	for _, r := range transcripts(t) {
-		path, _, _ := strings.Cut(r.Path, "?")
-		met = append(met, path+"\x00"+r.Response.Reason)
+	for _, tt := range rustTexts {
+		met[realm.BackupServer] = append(met[realm.BackupServer], text{tt.path, tt.said})
 	}
-	for i, r := range proxmox.Rules() {
-		first := false
-		for _, m := range met {
-			path, said, _ := strings.Cut(m, "\x00")
-			if !matches(r, path, said) {
-				continue
-			}
-			earlier := false
-			for _, before := range proxmox.Rules()[:i] {
-				earlier = earlier || matches(before, path, said)
-			}
-			first = first || !earlier
+	for p, all := range map[realm.Product][]recorded{realm.VE: transcripts(t), realm.BackupServer: backup(t)} {
+		for _, r := range all {
+			path, _, _ := strings.Cut(r.Path, "?")
+			met[p] = append(met[p], text{path, r.Response.Reason}, text{path, string(r.Response.Body)})
 		}
-		if !first {
-			t.Errorf("no text reaches the rule %q on %q", r.Text, r.Path)
+	}
+	met[realm.DatacenterManager] = met[realm.BackupServer]
+	for _, p := range realm.Products() {
+		for i, r := range proxmox.Rules(p) {
+			first := slices.ContainsFunc(met[p], func(m text) bool {
+				return matches(r, m.path, m.said) && !slices.ContainsFunc(proxmox.Rules(p)[:i], func(before proxmox.Rule) bool { return matches(before, m.path, m.said) })
+			})
+			if !first {
+				t.Errorf("%v: no text reaches the rule %q on %q", p, r.Text, r.Path)
+			}
 		}
 	}
 }
@@ -111,8 +151,12 @@ func matches(r proxmox.Rule, path, said string) bool {
 
 // Messages and remedies are in lower case without a full stop. Every kind but Invalid has a remedy.
 func TestMessagesHaveOneStyle(t *testing.T) {
-	for _, tt := range texts {
-		e := proxmox.Classify(tt.status, tt.method, tt.path, tt.said, nil, nil)
+	for _, tt := range append(slices.Clone(texts), rustTexts...) {
+		product := realm.VE
+		if slices.Contains(rustTexts, tt) {
+			product = realm.BackupServer
+		}
+		e := proxmox.Classify(product, tt.status, tt.method, tt.path, tt.said, nil, nil)
 		var f *check.Error
 		if !errors.As(e, &f) {
 			t.Fatal("no fault")
@@ -145,7 +189,7 @@ func TestErrorsAreCleanWhateverIsSaid(t *testing.T) {
 		if rapid.Bool().Draw(t, "plain") {
 			fields = nil
 		}
-		err := fmt.Errorf("wrapped: %w", proxmox.Classify(status, "PUT", path, said, fields, c))
+		err := fmt.Errorf("wrapped: %w", proxmox.Classify(realm.VE, status, "PUT", path, said, fields, c))
 
 		var out strings.Builder
 		var walk func(error)
@@ -193,7 +237,7 @@ func FuzzReason(f *testing.F) {
 	f.Add(403, "/access/domains", "Permission check failed (/access/realm, Realm.Allocate|Sys.Audit)")
 	f.Add(500, "/access/domains", "unexpected property '")
 	f.Fuzz(func(t *testing.T, status int, path, said string) {
-		e := proxmox.Classify(status, "PUT", path, said, nil, nil)
+		e := proxmox.Classify(realm.VE, status, "PUT", path, said, nil, nil)
 		if e.Kind == "" || e.Error() == "" || !utf8.ValidString(e.Reason) || utf8.RuneCountInString(e.Reason) > check.MaxText {
 			t.Fatalf("%+v", e)
 		}

@@ -19,89 +19,92 @@ type meaning struct {
 	remedy  func(*Error) check.Hint // nil: none, or one that was found together with the kind
 }
 
-// steps returns a remedy that is the same for all errors of a kind.
-func steps(all ...check.Hint) func(*Error) check.Hint {
-	return func(*Error) check.Hint { return check.Hints(all...) }
+// always returns a hint that is the same for all errors of a kind.
+func always(hint check.Hint) func(*Error) check.Hint {
+	return func(*Error) check.Hint { return hint }
+}
+
+// onHost returns a hint to run one of the product's commands.
+func onHost(note string, command func(commands) string) func(*Error) check.Hint {
+	return func(e *Error) check.Hint { return e.dialect.commands.on(note, command(e.dialect.commands)) }
 }
 
 var meanings = map[Kind]meaning{
 	Unreachable: {check.Unreachable, "cannot connect to {node}: {reason}", nil},
-	NoAnswer:    {check.Unreachable, "{request} at {node} failed: {reason}", nil},
+	NoAnswer: {
+		check.Unreachable, "{request} at {node} failed: {reason}", onHost("", func(k commands) string { return k.status }),
+	},
 	Interrupted: {check.Interrupted, "{request} was interrupted", nil},
 	Certificate: {check.UnknownCertificate, "the certificate of {node} is not trusted: {reason}", nil},
-	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer {request} like Proxmox VE: {reason}", checkPort},
+	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer {request} like {product}: {reason}", checkPort},
 	Unavailable: {
 		check.ProxmoxFailed, "{node} got no answer from its own daemon or from another node: {status} {reason}",
-		steps(check.OnNode("systemctl status pvedaemon pveproxy pve-cluster")),
+		onHost("", func(k commands) string { return k.status }),
 	},
 	Failed: {check.ProxmoxFailed, "{request} at {node} failed: {status} {reason}", readJournal},
 
 	BadCredentials:   {check.BadCredentials, "{node} rejects {who}: {reason}", checkCredentials},
 	PermissionDenied: {check.PermissionDenied, "{who} may not {request} on {node}: {reason}", grantMissing},
 
-	Absent:      {check.Conflict, "{node}: {reason}", steps(check.Hint("run again: someone removed it in the meantime"))},
-	Exists:      {check.Conflict, "{node}: {reason}", steps(check.Hint("run again: someone created it in the meantime"))},
-	StaleDigest: {check.Conflict, "{node}: someone changed the realms in the meantime", steps(check.Hint("run again"))},
+	Absent:      {check.Conflict, "{node}: {reason}", always("run again: someone removed it in the meantime")},
+	Exists:      {check.Conflict, "{node}: {reason}", always("run again: someone created it in the meantime")},
+	StaleDigest: {check.Conflict, "{node}: someone changed the realms in the meantime", always("run again")},
 	LockTimeout: {
-		check.LockTimeout, "{node}: another task holds the lock of the configuration: {reason}",
-		steps(check.Hint("try again in a minute")),
+		check.LockTimeout, "{node}: another task holds the lock of the configuration: {reason}", always("try again in a minute"),
 	},
 	NoQuorum: {
 		check.NoQuorum, "{node} cannot write: {reason}",
-		steps(check.OnNode("pvecm status").With("shows which nodes are missing")),
+		always("run on a node (shows which nodes are missing):\n    pvecm status"), // only Proxmox VE has a quorum
 	},
 	UnknownProperty: {check.UnknownProperty, "", nil}, // realm words it
 	Invalid:         {check.Config, "{node} rejects the request: {reason}", correctFields},
 	WrongType: {
-		check.WrongType, "{node}: {reason}",
-		steps(check.Set("realm.name", "").With("the name of an OpenID Connect realm")),
+		check.WrongType, "{node}: {reason}", always("set {realm.name} to the name of an OpenID Connect realm, or to a new one"),
 	},
 	UnknownRole: {
-		check.Config, "{node}: {reason}",
-		steps(check.Set("access", "").With("use a role that exists"), check.OnNode("pveum role list").With("lists the roles")),
+		check.Config, "{node}: {reason}", func(e *Error) check.Hint {
+			k := e.dialect.commands
+			return check.Hints("set {access} to roles that exist", k.on("lists the roles", k.listRoles))
+		},
 	},
 
 	IssuerUnreachable: {
-		check.ProxmoxFailed, "{node} cannot fetch the issuer's documents",
-		steps(
-			check.Hint("correct the node's DNS"),
-			check.OnNode("update-ca-certificates").With("after copying the issuer's CA to /usr/local/share/ca-certificates"),
-			check.Hint("if the node needs a proxy, correct http_proxy in /etc/pve/datacenter.cfg"),
-		),
+		check.ProxmoxFailed, "{node} cannot fetch the issuer's documents", func(e *Error) check.Hint {
+			k := e.dialect.commands
+			return check.Hints(
+				check.Hintf("correct the DNS of %s", k.host),
+				k.on("after copying the issuer's CA to /usr/local/share/ca-certificates", "update-ca-certificates"), check.Hint(k.proxy))
+		},
 	},
 	IssuerMismatch: {
 		check.ProxmoxFailed, "{node}: the issuer's own name differs from issuer-url; Proxmox requires an exact match: {reason}",
-		func(e *Error) check.Hint { return check.Hints(check.Set("realm.issuer_url", e.Found)) },
+		func(e *Error) check.Hint { return check.Set("realm.issuer_url", e.Found) },
 	},
 	IssuerDocument: {
 		check.ProxmoxFailed, "{node} cannot read the issuer's documents: {reason}",
-		steps(
-			check.Hint("find out whether the node reaches another server than this machine"),
-			check.Run("probe").With("it shows what the issuer answers here"),
-		),
+		always("find out whether the node reaches another server than this machine\n" +
+			"run this to see what the issuer answers here:\n    {probe}"),
 	},
 	IssuerURL: {
 		check.ProxmoxFailed, "{node} cannot parse the realm's issuer-url: {reason}",
-		steps(check.Set("realm.issuer_url", "").With("the issuer's https URL")),
+		always("set {realm.issuer_url} to the issuer's https URL"),
 	},
-	IssuerHung: {
-		check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and one of the node's workers is blocked now",
-		steps(
-			check.Hint("find out why the issuer does not answer that node, such as a firewall that drops packets"),
-			check.OnNode("systemctl restart pvedaemon").With("frees the worker"),
-		),
-	},
+	IssuerHung: {check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and {blocked} is blocked now", func(e *Error) check.Hint {
+		k := e.dialect.commands
+		return check.Hints(
+			check.Hintf("find out why the issuer does not answer %s, such as a firewall that drops packets", k.host),
+			k.on("frees what is blocked", k.restart))
+	}},
 	TooManyPending: {
 		check.ProxmoxFailed, "a hundred logins are pending on {node}: nobody can log in there until some expire",
-		steps(check.Hint("wait 10 minutes; if it happens again, find out what keeps opening the login page")),
+		always("wait 10 minutes; if it happens again, find out what keeps opening the login page"),
 	},
-	LoginRefused: {
-		check.Internal, "{node} rejects the login: {reason}",
-		steps(check.OnNode("journalctl -u pvedaemon --since -5min").With("only this log holds the reason")),
-	},
+	LoginRefused: {check.Internal, "{node} rejects the login: {reason}", func(e *Error) check.Hint {
+		k := e.dialect.commands
+		return k.on(k.reason, k.journal+" --since -5min")
+	}},
 	NoRealm: {
-		check.ProxmoxFailed, "nobody can log in at {node}: {reason}",
-		steps(check.Run("plan").With("it shows what is missing")),
+		check.ProxmoxFailed, "nobody can log in at {node}: {reason}", always("run this to see what is missing:\n    {plan}"),
 	},
 }
 
@@ -111,7 +114,7 @@ func explained(e *Error) *Error {
 		m := meanings[e.Kind]
 		message := strings.NewReplacer(
 			"{node}", string(e.Endpoint), "{request}", e.Method+" "+e.Path, "{status}", fmt.Sprint(e.Status),
-			"{reason}", e.detail(), "{who}", e.sender(),
+			"{reason}", e.detail(), "{who}", e.sender(), "{product}", e.dialect.product.Name(), "{blocked}", e.dialect.commands.blocked,
 		).Replace(m.message)
 		e.described = check.Errorf(m.code, "%s", message).Try(e.remedy)
 		if len(e.remedy) == 0 && m.remedy != nil {
@@ -152,70 +155,73 @@ func (e *Error) noteLoss() {
 	}
 }
 
-func checkPort(*Error) check.Hint {
-	return check.Hints(check.Set("proxmox.endpoints", "").With("Proxmox VE listens on port 8006"))
+func checkPort(e *Error) check.Hint {
+	return check.Hintf("correct {proxmox.endpoints}: %s listens on port %s", e.dialect.product.Name(), e.dialect.product.Port())
 }
 
+// nodeItself is the advice about everything that stands between this program and the product.
+const nodeItself check.Hint = "set {proxmox.endpoints} to the address of the node itself"
+
 func readJournal(e *Error) check.Hint {
-	remedy := check.Hints(check.OnNode("journalctl -u pvedaemon -u pveproxy").With("may show more"))
+	k := e.dialect.commands
+	hint := k.on("may show more", k.journal)
 	if e.reasonLost() {
-		proxy := check.Set("proxmox.endpoints", "").With("name the node itself: a reverse proxy may drop the reason")
-		remedy = check.Hints(remedy, proxy)
+		hint = check.Hints(hint, nodeItself+", because a reverse proxy may drop the reason")
 	}
-	return remedy
+	return hint
 }
 
 func checkCredentials(e *Error) check.Hint {
-	proxy := check.Set("proxmox.endpoints", "").
-		With("if a reverse proxy drops the Authorization header: name the node itself")
+	k := e.dialect.commands
+	const dropped = nodeItself + ", if a reverse proxy drops the Authorization header"
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
 	case !isToken:
 		return check.Hints(
-			check.Set("proxmox.username", ""), check.Set("proxmox.password_file", ""),
-			check.Set("proxmox.otp", "").With("each code works once"),
-			check.Set("proxmox.token_file", "").With("an API token needs no second factor"))
+			"set {proxmox.username}", "set {proxmox.password_file}", "set {proxmox.otp} to a current code: each code works once",
+			"set {proxmox.token_file}: an API token needs no second factor")
 	case e.Reason == noTicket:
-		return check.Hints(proxy)
+		return dropped
 	}
-	remedy := check.Hints(
-		check.OnNode("pveum user token list %s", Quote(user)).With("shows whether %s exists and has not expired", id),
-		check.OnNode("pveum user list").With("shows whether the user is enabled"),
-		check.Set("proxmox.token_file", "").With("if the token has another secret"))
+	hint := check.Hints(
+		k.on("shows whether "+id+" exists and has not expired", fill(k.listTokens, "user", user)),
+		k.on("shows whether the user is enabled", k.listUsers),
+		"set {proxmox.token_file} to a file with the token's secret, if that has changed")
 	if e.Reason == http.StatusText(http.StatusUnauthorized) { // not Proxmox's own words
-		remedy = check.Hints(remedy, proxy)
+		hint = check.Hints(hint, dropped)
 	}
-	return remedy
+	return hint
 }
 
 func grantMissing(e *Error) check.Hint {
-	lost := e.Reason == http.StatusText(http.StatusForbidden) && strings.HasPrefix(e.Path, realmsPath)
+	d, k := e.dialect, e.dialect.commands
+	lost := e.Reason == http.StatusText(http.StatusForbidden) && strings.HasPrefix(e.Path, d.realms)
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
 	case e.who == "":
 		return ""
 	case len(e.Privileges) > 0:
-		return check.Hints(grantStep(e.who, e.DeniedPath, e.Privileges[0]))
+		return d.grant("", e.who, e.DeniedPath, e.Privileges[0])
 	case lost: // a reverse proxy replaced Proxmox's reason
-		return check.Hints(grantStep(e.who, realmGrants, "Realm.Allocate"))
+		return d.grant("", e.who, d.write.path, d.write.all[0])
 	case isToken:
-		return check.Hints(check.OnNode("pveum user token permissions %s %s", Quote(user), Quote(id)))
+		return k.on("shows what the token may do", fill(k.tokenRights, "user", user, "id", id, "token", e.who))
 	}
-	return check.Hints(check.OnNode("pveum user permissions %s", Quote(e.who)))
+	return k.on("shows what the user may do", fill(k.userRights, "user", e.who))
 }
 
 func correctFields(e *Error) check.Hint {
-	var remedy check.Hint
+	var hint check.Hint
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
 		switch name {
 		case "path":
-			remedy = check.Hints(remedy, check.Set("access", "").With("use a path such as /vms/100, /pool/dev or /storage/local"))
+			hint = check.Hints(hint, "set {access} to paths such as /vms/100, /pool/dev or /storage/local")
 		case "groupid":
-			remedy = check.Hints(remedy, check.Set("access", "").With("a group has letters, digits, '.', '_' and '-' only"))
+			hint = check.Hints(hint, "set {access} to groups of letters, digits, '.', '_' and '-' only")
 		}
 		if d, ok := realm.Property(name).Definition(); ok {
-			remedy = check.Hints(remedy, check.Set("realm."+d.Key, ""))
+			hint = check.Hints(hint, check.Set("realm."+d.Key, ""))
 		}
 	}
-	return remedy
+	return hint
 }

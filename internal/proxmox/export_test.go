@@ -3,12 +3,14 @@ package proxmox
 import (
 	"context"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/realm"
 )
 
 // Send makes any request as the client makes its own.
@@ -24,6 +26,17 @@ func (c *Client) Send(ctx context.Context, method, path, body string) error {
 	return err
 }
 
+// Hurry makes a client report a missing privilege at once.
+func (c *Client) Hurry() { c.patient = true }
+
+// SetTimeout replaces the time limit of a request.
+func (c *Client) SetTimeout(d time.Duration) { c.timeout = d }
+
+// GotConn tells the trace of a request that it was sent.
+func GotConn(req *http.Request) {
+	httptrace.ContextClientTrace(req.Context()).GotConn(httptrace.GotConnInfo{})
+}
+
 // SetNow replaces the clock that tickets age by.
 func (c *Client) SetNow(now func() time.Time) { c.identity.login.now = now }
 
@@ -36,27 +49,28 @@ type Rule struct {
 	Kind       Kind
 }
 
-// Rules returns the table.
-func Rules() []Rule {
+// Rules returns the table of a product.
+func Rules(p realm.Product) []Rule {
 	var out []Rule
-	for _, r := range rules {
-		out = append(out, Rule{r.path, r.text, r.kind})
+	d := dialectOf(p)
+	for _, r := range d.rules {
+		out = append(out, Rule{strings.Replace(r.path, "{realms}", d.realms, 1), r.text, r.kind})
 	}
 	return out
 }
 
 // Classify makes the error of an answer outside 2xx.
-func Classify(status int, method, path, said string, fields map[string]string, c *check.Cleaner) *Error {
-	e := &Error{Status: status, Method: method, Path: path, Endpoint: "https://pve1.example.com:8006", who: "realmadm@pve!agent", sent: true}
+func Classify(p realm.Product, status int, method, path, said string, fields map[string]string, c *check.Cleaner) *Error {
+	e := &Error{dialect: dialectOf(p), Status: status, Method: method, Path: path, Endpoint: "https://pve1.example.com:8006", who: "realmadm@pve!agent", sent: true}
 	classify(e, said, fields, c)
 	return explained(e)
 }
 
 // Over returns a client that uses a function in place of the network.
-func Over(trip func(*http.Request) (*http.Response, error)) *Client {
+func Over(p realm.Product, trip func(*http.Request) (*http.Response, error)) *Client {
 	c, err := New(config.Proxmox{
-		Endpoints: []config.Origin{"https://pve.example.com:8006"},
-		Token:     config.Token{User: config.UserID{Name: "a", Realm: "pve"}, ID: "bb", Secret: check.NewSecret("cccccccc")},
+		Product: p, Endpoints: []config.Origin{"https://pve.example.com:8006"},
+		Token: config.Token{User: config.UserID{Name: "a", Realm: "pve"}, ID: "bb", Secret: check.NewSecret("cccccccc")},
 	}, Options{})
 	if err != nil {
 		panic(err)

@@ -26,7 +26,7 @@ type AuthURL struct {
 
 // AuthURL makes a node discover the issuer and returns the authorization URL for a browser (POST
 // /access/openid/auth-url). It sends no credentials. Each call leaves a pending login for 10 minutes, of which a node keeps
-// a hundred. A silent issuer blocks one of the node's workers: see [IssuerHung].
+// a hundred. A silent issuer blocks a worker or thread of the node: see [IssuerHung].
 func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (AuthURL, error) {
 	var raw string
 	body := map[string]string{"realm": realmName, "redirect-url": redirectURL}
@@ -57,7 +57,8 @@ type Session struct {
 
 // Login completes a login with the state and code that the issuer sent the browser back with (POST /access/openid/login).
 // Only the node that made the authorization URL can do that: use [Client.On] with [AuthURL].Endpoint. It sends no
-// credentials. Every refusal is an [Error] of [LoginRefused]: only the node's syslog holds the reason.
+// credentials. Every refusal is an [Error] of [LoginRefused]. Proxmox VE writes the reason to the node's syslog only; the others
+// say it.
 func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Session, error) {
 	c.cleaner.Hold(check.NewSecret(code))
 	var answer struct {
@@ -66,10 +67,16 @@ func (c *Client) Login(ctx context.Context, state, code, redirectURL string) (Se
 		CSRF     string `json:"CSRFPreventionToken"`
 	}
 	body := map[string]string{"state": state, "code": code, "redirect-url": redirectURL}
-	r := request{method: http.MethodPost, path: loginPath, body: body}
+	var aside beside
+	r := request{method: http.MethodPost, path: loginPath, body: body, aside: &aside}
 	endpoint, err := c.do(ctx, r, &answer)
 	if err != nil {
 		return Session{}, err
+	}
+	for _, cookie := range aside.cookies { // of a product that hides the ticket from scripts
+		if cookie.Name == c.dialect.cookie && answer.Ticket == "" {
+			answer.Ticket = cookie.Value
+		}
 	}
 	s := Session{
 		Endpoint: endpoint, Username: c.cleaner.Clean(answer.Username),

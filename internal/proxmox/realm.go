@@ -14,30 +14,37 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-const realmsPath = "/access/domains"
-
-// Realm reads a realm (GET /access/domains/{realm}). A realm that does not exist is the zero Current, not an error. The
-// cleaner learns the realm's client key. It needs Realm.Allocate or Sys.Audit on /access/realm.
+// Realm reads a realm (GET /access/domains/{realm}, or /config/access/openid/{realm}). A realm that does not exist is the zero
+// Current, not an error. Of a realm of another type, some products tell nothing but the type. The cleaner learns the realm's
+// client key.
 func (c *Client) Realm(ctx context.Context, name string) (realm.Current, error) {
-	path, err := realmPath(name)
+	path, err := c.realmPath(name)
 	if err != nil {
 		return realm.Current{}, err
 	}
 	var data json.RawMessage
-	endpoint, err := c.get(ctx, path, &data)
+	var aside beside
+	endpoint, err := c.do(ctx, request{method: http.MethodGet, path: path, as: c.identity, aside: &aside}, &data)
 	var e *Error
-	if errors.As(err, &e) && (e.Kind == Absent || e.reasonLost() && c.unlisted(ctx, name)) {
-		return realm.Current{}, nil
-	}
-	if err != nil {
+	switch {
+	case errors.As(err, &e) && (e.Kind == Absent || e.reasonLost() && c.unlisted(ctx, name)):
+		return realm.Current{Product: c.dialect.product}, nil
+	case e != nil && e.Kind == WrongType && e.Found != "":
+		return realm.Current{Product: c.dialect.product, Exists: true, Type: e.Found}, nil
+	case err != nil:
 		return realm.Current{}, err
 	}
-	current, err := realm.ParseCurrent(data)
+	current, err := realm.ParseCurrent(c.dialect.product, data)
 	if err != nil {
 		return realm.Current{}, c.unusable(http.MethodGet, path, endpoint, "its answer holds no realm")
 	}
+	if aside.digest != "" {
+		current.Digest = aside.digest
+	}
 	c.cleaner.Hold(current.Values.Login(name).ClientKey)
-	current.Type = c.cleaner.Clean(current.Type)
+	if current.Type != realm.Type { // compared as it was sent, and shown if it is another
+		current.Type = c.cleaner.Clean(current.Type)
+	}
 	return current, nil
 }
 
@@ -48,10 +55,10 @@ func (c *Client) unlisted(ctx context.Context, name string) bool {
 	return err == nil && len(names) > 0 && !slices.Contains(names, name)
 }
 
-// Realms lists the names of all realms of the cluster, sorted (GET /access/domains).
+// Realms lists the names of all realms, sorted (GET /access/domains).
 func (c *Client) Realms(ctx context.Context) ([]string, error) {
 	var all []struct{ Realm string }
-	if _, err := c.get(ctx, realmsPath, &all); err != nil {
+	if _, err := c.get(ctx, domainsPath, &all); err != nil {
 		return nil, err
 	}
 	names := make([]string, 0, len(all))
@@ -62,24 +69,24 @@ func (c *Client) Realms(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// Create adds a realm (POST /access/domains). Its errors match [realm.ErrConflict] if the realm exists, [realm.ErrLost] if
+// Create adds a realm. Its errors match [realm.ErrConflict] if the realm exists, [realm.ErrLost] if
 // no answer came, and *[realm.UnknownPropertyError].
 func (c *Client) Create(ctx context.Context, p realm.Params) error {
 	fields := p.Reveal()
 	name, _ := fields["realm"].(string)
-	if _, err := realmPath(name); err != nil {
+	if _, err := c.realmPath(name); err != nil {
 		return err
 	}
 	if err := c.sendable(fields); err != nil {
 		return err
 	}
-	return c.change(ctx, http.MethodPost, realmsPath, fields)
+	return c.change(ctx, http.MethodPost, c.dialect.realms, c.dialect.encode(fields))
 }
 
-// Update changes a realm (PUT /access/domains/{realm}). Its errors match [realm.ErrConflict] if the digest is stale or the
+// Update changes a realm. Its errors match [realm.ErrConflict] if the digest is stale or the
 // realm is gone, otherwise as those of [Client.Create].
 func (c *Client) Update(ctx context.Context, name string, p realm.Params) error {
-	path, err := realmPath(name)
+	path, err := c.realmPath(name)
 	if err != nil {
 		return err
 	}
@@ -90,39 +97,85 @@ func (c *Client) Update(ctx context.Context, name string, p realm.Params) error 
 	if err := c.sendable(fields); err != nil {
 		return err
 	}
-	return c.change(ctx, http.MethodPut, path, fields)
+	return c.change(ctx, http.MethodPut, path, c.dialect.encode(fields))
 }
 
-// Delete removes a realm (DELETE /access/domains/{realm}). After an error that matches [realm.ErrLost] it may still take
-// effect, up to a minute later. An error that matches [realm.ErrConflict] means that the realm is already gone.
+// Delete removes an OpenID Connect realm. Some products would remove a realm of any type: there, the realm is read first, and the
+// DELETE carries its digest.
+//
+// After an error that matches [realm.ErrLost] it may still take effect, up to a minute later. An error that matches
+// [realm.ErrConflict] means that the realm is already gone.
 func (c *Client) Delete(ctx context.Context, name string) error {
-	path, err := realmPath(name)
+	path, err := c.realmPath(name)
 	if err != nil {
 		return err
 	}
-	return c.change(ctx, http.MethodDelete, path, nil)
+	if !c.dialect.guardedDelete {
+		return c.change(ctx, http.MethodDelete, path, nil)
+	}
+	for attempt := 1; ; attempt++ {
+		digest, err := c.guard(ctx, name, path)
+		if err != nil {
+			return err
+		}
+		err = c.change(ctx, http.MethodDelete, path+"?"+url.Values{"digest": {digest}}.Encode(), nil)
+		var e *Error
+		if attempt == deletes || !errors.As(err, &e) || e.Kind != StaleDigest {
+			return err
+		}
+	}
 }
 
-// Version asks for the Proxmox VE version (GET /version).
+// deletes is how often a DELETE is sent whose digest was stale. A refused request has no effect.
+const deletes = 3
+
+// guard reads a realm before its DELETE, and returns the digest.
+func (c *Client) guard(ctx context.Context, name, path string) (digest string, err error) {
+	current, err := c.Realm(ctx, name)
+	switch {
+	case err != nil:
+		return "", err
+	case !current.Exists:
+		return "", c.refusal(Absent, http.MethodDelete, path, "realm "+name+" does not exist")
+	case current.Type != realm.Type || current.Digest == "":
+		return "", c.refusal(WrongType, http.MethodDelete, path, "realm "+name+" has the type "+current.Type)
+	}
+	return current.Digest, nil
+}
+
+// refusal returns the error of a request that was not sent, because its answer is known.
+func (c *Client) refusal(kind Kind, method, path, reason string) error {
+	e := &Error{dialect: c.dialect, Kind: kind, Endpoint: c.Endpoint(), Method: method, Path: path, Reason: reason, who: c.identity.name}
+	if kind == Absent {
+		e.causes = append(e.causes, realm.ErrConflict)
+	}
+	return explained(e)
+}
+
+// Version asks for the version of the product (GET /version). After an error it is an unknown version of the product.
 func (c *Client) Version(ctx context.Context) (realm.Version, error) {
 	const path = "/version"
-	var answer struct{ Version string }
+	unknown := realm.Version{Product: c.dialect.product}
+	var answer struct{ Version, Release string }
 	endpoint, err := c.get(ctx, path, &answer)
 	if err != nil {
-		return realm.Version{}, err
+		return unknown, err
 	}
-	v, err := realm.ParseVersion(realm.VE, answer.Version)
+	if c.dialect.joinsVersion {
+		answer.Version += "." + answer.Release
+	}
+	v, err := realm.ParseVersion(c.dialect.product, answer.Version)
 	if err != nil {
-		return realm.Version{}, c.unusable(http.MethodGet, path, endpoint, "its answer holds no version")
+		return unknown, c.unusable(http.MethodGet, path, endpoint, "its answer holds no version")
 	}
 	return v, nil
 }
 
-func realmPath(name string) (string, error) {
-	if err := realm.ValidateName(name); err != nil {
-		return "", check.Errorf(check.Config, "the name of a realm %s", err).Try(check.Set("realm.name", ""))
+func (c *Client) realmPath(name string) (string, error) {
+	if err := c.dialect.product.ValidateName(name); err != nil {
+		return "", check.Errorf(check.Config, "the name of a realm %s", err).Try("set {realm.name}")
 	}
-	return realmsPath + "/" + url.PathEscape(name), nil
+	return c.dialect.realms + "/" + url.PathEscape(name), nil
 }
 
 // sendable refuses parameters that Proxmox accepts although they break the realm or the file of all realms. It is the last

@@ -171,7 +171,7 @@ func plan(t *testing.T, have realm.Current, set realm.Values, unset ...realm.Pro
 
 func stored(t *testing.T, data string) realm.Current {
 	t.Helper()
-	c, err := realm.ParseCurrent([]byte(data))
+	c, err := realm.ParseCurrent(realm.VE, []byte(data))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`<html>`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		trip := func(req *http.Request) (*http.Response, error) { return inMemory(req, body), nil }
-		c := proxmox.Over(trip)
+		c := proxmox.Over(realm.VE, trip)
 		ctx := t.Context()
 		if r, err := c.Realm(ctx, "authelia"); err == nil && r.Exists && r.Type == "" {
 			t.Fatal("a realm without a type")

@@ -22,22 +22,38 @@ type identity struct {
 	login   *login             // gets a ticket first, in place of options
 }
 
-// credentials returns the identity that a configuration describes. The cleaner learns its secrets.
-func credentials(p config.Proxmox, c *check.Cleaner) identity {
+// credentials returns the identity that a configuration describes. The cleaner learns its secrets, a token in both forms in which
+// products join id and secret.
+func (d *dialect) credentials(p config.Proxmox, c *check.Cleaner) identity {
 	if !p.Token.IsZero() {
-		c.Hold(p.Token.Full(), p.Token.Secret)
-		return identity{
-			name:    p.Token.String(),
-			options: []goproxmox.Option{goproxmox.WithAPIToken(p.Token.String(), p.Token.Secret.Reveal())},
+		secret := p.Token.Secret.Reveal()
+		for _, separator := range "=:" {
+			c.Hold(check.NewSecret(p.Token.String() + string(separator) + secret))
 		}
+		c.Hold(p.Token.Secret)
+		return identity{name: p.Token.String(), options: []goproxmox.Option{headers(func(h http.Header) {
+			h.Set("Authorization", d.authorization+p.Token.String()+d.product.TokenSeparators()[:1]+secret)
+		})}}
 	}
 	c.Hold(p.Password, p.OTP)
 	l := &login{username: p.Username.String(), password: p.Password, otp: p.OTP, now: time.Now}
 	return identity{name: l.username, login: l}
 }
 
-func (s Session) identity() identity {
-	return identity{name: s.Username, options: []goproxmox.Option{goproxmox.WithSession(s.Ticket.Reveal(), s.CSRF.Reveal())}}
+// session returns the identity of a user who has logged in.
+func (d *dialect) session(s Session) identity {
+	return identity{name: s.Username, options: []goproxmox.Option{headers(func(h http.Header) {
+		h.Set("Cookie", d.cookie+"="+s.Ticket.Reveal())
+		h.Set("CSRFPreventionToken", s.CSRF.Reveal())
+	})}}
+}
+
+// headers sets the headers of credentials. The options of go-proxmox know those of Proxmox VE only.
+func headers(set func(http.Header)) goproxmox.Option {
+	return goproxmox.WithRequestInterceptor(func(r *http.Request) error {
+		set(r.Header)
+		return nil
+	})
 }
 
 // ticketValid is how long a ticket is used. Proxmox accepts it for two hours (PVE::AccessControl, $ticket_lifetime).
@@ -146,6 +162,8 @@ func truth(v any) bool {
 	case bool:
 		return v
 	case float64:
+		return v != 0
+	case int:
 		return v != 0
 	case string:
 		return !slices.Contains([]string{"", "0", "false"}, v)

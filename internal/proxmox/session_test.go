@@ -350,35 +350,3 @@ func TestEchoedSecretsAreCleaned(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
-
-func TestBootstrap(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		b    proxmox.Bootstrap
-		want string
-	}{
-		{"default", proxmox.Bootstrap{}, `pveum role add RealmAdmin --privs Realm.Allocate
-pveum user add proxmox-realm@pve --comment 'keeps OpenID Connect realms'
-pveum user token add proxmox-realm@pve agent --privsep 1
-pveum acl modify /access/realm --tokens 'proxmox-realm@pve!agent' --roles RealmAdmin
-pveum acl modify /access/realm --users proxmox-realm@pve --roles RealmAdmin`},
-		{"audit and users", proxmox.Bootstrap{User: "o'neil@pve", TokenID: "x", Audit: true, Users: true}, `pveum role add RealmAuditor --privs Sys.Audit
-pveum user add 'o'\''neil@pve' --comment 'keeps OpenID Connect realms'
-pveum user token add 'o'\''neil@pve' x --privsep 1
-pveum acl modify /access/realm --tokens 'o'\''neil@pve!x' --roles RealmAuditor
-pveum acl modify /access/realm --users 'o'\''neil@pve' --roles RealmAuditor
-pveum acl modify /access --tokens 'o'\''neil@pve!x' --roles RealmAuditor
-pveum acl modify /access --users 'o'\''neil@pve' --roles RealmAuditor`},
-	} {
-		if got := strings.Join(tt.b.Lines(), "\n"); got != tt.want {
-			t.Errorf("%s:\n%s\nwant\n%s", tt.name, got, tt.want)
-		}
-	}
-	for word, want := range map[string]string{
-		"john@authelia": "john@authelia", "$(reboot)@x": "'$(reboot)@x'", "a;b@x": "'a;b@x'", "": "''", "jürgen@x": "'jürgen@x'",
-	} {
-		if got := proxmox.Quote(word); got != want {
-			t.Errorf("%q: %s, want %s", word, got, want)
-		}
-	}
-}

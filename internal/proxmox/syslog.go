@@ -14,7 +14,6 @@ import (
 	_ "time/tzdata" // zones of nodes, on machines that have no zones
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/realm"
 )
 
 // Node is a host with a system log of its own.
@@ -24,8 +23,11 @@ type Node struct {
 }
 
 // Nodes lists the nodes of the cluster by name (GET /nodes; any user may). A node that is not online cannot be asked for its
-// log.
+// log. A product without clusters has one node, localhost.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	if !c.dialect.clustered {
+		return []Node{{Name: "localhost", Online: true}}, nil
+	}
 	var list []struct{ Node, Status string }
 	if _, err := c.get(ctx, "/nodes", &list); err != nil {
 		return nil, err
@@ -103,7 +105,7 @@ const (
 // ReadLog reads a node's log of logins from a time on, page by page, so that the length of the log does not matter (GET
 // /nodes/{node}/syslog; it needs Sys.Syslog on the node). It returns whether it came to the end.
 func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRange, page func(LogPage)) (whole bool, err error) {
-	query := url.Values{"service": {"pvedaemon"}, "since": {logSince(r.Since, at).Format(time.DateTime)}}
+	query := url.Values{"service": {c.dialect.service}, "since": {logSince(r.Since, at).Format(time.DateTime)}}
 	last, limit := 0, pageLines
 	for n := 1; ; n++ {
 		query.Set("start", strconv.Itoa(last))
@@ -172,7 +174,7 @@ func (c *Client) ReadJournal(ctx context.Context, node string, ahead time.Durati
 			query.Set("until", strconv.FormatInt(from.Add(reach).Unix(), 10))
 		}
 		if unit {
-			query.Set("unit", "pvedaemon")
+			query.Set("unit", c.dialect.service)
 		}
 		var lines []string
 		_, err := c.get(ctx, nodePath(node, "journal")+"?"+query.Encode(), &lines)
@@ -252,11 +254,11 @@ func (c *Client) unreadable(err error) error {
 
 // LogHint says how the credentials get to read the logs of all nodes.
 func (c *Client) LogHint() check.Hint {
-	creations, grants := grant(c.Identity(), realm.Privilege{Name: "Sys.Syslog", Path: "/nodes"})
+	d, k := c.dialect, c.dialect.commands
+	creations, grants := d.granting(c.Identity(), d.log)
 	return check.Hints(
-		check.OnNode("%s", strings.Join(append(creations, grants...), "; ")).
-			With("this opens the whole system log of the nodes, with names and addresses of users"),
-		check.Hint("or read the log on the node where the login failed:\n"+check.Command+"journalctl -u pvedaemon --since -1h"))
+		k.on("this opens the whole system log of "+k.hosts+", with names and addresses of users", append(creations, grants...)...),
+		k.on("or read the log where the login failed", "journalctl -u "+d.service+" --since -1h"))
 }
 
 // wholeJournal returns the body of an answer of /journal. Its reader fails in the middle where no entry is in the range.

@@ -55,6 +55,7 @@ func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
 // the size limit, or an [Error]. It follows no redirect.
 type transport struct {
 	base    http.RoundTripper
+	dialect *dialect
 	cleaner *check.Cleaner
 	log     *slog.Logger
 
@@ -89,17 +90,17 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	e := &Error{
 		Endpoint: config.Origin(req.URL.Scheme + "://" + req.URL.Host), Method: req.Method,
-		Path: strings.TrimPrefix(req.URL.Path, base), sent: p.sent.Load(), who: r.as.name,
+		Path: strings.TrimPrefix(req.URL.Path, base), sent: p.sent.Load(), who: r.as.name, dialect: t.dialect,
 	}
 	switch {
 	case err != nil:
-		t.disconnected(ctx, e, err, &p)
+		t.disconnected(ctx, e, err, &p, r.limit)
 	case broken != nil && res.StatusCode >= 200 && res.StatusCode < 300:
 		e.Status = res.StatusCode
-		t.disconnected(ctx, e, broken, &p)
+		t.disconnected(ctx, e, broken, &p, r.limit)
 	default: // the status line of a refusal suffices, even if its body is cut off
 		e.Status = res.StatusCode
-		t.read(e, res, body)
+		t.read(e, res, body, r.aside)
 	}
 	t.record(ctx, e, time.Since(begin))
 	if e.Kind != "" {
@@ -125,20 +126,19 @@ func (t *transport) trace(p *progress) *httptrace.ClientTrace {
 	}
 }
 
-// read classifies an answer. It leaves e.Kind empty for a usable success.
-func (t *transport) read(e *Error, res *http.Response, body []byte) {
+// read classifies an answer. It leaves e.Kind empty for a usable success, of which it notes what stands beside the data.
+func (t *transport) read(e *Error, res *http.Response, body []byte, aside *beside) {
 	media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	_, reason, _ := strings.Cut(res.Status, " ")
-	page := media == "text/html" || media == "application/xhtml+xml" || bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
 	var answer map[string]json.RawMessage
-	success := res.StatusCode >= 200 && res.StatusCode <= 299
+	foreign, hint := t.foreign(e, res, media, body)
 	switch {
-	case res.StatusCode >= 300 && res.StatusCode <= 399:
-		e.Kind, e.Reason = NotProxmox, "it redirects to "+t.cleaner.Clean(res.Header.Get("Location")+" with status "+res.Status)
-	case page:
-		e.Kind, e.Reason = NotProxmox, "it sent a web page with status "+t.cleaner.Clean(res.Status)
-	case !success:
-		t.refused(e, reason, body)
+	case foreign != "":
+		e.Kind, e.Reason, e.remedy = NotProxmox, foreign, hint
+	case res.StatusCode < 200 || res.StatusCode > 299:
+		said, fields := e.dialect.decode(reason, body)
+		classify(e, said, fields, t.cleaner)
+		e.foreign = e.Kind == BadCredentials && e.who != "" && e.dialect.foreignRefusal(res, body)
 	case len(body) > maxAnswer:
 		e.Kind, e.Reason, e.tooLarge = NotProxmox, "its answer is too large", true
 	case media != "application/json":
@@ -147,32 +147,42 @@ func (t *transport) read(e *Error, res *http.Response, body []byte) {
 		e.Kind, e.Reason = NotProxmox, "its answer is not one complete JSON object"
 	case answer["data"] == nil:
 		e.Kind, e.Reason = NotProxmox, "its JSON has no member data"
+	case aside != nil:
+		_ = json.Unmarshal(answer["digest"], &aside.digest) // only some products send one
+		aside.cookies = res.Cookies()
 	}
 }
 
-// refused reads an answer outside 2xx. Proxmox puts the first line of its message into the reason phrase. Newer nodes
-// repeat the whole message in the body, which survives reverse proxies that replace the reason phrase.
-func (t *transport) refused(e *Error, reason string, body []byte) {
-	var answer struct {
-		Message string         `json:"message"`
-		Errors  map[string]any `json:"errors"`
-	}
-	_ = json.Unmarshal(body, &answer) // older nodes send no message, and a 401 has no body
-	said := answer.Message
-	if strings.TrimSpace(said) == "" {
-		said = reason
-	}
-	fields := map[string]string{}
-	for name, value := range answer.Errors {
-		if text, ok := value.(string); ok && len(fields) < 32 {
-			fields[name] = text
+// foreign returns why an answer is not Proxmox's, and what to do about it: a redirect or a web page. It returns "" for others. A
+// sign-in proxy answers instead of Proxmox in this way, and so does a load balancer whose node is down.
+func (t *transport) foreign(e *Error, res *http.Response, media string, body []byte) (reason string, hint check.Hint) {
+	const front = nodeItself + ": an API token does not pass a sign-in page"
+	page := media == "text/html" || media == "application/xhtml+xml" || bytes.HasPrefix(bytes.TrimSpace(body), []byte("<"))
+	status := t.cleaner.Clean(res.Status)
+	switch {
+	case res.StatusCode >= 300 && res.StatusCode <= 399:
+		reason = "it redirects to " + t.cleaner.Clean(res.Header.Get("Location")) + " with status " + status
+		if to, err := res.Location(); err == nil && to.Host != res.Request.URL.Host {
+			return reason + ", as a sign-in proxy does", front
 		}
+		return reason, check.Hints(checkPort(e), front)
+	case page && res.StatusCode >= 500:
+		return "a load balancer or reverse proxy sent its error page with status " + status,
+			check.Hints("check that the node behind it runs", nodeItself)
+	case page:
+		return "it sent a web page with status " + status + ", as a sign-in proxy or another service does", check.Hints(checkPort(e), front)
 	}
-	classify(e, said, fields, t.cleaner)
+	return "", ""
+}
+
+// beside is what an answer holds beside its data.
+type beside struct {
+	digest  string // of the file of realms, if it is not part of the realm
+	cookies []*http.Cookie
 }
 
 // disconnected classifies a connection that ended before its answer was complete.
-func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *progress) {
+func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *progress, limit time.Duration) {
 	switch {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
 		e.interrupted(ctx)
@@ -185,7 +195,13 @@ func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *pr
 		e.Kind = NoAnswer
 	}
 	e.Reason, e.remedy = t.describe(err, p, e)
+	if e.timedOut = e.sent && isTimeout(err); e.timedOut && e.Path == authURLPath && limit >= hangs {
+		e.Kind, e.remedy = IssuerHung, ""
+	}
 }
+
+// hangs is the time after which an issuer that does not answer hangs. Proxmox VE gives up after it, the other products never.
+const hangs = 30 * time.Second
 
 func isTimeout(err error) bool {
 	var n net.Error

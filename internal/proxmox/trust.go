@@ -59,20 +59,20 @@ func (t *transport) untrusted(e *Error, err error) bool {
 		if len(unverified.UnverifiedCertificates) > 0 {
 			leaf = unverified.UnverifiedCertificates[0]
 		}
-		e.Reason, e.remedy = t.whyUntrusted(unverified.Err)
+		e.Reason, e.remedy = t.whyUntrusted(e.dialect.commands, unverified.Err)
 	default:
 		return false
 	}
 	e.Kind = Certificate
 	if leaf != nil {
 		e.Fingerprint = fingerprint(leaf).String()
-		e.Reason += "; its SHA-256 fingerprint is " + e.Fingerprint + ": compare with `pvenode cert info`"
-		e.remedy = check.Hints(e.remedy, check.Set("proxmox.fingerprints", e.Fingerprint).With("if the node prints the same"))
+		e.Reason += "; its SHA-256 fingerprint is " + e.Fingerprint + ": compare with `" + e.dialect.product.CertificateCommand() + "`"
+		e.remedy = check.Hints(e.remedy, check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same", e.Fingerprint, e.dialect.commands.host))
 	}
 	return true
 }
 
-func (t *transport) whyUntrusted(err error) (reason string, remedy check.Hint) {
+func (t *transport) whyUntrusted(k commands, err error) (reason string, remedy check.Hint) {
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	var authority x509.UnknownAuthorityError
@@ -83,18 +83,17 @@ func (t *transport) whyUntrusted(err error) (reason string, remedy check.Hint) {
 			names = append(names, ip.String())
 		}
 		return "it is for other names: " + t.cleaner.Clean(strings.Join(names, ", ")),
-			check.Hints(check.Set("proxmox.endpoints", "").With("use one of these names"))
+			check.Hint("set {proxmox.endpoints} to one of these names")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		from, to := invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339)
 		return "it is valid only from " + from + " to " + to, check.Hints(
-			check.OnNode("pvecm updatecerts --force").With("renews Proxmox's own certificate"),
-			check.Hint("correct the clock of this machine"))
+			k.on("renews Proxmox's own certificate", k.renew), "correct the clock of this machine, or renew the certificate")
 	}
 	reason = t.cleaner.Clean(err.Error())
 	if errors.As(err, &authority) {
 		reason = "it was issued by an unknown authority"
 	}
-	return reason, check.Hints(check.Set("proxmox.ca_file", "").With("a copy of the node's /etc/pve/pve-root-ca.pem"))
+	return reason, check.Hintf("set {proxmox.ca_file} to a copy of %s from %s", k.authority, k.host)
 }
 
 // describe says what happened to a connection, and what to look at.
@@ -102,8 +101,8 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason string, r
 	var dns *net.DNSError
 	var op *net.OpError
 	var record tls.RecordHeaderError
-	daemons := check.OnNode("systemctl status pveproxy pvedaemon")
-	endpoints := check.Set("proxmox.endpoints", "")
+	k := e.dialect.commands
+	daemons, port := k.on("", k.status), checkPort(e)
 	firewall := check.Hint("check the address, and firewalls between this machine and the node")
 	switch {
 	case errors.As(err, &op) && op.Op == "proxyconnect":
@@ -111,24 +110,24 @@ func (t *transport) describe(err error, p *progress, e *Error) (reason string, r
 			"list the nodes in NO_PROXY, or unset HTTPS_PROXY"
 	case errors.As(err, &dns):
 		return "the name cannot be resolved",
-			check.Hints(endpoints.With("check the name"), check.Hint("check this machine's DNS"))
+			check.Hints("correct the name in {proxmox.endpoints}", "check this machine's DNS")
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
-		return "the port does not speak TLS", checkPort(e)
+		return "the port does not speak TLS", port
 	case e.sent && isTimeout(err):
-		return "no answer in time", check.Hints(check.Set("proxmox.timeout", "").With("how long to wait"), daemons)
+		return "no answer in time", check.Hints("set {proxmox.timeout} to a longer time", daemons)
 	case e.sent && (e.Status != 0 || closed(err)):
 		return "the connection was closed before the answer was complete", check.Hints(daemons)
 	case e.sent && !errors.As(err, &op): // net/http has no error types for answers that it cannot read
-		return "the server did not answer with valid HTTP", checkPort(e)
+		return "the server did not answer with valid HTTP", port
 	case isTimeout(err):
 		return "no connection in time", check.Hints(firewall, daemons)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused", check.Hints(endpoints.With("check host and port: Proxmox VE listens on port 8006"), daemons)
+		return "connection refused", check.Hints(port, daemons)
 	case p.handshaking.Load() && closed(err):
 		return "the connection was closed before TLS began",
-			"check ALLOW_FROM and DENY_FROM in /etc/default/pveproxy on the node"
+			check.Hints(check.Hint(k.allow), firewall)
 	}
-	return t.cleaner.Clean(err.Error()), check.Hints(endpoints.With("check host and port: Proxmox VE listens on port 8006"))
+	return t.cleaner.Clean(err.Error()), port
 }
 
 func closed(err error) bool {

@@ -18,16 +18,17 @@ const maxUserID = 64
 // uuidLength is the length of the subjects of Authelia, Keycloak, Zitadel and others.
 const uuidLength = 36
 
-// CheckUsers is proxmox.users: whether the users of a login can exist. If access is set, it is also proxmox.access of a realm
-// whose access is not declared: whether Proxmox grants its users anything. Its error says why Proxmox could not be asked;
-// then the checks are skipped.
+// CheckUsers is proxmox.users: whether the users of a login can exist. created tells that this run creates the realm, so that it
+// can have no users yet. If access is set, it is also proxmox.access of a realm whose access is not declared: whether Proxmox
+// grants its users anything. Its error says why Proxmox could not be asked; then the checks are skipped.
 func (c *Client) CheckUsers(ctx context.Context, login realm.Login, access bool) ([]check.Check, error) {
+	const created = false
 	began := time.Now()
-	users, able, err := c.checkUsers(ctx, login)
+	users, able, err := c.checkUsers(ctx, login, created)
 	if users, err = skipped(users, check.ProxmoxUsers, err); err != nil || !access {
 		return []check.Check{users.Took(time.Since(began))}, err
 	}
-	if able == nil || users.Status == check.Fail {
+	if able == nil || len(able) == 0 && !login.Autocreate {
 		unasked := check.Skipped(check.ProxmoxAccess, "not checked: needs proxmox.users")
 		return []check.Check{users.Took(time.Since(began)), unasked}, nil
 	}
@@ -50,12 +51,12 @@ func skipped(found check.Check, id check.ID, err error) (check.Check, error) {
 }
 
 // checkUsers is proxmox.users. It returns the users who can log in, nil if that is not known.
-func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check.Check, able []User, err error) {
+func (c *Client) checkUsers(ctx context.Context, login realm.Login, created bool) (found check.Check, able []User, err error) {
 	const id = check.ProxmoxUsers
 	room := maxUserID - 1 - len(login.Realm)
 	if login.UsernameClaim == "sub" && room < uuidLength {
-		shorter := check.Set("realm.name", "").With("at most %d characters", maxUserID-1-uuidLength)
-		return check.Warned(id, check.Hints(shorter, check.Set("realm.username_claim", "")),
+		shorter := check.Hintf("set {realm.name} to a name of at most %d characters", maxUserID-1-uuidLength)
+		return check.Warned(id, check.Hints(shorter, "set {realm.username_claim} to a claim with shorter values"),
 			"user ids from UUIDs of %d characters and @%s exceed Proxmox's limit of %d characters",
 			uuidLength, login.Realm, maxUserID), nil, nil
 	}
@@ -64,9 +65,9 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 		return check.Check{}, nil, err
 	}
 	if !visible {
-		see := grantLines(c.Identity(), "/access", "Sys.Audit")
+		creations, grants := c.dialect.granting(c.Identity(), c.dialect.need(c.dialect.audit, "/access"))
 		return check.Skipped(id, "not checked: %s may not see users", c.Identity()).
-			Because("to let it see users and their privileges: %s", see), nil, nil
+			Because("to let it see users and their privileges: %s", strings.Join(append(creations, grants...), "; ")), nil, nil
 	}
 	count := realm.Users{Asked: true, Visible: true, Count: len(users)}
 	able = slices.DeleteFunc(append([]User{}, users...), func(u User) bool { return !u.Enabled })
@@ -77,9 +78,13 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 		found = check.Passed(id, "realm %s has %s, and creates others when they log in", login.Realm, count).
 			Because("a user name may have up to %d characters", room)
 	case len(able) == 0:
-		return check.Failed(id, check.Hints(
-			check.OnNode("pveum user add NAME@%s", login.Realm).With("for each user"), check.Set("realm.autocreate", "true")), "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm).
-			Because("%s, %d enabled", count, len(able)), able, nil
+		k := c.dialect.commands
+		hint := check.Hints(k.on("for each user", fill(k.addUser, "user", "NAME@"+login.Realm)), "set {realm.autocreate} to true")
+		found = check.Failed(id, hint, "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm)
+		if created {
+			found = check.Warned(id, hint, "nobody can log in yet: autocreate is off, and realm %s is new", login.Realm)
+		}
+		found = found.Because("%s, %d enabled", count, len(able))
 	}
 	return found, able, nil
 }
@@ -91,7 +96,7 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 	if err != nil {
 		return check.Check{}, err
 	}
-	r := rights{login: login, users: able, groups: groups}
+	r := rights{login: login, users: able, groups: groups, dialect: c.dialect, clean: c.cleaner.Clean}
 	if ignored, ok := r.ignoredGroups(); ok {
 		return ignored, nil
 	}
@@ -100,7 +105,8 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 		return check.Check{}, err
 	}
 	if !visible {
-		return check.Skipped(check.ProxmoxAccess, "not checked: grants are not visible without Sys.Audit on /access"), nil
+		see := c.dialect.seeGrants
+		return check.Skipped(check.ProxmoxAccess, "not checked: grants are not visible without %s on %s", see.all[0], see.path), nil
 	}
 	if none, ok := r.noRole(entries); ok {
 		return none, nil
@@ -110,9 +116,11 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 
 // rights is what the users of a realm may get a role by.
 type rights struct {
-	login  realm.Login
-	users  []User // who can log in
-	groups []Group
+	login   realm.Login
+	users   []User // who can log in
+	groups  []Group
+	dialect *dialect
+	clean   func(string) string // for what is shown
 }
 
 // fromIssuer tells whether a group has the name of one that a login adds its user to: the issuer's name, "-" and the realm's
@@ -121,8 +129,13 @@ func (r rights) fromIssuer(group string) bool {
 	return strings.HasSuffix(group, "-"+r.login.Realm) && len(group) > len(r.login.Realm)+1
 }
 
-// declareAccess is the remedy for a realm whose users may do nothing.
-var declareAccess = check.Set("access", "").With("the issuer's groups and the roles that they get")
+// declareAccess is the remedy for a realm whose users may do nothing. It is "" if the product has no groups.
+func (r rights) declareAccess() check.Hint {
+	if !r.dialect.product.HasGroups() {
+		return ""
+	}
+	return "set {access} to the issuer's groups and the roles that they get"
+}
 
 // ignoredGroups finds that Proxmox has none of the issuer's groups. It ignores unknown groups.
 func (r rights) ignoredGroups() (check.Check, bool) {
@@ -131,13 +144,13 @@ func (r rights) ignoredGroups() (check.Check, bool) {
 	}
 	ids := []string{}
 	for _, g := range r.groups {
-		ids = append(ids, g.ID)
+		ids = append(ids, r.clean(g.ID))
 	}
 	suffix := "-" + r.login.Realm
+	k := r.dialect.commands
 	return check.Warned(check.ProxmoxAccess, check.Hints(
-		declareAccess,
-		check.OnNode("pveum group add GROUP%s", suffix).With("for each group GROUP of the issuer"),
-		check.Set("realm.groups_autocreate", "true")), "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups-autocreate is off", suffix).
+		r.declareAccess(), k.on("for each group GROUP of the issuer", fill(k.addGroup, "group", "GROUP"+suffix)),
+		"set {realm.groups_autocreate} to true"), "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups-autocreate is off", suffix).
 		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
 }
 
@@ -150,26 +163,30 @@ func (r rights) noRole(entries []realm.Entry) (check.Check, bool) {
 			return check.Check{}, false
 		}
 	}
-	return check.Warned(check.ProxmoxAccess, check.Hints(declareAccess, r.roleRemedy()),
+	return check.Warned(check.ProxmoxAccess, check.Hints(r.declareAccess(), r.roleRemedy()),
 		"users may log in and then do nothing: no user and no group of realm %s has a role", r.login.Realm).
 		Because("none of the %d ACL entries gives a role to somebody who can log in", len(entries)), true
 }
 
 // roleRemedy says how somebody of the realm gets a role.
 func (r rights) roleRemedy() check.Hint {
-	const grant = "pveum acl modify / --%s %s --roles PVEAuditor"
+	k := r.dialect.commands
 	user, group := "NAME@"+r.login.Realm, "GROUP-"+r.login.Realm
+	grantUser := func(name string) string { return fill(k.grantUser, "path", "/", "user", name, "role", k.auditor) }
+	grantGroup := func(name string) string { return fill(k.grantGroup, "path", "/", "group", name, "role", k.auditor) }
 	switch existing := r.issuerGroup(); {
 	case r.login.GroupsClaim != "" && existing != "":
-		return check.Hints(check.OnNode(grant, "groups", Quote(existing)))
+		return k.on("", grantGroup(r.clean(existing)))
 	case r.login.GroupsClaim != "":
-		return check.Hints(check.OnNode("pveum group add %s; "+grant, group, "groups", group))
+		return k.on("", fill(k.addGroup, "group", group), grantGroup(group))
 	case len(r.users) > 0:
-		return check.Hints(check.OnNode(grant, "users", Quote(r.users[0].ID)))
+		return k.on("", grantUser(r.clean(r.users[0].ID)))
+	case !r.dialect.product.HasGroups():
+		return k.on("once NAME has logged in", grantUser(user))
 	}
 	return check.Hints(
-		check.OnNode("pveum user add %s; "+grant, user, "users", user),
-		check.Set("realm.groups_claim", "groups").With("then logins add users to groups, which may have roles"))
+		k.on("", fill(k.addUser, "user", user), grantUser(user)),
+		"set {realm.groups_claim} to groups: then logins add users to groups, which may have roles")
 }
 
 // issuerGroup returns a group with the name of one of the issuer's, or "".

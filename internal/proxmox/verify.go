@@ -13,39 +13,34 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// realmGrants is the path of privileges over realms. Proxmox ignores privileges on a single realm, /access/realm/NAME
-// (PVE::API2::Domains).
-const realmGrants = "/access/realm"
-
 // CheckPermissions is proxmox.permissions: whether the credentials may read realms, and change them if write is set. Missing
 // are the privileges that they lack for groups and grants. Its error says why Proxmox could not be asked; then the check is
 // skipped.
 func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []realm.Privilege) (check.Check, error) {
 	const id = check.ProxmoxPermissions
 	began := time.Now()
-	held, err := c.Permissions(ctx, realmGrants)
+	d := c.dialect
+	held, err := c.Permissions(ctx, d.write.path)
 	if err != nil {
 		return check.Skipped(id, "not checked: %v", err).Took(time.Since(began)), err
 	}
-	who := c.Identity()
+	who, at := c.Identity(), " on "+d.write.path
 	var found check.Check
-	switch allocate, audit := held["Realm.Allocate"], held["Sys.Audit"]; {
-	case allocate:
-		found = check.Passed(id, "%s may read and change realms", who).Because("Realm.Allocate on %s", realmGrants)
-	case write && audit:
+	switch reads, writes := d.read.held(held), d.write.held(held); {
+	case writes:
+		found = check.Passed(id, "%s may read and change realms", who).Because("%s", strings.Join(d.write.all, " and ")+at)
+	case write && reads:
 		// Not a command that widens the privileges: this token may be read-only on purpose.
-		writer := check.Set("proxmox.token_file", "").
-			With("another token, which has Realm.Allocate on %s: this one can only plan and verify", realmGrants)
-		found = check.Failed(id, check.Hints(writer), "%s may read realms but not change them", who).
-			Because("Realm.Allocate on %s is missing", realmGrants)
+		writer := check.Hintf("set {proxmox.token_file} to another token, which has %s%s: this one can only plan and verify", d.write.all[0], at)
+		found = check.Failed(id, writer, "%s may read realms but not change them", who).Because("%s%s is missing", d.write.all[0], at)
 	case write:
-		found = check.Failed(id, check.Hints(grantStep(who, realmGrants, "Realm.Allocate")),
-			"%s may not change realms", who).Because("Realm.Allocate on %s is missing", realmGrants)
-	case audit:
-		found = check.Passed(id, "%s may read realms, and nothing else is needed", who).Because("Sys.Audit on %s", realmGrants)
+		found = check.Failed(id, d.grant("", who, d.write.path, d.write.all[0]), "%s may not change realms", who).
+			Because("%s is missing", strings.Join(d.write.missing(held), " and ")+at)
+	case reads:
+		found = check.Passed(id, "%s may read realms, and nothing else is needed", who).Because("%s", d.audit+at)
 	default:
-		found = check.Failed(id, check.Hints(grantStep(who, realmGrants, "Sys.Audit")),
-			"%s may not read realms", who).Because("Realm.Allocate and Sys.Audit on %s are missing", realmGrants)
+		found = check.Failed(id, d.grant("", who, d.read.path, d.audit), "%s may not read realms", who).
+			Because("%s is missing", strings.Join(d.read.missing(held), " and ")+at)
 	}
 	if found.Status == check.Pass && len(missing) > 0 {
 		found = c.lacking(missing)
@@ -56,20 +51,22 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []rea
 // lacking is proxmox.permissions for credentials that may not change the declared groups and grants.
 func (c *Client) lacking(missing []realm.Privilege) check.Check {
 	var evidence []string
+	var needs []Need
 	for _, p := range missing {
 		evidence = append(evidence, p.String())
+		needs = append(needs, c.dialect.need(p.Name, p.Path))
 	}
-	creations, grants := grant(c.Identity(), missing...)
+	creations, grants := c.dialect.granting(c.Identity(), needs...)
 	return check.Failed(check.ProxmoxPermissions, check.Hints(
-		check.OnNode("%s", strings.Join(append(creations, grants...), "; ")).
-			With("whoever may change permissions is as powerful as an administrator"),
-		check.Omit("access").With("to manage the realm alone")), "%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(evidence, ", "))
+		c.dialect.commands.on("whoever may change permissions is as powerful as an administrator", append(creations, grants...)...),
+		"remove {access} from the configuration, to manage the realm alone"),
+		"%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(evidence, ", "))
 }
 
 // CheckDiscovery is proxmox.discovery on one node: whether the node discovers the issuer, and whether its authorization URL
-// is the expected one. fromHere tells whether this machine could read the issuer's documents. hung tells that one of the
-// node's workers is blocked now, so the node must not be asked again soon. The error says why the node could not be asked;
-// then the check is skipped.
+// is the expected one. fromHere tells whether this machine could read the issuer's documents. hung tells that a worker or thread
+// of the node is blocked now, or may be, so the node must not be asked again soon. The error says why the node could not be
+// asked; then the check is skipped.
 func (c *Client) CheckDiscovery(
 	ctx context.Context, node config.Origin, login realm.Login, redirectURL string, fromHere bool,
 ) (found check.Check, hung bool, err error) {
@@ -82,6 +79,8 @@ func (c *Client) CheckDiscovery(
 		found = c.judgeAuthURL(made, login, redirectURL)
 	case errors.As(err, &failure) && failure.answered():
 		found, hung, err = c.undiscovered(failure, login, fromHere), failure.Kind == IssuerHung, nil
+	case failure != nil && failure.timedOut: // sooner than a silent issuer would be told from a slow one
+		found, hung, err = check.Skipped(id, "not checked: %s did not answer in time, and may wait for the issuer", node), true, nil
 	default:
 		found = check.Skipped(id, "not checked: %s did not answer: %v", node, err)
 	}
@@ -105,15 +104,17 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 // undiscovered is a node's refusal to begin a login.
 func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) check.Check {
 	summary, remedy := failure.described.Message, failure.described.Hint
-	document := c.cleaner.Clean(strings.TrimSuffix(login.IssuerURL, "/") + "/.well-known/openid-configuration")
+	k, document := c.dialect.commands, c.cleaner.Clean(strings.TrimSuffix(login.IssuerURL, "/")+"/.well-known/openid-configuration")
 	switch failure.Kind {
 	case IssuerUnreachable:
 		if fromHere {
 			summary += ", although this machine can"
 		}
-		remedy = check.Hints(check.OnNode("curl -v %s", Quote(document)).With("shows the cause"), remedy)
+		remedy = check.Hints(k.on("shows the cause", "curl -v "+Quote(document)), remedy)
 	case IssuerDocument:
-		remedy = check.Hints(check.OnNode("curl -v %s", Quote(document)).With("must print JSON"), remedy)
+		remedy = check.Hints(k.on("must print JSON", "curl -v "+Quote(document)), remedy)
+	case IssuerHung:
+		remedy = check.Hints(k.on("shows whether the issuer answers there", "curl -v -m 10 "+Quote(document)), remedy)
 	}
 	return check.Failed(check.ProxmoxDiscovery, remedy, "%s", summary).
 		Because("%s: %d %s", failure.Path, failure.Status, failure.Reason)

@@ -50,7 +50,7 @@ func TestCheckUsers(t *testing.T) {
 		},
 		"groups made by logins, without a role": {
 			login: realm.Login{Autocreate: true, GroupsClaim: "groups", GroupsAutocreate: true},
-			want:  check.Warn, says: []string{"then do nothing", "pveum group add GROUP-authelia; pveum acl modify / --groups GROUP-authelia --roles PVEAuditor"},
+			want:  check.Warn, says: []string{"then do nothing", "pveum group add GROUP-authelia\n    pveum acl modify / --groups GROUP-authelia --roles PVEAuditor"},
 		},
 		"a subject that does not fit": {login: realm.Login{Realm: strings.Repeat("r", 28), UsernameClaim: "sub", Autocreate: true}, want: check.Warn, says: []string{"at most 27 characters"}},
 	} {
@@ -126,9 +126,9 @@ func TestCheckPermissions(t *testing.T) {
 		{lab.TokenRealmAllocate, true, check.Pass, ""},
 		{lab.TokenRoot, true, check.Pass, ""},
 		{lab.TokenSysAudit, false, check.Pass, ""},
-		{lab.TokenSysAudit, true, check.Fail, "set proxmox.token_file (another token"},
+		{lab.TokenSysAudit, true, check.Fail, "set proxmox.token_file to another token"},
 		{lab.TokenNoPrivilege, false, check.Fail, "pveum role add RealmAuditor --privs Sys.Audit"},
-		{lab.TokenPrivsepWithoutACL, true, check.Fail, "pveum role add RealmAdmin --privs Realm.Allocate; pveum acl modify /access/realm --tokens"},
+		{lab.TokenPrivsepWithoutACL, true, check.Fail, "    pveum role add RealmAdmin --privs Realm.Allocate\n    pveum acl modify /access/realm --users"},
 	} {
 		if c, err := toLab(t, s, tt.token, nil).CheckPermissions(t.Context(), tt.write, nil); err != nil || c.Status != tt.want || !strings.Contains(c.Hint.For(check.Names{}), tt.hint) {
 			t.Errorf("%s, write %v: %+v", tt.token, tt.write, c)

@@ -49,6 +49,7 @@ type Entry struct {
 
 // CurrentAccess is what Proxmox holds of groups, roles and grants, as far as the credentials may see it.
 type CurrentAccess struct {
+	Product Product
 	Groups  []string
 	Entries []Entry
 	Own     Privileges // of the credentials
@@ -98,6 +99,8 @@ type AccessPlan struct {
 	Refusal *check.Error // why nothing may be written; nil if the plan can be carried out
 	// Powerful lists new grants that make whoever controls the issuer's groups as powerful as root.
 	Powerful []string
+	// Replacing lists grants that take from members of another declared group what that group inherits on their path.
+	Replacing []string
 
 	rolesUnread bool
 }
@@ -125,11 +128,12 @@ func GroupName(group, realm string) string { return group + "-" + realm }
 //	a group or grant               not visible to the credentials      none: it is hidden
 //	a role that Proxmox lacks      –                                   refuse
 //	grants, no groups claim        –                                   refuse
+//	anything                       a product without groups            refuse
 //
 // Entries of users, tokens and groups that are not declared never appear in a change.
 func DiffAccess(want Access, realmName string, login Login, have CurrentAccess) AccessPlan {
 	plan := AccessPlan{rolesUnread: have.Roles == nil}
-	if plan.Refusal = refuseAccess(want, login, have.Roles); plan.Refusal != nil {
+	if plan.Refusal = refuseAccess(want, login, have); plan.Refusal != nil {
 		return plan
 	}
 	var grants, revocations []AccessChange
@@ -168,12 +172,54 @@ func DiffAccess(want Access, realmName string, login Login, have CurrentAccess) 
 			plan.Powerful = append(plan.Powerful, fmt.Sprintf("%s on %s for the group %s", c.Grant.Role, c.Grant.Path, c.Group))
 		}
 	}
+	plan.Replacing = replacing(want, realmName, grants, have.Roles)
 	return plan
 }
 
+// replacing lists the declared grants that replace inherited ones, as far as one of both is new. Proxmox looks for the deepest
+// path at which one of a user's groups has a grant, and then only at the grants there (PVE::AccessControl, roles).
+func replacing(want Access, realmName string, added []AccessChange, roles Roles) []string {
+	var all []AccessChange
+	for _, name := range want.Groups() {
+		for _, g := range want[name] {
+			all = append(all, AccessChange{Kind: AccessGrant, Op: Set, Group: GroupName(name, realmName), Grant: g})
+		}
+	}
+	var list []string
+	for _, upper := range all {
+		for _, deeper := range all {
+			isNew := slices.Contains(added, upper) || slices.Contains(added, deeper)
+			if !isNew || !upper.Grant.Propagate || !inside(deeper.Grant.Path, upper.Grant.Path) {
+				continue
+			}
+			var kept []string // what a member of both groups holds on the deeper path
+			for _, c := range all {
+				if c.Grant.Path == deeper.Grant.Path && (c.Group == upper.Group || c.Group == deeper.Group) {
+					kept = append(kept, roles[c.Grant.Role]...)
+				}
+			}
+			if slices.ContainsFunc(roles[upper.Grant.Role], func(p string) bool { return !slices.Contains(kept, p) }) {
+				who := upper.Group
+				if deeper.Group != who {
+					who += " and in " + deeper.Group
+				}
+				list = append(list, fmt.Sprintf("whoever is in %s has only %s on %s: a grant there replaces %s, which %s has on %s",
+					who, deeper.Grant.Role, deeper.Grant.Path, upper.Grant.Role, upper.Group, upper.Grant.Path))
+			}
+		}
+	}
+	return list
+}
+
+// inside reports whether a path is below another.
+func inside(path, above string) bool {
+	return path != above && (above == "/" || strings.HasPrefix(path, above+"/"))
+}
+
 // refuseAccess returns why the declared access cannot be written.
-func refuseAccess(want Access, login Login, roles Roles) *check.Error {
+func refuseAccess(want Access, login Login, have CurrentAccess) *check.Error {
 	var unknown []string
+	roles := have.Roles
 	granting := false
 	for _, name := range want.Groups() {
 		for _, g := range want[name] {
@@ -184,12 +230,15 @@ func refuseAccess(want Access, login Login, roles Roles) *check.Error {
 		}
 	}
 	switch {
+	case !have.Product.HasGroups():
+		return check.Errorf(check.UnknownProperty, "%s has no groups: roles are given to each user there", have.Product.Name()).At("access").
+			Try("remove {access} from the configuration of this target")
 	case len(unknown) > 0:
 		return check.Errorf(check.UnknownRole, "Proxmox has no role %s", strings.Join(unknown, ", ")).At("access").
-			Try(check.OnNode("pveum role list").With("it lists the roles that exist"))
+			Try("run on a node (it lists the roles that exist):\n    pveum role list") // only Proxmox VE has groups
 	case granting && login.GroupsClaim == "":
 		return check.Errorf(check.NoGroupsClaim, "grants need a groups claim: without one nobody becomes a member of a group").At("access").
-			Try(check.Set("realm.groups_claim", "groups"))
+			Try("set {realm.groups_claim} to the claim that holds the user's groups, such as groups")
 	}
 	return nil
 }
@@ -252,20 +301,29 @@ func NormalPath(path string) string {
 	return "/" + strings.Join(parts, "/")
 }
 
-// aclPath matches the paths that Proxmox takes (PVE::AccessControl::check_path). Newer versions know more below /sdn and
-// /mapping, so these are not looked at closely.
+// aclPath matches the paths that Proxmox takes (PVE::AccessControl::check_path of Proxmox VE 9.2). Older versions know fewer of
+// them below /sdn.
 var aclPath = regexp.MustCompile(`^(/|/access|/access/(groups|realm)(/[A-Za-z0-9._-]+)?|/nodes(/[A-Za-z0-9._-]+)?|/pool(/[A-Za-z0-9._-]+){0,3}` +
-	`|/storage(/[A-Za-z0-9._-]+)?|/vms(/[1-9][0-9]{2,})?|/(sdn|mapping)(/[A-Za-z0-9._-]+)*)$`)
+	`|/sdn|/sdn/controllers(/[A-Za-z0-9_-]+)?|/sdn/(dns|fabrics|ipams|prefix-lists|route-maps)(/[A-Za-z0-9]+)?` +
+	`|/sdn/zones(/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+(/[1-9][0-9]{0,3})?)?)?` +
+	`|/storage(/[A-Za-z0-9._-]+)?|/vms(/[1-9][0-9]{2,})?|/mapping(/[A-Za-z0-9._-]+){0,2})$`)
 
 // groupName matches the names of groups (PVE::AccessControl::verify_groupname).
 var groupName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
-// ValidateGroup returns what is wrong with the name of an issuer's group. Its error completes "must …".
+// ValidateGroup returns what is wrong with the name of an issuer's group. Its error completes "must …" and says how the issuer
+// can send another name.
 func ValidateGroup(name string) error {
-	if !groupName.MatchString(name) {
-		return errors.New("must consist of letters, digits, '.', '_' and '-': Proxmox ignores groups with other names")
+	const wrong = "must consist of letters, digits, '.', '_' and '-', because Proxmox ignores groups with other names"
+	switch {
+	case groupName.MatchString(name):
+		return nil
+	case strings.HasPrefix(name, "/"):
+		return errors.New(wrong + ": let the issuer send the bare name of the group, without its path")
+	case strings.Contains(name, "@"):
+		return errors.New(wrong + ": let the issuer send the short name of the group, without what follows the @")
 	}
-	return nil
+	return errors.New(wrong + ": let the issuer send another name, or rename the group there")
 }
 
 // Validate returns what is wrong with a grant. Its error completes "must …".

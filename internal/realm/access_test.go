@@ -28,12 +28,14 @@ func TestNormalPath(t *testing.T) {
 }
 
 func TestGrantsAreValidated(t *testing.T) {
-	for _, path := range []string{"/", "/access", "/access/groups", "/access/realm/authelia", "/nodes/pve1", "/pool/dev", "/pool/a/b/c", "/storage/local", "/vms", "/vms/100", "/sdn/zones/z/v", "/mapping/pci/x"} {
+	for _, path := range []string{"/", "/access", "/access/groups", "/access/realm/authelia", "/nodes/pve1", "/pool/dev", "/pool/a/b/c", "/storage/local", "/vms", "/vms/100", "/sdn/zones/z/v", "/sdn/zones/z/v/4094", "/sdn", "/sdn/controllers/evpn-1", "/sdn/ipams/pve", "/sdn/route-maps", "/mapping/pci/x", "/mapping"} {
 		if err := (realm.Grant{Path: path, Role: "PVEAuditor"}).Validate(); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	for _, g := range []realm.Grant{{Path: "/nonsense", Role: "PVEAuditor"}, {Path: "vms", Role: "PVEAuditor"}, {Path: "/vms/99", Role: "x"}, {Path: "/vms/", Role: "x"}, {Path: "/", Role: ""}, {Path: "/", Role: "a b"}, {Path: "/pool/a b", Role: "x"}} {
+	for _, g := range []realm.Grant{{Path: "/nonsense", Role: "PVEAuditor"}, {Path: "vms", Role: "PVEAuditor"}, {Path: "/vms/99", Role: "x"}, {Path: "/vms/", Role: "x"}, {Path: "/", Role: ""}, {Path: "/", Role: "a b"}, {Path: "/pool/a b", Role: "x"},
+		{Path: "/sdn/nonsense", Role: "x"}, {Path: "/sdn/zones/z/v/0", Role: "x"}, {Path: "/sdn/zones/z/v/1/x", Role: "x"}, {Path: "/sdn/ipams/a.b", Role: "x"}, {Path: "/sdn/dns/x/y", Role: "x"}, {Path: "/mapping/pci/x/y", Role: "x"}, {Path: "/mappings", Role: "x"},
+	} {
 		if g.Validate() == nil {
 			t.Errorf("%+v is taken", g)
 		}
@@ -82,6 +84,45 @@ func TestDiffAccess(t *testing.T) {
 	}
 	if p := realm.DiffAccess(held.Stored("authelia"), "authelia", login, held); !p.Empty() || len(held.Stored("authelia")) != 1 {
 		t.Errorf("what is stored is drift: %v", p.Changes)
+	}
+}
+
+// A deeper grant replaces what a group inherits, for whoever is in both groups, unless it holds as much.
+func TestReplacedGrantsAreNamed(t *testing.T) {
+	roles := realm.Roles{"PVEAdmin": {"VM.Audit", "VM.PowerMgmt"}, "PVEAuditor": {"VM.Audit"}, "PVEVMUser": {"VM.Audit", "VM.PowerMgmt", "VM.Console"}}
+	grant := func(path, role string) realm.Grant { return realm.Grant{Path: path, Role: role, Propagate: true} }
+	admin := grant("/", "PVEAdmin")
+	for name, tt := range map[string]struct {
+		want   realm.Access
+		stored []realm.Entry
+		says   []string
+	}{
+		"less on a deeper path": {realm.Access{"admins": {admin}, "dev": {grant("/pool/dev", "PVEAuditor")}}, nil, []string{
+			"whoever is in admins-authelia and in dev-authelia has only PVEAuditor on /pool/dev: a grant there replaces PVEAdmin, which admins-authelia has on /",
+		}},
+		"as much on a deeper path": {realm.Access{"admins": {admin}, "dev": {grant("/pool/dev", "PVEVMUser")}}, nil, nil},
+		"both on the deeper path":  {realm.Access{"admins": {admin, grant("/pool/dev", "PVEAdmin")}, "dev": {grant("/pool/dev", "PVEAuditor")}}, nil, nil},
+		"beside each other":        {realm.Access{"admins": {grant("/vms", "PVEAdmin")}, "dev": {grant("/pool/dev", "PVEAuditor")}}, nil, nil},
+		"a path that begins alike": {realm.Access{"admins": {grant("/pool/dev", "PVEAdmin")}, "dev": {grant("/pool/dev2", "PVEAuditor")}}, nil, nil},
+		"nothing is inherited":     {realm.Access{"admins": {{Path: "/", Role: "PVEAdmin"}}, "dev": {grant("/pool/dev", "PVEAuditor")}}, nil, nil},
+		"one group":                {realm.Access{"admins": {admin, grant("/vms", "PVEAuditor")}}, nil, []string{"whoever is in admins-authelia has only PVEAuditor on /vms: a grant there replaces PVEAdmin, which admins-authelia has on /"}},
+		"there since long, so no new": {realm.Access{"dev": {grant("/pool/dev", "PVEAuditor")}, "admins": {admin}}, []realm.Entry{
+			{Path: "/", Kind: "group", ID: "admins-authelia", Role: "PVEAdmin", Propagate: true}, {Path: "/pool/dev", Kind: "group", ID: "dev-authelia", Role: "PVEAuditor", Propagate: true},
+		}, nil},
+	} {
+		plan := realm.DiffAccess(tt.want, "authelia", realm.Login{GroupsClaim: "groups"}, realm.CurrentAccess{Roles: roles, Own: everything, Entries: tt.stored})
+		if !slices.Equal(plan.Replacing, tt.says) {
+			t.Errorf("%s: %q", name, plan.Replacing)
+		}
+	}
+}
+
+// A refused name comes with the way to another one.
+func TestRefusedGroupsSayTheWayOut(t *testing.T) {
+	for name, says := range map[string]string{"/admins": "without its path", "admins@idm": "the short name", "my admins": "another name"} {
+		if err := realm.ValidateGroup(name); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -16,10 +16,11 @@ const Type = "openid"
 
 // Current is a realm as Proxmox stores it. The zero value is a realm that does not exist.
 type Current struct {
-	Exists bool
-	Type   string // "openid", or another type
-	Digest string // of the whole file of realms: any realm's change alters it
-	Values Values // the properties of the table
+	Product Product
+	Exists  bool
+	Type    string // "openid", or another type
+	Digest  string // of the whole file of realms: any realm's change alters it
+	Values  Values // the properties of the table
 	// Raw is the whole `data` object of the answer, including properties of newer versions. It holds the client key.
 	Raw check.Secret
 	// Structures names the stored fields that are neither text, number nor boolean, sorted. No version we know has one, and
@@ -27,13 +28,14 @@ type Current struct {
 	Structures []string
 }
 
-// ParseCurrent reads the `data` of GET /access/domains/{realm}. A boolean may be 1, "1" or true, and a number may be a string.
-func ParseCurrent(data []byte) (Current, error) {
+// ParseCurrent reads the `data` of the answer that holds one realm. A boolean may be 1, "1" or true, and a number may be a
+// string. Of some products the answer names no type, because its path holds OpenID Connect realms only.
+func ParseCurrent(p Product, data []byte) (Current, error) {
 	fields, err := parseObject(data)
 	if err != nil {
 		return Current{}, err
 	}
-	c := Current{Exists: true, Values: Values{}, Raw: check.NewSecret(string(data))}
+	c := Current{Product: p, Exists: true, Type: p.row().impliedType, Values: Values{}, Raw: check.NewSecret(string(data))}
 	for name, field := range fields {
 		text, ok := scalar(field)
 		if !ok {
@@ -65,7 +67,7 @@ func ParseCurrent(data []byte) (Current, error) {
 }
 
 // carried returns the stored fields, including unknown ones, as parameters that create the realm again. It leaves out empty
-// texts, because Proxmox drops or refuses them.
+// texts if the product drops or refuses them.
 func (c Current) carried() map[string]any {
 	fields, err := parseObject([]byte(c.Raw.Reveal()))
 	if err != nil {
@@ -73,15 +75,12 @@ func (c Current) carried() map[string]any {
 	}
 	out := map[string]any{}
 	for name, field := range fields {
-		if text, ok := scalar(field); !ok || text == "" || name == "digest" || name == "type" {
+		text, ok := scalar(field)
+		if !ok || text == "" && !c.Product.row().storesEmpty || name == "digest" || name == "type" || name == "realm" {
 			continue
 		}
 		if v, known := c.Values[Property(name)]; known {
-			out[name] = v.parameter(Property(name))
-			continue
-		}
-		if b, isBool := field.(bool); isBool {
-			field = Bool(b).reveal()
+			field = v.parameter(Property(name))
 		}
 		out[name] = field
 	}

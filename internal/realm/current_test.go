@@ -13,7 +13,7 @@ import (
 
 func parse(tb testing.TB, data string) realm.Current {
 	tb.Helper()
-	c, err := realm.ParseCurrent([]byte(data))
+	c, err := realm.ParseCurrent(realm.VE, []byte(data))
 	if err != nil {
 		tb.Fatalf("%s: %v", data, err)
 	}
@@ -104,7 +104,7 @@ func TestParseCurrentIsLenient(t *testing.T) {
 		}
 	}
 	for _, data := range []string{``, `null`, `[]`, `"x"`, `1`, `{`, `{}`, `{"type": null}`, `{"type": ["openid"]}`, `{"client-id": "x"}`} {
-		if c, err := realm.ParseCurrent([]byte(data)); err == nil || c.Exists {
+		if c, err := realm.ParseCurrent(realm.VE, []byte(data)); err == nil || c.Exists {
 			t.Errorf("%s is taken for a realm", data)
 		}
 	}
@@ -112,7 +112,7 @@ func TestParseCurrentIsLenient(t *testing.T) {
 
 func TestParseCurrentNeverQuotes(t *testing.T) {
 	for _, data := range []string{`{"client-key": "hunter2-hunter2"`, `"hunter2-hunter2"`, `{"client-key": "hunter2-hunter2"}`} {
-		if _, err := realm.ParseCurrent([]byte(data)); err == nil || strings.Contains(err.Error(), "hunter2") {
+		if _, err := realm.ParseCurrent(realm.VE, []byte(data)); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", data, err)
 		}
 	}
@@ -153,7 +153,7 @@ func TestRestoreParamsKeepEverything(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(fields)); !slices.Equal(got, want) {
 		t.Errorf("restored are %v, want %v", got, want)
 	}
-	if fields["realm"] != "authelia" || fields["type"] != "openid" || fields["client-key"] != "k" || fields["autocreate"] != 0 || fields["default"] != 1 || fields["flag"] != "1" {
+	if fields["realm"] != "authelia" || fields["type"] != "openid" || fields["client-key"] != "k" || fields["autocreate"] != 0 || fields["default"] != 1 || fields["flag"] != true {
 		t.Errorf("%v", fields)
 	}
 	if name, ok := realm.RestoreParams("authelia", realm.Current{}).Reveal()["realm"]; !ok || name != "authelia" {
@@ -176,7 +176,7 @@ func FuzzParseCurrent(f *testing.F) {
 	f.Add([]byte(`{"type":"openid","autocreate":[null],"default":"on","future":{"a":1e400},"client-key":7}`))
 	f.Add([]byte(`{"type":"pam"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := realm.ParseCurrent(data)
+		c, err := realm.ParseCurrent(realm.VE, data)
 		if err != nil {
 			if c.Exists {
 				t.Fatal("an error and a realm")

@@ -84,7 +84,7 @@ func (s store) read(t *rapid.T) realm.Current {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := realm.ParseCurrent(data)
+	c, err := realm.ParseCurrent(realm.VE, data)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -305,7 +305,7 @@ func (p Plan) Before() Current { return p.before }
 // After returns the realm as it will be once the plan is carried out, without digest and raw answer. For a refused plan
 // it is the realm that was asked for, as far as that is known.
 func (p Plan) After() Current {
-	return Current{Exists: true, Type: Type, Values: p.after}
+	return Current{Product: p.version.Product, Exists: true, Type: Type, Values: p.after}
 }
 
 // Params returns the parameters of the plan's one write: those of the POST for Create and Replace, those of the PUT,
@@ -338,6 +338,9 @@ func (p Plan) Params() Params {
 		}
 		if len(remove) > 0 {
 			fields["delete"] = strings.Join(remove, ",")
+		}
+		if p.before.Product.row().updateClearsDefault && p.before.Values.bool(Default) && !p.Changed(Default) {
+			fields[string(Default)] = Bool(true).parameter(Default)
 		}
 		fields["digest"] = p.before.Digest
 	case None, Refuse, Delete:

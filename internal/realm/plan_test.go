@@ -258,7 +258,7 @@ func TestParams(t *testing.T) {
 		}},
 		{"replace", spec(set(realm.UsernameClaim, realm.Text("email")), unset(realm.Comment)), stored, realm.Facts{AllowReplace: true}, map[string]any{
 			"realm": "authelia", "type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox", "client-key": "k",
-			"username-claim": "email", "default": 1, "future": "x", "flag": "0",
+			"username-claim": "email", "default": 1, "future": "x", "flag": false,
 		}},
 	} {
 		var have realm.Current

@@ -35,7 +35,11 @@ type product struct {
 	groups     bool                // has groups, so that `access` can be declared
 
 	// oldest is the version from which on this program supports the product.
-	oldest release
+	oldest      release
+	impliedType string // of a realm whose answer names none; "" if it always names one
+	storesEmpty bool   // an empty text is stored as such, not dropped
+	// updateClearsDefault: a PUT that does not send default=1 takes the flag from the realm.
+	updateClearsDefault bool
 	// packaged: the version is that of the package that keeps realms. The version of Proxmox VE is that of another package.
 	packaged bool
 	// openidconnect4 is the first version with openidconnect-rs 4. Earlier ones have openidconnect-rs 2.
@@ -112,7 +116,7 @@ var products = [...]product{
 	BackupServer: {
 		id: "pbs", name: "Proxmox Backup Server", port: "8007", separators: ":=", certificate: "proxmox-backup-manager cert info",
 		builtin: []string{"pam", "pbs"}, realmName: rustRealm,
-		oldest: release{2, 1}, packaged: true, openidconnect4: release{4}, hangsForGood: true,
+		oldest: release{2, 1}, impliedType: Type, storesEmpty: true, updateClearsDefault: true, packaged: true, openidconnect4: release{4}, hangsForGood: true,
 		properties: map[Property]limits{
 			ACRValues:     {since: release{2, 1}, rules: []*rule{uriWords}},
 			Audiences:     {since: release{4, 2, 1}, rules: []*rule{uriWords, words256}},
@@ -131,7 +135,7 @@ var products = [...]product{
 		id: "pdm", name: "Proxmox Datacenter Manager", port: "8443", separators: ":=",
 		certificate: "openssl x509 -noout -fingerprint -sha256 -in /etc/proxmox-datacenter-manager/auth/api.pem",
 		builtin:     []string{"pam", "pdm"}, realmName: rustRealm,
-		oldest: release{0, 9, 2}, packaged: true, hangsForGood: true,
+		oldest: release{0, 9, 2}, impliedType: Type, storesEmpty: true, updateClearsDefault: true, packaged: true, hangsForGood: true,
 		properties: map[Property]limits{
 			ACRValues:     {since: release{0, 9, 2}, rules: []*rule{safeIDs}},
 			Audiences:     {since: release{1, 0, 4}, rules: []*rule{uriWords, words256}},

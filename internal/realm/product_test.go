@@ -1,6 +1,8 @@
 package realm_test
 
 import (
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -207,5 +209,72 @@ func TestBuiltinRealmsAreTheProductsOwn(t *testing.T) {
 		if (plan.Action == realm.Refuse) != tt.refused {
 			t.Errorf("%s on %v: %s", tt.name, tt.product, plan.Action)
 		}
+	}
+}
+
+// A PUT to Backup Server or Datacenter Manager that does not send default=1 takes the flag from the realm, whatever else it
+// changes. Proxmox VE keeps it.
+func TestUpdatesKeepTheDefaultRealm(t *testing.T) {
+	for _, product := range realm.Products() {
+		for _, stored := range []bool{true, false} {
+			have, err := realm.ParseCurrent(product, fmt.Appendf(nil, `{"type": "openid", "digest": "d", "issuer-url": "https://auth.example.com",
+				"client-id": "proxmox", "comment": "c", "scopes": "openid email", "autocreate": true, "default": %t}`, stored))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, tt := range map[string]struct {
+				set   realm.Values
+				unset []realm.Property
+				sent  any // for default, if the flag was stored and the product clears it
+			}{
+				"a text changes":       {set: realm.Values{realm.Comment: realm.Text("d")}, sent: 1},
+				"a flag changes":       {set: realm.Values{realm.Autocreate: realm.Bool(false)}, sent: 1},
+				"a property goes":      {unset: []realm.Property{realm.Comment}, sent: 1},
+				"the default is set":   {set: realm.Values{realm.Comment: realm.Text("d"), realm.Default: realm.Bool(true)}, sent: 1},
+				"the default is taken": {set: realm.Values{realm.Comment: realm.Text("d"), realm.Default: realm.Bool(false)}, sent: 0},
+				"the default goes":     {set: realm.Values{realm.Comment: realm.Text("d")}, unset: []realm.Property{realm.Default}},
+			} {
+				spec := realm.Spec{Product: product, Name: "authelia", Set: realm.Values{
+					realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox"),
+				}, Unset: tt.unset}
+				maps.Copy(spec.Set, tt.set)
+				plan := realm.Diff(spec, have, realm.Facts{})
+				sent := plan.Params().Reveal()["default"]
+				want := tt.sent
+				if !stored && want != 1 || !stored && spec.Set[realm.Default] == (realm.Value{}) {
+					want = nil // nothing to carry, and nothing changes
+				}
+				if product.HasGroups() && !plan.Changed(realm.Default) {
+					want = nil
+				}
+				if sent != want || plan.Action != realm.Update {
+					t.Errorf("%v, stored default %t: %s: %s sends default=%v, want %v", product, stored, name, plan.Action, sent, want)
+				}
+			}
+		}
+	}
+}
+
+// The answer of Backup Server names no type, holds the realm's name, and keeps empty texts.
+func TestStoredRealmOfBackupServer(t *testing.T) {
+	const data = `{"acr-values":"","autocreate":false,"client-id":"proxmox","client-key":"k","default":true,"issuer-url":"https://auth.example.com",
+		"realm":"authelia","scopes":"","username-claim":"preferred_username","future":true}`
+	c, err := realm.ParseCurrent(realm.BackupServer, []byte(data))
+	if err != nil || c.Type != realm.Type || c.Product != realm.BackupServer || len(c.Structures) > 0 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	if login := c.Values.Login("authelia"); !slices.Equal(login.Scopes, []string{"openid"}) || login.Autocreate || !login.QueryUserinfo {
+		t.Errorf("%+v", login)
+	}
+	restored := realm.RestoreParams("authelia", c).Reveal()
+	if restored["scopes"] != "" || restored["future"] != true || restored["realm"] != "authelia" || restored["default"] != 1 {
+		t.Errorf("restored as %v", restored)
+	}
+	without, err := realm.ParseCurrent(realm.BackupServer, []byte(strings.Replace(data, `"scopes":"",`, "", 1)))
+	if err != nil || c.SameAs(without) {
+		t.Errorf("empty scopes are the same as none: %v", err)
+	}
+	if _, err := realm.ParseCurrent(realm.VE, []byte(data)); err == nil {
+		t.Error("Proxmox VE always names the type")
 	}
 }

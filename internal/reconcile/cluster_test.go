@@ -200,7 +200,7 @@ func (c *cluster) Realm(ctx context.Context, name string) (realm.Current, error)
 	if err != nil {
 		c.tb.Fatal(err)
 	}
-	return realm.ParseCurrent(data)
+	return realm.ParseCurrent(realm.VE, data)
 }
 
 func (c *cluster) digest() string { return fmt.Sprintf("digest-%d", c.serial) }

@@ -31,6 +31,7 @@ type Recovery struct {
 type savedRealm struct {
 	Version   int             `json:"version"`
 	SavedAt   time.Time       `json:"saved_at"`
+	Product   realm.Product   `json:"product"`
 	Target    string          `json:"target"`
 	Endpoints []config.Origin `json:"endpoints"` // a file of another cluster is never restored into this one
 	Realm     string          `json:"realm"`
@@ -186,7 +187,7 @@ func (rc Recovery) write(path string, stored realm.Current) error {
 		return unsaved(errors.New("there is no state directory"))
 	}
 	content, err := json.MarshalIndent(savedRealm{
-		Version: 1, SavedAt: time.Now().UTC().Truncate(time.Second), Target: rc.Target, Endpoints: rc.Endpoints,
+		Version: 1, SavedAt: time.Now().UTC().Truncate(time.Second), Product: stored.Product, Target: rc.Target, Endpoints: rc.Endpoints,
 		Realm: rc.Realm, Stored: json.RawMessage(stored.Raw.Reveal()),
 	}, "", "  ")
 	if err == nil {
@@ -233,7 +234,7 @@ func (rc Recovery) load() (stored realm.Current, at time.Time, err error) {
 	if saved.Version != 1 || saved.Realm != rc.Realm || !shared {
 		return realm.Current{}, time.Time{}, rc.unusable("belongs to realm %q of %v", saved.Realm, saved.Endpoints)
 	}
-	stored, err = realm.ParseCurrent(saved.Stored)
+	stored, err = realm.ParseCurrent(saved.Product, saved.Stored)
 	if err != nil {
 		return realm.Current{}, time.Time{}, rc.unusable("holds no realm")
 	}

@@ -106,6 +106,9 @@ func (res *Result) propose(p planned, clean *check.Cleaner) {
 	if p.Action == realm.None && !p.access.Empty() {
 		res.Action = realm.Update
 	}
+	for _, grant := range p.access.Replacing {
+		res.warn(grant)
+	}
 	for _, grant := range p.access.Powerful {
 		res.warn("whoever controls the issuer becomes as powerful as root: " + grant)
 	}

@@ -1,0 +1,85 @@
+package proxmox
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/realm"
+)
+
+// Product returns the product that the configuration declares.
+func (c *Client) Product() realm.Product { return c.dialect.product }
+
+// mistaken returns the error of a declared product that is not the one at the endpoint, and err if it is, or if that cannot be
+// told. Each product refuses the tokens of the others in its own way.
+func (c *Client) mistaken(ctx context.Context, endpoint config.Origin, err error) error {
+	var e *Error
+	if !errors.As(err, &e) || !e.foreign {
+		return err
+	}
+	there, known := c.identify(ctx, endpoint)
+	if !known || there == c.dialect.product {
+		return err
+	}
+	return check.Errorf(check.Config, "%s is %s, not %s", endpoint, there.Name(), c.dialect.product.Name()).At("proxmox.product").
+		Try(check.Hintf("set {proxmox.product} to %s, with a token of that product", there), checkPort(e)).Because(e)
+}
+
+// refusals are the bodies of a 401 of Backup Server and Datacenter Manager. One of Proxmox VE is empty, or JSON.
+var refusals = []string{"authentication failed", "permission check failed."}
+
+// foreignRefusal tells whether a 401 is not as the declared product sends it.
+func (d *dialect) foreignRefusal(res *http.Response, body []byte) bool {
+	cleared := slices.ContainsFunc(res.Cookies(), func(c *http.Cookie) bool { return c.Name == clearedCookie })
+	return slices.Contains(refusals, strings.TrimSpace(string(body))) != d.plainRefusal || cleared != d.clearsCookie
+}
+
+// clearedCookie is the cookie that a 401 of Backup Server clears.
+const clearedCookie = "__Host-PBSAuthCookie"
+
+// identify tells which product answers at an endpoint, by the realms that are its own (GET /access/domains). The request carries
+// no credentials.
+func (c *Client) identify(ctx context.Context, endpoint config.Origin) (realm.Product, bool) {
+	var realms []struct{ Realm, Type string }
+	if c.send(ctx, request{method: http.MethodGet, path: domainsPath}, endpoint, nil, &realms) != nil {
+		return 0, false
+	}
+	for _, p := range realm.Products() {
+		for _, r := range realms {
+			if r.Type == p.String() && p.Builtin(r.Realm) {
+				return p, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// patience waits once in the life of a client, if the product may not have seen a new grant yet. It returns whether the request is
+// worth sending again: it was refused for want of a privilege, and a refused request has no effect.
+func (c *Client) patience(ctx context.Context, err error) bool {
+	var e *Error
+	if c.dialect.grantDelay == 0 || !errors.As(err, &e) || e.Kind != PermissionDenied {
+		return false
+	}
+	c.mu.Lock()
+	waited := c.patient
+	c.patient = true
+	c.mu.Unlock()
+	if waited {
+		return false
+	}
+	timer := time.NewTimer(c.dialect.grantDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
