@@ -11,66 +11,101 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
+type bootstrapOptions struct {
+	proxmox.Bootstrap
+	product string
+	access  bool
+}
+
 func (a *app) bootstrapCommand() *cobra.Command {
-	var b proxmox.Bootstrap
-	var access bool
+	var o bootstrapOptions
 	cmd := &cobra.Command{
 		Use:   "bootstrap",
-		Short: "Print the pveum lines for a least-privilege token",
-		Long: `Print the pveum lines that create a role, a user and an API token with the one
-privilege that this program needs. Run them as root on one node. The line that
-creates the token prints its secret once.
+		Short: "Print the lines that make a least-privilege token",
+		Long: `Print the lines that make a role, a user and an API token with the one privilege
+that this program needs. Run them as root on a node or host. They can be run
+again: what exists is left as it is. The token is written to ` + proxmox.TokenFile + `
+in the current folder there.
 
 Whoever holds that token can point any realm at another issuer and become any of
 its users. Guard it like root's password.
 
-A configuration with "access" needs more: --access reads it and prints the lines
-for a token that may also create groups and change permissions on its paths.
-Whoever holds such a token is as powerful as an administrator.`,
+Proxmox VE and Backup Server take a grant for realms alone. Datacenter Manager
+takes none that is smaller than Administrator on /access, which is as good as
+everything.
+
+--access and --diagnose print only what they need beyond that. A configuration
+with "access" needs a token that may also create groups and change permissions
+on its paths: whoever holds such a token is as powerful as an administrator.
+--diagnose opens the whole system log of the nodes, with the names and addresses
+of users.`,
 		Example: "  proxmox-realm bootstrap\n  proxmox-realm bootstrap | ssh root@pve1.example.com sh -e\n" +
+			"  proxmox-realm bootstrap --product pbs | ssh root@backup.example.com sh -e\n" +
 			"  proxmox-realm bootstrap --access -c config.yaml",
 		Args: exactly(0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := b.Validate(); err != nil {
-				return err
-			}
-			if access && b.Audit {
-				return usage("--access and --audit exclude each other: --access grants writing")
-			}
-			if access {
-				var err error
-				if b.Access, err = a.declaredAccess(cmd); err != nil {
-					return err
-				}
-			}
-			if err := a.printf("%s\n", strings.Join(b.Lines(), "\n")); err != nil || a.quiet {
-				return err
-			}
-			a.say("note", "run these lines as root on one node, then write the token to the file of proxmox.token_file: "+b.Token()+"=SECRET")
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.bootstrap(cmd, o) },
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&b.User, "user", "", "create this `USER` (proxmox-realm@pve)")
-	f.StringVar(&b.TokenID, "token-id", "", "create the token with this `ID` (agent)")
-	f.BoolVar(&b.Audit, "audit", false, "grant only what plan and verify need: read realms, write nothing")
-	f.BoolVar(&b.Users, "users", false, "also grant reading users, for the check proxmox.users")
-	f.BoolVar(&access, "access", false, "also grant what the configuration's groups and grants need, and reading users")
+	f.StringVar(&o.product, "product", "", "print the lines for this `PRODUCT`: pve, pbs or pdm (pve, or that of the configuration of -c)")
+	f.StringVar(&o.User, "user", "", "create this `USER` (proxmox-realm in the product's own realm)")
+	f.StringVar(&o.TokenID, "token-id", "", "create the token with this `ID` (agent)")
+	f.BoolVar(&o.Audit, "audit", false, "grant only what plan and verify need: read realms, write nothing")
+	f.BoolVar(&o.Users, "users", false, "also grant reading users, for the check proxmox.users")
+	f.BoolVar(&o.access, "access", false, "grant what the configuration's groups and grants need beyond that, and reading users")
+	f.BoolVar(&o.Diagnose, "diagnose", false, "grant what diagnose needs beyond that: the whole system log of the nodes")
+	_ = cmd.RegisterFlagCompletionFunc("product", cobra.FixedCompletions([]string{"pve", "pbs", "pdm"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// declaredAccess returns what the configuration of one cluster says of groups and grants.
-func (a *app) declaredAccess(cmd *cobra.Command) (realm.Access, error) {
+func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
+	if o.access && o.Audit {
+		return usage("--access and --audit exclude each other: --access grants writing")
+	}
+	if o.access || a.file != "" || len(a.targets) > 0 {
+		t, err := a.declared(cmd)
+		if err != nil {
+			return err
+		}
+		o.Product = t.Proxmox.Product
+		if o.access && t.Access == nil && o.Product.HasGroups() {
+			return check.Errorf(check.Config, "required").At("access").Try("set {access} to the issuer's groups and the roles that they get")
+		}
+		if o.access {
+			o.Access = t.Access
+		}
+	}
+	if o.product != "" {
+		var err error
+		if o.Product, err = realm.ParseProduct(o.product); err != nil {
+			return usage("--product %v", err)
+		}
+	}
+	if o.access && o.Access == nil {
+		o.Access = realm.Access{} // for a product without groups, which refuses it
+	}
+	if err := o.Validate(); err != nil {
+		return err
+	}
+	if err := a.printf("%s\n", strings.Join(o.Lines(), "\n")); err != nil || a.quiet {
+		return err
+	}
+	note := "run these lines as root on one node or host"
+	if o.Access == nil && !o.Diagnose {
+		note += ", then move the token from " + proxmox.TokenFile + " there to the file of proxmox.token_file: it is " + o.Token()
+	}
+	a.say("note", note)
+	return nil
+}
+
+// declared returns the one target of the configuration.
+func (a *app) declared(cmd *cobra.Command) (config.Target, error) {
 	c, err := a.load(cmd, config.Options{Partial: true})
 	switch {
 	case err != nil:
-		return nil, err
+		return config.Target{}, err
 	case len(c.Targets) > 1:
-		return nil, chooseTarget(cmd, c)
-	case c.Targets[0].Access == nil:
-		return nil, check.Errorf(check.Config, "required").At("access").
-			Try(check.Set("access", "").With("the issuer's groups and the roles that they get"))
+		return config.Target{}, chooseTarget(cmd, c)
 	}
-	return c.Targets[0].Access, nil
+	return c.Targets[0], nil
 }

@@ -120,7 +120,7 @@ func absent(ctx context.Context, client *proxmox.Client, name string) error {
 	err := check.Errorf(check.Internal, "realm %s does not exist on %s", name, client.Endpoint())
 	names, unlisted := client.Realms(ctx)
 	if unlisted != nil || len(names) == 0 {
-		return err.Try(check.OnNode("pveum realm list"))
+		return err.Try(proxmox.HostOf(client.Product()).Realms(""))
 	}
 	return err.Try(check.Hintf("choose one of the realms there: %s", strings.Join(names, ", ")))
 }

@@ -131,7 +131,7 @@ func TestLogin(t *testing.T) {
 		}
 		for _, want := range []string{
 			"proxmox-realm: note: the issuer must know the redirect URL http://127.0.0.1:",
-			"proxmox-realm: hint: run on a node (`pveum role list` shows other roles):\n    pveum acl modify / --users john@authelia --roles PVEAuditor\n",
+			"proxmox-realm: hint: run on a node (for this user):\n    pveum acl modify / --users john@authelia --roles PVEAuditor\n",
 			"paste its address here",
 		} {
 			if !strings.Contains(stderr, want) {

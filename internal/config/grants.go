@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 
@@ -20,10 +22,10 @@ func (p *parser) access(at Place, node *yaml.Node) any {
 	}
 	access := realm.Access{}
 	p.entries(node, at, "access", func(at Place, group string, node *yaml.Node) {
-		path := "access." + printable(group)
+		path := "access." + groupKey(group)
 		access[group] = []realm.Grant{}
 		if err := realm.ValidateGroup(group); err != nil {
-			p.problems.add(at, "access.?", err)
+			p.problems.add(at, path, err)
 		}
 		if node.Kind != yaml.SequenceNode {
 			p.problems.addf(at, path, "must be a list of grants, such as [{path: /, role: PVEAuditor}]; [] takes all grants away")
@@ -43,6 +45,16 @@ func (p *parser) access(at Place, node *yaml.Node) any {
 		}
 	})
 	return &access
+}
+
+// groupKey returns how a message names a group. Unlike other keys, a group with a wrong name is shown: it comes from the issuer.
+func groupKey(group string) string {
+	const most = 64
+	if realm.ValidateGroup(group) == nil {
+		return group
+	}
+	name := []rune(check.Printable(group))
+	return strconv.Quote(string(name[:min(len(name), most)]))
 }
 
 // grant reads one grant: path, role, and propagate, which is true by default. It returns the first mistake in the grant.

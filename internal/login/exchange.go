@@ -165,15 +165,14 @@ func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Chec
 		said.Message += fmt.Sprintf("; %s: %s", failed[0].ID, failed[0].Summary)
 		return said.Try(failed[0].Hint)
 	}
-	remedy := check.Hints(
-		check.OnNode("journalctl -u pvedaemon --since -5min").With("only this node's syslog has the reason"))
+	host := proxmox.HostOf(r.Client.Product())
+	remedy := check.HintOf(failure)
 	if r.held.QueryUserinfo {
 		remedy = check.Hints(remedy, check.Run("authelia --check FILE").
 			With("Proxmox cannot read signed userinfo: userinfo_signed_response_alg must be none"))
 	}
 	if !r.held.Autocreate {
-		remedy = check.Hints(remedy, check.OnNode("pveum user add NAME@%s", r.held.Realm).
-			With("autocreate is off, so the user must exist and be enabled"))
+		remedy = check.Hints(remedy, host.AddUser("NAME@"+r.held.Realm, "autocreate is off, so the user must exist and be enabled"))
 	}
 	return said.Try(remedy)
 }

@@ -71,18 +71,18 @@ func (r *rehearsal) describe(ctx context.Context, session proxmox.Session, befor
 
 // grants says how the user gets a role.
 func (r *rehearsal) grants(who Identity) check.Hint {
-	const grant = "pveum acl modify / --%s %s --roles PVEAuditor"
+	host := proxmox.HostOf(r.Client.Product())
 	var remedy check.Hint
 	switch {
 	case r.held.GroupsClaim != "" && len(who.Groups) > 0:
 		remedy = check.Hints(
-			check.Set("access", "").With("with a role for a group of this user"),
-			check.OnNode(grant, "groups", proxmox.Quote(who.Groups[0])).With("for everyone in the group"))
+			"set {access} to a role for a group of this user",
+			host.GrantGroup(r.cleaner.Clean(who.Groups[0]), "for everyone in the group"))
 	case r.held.GroupsClaim != "" && who.Groups != nil:
 		remedy = check.Hints(
 			check.Set("access", "").
 				With("the claim %s named no group that Proxmox has as NAME-%s", r.cleaner.Clean(r.held.GroupsClaim), r.held.Realm),
 			check.Set("realm.groups_autocreate", "true"))
 	}
-	return check.Hints(remedy, check.OnNode(grant, "users", proxmox.Quote(who.User)).With("`pveum role list` shows other roles"))
+	return check.Hints(remedy, host.GrantUser(r.cleaner.Clean(who.User), "for this user"), host.Roles("shows other roles"))
 }

@@ -13,6 +13,7 @@ import (
 // angle brackets are filled in as words of a shell.
 type commands struct {
 	host    string // where they run
+	noun    string // what that is
 	hosts   string // whose system log the log is
 	enter   string // comes first in a session
 	strong  string // a comment about a token that cannot be made weaker
@@ -39,7 +40,7 @@ type commands struct {
 }
 
 var veCommands = commands{
-	host: "a node", hosts: "the nodes", blocked: "one of the node's workers", reason: "only this log holds the reason",
+	host: "a node", noun: "node", hosts: "the nodes", blocked: "one of the node's workers", reason: "only this log holds the reason",
 	status: "systemctl status pveproxy pvedaemon", journal: "journalctl -u pvedaemon -u pveproxy",
 	restart: "systemctl restart pvedaemon", renew: "pvecm updatecerts --force",
 	authority: "/etc/pve/pve-root-ca.pem", proxy: "if the node needs a proxy, correct http_proxy in /etc/pve/datacenter.cfg",
@@ -55,7 +56,7 @@ var veCommands = commands{
 }
 
 var backupCommands = commands{
-	host: "the host", hosts: "the host", blocked: "a thread of its privileged daemon, until that is restarted,", reason: "may show more",
+	host: "the host", noun: "host", hosts: "the host", blocked: "a thread of its privileged daemon, until that is restarted,", reason: "may show more",
 	status:  "systemctl status proxmox-backup-proxy proxmox-backup",
 	journal: "journalctl -u proxmox-backup -u proxmox-backup-proxy", restart: "systemctl restart proxmox-backup",
 	renew: "proxmox-backup-manager cert update --force", authority: "/etc/proxmox-backup/proxy.pem",

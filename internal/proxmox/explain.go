@@ -72,7 +72,7 @@ var meanings = map[Kind]meaning{
 		check.ProxmoxFailed, "{node} cannot fetch the issuer's documents", func(e *Error) check.Hint {
 			k := e.dialect.commands
 			return check.Hints(
-				check.Hintf("correct the DNS of %s", k.host),
+				check.Hintf("correct the DNS of the %s", k.noun),
 				k.on("after copying the issuer's CA to /usr/local/share/ca-certificates", "update-ca-certificates"), check.Hint(k.proxy))
 		},
 	},
@@ -92,7 +92,7 @@ var meanings = map[Kind]meaning{
 	IssuerHung: {check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and {blocked} is blocked now", func(e *Error) check.Hint {
 		k := e.dialect.commands
 		return check.Hints(
-			check.Hintf("find out why the issuer does not answer %s, such as a firewall that drops packets", k.host),
+			check.Hintf("find out why the issuer does not answer the %s, such as a firewall that drops packets", k.noun),
 			k.on("frees what is blocked", k.restart))
 	}},
 	TooManyPending: {

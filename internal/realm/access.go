@@ -238,7 +238,7 @@ func refuseAccess(want Access, login Login, have CurrentAccess) *check.Error {
 			Try("run on a node (it lists the roles that exist):\n    pveum role list") // only Proxmox VE has groups
 	case granting && login.GroupsClaim == "":
 		return check.Errorf(check.NoGroupsClaim, "grants need a groups claim: without one nobody becomes a member of a group").At("access").
-			Try("set {realm.groups_claim} to the claim that holds the user's groups, such as groups")
+			Try("set {realm.groups_claim} to groups, or to the claim that holds the user's groups")
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 	case current.Type != realm.Type:
 		return res, current, check.Errorf(check.WrongType, "realm %s has the type %s: only OpenID Connect realms are deleted",
 			name, r.Cleaner.Clean(current.Type)).
-			Try(check.OnNode("pveum realm delete %s", name))
+			Try("name the OpenID Connect realm to delete")
 	}
 	res.Action, res.Changes = realm.Delete, cleaned(realm.Removal(current), r.Cleaner)
 	if stays := r.staying(ctx); stays != "" {
