@@ -67,7 +67,7 @@ func (h *host) later(ctx context.Context, method, path, body string) <-chan answ
 		defer func() { _ = res.Body.Close() }()
 		raw, err := io.ReadAll(res.Body)
 		if err == nil {
-			answers <- answer{res.StatusCode, string(raw), res.Header, res.Close}
+			answers <- answer{res.StatusCode, res.Status, string(raw), res.Header, res.Close}
 		}
 	}()
 	return answers
@@ -232,6 +232,9 @@ func TestJournal(t *testing.T) {
 		if len(want) == 0 && got != "" || strings.Contains(got, "successful") {
 			t.Errorf("%s: %s", query, got)
 		}
+	}
+	if got := lines("until=2026-12-01%2006:00"); len(got) != 4 {
+		t.Errorf("%q", got)
 	}
 	h.as(pbs.TokenRealmAllocate).refused(403, "permission check failed", "GET", "/nodes/pbs/journal", "")
 	if got := h.must("GET", "/nodes/any/time", ""); got != `{"data":{"localtime":1796108210,"time":1796101010,"timezone":"Europe/Vienna"}}` {

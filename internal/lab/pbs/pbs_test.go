@@ -70,6 +70,7 @@ func (h *host) as(token string) *host {
 
 type answer struct {
 	status int
+	line   string // status and reason
 	body   string
 	header http.Header
 	closes bool
@@ -90,7 +91,7 @@ func (h *host) try(method, path, body string) (answer, error) {
 	}
 	defer func() { _ = res.Body.Close() }()
 	raw, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, string(raw), res.Header, res.Close}, err
+	return answer{res.StatusCode, res.Status, string(raw), res.Header, res.Close}, err
 }
 
 func (h *host) send(method, path, body string) answer {
@@ -244,11 +245,16 @@ func TestACLCache(t *testing.T) {
 	forbidden()
 	clock.advance(pbs.RealACLCache)
 	none.must("GET", openID, "")
-	none.must("POST", openID, minimal) // the privileged daemon had not read them before
+	none.must("POST", openID, minimal) // the privileged daemon reads them for the first time
 	acl("&delete=1")
 	none.must("GET", openID, "")
 	h.must("PUT", "/access/users/realmctl@pbs/token/none", "")
-	forbidden()
+	none.must("GET", "/access/users", "") // the privileged daemon reads them without the right
+	acl("")
+	none.must("GET", openID, "") // the proxy reads them with it
+	none.refused(403, "permission check failed", "DELETE", openID+"/authelia", "")
+	clock.advance(pbs.RealACLCache)
+	none.must("DELETE", openID+"/authelia", "")
 }
 
 // TestDefault: whoever does not say default=1 loses the flag, and whoever says it takes it.
@@ -481,7 +487,7 @@ func TestInject(t *testing.T) {
 		done bool
 	}{
 		"status":        {pbs.Rule{Status: 502}, func(a answer, _ error) bool { return a.status == 502 && a.body == "" }, false},
-		"reason":        {pbs.Rule{Status: 500, Reason: "oops", Body: "x", Process: true}, func(a answer, _ error) bool { return a.status == 500 && a.body == "x" }, true},
+		"reason":        {pbs.Rule{Status: 500, Reason: "oops", Body: "x", Process: true}, func(a answer, _ error) bool { return a.line == "500 oops" && a.body == "x" }, true},
 		"drop":          {pbs.Rule{Drop: true}, func(_ answer, err error) bool { return err != nil }, false},
 		"drop answer":   {pbs.Rule{DropAnswer: true}, func(_ answer, err error) bool { return err != nil }, true},
 		"garbage":       {pbs.Rule{Garbage: "SSH-2.0-OpenSSH\r\n"}, func(_ answer, err error) bool { return err != nil }, true},

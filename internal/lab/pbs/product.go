@@ -28,8 +28,8 @@ type Product struct {
 	tokenPath string
 
 	config, run   string // folders
-	proxy, daemon string // identifiers in the journal
-	units         map[string]string
+	proxy, daemon string // identifiers in the journal, and units
+	daemonUnit    string // where it is another one
 
 	acr, redirect *regexp.Regexp // items of acr-values; redirect-url of auth-url
 	cookieOnly    bool           // tickets come as a cookie, whether http-only is asked for or not
@@ -44,10 +44,15 @@ var (
 	httpURL = regexp.MustCompile(`^https?://[^\s/]+(/.*)?$`)
 )
 
-// sysPaths are the ACL paths below /system that both products have.
-const sysPaths = `|/system(/(certificates|disks|log|notifications|status|tasks|time)|/services(/[^/]+)?|/network(/dns|/interfaces(/[^/]+)?)?`
+// systemPaths are the ACL paths below /system that both products have.
+const systemPaths = "/system(/(certificates|disks|log|notifications|status|tasks|time))?|/system/services(/*)?|/system/network(/dns|/interfaces(/*)?)?"
 
-// BackupServer is Proxmox Backup Server 4.2.
+// aclPaths is an expression for paths. A star stands for one component.
+func aclPaths(alternatives ...string) *regexp.Regexp {
+	return regexp.MustCompile("^(?:" + strings.ReplaceAll(strings.Join(alternatives, "|"), "/*", "/[^/]+") + ")$")
+}
+
+// BackupServer is Proxmox Backup Server 4.2. Recordings hold most of it.
 var BackupServer = &Product{
 	Name: "pbs", prefix: "PBS", comment: "Proxmox Backup authentication server", defaultRealm: "pam",
 	version: "4.2.3", repoID: "506700f6c640eb57efbe7ab088b228e484e57dc9", ping: map[string]any{"pong": true},
@@ -75,15 +80,15 @@ var BackupServer = &Product{
 		"TapeOperator":       {"Tape.Audit", "Tape.Read", "Tape.Write"},
 		"TapeReader":         {"Tape.Audit", "Tape.Read"},
 	},
-	aclPath: regexp.MustCompile(`^(/|/access(/(acl|users|domains)|/openid(/[^/]+)?)?|/datastore(/[^/]+){0,8}|/remote(/[^/]+){0,9}` +
-		sysPaths + `|/(s3-endpoint|encryption-keys)(/[^/]+)?)?|/tape(/(device|pool|job)(/[^/]+)?)?)$`),
+	aclPath: aclPaths("/", "/access(/(acl|users|domains))?", "/access/openid(/*)?", "/datastore(/*){0,8}", "/remote(/*){0,9}",
+		systemPaths, "/system/(s3-endpoint|encryption-keys)(/*)?", "/tape", "/tape/(device|pool|job)(/*)?"),
 	listed: []string{"/", "/access", "/datastore", "/remote", "/system"}, tokenPath: "/access/domains",
 	config: "/etc/proxmox-backup", run: "/run/proxmox-backup", proxy: "proxmox-backup-proxy", daemon: "proxmox-backup-api",
-	units: map[string]string{"proxmox-backup-api": "proxmox-backup", "proxmox-backup-proxy": "proxmox-backup-proxy"},
-	acr:   acrItem, clearsCookie: true,
+	daemonUnit: "proxmox-backup", acr: acrItem, clearsCookie: true,
 }
 
-// DatacenterManager is Proxmox Datacenter Manager 1.1.
+// DatacenterManager is Proxmox Datacenter Manager 1.1. Tokens, tickets, realms and logins were seen on a real one; the rest
+// follows its source.
 var DatacenterManager = &Product{
 	Name: "pdm", prefix: "PDM", comment: "Proxmox Datacenter Manager authentication server",
 	version: "1.1.7", repoID: "e1cd6869", ping: "pong", since: map[string]string{"audiences": "1.0.4"},
@@ -96,7 +101,7 @@ var DatacenterManager = &Product{
 		"Auditor":  {"System.Audit", "Resource.Audit", "Access.Audit"},
 		"NoAccess": {},
 	},
-	aclPath: regexp.MustCompile(`^(/|/access(/(acl|users|realm))?|/resource(/[^/]+(/(guest|storage)(/[^/]+)?)?)?|/view(/[^/]+)?` + sysPaths + `)?)$`),
+	aclPath: aclPaths("/", "/access(/(acl|users|realm))?", "/resource(/*(/(guest|storage)(/*)?)?)?", "/view(/*)?", systemPaths),
 	listed:  []string{"/", "/access", "/resource", "/system"}, tokenPath: "/access",
 	config: "/etc/proxmox-datacenter-manager/access", run: "/run/proxmox-datacenter-manager",
 	proxy: "proxmox-datacenter-api", daemon: "proxmox-datacenter-privileged-api",
@@ -110,8 +115,8 @@ func (p *Product) cookie() string { return p.prefix + "AuthCookie" }
 
 // unit returns the systemd unit that logs with an identifier.
 func (p *Product) unit(identifier string) string {
-	if unit, ok := p.units[identifier]; ok {
-		return unit
+	if identifier == p.daemon && p.daemonUnit != "" {
+		return p.daemonUnit
 	}
 	return identifier
 }

@@ -116,4 +116,31 @@ func TestNoAccess(t *testing.T) {
 	h.must("PUT", "/access/acl", "path=/access/domains&role=Audit&auth-id=realmctl%40pbs&delete=1")
 	h.must("PUT", "/access/acl", "path=/access/domains&role=Audit&auth-id=realmctl%40pbs&delete=1")
 	allocate.must("GET", openID, "")
+	h.must("PUT", "/access/acl", "path=/access&role=Admin&auth-id=realmctl%40pbs&propagate=0")
+	h.must("PUT", "/access/acl", "path=/access/domains&role=Admin&auth-id=realmctl%40pbs&delete=1")
+	allocate.refused(403, "permission check failed", "GET", openID, "") // Admin on /access does not reach below it
+}
+
+// TestACLPaths: the API takes some paths only.
+func TestACLPaths(t *testing.T) {
+	for product, paths := range map[*pbs.Product][2]string{
+		pbs.BackupServer: {
+			"/ /access /access/acl /access/openid/any /datastore/a/b /remote/a/b/c /system/log /system/services/x /system/network/interfaces/e0 /system/s3-endpoint/x /tape/pool/x",
+			"/access/domains/x /access/realm /system/foo /system/log/x /system/network/x /tape/x /resource /x",
+		},
+		pbs.DatacenterManager: {
+			"/ /access /access/realm /resource/pve1 /resource/pve1/guest/100 /view/x /system/network/dns",
+			"/access/domains /access/openid /resource/pve1/x /datastore/a /system/s3-endpoint",
+		},
+	} {
+		h := newHost(t, pbs.Options{Product: product})
+		body := "role=NoAccess&auth-id=plain%40" + product.Name + "&path="
+		for path := range strings.SplitSeq(paths[0], " ") {
+			h.must("PUT", "/access/acl", body+path)
+		}
+		for path := range strings.SplitSeq(paths[1], " ") {
+			h.refused(400, "invalid acl path '"+path+"'.", "PUT", "/access/acl", body+path)
+			h.must("PUT", "/access/acl", body+path+"&delete=1")
+		}
+	}
 }
