@@ -167,6 +167,7 @@ type idToken struct {
 	cty      *string
 	crit     json.RawMessage
 	claims   map[string]any
+	expires  time.Time
 }
 
 // signatures are the algorithms that the library knows the names of. It refuses to parse a token with another one.
@@ -197,15 +198,21 @@ func parseIDToken(compact string) (*idToken, error) {
 	if err != nil {
 		return nil, errParse
 	}
-	for _, name := range []string{"exp", "iat"} {
-		if _, ok := claims[name].(json.Number); !ok {
-			return nil, errParse
-		}
+	expires, ok := claims["exp"].(json.Number)
+	seconds, err := expires.Float64()
+	if !ok || err != nil {
+		return nil, errParse
+	}
+	if _, ok := claims["iat"].(json.Number); !ok {
+		return nil, errParse
 	}
 	if _, ok := claims["iss"].(string); !ok || audiences(claims["aud"]) == nil {
 		return nil, errParse
 	}
-	return &idToken{compact: compact, alg: h.Alg, typ: h.Typ, kid: h.Kid, cty: h.Cty, crit: h.Crit, claims: claims}, nil
+	return &idToken{
+		compact: compact, alg: h.Alg, typ: h.Typ, kid: h.Kid, cty: h.Cty, crit: h.Crit, claims: claims,
+		expires: time.UnixMicro(int64(seconds * 1e6)).UTC(),
+	}, nil
 }
 
 // The types of claims that OpenID Connect Core, section 5.1, defines. null counts as absent.
@@ -286,10 +293,8 @@ func (p *Provider) verify(token *idToken, nonce string) error {
 	if !p.signed(token) {
 		return Error("Signature verification failed")
 	}
-	seconds, err := token.claims["exp"].(json.Number).Float64()
-	expires, now := time.UnixMicro(int64(seconds*1e6)).UTC(), time.Now().UTC()
-	if err != nil || !now.Before(expires) {
-		return errorf("Expired: ID token expired at %s (current time is %s)", expires.Format(utc), now.Format(utc))
+	if now := time.Now().UTC(); !now.Before(token.expires) {
+		return errorf("Expired: ID token expired at %s (current time is %s)", token.expires.Format(utc), now.Format(utc))
 	}
 	switch token.claims["nonce"] {
 	case nonce:

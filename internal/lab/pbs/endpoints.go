@@ -66,8 +66,8 @@ func (s *Server) find(c *call, components []string) *endpoint {
 }
 
 var (
-	userID    = regexp.MustCompile(`^[^\s:/\x00-\x1f\x7f]+@[A-Za-z0-9_][A-Za-z0-9._\-]*$`)
-	authID    = regexp.MustCompile(`^[^\s:/\x00-\x1f\x7f]+@[A-Za-z0-9_][A-Za-z0-9._\-]*(![A-Za-z0-9_][A-Za-z0-9._\-]*)?$`)
+	userID    = regexp.MustCompile(`^[^\pZ:/\x00-\x20\x7f]+@[A-Za-z0-9_][A-Za-z0-9._\-]*$`)
+	authID    = regexp.MustCompile(`^[^\pZ:/\x00-\x20\x7f]+@[A-Za-z0-9_][A-Za-z0-9._\-]*(![A-Za-z0-9_][A-Za-z0-9._\-]*)?$`)
 	oneLine   = regexp.MustCompile(`^[^\x00-\x1f\x7f-\x9f]*$`)
 	digest    = regexp.MustCompile(`^[a-f0-9]{64}$`)
 	nodeName  = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9\-.]*[A-Za-z0-9])?$`)
@@ -99,8 +99,15 @@ func short(name string) property { return property{name: name, min: 2, max: 64, 
 // realmProperties are those of an OpenID realm that an update may change; a list takes the limits of its items.
 func (p *Product) realmProperties(version string) []property {
 	list := []property{
-		{name: "issuer-url"}, {name: "client-id"}, {name: "client-key"}, comment, defaultFlag, {name: "autocreate", kind: boolean},
-		{name: "scopes", item: safeID}, {name: "prompt", pattern: safeID}, {name: "acr-values", item: p.acr}, {name: "audiences", item: acrItem, max: 256},
+		{name: "issuer-url"},
+		{name: "client-id"},
+		{name: "client-key"},
+		comment, defaultFlag,
+		{name: "autocreate", kind: boolean},
+		{name: "scopes", item: safeID},
+		{name: "prompt", pattern: safeID},
+		{name: "acr-values", item: p.acr},
+		{name: "audiences", item: acrItem, max: 256},
 	}
 	return slices.DeleteFunc(list, func(one property) bool { return !p.knows(version, one.name) })
 }

@@ -67,20 +67,21 @@ func (s *Server) between(unit string, since, until time.Time) []line {
 
 var dateTime = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}( \d{2}:\d{2}(:\d{2})?)?$`)
 
-// parseTime reads a time in the zone of the host. An empty text is the zero time.
-func (s *Server) parseTime(text string) (time.Time, error) {
+// parseTime reads a time in the zone of the host, and says whether there is such a time. An empty text is the zero time.
+func (s *Server) parseTime(text string) (time.Time, bool) {
 	if text == "" {
-		return time.Time{}, nil
+		return time.Time{}, true
 	}
-	return time.ParseInLocation(time.DateTime[:len(text)], text, s.opts.Zone)
+	t, err := time.ParseInLocation(time.DateTime[:len(text)], text, s.opts.Zone)
+	return t, err == nil
 }
 
 // syslog is GET /nodes/{node}/syslog: what journalctl prints.
 func (c *call) syslog() (any, error) {
-	since, errSince := c.s.parseTime(c.params.text("since"))
-	until, errUntil := c.s.parseTime(c.params.text("until"))
+	since, isSince := c.s.parseTime(c.params.text("since"))
+	until, isUntil := c.s.parseTime(c.params.text("until"))
 	lines := []map[string]any{}
-	if errSince != nil || errUntil != nil { // journalctl fails, and prints nothing
+	if !isSince || !isUntil { // journalctl fails, and prints nothing
 		c.extra["total"] = 1
 		return append(lines, map[string]any{"n": 1, "t": "no content"}), nil
 	}

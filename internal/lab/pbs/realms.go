@@ -209,7 +209,7 @@ func (c *call) updateRealm(kind, name string) (any, error) {
 		}
 		delete(realm.Properties, "realm")
 		delete(realm.Properties, "digest")
-		if comment, set := c.params["comment"]; set && strings.TrimSpace(comment.(string)) == "" {
+		if _, set := c.params["comment"]; set && strings.TrimSpace(c.params.text("comment")) == "" {
 			delete(realm.Properties, "comment")
 		}
 		delete(realm.Properties, "default")

@@ -52,6 +52,7 @@ func (e paramErrors) Error() string {
 
 var (
 	errPattern = errors.New("value does not match the regex pattern")
+	errString  = refuse("Expected string value.")
 	errBoolean = refuse("Unable to parse boolean option.")
 )
 
@@ -134,17 +135,20 @@ func (p *property) verify(value any) (any, error) {
 		}
 		values := []string{}
 		for _, item := range list {
-			one, err := (&property{enum: p.enum}).verify(item)
-			if err != nil {
+			one, ok := item.(string)
+			if !ok {
+				return nil, errString
+			}
+			if err := p.check(one); err != nil {
 				return nil, err
 			}
-			values = append(values, one.(string))
+			values = append(values, one)
 		}
 		return values, nil
 	}
 	s, ok := value.(string)
 	if !ok {
-		return nil, refuse("Expected string value.")
+		return nil, errString
 	}
 	return s, p.check(s)
 }

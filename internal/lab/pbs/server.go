@@ -75,10 +75,12 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// What tests inject and see: see package standin.
 type (
-	Rule       = standin.Rule
-	Request    = standin.Request
+	// Rule is what tests inject.
+	Rule = standin.Rule
+	// Request is what tests see of a request.
+	Request = standin.Request
+	// Handshakes is what tests see of connections.
 	Handshakes = standin.Handshakes
 )
 

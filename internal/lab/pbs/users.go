@@ -10,11 +10,8 @@ import (
 	"strings"
 )
 
-// userName splits user@realm at the last @.
-func userName(id string) (name, realm string) {
-	i := strings.LastIndex(id, "@")
-	return id[:max(i, 0)], id[i+1:]
-}
+// realmOf is the realm of user@realm.
+func realmOf(id string) string { return id[strings.LastIndex(id, "@")+1:] }
 
 // ownerOf is the user of user@realm or user@realm!token.
 func ownerOf(auth string) string {
@@ -88,7 +85,7 @@ type userData struct {
 
 func (c *call) createUser() (any, error) {
 	id := c.params.text("userid")
-	_, realm := userName(id)
+	realm := realmOf(id)
 	password, given := c.params["password"].(string)
 	var late error // the user is made nevertheless
 	err := c.withUsers(func(st *State) error {
@@ -181,18 +178,16 @@ func (c *call) updateUser() (any, error) {
 // deleteUser removes the user first. Where its realm is gone, the rest is not reached: its tokens stay. Its ACLs always do.
 func (c *call) deleteUser() (any, error) {
 	id := c.params.text("userid")
-	_, realm := userName(id)
+	realm := realmOf(id)
 	var late error
 	err := c.withUsers(func(st *State) error {
 		if st.Users[id] == nil {
 			return refuse("user '%s' does not exist.", id)
 		}
 		delete(st.Users, id)
-		if _, late = c.stores(st, realm); late != nil {
-			return nil
-		}
+		_, late = c.stores(st, realm)
 		for token := range st.Tokens {
-			if ownerOf(token) == id {
+			if late == nil && ownerOf(token) == id {
 				st.deleteToken(token)
 			}
 		}
@@ -298,7 +293,7 @@ func (c *call) deleteToken() (any, error) {
 // setPassword is PUT /access/password: for the own user, or with the privilege on / for users outside pam.
 func (c *call) setPassword() (any, error) {
 	id := c.params.text("userid")
-	_, realm := userName(id)
+	realm := realmOf(id)
 	if err := c.confirm("confirmation-password"); err != nil {
 		return nil, err
 	}

@@ -99,8 +99,6 @@ func TestOwn(t *testing.T) {
 	}
 }
 
-func (h *host) token(name string) string { return h.Token(name) }
-
 // TestNoAccess: NoAccess displaces other roles, and any other role displaces it; the deepest path decides.
 func TestNoAccess(t *testing.T) {
 	h := newHost(t, pbs.Options{})

@@ -115,10 +115,12 @@ type Credentials struct {
 	TOTPSecret string // Base32 without padding; empty where the user has no second factor
 }
 
-// What tests inject and see: see package standin.
 type (
-	Rule       = standin.Rule
-	Request    = standin.Request
+	// Rule is what tests inject.
+	Rule = standin.Rule
+	// Request is what tests see of a request.
+	Request = standin.Request
+	// Handshakes is what tests see of connections.
 	Handshakes = standin.Handshakes
 )
 
