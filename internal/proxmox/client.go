@@ -28,6 +28,9 @@ type Options struct {
 	UserAgent string         // names the program to Proxmox; "" means "proxmox-realm"
 	Cleaner   *check.Cleaner // cleans texts of Proxmox and learns secrets; nil means one of the client's own
 	Log       *slog.Logger   // gets a debug record for each request, never bodies or headers; nil means none
+	// SecondFactor is asked for a one-time code, if the configuration has none and the user needs one. It gets what the user may use,
+	// such as totp and webauthn, and is called once, after the password was accepted. nil: the login fails.
+	SecondFactor func(ctx context.Context, factors []string) (code check.Secret, err error)
 	// OnRequest is called as each request begins, and the function that it returns as the request ends. nil: nobody is told.
 	OnRequest func() (ended func())
 }
@@ -80,7 +83,7 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 	l.base = newBase(trust(p), l.timeout)
 	l.wire = &transport{base: l.base, dialect: l.dialect, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
 	l.http = &http.Client{Transport: l.wire}
-	return &Client{link: l, endpoints: p.Endpoints, identity: l.dialect.credentials(p, l.cleaner)}, nil
+	return &Client{link: l, endpoints: p.Endpoints, identity: l.dialect.credentials(p, o.SecondFactor, l.cleaner)}, nil
 }
 
 // Close closes idle connections, also those of the client's views. The client may be used again.

@@ -2,8 +2,11 @@ package proxmox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +27,7 @@ type identity struct {
 
 // credentials returns the identity that a configuration describes. The cleaner learns its secrets, a token in both forms in which
 // products join id and secret.
-func (d *dialect) credentials(p config.Proxmox, c *check.Cleaner) identity {
+func (d *dialect) credentials(p config.Proxmox, secondFactor askFactor, c *check.Cleaner) identity {
 	if !p.Token.IsZero() {
 		secret := p.Token.Secret.Reveal()
 		for _, separator := range "=:" {
@@ -36,7 +39,7 @@ func (d *dialect) credentials(p config.Proxmox, c *check.Cleaner) identity {
 		})}}
 	}
 	c.Hold(p.Password, p.OTP)
-	l := &login{username: p.Username.String(), password: p.Password, otp: p.OTP, now: time.Now}
+	l := &login{username: p.Username.String(), password: p.Password, otp: p.OTP, ask: secondFactor, now: time.Now}
 	return identity{name: l.username, login: l}
 }
 
@@ -65,6 +68,7 @@ const ticketPath = "/access/ticket"
 type login struct {
 	username      string
 	password, otp check.Secret
+	ask           askFactor // for a code, if otp is not set; may be nil
 	now           func() time.Time
 
 	mu      sync.Mutex // guards the fields below, and is held during a login
@@ -73,6 +77,9 @@ type login struct {
 	usedOTP bool
 	denial  error // Proxmox rejected the password: another attempt would count towards a ban
 }
+
+// askFactor is [Options.SecondFactor].
+type askFactor func(ctx context.Context, factors []string) (code check.Secret, err error)
 
 // discard drops the ticket, so that the next request begins with a login.
 func (l *login) discard() {
@@ -112,14 +119,11 @@ func (l *login) ticket(ctx context.Context, c *Client, endpoint config.Origin) (
 func (l *login) begin(ctx context.Context, c *Client, endpoint config.Origin) (Session, error) {
 	answer, err := l.post(ctx, c, endpoint, map[string]string{"password": l.password.Reveal()})
 	if err == nil && truth(answer.NeedTFA) {
-		code := strings.Join(strings.Fields(l.otp.Reveal()), "")
-		if code == "" {
-			return Session{}, check.Errorf(check.BadCredentials,
-				"%s has a second factor, and no one-time code is given", l.username).Try(
-				check.Set("proxmox.otp", "").With("a current code"),
-				check.Set("proxmox.token_file", "").With("an API token needs no second factor"))
+		response, factorErr := l.secondFactor(ctx, factors(answer.Ticket))
+		if factorErr != nil {
+			return Session{}, factorErr
 		}
-		answer, err = l.post(ctx, c, endpoint, map[string]string{"password": "totp:" + code, "tfa-challenge": answer.Ticket})
+		answer, err = l.post(ctx, c, endpoint, map[string]string{"password": response, "tfa-challenge": answer.Ticket})
 		var e *Error
 		l.usedOTP = !errors.As(err, &e) || e.sent
 	}
@@ -132,6 +136,45 @@ func (l *login) begin(ctx context.Context, c *Client, endpoint config.Origin) (S
 	return Session{
 		Username: l.username, Ticket: check.NewSecret(answer.Ticket), CSRF: check.NewSecret(answer.CSRF),
 	}, nil
+}
+
+// secondFactor returns the response to a challenge: a type and a one-time code, such as totp:123456.
+func (l *login) secondFactor(ctx context.Context, available []string) (response string, err error) {
+	const token check.Hint = "set {proxmox.token_file}: an API token needs no second factor"
+	code := l.otp
+	if !code.IsSet() && l.ask != nil {
+		if code, err = l.ask(ctx, available); err != nil {
+			return "", err
+		}
+	}
+	digits := strings.Join(strings.Fields(code.Reveal()), "")
+	switch {
+	case digits == "" && len(available) > 0 && !slices.Contains(available, "totp"):
+		return "", check.Errorf(check.BadCredentials, "%s has a second factor that only a browser can give: %s", l.username, strings.Join(available, ", ")).
+			Try(token)
+	case digits == "":
+		return "", check.Errorf(check.BadCredentials, "%s has a second factor, and no one-time code is given", l.username).
+			Try("set {proxmox.otp} to a current code", token)
+	case strings.HasPrefix(digits, "recovery:"):
+		return digits, nil
+	}
+	return "totp:" + digits, nil
+}
+
+// factors returns what a user may answer a challenge with, sorted: the ticket of the first step holds it as JSON, PVE:!tfa!{…}:…
+func factors(ticket string) []string {
+	encoded, _, _ := strings.Cut(strings.TrimPrefix(ticket, "PVE:!tfa!"), ":")
+	text, err := url.PathUnescape(encoded)
+	var available map[string]any
+	if err != nil || json.Unmarshal([]byte(text), &available) != nil {
+		return nil
+	}
+	for name, value := range available {
+		if text, isText := value.(string); value == nil || value == false || isText && text == "unavailable" {
+			delete(available, name)
+		}
+	}
+	return slices.Sorted(maps.Keys(available))
 }
 
 // ticketAnswer is the answer of POST /access/ticket.

@@ -18,8 +18,9 @@ import (
 
 // Node is a host with a system log of its own.
 type Node struct {
-	Name   string
-	Online bool
+	Name        string
+	Online      bool
+	Fingerprint string // SHA-256 of the certificate that the node serves, AB:CD:…; "" if it is not known
 }
 
 // Nodes lists the nodes of the cluster by name (GET /nodes; any user may). A node that is not online cannot be asked for its
@@ -28,14 +29,17 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	if !c.dialect.clustered {
 		return []Node{{Name: "localhost", Online: true}}, nil
 	}
-	var list []struct{ Node, Status string }
+	var list []struct {
+		Node, Status string
+		Fingerprint  string `json:"ssl_fingerprint"`
+	}
 	if _, err := c.get(ctx, "/nodes", &list); err != nil {
 		return nil, err
 	}
 	var nodes []Node
 	for _, n := range list {
 		if n.Node != "" {
-			nodes = append(nodes, Node{Name: c.cleaner.Clean(n.Node), Online: cmp.Or(n.Status, "online") == "online"})
+			nodes = append(nodes, Node{Name: c.cleaner.Clean(n.Node), Online: cmp.Or(n.Status, "online") == "online", Fingerprint: plainText(n.Fingerprint)})
 		}
 	}
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })

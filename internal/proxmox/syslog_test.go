@@ -144,7 +144,7 @@ func TestNodes(t *testing.T) {
 		return ok(`[{"node":"pve2","status":"offline"},{"node":"pve","status":"online","cpu":0.1},{"node":"pve3","status":"unknown"}]`)
 	})
 	got, err := connect(t, nil, n).Nodes(t.Context())
-	if want := []proxmox.Node{{"pve", true}, {"pve2", false}, {"pve3", false}}; err != nil || !slices.Equal(got, want) {
+	if want := []proxmox.Node{{Name: "pve", Online: true}, {Name: "pve2"}, {Name: "pve3"}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("%v %v", got, err)
 	}
 }

@@ -47,7 +47,7 @@ func read(t *testing.T, names ...string) []recorded {
 		}
 		all = append(all, file.Exchanges...)
 	}
-	if len(all) < 130 {
+	if len(all) < 100 {
 		t.Fatalf("only %d exchanges", len(all))
 	}
 	return all
