@@ -115,7 +115,11 @@ func lookup(text string) (row, []string, bool) {
 
 var realmName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 
-// explain says why a login failed. The text is the node's own.
+// Explain says why a login on a node failed, from Proxmox's own text.
+func (f Facts) Explain(node, text string) Login {
+	return f.explain(Login{Node: node, Outcome: Failed}, text)
+}
+
 func (f Facts) explain(l Login, text string) Login {
 	text = strings.TrimSpace(text)
 	l.Text = f.Cleaner.Clean(text)

@@ -28,7 +28,7 @@ var discoveryRows = []row{
 			case f.Login.IssuerURL:
 				hint = corrected
 			case f.Declared.IssuerURL:
-				hint = check.Run("apply").With("the configuration has this name already; it gives it to the realm")
+				hint = check.Run("apply").With("the configuration has this name, and the realm another one")
 			}
 			return fmt.Sprintf("the issuer's own name is %s, and the realm's issuer-url is %s; Proxmox requires an exact match", v[0], v[1]), hint
 		},
@@ -266,7 +266,7 @@ func foreignAudience(f Facts, _ Login, v []string) (string, check.Hint) {
 	case slices.Contains(f.Login.Audiences, v[0]):
 		return summary, corrected
 	case slices.Contains(f.Declared.Audiences, v[0]):
-		return summary, check.Run("apply").With("the configuration has this audience already; it gives it to the realm")
+		return summary, check.Run("apply").With("the configuration has this audience, and the realm does not")
 	}
 	set := check.Set("realm.audiences", "["+strings.Join(append(slices.Clone(f.Login.Audiences), v[0]), ", ")+"]").
 		With("needs %s %s", f.Product.Name(), f.Product.Since(realm.Audiences))

@@ -47,7 +47,7 @@ var userRows = []row{
 		},
 	},
 	{
-		cause: UserAbsent, user: 1, texts: []pattern{"no such user ('%')"}, related: []check.ID{check.ProxmoxUsers},
+		cause: UserAbsent, user: 1, texts: []pattern{"no such user ('%')"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
 			if f.Login.Autocreate {
 				return fmt.Sprintf("the user %s did not exist, and logins did not create users then", l.User), corrected
@@ -56,7 +56,7 @@ var userRows = []row{
 		},
 	},
 	{
-		cause: UserAbsent, user: 1, texts: []pattern{"user account '%' missing, disabled or expired"}, related: []check.ID{check.ProxmoxUsers},
+		cause: UserAbsent, user: 1, texts: []pattern{"user account '%' missing, disabled or expired"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
 			return fmt.Sprintf("the user %s does not exist, is disabled, or has expired; logins do not create users", l.User),
 				check.Hints(f.admit(l.User), f.change(l.User, "enable", "1", "if the user exists, and may log in"))
@@ -151,7 +151,7 @@ func (f Facts) rename() check.Hint {
 // admit says how a user gets in who does not exist.
 func (f Facts) admit(user string) check.Hint {
 	if f.Declared.Autocreate {
-		return check.Run("apply").With("the configuration lets logins create users; it lets the realm do so")
+		return check.Run("apply").With("autocreate is on in the configuration, and off in the realm")
 	}
 	return check.Hints(f.create(user), check.Set("realm.autocreate", "true").With("if logins may create users"))
 }

@@ -7,13 +7,16 @@ import (
 )
 
 // Browser returns a function that opens an address in the user's browser. It returns nil over ssh, because the user is at
-// another machine, and without a display.
+// another machine, without a display, and as root for another user: a browser must not run as root, and the desktop is not
+// root's.
 //
 // The function blocks until the program that it starts ends, which may be the browser itself. That program is not
 // connected to the terminal.
 func Browser() func(address string) error {
-	if os.Getenv("SSH_CONNECTION") != "" || os.Getenv("SSH_TTY") != "" {
-		return nil
+	for _, elsewhere := range []string{"SSH_CONNECTION", "SSH_TTY", "SUDO_UID", "SUDO_USER", "DOAS_USER", "PKEXEC_UID"} {
+		if os.Getenv(elsewhere) != "" {
+			return nil
+		}
 	}
 	var command []string
 	switch runtime.GOOS {

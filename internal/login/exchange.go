@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/proxmox"
 )
 
@@ -97,19 +99,31 @@ func (r *rehearsal) show(address string) {
 	}
 }
 
-// complete gives Proxmox what the browser brought. If Proxmox refuses it, complete returns the checks that may tell why.
-func (r *rehearsal) complete(ctx context.Context, to proxmox.AuthURL, came *arrival) (proxmox.Session, []check.Check, error) {
+// why is what may tell why Proxmox refused a login.
+type why struct {
+	checks []check.Check // that warn or fail
+	cause  diagnose.Cause
+}
+
+// complete gives Proxmox what the browser brought. If Proxmox refuses it, the reason is in its answer or in its log; if
+// neither can be read, the checks may tell it.
+func (r *rehearsal) complete(ctx context.Context, to proxmox.AuthURL, came *arrival, began time.Time) (proxmox.Session, why, error) {
 	if came.refusal != nil {
-		return proxmox.Session{}, nil, r.refusedByIssuer(*came.refusal)
+		return proxmox.Session{}, why{}, r.refusedByIssuer(*came.refusal)
 	}
 	r.cleaner.Hold(came.code)
 	session, err := r.Client.On(to.Endpoint).Login(ctx, to.State, came.code.Reveal(), r.redirectURL)
 	var failure *proxmox.Error
-	if errors.As(err, &failure) && failure.Kind == proxmox.LoginRefused {
-		checks := r.suspects(ctx)
-		return proxmox.Session{}, checks, r.refusedByProxmox(failure, check.Failures(checks))
+	if !errors.As(err, &failure) || failure.Kind != proxmox.LoginRefused {
+		return session, why{}, err
 	}
-	return session, nil, err
+	checks := r.suspects(ctx)
+	found := findings(checks)
+	reason, told, logErr := r.reason(ctx, failure, began, checks)
+	if told {
+		return proxmox.Session{}, why{found, reason.Cause}, explained(failure, reason)
+	}
+	return proxmox.Session{}, why{checks: found}, r.refusedByProxmox(failure, check.Failures(found), logErr)
 }
 
 // unprompted is what to do about an issuer that may not show a page, but has to.
@@ -155,15 +169,30 @@ func (r *rehearsal) suspects(ctx context.Context) []check.Check {
 		checks = append(checks, r.inspection.Client(ctx, r.question(false)).Checks...)
 		check.Sort(checks)
 	}
-	return findings(checks)
+	return checks
 }
 
-func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Check) error {
+// explained is the error of a login whose reason is known.
+func explained(failure *proxmox.Error, l diagnose.Login) error {
+	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), l.Summary).Try(l.Hint).Because(failure)
+	if l.Cause == diagnose.Unknown {
+		said.Message = fmt.Sprintf("%s refuses the login", failure.Endpoint.Host())
+	}
+	said.Message += fmt.Sprintf(" (Proxmox says: %s)", l.Text)
+	return said
+}
+
+// refusedByProxmox is the error of a login whose reason cannot be read.
+func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Check, logErr error) error {
 	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), failure.Reason).
 		Because(failure)
 	if len(failed) > 0 {
 		said.Message += fmt.Sprintf("; %s: %s", failed[0].ID, failed[0].Summary)
-		return said.Try(failed[0].Hint)
+		hint := failed[0].Hint
+		if check.CodeOf(logErr) == check.PermissionDenied {
+			hint = check.Hints(hint, r.seeLog())
+		}
+		return said.Try(hint)
 	}
 	host := proxmox.HostOf(r.Client.Product())
 	remedy := check.HintOf(failure)
@@ -173,6 +202,9 @@ func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Chec
 	}
 	if !r.held.Autocreate {
 		remedy = check.Hints(remedy, host.AddUser("NAME@"+r.held.Realm, "autocreate is off, so the user must exist and be enabled"))
+	}
+	if check.CodeOf(logErr) == check.PermissionDenied {
+		remedy = check.Hints(remedy, r.seeLog())
 	}
 	return said.Try(remedy)
 }

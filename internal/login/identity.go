@@ -5,8 +5,11 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/proxmox"
 )
 
@@ -16,7 +19,12 @@ type Identity struct {
 	Created    *bool               `json:"created"`    // whether Proxmox created the user in this login; nil: not visible
 	Groups     []string            `json:"groups"`     // of Proxmox, sorted; nil: not visible
 	Privileges map[string][]string `json:"privileges"` // by path, sorted; nil: not visible
-	Hint       check.Hint          `json:"-"`          // gives a user without privileges some
+	// GroupsSet and GroupsRefused are what this login did with the issuer's groups: Proxmox's names of those that it put the user
+	// into, and the issuer's names that Proxmox does not take. nil: the log of the node was not read, or the realm has no groups.
+	GroupsSet     []string   `json:"groups_set"`
+	GroupsRefused []string   `json:"groups_refused"`
+	Trouble       string     `json:"-"` // why the login set no groups, or not all: one sentence; "": nothing is wrong
+	Hint          check.Hint `json:"-"` // gives a user without privileges some
 }
 
 // listUsers returns the ids of the realm's users, or nil if these credentials do not see them.
@@ -36,8 +44,8 @@ func listUsers(ctx context.Context, node *proxmox.Client, realmName string, log 
 }
 
 // describe asks Proxmox, with the user's own ticket, what the user may do. before lists the realm's users before the login;
-// nil: not visible. The error says why the privileges cannot be read.
-func (r *rehearsal) describe(ctx context.Context, session proxmox.Session, before []string) (Identity, error) {
+// nil: not visible. The login was sent at began. The error says why the privileges cannot be read.
+func (r *rehearsal) describe(ctx context.Context, session proxmox.Session, before []string, began time.Time) (Identity, error) {
 	who := Identity{User: session.Username}
 	user := r.Client.On(session.Endpoint).As(session)
 	privileges, failed := user.Privileges(ctx)
@@ -63,26 +71,45 @@ func (r *rehearsal) describe(ctx context.Context, session proxmox.Session, befor
 	case !r.held.Autocreate:
 		who.Created = new(bool)
 	}
-	if who.Privileges != nil && len(who.Privileges) == 0 {
-		who.Hint = r.grants(who)
+	var login diagnose.Login
+	if r.held.GroupsClaim != "" {
+		var told bool
+		if login, told = r.groupsOf(ctx, session, began); told {
+			who.GroupsSet, who.GroupsRefused = append([]string{}, login.Groups...), append([]string{}, login.Refused...)
+			who.Trouble = login.Summary
+		}
+	}
+	switch {
+	case who.Privileges != nil && len(who.Privileges) == 0:
+		who.Hint = r.grants(who, login)
+	case login.Cause == diagnose.GroupsUnknown: // the user has privileges, and nobody said that groups shall give some
+		who.Trouble = ""
+	default:
+		who.Hint = login.Hint
 	}
 	return who, failed
 }
 
-// grants says how the user gets a role.
-func (r *rehearsal) grants(who Identity) check.Hint {
+// grants says how the user gets a role. The login is what the log tells of it, if that was read.
+func (r *rehearsal) grants(who Identity, login diagnose.Login) check.Hint {
 	host := proxmox.HostOf(r.Client.Product())
-	var remedy check.Hint
+	alone := check.Hints(host.GrantUser(r.cleaner.Clean(who.User), "for this user"), host.Roles("shows other roles"))
+	claim := r.cleaner.Clean(r.held.GroupsClaim)
 	switch {
-	case r.held.GroupsClaim != "" && len(who.Groups) > 0:
-		remedy = check.Hints(
-			"set {access} to a role for a group of this user",
-			host.GrantGroup(r.cleaner.Clean(who.Groups[0]), "for everyone in the group"))
-	case r.held.GroupsClaim != "" && who.Groups != nil:
-		remedy = check.Hints(
-			check.Set("access", "").
-				With("the claim %s named no group that Proxmox has as NAME-%s", r.cleaner.Clean(r.held.GroupsClaim), r.held.Realm),
-			check.Set("realm.groups_autocreate", "true"))
+	case claim == "" || who.Groups == nil:
+		return alone
+	case len(who.Groups) > 0:
+		var names []string
+		for _, g := range who.Groups {
+			names = append(names, strings.TrimSuffix(g, "-"+r.held.Realm))
+		}
+		declare := check.Hintf("give one of the groups of this user a role in {access}: %s", strings.Join(names, ", "))
+		return check.Hints(login.Hint, declare, host.GrantGroup(r.cleaner.Clean(who.Groups[0]), "for everyone in the group"), alone)
+	case login.Cause != "":
+		return check.Hints(login.Hint, alone)
 	}
-	return check.Hints(remedy, host.GrantUser(r.cleaner.Clean(who.User), "for this user"), host.Roles("shows other roles"))
+	return check.Hints(
+		check.Hintf("find out which: the issuer sent no claim %s, it is no list, or Proxmox has none of its groups as NAME-%s", claim, r.held.Realm),
+		r.seeLog(),
+		check.Set("realm.groups_autocreate", "true").With("if the groups are only missing in Proxmox"), alone)
 }

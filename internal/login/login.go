@@ -18,6 +18,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
@@ -55,6 +56,8 @@ type Result struct {
 	Realm       string `json:"realm"`
 	Issuer      string `json:"issuer"`
 	RedirectURL string `json:"redirect_url"` // the issuer must know it
+
+	Cause diagnose.Cause `json:"-"` // why the login failed, or set no groups; "": not known, or nothing is wrong
 
 	Identity
 
@@ -142,14 +145,15 @@ func run(ctx context.Context, o Options, result *Result) error {
 	if err != nil {
 		return err
 	}
-	session, checks, err := r.complete(ctx, to, came)
+	began := time.Now()
+	session, why, err := r.complete(ctx, to, came, began)
 	if err != nil {
-		result.Checks = checks
+		result.Checks, result.Cause = why.checks, why.cause
 		came.done <- failure.saying(check.MessageOf(err))
 		return err
 	}
 	came.done <- success.saying("Proxmox takes you for " + session.Username)
-	result.Identity, err = r.describe(ctx, session, before)
+	result.Identity, err = r.describe(ctx, session, before, began)
 	if err != nil {
 		result.Warnings = append(result.Warnings, fmt.Sprintf("the privileges of %s cannot be read: %v", session.Username, err))
 	}

@@ -44,7 +44,17 @@ func Text(w io.Writer, r Result, style report.Style) error {
 	case len(r.Privileges) == 0:
 		privileges = " none: this user may do nothing"
 	}
-	fmt.Fprintf(&b, "  created:    %s\n  groups:     %s\n  privileges:%s\n", created, groups, privileges)
+	fmt.Fprintf(&b, "  created:    %s\n  groups:     %s\n", created, groups)
+	if len(r.GroupsSet) > 0 {
+		fmt.Fprintf(&b, "  set now:    %s\n", strings.Join(r.GroupsSet, ", "))
+	}
+	if len(r.GroupsRefused) > 0 {
+		fmt.Fprintf(&b, "  refused:    %s\n", strings.Join(r.GroupsRefused, ", "))
+	}
+	if r.Trouble != "" {
+		fmt.Fprintf(&b, "              %s\n", r.Trouble)
+	}
+	fmt.Fprintf(&b, "  privileges:%s\n", privileges)
 	writePrivileges(&b, r.Privileges)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -74,6 +84,8 @@ func JSON(w io.Writer, r Result) error {
 		Outcome reconcile.Outcome `json:"outcome"`
 		Error   *report.Error     `json:"error"`
 		Result
+		Cause    *string        `json:"cause"`
+		Trouble  *string        `json:"trouble"`
 		User     *string        `json:"user"`
 		Checks   []report.Check `json:"checks"`
 		Warnings []string       `json:"warnings"`
@@ -84,8 +96,13 @@ func JSON(w io.Writer, r Result) error {
 		Hint:   string(r.Hint),
 		Checks: []report.Check{}, Warnings: append([]string{}, r.Warnings...), Duration: r.Duration.Milliseconds(),
 	}
-	if r.User != "" {
-		out.User = &r.User
+	for _, text := range []struct {
+		value string
+		to    **string
+	}{{r.User, &out.User}, {string(r.Cause), &out.Cause}, {r.Trouble, &out.Trouble}} {
+		if text.value != "" {
+			*text.to = &text.value
+		}
 	}
 	for _, c := range r.Checks {
 		out.Checks = append(out.Checks, report.CheckOf(c))

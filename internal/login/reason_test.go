@@ -1,0 +1,153 @@
+package login_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/diagnose"
+	"proxmox-realm/internal/lab"
+	labissuer "proxmox-realm/internal/lab/issuer"
+	labpve "proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/login"
+)
+
+// TestTheLogTellsWhy: with credentials that may read the log, its reason stands in place of "authentication failure".
+func TestTheLogTellsWhy(t *testing.T) {
+	for name, c := range map[string]struct {
+		arrange func(s *stage)
+		cause   diagnose.Cause
+		message string
+		hint    string
+	}{
+		"the key was rotated": {
+			func(s *stage) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
+			diagnose.ClientRefused, "key of the client proxmox", "realm.client_key_file",
+		},
+		"the claim is missing": {
+			func(s *stage) { s.property("username-claim", "nickname") },
+			diagnose.ClaimMissing, "sent no claim nickname", "send the claim nickname",
+		},
+		"the user does not exist": {
+			func(s *stage) { s.property("autocreate", "0") },
+			diagnose.UserAbsent, "the user john@authelia does not exist", "proxmox-realm apply",
+		},
+		"a balancer asked another node": {
+			func(s *stage) {
+				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/login", 401, "authentication failure"))
+				line := labpve.Line{Time: time.Now().Add(time.Second), Process: "pvedaemon", PID: 7, Message: "openid authentication failure; rhost=::1 msg=user 'john@authelia' is disabled"}
+				if err := s.PVE.Log("pve", line); err != nil {
+					s.Fatal(err)
+				}
+			},
+			diagnose.UserDisabled, "the user john@authelia is disabled", "pveum user modify john@authelia --enable 1",
+		},
+		"the answer itself tells, as that of Backup Server does": {
+			func(s *stage) {
+				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/login", 401, "missing claim 'preferred_username'"))
+			},
+			diagnose.ClaimMissing, "sent no claim preferred_username", "send the claim preferred_username",
+		},
+		"a text that nobody knows": {
+			func(s *stage) {
+				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/login", 401, "something new"))
+			},
+			diagnose.Unknown, "refuses the login (Proxmox says: something new)", "journalctl -u pvedaemon",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := set(t, lab.Options{})
+			c.arrange(s)
+			b := s.browser()
+			r := s.rehearse(b.visit, s.asRoot)
+			message, hint := check.MessageOf(r.Err), check.HintOf(r.Err).For(check.Names{})
+			if r.Cause != c.cause || check.CodeOf(r.Err) != check.LoginFailed || !strings.Contains(message, c.message) || !strings.Contains(hint, c.hint) {
+				t.Errorf("%s: %s\n%s", r.Cause, message, hint)
+			}
+			if !strings.Contains(b.last().body, `class="failure"`) || strings.Contains(message, "refuses the login: authentication failure") {
+				t.Errorf("%s\n%s", message, b.last().body)
+			}
+		})
+	}
+}
+
+// TestWithoutTheLog: the hint names the privilege that shows the reason.
+func TestWithoutTheLog(t *testing.T) {
+	s := set(t, lab.Options{})
+	s.property("username-claim", "nickname")
+	r := s.rehearse(s.browser().visit)
+	if hint := check.HintOf(r.Err).For(check.Names{}); !strings.Contains(hint, "RealmLogReader") || !strings.Contains(hint, "journalctl -u pvedaemon") || r.Cause != "" {
+		t.Errorf("%s\n%s", r.Cause, hint)
+	}
+}
+
+// TestGroupsThatALoginSets: what the login did with the groups is told, and what keeps it from doing more.
+func TestGroupsThatALoginSets(t *testing.T) {
+	for name, c := range map[string]struct {
+		arrange      func(s *stage)
+		set, refused []string
+		trouble      string
+		hint         string
+		never        string // in the hint
+	}{
+		"all is well": {
+			func(s *stage) {
+				s.property("scopes", "openid profile email groups")
+				s.property("groups-autocreate", "1")
+			},
+			[]string{"admins-authelia", "dev-authelia"}, []string{}, "", "give one of the groups of this user a role in access: admins, dev", "groups_autocreate",
+		},
+		"the claim is absent": {
+			func(*stage) {}, []string{}, []string{}, "sent no claim groups", "set realm.scopes to [openid, profile, email, groups]", "groups_autocreate",
+		},
+		"the claim is no list": {
+			func(s *stage) { s.property("groups-claim", "email") },
+			[]string{}, []string{}, "no list", "as a list of names", "groups_autocreate",
+		},
+		"names are refused": {
+			func(s *stage) {
+				s.property("scopes", "openid profile email groups")
+				s.property("groups-autocreate", "1")
+				s.Issuer.SetUser(labissuer.User{Name: s.Username, Password: s.Password, Groups: []string{"/admins", "dev"}})
+			},
+			[]string{"dev-authelia"}, []string{"/admins"}, "/admins", "letters, digits", "groups_autocreate",
+		},
+		"Proxmox has none of them": {
+			func(s *stage) { s.property("scopes", "openid profile email groups") },
+			[]string{}, []string{}, "has none of the groups", "realm.groups_autocreate", "realm.scopes",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := set(t, lab.Options{})
+			s.property("groups-claim", "groups")
+			c.arrange(s)
+			r := s.rehearse(s.browser().visit, s.asRoot)
+			hint := r.Hint.For(check.Names{})
+			if r.Err != nil || !slices.Equal(r.GroupsSet, c.set) || !slices.Equal(r.GroupsRefused, c.refused) || !strings.Contains(r.Trouble, c.trouble) ||
+				(r.Trouble == "") != (c.trouble == "") {
+				t.Errorf("%v: set %q, refused %q, %q", r.Err, r.GroupsSet, r.GroupsRefused, r.Trouble)
+			}
+			if !strings.Contains(hint, c.hint) || strings.Contains(hint, c.never) {
+				t.Error(hint)
+			}
+		})
+	}
+}
+
+// TestNoBrowserForRoot: the desktop is not root's, who shows the address.
+func TestNoBrowserForRoot(t *testing.T) {
+	for _, name := range []string{"SSH_CONNECTION", "SSH_TTY", "SUDO_UID", "SUDO_USER", "DOAS_USER", "PKEXEC_UID"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("DISPLAY", ":0")
+	if login.Browser() == nil {
+		t.Error("no browser for a user at a desktop")
+	}
+	t.Setenv("SUDO_UID", "1000")
+	if login.Browser() != nil {
+		t.Error("a browser for root")
+	}
+}
