@@ -21,6 +21,13 @@ import (
 var installed struct{ binary, collections string }
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "pveum" {
+		if err := pveum(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "proxmox-realm-ansible-")
 		if err == nil {
