@@ -376,7 +376,7 @@ func TestInterruptedWhileAnotherRunHoldsTheLock(t *testing.T) {
 	defer counted()
 	holder := start(t, l, "apply")
 	reach(t, reached)
-	if said := start(t, l, "apply").ends(75); !strings.Contains(said, "holds the lock") {
+	if said := start(t, l, "apply").ends(75); !strings.Contains(said, "another run works on realm") {
 		t.Errorf("said %s", said)
 	}
 	for signal, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
@@ -414,9 +414,9 @@ func TestInterruptedDuringAReplace(t *testing.T) {
 		if !ok || r.Properties["username-claim"] != "email" {
 			t.Errorf("%s: the realm is %v, %v:\n%s", signal, ok, r.Properties, said)
 		}
-		left, err := filepath.Glob(filepath.Join(l.Dir, "agent", "*recover*"))
+		left, err := filepath.Glob(filepath.Join(l.Dir, "agent", "saved-*"))
 		if err != nil || len(left) > 0 {
-			t.Errorf("%s: a recovery file is left: %v, %v", signal, left, err)
+			t.Errorf("%s: a saved realm is left: %v, %v", signal, left, err)
 		}
 	}
 }

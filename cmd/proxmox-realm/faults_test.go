@@ -35,7 +35,7 @@ type operation struct {
 	nodes int
 	// ticket says that the program logs in with a password instead of a token.
 	ticket bool
-	// saved says that the realm is absent, and state_dir holds a recovery file of an earlier run.
+	// saved says that the realm is absent, and state_dir holds a saved realm of an earlier run.
 	saved bool
 	// declared returns the realm that must exist after exit code 0; nil means none.
 	declared func(l *lab.Lab) map[string]string
@@ -75,7 +75,7 @@ var operations = []operation{
 	{name: "apply replaces through two nodes", args: []string{"apply", "--replace"}, seed: "claim", nodes: 2, declared: replaced},
 	{name: "apply changes access", args: []string{"apply"}, seed: "unmanaged", access: true, declared: unmanaged},
 	{name: "apply updates with a password", args: []string{"apply"}, seed: "drifted", ticket: true, declared: configured},
-	{name: "apply recovers", args: []string{"apply", "--recover"}, seed: "empty", saved: true, declared: func(l *lab.Lab) map[string]string {
+	{name: "restore", args: []string{"restore", lab.RealmName, "--yes"}, seed: "empty", saved: true, declared: func(l *lab.Lab) map[string]string {
 		properties := replaced(l)
 		delete(properties, "username-claim")
 		return properties
@@ -166,7 +166,7 @@ type bench struct {
 	proxy *fault.Proxy
 	other *fault.Proxy // a second node, without faults
 	state string
-	// recovery is a recovery file for the seed "claim". It has placeholders for the values that differ between labs.
+	// recovery is a saved realm for the seed "claim". It has placeholders for the values that differ between labs.
 	recovery string
 }
 
@@ -194,7 +194,7 @@ func newBench(t *testing.T, keys []issuer.Key) *bench {
 	return b
 }
 
-// placeholders lists the values that differ between labs, each with the placeholder that replaces it in a recovery file.
+// placeholders lists the values that differ between labs, each with the placeholder that replaces it in a saved realm.
 func (b *bench) placeholders() []string {
 	return []string{b.proxy.URL(), "{{endpoint}}", b.IssuerURL, "{{issuer}}", b.ClientKey, "{{key}}"}
 }
@@ -239,7 +239,7 @@ func (b *bench) cutShort(t *testing.T) string {
 	code, output := b.run([]string{"apply", "--replace"})
 	files := b.saved()
 	if len(files) != 1 {
-		t.Fatalf("exit code %d, and recovery files %v:\n%s", code, files, output)
+		t.Fatalf("exit code %d, and saved realms %v:\n%s", code, files, output)
 	}
 	text, err := os.ReadFile(files[0])
 	if err != nil {
@@ -250,13 +250,13 @@ func (b *bench) cutShort(t *testing.T) string {
 
 var savedAt = regexp.MustCompile(`"saved_at": "[^"]+"`)
 
-// aged makes a recovery file an hour old. "apply --recover" then does not wait for a late DELETE.
+// aged makes a saved realm an hour old. restore then does not wait for a late DELETE.
 func aged(file string) string {
 	return savedAt.ReplaceAllString(file, `"saved_at": "`+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)+`"`)
 }
 
-// recoveryName is the name of the realm's recovery file in state_dir.
-const recoveryName = "replaced-" + lab.RealmName + "@default.json"
+// recoveryName is the name of a saved realm of a replace. Any name that begins with saved- will do.
+const recoveryName = "saved-" + lab.RealmName + "@0-replace.json"
 
 // prepare sets up the situation of an operation.
 func (b *bench) prepare(o operation) error {
@@ -329,9 +329,8 @@ func (b *bench) run(args []string) (code int, output string) {
 
 // saved returns the files that hold a copy of a realm.
 func (b *bench) saved() []string {
-	replaced, _ := filepath.Glob(filepath.Join(b.state, "replaced-*"))
-	deleted, _ := filepath.Glob(filepath.Join(b.state, "deleted-*"))
-	return append(replaced, deleted...)
+	files, _ := filepath.Glob(filepath.Join(b.state, "saved-*"))
+	return files
 }
 
 // try runs an attempt, and returns the promises that it broke.
@@ -463,16 +462,23 @@ func (b *bench) again(a attempt) []string {
 		return []string{err.Error()}
 	}
 	args, declared := a.operation.args, a.operation.declared(b.Lab)
-	if _, err := os.Stat(filepath.Join(b.state, recoveryName)); err == nil && !a.operation.saved {
+	// What the fault made the run find stands for a while. The next run begins without it, as in a fresh pod.
+	if err := os.RemoveAll(filepath.Join(b.state, "history")); err != nil {
+		return []string{err.Error()}
+	}
+	if left, err := filepath.Glob(filepath.Join(b.state, "saved-*-replace.json")); err == nil && len(left) > 0 && !a.operation.saved {
 		if err := b.ageRecovery(); err != nil {
 			return []string{err.Error()}
 		}
-		if code, output := b.run([]string{"apply", "--recover"}); code != 0 {
-			return []string{fmt.Sprintf("apply --recover ends with %d:\n%s", code, output)}
+		if code, output := b.run([]string{"restore", lab.RealmName, "--yes"}); code != 0 {
+			return []string{fmt.Sprintf("restore ends with %d:\n%s", code, output)}
 		}
 		if _, exists := b.PVE.Realm(lab.RealmName); !exists {
-			return []string{"apply --recover ends with 0, and there is no realm"}
+			return []string{"restore ends with 0, and there is no realm"}
 		}
+	}
+	if a.operation.saved && len(b.saved()) == 0 {
+		args = []string{"restore"} // it was restored: there is nothing left but to list
 	}
 	code, output := b.run(args)
 	diff := b.differs(declared)
@@ -486,10 +492,10 @@ func (b *bench) again(a attempt) []string {
 }
 
 func (b *bench) ageRecovery() error {
-	path := filepath.Join(b.state, recoveryName)
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
+	left, err := filepath.Glob(filepath.Join(b.state, "saved-*-replace.json"))
+	for _, path := range left {
+		text, readErr := os.ReadFile(path)
+		err = errors.Join(err, readErr, os.WriteFile(path, []byte(aged(string(text))), 0o600))
 	}
-	return os.WriteFile(path, []byte(aged(string(text))), 0o600)
+	return err
 }

@@ -60,7 +60,7 @@ func scripts(t *testing.T, dir string, nodes ...pve.Node) testscript.Params {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile,
+			"exits": exits, "seed": seed, "realm": realm, "pve": atProxmox, "issuer": atIssuer, "secretfile": secretFile, "forget": forget,
 			"client": atAuthelia, "unprinted": unprinted, "waits": waits, "browse": browse, "ends": ends, "holds": holds,
 			"tune": tune, "node": node, "access": access, "heeded": heeded, "found": found, "expand": expand,
 			"provider": provider, "proxied": proxied, "streets": town, "documented": documented,
@@ -274,4 +274,16 @@ func secretFile(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: secretfile FILE TEXT")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(args[1]+"\n"), 0o600))
+}
+
+// forget [FOLDER] removes what runs remember, as a fresh pod has nothing.
+func forget(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: forget [FOLDER]")
+	}
+	folder := "lab/agent"
+	if len(args) == 1 {
+		folder = args[0]
+	}
+	ts.Check(os.RemoveAll(ts.MkAbs(filepath.Join(folder, "history"))))
 }

@@ -17,15 +17,9 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
-)
-
-// How often an agent runs the checks that cost issuer or node something, if the configuration says auto.
-const (
-	proxmoxEach = time.Hour
-	clientEach  = 24 * time.Hour
-	askAnew     = time.Minute // both, after a start or a reload: somebody changed something and wants the result
 )
 
 // limit is how long a run may take before the agent aborts it. Many targets that each wait for Proxmox stay below it.
@@ -34,6 +28,7 @@ const limit = 30 * time.Minute
 // Runner applies one configuration; [fleet.Fleet] is one.
 type Runner interface {
 	Apply(ctx context.Context, o fleet.Options) fleet.Run
+	History() *history.Store
 }
 
 // Options configure an agent.
@@ -47,15 +42,15 @@ type Options struct {
 	Reload   <-chan os.Signal
 	Listener net.Listener // where status is served; nil: nowhere. The agent closes it
 	Version  string       // of the program, for the status page
+	By       report.By    // for notify.command
 	Log      *slog.Logger
 }
 
 // Run runs an agent. It returns, without an error, when the context is done and a write under way has ended.
 func Run(ctx context.Context, o Options) error {
 	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config)}
-	a.remember()
 	a.web = a.serve(o.Listener, o.Config.Agent.Listen)
-	defer func() { a.web.close() }() // a reload may have replaced it
+	defer a.web.close()
 	stopping := make(chan struct{})
 	context.AfterFunc(ctx, func() { // at once, although a write under way may take its time
 		defer close(stopping)
@@ -78,8 +73,6 @@ type agent struct {
 	status  *status
 	journal *journal
 	web     web
-	memory  Memory
-	last    report.Last // what memory holds
 
 	failures int // in a row
 }
@@ -88,9 +81,8 @@ type agent struct {
 func (a *agent) loop(ctx context.Context) {
 	a.Log.Info("agent starts", "targets", len(a.Config.Targets), "interval", a.Config.Agent.Interval)
 	a.warn()
-	anew := true
 	for ctx.Err() == nil {
-		run, whole := a.cycle(ctx, anew)
+		run, whole := a.cycle(ctx)
 		if !whole {
 			return
 		}
@@ -98,26 +90,21 @@ func (a *agent) loop(ctx context.Context) {
 		a.status.sleep(pause)
 		a.systemd("STATUS=" + a.status.line())
 		timer := time.NewTimer(pause)
-		anew = false
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-a.Reload:
 			a.reload(ctx)
-			anew = true
 		}
 		timer.Stop()
 	}
 }
 
 // cycle applies the configuration once and reports the run. whole is false if the end of the agent interrupted the run.
-func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool) {
+func (a *agent) cycle(ctx context.Context) (run fleet.Run, whole bool) {
 	options := fleet.Options{
-		Options:  reconcile.Options{Repeats: true, ProxmoxEvery: proxmoxEach, ClientEvery: clientEach},
+		Options:  reconcile.Options{Quiet: true},
 		WaitLock: min(a.Config.Agent.Interval/2, time.Minute),
-	}
-	if anew {
-		options.ProxmoxEvery, options.ClientEvery = askAnew, askAnew
 	}
 	a.status.work(limit)
 	bounded, cancel := context.WithTimeoutCause(ctx, limit, check.Errorf(check.Unreachable, "the run was aborted after %s", limit))
@@ -126,8 +113,7 @@ func (a *agent) cycle(ctx context.Context, anew bool) (run fleet.Run, whole bool
 	if ctx.Err() != nil && interrupted(run) {
 		return run, false
 	}
-	a.status.ran(run)
-	a.journal.run(run)
+	a.status.ran(run, a.journal.run(run))
 	a.tell(ctx, run)
 	return run, true
 }
@@ -141,26 +127,17 @@ func interrupted(run fleet.Run) bool {
 	return ended(run.Err) || slices.ContainsFunc(run.Targets, func(t reconcile.Result) bool { return ended(t.Err) })
 }
 
-// tell runs notify.command if the run is news. If the command fails, the next run tries again.
+// tell runs notify.command if the run is news for it. If the command fails, the next run tries again.
 func (a *agent) tell(ctx context.Context, run fleet.Run) {
-	next, news := a.last.After(run, time.Now(), report.Rule{After: report.DefaultAfter})
-	if news.Text != "" && len(a.Config.Notify.Command) > 0 {
-		err := Notify(ctx, a.Config, run)
-		a.journal.attempt("notify", err, "notify.command failed; the next run tries again", "notify.command works again")
-		if err != nil {
-			return
-		}
+	if len(a.Config.Notify.Command) == 0 {
+		return
 	}
-	a.last = next
-	err := a.memory.Save(next)
-	a.journal.attempt("memory", err, "a restart will repeat news, because they cannot be stored", "news are stored again")
-}
-
-// remember opens the memory of the configuration's targets.
-func (a *agent) remember() {
-	if memory := MemoryOf("apply", a.Config); memory != a.memory {
-		a.memory, a.last = memory, memory.Load()
+	reader := Told{
+		Reader: history.Notify, Rule: report.Rule{After: report.DefaultAfter}, Runs: a.runner.History(), Usual: a.runner.History(),
+		Configuration: a.Config.File,
 	}
+	err := reader.Tell(run, func(run fleet.Run, _ []report.News) error { return Notify(ctx, a.Config, run, a.By) })
+	a.journal.attempt("notify", err, "notify.command failed; the next run tries again", "notify.command works again")
 }
 
 // reload takes the configuration as it is now, unless it has mistakes.
@@ -169,8 +146,9 @@ func (a *agent) reload(ctx context.Context) {
 	defer a.systemd(daemon.SdNotifyReady)
 	a.status.work(limit)
 	c, err := a.Load(ctx)
-	if err == nil {
-		err = a.listen(c.Agent.Listen)
+	if err == nil && c.Agent.Listen != a.Config.Agent.Listen {
+		a.Log.Warn("agent.listen changed: restart the agent, which still serves on the former address", "listen", a.Config.Agent.Listen)
+		c.Agent.Listen = a.Config.Agent.Listen
 	}
 	if ctx.Err() != nil {
 		return
@@ -182,7 +160,6 @@ func (a *agent) reload(ctx context.Context) {
 	}
 	a.runner = a.Runner(c)
 	a.Config, a.failures = c, 0
-	a.remember()
 	a.Log.Info("configuration reloaded", "targets", len(c.Targets), "interval", c.Agent.Interval)
 	a.warn()
 }
@@ -192,24 +169,6 @@ func (a *agent) warn() {
 	for _, w := range a.Config.Warnings {
 		a.Log.Warn("configuration", "warning", w)
 	}
-}
-
-// listen moves the server to another address. It closes the former listener first, because the two may overlap, as
-// 127.0.0.1:9746 and :9746 do. If the other address fails, it goes back.
-func (a *agent) listen(address string) error {
-	if address == a.Config.Agent.Listen || a.web.listener == nil {
-		return nil
-	}
-	former := a.web.address()
-	a.web.close()
-	listener, err := Listen(address)
-	if err == nil {
-		a.web = a.serve(listener, address)
-		return nil
-	}
-	listener, back := Listen(former)
-	a.web = a.serve(listener, a.Config.Agent.Listen)
-	return errors.Join(err, back)
 }
 
 // systemd sends assignments such as READY=1 to systemd (sd_notify(3)). Without systemd it does nothing.

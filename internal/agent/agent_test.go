@@ -19,6 +19,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -35,6 +36,8 @@ type script struct {
 	at      []time.Duration // when each run began
 	options []fleet.Options
 }
+
+func (s *script) History() *history.Store { return history.Open("") }
 
 func (s *script) Apply(ctx context.Context, o fleet.Options) fleet.Run {
 	s.mu.Lock()
@@ -56,9 +59,13 @@ func (s *script) Apply(ctx context.Context, o fleet.Options) fleet.Run {
 }
 
 func target(o reconcile.Outcome, err error, checks ...check.Check) fleet.Run {
+	stage := reconcile.Idle
+	if o == reconcile.Changed {
+		stage = reconcile.Written
+	}
 	return fleet.Run{Command: "apply", Outcome: o, Targets: []reconcile.Result{{
 		Name: "default", Endpoint: "https://pve1.example.com:8006", Realm: "authelia",
-		Outcome: o, Action: realm.None, Err: err, Checks: checks, Wrote: o == reconcile.Changed,
+		Outcome: o, Action: realm.None, Err: err, Checks: checks, Stage: stage,
 	}}}
 }
 
@@ -105,11 +112,8 @@ func TestFirstRunAtOnceThenEachInterval(t *testing.T) {
 		if len(s.at) != 4 || s.at[0] != 0 || s.at[1] != 15*time.Minute || s.at[3] != 45*time.Minute {
 			t.Errorf("runs at %v", s.at)
 		}
-		if o := s.options[0]; !o.Repeats || o.ClientEvery != askAnew || o.ProxmoxEvery != askAnew {
-			t.Errorf("the first run asks %+v", o)
-		}
-		if o := s.options[1]; o.ClientEvery != 24*time.Hour || o.ProxmoxEvery != time.Hour || o.Replace || o.NoGate {
-			t.Errorf("the second run asks %+v", o)
+		if o := s.options[1]; !o.Quiet || o.Replace || o.NoGate || o.Wait != 0 {
+			t.Errorf("a run with %+v", o)
 		}
 	})
 }
@@ -234,6 +238,8 @@ func TestManyRunsWithoutGrowth(t *testing.T) {
 // counting is a Runner that keeps nothing.
 type counting struct{ run func() fleet.Run }
 
+func (c *counting) History() *history.Store { return history.Open("") }
+
 func (c *counting) Apply(context.Context, fleet.Options) fleet.Run { return c.run() }
 
 func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
@@ -266,9 +272,6 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 		})
 		if len(first.at) != 2 || first.at[1] != 5*time.Minute || len(second.at) != 10 {
 			t.Errorf("runs of the first at %v, of the second at %v", first.at, second.at)
-		}
-		if second.options[0].ClientEvery != askAnew || second.options[1].ClientEvery != clientEach {
-			t.Errorf("after a reload the client is asked about each %s, then each %s", second.options[0].ClientEvery, second.options[1].ClientEvery)
 		}
 		if strings.Count(log, "the former one stays in force") != 1 || !strings.Contains(log, "line 3: unknown key") || strings.Count(log, "configuration reloaded") != 1 {
 			t.Error(log)

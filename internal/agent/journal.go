@@ -3,76 +3,75 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
+	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
 )
 
-// journal logs a condition when it begins, when it changes and when it ends.
+// journal logs what is new of each target, and other conditions when they begin and when they end.
 type journal struct {
 	log     *slog.Logger
-	lasting map[string]string // by subject: the condition that was logged last and still lasts
+	told    map[string]history.Told // by target
+	lasting map[string]string       // by subject: the condition that was logged last and still lasts
 }
 
-func newJournal(log *slog.Logger) *journal { return &journal{log: log, lasting: map[string]string{}} }
+func newJournal(log *slog.Logger) *journal {
+	return &journal{log: log, told: map[string]history.Told{}, lasting: map[string]string{}}
+}
 
-// run logs a run and its targets.
-func (j *journal) run(run fleet.Run) {
+// run logs what is new, and returns what is known of each target, by name.
+func (j *journal) run(run fleet.Run) map[string]history.Told {
+	for _, w := range run.Warnings {
+		j.log.Warn(w) //nolint:sloglint // made for people
+	}
 	if run.Err != nil {
 		j.begins("run", string(check.CodeOf(run.Err)), slog.LevelError, "the run failed",
 			"error", check.MessageOf(run.Err), "hint", check.HintOf(run.Err).For(check.Names{}))
-		return // the run did not reach its targets
+		return j.told // the run did not reach its targets
 	}
 	j.ends("run", "runs succeed again")
-	known := map[string]bool{"notify": true, "memory": true}
+	told := make(map[string]history.Told, len(run.Targets))
 	for _, t := range run.Targets {
-		known["target "+t.Name], known["warnings "+t.Name] = true, true
-		j.target(t)
-	}
-	for subject := range j.lasting {
-		if !known[subject] { // a target that the configuration no longer has
-			delete(j.lasting, subject)
+		next, news := report.Rule{}.News(j.told[t.Name], t, time.Now())
+		if told[t.Name] = next; news.Text != "" {
+			j.target(t, news)
 		}
 	}
+	j.told = told
+	return told
 }
 
-func (j *journal) target(t reconcile.Result) {
+func (j *journal) target(t reconcile.Result, news report.News) {
 	who := []any{"target", t.Name, "realm", t.Realm, "endpoint", t.Endpoint}
-	if t.Wrote {
-		var changes []string
-		for _, c := range t.Changes {
-			changes = append(changes, string(c.Property))
-		}
-		for _, c := range t.Access {
-			changes = append(changes, c.String())
-		}
-		j.log.Info("realm changed", append(who, "action", t.Action, "changes", strings.Join(changes, ", "))...)
+	if t.Wrote() {
+		j.log.Info("realm changed", append(slices.Clone(who), "action", t.Action, "changes", strings.Join(fleet.Written(t), ", "))...)
 	}
-	warnings := strings.Join(t.Warnings, "; ")
-	j.begins("warnings "+t.Name, warnings, slog.LevelWarn, "warning", append(who, "warning", warnings)...)
-
-	subject := "target " + t.Name
-	if report.Settled(t.Outcome) {
-		j.ends(subject, "OK again: the realm is as declared", append(who, "outcome", t.Outcome)...)
-		return
+	for _, w := range t.Notes() {
+		j.log.Warn("warning", append(slices.Clone(who), "warning", w)...)
 	}
-	condition, why := string(t.Outcome), []any{"outcome", t.Outcome}
+	why := append(who, "outcome", t.Outcome)
 	if t.Err != nil {
-		condition += " " + string(check.CodeOf(t.Err))
 		why = append(why, "error", check.MessageOf(t.Err), "hint", check.HintOf(t.Err).For(check.Names{}))
 	}
-	for _, c := range check.Failures(t.Checks) {
-		condition += " " + string(c.ID)
-		why = append(why, string(c.ID), c.Summary)
+	for _, c := range t.Checks {
+		if c.Status == check.Fail || c.Status == check.Warn {
+			why = append(why, string(c.ID), c.Summary)
+		}
 	}
-	level := slog.LevelWarn
-	if t.Outcome == reconcile.Failed || t.Outcome == reconcile.Unverified {
-		level = slog.LevelError
+	switch {
+	case t.Outcome == reconcile.Failed || t.Outcome == reconcile.Unverified:
+		j.log.Error("the realm needs attention: "+news.Text, why...) //nolint:sloglint // made for people
+	case !report.Settled(t.Outcome):
+		j.log.Warn("the realm needs attention: "+news.Text, why...) //nolint:sloglint // made for people
+	default:
+		j.log.Info("the realm is as declared: "+news.Text, why...) //nolint:sloglint // made for people
 	}
-	j.begins(subject, condition, level, "the realm needs attention", append(who, why...)...)
 }
 
 // attempt logs how something besides the run went.

@@ -26,13 +26,13 @@ const (
 // Notify runs notify.command, without a shell, with the JSON report of the run on its standard input. A relative path of the
 // program starts at the folder of the configuration file. The command gets the environment without this program's
 // variables and credentials. If the command fails, the error holds its output. Without notify.command, Notify does nothing.
-func Notify(ctx context.Context, c *config.Config, run fleet.Run) error {
+func Notify(ctx context.Context, c *config.Config, run fleet.Run, by report.By) error {
 	argv := c.Notify.Command
 	if len(argv) == 0 {
 		return nil
 	}
 	var body bytes.Buffer
-	if err := report.JSON(&body, run); err != nil {
+	if err := report.JSON(&body, run, by); err != nil {
 		return err
 	}
 	program := config.Program(argv[0], filepath.Dir(c.File))

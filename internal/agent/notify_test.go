@@ -17,6 +17,7 @@ import (
 	"proxmox-realm/internal/check"
 
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/report"
 )
 
 func TestNotify(t *testing.T) {
@@ -35,7 +36,7 @@ func TestNotify(t *testing.T) {
 	}
 
 	c := command(`cat >"$DIR/report"; env >"$DIR/env"; printf %s "$1" >"$DIR/argument"`, "a b; $x")
-	if err := Notify(t.Context(), c, failed(check.Unreachable)); err != nil {
+	if err := Notify(t.Context(), c, failed(check.Unreachable), report.By{}); err != nil {
 		t.Fatal(err)
 	}
 	read := func(name string) string {
@@ -45,12 +46,12 @@ func TestNotify(t *testing.T) {
 		}
 		return string(text)
 	}
-	var report struct {
+	var told struct {
 		Version int
 		Outcome string
 	}
-	if err := json.Unmarshal([]byte(read("report")), &report); err != nil || report.Version != 1 || report.Outcome != "failed" {
-		t.Errorf("the report: %+v, %v", report, err)
+	if err := json.Unmarshal([]byte(read("report")), &told); err != nil || told.Version != 1 || told.Outcome != "failed" {
+		t.Errorf("the report: %+v, %v", told, err)
 	}
 	if got := read("argument"); got != "a b; $x" {
 		t.Errorf("the argument went through a shell: %q", got)
@@ -59,22 +60,22 @@ func TestNotify(t *testing.T) {
 		t.Errorf("the environment: %s", got)
 	}
 
-	err := Notify(t.Context(), command(`echo; printf 'no \033[31mroute\n'; exit 3`), fine())
+	err := Notify(t.Context(), command(`echo; printf 'no \033[31mroute\n'; exit 3`), fine(), report.By{})
 	if err == nil || err.Error() != "tell: exit status 3:  no [31mroute" {
 		t.Errorf("a command that fails: %v", err)
 	}
-	err = Notify(t.Context(), command(`head -c 100000 /dev/zero | tr '\0' x; exit 1`), fine())
+	err = Notify(t.Context(), command(`head -c 100000 /dev/zero | tr '\0' x; exit 1`), fine(), report.By{})
 	if err == nil || len(err.Error()) > 520 {
 		t.Errorf("a command that says much: %d bytes", len(err.Error()))
 	}
-	if err := Notify(t.Context(), command(`exit 0`), fine()); err != nil { // leaves its input unread
+	if err := Notify(t.Context(), command(`exit 0`), fine(), report.By{}); err != nil { // leaves its input unread
 		t.Errorf("a command that does not read: %v", err)
 	}
 	missing := &config.Config{Notify: config.Notify{Command: []string{"/nonexistent/tell"}}}
-	if err := Notify(t.Context(), missing, fine()); err == nil {
+	if err := Notify(t.Context(), missing, fine(), report.By{}); err == nil {
 		t.Error("a command that is not there")
 	}
-	if err := Notify(t.Context(), &config.Config{}, fine()); err != nil {
+	if err := Notify(t.Context(), &config.Config{}, fine(), report.By{}); err != nil {
 		t.Errorf("no command: %v", err)
 	}
 }

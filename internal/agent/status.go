@@ -7,6 +7,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -30,8 +31,7 @@ type status struct {
 
 // past is what is kept of a target's earlier runs.
 type past struct {
-	outcome reconcile.Outcome
-	since   time.Time // when this outcome began
+	since   time.Time // when what was told last began
 	changed time.Time // when this agent last changed the realm; zero: never
 	changes []realm.Change
 	access  []realm.AccessChange
@@ -75,8 +75,8 @@ func (s *status) ready() bool {
 	return !s.ended.IsZero()
 }
 
-// ran notes a run that has ended.
-func (s *status) ran(run fleet.Run) {
+// ran notes a run that has ended. told is what the log says of each target.
+func (s *status) ran(run fleet.Run, told map[string]history.Told) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -88,12 +88,10 @@ func (s *status) ran(run fleet.Run) {
 	targets := make(map[string]past, len(run.Targets))
 	for _, t := range run.Targets {
 		p := s.targets[t.Name]
-		// Changed and then unchanged is the same state: the realm was as declared all the time.
-		if p.since.IsZero() || p.outcome != t.Outcome && (!report.Settled(p.outcome) || !report.Settled(t.Outcome)) {
-			p.since = now
+		if p.since = told[t.Name].Since; p.since.IsZero() {
+			p.since = s.started
 		}
-		p.outcome = t.Outcome
-		if t.Wrote {
+		if t.Wrote() {
 			p.changed, p.changes, p.access = now, t.Changes, t.Access
 		}
 		targets[t.Name] = p

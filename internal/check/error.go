@@ -22,7 +22,7 @@ const (
 	UsernameClaim   Code = "username-claim"   // the username claim of an existing realm cannot be changed
 	UnknownProperty Code = "unknown-property" // this Proxmox version does not know a property
 	BuiltinRealm    Code = "builtin-realm"    // pam and pve are Proxmox's own
-	RecoveryFile    Code = "recovery-file"    // an earlier replace did not end; its realm waits in a file
+	SavedRealm      Code = "saved-realm"      // an interrupted replace left a saved realm, or one cannot be restored
 	UnknownRole     Code = "unknown-role"     // the configuration grants a role that Proxmox does not have
 	NoGroupsClaim   Code = "no-groups-claim"  // the configuration grants roles to groups that no login has
 	NotProven       Code = "not-proven"       // a file of Authelia is not edited, because the result could not be proven right

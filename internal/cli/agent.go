@@ -72,7 +72,7 @@ func (a *app) agent(cmd *cobra.Command, _ []string) error {
 		Config: c,
 		Load:   func(context.Context) (*config.Config, error) { return a.unattended(cmd) },
 		Runner: func(c *config.Config) agent.Runner { return fleet.New(c, userAgent(), log) },
-		Reload: hangups, Listener: listener, Version: versionLine(), Log: log,
+		Reload: hangups, Listener: listener, Version: versionLine(), By: by(), Log: log,
 	})
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +13,6 @@ import (
 
 type applyOptions struct {
 	fleet.Options
-	recover bool
 	rule    report.Rule
 	metrics string
 }
@@ -39,7 +37,6 @@ the change. That is how a client key is rotated.` +
 	f := cmd.Flags()
 	f.BoolVar(&o.Replace, "replace", false,
 		"delete and recreate a realm whose username-claim differs: every user gets a new name")
-	f.BoolVar(&o.recover, "recover", false, "finish a replace that was interrupted")
 	f.BoolVar(&o.NoGate, "no-gate", false, "write the change even if logins would fail")
 	f.DurationVar(&o.Wait, "wait", 0, "ask the issuer again for up to `DURATION` until it accepts the change")
 	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait up to `DURATION` while another run holds the lock")
@@ -51,52 +48,39 @@ the change. That is how a client key is rotated.` +
 }
 
 func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
-	if o.recover && (o.Replace || o.NoGate || o.Wait > 0) {
-		return usage("--recover excludes --replace, --no-gate and --wait")
-	}
 	if o.Wait < 0 || o.WaitLock < 0 || o.rule.Remind < 0 || o.rule.After < 0 {
 		return usage("--wait, --wait-lock, --remind and --after take no negative values")
 	}
 	c, err := a.connectable(cmd, false)
 	if err != nil {
-		run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err}
-		a.writeMetrics(cmd, o.metrics, run, nil)
+		run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err, Began: time.Now()}
+		a.writeMetrics(cmd, o.metrics, run)
 		if a.quiet && a.output == "text" {
 			return a.finishQuietly(cmd.Context(), nil, run, o.rule)
 		}
 		return err
 	}
-	o.Repeats = a.quiet
-	command := (*fleet.Fleet).Apply
-	if o.recover {
-		command = (*fleet.Fleet).Recover
-	}
+	o.Quiet = a.quiet
 	if o.Wait > 0 {
 		o.Waiting = a.saysWhy()
 	}
-	result, err := a.watched(cmd, c, "applying", o.metrics, o.Options, command)
+	result, err := a.watched(cmd, c, "applying", o.metrics, o.Options, (*fleet.Fleet).Apply)
 	if err != nil {
 		return err
 	}
 	if a.quiet {
 		return a.finishQuietly(cmd.Context(), c, result, o.rule)
 	}
-	if o.recover && a.output == "text" {
-		result.Command = "recover" // the report is about the saved realm, not about the declared one
-	}
 	return a.finish(result, false)
 }
 
 // saysWhy returns a function that prints each reason for waiting once: somebody must act on it meanwhile.
-func (a *app) saysWhy() func(why string, until time.Time) {
+func (a *app) saysWhy() func(target, why string, until time.Time) {
 	if a.quiet {
 		return nil
 	}
-	var mu sync.Mutex // several targets may wait
 	told := map[string]bool{}
-	return func(why string, until time.Time) {
-		mu.Lock()
-		defer mu.Unlock()
+	return func(_, why string, until time.Time) {
 		if !told[why] {
 			told[why] = true
 			a.say("note", fmt.Sprintf("%s; waiting until %s for that to change", why, until.Format("2006-01-02 15:04:05 MST")))

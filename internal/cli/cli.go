@@ -21,6 +21,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 )
 
 // Help lists commands in the order in which they were added. This switch of cobra is global, and it is set only once,
@@ -46,6 +47,8 @@ type app struct {
 	wording check.Names    // how hints name keys and commands
 	release func()         // ends what prepare began
 	keys    *pflag.FlagSet // see keyFlags
+
+	fleetHistory *history.Store // see runs
 
 	file      string
 	targets   []string
@@ -102,7 +105,7 @@ configuration ("help config"). Then run "authelia --new-key FILE", "plan" and
 		}
 	}
 	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand(), a.diagnoseCommand(), a.agentCommand())
-	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.autheliaCommand(), a.configCommand())
+	add("setup", a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.restoreCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(a.docsCommand())
 	root.AddCommand(helpTopics()...)
@@ -119,7 +122,7 @@ func (a *app) globalFlags(root *cobra.Command) {
 	f.SortFlags = false
 	f.StringVarP(&a.file, "config", "c", "", "read the configuration from `FILE` (-: standard input)")
 	f.StringArrayVarP(&a.targets, "target", "t", nil, "use only the target `NAME` of the configuration (repeatable)")
-	f.StringVarP(&a.output, "output", "o", "text", "print the result as `FORMAT`: text, json, junit or jsonl "+
+	f.StringVarP(&a.output, "output", "o", "text", "print the result as `FORMAT`: text, json or jsonl "+
 		"(a JSON line for each target as it ends, and one for the run)")
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "print less; nothing if all is well")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "show every check with its evidence")
@@ -134,7 +137,7 @@ func (a *app) globalFlags(root *cobra.Command) {
 }
 
 var (
-	outputs    = []string{"text", "json", "junit", "jsonl"}
+	outputs    = []string{"text", "json", "jsonl"}
 	logLevels  = []string{"debug", "info", "warn", "error"}
 	logFormats = []string{"text", "json"}
 )
@@ -241,7 +244,9 @@ func (a *app) logger() *slog.Logger {
 }
 
 func (a *app) fleet(c *config.Config) *fleet.Fleet {
-	return fleet.New(c, userAgent(), a.logger())
+	f := fleet.New(c, userAgent(), a.logger())
+	a.fleetHistory = f.History()
+	return f
 }
 
 func (a *app) printf(format string, args ...any) error {

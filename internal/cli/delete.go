@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 )
@@ -24,9 +25,8 @@ func (a *app) deleteCommand() *cobra.Command {
 their API tokens, groups and ACL entries stay in Proxmox. They take effect again
 if a realm of that name is created.
 
-The file holds the realm as Proxmox returned it, including the client key. To
-restore the realm, apply a configuration with these values. A later deletion
-removes files that are older than 30 days.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
+The file holds the realm as Proxmox returned it, including the client key. It is
+kept for 30 days. "restore" brings the realm back.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm delete authelia --dry-run\n  proxmox-realm delete authelia --yes",
 		Args:    exactly(1, "the name of one realm"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.delete(cmd, args[0], o) },
@@ -68,7 +68,8 @@ func (a *app) delete(cmd *cobra.Command, name string, o deleteOptions) error {
 	err = a.finish(run, false)
 	for _, t := range run.Targets {
 		if t.Saved != "" && !a.quiet {
-			a.say("note", fmt.Sprintf("realm %s of %s is kept in %s", t.Realm, t.Endpoint, t.Saved))
+			a.say("note", fmt.Sprintf("realm %s of %s is saved in %s for 30 days", t.Realm, t.Endpoint, t.Saved))
+			a.say("hint", check.Hintf("to bring it back:\n    {restore %s}", t.Realm).For(a.wording))
 		}
 	}
 	return err

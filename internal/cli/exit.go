@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
@@ -46,7 +47,7 @@ var exitMeanings = []struct {
 	{exitDenied, "Proxmox rejects the credentials, or a privilege is missing"},
 	{exitUnavailable, "Proxmox is unreachable or failing, or the cluster has no quorum"},
 	{exitTryAgain, "try again: locked, changed meanwhile, or rate-limited by the issuer"},
-	{exitRefused, "refused: needs a decision, such as --replace or --recover"},
+	{exitRefused, "refused: needs a decision, such as --replace or restore"},
 	{exitHeld, "held: logins would fail; nothing was written"},
 	{exitUnverified, "unverified: a check failed"},
 	{exitDrift, "drift (plan --exit-code)"},
@@ -59,7 +60,7 @@ func exitCode(err error) int { return exitCodeOf(check.CodeOf(err)) }
 
 func exitCodeOf(code check.Code) int {
 	switch code {
-	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.RecoveryFile,
+	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.SavedRealm,
 		check.UnknownRole, check.NoGroupsClaim, check.NotProven:
 		return exitRefused
 	case check.LoginFailed:
@@ -177,11 +178,20 @@ func exactly(n int, what string) cobra.PositionalArgs {
 // finish prints a run to stdout. If it has one target, its warnings and error go to stderr; those of several targets are in
 // the report. finish returns the exit code as an error.
 func (a *app) finish(run fleet.Run, drift bool) error {
-	if err := render(a.stdout, a.output, run, a.style()); err != nil && !errors.Is(err, syscall.EPIPE) {
-		return unwritten(err)
+	if err := render(a.stdout, a.output, run, a.style()); err != nil {
+		if !errors.Is(err, syscall.EPIPE) {
+			return errors.Join(unwritten(err), run.Err)
+		}
+		return done(runCode(run, drift)) // the reader has gone, and what was written is told again
+	}
+	if a.fleetHistory != nil {
+		agent.Printed(a.fleetHistory, run)
+	}
+	for _, w := range run.Warnings {
+		a.warning(w)
 	}
 	if len(run.Targets) == 1 {
-		for _, w := range run.Targets[0].Warnings {
+		for _, w := range run.Targets[0].Notes() {
 			a.warning(w)
 		}
 		if err := run.Targets[0].Err; err != nil {
@@ -198,11 +208,9 @@ func (a *app) finish(run fleet.Run, drift bool) error {
 func render(w io.Writer, format string, run fleet.Run, style report.Style) error {
 	switch format {
 	case "json":
-		return report.JSON(w, run)
+		return report.JSON(w, run, by())
 	case "jsonl":
-		return report.JSONLines(w, run)
-	case "junit":
-		return report.JUnit(w, run)
+		return report.JSONLines(w, run, by())
 	}
 	return report.Text(w, run, style)
 }

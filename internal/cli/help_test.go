@@ -76,7 +76,7 @@ func TestCompletion(t *testing.T) {
 	}{
 		{[]string{"verify", "-c", file, "-t", ""}, []string{"berlin", "paris"}},
 		{[]string{"verify", "-c", file + ".absent", "-t", ""}, nil},
-		{[]string{"verify", "-o", ""}, []string{"text", "json", "junit", "jsonl"}},
+		{[]string{"verify", "-o", ""}, []string{"text", "json", "jsonl"}},
 		{[]string{"verify", "--fingerp"}, []string{"--fingerprint"}},
 		{[]string{"help", "ap"}, []string{"apply"}},
 	} {

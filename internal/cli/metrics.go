@@ -9,6 +9,7 @@ import (
 
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/report"
 )
 
@@ -18,26 +19,35 @@ func metricsFlag(cmd *cobra.Command, path *string) {
 		"write Prometheus metrics to `PATH`, for node_exporter's textfile collector (*.prom)")
 }
 
-// writeMetrics replaces the file with the metrics of a run, and remembers when a run last succeeded. If it cannot write the
-// file, it warns: the realm matters more, and the time of the last run shows that the file is stale. c is nil if the configuration
-// cannot be loaded.
-func (a *app) writeMetrics(cmd *cobra.Command, path string, run fleet.Run, c *config.Config) {
+// writeMetrics replaces the file with the metrics of a run, and remembers when runs last succeeded. If it cannot write the
+// file, it warns: the realm matters more, and the time of the last run shows that the file is stale.
+func (a *app) writeMetrics(cmd *cobra.Command, path string, run fleet.Run) {
 	if path == "" {
 		return
 	}
-	memory := a.memory(run.Command, c)
-	now, last := time.Now(), memory.Load()
-	if report.Settled(run.Outcome) {
-		last.Success = now
-		if err := memory.Save(last); err != nil {
-			a.logger().Warn("the time of this success cannot be stored", "error", err)
-		}
-	}
+	now := time.Now()
+	success := a.success(run, now)
 	label := ""
 	if shard, ok := config.ChosenShard(cmd.Flag("shard").Value.String()); ok {
 		label = strconv.Itoa(shard.Index)
 	}
-	if err := report.WriteMetrics(filepath.Clean(path), run, now, last.Success, label); err != nil {
+	if err := report.WriteMetrics(filepath.Clean(path), run, now, success, label); err != nil {
 		a.warning("--metrics-file: " + err.Error())
 	}
+}
+
+// success notes for each target that it is as declared, and returns when all targets last were; zero if that is not known.
+func (a *app) success(run fleet.Run, now time.Time) time.Time {
+	var oldest time.Time
+	for i, t := range run.Targets {
+		last := a.runs().Target(t.ID).Success
+		if report.Settled(t.Outcome) {
+			last = now
+			a.runs().ChangeTarget(t.ID, func(target *history.Target) { target.Success = now.UTC() })
+		}
+		if i == 0 || last.Before(oldest) {
+			oldest = last
+		}
+	}
+	return oldest
 }

@@ -24,6 +24,7 @@ plan exits with 0 for failed checks, and for drift unless --exit-code is given.`
 			if err != nil {
 				return err
 			}
+			o.Quiet = a.quiet
 			run, err := a.watched(cmd, c, "comparing", "", o, (*fleet.Fleet).Plan)
 			if err != nil {
 				return err

@@ -58,7 +58,7 @@ func (a *app) watched(
 	if o.Each != nil {
 		whole.Targets = targets
 	}
-	a.writeMetrics(cmd, metrics, whole, c)
+	a.writeMetrics(cmd, metrics, whole)
 	if err != nil && !errors.Is(err, syscall.EPIPE) {
 		return run, unwritten(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/report"
 )
 
@@ -23,43 +24,47 @@ func ruleFlags(cmd *cobra.Command, rule *report.Rule) {
 }
 
 // finishQuietly shows a run only if it is news, because cron mails all output. notify.command gets the same news, without
-// the reminders. An interrupted run says nothing about the realm, so it is shown and not remembered. c is nil if the
-// configuration cannot be loaded.
+// the reminders. An interrupted run says nothing about the realm, so it is shown and not remembered, unless it wrote something. c is
+// nil if the configuration cannot be loaded.
 func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run, rule report.Rule) error {
 	if interrupted(ctx) {
 		return a.finish(run, false)
 	}
-	memory, unusable := a.memory(run.Command, c), a.memory(run.Command, nil)
-	last := memory.Load()
-	if broken := unusable.Load(); c != nil && len(broken.Troubles) > 0 { // the last run could not load it
-		broken.Success = last.Success
-		last = broken
-		unusable.Forget()
+	reader := agent.Told{
+		Reader: history.Quiet, Rule: rule, Runs: a.runs(), Usual: history.Open(config.StateDir()),
+		Configuration: cmp.Or(a.file, os.Getenv("PROXMOX_REALM_CONFIG")),
 	}
-	next, news := last.After(run, time.Now(), rule)
-	if c != nil && news.Text != "" && !news.Reminder {
-		if err := agent.Notify(ctx, c, run); err != nil {
+	for _, w := range run.Warnings {
+		a.warning(w)
+	}
+	run.Warnings = nil
+	if c != nil && len(c.Notify.Command) > 0 {
+		notified := reader
+		notified.Reader, notified.Rule.Remind = history.Notify, 0
+		err := notified.Tell(run, func(run fleet.Run, _ []report.News) error { return agent.Notify(ctx, c, run, by()) })
+		if err != nil {
 			a.warning("notify.command: " + err.Error())
 		}
 	}
-	if err := memory.Save(next); err != nil {
-		a.logger().Warn("the next run will repeat this news, because it cannot be stored", "error", err)
-	}
-	switch {
-	case a.output != "text": // scripts read every report
+	if a.output != "text" { // scripts read every report
 		return a.finish(run, false)
-	case news.Text != "":
+	}
+	err := reader.Tell(run, func(run fleet.Run, news []report.News) error {
 		if err := report.Block(a.stdout, run, news, a.style()); err != nil {
-			return err
+			return unwritten(err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	return done(runCode(run, false))
 }
 
-// memory returns what runs of a command remember. If the configuration cannot be loaded (nil), it belongs to its file.
-func (a *app) memory(command string, c *config.Config) agent.Memory {
-	if c == nil {
-		return agent.UnusableMemory(command, cmp.Or(a.file, os.Getenv("PROXMOX_REALM_CONFIG")))
+// runs is what runs remember: that of the command's fleet, or of the usual state_dir if the configuration cannot be loaded.
+func (a *app) runs() *history.Store {
+	if a.fleetHistory == nil {
+		a.fleetHistory = history.Open(config.StateDir())
 	}
-	return agent.MemoryOf(command, c)
+	return a.fleetHistory
 }

@@ -18,14 +18,15 @@ func (a *app) verifyCommand() *cobra.Command {
 A check fails only if a login would break for certain. It is skipped if this
 machine or token lacks access to what it needs. "help checks" lists the checks.` +
 			exitHelp(exitUnverified, exitUnavailable, exitDenied),
-		Example: "  proxmox-realm verify\n  proxmox-realm verify --all-endpoints -o junit > report.xml",
+		Example: "  proxmox-realm verify\n  proxmox-realm verify --all-endpoints -o json",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connectable(cmd, false)
 			if err != nil {
-				a.writeMetrics(cmd, metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err}, nil)
+				a.writeMetrics(cmd, metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err})
 				return err
 			}
+			o.Quiet = a.quiet
 			run, err := a.watched(cmd, c, "verifying", metrics, o, (*fleet.Fleet).Verify)
 			if err != nil {
 				return err

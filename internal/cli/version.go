@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"proxmox-realm/internal/report"
 )
 
 // version is set by the linker (-X proxmox-realm/internal/cli.version=…) for a release. Otherwise the build
@@ -49,6 +52,13 @@ func userAgent() string {
 	name, _ := build()
 	name, _, _ = strings.Cut(name, "+")
 	return "proxmox-realm/" + name
+}
+
+// by says which program made a report, and where.
+func by() report.By {
+	name, _ := build()
+	host, _ := os.Hostname() // "" if the system does not tell
+	return report.By{Program: name, Host: host}
 }
 
 func (a *app) versionCommand() *cobra.Command {

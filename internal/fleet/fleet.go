@@ -1,15 +1,20 @@
-// Package fleet runs the reconciler over every target of a configuration. It shares what targets have in common, locks
-// the configuration, and stores what the next run can use. All commands that reconcile go through it.
+// Package fleet runs the reconciler over every target of a configuration. It shares what targets have in common, and keeps runs
+// of one realm apart. All commands that reconcile go through it.
 package fleet
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/reconcile"
 )
@@ -17,20 +22,25 @@ import (
 // Options are what a run adds to its configuration.
 type Options struct {
 	reconcile.Options
-	WaitLock time.Duration // how long to wait for another run of the configuration; 0: not at all
+	Wait     time.Duration // how long to look again at targets whose gate is closed, from the start of the run
+	WaitLock time.Duration // how long to wait for another run of the same realm; 0: not at all
 	// Each takes the result of each target as it ends, so that the memory of a run does not grow with its targets. nil: the
 	// run keeps them.
 	Each func(reconcile.Result)
 	// Progress hears of each target as it begins, with an empty outcome, and as it ends; nil: nobody does. Calls may overlap.
 	Progress func(target string, ended reconcile.Outcome)
+	// Waiting hears of each target that is looked at again, why, and until when; nil: nobody does. Calls do not overlap.
+	Waiting func(target, why string, until time.Time)
 }
 
 // Run is what became of a command, over all of its targets.
 type Run struct {
-	Command  string // "plan", "apply", "verify", "delete", "probe"
+	Command  string // "plan", "apply", "verify", "delete", "restore", "probe"
 	Outcome  reconcile.Outcome
-	Err      error              // what concerns no target: configuration, usage, lock
+	Err      error              // what concerns no target: configuration, usage
 	Targets  []reconcile.Result // none if [Options.Each] took them
+	Warnings []string           // that concern no target
+	Began    time.Time
 	Duration time.Duration
 
 	taken *Tally // of the targets that [Options.Each] took
@@ -42,13 +52,13 @@ type Fleet struct {
 	log       *slog.Logger
 	userAgent string
 	cleaner   *check.Cleaner // for what issuers say: it holds client keys and passwords, and tokens of targets that run
-	state     *state
+	history   *history.Store
 }
 
 // New prepares a configuration's targets; it sends nothing. userAgent is how the program calls itself towards Proxmox
 // and issuers, such as "proxmox-realm/1.0".
 func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
-	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), state: newState(c)}
+	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), history: history.Open(c.StateDir)}
 	for _, t := range c.Targets {
 		// People paste them into the client id, also of other targets. Tokens are recognised by their form.
 		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey, t.Proxmox.Password)
@@ -56,158 +66,250 @@ func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
 	return f
 }
 
-// Plan returns what Apply would do and changes nothing.
+// History is what runs of the configuration's targets remember.
+func (f *Fleet) History() *history.Store { return f.history }
+
+// Plan returns what Apply would do and changes nothing in Proxmox.
 func (f *Fleet) Plan(ctx context.Context, o Options) Run {
-	return f.each(ctx, "plan", o, reconcile.Plan)
+	return f.run(ctx, "plan", o, work{do: reconcile.Plan})
 }
 
 // PlanDelete returns what Delete would do and changes nothing.
 func (f *Fleet) PlanDelete(ctx context.Context, o Options) Run {
-	return f.each(ctx, "delete", o, reconcile.PlanDelete)
+	return f.run(ctx, "delete", o, work{do: reconcile.PlanDelete})
 }
 
 // Apply brings every target's realm into its declared state, and verifies it.
 func (f *Fleet) Apply(ctx context.Context, o Options) Run {
-	return f.alone(ctx, "apply", o, reconcile.Apply)
+	return f.run(ctx, "apply", o, work{do: reconcile.Apply, writes: true})
 }
 
-// Recover finishes replaces that were interrupted.
-func (f *Fleet) Recover(ctx context.Context, o Options) Run {
-	return f.alone(ctx, "apply", o, reconcile.Recover)
-}
-
-// Verify runs every check and changes nothing.
+// Verify runs every check and changes nothing in Proxmox.
 func (f *Fleet) Verify(ctx context.Context, o Options) Run {
-	return f.each(ctx, "verify", o, reconcile.Verify)
+	return f.run(ctx, "verify", o, work{do: reconcile.Verify})
 }
 
 // Delete saves and removes every target's realm.
 func (f *Fleet) Delete(ctx context.Context, o Options) Run {
-	return f.alone(ctx, "delete", o, reconcile.Delete)
+	return f.run(ctx, "delete", o, work{do: reconcile.Delete, writes: true})
+}
+
+// Restore brings a saved realm of the configuration's one target back. Without write it only says what it would do.
+func (f *Fleet) Restore(ctx context.Context, o Options, s reconcile.Saved, write bool) Run {
+	do := func(ctx context.Context, t config.Target, d reconcile.Deps, o reconcile.Options) reconcile.Result {
+		return reconcile.Restore(ctx, t, d, o, s, write)
+	}
+	return f.run(ctx, "restore", o, work{do: do, writes: write})
 }
 
 // work is one of reconcile's functions.
-type work func(context.Context, config.Target, reconcile.Deps, reconcile.Options) reconcile.Result
-
-// alone does the same as each under the lock, so that no other run of the configuration writes at the same time.
-func (f *Fleet) alone(ctx context.Context, command string, o Options, do work) Run {
-	began := time.Now()
-	unlock, err := locks(ctx, f.config, o.WaitLock, f.log)
-	if err != nil {
-		return Run{Command: command, Outcome: reconcile.Failed, Err: err, Duration: time.Since(began)}
-	}
-	defer unlock()
-	if f.config.StateDir != "" {
-		reconcile.PruneDeleted(f.config.StateDir, began)
-		f.state.prune(began)
-	}
-	return f.each(ctx, command, o, do)
+type work struct {
+	do     func(context.Context, config.Target, reconcile.Deps, reconcile.Options) reconcile.Result
+	writes bool // to Proxmox: the run takes the realm's locks
 }
 
-// each does the work on every target. [places] bounds how many run at once.
-func (f *Fleet) each(ctx context.Context, command string, o Options, do work) Run {
-	began := time.Now()
-	issuers := newIssuerPool(ctx, f)
-	defer issuers.close()
+// lookEvery is the pause between two looks at targets whose gate is closed.
+const lookEvery = 10 * time.Second
 
-	out := newCollector(o, len(f.config.Targets))
-	free := newPlaces(f.config.Concurrency)
-	var targets sync.WaitGroup
-	for i, t := range f.config.Targets {
-		own := free.enter()
-		targets.Go(func() {
-			defer own.leave()
-			out.begin(t.Name)
-			result := f.run(ctx, command, t, issuers, own, o, do)
-			issuers.ended(t)
-			out.end(i, result)
-		})
+// run does the work on every target, and with [Options.Wait] again on those that are held, until the time is over. Between the
+// passes it holds no lock.
+func (f *Fleet) run(ctx context.Context, command string, o Options, w work) Run {
+	o.Began = time.Now()
+	deadline := o.Began.Add(o.Wait)
+	o.Waits = o.Wait > 0
+	if w.writes {
+		reconcile.PruneSaved(f.config.StateDir, o.Began)
+		f.history.Prune(o.Began)
 	}
-	targets.Wait()
-	run := Run{Command: command, Outcome: out.tally.worst(), Targets: out.targets, Duration: time.Since(began)}
+	pool := newIssuerPool(ctx, f)
+	defer pool.close()
+	out := newResults(o, f.config.Targets)
+	for held := out.all(); ; {
+		held = f.pass(ctx, pool, out, held, o, w, time.Now().Before(deadline) && ctx.Err() == nil)
+		left := time.Until(deadline)
+		if len(held) == 0 || ctx.Err() != nil || left <= 0 {
+			break
+		}
+		for _, i := range held {
+			name, why := f.config.Targets[i].Name, check.MessageOf(out.results[i].Err)
+			f.log.Info("waiting for the gate", "target", name, "because", why, "until", deadline)
+			if o.Waiting != nil {
+				o.Waiting(name, why, deadline)
+			}
+		}
+		sleep(ctx, min(lookEvery, left))
+		o.Look = time.Now()
+		o.Last = !o.Look.Before(deadline)
+	}
+	run := Run{Command: command, Outcome: out.tally.worst(), Began: o.Began, Duration: time.Since(o.Began), Targets: out.kept()}
 	if o.Each != nil {
 		run.taken = &out.tally
+	}
+	if err := f.history.Problem(); err != nil {
+		run.Warnings = append(run.Warnings, check.MessageOf(err))
 	}
 	return run
 }
 
-// collector gathers results or hands them over, one at a time.
-type collector struct {
+// pass does the work once on the targets of those indices, and returns the indices of the targets that are to be looked at again.
+func (f *Fleet) pass(ctx context.Context, pool *issuerPool, out *results, targets []int, o Options, w work, again bool) []int {
+	var group errgroup.Group
+	group.SetLimit(max(f.config.Concurrency, 1))
+	for _, i := range targets {
+		group.Go(func() error {
+			t := f.config.Targets[i]
+			out.begin(t.Name)
+			out.end(i, f.target(ctx, t, pool, o, w), again)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return out.held(targets)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// results gathers what became of targets, or hands it over.
+type results struct {
 	Options
 	mu      sync.Mutex
-	targets []reconcile.Result
+	results []reconcile.Result // by index of the target; with Each only those that are looked at again
+	waiting []bool             // by index: the target is looked at again
 	tally   Tally
 }
 
-func newCollector(o Options, targets int) *collector {
-	c := &collector{Options: o}
-	if o.Each == nil {
-		c.targets = make([]reconcile.Result, targets)
-	}
-	return c
+func newResults(o Options, targets []config.Target) *results {
+	return &results{Options: o, results: make([]reconcile.Result, len(targets)), waiting: make([]bool, len(targets))}
 }
 
-func (c *collector) begin(target string) {
-	if c.Progress != nil {
-		c.Progress(target, "")
+func (r *results) all() []int {
+	all := make([]int, len(r.results))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+func (r *results) held(among []int) []int {
+	return slices.DeleteFunc(slices.Clone(among), func(i int) bool { return !r.waiting[i] })
+}
+
+func (r *results) kept() []reconcile.Result {
+	if r.Each != nil {
+		return nil
+	}
+	return r.results
+}
+
+func (r *results) begin(target string) {
+	if r.Progress != nil {
+		r.Progress(target, "")
 	}
 }
 
-func (c *collector) end(i int, r reconcile.Result) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tally.add(r)
-	if c.Progress != nil {
-		c.Progress(r.Name, r.Outcome)
-	}
-	if c.Each != nil {
-		c.Each(r)
+// end takes the result of a target. again tells that a target whose gate is closed is looked at again.
+func (r *results) end(i int, result reconcile.Result, again bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.waiting[i] = again && result.Outcome == reconcile.Held; r.waiting[i] {
+		r.results[i] = result
 		return
 	}
-	c.targets[i] = r
+	r.tally.add(result)
+	if r.Progress != nil {
+		r.Progress(result.Name, result.Outcome)
+	}
+	if r.Each != nil {
+		r.results[i] = reconcile.Result{}
+		r.Each(result)
+		return
+	}
+	r.results[i] = result
 }
 
-// run does the work on one target. If its client cannot be made, only this target fails.
-func (f *Fleet) run(ctx context.Context, command string, t config.Target, issuers *issuerPool, own *place, o Options, do work) reconcile.Result {
+// target does the work on one target. If its client cannot be made, or another run holds its realm, only this target fails.
+func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o Options, w work) reconcile.Result {
+	defer pool.ended(t)
 	began := time.Now()
 	failed := func(err error) reconcile.Result {
 		return reconcile.Result{
-			Name: t.Name, Endpoint: string(t.Proxmox.Endpoints[0]), Realm: t.Realm.Name,
+			Name: t.Name, ID: reconcile.ID(t), Product: reconcile.ID(t).Product, Endpoint: string(t.Proxmox.Endpoints[0]), Realm: t.Realm.Name,
 			Outcome: reconcile.Failed, Err: err, Duration: time.Since(began),
 		}
+	}
+	if w.writes {
+		unlock, err := f.lock(ctx, t, o.WaitLock)
+		if err != nil {
+			return failed(err)
+		}
+		defer unlock()
 	}
 	f.cleaner.Hold(t.Secrets()...)
 	defer f.cleaner.Release(t.Secrets()...)
 	cleaner := check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey)
-	client, err := f.connect(t, cleaner, own.asking)
+	client, err := f.connect(t, cleaner)
 	if err != nil {
 		return failed(err)
 	}
 	defer client.Close()
-	memory := f.state.memory(t)
-	deps := reconcile.Deps{
-		Cluster: client, Logs: client, Cleaner: cleaner, Memory: memory, Log: f.log.With("target", t.Name),
-		Recovery: reconcile.Recovery{Dir: f.config.StateDir, Target: t.Name, Realm: t.Realm.Name, Endpoints: t.Proxmox.Endpoints},
-	}
+	deps := reconcile.Deps{Cluster: client, Logs: client, Cleaner: cleaner, History: f.history, Log: f.log.With("target", t.Name)}
 	if t.Verify.Issuer {
-		deps.Issuer = issuers.trusting(t.Verify)
+		deps.Issuer = pool.trusting(t.Verify)
 	}
-	result := do(ctx, t, deps, o.Options)
+	result := w.do(ctx, t, deps, o.Options)
 	result.Requests = client.Requests()
 	result.Retries, result.Lost = client.Retries()
-	if command != "plan" { // which changes nothing
-		if err := f.state.remember(t, memory, result.Memory); err != nil {
-			f.log.Debug("saving what the run found out", "target", t.Name, "error", err)
-		}
+	if written := Written(result); len(written) > 0 {
+		f.history.ChangeTarget(reconcile.ID(t), func(h *history.Target) { *h = h.Remember(written, f.readers()...) })
 	}
 	return result
 }
 
-// Connect returns the client of a target for a command that needs no reconciler. The caller closes it.
-func (f *Fleet) Connect(t config.Target) (*proxmox.Client, error) {
-	return f.connect(t, check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey), nil)
+// readers returns who is told what runs write.
+func (f *Fleet) readers() []history.Reader {
+	readers := []history.Reader{history.Quiet}
+	if len(f.config.Notify.Command) > 0 {
+		readers = append(readers, history.Notify)
+	}
+	return readers
 }
 
-func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner, asking func() func()) (*proxmox.Client, error) {
-	return proxmox.New(t.Proxmox, proxmox.Options{UserAgent: f.userAgent, Cleaner: cleaner, OnRequest: asking, Log: f.log.With("target", t.Name)})
+// lock takes the locks of a target: one for each endpoint and realm.
+func (f *Fleet) lock(ctx context.Context, t config.Target, wait time.Duration) (unlock func(), err error) {
+	id := reconcile.ID(t)
+	var names []string
+	for _, e := range id.Endpoints {
+		names = append(names, e+" "+id.Realm)
+	}
+	if unlock, err = f.history.Lock(ctx, names, 0); errors.Is(err, history.ErrLocked) && wait > 0 {
+		f.log.Info("waiting for the lock", "target", t.Name, "realm", t.Realm.Name, "at_most", wait)
+		unlock, err = f.history.Lock(ctx, names, wait)
+	}
+	switch {
+	case errors.Is(err, history.ErrLocked):
+		return nil, check.Errorf(check.Locked, "another run works on realm %s of %s", t.Realm.Name, t.Proxmox.Endpoints[0]).
+			Try("run again later", "to wait for it:\n    {apply --wait-lock 60s}")
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		return nil, check.Errorf(check.Config, "the lock of realm %s cannot be taken: %v", t.Realm.Name, err).At("state_dir").
+			Try("set {state_dir} to a folder that this user can write").Because(err)
+	}
+	return unlock, nil
+}
+
+// Connect returns the client of a target for a command that needs no reconciler. The caller closes it.
+func (f *Fleet) Connect(t config.Target) (*proxmox.Client, error) {
+	return f.connect(t, check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey))
+}
+
+func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner) (*proxmox.Client, error) {
+	return proxmox.New(t.Proxmox, proxmox.Options{UserAgent: f.userAgent, Cleaner: cleaner, Log: f.log.With("target", t.Name)})
 }

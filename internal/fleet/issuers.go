@@ -51,7 +51,7 @@ func newIssuerPool(ctx context.Context, f *Fleet) *issuerPool {
 	return p
 }
 
-// ended notes that a target has ended. The last target that uses an issuer frees its inspection.
+// ended notes that a look at a target has ended. The last target that uses an issuer frees its inspection.
 func (p *issuerPool) ended(t config.Target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -5,18 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -130,7 +126,7 @@ func TestResultsAreHandedOver(t *testing.T) {
 			}
 		},
 	})
-	if run.Targets != nil || len(seen) != 20 || running != 0 || most > 10 { // [places]: 2, and 8 beside them
+	if run.Targets != nil || len(seen) != 20 || running != 0 || most > 2 {
 		t.Errorf("the run keeps %d targets; %d were handed over; %d run still, at most %d ran", len(run.Targets), len(seen), running, most)
 	}
 	tally := run.Tally()
@@ -139,30 +135,6 @@ func TestResultsAreHandedOver(t *testing.T) {
 	}
 	if tally.Retries != 1 || tally.Lost <= 0 || run.Outcome != reconcile.Failed {
 		t.Errorf("%s, %+v", run.Outcome, tally)
-	}
-}
-
-// Clusters that take connections and never answer hold up nobody else: the others end while these still wait.
-func TestSilentClustersHoldUpNobodyElse(t *testing.T) {
-	_, c := startLab(t, "converged", 20)
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Concurrency = 1
-	for i := range 3 {
-		c.Targets[i].Proxmox.Endpoints = []config.Origin{config.Origin("https://" + silent.Addr().String())}
-		c.Targets[i].Proxmox.Timeout = time.Minute
-	}
-	var ended []string
-	run := open(t, c).Plan(t.Context(), fleet.Options{Each: func(r reconcile.Result) {
-		if ended = append(ended, r.Name); len(ended) == 17 {
-			_ = silent.Close() // which resets the connections
-		}
-	}})
-	slices.Sort(ended[17:])
-	if !slices.Equal(ended[17:], []string{"default", "t1", "t2"}) || run.Tally().Outcomes[reconcile.Failed] != 3 {
-		t.Errorf("%v: %+v", ended, run.Tally())
 	}
 }
 
@@ -197,7 +169,7 @@ func TestTheStateIsPrivate(t *testing.T) {
 	_, c := startLab(t, "converged", 1)
 	open(t, c).Verify(t.Context(), fleet.Options{})
 	files := remembered(t, c, "*")
-	for _, path := range append(files, c.StateDir, filepath.Join(c.StateDir, "memory")) {
+	for _, path := range append(files, c.StateDir, filepath.Join(c.StateDir, "history")) {
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s: %v, %v", path, info, err)
@@ -208,8 +180,8 @@ func TestTheStateIsPrivate(t *testing.T) {
 	}
 }
 
-// A node that the issuer kept hanging is left in peace for an hour, also by later runs.
-func TestAHangingIssuerIsAskedForOnceAnHour(t *testing.T) {
+// A node that the issuer kept hanging is left alone for a day by scheduled runs, and what it said stands.
+func TestAHangingIssuerIsAskedForOnceADay(t *testing.T) {
 	l, c := startLab(t, "converged", 1)
 	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/openid/auth-url", Status: 596, Reason: "Broken pipe"})
 	defer remove()
@@ -225,9 +197,11 @@ func TestAHangingIssuerIsAskedForOnceAnHour(t *testing.T) {
 	if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Fail {
 		t.Fatalf("the first run finds %+v", found)
 	}
-	run = open(t, c).Verify(t.Context(), fleet.Options{})
-	if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Skip {
-		t.Errorf("the second run finds %+v", found)
+	for _, o := range []fleet.Options{{}, {Options: reconcile.Options{Quiet: true}}} {
+		run = open(t, c).Apply(t.Context(), o)
+		if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Fail || run.Outcome != reconcile.Unverified {
+			t.Errorf("the next run finds %+v, %s", found, run.Outcome)
+		}
 	}
 	if n := asked(); n != 1 {
 		t.Errorf("the node was asked %d times", n)
@@ -271,15 +245,16 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-func TestPlanLeavesNoFiles(t *testing.T) {
+// Plan remembers what it found out, as every run does, and takes no lock.
+func TestPlanRemembers(t *testing.T) {
 	_, c := startLab(t, "drifted", 1)
 	if run := open(t, c).Plan(t.Context(), fleet.Options{}); run.Outcome != reconcile.Drift {
 		t.Fatalf("%s: %v", run.Outcome, firstError(run))
 	}
-	if files, _ := os.ReadDir(c.StateDir); len(files) > 0 {
+	if files := remembered(t, c, "target-*"); len(files) != 1 {
 		t.Errorf("plan left %v", files)
 	}
-	if _, err := os.Stat(c.LockFile); err == nil {
+	if locks, _ := filepath.Glob(filepath.Join(c.StateDir, "locks", "*")); len(locks) > 0 {
 		t.Error("plan took the lock")
 	}
 }
@@ -306,8 +281,8 @@ func TestRunsBesideEachOtherKeepWhatTheOtherRemembers(t *testing.T) {
 	}
 }
 
-// A recovery file in a folder that others can write may be theirs: it is not restored.
-func TestARecoveryFileThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
+// A saved realm in a folder that others can write may be theirs: it is not restored.
+func TestASavedRealmThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
 	l, c := startLab(t, "claim", 1)
 	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/domains", Status: 500, Reason: "no"})
 	run := open(t, c).Apply(t.Context(), fleet.Options{Options: reconcile.Options{Replace: true}})
@@ -318,9 +293,8 @@ func TestARecoveryFileThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
 	if err := os.Chmod(c.StateDir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	run = open(t, c).Recover(t.Context(), fleet.Options{})
-	if got := check.CodeOf(firstError(run)); got != check.RecoveryFile {
-		t.Errorf("%s: %v", got, firstError(run))
+	if _, err := reconcile.ReadSaved(savedIn(t, c)); check.CodeOf(err) != check.SavedRealm {
+		t.Errorf("%v", err)
 	}
 	if _, ok := l.PVE.Realm(lab.RealmName); ok {
 		t.Error("the realm was created from it")
@@ -328,57 +302,87 @@ func TestARecoveryFileThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
 	if err := os.Chmod(c.StateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if run = open(t, c).Recover(t.Context(), fleet.Options{}); firstError(run) != nil {
+	saved, err := reconcile.ReadSaved(savedIn(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run = open(t, c).Restore(t.Context(), fleet.Options{}, saved, true); firstError(run) != nil || run.Outcome != reconcile.Changed {
+		t.Error(firstError(run))
+	}
+	if _, ok := l.PVE.Realm(lab.RealmName); !ok {
+		t.Error("the realm is not back")
+	}
+}
+
+func savedIn(t *testing.T, c *config.Config) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.StateDir, "saved-*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	return files[0]
+}
+
+// remembered returns the files of the history.
+func remembered(t *testing.T, c *config.Config, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(c.StateDir, "history", pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// A run that holds the lock of one realm stops nobody else: that target ends with its own error, and the others run. Runs of other
+// configurations that name the same realm, by whatever name, meet the same lock.
+func TestALockIsOfOneRealm(t *testing.T) {
+	l, c := startLab(t, "converged", 3)
+	gate, entered := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/domains", Before: func() { once.Do(func() { close(entered) }); <-gate }})
+	defer remove()
+	one := *c
+	one.Targets = []config.Target{c.Targets[1]}
+	one.Targets[0].Name = "under another name"
+	done := make(chan fleet.Run)
+	go func() { done <- open(t, &one).Apply(context.Background(), fleet.Options{}) }()
+	<-entered
+	others := *c
+	others.Targets = []config.Target{c.Targets[0], c.Targets[1]}
+	run := open(t, &others).Apply(t.Context(), fleet.Options{})
+	if run.Targets[0].Err != nil || check.CodeOf(run.Targets[1].Err) != check.Locked || run.Targets[1].Outcome != reconcile.Failed {
+		t.Errorf("%v, %v", run.Targets[0].Err, run.Targets[1].Err)
+	}
+	if run := open(t, &others).Plan(t.Context(), fleet.Options{}); firstError(run) != nil { // takes no lock
+		t.Error(firstError(run))
+	}
+	waited := make(chan fleet.Run)
+	go func() { waited <- open(t, &others).Apply(context.Background(), fleet.Options{WaitLock: time.Minute}) }()
+	close(gate)
+	if run := <-done; run.Outcome != reconcile.Changed {
+		t.Errorf("%s: %v", run.Outcome, firstError(run))
+	}
+	if run := <-waited; firstError(run) != nil {
 		t.Error(firstError(run))
 	}
 }
 
-// Shards of one configuration run beside each other. The whole configuration, and the same shard twice, do not.
-func TestShardsRunBesideEachOther(t *testing.T) {
-	_, c := startLab(t, "converged", 1)
-	run := func(shard config.Shard) check.Code {
-		part := *c
-		part.Shard = shard
-		if err := firstError(open(t, &part).Apply(t.Context(), fleet.Options{})); err != nil {
-			return check.CodeOf(err)
-		}
-		return ""
+// Without a usable state_dir a run says so once, and does its work.
+func TestWithoutAStateDir(t *testing.T) {
+	_, c := startLab(t, "empty", 1)
+	c.StateDir = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(c.StateDir, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	first, second, all := config.Shard{Index: 0, Count: 2}, config.Shard{Index: 1, Count: 2}, config.Shard{}
-	if code := run(first); code != "" { // makes the directory of the locks
-		t.Fatal(code)
+	f := open(t, c)
+	for i, want := range []reconcile.Outcome{reconcile.Changed, reconcile.Unchanged, reconcile.Unchanged} {
+		run := f.Apply(t.Context(), fleet.Options{})
+		if run.Outcome != want || (len(run.Warnings) == 1) != (i == 0) {
+			t.Errorf("run %d: %s, %v, warnings %q", i, run.Outcome, firstError(run), run.Warnings)
+		}
 	}
-	for _, tt := range []struct {
-		name   string
-		file   string
-		shared bool
-		locked []config.Shard
-		free   []config.Shard
-	}{
-		{"all targets", "", false, []config.Shard{first, second, all}, nil},
-		{"a shard", "", true, []config.Shard{all}, []config.Shard{first, second}},
-		{"the first shard", ".0-2", false, []config.Shard{first}, []config.Shard{second}},
-	} {
-		held := flock.New(c.LockFile + tt.file)
-		lock := held.Lock
-		if tt.shared {
-			lock = held.RLock
-		}
-		if err := lock(); err != nil {
-			t.Fatal(err)
-		}
-		for _, shard := range tt.locked {
-			if code := run(shard); code != check.Locked {
-				t.Errorf("while a run of %s holds its lock, %v: %q", tt.name, shard, code)
-			}
-		}
-		for _, shard := range tt.free {
-			if code := run(shard); code != "" {
-				t.Errorf("while a run of %s holds its lock, %v: %q", tt.name, shard, code)
-			}
-		}
-		if err := held.Unlock(); err != nil {
-			t.Fatal(err)
-		}
+	run := f.Delete(t.Context(), fleet.Options{})
+	if check.CodeOf(firstError(run)) != check.Config {
+		t.Errorf("a delete without a place for the saved realm: %s, %v", run.Outcome, firstError(run))
 	}
 }

@@ -27,14 +27,14 @@ const (
 // of each other stands in sideways.
 //
 // See internal/README.md, which explains them:
-// cmd -> cli -> {agent, login, authelia, report} -> fleet -> reconcile -> {proxmox, issuer} -> {config, diagnose} -> realm -> check
+// cmd -> cli -> {agent, login, authelia, report} -> fleet -> reconcile -> {proxmox, issuer, history} -> {config, diagnose} -> realm -> check
 var layers = [][]string{
 	{"cmd/proxmox-realm"},
 	{"internal/cli"},
 	{"internal/agent", "internal/login", "internal/authelia", "internal/report"},
 	{"internal/fleet"},
 	{"internal/reconcile"},
-	{"internal/proxmox", "internal/issuer"},
+	{"internal/proxmox", "internal/issuer", "internal/history"},
 	{"internal/config", "internal/diagnose"},
 	{"internal/realm"},
 	{"internal/check"},

@@ -206,6 +206,15 @@ func Removal(have Current) []Change {
 	return changes
 }
 
+// Restoration returns the changes that bring a saved realm back: every property is set.
+func Restoration(saved Current) []Change {
+	var changes []Change
+	for _, prop := range saved.Values.Properties() {
+		changes = append(changes, Change{Property: prop, Op: Set, After: shown(prop, saved.Values[prop])})
+	}
+	return changes
+}
+
 // lacking returns the properties that the Spec sets and that no version of its product has.
 func (s Spec) lacking() []Property {
 	return slices.DeleteFunc(s.Set.Properties(), s.Product.Has)

@@ -2,7 +2,9 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -13,14 +15,6 @@ import (
 type accessPlan struct {
 	realm.AccessPlan
 	seen realm.CurrentAccess
-}
-
-// observeAccess reads groups and the access control list, if the configuration declares access.
-func (r run) observeAccess(ctx context.Context) (realm.CurrentAccess, error) {
-	if r.Access == nil {
-		return realm.CurrentAccess{}, nil
-	}
-	return r.Cluster.Access(ctx)
 }
 
 // planAccess compares groups and grants. It reads the roles only if the comparison needs them.
@@ -42,49 +36,87 @@ func (r run) planAccess(ctx context.Context, plan realm.Plan, seen realm.Current
 
 // writeAccess makes the changes of groups and grants one by one and reads them back. Each write names one path, group
 // and role, because the access control list has no digest. If a privilege is missing, it changes nothing, and
-// proxmox.permissions fails.
-func (r run) writeAccess(ctx context.Context, done written) (written, error) {
-	plan := done.left.access
-	if len(plan.Missing) > 0 {
-		var err error
-		done.final = true
-		done.permissions, err = r.Cluster.CheckPermissions(ctx, false, plan.Missing)
-		return done, interruption(ctx, err)
+// proxmox.permissions fails. An addition that Proxmox refuses holds back no removal.
+func (r run) writeAccess(ctx context.Context, res Result, plan planned) (Result, planned, error) {
+	if missing := plan.access.Missing; len(missing) > 0 {
+		permissions, err := r.Cluster.CheckPermissions(ctx, false, missing)
+		res = res.add(r.Verify.Ignore, permissions)
+		res.final, res.Access = true, nil // proxmox.access lists what was not written
+		if len(res.Changes) == 0 && res.Action == realm.Update {
+			res.Action = realm.None
+		}
+		return res, plan, err
 	}
-	if plan.Empty() {
-		return done, nil
+	if plan.access.Empty() {
+		return res, plan, nil
 	}
-	done.final = true
-	uninterruptible := context.WithoutCancel(ctx)
-	for i, c := range plan.Changes {
+	res.final = true
+	res, failure := r.changeAccess(ctx, res, plan.access.Changes)
+	if failure != nil && !refusedAlone(failure) {
+		return res, plan, failure
+	}
+	seen, err := r.Cluster.Access(context.WithoutCancel(ctx))
+	if err != nil {
+		return res, plan, errors.Join(failure, fmt.Errorf("read back: %w", err))
+	}
+	seen.Roles = plan.access.seen.Roles
+	plan.access = accessPlan{realm.DiffAccess(r.Access, r.Realm.Name, plan.login(), seen), seen}
+	if failure == nil && !plan.access.Empty() {
+		failure = check.Errorf(check.NotTaken, "Proxmox accepted the writes, but does not hold them: %s", listed(plan.access.Changes)).
+			Try("another program may manage these groups as well; this shows the difference:\n    {plan}")
+	}
+	return res, plan, failure
+}
+
+// changeAccess makes the changes in order and returns the first error, with what was not made. Removals come last, and are tried
+// whatever became of the additions: who loses a role must not keep it because Proxmox refuses another one.
+func (r run) changeAccess(ctx context.Context, res Result, changes []realm.AccessChange) (Result, error) {
+	var failure error
+	var left []realm.AccessChange
+	stopped := map[realm.Op]bool{} // by an error that the next change would meet as well
+	for _, c := range changes {
+		if stopped[c.Op] {
+			left = append(left, c)
+			continue
+		}
 		err := ctx.Err()
 		if err == nil {
-			err = r.Cluster.Change(uninterruptible, c)
+			err = r.Cluster.Change(context.WithoutCancel(ctx), c)
 		}
-		if err != nil {
-			return done, r.halfWay(ctx, plan.Changes[i:], i, err)
+		if err == nil {
+			res.Made = append(slices.Clone(res.Made), cleanedAccess([]realm.AccessChange{c}, r.Cleaner)...)
+			res = res.reached(Written)
+			continue
 		}
-		done.sent = true
+		if errors.Is(err, realm.ErrLost) {
+			res = res.reached(Sent)
+		}
+		if failure == nil {
+			failure = err
+		}
+		left, stopped[c.Op] = append(left, c), !refusedAlone(err)
 	}
-	seen, err := r.Cluster.Access(uninterruptible)
-	if err != nil {
-		return done, fmt.Errorf("read back: %w", err)
+	if failure != nil {
+		failure = r.halfWay(ctx, left, len(res.Made), len(changes), failure)
 	}
-	seen.Roles = plan.seen.Roles
-	done.left.access = accessPlan{realm.DiffAccess(r.Access, r.Realm.Name, done.left.login(), seen), seen}
-	if !done.left.access.Empty() {
-		return done, check.Errorf(check.NotTaken, "Proxmox accepted the writes, but does not hold them: %s", listed(done.left.access.Changes)).
-			Try(check.Run("plan").With("it shows the difference; another program may manage these groups as well"))
+	return res, failure
+}
+
+// refusedAlone reports whether Proxmox refused one change, so that others may succeed.
+func refusedAlone(err error) bool {
+	switch check.CodeOf(err) {
+	case check.ProxmoxFailed, check.UnknownRole, check.Config, check.PermissionDenied:
+		return !errors.Is(err, realm.ErrLost)
 	}
-	return done, nil
+	return false
 }
 
 // halfWay returns the error of a run that made some of the changes.
-func (r run) halfWay(ctx context.Context, left []realm.AccessChange, made int, err error) error {
+func (r run) halfWay(ctx context.Context, left []realm.AccessChange, made, all int, err error) error {
 	why := interruption(ctx, err)
 	return check.Errorf(check.CodeOf(why), "%s; %d of %d changes of groups and grants were made; not made: %s",
-		strings.ReplaceAll(check.MessageOf(why), "\n", "; "), made, made+len(left), listed(left)).
-		Try(check.HintOf(why), check.Run("apply").With("it makes the others")).Because(err)
+		strings.ReplaceAll(check.MessageOf(why), "\n", "; "), made, all, listed(cleanedAccess(left, r.Cleaner))).
+		Try(check.HintOf(why), "then, to make the others:\n    {apply}").Because(err)
 }
 
 // accessCheck returns the check proxmox.access for a configuration that declares access.
@@ -98,7 +130,7 @@ func (r run) accessCheck(plan accessPlan) check.Check {
 	case plan.Refusal != nil:
 		return check.Failed(id, plan.Refusal.Hint, "%s", plan.Refusal.Message)
 	case len(plan.Changes) > 0:
-		return check.Failed(id, check.Hints(check.Run("apply")), "groups or grants differ from the configuration").
+		return check.Failed(id, "to make them as declared:\n    {apply}", "groups or grants differ from the configuration").
 			Because("%s", listed(plan.Changes))
 	case len(plan.Hidden) > 0:
 		return check.Skipped(id, "not checked: groups or grants are not visible to these credentials").Because("%s", listed(plan.Hidden))

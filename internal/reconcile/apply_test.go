@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -15,6 +14,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -63,8 +63,7 @@ func aim(tb testing.TB, c *cluster, p *provider, s realm.Spec) aimed {
 			},
 		},
 		reconcile.Deps{
-			Cluster: c, Cleaner: check.NewCleaner(),
-			Recovery: reconcile.Recovery{Dir: filepath.Join(tb.TempDir(), "state"), Target: "default", Realm: s.Name, Endpoints: endpoints},
+			Cluster: c, Cleaner: check.NewCleaner(), History: history.Open(filepath.Join(tb.TempDir(), "state")),
 		},
 	}
 	if p != nil {
@@ -95,8 +94,34 @@ func verify(ctx context.Context, t aimed) reconcile.Result {
 	return reconcile.Verify(ctx, t.Target, t.Deps, reconcile.Options{})
 }
 
-func recovers(ctx context.Context, t aimed) reconcile.Result {
-	return reconcile.Recover(ctx, t.Target, t.Deps, reconcile.Options{})
+// restores brings the newest saved realm back, as the command restore does.
+func restores(ctx context.Context, tb testing.TB, t aimed) reconcile.Result {
+	tb.Helper()
+	saved, problems := reconcile.ListSaved(t.History.Dir())
+	switch {
+	case len(saved) == 0 && len(problems) == 0:
+		tb.Fatal("nothing is saved")
+	case len(saved) == 0:
+		return reconcile.Result{Outcome: reconcile.Refused, Action: realm.Refuse, Err: problems[0]}
+	}
+	return reconcile.Restore(ctx, t.Target, t.Deps, reconcile.Options{}, saved[0], true)
+}
+
+// waits looks at the gate again and again, as a run with --wait does.
+func waits(ctx context.Context, t aimed, atMost time.Duration) (got reconcile.Result) {
+	o := reconcile.Options{Began: time.Now(), Waits: true}
+	for deadline := o.Began.Add(atMost); ; {
+		got = apply(ctx, t, o)
+		left := time.Until(deadline)
+		if got.Outcome != reconcile.Held || left <= 0 || ctx.Err() != nil {
+			return got
+		}
+		select {
+		case <-time.After(min(10*time.Second, left)):
+		case <-ctx.Done():
+		}
+		o.Look, o.Last = time.Now(), !time.Now().Before(deadline)
+	}
 }
 
 func deletes(ctx context.Context, t aimed) reconcile.Result {
@@ -121,7 +146,7 @@ func expect(tb testing.TB, got reconcile.Result, outcome reconcile.Outcome, acti
 
 func files(tb testing.TB, t aimed) []string {
 	tb.Helper()
-	found, err := filepath.Glob(filepath.Join(t.Recovery.Dir, "*"))
+	found, err := filepath.Glob(filepath.Join(t.History.Dir(), "saved-*"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -526,7 +551,8 @@ func TestModes(t *testing.T) {
 		target := aim(t, c, p, spec())
 		target.Verify.Proxmox, target.Verify.Client = tt.mode, tt.mode
 		got := apply(t.Context(), target, reconcile.Options{})
-		if (c.count(discovery) == 1) != tt.asked || (len(p.questions) == 1) != tt.asked {
+		// Without a write, and with nothing to remember, the client is asked about for free.
+		if (c.count(discovery) == 1) != tt.asked || (len(p.questions) == 1) != tt.mode || tt.mode && (p.questions[0].Depth == issuer.Free) == tt.write {
 			t.Errorf("%t, a write: %t: discovery asked %d times, client %d times", tt.mode, tt.write, c.count(discovery), len(p.questions))
 		}
 		if (status(got, check.ProxmoxDiscovery) != "") != tt.asked {
@@ -647,10 +673,10 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 	}{
 		{"absent", nil, spec(), nil, reconcile.Options{}, reconcile.Drift, realm.Create, ""},
 		{"as declared", stored(), spec(), nil, reconcile.Options{}, reconcile.Unchanged, realm.None, ""},
-		{"as declared, the issuer is broken", stored(), spec(), broken, reconcile.Options{}, reconcile.Unchanged, realm.None, ""},
+		{"as declared, the issuer is broken", stored(), spec(), broken, reconcile.Options{}, reconcile.Unverified, realm.None, ""},
 		{"drifted", stored(), spec(set(realm.Comment, "x")), nil, reconcile.Options{}, reconcile.Drift, realm.Update, ""},
 		{"drifted harmlessly, the issuer is broken", stored(), spec(set(realm.Comment, "x")), broken, reconcile.Options{}, reconcile.Drift, realm.Update, ""},
-		{"held", stored(), spec(setKey(key)), broken, reconcile.Options{Wait: time.Hour}, reconcile.Held, realm.Update, check.Held},
+		{"held", stored(), spec(setKey(key)), broken, reconcile.Options{Waits: true}, reconcile.Held, realm.Update, check.Held},
 		{"drifted, no gate", stored(), spec(setKey(key)), broken, reconcile.Options{NoGate: true}, reconcile.Drift, realm.Update, ""},
 		{"replace", stored(), spec(set(realm.UsernameClaim, "email")), nil, reconcile.Options{Replace: true}, reconcile.Drift, realm.Replace, ""},
 		{"refused", stored(), spec(set(realm.UsernameClaim, "email")), nil, reconcile.Options{}, reconcile.Refused, realm.Refuse, check.UsernameClaim},
@@ -677,9 +703,6 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 		}
 		if tt.outcome == reconcile.Held && len(got.Changes) != 1 {
 			t.Errorf("%s: changes %v", tt.name, got.Changes)
-		}
-		if _, err := os.Stat(target.Recovery.Dir); err == nil {
-			t.Errorf("%s: made a directory", tt.name)
 		}
 	}
 }
@@ -799,14 +822,14 @@ func TestVerifyThatLosesProxmox(t *testing.T) {
 func TestApplyThatLosesProxmoxAfterItsWrite(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.script[discovery] = trouble{err: errDown}
-	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Prompt, "login"))), reconcile.Options{})
 	expect(t, got, reconcile.Failed, realm.Update, check.Unreachable)
-	if !got.Wrote || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "was written and read back, but not verified") {
-		t.Errorf("wrote: %t; warnings %q", got.Wrote, got.Warnings)
+	if !got.Wrote() || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "was written and read back, but not verified") {
+		t.Errorf("wrote: %t; warnings %q", got.Wrote(), got.Warnings)
 	}
 	// A write that took no effect was none.
 	c.script[update] = trouble{err: errDown}
-	if got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Comment, "another"))), reconcile.Options{}); got.Wrote {
+	if got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Comment, "another"))), reconcile.Options{}); got.Wrote() {
 		t.Error("a write that failed counts")
 	}
 }

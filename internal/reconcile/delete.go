@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -16,13 +15,15 @@ import (
 // Delete saves an OpenID Connect realm, then removes it. It does nothing if the realm is absent.
 func Delete(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, t, d, o)
-	return r.finish(r.delete(ctx))
+	res, err := r.delete(ctx)
+	return r.finish(res, interruption(ctx, err))
 }
 
 // PlanDelete returns what [Delete] would do, and changes nothing.
 func PlanDelete(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, t, d, o)
-	return r.finish(r.foreseeDelete(ctx))
+	res, err := r.foreseeDelete(ctx)
+	return r.finish(res, interruption(ctx, err))
 }
 
 func (r run) foreseeDelete(ctx context.Context) (Result, error) {
@@ -32,24 +33,24 @@ func (r run) foreseeDelete(ctx context.Context) (Result, error) {
 	}
 	res.drift = true
 	permissions, err := r.Cluster.CheckPermissions(ctx, true, nil)
-	res.add(r.Verify.Ignore, permissions)
-	return res, interruption(ctx, err)
+	return res.add(r.Verify.Ignore, permissions), err
 }
 
 // deletable reads the realm to delete, and refuses a realm that this program does not delete.
 func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
-	res := r.start()
+	res := r.begin()
 	name := r.Realm.Name
 	if product := r.Realm.Product; product.Builtin(name) {
 		return res, realm.Current{}, check.Errorf(check.BuiltinRealm, "realm %s is built into %s and cannot be deleted", name, product.Name())
 	}
-	if err := r.Recovery.pending(); err != nil {
-		return res, realm.Current{}, err
-	}
 	current, err := r.Cluster.Realm(ctx, name)
+	if err != nil {
+		return res, current, err
+	}
+	if res, err = r.settleSaved(res, realm.Current{}, steps{gate: true}); err != nil {
+		return res, current, err
+	}
 	switch {
-	case err != nil:
-		return res, current, interruption(ctx, err)
 	case !current.Exists:
 		res.Action = realm.None
 		return res, current, nil
@@ -60,7 +61,7 @@ func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 	}
 	res.Action, res.Changes = realm.Delete, cleaned(realm.Removal(current), r.Cleaner)
 	if stays := r.staying(ctx); stays != "" {
-		res.warn(fmt.Sprintf("these groups and grants stay, and apply again to a new realm of this name: %s", stays))
+		res = res.warn(fmt.Sprintf("these groups and grants stay, and apply again to a new realm of this name: %s", stays))
 	}
 	return res, current, nil
 }
@@ -90,16 +91,19 @@ func (r run) delete(ctx context.Context) (Result, error) {
 		return res, err
 	}
 	if ctx.Err() != nil {
-		return res, interruption(ctx, ctx.Err())
+		return res, ctx.Err()
 	}
-	if res.Saved, err = r.Recovery.archive(current, time.Now()); err != nil {
+	if res.Saved, err = r.save(current, Deletion); err != nil {
 		return res, err
 	}
 	uninterruptible := context.WithoutCancel(ctx)
 	failure := r.Cluster.Delete(uninterruptible, r.Realm.Name)
-	res.sent = failure == nil || errors.Is(failure, realm.ErrLost)
-	if errors.Is(failure, realm.ErrLost) {
+	switch {
+	case errors.Is(failure, realm.ErrLost):
+		res = res.reached(Sent)
 		return res, r.awaitAbsence(uninterruptible)
+	case failure == nil:
+		res = res.reached(Written)
 	}
 	gone := errors.Is(failure, realm.ErrConflict) // another program deleted it at the same moment
 	if gone {
@@ -108,15 +112,14 @@ func (r run) delete(ctx context.Context) (Result, error) {
 	current, err = r.Cluster.Realm(uninterruptible, r.Realm.Name)
 	switch {
 	case err != nil && failure != nil:
-		return res, errors.Join(failure, err) // the copy stays: the realm may be gone
+		return res, errors.Join(failure, err) // the file stays: the realm may be gone
 	case err != nil:
 		return res, fmt.Errorf("read back: %w", err)
 	case !current.Exists && gone:
 		res.Action, res.Changes = realm.None, nil
 		return res, nil
 	case !current.Exists:
-		res.sent = res.sent || failure != nil // the DELETE took effect, whatever the answer was
-		return res, nil
+		return res.reached(Written), nil // whatever the answer was
 	case failure != nil:
 		if os.Remove(res.Saved) == nil {
 			res.Saved = "" // nothing was deleted: no copy of the client key stays behind
@@ -124,5 +127,5 @@ func (r run) delete(ctx context.Context) (Result, error) {
 		return res, failure
 	}
 	return res, check.Errorf(check.NotTaken, "Proxmox accepted the DELETE, but realm %s still exists", r.Realm.Name).
-		Try(check.Hint("look for another program that creates it again"))
+		Try("look for another program that creates it again")
 }

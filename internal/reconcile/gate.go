@@ -10,172 +10,112 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// The pauses between two looks at the issuer while the gate is closed. An issuer counts refused keys by source address
-// (Authelia: bursts of 30, then one a minute or less). Logins through the same address are then limited too. Asking
-// about the key that Proxmox holds costs nothing while the issuer accepts it.
-const (
-	pauseFree    = 10 * time.Second
-	pauseCostly  = time.Minute
-	declaredEach = 2 * time.Minute // the issuer may accept both keys during a rotation, so the declared one is checked this often
-)
-
-// gated is what the gate found.
-type gated struct {
-	inspection Inspection // the newest
-	checks     []check.Check
-	warnings   []string
-	opened     bool                 // the issuer accepts the client with the new values
-	hung       map[string]time.Time // for [Memory.HungUntil]
-}
-
-// take adds what the gate found to the result.
-func (res *Result) take(g gated) {
-	res.add(nil, g.checks...) // the gate has applied verify.ignore
-	res.warn(g.warnings...)
-	res.GateOpened = res.GateOpened || g.opened
-	if g.hung != nil {
-		res.Memory.HungUntil = g.hung
-	}
-}
-
 // gate returns an error if a change could break logins that work. It runs the issuer and client checks with the values
-// that the realm would have: none may fail. A create breaks no login, so failed checks only make a warning.
-func (r run) gate(ctx context.Context, plan planned, inspection Inspection) (gated, error) {
+// that the realm would have: none may fail, now or as last seen. A create breaks no login: failed checks make a warning, unless
+// the caller waits for the issuer.
+func (r run) gate(ctx context.Context, res Result, plan planned, inspection Inspection) (Result, error) {
 	if inspection == nil || r.NoGate || !r.Gate || plan.Action != realm.Create && !plan.Gated() {
-		return gated{inspection: inspection}, nil
+		return res, nil
 	}
-	seen, err := r.look(ctx, plan, inspection, look{})
-	if plan.Action == realm.Create {
-		g := gated{inspection: inspection, checks: seen.checks, hung: seen.hung}
-		if failed := check.Failures(seen.checks); len(failed) > 0 {
-			g.warnings = []string{"logins through the new realm will fail: " + summaries(failed)}
+	res, against, err := r.look(ctx, res, plan, inspection)
+	if err != nil || plan.Action != realm.Create || r.Waits {
+		if err == nil && against != nil {
+			err = against
 		}
-		return g, err
+		return res, err
 	}
-	deadline := r.began.Add(r.Wait) // counted from the start of the run, so that a conflict does not prolong it
-	for err == nil && seen.held != nil && seen.held.Code == check.Held && time.Now().Before(deadline) {
-		pause := min(seen.pause(), time.Until(deadline)) // the last look is at the deadline
-		r.Log.Info("waiting for the gate", "realm", r.Realm.Name, "because", seen.held.Message, "pause", pause, "until", deadline)
-		if r.Waiting != nil {
-			r.Waiting(seen.held.Message, deadline)
-		}
-		if err = sleep(ctx, pause); err != nil {
-			break
-		}
-		inspection = r.inspect(ctx, time.Now())
-		if seen.formerAccepted && time.Since(seen.declaredAsked) < declaredEach && time.Now().Before(deadline) {
-			if seen = r.askFormer(ctx, plan, inspection, nil, seen); seen.formerAccepted {
-				continue // nothing has changed, and asking cost nothing
-			}
-		}
-		seen, err = r.look(ctx, plan, inspection, seen)
+	if failed := check.Failures(res.Checks); len(failed) > 0 {
+		res = res.warn("logins through the new realm will fail: " + summaries(failed))
 	}
-	if err == nil && seen.held != nil {
-		err = seen.held
-	}
-	return gated{inspection: inspection, checks: seen.checks, warnings: seen.warnings, opened: err == nil && seen.accepted, hung: seen.hung}, err
+	return res, nil
 }
 
-// look is what one look at issuer and client found.
-type look struct {
-	checks   []check.Check
-	warnings []string
-	held     *check.Error         // why the gate is closed; nil if it is open
-	accepted bool                 // the issuer accepts the client
-	hung     map[string]time.Time // for [Memory.HungUntil]
-
-	formerAccepted bool      // the issuer accepts the key that Proxmox holds, and not the declared one
-	formerRefused  bool      // the issuer refused the key that Proxmox holds: it is not asked about again
-	free           bool      // another look costs the issuer nothing, so it may follow soon
-	declaredAsked  time.Time // when the declared key was last asked about
-}
-
-func (l look) pause() time.Duration {
-	if l.free {
-		return pauseFree
+// look checks issuer and client with the values that the realm would have. against is why the gate is closed; nil if it is open.
+func (r run) look(ctx context.Context, res Result, plan planned, inspection Inspection) (_ Result, against *check.Error, err error) {
+	if inspection.Wait(ctx) != nil {
+		return res, nil, context.Cause(ctx)
 	}
-	return pauseCostly
-}
-
-// look checks issuer and client with the values that the realm would have.
-func (r run) look(ctx context.Context, plan planned, inspection Inspection, before look) (look, error) {
-	now := look{declaredAsked: time.Now(), formerRefused: before.formerRefused}
-	discovered := false
-	if inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox && !plan.Changed(realm.IssuerURL) &&
-		r.mayNotDiscover(ctx, plan, inspection) == "" {
+	login := plan.login()
+	if !inspection.Trusted() && plan.Action != realm.Create && !plan.Changed(realm.IssuerURL) {
 		// This machine cannot judge the issuer, but the node can: it discovers the issuer that the realm has and keeps.
-		found, memory, err := r.discoveries(ctx, plan.before(), r.Memory)
-		if err != nil {
-			return now, err
+		if res, inspection, err = r.discover(ctx, res, plan, inspection, anew); err != nil {
+			return res, nil, err
 		}
-		now.hung = memory.HungUntil
-		now.checks, discovered = []check.Check{found}, found.Status == check.Pass
 	}
-	checks, err := r.issuerChecks(ctx, plan, inspection, discovered)
-	if err != nil {
-		return now, err
-	}
-	now.checks = check.Ignore(append(now.checks, checks...), r.Verify.Ignore)
-	if against := decisive(plan, now.checks, inspection.LacksClaim(plan.login().UsernameClaim)); len(against) > 0 {
-		now.held, now.free = heldBy(plan, against), true // another look fetches two public documents
-		return now, nil
+	res = r.inspected(res, plan, inspection, login, r.about(login))
+	if found := decisive(plan, res.Checks, inspection.LacksClaim(login.UsernameClaim)); len(found) > 0 {
+		return res, heldBy(plan, found), nil
 	}
 	if after, limited := inspection.RateLimited(); limited {
-		now.held = r.limited(after)
-		return now, nil
-	}
-	if !inspection.Trusted() { // the client key is not sent over such a connection
-		now.warnings = append(now.warnings, "this machine cannot check the client at the issuer: the change was not checked")
-		return now, nil
+		return res, r.limited(time.Now().Add(after)), nil
 	}
 	if !r.Verify.Client {
-		return now, nil
+		return res.warn("whether the issuer accepts the client was not checked, because verify.client is false"), nil, nil
 	}
-	depth := issuer.Full
-	if plan.Action != realm.Create && (r.Repeats || r.Wait > 0) {
-		depth = issuer.Free
+	res, stale, err := r.lookAtClient(ctx, res, plan, inspection)
+	if err != nil {
+		return res, nil, err
 	}
-	q := r.question(plan, depth)
-	answer := inspection.Client(ctx, q)
-	if err := ctx.Err(); err != nil {
-		return now, err
-	}
-	client := check.Ignore(answer.Checks, r.Verify.Ignore)
-	now.checks = append(now.checks, client...)
-	failed := check.Failures(client)
-	now.accepted = answer.Credentials.Decision == issuer.Accepted
-	after, limited := answer.RateLimited()
-	switch {
+	res = r.inspected(res, plan, inspection, login, r.about(login)) // an answer is better than what is advertised
+	failed := check.Failures(res.Checks)
+	switch decision := res.client.decision(); {
+	case res.client.limited.After(r.began):
+		against = r.limited(res.client.limited)
+	case len(failed) > 0 && stale:
+		against = staleKey(plan)
 	case len(failed) > 0:
-		now.held, now.free = heldBy(plan, failed), answer.Credentials.Decision == issuer.Accepted
-		if answer.Credentials.Decision == issuer.Rejected {
-			if now = r.askFormer(ctx, plan, inspection, q.RedirectURLs, now); now.formerAccepted {
-				now.held, now.free = staleKey(plan), true
-			}
-		}
-	case limited:
-		now.held = r.limited(after)
-	case answer.Credentials.Decision == issuer.NoVerdict && plan.Action != realm.Create:
-		id := r.Cleaner.Clean(plan.login().ClientID)
-		now.warnings = append(now.warnings, "the issuer gave no verdict on client "+id+": the change was not checked")
+		against = heldBy(plan, failed)
+	case decision == issuer.NoVerdict && (plan.Changed(realm.ClientKey) || plan.Changed(realm.ClientID)) && plan.Action != realm.Create:
+		against = unjudged(plan, res.Checks)
+	case decision == issuer.NoVerdict && plan.Action != realm.Create:
+		res = res.warn("the issuer gave no verdict on client " + r.Cleaner.Clean(login.ClientID) + ": the change was not checked")
 	}
-	return now, ctx.Err()
+	return res, against, nil
 }
 
-// askFormer asks about the key that Proxmox holds, if it differs from the declared one. After one refusal it does not
-// ask again, because the issuer counts refusals by source address. The inspection already knows the verdicts on the
-// redirect URLs, so they cost no request.
-func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection, redirectURLs []string, l look) look {
-	former := plan.before().ClientKey
-	l.formerAccepted = false
-	if l.formerRefused || !plan.Changed(realm.ClientKey) || !former.IsSet() {
-		return l
+// lookAtClient asks about the declared client. If the issuer refuses its key, it also asks about the key that Proxmox holds:
+// stale tells that the issuer accepts that one. An issuer that stops accepting it has been changed, so the declared key is asked
+// about at once.
+func (r run) lookAtClient(ctx context.Context, res Result, plan planned, inspection Inspection) (_ Result, stale bool, err error) {
+	for _, w := range []want{anew, atOnce} {
+		answer, err := r.askClient(ctx, plan.login(), false, inspection, w)
+		if err != nil {
+			return res, false, err
+		}
+		res.client = answer
+		res = res.add(r.Verify.Ignore, answer.checks...)
+		if answer.decision() != issuer.Rejected {
+			return res, false, nil
+		}
+		accepted, flipped, err := r.askFormer(ctx, plan, inspection)
+		if err != nil || !flipped || answer.fresh {
+			return res, accepted, err
+		}
 	}
-	q := issuer.Question{Login: plan.login(), RedirectURLs: redirectURLs, Depth: issuer.Free}
-	q.Login.ClientKey = former
-	decision := inspection.Client(ctx, q).Credentials.Decision
-	l.formerAccepted, l.formerRefused = decision == issuer.Accepted, decision == issuer.Rejected
-	return l
+	return res, false, nil
+}
+
+// askFormer asks about the key that Proxmox holds, if it differs from the declared one, by questions that cost nothing while the
+// issuer accepts it. After one refusal it does not ask again. flipped tells that this was the first refusal.
+func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection) (accepted, flipped bool, err error) {
+	former := plan.before()
+	if !plan.Changed(realm.ClientKey) || !former.ClientKey.IsSet() {
+		return false, false, nil
+	}
+	l := plan.login()
+	l.ClientKey = former.ClientKey
+	id := r.clientID(l)
+	known := r.History.Client(id)
+	if known.Findings[check.ClientCredentials].Red() {
+		return false, false, nil
+	}
+	answer := inspection.Client(ctx, issuer.Question{Login: l, Depth: issuer.Free, Known: r.controls(known, l)})
+	if ctx.Err() != nil {
+		return false, false, context.Cause(ctx)
+	}
+	r.rememberClient(id, r.about(l), known, answer, issuer.Free)
+	decision := answer.Credentials.Decision
+	return decision == issuer.Accepted, decision == issuer.Rejected, nil
 }
 
 // decisive returns the checks that close the gate: the failures. For a replace, a username claim that the issuer does
@@ -189,26 +129,37 @@ func decisive(plan planned, checks []check.Check, lacksClaim bool) []check.Check
 }
 
 // limited returns the error for an issuer that answered 429. That is no verdict on the client.
-func (r run) limited(retryAfter time.Duration) *check.Error {
+func (r run) limited(until time.Time) *check.Error {
 	err := check.Errorf(check.RateLimited, "the issuer limits requests, so the client could not be checked: realm %s is unchanged", r.Realm.Name)
-	if retryAfter > 0 {
-		return err.Try(check.Hintf("run again in %s", retryAfter.Round(time.Second)))
+	if left := time.Until(until); left > 0 {
+		return err.Try(check.Hintf("run again in %s", left.Round(time.Second)))
 	}
-	return err.Try(check.Hint("run again in a few minutes"))
+	return err.Try("run again in a few minutes")
 }
 
 func staleKey(plan planned) *check.Error {
 	return check.Errorf(check.Held,
 		"%s of realm %s not applied: the issuer accepts the client key that Proxmox holds, but not the declared one",
 		plan.Action, plan.Realm).
-		Try(check.Hint("restart Authelia if it does not have the new key's digest yet"),
-			check.Run("apply --wait 10m").With("it waits for that"),
-			check.Set("realm.client_key_file", "").With("if the file holds an old key"))
+		Try("give the issuer the declared key, and restart it if it reads its configuration only then; to wait for that:\n    {apply --wait 10m}",
+			"set {realm.client_key_file} to the file of the key that the issuer holds")
+}
+
+// unjudged is the error for a changed key or client on which there is no verdict.
+func unjudged(plan planned, checks []check.Check) *check.Error {
+	why := ""
+	if c, ok := check.Find(checks, check.ClientCredentials); ok {
+		why = ": " + c.Summary
+	}
+	return check.Errorf(check.Held, "%s of realm %s not applied: nothing shows whether the issuer accepts the new client id or key%s",
+		plan.Action, plan.Realm, why).
+		Try("if this machine does not know the issuer's authority, set {verify.issuer_ca_file} to its certificate",
+			"to write it anyway:\n    {apply --no-gate}")
 }
 
 func heldBy(plan planned, against []check.Check) *check.Error {
 	return check.Errorf(check.Held, "%s of realm %s not applied: logins would fail: %s", plan.Action, plan.Realm, summaries(against)).
-		Try(against[0].Hint, check.Run("apply --no-gate").With("to write it anyway"))
+		Try(against[0].Hint, "to write it anyway:\n    {apply --no-gate}")
 }
 
 func summaries(checks []check.Check) string {
@@ -217,15 +168,4 @@ func summaries(checks []check.Check) string {
 		said = append(said, string(c.ID)+": "+c.Summary)
 	}
 	return strings.Join(said, "; ")
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -75,21 +75,14 @@ func (i *inspection) Client(_ context.Context, q issuer.Question) issuer.Answer 
 	if n := len(i.questions); n > 0 && i.questions[n-1].Login.ClientKey.Reveal() != q.Login.ClientKey.Reveal() &&
 		(i.asked == n || len(q.RedirectURLs) == 0) {
 		i.accepts++
-		return issuer.Answer{Credentials: i.ask(q.Login.ClientKey)}
+		verdict := i.ask(q.Login.ClientKey)
+		return issuer.Answer{Checks: []check.Check{credentials(verdict), check.Skipped(check.ClientRedirect, "no redirect URL")}, Credentials: verdict}
 	}
 	if n := len(i.questions); n == 0 || !reflect.DeepEqual(i.questions[n-1], q) || i.asked != n {
 		i.questions = append(i.questions, q)
 	}
 	i.asked = len(i.questions)
 	verdict := i.ask(q.Login.ClientKey)
-	credentials := check.Skipped(check.ClientCredentials, "no verdict")
-	switch verdict.Decision {
-	case issuer.Accepted:
-		credentials = check.Passed(check.ClientCredentials, "accepted")
-	case issuer.Rejected:
-		credentials = check.Failed(check.ClientCredentials, "write the key that the issuer knows", "the issuer refuses the key")
-	case issuer.NoVerdict, issuer.RateLimited:
-	}
 	redirect := check.Passed(check.ClientRedirect, "%d redirect URLs", len(q.RedirectURLs))
 	if i.redirect != nil && !i.redirect() {
 		redirect = check.Failed(check.ClientRedirect, "register the redirect URL", "the issuer refuses the redirect URL")
@@ -97,7 +90,18 @@ func (i *inspection) Client(_ context.Context, q issuer.Question) issuer.Answer 
 	if verdict.Decision == issuer.RateLimited || verdict.Decision == issuer.NoVerdict {
 		redirect = check.Skipped(check.ClientRedirect, "no verdict")
 	}
-	return issuer.Answer{Checks: []check.Check{credentials, redirect}, Credentials: verdict}
+	return issuer.Answer{Checks: []check.Check{credentials(verdict), redirect}, Credentials: verdict}
+}
+
+func credentials(v issuer.Verdict) check.Check {
+	switch v.Decision {
+	case issuer.Accepted:
+		return check.Passed(check.ClientCredentials, "accepted")
+	case issuer.Rejected:
+		return check.Failed(check.ClientCredentials, "write the key that the issuer knows", "the issuer refuses the key")
+	case issuer.NoVerdict, issuer.RateLimited:
+	}
+	return check.Skipped(check.ClientCredentials, "no verdict")
 }
 
 func (i *inspection) ask(key check.Secret) issuer.Verdict {

@@ -27,76 +27,105 @@ const (
 //  4. create the new realm, or put the former one back if that fails
 //  5. read back; remove the file only then
 //
-// ctx can stop it until right before the DELETE. From then on an interruption waits for the end.
-func (r run) replace(ctx context.Context, plan planned) (written, error) {
+// ctx can stop it until right before the DELETE. From then on an interruption waits for the end. It returns the plan that is left.
+func (r run) replace(ctx context.Context, res Result, plan planned) (Result, realm.Plan, error) {
 	uninterruptible := context.WithoutCancel(ctx)
 	current, err := r.Cluster.Realm(uninterruptible, r.Realm.Name)
 	if err != nil {
-		return written{}, err
+		return res, plan.Plan, err
 	}
 	if current.Digest != plan.Before().Digest || !current.SameAs(plan.Before()) {
-		return written{}, fmt.Errorf("before the realm is deleted: %w", realm.ErrConflict)
+		return res, plan.Plan, fmt.Errorf("before the realm is deleted: %w", realm.ErrConflict)
 	}
 	if odd := current.Structures; len(odd) > 0 {
-		return written{}, check.Errorf(check.UnknownProperty,
+		return res, plan.Plan, check.Errorf(check.UnknownProperty,
 			"realm %s holds %s in a form that a new realm cannot take over: it is not replaced", r.Realm.Name, strings.Join(odd, ", ")).
-			Try(check.Set("realm.name", "").With("a second realm beside this one"))
+			Try("set {realm.name} to a second realm beside this one")
 	}
-	if err := r.Recovery.save(current); err != nil {
-		return written{}, err
+	if res.Saved, err = r.save(current, Replacement); err != nil {
+		return res, plan.Plan, err
 	}
 	if ctx.Err() != nil {
-		return written{}, errors.Join(context.Cause(ctx), r.Recovery.remove())
+		return res, plan.Plan, errors.Join(context.Cause(ctx), removeSaved(res.Saved))
 	}
-	done := written{final: true, left: plan}
-	if done.sent, err = r.remove(uninterruptible); err != nil {
-		return done, err
+	res.final = true
+	if res, err = r.remove(uninterruptible, res); err != nil {
+		return res, plan.Plan, err
 	}
-	done.sent = true
 	if err := r.recreate(uninterruptible, plan.Params()); err != nil {
-		return r.putBack(uninterruptible, current, done, err)
+		return r.putBack(uninterruptible, res, current, plan, err)
 	}
-	if done.left.Plan, err = r.readBack(uninterruptible); err != nil {
-		return done, r.keep(err)
+	res = res.reached(Written)
+	left, err := r.readBack(uninterruptible)
+	if err != nil {
+		return res, left, r.keep(res.Saved, err)
 	}
-	return done, r.Recovery.remove()
+	return res.discard(), left, removeSaved(res.Saved)
+}
+
+// discard notes that the file of the former realm is obsolete.
+func (res Result) discard() Result {
+	res.Saved = ""
+	return res
 }
 
 // remove sends the run's only DELETE and returns nil once the realm was seen to be gone. Whatever the answer is, it
-// reads the realm again before it removes the recovery file, because a proxy may have answered instead of Proxmox.
-func (r run) remove(ctx context.Context) (sent bool, err error) {
-	err = r.Cluster.Delete(ctx, r.Realm.Name)
-	if err == nil {
-		return true, nil
-	}
-	if errors.Is(err, realm.ErrLost) {
-		return true, r.keep(r.awaitAbsence(ctx))
+// reads the realm again before it removes the file, because a proxy may have answered instead of Proxmox.
+func (r run) remove(ctx context.Context, res Result) (Result, error) {
+	err := r.Cluster.Delete(ctx, r.Realm.Name)
+	switch {
+	case err == nil:
+		return res.reached(Written), nil
+	case errors.Is(err, realm.ErrLost):
+		return res.reached(Sent), r.keep(res.Saved, r.awaitAbsence(ctx))
 	}
 	current, readErr := r.Cluster.Realm(ctx, r.Realm.Name)
 	switch {
 	case readErr != nil:
-		return true, r.keep(errors.Join(err, readErr))
+		return res.reached(Sent), r.keep(res.Saved, errors.Join(err, readErr))
 	case !current.Exists: // the DELETE took effect, or another program deleted the realm at the same moment
-		return true, nil
+		return res.reached(Written), nil
 	}
-	return false, errors.Join(err, r.Recovery.remove())
+	return res.discard(), errors.Join(err, removeSaved(res.Saved))
 }
 
 // awaitAbsence watches a realm whose deletion may still be under way.
 func (r run) awaitAbsence(ctx context.Context) error {
-	for deadline := time.Now().Add(lateDelete); ; {
-		current, err := r.Cluster.Realm(ctx, r.Realm.Name)
-		if err == nil && !current.Exists {
-			return nil
+	current, err := r.watch(ctx, realm.Current{Exists: true}, lateDelete)
+	if err == nil && !current.Exists {
+		return nil
+	}
+	return check.Errorf(check.ReplacePending,
+		"the answer to the DELETE of realm %s was lost, and the realm still existed after %s", r.Realm.Name, lateDelete).
+		Try("wait a few minutes, because the deletion may still take effect").Because(err)
+}
+
+// watch reads a realm each second until it is gone or the time is over, and returns it as it was last seen. It returns the error of
+// the last reading.
+func (r run) watch(ctx context.Context, current realm.Current, atMost time.Duration) (realm.Current, error) {
+	for deadline := time.Now().Add(atMost); ; {
+		read, err := r.Cluster.Realm(context.WithoutCancel(ctx), r.Realm.Name)
+		if err == nil {
+			current = read
 		}
-		if time.Now().After(deadline) {
-			return check.Errorf(check.ReplacePending,
-				"the answer to the DELETE of realm %s was lost, and the realm still existed after %s", r.Realm.Name, lateDelete).
-				Try(check.Hint("wait a few minutes, because the deletion may still take effect")).Because(err)
+		left := time.Until(deadline)
+		if !current.Exists || left <= 0 {
+			return current, err
 		}
-		if err := sleep(ctx, watchEvery); err != nil {
-			return err
+		if err := sleep(ctx, min(watchEvery, left)); err != nil {
+			return current, err
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -121,34 +150,34 @@ func (r run) recreate(ctx context.Context, params realm.Params) error {
 }
 
 // putBack creates the former realm again. why is the error of the new one, with which the run ends.
-func (r run) putBack(ctx context.Context, former realm.Current, done written, why error) (written, error) {
+func (r run) putBack(ctx context.Context, res Result, former realm.Current, plan planned, why error) (Result, realm.Plan, error) {
 	why = r.explain(why)
 	if err := r.recreate(ctx, realm.RestoreParams(r.Realm.Name, former)); err != nil {
 		if err.Error() != why.Error() {
 			why = errors.Join(why, err)
 		}
-		return done, r.keep(fmt.Errorf("the realm was deleted, and neither the new one nor the former could be created: %w", why))
+		return res, plan.Plan, r.keep(res.Saved,
+			fmt.Errorf("the realm was deleted, and neither the new one nor the former could be created: %w", why))
 	}
 	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
 	if left := r.left(current); err == nil && left.Empty() {
-		done.left.Plan = left // a create whose answer was lost took effect after all
-		return done, r.Recovery.remove()
+		return res.discard().reached(Written), left, removeSaved(res.Saved) // a create whose answer was lost took effect after all
 	}
 	if err != nil || !current.SameAs(former) {
-		return done, r.keep(fmt.Errorf("the former realm was put back, but differs from before: %w", errors.Join(why, err)))
+		return res, plan.Plan, r.keep(res.Saved,
+			fmt.Errorf("the former realm was put back, but differs from before: %w", errors.Join(why, err)))
 	}
-	if err := r.Recovery.remove(); err != nil {
-		done.warnings = append(done.warnings, err.Error())
+	if err := removeSaved(res.Saved); err != nil {
+		res = res.warn(err.Error())
 	}
-	done.warnings = append(done.warnings, "the new realm could not be created: the former one was put back")
-	return done, why
+	return res.discard().warn("the new realm could not be created: the former one was put back"), plan.Plan, why
 }
 
-// keep adds the path of the recovery file to an error.
-func (r run) keep(err error) error {
+// keep adds the path of the saved realm to an error.
+func (r run) keep(path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return check.Errorf(check.CodeOf(err), "%s; the former realm is saved in %s", strings.ReplaceAll(check.MessageOf(err), "\n", "; "), r.Recovery.path()).
-		Try(check.HintOf(err), check.Run("apply --recover").With("it creates the former realm if there is none")).Because(err)
+	return check.Errorf(check.CodeOf(err), "%s; the former realm is saved in %s", strings.ReplaceAll(check.MessageOf(err), "\n", "; "), path).
+		Try(check.HintOf(err), check.Hintf("to create the former realm if there is none:\n    {restore %s}", r.Realm.Name)).Because(err)
 }

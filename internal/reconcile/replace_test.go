@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -31,7 +31,7 @@ func equal(a, b fields) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
 
 func pending(tb testing.TB, t aimed) []string {
 	tb.Helper()
-	return slices.DeleteFunc(files(tb, t), func(f string) bool { return !strings.Contains(f, "replaced-") })
+	return slices.DeleteFunc(files(tb, t), func(f string) bool { return !strings.Contains(f, "-replace") })
 }
 
 func TestReplace(t *testing.T) {
@@ -46,20 +46,21 @@ func TestReplace(t *testing.T) {
 		if err != nil || info.Mode() != 0o600 {
 			t.Errorf("%v, %v", info.Mode(), err)
 		}
-		if dir, err := os.Stat(target.Recovery.Dir); err != nil || dir.Mode().Perm() != 0o700 {
+		if dir, err := os.Stat(target.History.Dir()); err != nil || dir.Mode().Perm() != 0o700 {
 			t.Errorf("%v, %v", dir.Mode(), err)
 		}
 		var content struct {
-			Version       int
-			Target, Realm string
-			Endpoints     []config.Origin
-			Stored        fields
+			Version   int
+			Reason    reconcile.Reason
+			Realm     string
+			Endpoints []string
+			Stored    fields
 		}
 		data, err := os.ReadFile(saved[0])
 		if err != nil || json.Unmarshal(data, &content) != nil {
 			t.Fatalf("%v: %s", err, data)
 		}
-		if content.Version != 1 || content.Target != "default" || content.Realm != name || !slices.Equal(content.Endpoints, target.Recovery.Endpoints) {
+		if content.Version != 1 || content.Reason != reconcile.Replacement || content.Realm != name || !slices.Equal(content.Endpoints, reconcile.ID(target.Target).Endpoints) {
 			t.Errorf("%+v", content)
 		}
 		if content.Stored["future"] != "kept" || content.Stored["client-key"] != oldKey || content.Stored["username-claim"] != "preferred_username" || content.Stored["digest"] == nil {
@@ -106,13 +107,12 @@ func TestReplaceNeedsConsentAndAWrittenClaim(t *testing.T) {
 // Without the recovery file nothing starts.
 func TestReplaceStartsWithTheFile(t *testing.T) {
 	for title, spoil := range map[string]func(*testing.T, *aimed){
-		"no state_dir": func(_ *testing.T, t *aimed) { t.Recovery.Dir = "" },
+		"no state_dir": func(_ *testing.T, t *aimed) { t.History = history.Open("") },
 		"state_dir is a file": func(tb *testing.T, t *aimed) {
-			if err := os.WriteFile(t.Recovery.Dir, nil, 0o600); err != nil {
+			if err := os.WriteFile(t.History.Dir(), nil, 0o600); err != nil {
 				tb.Fatal(err)
 			}
 		},
-		"the name is too long for a file": func(_ *testing.T, t *aimed) { t.Recovery.Target = strings.Repeat("x", 300) },
 	} {
 		c := newCluster(t).put(name, stored())
 		target := aim(t, c, &provider{}, otherClaim)
@@ -125,15 +125,26 @@ func TestReplaceStartsWithTheFile(t *testing.T) {
 	}
 }
 
+// savedBy returns the file that a replace of a realm makes.
+func savedBy(t *testing.T, realmName string) string {
+	t.Helper()
+	c := newCluster(t).put(realmName, stored())
+	c.script[create] = trouble{err: errDown}
+	target := aim(t, c, &provider{}, otherClaim)
+	apply(t.Context(), target, agreed)
+	return pending(t, target)[0]
+}
+
 // A file that appears between the first look and the save is not overwritten, and no symlink is followed.
 func TestTheFileIsExclusive(t *testing.T) {
 	for _, link := range []bool{false, true} {
 		c := newCluster(t).put(name, stored())
 		target := aim(t, c, &provider{}, otherClaim)
-		path := filepath.Join(target.Recovery.Dir, "replaced-authelia@default.json")
+		path := savedBy(t, name)
+		path = filepath.Join(target.History.Dir(), filepath.Base(path))
 		victim := filepath.Join(t.TempDir(), "victim")
 		c.script["read#2"] = trouble{before: func() {
-			err := os.MkdirAll(target.Recovery.Dir, 0o700)
+			err := os.MkdirAll(target.History.Dir(), 0o700)
 			if link {
 				err = errors.Join(err, os.Symlink(victim, path))
 			} else {
@@ -298,7 +309,7 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 				}
 				if tt.kept {
 					message, hint := check.MessageOf(got.Err), string(check.HintOf(got.Err))
-					if !strings.Contains(message, pending(t, target)[0]) || !strings.Contains(hint, "apply --recover") || strings.Contains(message, "\n") {
+					if !strings.Contains(message, pending(t, target)[0]) || !strings.Contains(hint, "restore ") || strings.Contains(message, "\n") {
 						t.Errorf("%q, %q: does not say where the former realm is", message, hint)
 					}
 					if tt.code == check.PermissionDenied && !strings.Contains(hint, "pveum acl modify") {
@@ -335,13 +346,13 @@ func TestALateDelete(t *testing.T) {
 				t.Errorf("%s: stopped after %s with %v: %v", after, took, pending(t, target), c.calls)
 			}
 			// A run meanwhile says so and does nothing; the deletion takes effect; the saved realm is created.
-			expect(t, apply(t.Context(), target, agreed), reconcile.Refused, realm.Refuse, check.RecoveryFile)
+			expect(t, apply(t.Context(), target, agreed), reconcile.Refused, realm.Refuse, check.SavedRealm)
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if c.realms[name] != nil {
 				t.Fatal("the model is wrong: the late DELETE did nothing")
 			}
-			expect(t, recovers(t.Context(), target), reconcile.Changed, realm.Create, "")
+			expect(t, restores(t.Context(), t, target), reconcile.Changed, realm.Create, "")
 			if !equal(c.realms[name], stored()) || len(pending(t, target)) != 0 {
 				t.Errorf("%v, %v", c.realms[name], pending(t, target))
 			}
@@ -449,7 +460,7 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 			defer cancel(nil)
 			c.at = at(c, func() { cancel(check.Errorf(check.Terminated, "stopped")) })
 			target := aim(t, c, &provider{}, otherClaim)
-			target.Recovery.Dir = filepath.Join(base, fmt.Sprint(runs))
+			target.History = history.Open(filepath.Join(base, fmt.Sprint(runs)))
 			got, dead := applyOrDie(ctx, target)
 			time.Sleep(3 * time.Minute) // what was late has happened
 			synctest.Wait()
@@ -482,16 +493,16 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 				}
 				return
 			}
-			if again := apply(context.Background(), target, agreed); check.CodeOf(again.Err) != check.RecoveryFile || c.writes() != before {
+			if again := apply(context.Background(), target, agreed); check.CodeOf(again.Err) != check.SavedRealm || c.writes() != before {
 				fail("a run that meets the file goes on: %v", again.Err)
 			}
-			recovered := recovers(context.Background(), target)
+			recovered := restores(context.Background(), t, target)
 			left := len(pending(t, target))
 			switch {
 			case now == nil && (recovered.Outcome != reconcile.Changed || !equal(c.realms[name], stored()) || left != 0):
-				fail("--recover does not create the saved realm: %v", recovered.Err)
+				fail("restore does not create the saved realm: %v", recovered.Err)
 			case equal(now, stored()) && (recovered.Outcome != reconcile.Unchanged || left != 0):
-				fail("--recover does not forget an equal realm: %v", recovered.Err)
+				fail("restore does not forget an equal realm: %v", recovered.Err)
 			}
 		})
 		return calls

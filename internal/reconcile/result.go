@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/realm"
 )
 
@@ -27,9 +28,21 @@ func Outcomes() []Outcome {
 	return []Outcome{Failed, Refused, Held, Unverified, Drift, Changed, Unchanged}
 }
 
+// Stage is how far a run came with its writes.
+type Stage int
+
+// The stages, in order. A run never goes back.
+const (
+	Idle    Stage = iota // no write was sent
+	Sent                 // a write was sent, and its answer was lost: whether it took effect is unknown
+	Written              // at least one write took effect
+)
+
 // Result is what became of one target. It is complete also if Err is set: it shows how far the run came.
 type Result struct {
 	Name     string // of the target; "default" if the configuration has no targets
+	ID       history.TargetID
+	Product  string
 	Endpoint string // the one that answered, or the first that was tried
 	Realm    string
 	Requests int           // sent to Proxmox
@@ -38,28 +51,50 @@ type Result struct {
 	// IssuerCertificate is the end of the lifetime of the issuer's certificate; zero if none was seen.
 	IssuerCertificate time.Time
 
-	Outcome    Outcome
-	Action     realm.Action // of the plan; "" if none was made
-	Changes    []realm.Change
-	Access     []realm.AccessChange
-	Checks     []check.Check
-	Warnings   []string   // what an administrator should know although nothing failed
-	GateOpened bool       // the gate let the change pass, and the issuer accepts the client with the new values
-	Wrote      bool       // a write was sent and read back, whatever followed
-	Saved      string     // the file that keeps a deleted realm; "" if there is none
-	Diagnosis  *Diagnosis // what the logs tell of logins; nil: they were not read
-	Err        error      // usually a *check.Error in its tree
-	Duration   time.Duration
+	Outcome Outcome
+	Action  realm.Action         // of the plan; "" if none was made
+	Changes []realm.Change       // of the realm's properties; all are made by one write
+	Access  []realm.AccessChange // of groups and grants
+	Made    []realm.AccessChange // the part of Access that was made
+	Stage   Stage
+	Checks  []check.Check
+	// Warnings are what an administrator should know although nothing failed.
+	Warnings []string
+	// Untold is what earlier runs wrote and could not report.
+	Untold    []string
+	Saved     string     // the file that keeps a realm; "" if there is none
+	Diagnosis *Diagnosis // what the logs tell of logins; nil: they were not read
+	Err       error      // usually a *check.Error in its tree
+	Duration  time.Duration
 
-	Memory Memory // for the next run of this target
-
-	sent  bool // a write was sent
-	drift bool // apply would send a write
+	read   history.Target // what earlier runs remember of the target
+	known  history.Target // the same with what this run found out
+	client client         // what the gate or the verification learned of the client
+	final  bool           // the run does not write again: it sent a DELETE, or began with groups and grants
+	drift  bool           // apply would send a write
 }
 
-// start returns the result of a run that has done nothing yet.
-func (r run) start() Result {
-	return Result{Name: r.Name, Realm: r.Realm.Name, Memory: r.Memory}
+// Wrote reports whether a write took effect, or may have.
+func (r Result) Wrote() bool { return r.Stage >= Sent }
+
+// WroteRealm reports whether the changes of the realm itself took effect.
+func (r Result) WroteRealm() bool { return r.Stage == Written && len(r.Changes) > 0 }
+
+// Notes returns the warnings, and what earlier runs wrote and could not report.
+func (r Result) Notes() []string {
+	notes := slices.Clone(r.Warnings)
+	for _, line := range r.Untold {
+		notes = append(notes, "written by an earlier run, and not reported then: "+line)
+	}
+	return notes
+}
+
+// begin returns the result of a run that has done nothing yet.
+func (r run) begin() Result {
+	known := r.History.Target(r.id)
+	return Result{
+		Name: r.Name, ID: r.id, Product: r.id.Product, Realm: r.Realm.Name, read: known, known: known, Untold: known.Told[history.Quiet].Written,
+	}
 }
 
 // finish completes a result: it names the outcome.
@@ -72,14 +107,14 @@ func (r run) finish(res Result, err error) Result {
 	case err != nil:
 		res.Outcome = outcomeOf(err)
 		if res.Outcome == Refused {
-			res.Action = realm.Refuse // also if Proxmox's answer or a recovery file is the reason
+			res.Action = realm.Refuse // also if Proxmox's answer or a saved realm is the reason
 		}
 	case res.drift:
 		res.Outcome = Drift
 	case len(check.Failures(res.Checks)) > 0:
 		res.Outcome = Unverified
-	case res.sent:
-		res.Outcome, res.Wrote = Changed, true
+	case res.Stage > Idle:
+		res.Outcome = Changed
 	default:
 		res.Outcome = Unchanged
 	}
@@ -91,27 +126,28 @@ func outcomeOf(err error) Outcome {
 	case check.Held:
 		return Held
 	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.UnknownRole, check.NoGroupsClaim,
-		check.BuiltinRealm, check.RecoveryFile:
+		check.BuiltinRealm, check.SavedRealm:
 		return Refused
 	}
 	return Failed
 }
 
-// propose notes the plan. After a write it keeps the first plan, because a later one shows only what is left to do.
-func (res *Result) propose(p planned, clean *check.Cleaner) {
-	if res.sent && p.Action != realm.Refuse {
-		return
+// planned notes the plan. After a write it keeps the first plan, because a later one shows only what is left to do.
+func (res Result) planned(p planned, clean *check.Cleaner) Result {
+	if res.Stage > Idle && p.Action != realm.Refuse {
+		return res
 	}
 	res.Action, res.Changes, res.Access = p.Action, cleaned(p.Changes, clean), cleanedAccess(p.access.Changes, clean)
 	if p.Action == realm.None && !p.access.Empty() {
 		res.Action = realm.Update
 	}
 	for _, grant := range p.access.Replacing {
-		res.warn(grant)
+		res = res.warn(grant)
 	}
 	for _, grant := range p.access.Powerful {
-		res.warn("whoever controls the issuer becomes as powerful as root: " + grant)
+		res = res.warn("whoever controls the issuer becomes as powerful as root: " + grant)
 	}
+	return res
 }
 
 // cleaned masks secrets in the values of changes: people paste keys into a comment or a client id.
@@ -140,34 +176,28 @@ func cleanedAccess(changes []realm.AccessChange, clean *check.Cleaner) []realm.A
 	return out
 }
 
-// wrote notes the result of a write.
-func (res *Result) wrote(w written, ignore []check.ID) {
-	res.sent = res.sent || w.sent
-	res.warn(w.warnings...)
-	if w.permissions.ID == "" {
-		return
-	}
-	res.add(ignore, w.permissions)
-	res.Access = nil // proxmox.access lists what was not written
-	if len(res.Changes) == 0 && res.Action == realm.Update {
-		res.Action = realm.None
-	}
+// reached notes how far the run came with its writes.
+func (res Result) reached(s Stage) Result {
+	res.Stage = max(res.Stage, s)
+	return res
 }
 
 // add adds checks. An ignored one becomes a skip. A later finding replaces an earlier one of its id.
-func (res *Result) add(ignore []check.ID, checks ...check.Check) {
-	out := append(make([]check.Check, 0, len(res.Checks)+len(checks)), res.Checks...) // a copy: the caller's result stays as it is
+func (res Result) add(ignore []check.ID, checks ...check.Check) Result {
+	out := slices.Clone(res.Checks)
 	for _, c := range check.Ignore(checks, ignore) {
 		out = append(slices.DeleteFunc(out, func(old check.Check) bool { return old.ID == c.ID }), c)
 	}
 	res.Checks = out
+	return res
 }
 
 // warn adds warnings, each once, and drops empty ones.
-func (res *Result) warn(texts ...string) {
+func (res Result) warn(texts ...string) Result {
 	for _, text := range texts {
 		if text != "" && !slices.Contains(res.Warnings, text) {
-			res.Warnings = append(res.Warnings, text)
+			res.Warnings = append(slices.Clone(res.Warnings), text)
 		}
 	}
+	return res
 }

@@ -3,262 +3,197 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"reflect"
 	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 )
 
-// Verify runs every check on realm, issuer and client, and changes nothing. If Proxmox does not answer, it still checks
-// the issuer.
-func Verify(ctx context.Context, t config.Target, d Deps, o Options) Result {
-	r := newRun(ctx, t, d, o)
-	return r.finish(r.examine(ctx))
-}
-
-func (r run) examine(ctx context.Context) (Result, error) {
-	res := r.start()
-	if err := r.Recovery.pending(); err != nil {
-		res.warn(fmt.Sprintf("%s; %s", err.Message, err.Hint))
+// verify runs the checks on what the run found or left. All that can run do run: why is the error that stopped the run before,
+// after which Proxmox is not asked again. It remembers what was found, and returns an error only for an interruption and if
+// Proxmox does not answer.
+func (r run) verify(ctx context.Context, res Result, plan planned, inspection Inspection, take steps, why error) (Result, error) {
+	if code := check.CodeOf(why); ctx.Err() != nil || code == check.Held || code == check.RateLimited || outcomeOf(why) == Refused {
+		return r.remember(res, plan), context.Cause(ctx)
 	}
-	inspection := r.inspect(ctx, time.Time{})
-	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
-	var seen realm.CurrentAccess
-	if err == nil {
-		seen, err = r.observeAccess(ctx)
-	}
-	if err != nil {
-		return r.examineIssuer(ctx, res, inspection, err)
-	}
-	res.Action = realm.None
-	plan, err := r.plan(ctx, current, seen)
-	if err != nil {
-		return res, interruption(ctx, err)
-	}
-	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
-	res.add(r.Verify.Ignore, permissions)
-	if err != nil {
-		return res, interruption(ctx, err)
-	}
-	asks := questions{client: r.clientDue(askNow), users: true}
-	if r.Verify.Proxmox {
-		asks.proxmox = askNow
-	}
-	return r.verify(ctx, res, plan, inspection, asks)
-}
-
-// examineIssuer checks the issuer alone. why is the error of Proxmox, with which the run ends.
-func (r run) examineIssuer(ctx context.Context, res Result, inspection Inspection, why error) (Result, error) {
-	for _, e := range check.Catalog() {
-		if strings.HasPrefix(string(e.ID), "proxmox.") {
-			res.add(r.Verify.Ignore, check.Skipped(e.ID, "not checked: the realm could not be read"))
+	if why != nil && !plan.made() && !take.gate { // verify shows what it could not look at
+		for _, e := range check.Catalog() {
+			if strings.HasPrefix(string(e.ID), "proxmox.") {
+				res = res.add(r.Verify.Ignore, check.Skipped(e.ID, "not checked: the realm could not be read"))
+			}
 		}
 	}
-	assumed := planned{Plan: realm.Diff(r.Realm, realm.Current{}, realm.Facts{})}
-	res, err := r.verifyIssuer(ctx, res, assumed, inspection, questions{client: r.clientDue(askNow), unread: true})
-	if err != nil {
-		return res, err
+	asks := take.asks
+	if res.Stage > Idle && (res.Action != realm.Update || res.concernsLogin()) {
+		asks = max(asks, anew)
 	}
-	return res, interruption(ctx, why)
+	var err error
+	if why == nil {
+		res, inspection, err = r.verifyProxmox(ctx, res, plan, inspection, take, asks)
+	}
+	var issuerErr, usersErr error
+	res, issuerErr = r.verifyIssuer(ctx, res, plan, inspection, asks)
+	if why == nil && err == nil {
+		res, usersErr = r.verifyUsers(ctx, res, plan, asks)
+	}
+	for _, e := range []error{err, issuerErr, usersErr} {
+		if err == nil {
+			err = e
+		}
+	}
+	return r.remember(res, plan), err
 }
 
-// clientDue returns a unless the configuration forbids client questions.
-func (r run) clientDue(a ask) ask {
-	if !r.Verify.Client {
-		return notAsked
+// concernsLogin reports whether what was written decides about logins.
+func (res Result) concernsLogin() bool {
+	for _, c := range res.Changes {
+		if d, _ := c.Property.Definition(); d.Gated {
+			return true
+		}
 	}
-	return a
+	return len(res.Access) > 0
 }
 
-// verify runs the checks. All of them run: a failure is a finding. It returns an error only for an interruption and if
-// Proxmox does not answer.
-func (r run) verify(ctx context.Context, res Result, plan planned, inspection Inspection, asks questions) (Result, error) {
-	if ctx.Err() != nil {
-		return res, context.Cause(ctx)
+// verifyProxmox runs proxmox.realm, proxmox.access, proxmox.permissions and proxmox.discovery.
+func (r run) verifyProxmox(
+	ctx context.Context, res Result, plan planned, inspection Inspection, take steps, asks want,
+) (Result, Inspection, error) {
+	drift := !plan.settled()
+	pending := drift || len(plan.access.Missing) > 0
+	if !take.write && take.gate { // plan: what differs is drift, and no failure
+		if res.drift = drift; pending {
+			permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
+			res = res.add(r.Verify.Ignore, permissions)
+			for _, p := range plan.MaybeUnknown() {
+				res = res.warn(fmt.Sprintf("%s may not know %s, which exists since %s", r.askVersion().Named(), p, r.Realm.Product.Since(p)))
+			}
+			if err != nil {
+				return res, inspection, err
+			}
+		}
 	}
-	res.add(r.Verify.Ignore, r.realmCheck(plan))
-	if r.Access != nil {
-		res.add(r.Verify.Ignore, r.accessCheck(plan.access))
+	if !drift || !take.gate || take.write {
+		res = res.add(r.Verify.Ignore, r.realmCheck(plan))
+		if r.Access != nil {
+			res = res.add(r.Verify.Ignore, r.accessCheck(plan.access))
+		}
 	}
-	if inspection != nil && inspection.Wait(ctx) == nil && !inspection.Trusted() && r.Verify.Proxmox {
-		asks.proxmox = askNow // this machine cannot judge the issuer, but the node may
+	if !take.gate {
+		permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
+		res = res.add(r.Verify.Ignore, permissions)
+		if err != nil {
+			return res, inspection, err
+		}
 	}
-	res, err := r.verifyProxmox(ctx, res, plan, inspection, asks.proxmox)
-	if err != nil {
-		return res, interruption(ctx, err)
+	if drift && take.gate && !take.write {
+		return res, inspection, nil // after the write, Proxmox is asked about what it then holds
 	}
-	if res, err = r.verifyIssuer(ctx, res, plan, inspection, asks); err != nil || !asks.users {
-		return res, err
+	if inspection != nil && inspection.Wait(ctx) == nil && !inspection.Trusted() {
+		asks = max(asks, anew) // this machine cannot judge the issuer, but the node may
 	}
-	users, err := r.Cluster.CheckUsers(ctx, plan.login(), r.Access == nil)
-	res.add(r.Verify.Ignore, users...)
-	if err == nil {
-		err = context.Cause(ctx)
-	}
-	return res, interruption(ctx, err)
+	return r.discover(ctx, res, plan, inspection, asks)
 }
 
 // verifyIssuer runs the issuer.* and client.* checks.
-func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspection Inspection, asks questions) (Result, error) {
+func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspection Inspection, asks want) (Result, error) {
 	if inspection == nil {
 		return res, nil
 	}
-	found, asked := check.Find(res.Checks, check.ProxmoxDiscovery)
-	checks, err := r.issuerChecks(ctx, plan, inspection, asked && found.Status == check.Pass)
-	if err != nil {
-		return res, err
+	if inspection.Wait(ctx) != nil {
+		return res, context.Cause(ctx)
 	}
-	res.add(r.Verify.Ignore, checks...)
+	login, about := r.declared(), ""
+	if plan.made() {
+		login = plan.login()
+		about = r.about(login)
+	}
+	var limited error
+	if r.Verify.Client && (plan.made() || asks == always) && (about == "" || res.client.about != about) { // the gate's answers serve the whole run
+		unread := !plan.made() && !login.ClientKey.IsSet()
+		answer, err := r.askClient(ctx, login, unread, inspection, asks)
+		if err != nil {
+			return res, err
+		}
+		res.client = answer
+		res = res.add(r.Verify.Ignore, answer.checks...)
+		if answer.fresh && len(check.Failures(answer.checks)) == 0 && !answer.yes() && answer.limited.After(r.began) {
+			limited = r.limited(answer.limited)
+		}
+	}
+	return r.inspected(res, plan, inspection, login, about), limited
+}
+
+// inspected adds the issuer.* checks of an inspection that has ended.
+func (r run) inspected(res Result, plan planned, inspection Inspection, login realm.Login, about string) Result {
+	var version realm.Version
+	if inspection.NeedsVersion() && plan.made() {
+		version = r.askVersion()
+	}
+	discovered, asked := check.Find(res.Checks, check.ProxmoxDiscovery)
+	offset, known := r.Cluster.ClockOffset()
+	res = r.found(res, about, inspection.Checks(issuer.View{
+		Login: login, Version: version, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Verify.MaxClockSkew,
+		Discovered: asked && discovered.Status == check.Pass, Proven: issuer.ProvenBy(res.Checks),
+	})...)
 	if notAfter, ok := inspection.Certificate(); ok {
 		res.IssuerCertificate = notAfter
 	}
-	switch asks.client {
-	case askNow:
-		depth := issuer.Full
-		if r.Repeats && !res.sent {
-			depth = issuer.Free
-		}
-		question := r.question(plan, depth)
-		question.KeyUnknown = asks.unread && !question.Login.ClientKey.IsSet()
-		answer := inspection.Client(ctx, question)
-		res.add(r.Verify.Ignore, answer.Checks...)
-		_, limited := answer.RateLimited()
-		res.Memory.Client = res.Memory.Client.remember(r.about(plan), answer.Checks, limited)
-	case recalled:
-		res.add(r.Verify.Ignore, r.Memory.Client.recall()...)
-	case notAsked:
-	}
-	return res, context.Cause(ctx)
+	return res
 }
 
-// verifyProxmox runs proxmox.discovery on the stored realm, unless that could block a worker of the node.
-func (r run) verifyProxmox(ctx context.Context, res Result, plan planned, inspection Inspection, a ask) (Result, error) {
-	if a == recalled {
-		res.add(r.Verify.Ignore, r.Memory.Proxmox.recall()...)
+// verifyUsers runs proxmox.users, and proxmox.access if access is not declared.
+func (r run) verifyUsers(ctx context.Context, res Result, plan planned, asks want) (Result, error) {
+	about := r.about(plan.login())
+	ids := []check.ID{check.ProxmoxUsers}
+	if r.Access == nil {
+		ids = append(ids, check.ProxmoxAccess)
 	}
-	if a != askNow {
+	ask := asks > ifDue || res.Stage > Idle || plan.Action == realm.Create
+	for _, id := range ids {
+		f := res.known.Findings[id]
+		if stands := open(f) && f.About == about; stands && r.again(f) {
+			ask = true
+		} else if stands {
+			res = res.add(r.Verify.Ignore, f.Recall())
+		}
+	}
+	if !ask {
 		return res, nil
 	}
-	if why := r.mayNotDiscover(ctx, plan, inspection); why != "" {
-		res.add(r.Verify.Ignore, check.Skipped(check.ProxmoxDiscovery, "%s", why))
-		return res, nil
+	users, err := r.Cluster.CheckUsers(ctx, plan.login(), r.Access == nil)
+	for i, c := range users {
+		if c.ID == check.ProxmoxUsers && c.Status == check.Fail && (res.Action == realm.Create || res.Action == realm.Replace) {
+			users[i].Status = check.Warn // users can only be made once there is the realm
+		}
 	}
-	found, memory, err := r.discoveries(ctx, plan.before(), res.Memory)
-	res.add(r.Verify.Ignore, found)
-	if err == nil {
-		memory.Proxmox = memory.Proxmox.remember(r.about(plan), []check.Check{found}, false)
+	res = r.found(res, about, users...)
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	res.Memory = memory
 	return res, err
 }
 
-// mayNotDiscover returns why Proxmox must not be asked to discover the issuer of the stored realm, "" if it may be.
-func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection Inspection) string {
-	stored := plan.Before()
-	switch {
-	case stored.Type != realm.Type:
-		return "not checked: there is no such realm yet"
-	case inspection == nil:
-		return ""
-	case stored.Values.Login(r.Realm.Name).IssuerURL != r.declared().IssuerURL:
-		return "not checked: the realm names another issuer than the declared one"
-	case inspection.Wait(ctx) != nil || !inspection.Quick():
-		return "not checked: the issuer did not send a usable discovery document and keys within 5 s, " +
-			"and a silent issuer blocks a worker of the node"
-	}
-	return ""
-}
-
-// discoveries asks the node that answers, or all of them, to discover the issuer. A node on which the issuer hung is not
-// asked again for an hour.
-func (r run) discoveries(ctx context.Context, login realm.Login, memory Memory) (check.Check, Memory, error) {
-	nodes := []config.Origin{r.Cluster.Endpoint()}
-	if r.AllEndpoints {
-		nodes = r.Proxmox.Endpoints
-	}
-	memory.HungUntil = maps.Clone(memory.HungUntil)
-	if memory.HungUntil == nil {
-		memory.HungUntil = map[string]time.Time{}
-	}
-	var found []check.Check
-	for _, node := range nodes {
-		until := memory.HungUntil[string(node)]
-		if left := time.Until(until); left > 0 && left <= restAfterHang { // more: the clock was set back
-			found = append(found, check.Skipped(check.ProxmoxDiscovery,
-				"%s is not asked before %s: the issuer kept it waiting, which blocks a worker of the node", node, until.Format(time.RFC3339)))
-			continue
+// remember keeps what the run found out. Findings about values that are neither declared nor stored any more fall, and so do
+// those whose check is switched off.
+func (r run) remember(res Result, plan planned) Result {
+	if plan.made() {
+		for id, f := range res.known.Findings {
+			if f.About != r.about(plan.login()) && f.About != r.about(plan.before()) || id == check.IssuerURL && !r.Verify.Issuer ||
+				!r.Verify.Issuer && strings.HasPrefix(string(id), "issuer.") {
+				res.known = res.known.Drop(id)
+			}
 		}
-		c, hung, err := r.Cluster.CheckDiscovery(ctx, node, login, redirectFor(node, r.Verify.RedirectURLs), r.Verify.Issuer)
-		if err != nil && len(nodes) == 1 {
-			return c, memory, err
+		if res.known.Begun.IsZero() {
+			res.known.Begun = time.Now().UTC().Truncate(time.Second)
 		}
-		delete(memory.HungUntil, string(node))
-		if hung {
-			memory.HungUntil[string(node)] = time.Now().Add(restAfterHang)
-		}
-		found = append(found, c)
 	}
-	return together(found), memory, nil
-}
-
-// restAfterHang is how long a node is not asked to discover an issuer that kept it waiting.
-const restAfterHang = time.Hour
-
-// redirectFor returns the redirect URL that browsers use with this node: its own if it is among them.
-func redirectFor(node config.Origin, redirects []config.Origin) string {
-	own := node.Browser()
-	if slices.Contains(redirects, own) || len(redirects) == 0 {
-		return string(own)
+	if !reflect.DeepEqual(res.read, res.known) {
+		r.History.KeepTarget(r.id, res.read, res.known)
 	}
-	return string(redirects[0])
-}
-
-// together merges the findings of several nodes into the worst of them.
-func together(found []check.Check) check.Check {
-	if len(found) == 1 {
-		return found[0]
-	}
-	rank := map[check.Status]int{check.Fail: 0, check.Warn: 1, check.Pass: 2, check.Skip: 3}
-	worst := slices.MinFunc(found, func(a, b check.Check) int { return rank[a.Status] - rank[b.Status] })
-	each := []string{worst.Evidence}
-	worst.Duration = 0
-	for _, c := range found {
-		each = append(each, string(c.Status)+": "+c.Summary)
-		worst.Duration += c.Duration
-	}
-	worst.Evidence = strings.TrimPrefix(strings.Join(each, "; "), "; ")
-	return worst
-}
-
-// issuerChecks waits for the inspection and runs the issuer.* checks. It asks Proxmox for its version if they depend on
-// it. discovered tells that Proxmox itself can discover the issuer.
-func (r run) issuerChecks(ctx context.Context, plan planned, inspection Inspection, discovered bool) ([]check.Check, error) {
-	if inspection.Wait(ctx) != nil {
-		return nil, context.Cause(ctx)
-	}
-	var version realm.Version
-	if inspection.NeedsVersion() {
-		version = r.askVersion()
-	}
-	offset, known := r.Cluster.ClockOffset()
-	return inspection.Checks(issuer.View{
-		Login: plan.login(), Version: version, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Verify.MaxClockSkew,
-		Discovered: discovered,
-	}), nil
-}
-
-// question returns the question about the client that the realm will have.
-func (r run) question(plan planned, depth issuer.Depth) issuer.Question {
-	urls := make([]string, 0, len(r.Verify.RedirectURLs))
-	for _, u := range r.Verify.RedirectURLs {
-		urls = append(urls, string(u))
-	}
-	return issuer.Question{Login: plan.login(), RedirectURLs: urls, RedirectsDeclared: r.Verify.RedirectsDeclared, Depth: depth}
+	return res
 }
 
 // realmCheck returns the check proxmox.realm.
@@ -267,10 +202,10 @@ func (r run) realmCheck(plan planned) check.Check {
 	case plan.Empty():
 		return check.Passed(check.ProxmoxRealm, "realm %s is as declared", r.Realm.Name)
 	case plan.Action == realm.Create:
-		return check.Failed(check.ProxmoxRealm, check.Hints(check.Run("apply")), "realm %s does not exist", r.Realm.Name)
+		return check.Failed(check.ProxmoxRealm, "to create it:\n    {apply}", "realm %s does not exist", r.Realm.Name)
 	case plan.Action == realm.Refuse:
 		return check.Failed(check.ProxmoxRealm, plan.Refusal.Hint, "%s", plan.Refusal.Message)
 	}
-	return check.Failed(check.ProxmoxRealm, check.Hints(check.Run("apply").With("it writes the realm as declared; plan shows the differences")),
+	return check.Failed(check.ProxmoxRealm, "to see the differences:\n    {plan}\nto make them go:\n    {apply}",
 		"realm %s differs from its configuration", r.Realm.Name).Because("%s", strings.Join(plan.Names(), ", "))
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -20,11 +21,9 @@ const Version = 1
 
 // JSON writes a run as one object on one line. Durations are whole milliseconds. Lists are never null. Absent values of a
 // property, absent errors and an absent file are null.
-func JSON(w io.Writer, run fleet.Run) error {
-	out := jsonRun{
-		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: ErrorOf(run.Err),
-		Targets: []jsonTarget{}, Duration: run.Duration.Milliseconds(),
-	}
+func JSON(w io.Writer, run fleet.Run, by By) error {
+	out := jsonRunOf(run, by)
+	out.Targets = []jsonTarget{}
 	for _, t := range run.Targets {
 		out.Targets = append(out.Targets, jsonTargetOf(t))
 	}
@@ -33,7 +32,7 @@ func JSON(w io.Writer, run fleet.Run) error {
 
 // JSONLines writes a line for each target, as [JSONTarget] does. The last line is the report, with counts in place of
 // targets.
-func JSONLines(w io.Writer, run fleet.Run) error {
+func JSONLines(w io.Writer, run fleet.Run, by By) error {
 	for _, t := range run.Targets {
 		if err := JSONTarget(w, t); err != nil {
 			return err
@@ -44,10 +43,9 @@ func JSONLines(w io.Writer, run fleet.Run) error {
 	for outcome, n := range tally.Outcomes {
 		counts[string(outcome)] = n
 	}
-	return encode(w, jsonRun{
-		Version: Version, Command: run.Command, Outcome: string(run.Outcome), Error: ErrorOf(run.Err), Duration: run.Duration.Milliseconds(),
-		jsonTally: &jsonTally{Counts: counts, Retries: tally.Retries, Lost: tally.Lost.Milliseconds()},
-	})
+	out := jsonRunOf(run, by)
+	out.jsonTally = &jsonTally{Counts: counts, Retries: tally.Retries, Lost: tally.Lost.Milliseconds()}
+	return encode(w, out)
 }
 
 // JSONTarget writes an element of the report's targets on one line.
@@ -70,14 +68,31 @@ func (e escaping) Write(encoded []byte) (int, error) {
 	return len(encoded), nil
 }
 
+// By says which program made a report, and where.
+type By struct {
+	Program string // the version of the program
+	Host    string // the name of the machine
+}
+
 type jsonRun struct {
 	Version  int          `json:"version"`
+	Program  string       `json:"program"`
+	Host     string       `json:"host"`
+	Time     string       `json:"time"` // when the run began, RFC 3339
 	Command  string       `json:"command"`
 	Outcome  string       `json:"outcome"`
 	Error    *Error       `json:"error"`
+	Warnings []string     `json:"warnings"` // that concern no target
 	Targets  []jsonTarget `json:"targets,omitzero"`
 	Duration int64        `json:"duration_ms"`
 	*jsonTally
+}
+
+func jsonRunOf(run fleet.Run, by By) jsonRun {
+	return jsonRun{
+		Version: Version, Program: by.Program, Host: by.Host, Time: run.Began.UTC().Format(time.RFC3339), Command: run.Command,
+		Outcome: string(run.Outcome), Error: ErrorOf(run.Err), Warnings: append([]string{}, run.Warnings...), Duration: run.Duration.Milliseconds(),
+	}
 }
 
 // jsonTally replaces the targets in the last line.
@@ -89,17 +104,19 @@ type jsonTally struct {
 
 type jsonTarget struct {
 	Name     string       `json:"name"`
+	Product  string       `json:"product"`
 	Endpoint string       `json:"endpoint"`
 	Realm    string       `json:"realm"`
 	Outcome  string       `json:"outcome"`
 	Action   string       `json:"action"`
+	Wrote    bool         `json:"wrote"` // a write took effect, or may have: its answer was lost
 	Changes  []jsonChange `json:"changes"`
 	Checks   []Check      `json:"checks"`
+	Saved    *string      `json:"saved"`
+	Warnings []string     `json:"warnings"`
 	Error    *Error       `json:"error"`
 	Duration int64        `json:"duration_ms"`
-	Warnings []string     `json:"warnings"`
 	Requests int          `json:"requests"`
-	Saved    *string      `json:"saved"`
 	Logins   []jsonLogin  `json:"logins,omitzero"` // only of diagnose
 }
 
@@ -113,6 +130,7 @@ type jsonChange struct {
 	Path      *string `json:"path"`      // of a grant
 	Role      *string `json:"role"`      // of a grant
 	Propagate *bool   `json:"propagate"` // of a grant; before and after say how it changes, as 1 or 0
+	Written   bool    `json:"written"`   // the change was made
 }
 
 func accessChange(c realm.AccessChange) jsonChange {
@@ -153,9 +171,9 @@ type Error struct {
 
 func jsonTargetOf(t reconcile.Result) jsonTarget {
 	out := jsonTarget{
-		Name: t.Name, Endpoint: t.Endpoint, Realm: t.Realm, Outcome: string(t.Outcome), Action: string(t.Action),
+		Name: t.Name, Product: t.Product, Endpoint: t.Endpoint, Realm: t.Realm, Outcome: string(t.Outcome), Action: string(t.Action), Wrote: t.Wrote(),
 		Changes: []jsonChange{}, Checks: []Check{}, Error: ErrorOf(t.Err), Duration: t.Duration.Milliseconds(),
-		Warnings: append([]string{}, t.Warnings...), Requests: t.Requests, Logins: jsonLogins(t.Diagnosis),
+		Warnings: append([]string{}, t.Notes()...), Requests: t.Requests, Logins: jsonLogins(t.Diagnosis),
 	}
 	if t.Saved != "" {
 		out.Saved = &t.Saved
@@ -165,10 +183,12 @@ func jsonTargetOf(t reconcile.Result) jsonTarget {
 	}
 	for _, c := range t.Changes {
 		property := string(c.Property)
-		out.Changes = append(out.Changes, jsonChange{Property: &property, Op: string(c.Op), Before: c.Before, After: c.After, Kind: "property"})
+		out.Changes = append(out.Changes, jsonChange{Property: &property, Op: string(c.Op), Before: c.Before, After: c.After, Kind: "property", Written: t.WroteRealm()})
 	}
 	for _, c := range t.Access {
-		out.Changes = append(out.Changes, accessChange(c))
+		change := accessChange(c)
+		change.Written = slices.Contains(t.Made, c)
+		out.Changes = append(out.Changes, change)
 	}
 	for _, c := range t.Checks {
 		out.Checks = append(out.Checks, CheckOf(c))

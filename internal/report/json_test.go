@@ -17,10 +17,13 @@ import (
 	"proxmox-realm/internal/report"
 )
 
+// by is what made the reports.
+var by = report.By{Program: "1.0.0", Host: "admin1"}
+
 func encodeJSON(t testing.TB, run fleet.Run) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	if err := report.JSON(&out, run); err != nil {
+	if err := report.JSON(&out, run, by); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -37,7 +40,7 @@ func TestJSONLinesAreTheReportInPieces(t *testing.T) {
 	for _, name := range []string{"fleet-mixed", "apply-failed", "config-error"} {
 		run := find(t, name)
 		var out bytes.Buffer
-		if err := report.JSONLines(&out, run); err != nil {
+		if err := report.JSONLines(&out, run, by); err != nil {
 			t.Fatal(err)
 		}
 		lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
@@ -70,10 +73,10 @@ func TestJSONLinesAreTheReportInPieces(t *testing.T) {
 // The keys of the report and their order are what scripts rely on: they are added to at the end, never changed.
 func TestJSONKeys(t *testing.T) {
 	want := map[string][]string{
-		"":                {"version", "command", "outcome", "error", "targets", "duration_ms"},
+		"":                {"version", "program", "host", "time", "command", "outcome", "error", "warnings", "targets", "duration_ms"},
 		"error":           {"code", "message", "hint"},
-		"targets":         {"name", "endpoint", "realm", "outcome", "action", "changes", "checks", "error", "duration_ms", "warnings", "requests", "saved"},
-		"targets.changes": {"property", "op", "before", "after", "kind", "group", "path", "role", "propagate"},
+		"targets":         {"name", "product", "endpoint", "realm", "outcome", "action", "wrote", "changes", "checks", "saved", "warnings", "error", "duration_ms", "requests"},
+		"targets.changes": {"property", "op", "before", "after", "kind", "group", "path", "role", "propagate", "written"},
 		"targets.checks":  {"id", "status", "summary", "evidence", "hint", "duration_ms"},
 		"targets.error":   {"code", "message", "hint"},
 	}
@@ -130,8 +133,9 @@ func walk(t *testing.T, d *json.Decoder, path string, object func(path string, k
 
 // An empty run still has lists where lists belong, and null where something is absent.
 func TestJSONOfNothing(t *testing.T) {
-	const want = `{"version":1,"command":"","outcome":"","error":null,"targets":[{"name":"","endpoint":"","realm":"","outcome":"",` +
-		`"action":"none","changes":[],"checks":[],"error":null,"duration_ms":0,"warnings":[],"requests":0,"saved":null}],"duration_ms":0}` + "\n"
+	const want = `{"version":1,"program":"1.0.0","host":"admin1","time":"0001-01-01T00:00:00Z","command":"","outcome":"","error":null,"warnings":[],` +
+		`"targets":[{"name":"","product":"","endpoint":"","realm":"","outcome":"","action":"none","wrote":false,"changes":[],"checks":[],"saved":null,` +
+		`"warnings":[],"error":null,"duration_ms":0,"requests":0}],"duration_ms":0}` + "\n"
 	if got := encodeJSON(t, fleet.Run{Targets: make([]reconcile.Result, 1)}); string(got) != want {
 		t.Errorf("got  %swant %s", got, want)
 	}
@@ -142,12 +146,18 @@ func TestJSONOfNothing(t *testing.T) {
 
 // contract is the report as a strict reader declares it.
 type contract struct {
-	Version int     `json:"version"`
-	Command string  `json:"command"`
-	Outcome string  `json:"outcome"`
-	Error   *failed `json:"error"`
-	Targets []struct {
+	Version  int      `json:"version"`
+	Program  string   `json:"program"`
+	Host     string   `json:"host"`
+	Time     string   `json:"time"`
+	Command  string   `json:"command"`
+	Outcome  string   `json:"outcome"`
+	Error    *failed  `json:"error"`
+	Warnings []string `json:"warnings"`
+	Targets  []struct {
 		Name     string `json:"name"`
+		Product  string `json:"product"`
+		Wrote    bool   `json:"wrote"`
 		Endpoint string `json:"endpoint"`
 		Realm    string `json:"realm"`
 		Outcome  string `json:"outcome"`
@@ -162,6 +172,7 @@ type contract struct {
 			Path      *string `json:"path"`
 			Role      *string `json:"role"`
 			Propagate *bool   `json:"propagate"`
+			Written   bool    `json:"written"`
 		} `json:"changes"`
 		Checks []struct {
 			ID       string `json:"id"`

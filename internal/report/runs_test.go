@@ -3,6 +3,7 @@ package report_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -115,13 +116,15 @@ func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks
 	t := reconcile.Result{Name: name, Endpoint: "https://" + name + ".example.com:8006", Realm: "authelia", Requests: 2}
 	t.Outcome, t.Action, t.Changes, t.Checks, t.Err = o, plan.Action, plan.Changes, checks, err
 	t.Duration = 48 * time.Millisecond
-	t.Wrote = o == reconcile.Changed || o == reconcile.Unverified && len(plan.Changes) > 0
+	if o == reconcile.Changed || o == reconcile.Unverified && len(plan.Changes) > 0 {
+		t.Stage = reconcile.Written
+	}
 	return t
 }
 
 // let is the run with the gate's consent.
 func let(run fleet.Run) fleet.Run {
-	run.Targets[0].GateOpened = true
+	run.Targets[0].Checks = append(slices.Clone(run.Targets[0].Checks), check.Passed(check.ClientCredentials, "the issuer accepts the client"))
 	return run
 }
 

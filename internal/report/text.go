@@ -1,5 +1,4 @@
-// Package report renders what became of a run: as text for people, as JSON for scripts, as JUnit XML for pipelines, and as
-// Prometheus metrics. It also decides whether a run is news.
+// Package report renders what became of a run: as text for people, as JSON for scripts, and as Prometheus metrics. It also decides whether a run is news.
 //
 // Rendering is pure: it reads no clock and does not ask what kind of terminal there is.
 package report
@@ -82,7 +81,7 @@ func (p *printer) several(run fleet.Run) {
 		if p.Quiet && !noteworthy(first) {
 			continue
 		}
-		telling := noteworthy(first) || first.Diagnosis != nil && len(first.Diagnosis.Logins) > 0 || len(first.Warnings) > 0 || len(findings(first.Checks)) > 0
+		telling := noteworthy(first) || first.Diagnosis != nil && len(first.Diagnosis.Logins) > 0 || len(first.Notes()) > 0 || len(findings(first.Checks)) > 0
 		if !telling && !p.Verbose {
 			continue // the last line counts them
 		}
@@ -178,7 +177,7 @@ func (p *printer) target(indent int, command string, t reconcile.Result, errors 
 	if !errors {
 		return
 	}
-	for _, warning := range t.Warnings {
+	for _, warning := range t.Notes() {
 		p.labelled(indent, p.paint(yellow, "warning:"), warning)
 	}
 	if t.Err != nil {
@@ -194,9 +193,9 @@ func (p *printer) sentence(command string, t reconcile.Result) string {
 	return sentence(command, t)
 }
 
-// undone reports whether the changes of a target were planned, but perhaps not made.
+// undone reports whether a target may have planned changes that were not made.
 func undone(t reconcile.Result) bool {
-	return !t.Wrote && (t.Outcome == reconcile.Failed || t.Outcome == reconcile.Refused || t.Outcome == reconcile.Held)
+	return t.Outcome == reconcile.Failed || t.Outcome == reconcile.Refused || t.Outcome == reconcile.Held
 }
 
 // findings returns the checks that warn or fail.
@@ -206,17 +205,41 @@ func findings(checks []check.Check) []check.Check {
 	})
 }
 
+// changes writes what was changed or is planned. If the run did not reach its end, it tells the two apart.
 func (p *printer) changes(indent int, t reconcile.Result) {
-	if len(t.Changes)+len(t.Access) > 0 && undone(t) {
-		p.line(indent, "planned:")
-		indent += 2
+	if !undone(t) {
+		p.properties(indent, t.Changes)
+		p.access(indent, t.Access)
+		return
 	}
+	section := func(title string, changes []realm.Change, access []realm.AccessChange) {
+		if len(changes)+len(access) > 0 {
+			p.line(indent, title)
+			p.properties(indent+2, changes)
+			p.access(indent+2, access)
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(t.Access), func(c realm.AccessChange) bool { return slices.Contains(t.Made, c) })
+	switch {
+	case t.Stage == reconcile.Sent && len(t.Made) == 0:
+		section("sent, and the answer was lost:", t.Changes, nil)
+		section("planned:", nil, left)
+	case t.Stage > reconcile.Idle:
+		section("written:", t.Changes, t.Made)
+		section("not written:", nil, left)
+	default:
+		section("planned:", t.Changes, t.Access)
+	}
+}
+
+func (p *printer) properties(indent int, changes []realm.Change) {
 	arrow := " → "
 	if p.ASCII {
 		arrow = " -> "
 	}
-	for _, c := range t.Changes {
+	for _, c := range changes {
 		name := p.clean(string(c.Property))
+		d, _ := c.Property.Definition()
 		switch {
 		case c.After == nil && c.Before == nil:
 			p.line(indent, p.paint(red, "- "+name))
@@ -224,11 +247,16 @@ func (p *printer) changes(indent int, t reconcile.Result) {
 			p.line(indent, p.paint(red, "- "+name+": ")+p.value(c.Before))
 		case c.Before == nil:
 			p.line(indent, p.paint(green, "+ "+name+": ")+p.value(c.After))
+		case d.Kind == realm.KindKey:
+			p.line(indent, p.paint(yellow, "~ "+name+": ")+"differs")
 		default:
 			p.line(indent, p.paint(yellow, "~ "+name+": ")+p.value(c.Before)+arrow+p.value(c.After))
 		}
 	}
-	for _, c := range t.Access {
+}
+
+func (p *printer) access(indent int, changes []realm.AccessChange) {
+	for _, c := range changes {
 		paint := green
 		if c.Op == realm.Unset {
 			paint = red

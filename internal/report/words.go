@@ -15,10 +15,9 @@ import (
 // "realm authelia on https://pve1:8006 is as declared; 12 checks passed; not checked: client.*".
 func sentence(command string, t reconcile.Result) string {
 	text := subject(t) + verdict(command, t)
-	if len(t.Checks) == 0 {
-		return text
+	if tally := Tally(t.Checks); tally != "" {
+		text += "; " + tally
 	}
-	text += "; " + Tally(t.Checks)
 	if missing := notChecked(command, t); missing != "" {
 		text += "; not checked: " + missing
 	}
@@ -53,7 +52,7 @@ func verdict(command string, t reconcile.Result) string {
 		}
 		return " was not changed, because " + reason
 	case reconcile.Drift:
-		return differs(t) + proposal(t)
+		return differs(t) + proposal(command, t)
 	case reconcile.Unverified:
 		if checking(command) {
 			return " is not verified"
@@ -71,12 +70,10 @@ func unchanged(command string, t reconcile.Result) string {
 	switch {
 	case command == "delete":
 		return " does not exist: nothing to delete"
-	case command == "recover":
-		return " was not changed"
+	case command == "restore":
+		return " is there already: nothing to restore"
 	case !checking(command):
 		return " is as declared"
-	case slices.ContainsFunc(t.Checks, func(c check.Check) bool { return c.Status == check.Skip }):
-		return " is verified as far as possible"
 	}
 	return " is verified"
 }
@@ -129,13 +126,16 @@ func amount(t reconcile.Result) string {
 	return parts[0]
 }
 
-func proposal(t reconcile.Result) string {
+func proposal(command string, t reconcile.Result) string {
 	text := cmp.Or(map[realm.Action]string{
 		realm.Create:  ": apply would create it",
 		realm.Replace: ": apply --replace would recreate it and give every user another name",
 		realm.Delete:  ": delete would remove it",
 	}[t.Action], ": apply would update it")
-	if t.GateOpened {
+	if command == "restore" {
+		text = ": restore would create it"
+	}
+	if key, _ := check.Find(t.Checks, check.ClientCredentials); key.Status == check.Pass && t.Action != realm.Create && len(check.Failures(t.Checks)) == 0 {
 		text += ", and logins would keep working"
 	}
 	return text
@@ -153,21 +153,17 @@ func decidedBy(checks []check.Check) string {
 	return " (" + strings.Join(ids, ", ") + ")"
 }
 
-// Tally returns "1 check failed, 1 warned, 12 passed, 1 skipped (proxmox.users)"; "" for no checks.
+// Tally returns "1 check failed, 1 warned, 12 passed"; "" for no checks.
 func Tally(checks []check.Check) string {
 	count := map[check.Status]int{}
-	var skipped []string
 	for _, c := range checks {
 		count[c.Status]++
-		if c.Status == check.Skip {
-			skipped = append(skipped, string(c.ID))
-		}
 	}
 	var parts []string
 	for _, s := range []struct {
 		status check.Status
 		word   string
-	}{{check.Fail, "failed"}, {check.Warn, "warned"}, {check.Pass, "passed"}, {check.Skip, "skipped"}} {
+	}{{check.Fail, "failed"}, {check.Warn, "warned"}, {check.Pass, "passed"}} {
 		switch n := count[s.status]; {
 		case n == 0:
 		case len(parts) == 0:
@@ -176,31 +172,27 @@ func Tally(checks []check.Check) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s.word))
 		}
 	}
-	text := strings.Join(parts, ", ")
-	if len(skipped) > 0 {
-		text += " (" + strings.Join(skipped, ", ") + ")"
-	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
-// notChecked names the checks that a run had no reason to make, or that the configuration turns off. A group without any
-// check is named as a whole, such as client.*.
+// notChecked names the checks that were skipped, that a run had no reason to make, or that the configuration turns off. A group
+// without any check is named as a whole, such as client.*.
 func notChecked(command string, t reconcile.Result) string {
-	if command != "plan" && command != "apply" && command != "verify" || t.Outcome == reconcile.Failed {
-		return "" // others check a part only, and a run that failed says why it stopped
-	}
+	partly := command != "plan" && command != "apply" && command != "verify" || t.Outcome == reconcile.Failed // says itself what it checks
 	var groups, missing []string
 	made := map[string]bool{}
 	for _, e := range check.Catalog() {
 		group, _, _ := strings.Cut(string(e.ID), ".")
-		if _, ok := check.Find(t.Checks, e.ID); ok {
+		c, found := check.Find(t.Checks, e.ID)
+		switch {
+		case found && c.Status != check.Skip:
 			made[group] = true
-			continue
+		case found || !partly && len(t.Checks) > 0:
+			groups, missing = append(groups, group), append(missing, string(e.ID))
 		}
-		groups, missing = append(groups, group), append(missing, string(e.ID))
 	}
 	for i, group := range groups {
-		if !made[group] {
+		if !made[group] && !partly {
 			missing[i] = group + ".*"
 		}
 	}

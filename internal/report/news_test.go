@@ -11,6 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -35,50 +36,43 @@ func TestWhatIsTheSameTrouble(t *testing.T) {
 			c := &r.Targets[0].Checks[2]
 			c.Summary, c.Evidence, c.Hint = "other", "other", "other"
 		}, true},
-		{"a warning", func(r *fleet.Run) { r.Targets[0].Checks = slices.Delete(r.Targets[0].Checks, 1, 2) }, true},
+		{"a warning", func(r *fleet.Run) { r.Targets[0].Checks = slices.Delete(r.Targets[0].Checks, 1, 2) }, false},
+		{"a warning of the run", func(r *fleet.Run) { r.Targets[0].Warnings = []string{"x"} }, false},
 		{"the order of checks", func(r *fleet.Run) { slices.Reverse(r.Targets[0].Checks) }, true},
-		{"a second target that is as declared", func(r *fleet.Run) {
-			r.Targets = append(r.Targets, reconcile.Result{Name: "x", Outcome: reconcile.Unchanged})
-		}, true},
 		{"one failure less", func(r *fleet.Run) { r.Targets[0].Checks[2].Status = check.Pass }, false},
 		{"another failure", func(r *fleet.Run) { r.Targets[0].Checks[2].ID = check.IssuerKeys }, false},
 		{"outcome", func(r *fleet.Run) { r.Targets[0].Outcome = reconcile.Held }, false},
 		{"error of a target", func(r *fleet.Run) { r.Targets[0].Err = errors.New("x") }, false},
-		{"error of the run", func(r *fleet.Run) { r.Err = check.Errorf(check.Config, "x") }, false},
-		{"a second target that fails", func(r *fleet.Run) {
-			r.Targets = append(r.Targets, reconcile.Result{Name: "x", Outcome: reconcile.Failed})
-		}, false},
 	} {
-		last, _ := report.Last{}.After(base(), start, report.Rule{After: 2})
+		rule := report.Rule{After: 2}
+		last, _ := rule.News(history.Told{}, base().Targets[0], start)
 		run := base()
 		tt.change(&run)
-		if _, news := last.After(run, start.Add(time.Minute), report.Rule{After: 2}); (news.Text == "") != tt.same {
+		if _, news := rule.News(last, run.Targets[0], start.Add(time.Minute)); (news.Text == "") != tt.same {
 			t.Errorf("%s: says %q, the same: %v", tt.name, news.Text, tt.same)
 		}
 	}
 }
 
-// The truth table of Last.After, in runs of minutes. An empty text says nothing.
+// The truth table of Rule.News, in runs of minutes. An empty text says nothing.
 func TestWhatIsNews(t *testing.T) {
-	two := func(o reconcile.Outcome, code check.Code) fleet.Run {
-		return many(target("berlin", reconcile.Held, planNone, check.Errorf(check.Held, "x"), nil), target("paris", o, planNone, check.Errorf(code, "x"), nil))
-	}
 	var (
-		fine      = single("apply", reconcile.Unchanged, planNone, nil, good())
-		changed   = single("apply", reconcile.Changed, planNone, nil, good())
-		broken    = single("apply", reconcile.Unverified, planNone, nil, bad())
-		broken2   = single("apply", reconcile.Unverified, planNone, nil, bad()[:3])
-		tampered  = single("apply", reconcile.Unverified, realm.Plan{Action: realm.Update, Changes: []realm.Change{{Property: realm.Comment}}}, nil, bad())
-		down      = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
-		noQuorum  = single("apply", reconcile.Failed, planNone, check.Errorf(check.NoQuorum, "x"), nil)
-		denied    = single("apply", reconcile.Failed, planNone, check.Errorf(check.BadCredentials, "x"), nil)
-		lost      = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
-		locked    = fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Locked, "x")}
-		unusable  = fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: check.Errorf(check.Config, "x")}
-		heldAlone = many(target("berlin", reconcile.Held, planNone, check.Errorf(check.Held, "x"), nil), target("paris", reconcile.Unchanged, planNone, nil, nil))
-		heldBoth  = two(reconcile.Failed, check.Unreachable)
+		fine     = single("apply", reconcile.Unchanged, planNone, nil, good())
+		changed  = single("apply", reconcile.Changed, planNone, nil, good())
+		broken   = single("apply", reconcile.Unverified, planNone, nil, bad())
+		broken2  = single("apply", reconcile.Unverified, planNone, nil, bad()[:3])
+		tampered = single("apply", reconcile.Unverified, realm.Plan{Action: realm.Update, Changes: []realm.Change{{Property: realm.Comment}}}, nil, bad())
+		down     = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
+		noQuorum = single("apply", reconcile.Failed, planNone, check.Errorf(check.NoQuorum, "x"), nil)
+		denied   = single("apply", reconcile.Failed, planNone, check.Errorf(check.BadCredentials, "x"), nil)
+		lost     = single("apply", reconcile.Failed, planNone, check.Errorf(check.Unreachable, "x"), nil)
+		locked   = single("apply", reconcile.Failed, planNone, check.Errorf(check.Locked, "x"), nil)
+		unusable = single("apply", reconcile.Failed, planNone, check.Errorf(check.Config, "x"), nil)
 	)
-	lost.Targets[0].Wrote = true
+	lost.Targets[0].Stage = reconcile.Sent
+	for _, r := range []fleet.Run{down, noQuorum, denied, lost, locked, unusable} {
+		r.Targets[0].Warnings = nil
+	}
 	const day = 24 * 60
 	type step struct {
 		minute int
@@ -105,12 +99,11 @@ func TestWhatIsNews(t *testing.T) {
 		"a blip after the lock":         {{0, locked, ""}, {1, locked, ""}, {2, down, ""}, {3, fine, ""}, {4, locked, ""}, {5, down, ""}, {6, down, "failed, since 2026-11-23 00:05 UTC"}},
 		"the lock between two failures": {{0, down, ""}, {1, locked, ""}, {2, down, "failed, since 2026-11-23 00:00 UTC"}},
 		"a configuration with mistakes": {{0, fine, ""}, {1, unusable, "failed"}, {2, unusable, ""}, {3, fine, "OK again; had failed since 2026-11-23 00:01 UTC"}},
-		"one of two targets":            {{0, heldAlone, "failed"}, {1, heldBoth, ""}, {2, heldBoth, "failed in another way; had failed since 2026-11-23 00:00 UTC"}, {3, heldAlone, "failed in another way; had failed since 2026-11-23 00:01 UTC"}},
 	} {
-		var last report.Last
+		var last history.Told
 		for i, s := range steps {
 			now := time.Date(2026, 11, 23, 0, s.minute, 0, 0, time.UTC)
-			next, news := last.After(s.run, now, report.Rule{After: 2, Remind: 24 * time.Hour})
+			next, news := report.Rule{After: 2, Remind: 24 * time.Hour}.News(last, s.run.Targets[0], now)
 			if news.Text != s.says || news.Reminder != (strings.HasPrefix(s.says, "still") && s.run.Targets[0].Changes == nil) {
 				t.Errorf("%s: run %d says %+v, want %q", name, i, news, s.says)
 			}
@@ -118,7 +111,7 @@ func TestWhatIsNews(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			last = report.Last{}
+			last = history.Told{}
 			if err := json.Unmarshal(kept, &last); err != nil {
 				t.Fatal(err)
 			}
@@ -127,19 +120,21 @@ func TestWhatIsNews(t *testing.T) {
 	holding := func(p realm.Property) fleet.Run {
 		return single("apply", reconcile.Held, realm.Plan{Action: realm.Update, Changes: []realm.Change{{Property: p, Op: realm.Set}}}, check.Errorf(check.Held, "x"), bad())
 	}
-	held, _ := report.Last{}.After(holding(realm.Scopes), time.Unix(0, 0), report.Rule{})
-	if _, news := held.After(holding(realm.Scopes), time.Unix(60, 0), report.Rule{}); news.Text != "" {
+	held, _ := (report.Rule{}).News(history.Told{}, holding(realm.Scopes).Targets[0], time.Unix(0, 0))
+	if _, news := (report.Rule{}).News(held, holding(realm.Scopes).Targets[0], time.Unix(60, 0)); news.Text != "" {
 		t.Errorf("the same held change is told once, not as %q", news.Text)
 	}
-	if _, news := held.After(holding(realm.IssuerURL), time.Unix(60, 0), report.Rule{}); !strings.HasPrefix(news.Text, "held in another way") {
+	if _, news := (report.Rule{}).News(held, holding(realm.IssuerURL).Targets[0], time.Unix(60, 0)); !strings.HasPrefix(news.Text, "held in another way") {
 		t.Errorf("somebody changed another property of a held realm: %q", news.Text)
 	}
-	last, _ := report.Last{}.After(denied, time.Unix(0, 0), report.Rule{})
-	if _, news := last.After(denied, time.Unix(1e9, 0), report.Rule{}); news.Text != "" {
+	last, _ := (report.Rule{}).News(history.Told{}, denied.Targets[0], time.Unix(0, 0))
+	if _, news := (report.Rule{}).News(last, denied.Targets[0], time.Unix(1e9, 0)); news.Text != "" {
 		t.Errorf("without a reminder, the same trouble is told once, not as %q", news.Text)
 	}
-	if next, _ := last.After(fine, time.Unix(1e9, 0), report.Rule{}); !next.Success.Equal(time.Unix(1e9, 0)) {
-		t.Errorf("the last success: %v", next.Success)
+	// What an earlier run wrote and could not report is news, whatever this run did.
+	last.Written = []string{"+ group admins-authelia"}
+	if next, news := (report.Rule{After: 9}).News(last, down.Targets[0], time.Unix(60, 0)); news.Text == "" || len(next.Written) > 0 {
+		t.Errorf("a write that nobody was told of: %q, %q", news.Text, next.Written)
 	}
 }
 
@@ -150,7 +145,7 @@ func TestBlock(t *testing.T) {
 		{"fleet", "fleet-mixed", "failed"},
 	} {
 		var out bytes.Buffer
-		if err := report.Block(&out, find(t, tt.scenario), report.News{Text: tt.news}, report.Style{Quiet: true, OmitErrors: true}); err != nil {
+		if err := report.Block(&out, find(t, tt.scenario), news(find(t, tt.scenario), tt.news), report.Style{Quiet: true, OmitErrors: true}); err != nil {
 			t.Fatal(err)
 		}
 		golden(t, "block/"+tt.name, out.Bytes())

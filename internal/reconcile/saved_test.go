@@ -13,11 +13,12 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
-// interrupted leaves a recovery file behind: a replace whose realms could not be created.
+// interrupted leaves a saved realm behind: a replace whose realms could not be created.
 func interrupted(t *testing.T) (*cluster, aimed, string) {
 	t.Helper()
 	c := newCluster(t).put(name, stored())
@@ -32,7 +33,7 @@ func interrupted(t *testing.T) (*cluster, aimed, string) {
 	return c, target, kept[0]
 }
 
-func TestRecover(t *testing.T) {
+func TestRestore(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		before  func(*cluster)
@@ -44,20 +45,20 @@ func TestRecover(t *testing.T) {
 	}{
 		{"absent", func(*cluster) {}, reconcile.Changed, realm.Create, "", stored(), false},
 		{"there and equal", func(c *cluster) { c.put(name, stored()) }, reconcile.Unchanged, realm.None, "", stored(), false},
-		{"there and different", func(c *cluster) { c.put(name, with2(stored(), "client-id", "else")) }, reconcile.Refused, realm.Refuse, check.RecoveryFile, with2(stored(), "client-id", "else"), true},
+		{"there and different", func(c *cluster) { c.put(name, with2(stored(), "client-id", "else")) }, reconcile.Refused, realm.Refuse, check.SavedRealm, with2(stored(), "client-id", "else"), true},
 		{"there and as declared", func(c *cluster) { c.put(name, replaced()) }, reconcile.Unchanged, realm.None, "", replaced(), false},
-		{"there, and only an unknown property differs", func(c *cluster) { c.put(name, with2(stored(), "future", "else")) }, reconcile.Refused, realm.Refuse, check.RecoveryFile, with2(stored(), "future", "else"), true},
-		{"Proxmox cannot be read", func(c *cluster) { c.script[read] = trouble{err: errDown} }, reconcile.Failed, "", check.Unreachable, nil, true},
+		{"there, and only an unknown property differs", func(c *cluster) { c.put(name, with2(stored(), "future", "else")) }, reconcile.Refused, realm.Refuse, check.SavedRealm, with2(stored(), "future", "else"), true},
+		{"Proxmox cannot be read", func(c *cluster) { c.script[read] = trouble{err: errDown} }, reconcile.Failed, realm.None, check.Unreachable, nil, true},
 		{"the creation is refused", func(c *cluster) { c.script[create] = trouble{err: errPermission} }, reconcile.Failed, realm.Create, check.PermissionDenied, nil, true},
 		{"the answer is lost, it took effect", func(c *cluster) { c.script[create] = trouble{lost: true} }, reconcile.Changed, realm.Create, "", stored(), false},
 		{"the answer is lost, it took no effect", func(c *cluster) { c.script["create#1"] = trouble{lost: true, never: true} }, reconcile.Changed, realm.Create, "", stored(), false},
-		{"the creation did not take", func(c *cluster) { c.script[create] = trouble{never: true} }, reconcile.Refused, realm.Refuse, check.RecoveryFile, nil, true},
+		{"the creation did not take", func(c *cluster) { c.script[create] = trouble{never: true} }, reconcile.Failed, realm.Create, check.NotTaken, nil, true},
 		{"the read-back fails", func(c *cluster) { c.script["read#2"] = trouble{err: errDown} }, reconcile.Failed, realm.Create, check.Unreachable, stored(), true},
 	} {
 		inBubble(t, tt.name, func(t *testing.T) { // an equal realm is watched for a while
 			c, target, _ := interrupted(t)
 			tt.before(c)
-			got := recovers(t.Context(), target)
+			got := restores(t.Context(), t, target)
 			expect(t, got, tt.outcome, tt.action, tt.code)
 			if !equal(c.realms[name], tt.ends) || (len(pending(t, target)) == 1) != tt.kept {
 				t.Errorf("%v, %v", c.realms[name], pending(t, target))
@@ -65,20 +66,20 @@ func TestRecover(t *testing.T) {
 			if c.count(remove, update) != 0 || c.count(create) > 2 {
 				t.Errorf("calls %v", c.calls)
 			}
-			if tt.code == check.RecoveryFile && check.HintOf(got.Err).For(check.Names{}) == "" {
+			if tt.code == check.SavedRealm && check.HintOf(got.Err).For(check.Names{}) == "" {
 				t.Error("no hint")
 			}
 		})
 	}
 }
 
-// A DELETE that outlives the run which sent it takes effect while the recovery looks on: the file is still there.
-func TestRecoverOutlastsALateDelete(t *testing.T) {
+// A DELETE that outlives the run which sent it takes effect while the restore looks on: the file is still there.
+func TestRestoreOutlastsALateDelete(t *testing.T) {
 	inBubble(t, "later", func(t *testing.T) {
 		c, target, _ := interrupted(t)
 		c.put(name, stored())
 		c.script["read#100"] = trouble{before: func() { delete(c.realms, name) }}
-		expect(t, recovers(t.Context(), target), reconcile.Changed, realm.Create, "")
+		expect(t, restores(t.Context(), t, target), reconcile.Changed, realm.Create, "")
 		if !equal(c.realms[name], stored()) || len(pending(t, target)) != 0 {
 			t.Errorf("%v, %v", c.realms[name], pending(t, target))
 		}
@@ -87,7 +88,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c, target, _ := interrupted(t)
 		c.put(name, stored())
 		began := time.Now()
-		expect(t, recovers(t.Context(), target), reconcile.Unchanged, realm.None, "")
+		expect(t, restores(t.Context(), t, target), reconcile.Unchanged, realm.None, "")
 		if took := time.Since(began); took != 150*time.Second || len(pending(t, target)) != 0 {
 			t.Errorf("watched for %s, %v", took, pending(t, target))
 		}
@@ -97,7 +98,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c.put(name, stored())
 		time.Sleep(24 * time.Hour)
 		began := time.Now()
-		expect(t, recovers(t.Context(), target), reconcile.Unchanged, realm.None, "")
+		expect(t, restores(t.Context(), t, target), reconcile.Unchanged, realm.None, "")
 		if took := time.Since(began); took != 0 {
 			t.Errorf("watched for %s", took)
 		}
@@ -107,7 +108,7 @@ func TestRecoverOutlastsALateDelete(t *testing.T) {
 		c.put(name, stored())
 		ctx, cancel := context.WithCancelCause(t.Context())
 		c.script["read#9"] = trouble{before: func() { cancel(check.Errorf(check.Interrupted, "interrupted")) }}
-		expect(t, recovers(ctx, target), reconcile.Failed, realm.None, check.Interrupted)
+		expect(t, restores(ctx, t, target), reconcile.Failed, realm.None, check.Interrupted)
 		if len(pending(t, target)) != 1 {
 			t.Error("the file is gone")
 		}
@@ -120,21 +121,8 @@ func inBubble(t *testing.T, name string, f func(*testing.T)) {
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
-func TestRecoverWithoutAFile(t *testing.T) {
-	c := newCluster(t).put(name, stored())
-	target := aim(t, c, &provider{}, otherClaim)
-	for _, dir := range []string{target.Recovery.Dir, ""} {
-		target.Recovery.Dir = dir
-		got := recovers(t.Context(), target)
-		expect(t, got, reconcile.Unchanged, realm.None, "")
-		if len(c.calls) != 0 || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "nothing to recover") {
-			t.Errorf("%v, %q", c.calls, got.Warnings)
-		}
-	}
-}
-
 // A file that is not whole, not ours or not for this cluster restores nothing and stays for people to look at.
-func TestRecoverDistrustsTheFile(t *testing.T) {
+func TestRestoreDistrustsTheFile(t *testing.T) {
 	rewrite := func(field string, value any) func([]byte) []byte {
 		return func(data []byte) []byte {
 			var content map[string]any
@@ -155,10 +143,10 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 	}{
 		"cut short":       {func(data []byte) []byte { return data[:len(data)/2] }, "is incomplete"},
 		"empty":           {func([]byte) []byte { return nil }, "is incomplete"},
-		"another cluster": {rewrite("endpoints", []string{"https://other.example.com:8006"}), "belongs to"},
-		"no cluster":      {rewrite("endpoints", nil), "belongs to"},
-		"another realm":   {rewrite("realm", "other"), "belongs to"},
-		"another version": {rewrite("version", 2), "belongs to"},
+		"another cluster": {rewrite("endpoints", []string{"https://other.example.com:8006"}), "not of this target"},
+		"no cluster":      {rewrite("endpoints", nil), "not of this target"},
+		"another realm":   {rewrite("realm", "other"), "not of this target"},
+		"another version": {rewrite("version", 2), "another release"},
 		"no realm in it":  {rewrite("stored", map[string]any{}), "no realm"},
 		"null in it":      {rewrite("stored", nil), "no realm"},
 		"too large":       {func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }, "was not written by this program"},
@@ -172,8 +160,8 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 			if err := os.WriteFile(path, tt.spoil(data), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			got := recovers(t.Context(), target)
-			expect(t, got, reconcile.Refused, realm.Refuse, check.RecoveryFile)
+			got := restores(t.Context(), t, target)
+			expect(t, got, reconcile.Refused, realm.Refuse, check.SavedRealm)
 			if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), tt.says) || !strings.Contains(got.Err.Error(), path) || strings.Contains(got.Err.Error(), oldKey) {
 				t.Errorf("%v after %v", got.Err, c.calls)
 			}
@@ -191,7 +179,7 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 		if err := os.Symlink(moved, path); err != nil {
 			t.Fatal(err)
 		}
-		expect(t, recovers(t.Context(), target), reconcile.Refused, realm.Refuse, check.RecoveryFile)
+		expect(t, restores(t.Context(), t, target), reconcile.Refused, realm.Refuse, check.SavedRealm)
 		if len(c.calls) != 0 {
 			t.Errorf("%v", c.calls)
 		}
@@ -199,28 +187,28 @@ func TestRecoverDistrustsTheFile(t *testing.T) {
 }
 
 // One endpoint in common is enough: nodes are added to clusters and removed from them.
-func TestRecoverKnowsTheClusterByOneEndpoint(t *testing.T) {
+func TestRestoreKnowsTheClusterByOneEndpoint(t *testing.T) {
 	c, target, _ := interrupted(t)
-	target.Recovery.Endpoints = []config.Origin{"https://pve9.example.com:8006", "https://pve1.example.com:8006"}
-	expect(t, recovers(t.Context(), target), reconcile.Changed, realm.Create, "")
+	target.Proxmox.Endpoints = []config.Origin{"https://pve9.example.com:8006", "https://pve1.example.com:8006"}
+	expect(t, restores(t.Context(), t, target), reconcile.Changed, realm.Create, "")
 	if !equal(c.realms[name], stored()) {
 		t.Errorf("%v", c.realms[name])
 	}
 }
 
-// Once a recovery has begun to write, it finishes.
-func TestRecoverIsNotInterrupted(t *testing.T) {
+// Once a restore has begun to write, it finishes.
+func TestRestoreIsNotInterrupted(t *testing.T) {
 	c, target, _ := interrupted(t)
 	ctx, stop := context.WithCancelCause(t.Context())
 	c.script[create] = trouble{before: func() { stop(check.Errorf(check.Interrupted, "interrupted")) }}
-	expect(t, recovers(ctx, target), reconcile.Changed, realm.Create, "")
+	expect(t, restores(ctx, t, target), reconcile.Changed, realm.Create, "")
 	if len(pending(t, target)) != 0 || !equal(c.realms[name], stored()) {
 		t.Errorf("%v", c.realms[name])
 	}
 }
 
-// A run that meets a recovery file says so; those that write refuse.
-func TestRunsMeetARecoveryFile(t *testing.T) {
+// A run that meets the saved realm of a replace says so; those that write refuse.
+func TestRunsMeetASavedRealm(t *testing.T) {
 	for title, run := range map[string]func(context.Context, aimed) reconcile.Result{
 		"apply":  func(ctx context.Context, t aimed) reconcile.Result { return apply(ctx, t, agreed) },
 		"plan":   func(ctx context.Context, t aimed) reconcile.Result { return plan(ctx, t, agreed) },
@@ -228,39 +216,27 @@ func TestRunsMeetARecoveryFile(t *testing.T) {
 	} {
 		c, target, path := interrupted(t)
 		got := run(t.Context(), target)
-		expect(t, got, reconcile.Refused, realm.Refuse, check.RecoveryFile)
-		if c.writes() != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.HintOf(got.Err).For(check.Names{}), "apply --recover") {
+		expect(t, got, reconcile.Refused, realm.Refuse, check.SavedRealm)
+		if c.writes() != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.HintOf(got.Err).For(check.Names{}), "restore ") {
 			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
 		}
 	}
 	c, target, path := interrupted(t)
 	got := verify(t.Context(), target)
 	expect(t, got, reconcile.Unverified, realm.None, "")
-	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], path) || !strings.Contains(got.Warnings[0], "apply --recover") || status(got, check.ProxmoxRealm) != check.Fail {
+	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], path) || status(got, check.ProxmoxRealm) != check.Fail {
 		t.Errorf("%q after %v", got.Warnings, c.calls)
 	}
 	// Another realm's and another target's files are not ours.
 	for _, other := range []func(*aimed){
-		func(t *aimed) { t.Recovery.Target = "berlin" },
-		func(t *aimed) { t.Realm.Name, t.Recovery.Realm = "other", "other" },
+		func(t *aimed) { t.Proxmox.Endpoints = []config.Origin{"https://berlin.example.com:8006"} },
+		func(t *aimed) { t.Realm.Name = "other" },
 	} {
 		target := target
 		other(&target)
 		target.Realm = spec(func(s *realm.Spec) { s.Name = target.Realm.Name })
 		expect(t, apply(t.Context(), target, reconcile.Options{NoGate: true}), reconcile.Changed, realm.Create, "")
 		c.put(name, nil)
-	}
-}
-
-// A target's name is data: it does not choose the folder.
-func TestTheFileStaysInStateDir(t *testing.T) {
-	c := newCluster(t).put(name, stored())
-	c.script[create] = trouble{err: errDown}
-	target := aim(t, c, &provider{}, otherClaim)
-	target.Recovery.Target = "../../berlin/a"
-	apply(t.Context(), target, agreed)
-	if kept := pending(t, target); len(kept) != 1 || filepath.Dir(kept[0]) != target.Recovery.Dir {
-		t.Errorf("%v", kept)
 	}
 }
 
@@ -320,7 +296,7 @@ func TestDelete(t *testing.T) {
 	expect(t, deletes(t.Context(), target), reconcile.Refused, realm.Refuse, check.BuiltinRealm)
 	c.put(name, stored())
 	target = aim(t, c, &provider{}, spec())
-	target.Recovery.Dir = ""
+	target.History = history.Open("")
 	got := deletes(t.Context(), target)
 	expect(t, got, reconcile.Failed, realm.Delete, check.Config)
 	if c.writes() != 0 || got.Saved != "" {
@@ -344,7 +320,7 @@ func TestDeleteThatIsLate(t *testing.T) {
 		target := aim(t, c, nil, spec())
 		got := deletes(t.Context(), target)
 		expect(t, got, reconcile.Failed, realm.Delete, check.ReplacePending)
-		if c.count(remove) != 1 || strings.Contains(check.HintOf(got.Err).For(check.Names{}), "--recover") {
+		if c.count(remove) != 1 || strings.Contains(check.HintOf(got.Err).For(check.Names{}), "restore") {
 			t.Errorf("%v after %v", got.Err, c.calls)
 		}
 	})

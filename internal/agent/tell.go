@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/history"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
+)
+
+// Told is a reader, with what it was told.
+type Told struct {
+	Reader history.Reader
+	Rule   report.Rule
+	Runs   *history.Store // what runs of the targets remember
+	// Usual is what runs remember whose configuration cannot be loaded, so that neither their targets nor their state_dir are known;
+	// Configuration names the file of these runs.
+	Usual         *history.Store
+	Configuration string
+}
+
+// Tell tells the reader what is new after a run: show gets the run, with what earlier runs wrote and could not tell this reader, and
+// the news of each target. Nothing counts as told unless show returns nil. Tell returns its error.
+func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) error) error {
+	now := time.Now()
+	if run.Err != nil {
+		next, news := r.Rule.News(r.Usual.Target(r.whole()).Told[r.Reader], reconcile.Result{Outcome: reconcile.Failed, Err: run.Err}, now)
+		if news.Text != "" {
+			if err := show(run, []report.News{news}); err != nil {
+				return err
+			}
+		}
+		r.keep(r.Usual, r.whole(), next)
+		return nil
+	}
+	var told []history.Told
+	var news []report.News
+	any := false
+	run.Targets = slices.Clone(run.Targets)
+	for i, t := range run.Targets {
+		known := r.Runs.Target(t.ID).Told[r.Reader]
+		next, n := r.Rule.News(known, t, now)
+		t.Untold = slices.DeleteFunc(slices.Clone(known.Written), func(line string) bool {
+			return line >= run.Began.UTC().Format(time.RFC3339) // lines begin with their time; this run's are in its report
+		})
+		run.Targets[i] = t
+		told, news = append(told, next), append(news, n)
+		any = any || n.Text != ""
+	}
+	whole := r.Usual.Target(r.whole()).Told[r.Reader]
+	if len(whole.Troubles) > 0 { // the last run could not load the configuration
+		_, again := r.Rule.News(whole, reconcile.Result{Outcome: run.Outcome}, now)
+		for i := range news {
+			if news[i].Text == "" {
+				news[i] = again
+			}
+		}
+		any = true
+	}
+	if any {
+		if err := show(run, news); err != nil {
+			return err
+		}
+	}
+	for i, t := range run.Targets {
+		r.keep(r.Runs, t.ID, told[i])
+	}
+	if len(whole.Troubles) > 0 {
+		r.keep(r.Usual, r.whole(), history.Told{})
+	}
+	return nil
+}
+
+// keep keeps what the reader knows of a target.
+func (r Told) keep(h *history.Store, id history.TargetID, told history.Told) {
+	h.ChangeTarget(id, func(t *history.Target) {
+		t.Told = maps.Clone(t.Told)
+		if t.Told == nil {
+			t.Told = map[history.Reader]history.Told{}
+		}
+		t.Told[r.Reader] = told
+	})
+}
+
+// whole identifies runs that reached no target.
+func (r Told) whole() history.TargetID {
+	return history.TargetID{Product: "configuration", Realm: r.Configuration}
+}
+
+// Printed notes that a loud run has printed its report: what it wrote is told.
+func Printed(h *history.Store, run fleet.Run) {
+	for _, t := range run.Targets {
+		if len(t.Untold) > 0 || t.Wrote() {
+			h.ChangeTarget(t.ID, func(target *history.Target) {
+				if told, ok := target.Told[history.Quiet]; ok {
+					told.Written = nil
+					target.Told[history.Quiet] = told
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
+)
+
+type restoreOptions struct {
+	fleet.Options
+	yes, dryRun bool
+}
+
+func (a *app) restoreCommand() *cobra.Command {
+	var o restoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore [REALM or FILE]",
+		Short: "Bring a saved realm back; alone, list the saved realms",
+		Long: `Bring back a realm that "delete" removed, or one that an interrupted replace
+left, as it was: with its client key, and with properties that this release does
+not know. Without an argument, list what can be restored.
+
+The realm is created only if there is none of its name, and only in the Proxmox
+installation that the file names. The file is removed once the realm is there
+and equal. restore refuses if the realm differs.
+
+Deleted realms are kept in state_dir for 30 days. The realm of an interrupted
+replace is kept until it is restored.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
+		Example: "  proxmox-realm restore\n  proxmox-realm restore authelia --dry-run\n  proxmox-realm restore authelia",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usage("%s takes one realm or file", cmd.CommandPath()).Try(seeHelp(cmd))
+			}
+			if len(args) == 0 {
+				return a.listSaved(cmd)
+			}
+			return a.restore(cmd, args[0], o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask for confirmation")
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be restored; change nothing")
+	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait up to `DURATION` while another run holds the lock")
+	a.configFlags(cmd)
+	return cmd
+}
+
+// listSaved prints the saved realms of the state_dir, the newest first.
+func (a *app) listSaved(cmd *cobra.Command) error {
+	dir := config.StateDir()
+	if c, err := a.read(cmd, config.Options{Partial: true}); err == nil {
+		dir = c.StateDir
+	} else if a.file != "" {
+		return err
+	}
+	saved, problems := reconcile.ListSaved(dir)
+	for _, err := range problems {
+		a.warning(check.MessageOf(err))
+	}
+	if len(saved) == 0 && !a.quiet {
+		a.say("note", "no realm is saved in "+cmp.Or(dir, "state_dir, because there is none"))
+	}
+	for _, s := range saved {
+		why := map[reconcile.Reason]string{reconcile.Deletion: "deleted", reconcile.Replacement: "left by an interrupted replace"}[s.Reason]
+		line := fmt.Sprintf("%s  %s  %s  %s\n    %s\n", s.Realm, strings.Join(s.Endpoints, " "), why, s.At.Format("2006-01-02 15:04 UTC"), s.Path)
+		if err := a.printf("%s", check.Printable(line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) restore(cmd *cobra.Command, what string, o restoreOptions) error {
+	c, err := a.connectable(cmd, true)
+	if err != nil {
+		return err
+	}
+	s, err := a.chooseSaved(c, what)
+	if err != nil {
+		return err
+	}
+	var targets []config.Target
+	for _, t := range c.Targets {
+		t.Realm = realm.Spec{Name: s.Realm, Product: t.Realm.Product}
+		if s.Of(reconcile.ID(t)) && len(targets) == 0 {
+			targets = append(targets, t)
+		}
+	}
+	if len(targets) == 0 {
+		return check.Errorf(check.SavedRealm, "the saved realm %s is realm %s of %s, which no target of the configuration is",
+			s.Path, s.Realm, strings.Join(s.Endpoints, " ")).
+			Try(check.Hintf("name it:\n    {restore --endpoint %s %s}", s.Endpoints[0], what))
+	}
+	c.Targets = targets
+	f := a.fleet(c)
+	if !o.dryRun && !o.yes {
+		plan := f.Restore(cmd.Context(), o.Options, s, false)
+		if err := a.finish(plan, false); err != nil || plan.Outcome != reconcile.Drift {
+			return err
+		}
+		if err := a.agree(cmd.Context(), "Restore it?", "restore "+what+" --yes"); err != nil {
+			return err
+		}
+	}
+	return a.finish(f.Restore(cmd.Context(), o.Options, s, !o.dryRun), false)
+}
+
+// chooseSaved returns the saved realm in a file, or the newest one of that name. If a target has one of an interrupted replace, that
+// one counts.
+func (a *app) chooseSaved(c *config.Config, what string) (reconcile.Saved, error) {
+	if strings.ContainsRune(what, filepath.Separator) || strings.HasSuffix(what, ".json") {
+		path, err := filepath.Abs(what)
+		if err != nil {
+			return reconcile.Saved{}, usage("%s: %v", what, err)
+		}
+		return reconcile.ReadSaved(path)
+	}
+	saved, problems := reconcile.ListSaved(c.StateDir)
+	var found *reconcile.Saved
+	for i, s := range saved {
+		ours := false
+		for _, t := range c.Targets {
+			t.Realm.Name = what
+			ours = ours || s.Of(reconcile.ID(t))
+		}
+		if ours && (found == nil || s.Reason == reconcile.Replacement && found.Reason != reconcile.Replacement) {
+			found = &saved[i]
+		}
+	}
+	if found != nil {
+		return *found, nil
+	}
+	for _, err := range problems {
+		if strings.Contains(err.Error(), string(os.PathSeparator)+"saved-"+what+"@") {
+			return reconcile.Saved{}, err
+		}
+	}
+	return reconcile.Saved{}, check.Errorf(check.SavedRealm, "no realm %s of this configuration is saved in %s", what, cmp.Or(c.StateDir, "state_dir")).
+		Try("to see what can be restored:\n    {restore}")
+}

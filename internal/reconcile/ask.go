@@ -1,0 +1,415 @@
+package reconcile
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/history"
+	"proxmox-realm/internal/issuer"
+	"proxmox-realm/internal/realm"
+)
+
+// want is how much a run asks of what costs the issuer or a node something.
+type want int
+
+const (
+	ifDue  want = iota // what the schedule says
+	anew               // in the gate, and after a write that concerns it
+	atOnce             // the issuer has just been changed
+	always             // in verify
+)
+
+// The schedule. In between, the remembered finding counts.
+const (
+	freeAfter    = time.Hour      // questions that cost a right client nothing
+	fullAfter    = 24 * time.Hour // all questions
+	againLoud    = time.Minute    // what failed or warned
+	againQuiet   = time.Hour      // the same, in scheduled runs
+	hungRests    = 24 * time.Hour // a node on which an issuer hung
+	unknownLimit = 5 * time.Minute
+)
+
+// again reports whether a finding that failed or warned is asked about again.
+func (r run) again(f history.Finding) bool {
+	if r.Quiet {
+		return f.Age(r.began) >= againQuiet
+	}
+	return f.Age(r.began) >= againLoud
+}
+
+// open reports whether something is to be done about a finding.
+func open(f history.Finding) bool {
+	return f.Check.Status == check.Fail || f.Check.Status == check.Warn
+}
+
+// client is what is known about the client of one login.
+type client struct {
+	about  string // digest of what was asked; "" if nothing was
+	fresh  bool   // the issuer was asked now
+	checks []check.Check
+	// limited is when the issuer may be asked again after a 429; zero if it does not limit requests.
+	limited time.Time
+}
+
+// decision returns what the issuer makes of id and key.
+func (c client) decision() issuer.Decision {
+	found, _ := check.Find(c.checks, check.ClientCredentials)
+	switch found.Status {
+	case check.Pass:
+		return issuer.Accepted
+	case check.Fail:
+		return issuer.Rejected
+	case check.Warn, check.Skip:
+	}
+	return issuer.NoVerdict
+}
+
+// yes reports whether the issuer accepts everything that was asked.
+func (c client) yes() bool {
+	return len(c.checks) > 0 && !slices.ContainsFunc(c.checks, func(c check.Check) bool { return c.Status != check.Pass })
+}
+
+// due decides what is asked about a client.
+//
+//	wanted   the memory                                           question
+//	------   --------------------------------------------------   -------------------------------------------
+//	any      the issuer limits requests until later               none
+//	always   anything else                                        in full
+//	atOnce   anything else                                        in full
+//	anew     in full, within the last minute, without a failure   none
+//	any      failed or warned, within a minute (quiet: an hour)   none
+//	any      failed or warned, before that                        in full
+//	anew     anything else                                        in full
+//	ifDue    in full, more than a day ago                         in full
+//	ifDue    nothing, or more than an hour ago                    for free; in full if the answer is not a yes
+//	ifDue    anything else                                        none
+func (r run) due(known history.Client, w want) (depth issuer.Depth, ask bool) {
+	opened := false
+	for _, f := range known.Findings {
+		opened = opened || open(f)
+	}
+	last := history.Finding{Asked: known.Last()}
+	switch {
+	case known.Limited.After(r.began):
+		return 0, false
+	case w == always && !r.Quiet:
+		return issuer.Person, true
+	case w == always:
+		return issuer.Full, true
+	case w == atOnce:
+		return issuer.Full, true
+	case opened:
+		return issuer.Full, r.again(last) || r.Last
+	case w == anew:
+		return issuer.Full, r.began.Sub(known.Full) >= againLoud
+	case !known.Begun.IsZero() && r.began.Sub(later(known.Full, known.Begun)) >= fullAfter:
+		return issuer.Full, true
+	case r.began.Sub(known.Last()) >= freeAfter:
+		return issuer.Free, true
+	}
+	return 0, false
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// askClient asks the issuer about a client, as far as that is due, and adds what is remembered. keyUnknown tells that the
+// client may have a key that is not known here.
+func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, inspection Inspection, w want) (client, error) {
+	id, about := r.clientID(l), r.about(l)
+	known := r.History.Client(id)
+	if slices.ContainsFunc(slices.Collect(maps.Values(known.Findings)), func(f history.Finding) bool { return f.About != about }) {
+		known.Findings, known.Full, known.Free = nil, time.Time{}, time.Time{} // other scopes, or another prompt
+	}
+	out := client{about: about, checks: known.Recall(), limited: known.Limited}
+	depth, ask := r.due(known, w)
+	if !ask || inspection.Wait(ctx) != nil {
+		return out, context.Cause(ctx)
+	}
+	q := issuer.Question{
+		Login: l, KeyUnknown: keyUnknown, RedirectsDeclared: r.Verify.RedirectsDeclared, Depth: depth, Known: r.controls(known, l),
+	}
+	for _, u := range r.Verify.RedirectURLs {
+		q.RedirectURLs = append(q.RedirectURLs, string(u))
+	}
+	answer := inspection.Client(ctx, q)
+	_, limited := answer.RateLimited()
+	if depth == issuer.Free && ctx.Err() == nil && !limited && !(client{checks: answer.Checks}).yes() {
+		q.Depth, q.Known = issuer.Full, answer.Known
+		answer = inspection.Client(ctx, q)
+	}
+	if ctx.Err() != nil {
+		return out, context.Cause(ctx)
+	}
+	known = r.rememberClient(id, about, known, answer, q.Depth)
+	out.fresh, out.limited = true, known.Limited
+	out.checks = nil
+	for _, c := range answer.Checks {
+		if f := known.Findings[c.ID]; c.Status == check.Skip && !f.IsZero() {
+			c = f.Recall() // the question was not answered: the former answer stands
+		}
+		out.checks = append(out.checks, c)
+	}
+	return out, nil
+}
+
+func (r run) clientID(l realm.Login) history.ClientID {
+	id := history.ClientID{Issuer: l.IssuerURL, Client: l.ClientID, Key: l.ClientKey}
+	for _, u := range r.Verify.RedirectURLs {
+		id.Redirects = append(id.Redirects, string(u))
+	}
+	return id
+}
+
+// controls returns what is remembered of the answers to control questions.
+func (r run) controls(known history.Client, l realm.Login) (k issuer.Known) {
+	if len(known.Known) > 0 && json.Unmarshal(known.Known, &k) == nil {
+		return k
+	}
+	return issuer.Known{}
+}
+
+// rememberClient keeps an answer about a client and returns what is known now.
+func (r run) rememberClient(id history.ClientID, about string, known history.Client, a issuer.Answer, depth issuer.Depth) history.Client {
+	now := time.Now().UTC()
+	if after, limited := a.RateLimited(); limited {
+		known.Limited = now.Add(cmp.Or(after, unknownLimit))
+	}
+	known.Known, _ = json.Marshal(a.Known) // a struct of strings, numbers and times
+	answered := false
+	known.Findings = maps.Clone(known.Findings)
+	for _, c := range a.Checks {
+		if c.Status == check.Skip {
+			continue
+		}
+		answered = true
+		if known.Findings == nil {
+			known.Findings = map[check.ID]history.Finding{}
+		}
+		known.Findings[c.ID] = history.Of(c, about, now)
+	}
+	if answered {
+		if known.Begun.IsZero() {
+			known.Begun = now
+		}
+		if known.Free = now; depth != issuer.Free {
+			known.Full = now
+		}
+	}
+	r.History.KeepClient(id, known)
+	return known
+}
+
+// about identifies what the findings about a login depend on, besides the client key. Answers about other values do not count.
+func (r run) about(l realm.Login) string {
+	text, _ := json.Marshal([]any{ // strings always marshal
+		l.IssuerURL, l.ClientID, l.Scopes, l.Prompt, l.ACRValues, l.UsernameClaim, l.GroupsClaim, l.QueryUserinfo, l.Autocreate,
+		l.Audiences, r.Verify.RedirectURLs, r.Verify.RedirectsDeclared, r.Verify.IssuerCAFile, r.Verify.Issuer,
+	})
+	return r.History.Digest(string(text))
+}
+
+// found adds checks that were made now, and remembers those that failed or warned. A check that was skipped does not silence
+// what an earlier run found about the same values.
+func (r run) found(res Result, about string, checks ...check.Check) Result {
+	for _, c := range checks {
+		f := res.known.Findings[c.ID]
+		switch {
+		case slices.Contains(r.Verify.Ignore, c.ID), c.Status == check.Pass:
+			res.known = res.known.Drop(c.ID)
+		case c.Status == check.Skip && open(f) && f.About == about && about != "":
+			c = f.Recall()
+		case c.Status != check.Skip && about != "":
+			res.known = res.known.Record(history.Of(c, about, time.Now()))
+		}
+		res = res.add(r.Verify.Ignore, c)
+	}
+	return res
+}
+
+// discover lets Proxmox discover the issuer of the stored realm, as far as that is due and cannot block a worker of the node,
+// and adds what is remembered. It returns the newest inspection.
+func (r run) discover(ctx context.Context, res Result, plan planned, inspection Inspection, w want) (Result, Inspection, error) {
+	if !r.Verify.Proxmox {
+		res.known.Nodes = nil
+		return res, inspection, nil
+	}
+	why := r.mayNotDiscover(ctx, plan, inspection)
+	nodes := []config.Origin{r.Cluster.Endpoint()}
+	if r.AllEndpoints {
+		nodes = r.Proxmox.Endpoints
+	}
+	about := r.about(plan.before())
+	var found []check.Check
+	var failure error
+	for _, node := range r.Proxmox.Endpoints {
+		var c check.Check
+		var err error
+		known, over := r.standing(res.known.Nodes[string(node)], about, inspection)
+		if slices.Contains(nodes, node) && why == "" && failure == nil && r.nodeDue(res, node, known, w, over) {
+			c, known, inspection, err = r.discoverAt(ctx, node, plan.before(), known, inspection)
+			failure = err
+		} else {
+			c = r.recallNode(node, known, slices.Contains(nodes, node), why)
+		}
+		res.known = res.known.WithNode(string(node), known)
+		if c.ID != "" {
+			found = append(found, c)
+		}
+	}
+	if len(found) > 0 {
+		res = res.add(r.Verify.Ignore, together(found))
+	}
+	if len(nodes) > 1 { // the others have answered
+		failure = nil
+	}
+	return res, inspection, failure
+}
+
+// standing returns what is known of a node, without a finding about other values. over tells that it is also without a failure that
+// an outage of the issuer caused: the outage is over.
+func (r run) standing(n history.Node, about string, inspection Inspection) (_ history.Node, over bool) {
+	reachable := inspection == nil || inspection.Quick()
+	switch {
+	case n.Discovery.About != about:
+		n.Discovery, n.Outage = history.Finding{About: about}, false
+	case n.Outage && reachable:
+		n.Discovery, n.Outage, over = history.Finding{About: about}, false, true
+	case !reachable && n.Discovery.Red():
+		n.Outage = true
+	}
+	return n, over
+}
+
+// nodeDue decides whether a node is asked to discover the issuer.
+//
+//	wanted   the memory                                                question
+//	------   -------------------------------------------------------   -----------------
+//	any      answered in this run                                      no
+//	any      an issuer hung on this node within a day                  no, but for verify
+//	always   anything else                                             yes
+//	any      failed because of an outage of the issuer that is over    yes
+//	any      failed or warned, within a minute (quiet: an hour)        no
+//	any      failed or warned, before that                             yes
+//	anew     anything else                                             yes
+//	ifDue    answered more than a day ago, or never in a day of runs   yes
+//	ifDue    anything else                                             no
+func (r run) nodeDue(res Result, node config.Origin, n history.Node, w want, over bool) bool {
+	f := n.Discovery
+	switch {
+	case !f.IsZero() && !f.Asked.Before(r.Began):
+		return false
+	case r.resting(node):
+		return w == always && !r.Quiet && !r.Realm.Product.HangsForGood()
+	case w == always, over:
+		return true
+	case open(f):
+		return r.again(f)
+	case w == anew:
+		return true
+	}
+	last := later(f.Asked, res.known.Begun)
+	return !last.IsZero() && r.began.Sub(last) >= fullAfter
+}
+
+// resting reports whether a node is left alone, because an issuer kept it waiting.
+func (r run) resting(node config.Origin) bool {
+	return r.began.Sub(r.History.Hung(string(node))) < hungRests
+}
+
+// recallNode returns the remembered finding of a node, or why it was not asked. asked tells that the run asks this node.
+func (r run) recallNode(node config.Origin, n history.Node, asked bool, why string) check.Check {
+	const id = check.ProxmoxDiscovery
+	switch {
+	case open(n.Discovery), !n.Discovery.IsZero() && asked:
+		return n.Discovery.Recall()
+	case !asked:
+		return check.Check{}
+	case r.resting(node):
+		return check.Skipped(id, "%s is not asked before %s: an issuer kept it waiting, which blocks one of its workers",
+			node, r.History.Hung(string(node)).Add(hungRests).Format(time.RFC3339))
+	case why != "":
+		return check.Skipped(id, "%s", why)
+	}
+	return check.Check{}
+}
+
+// discoverAt asks one node. If that fails, it looks at the issuer once more: the failure of an outage ends with it.
+func (r run) discoverAt(
+	ctx context.Context, node config.Origin, login realm.Login, known history.Node, inspection Inspection,
+) (check.Check, history.Node, Inspection, error) {
+	c, hung, err := r.Cluster.CheckDiscovery(ctx, node, login, redirectFor(node, r.Verify.RedirectURLs), r.Verify.Issuer)
+	if err != nil {
+		return c, known, inspection, err
+	}
+	known.Outage = false
+	if hung {
+		r.History.KeepHung(string(node), time.Now())
+	} else {
+		r.History.KeepHung(string(node), time.Time{})
+	}
+	if c.Status == check.Fail && inspection != nil {
+		fresh := r.inspect(ctx, time.Now())
+		if fresh.Wait(ctx) == nil {
+			inspection, known.Outage = fresh, !fresh.Quick()
+		}
+	}
+	if c.Status != check.Skip {
+		known.Discovery = history.Of(c, known.Discovery.About, time.Now())
+	}
+	return c, known, inspection, nil
+}
+
+// mayNotDiscover returns why Proxmox must not be asked to discover the issuer of the stored realm, "" if it may be.
+func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection Inspection) string {
+	stored := plan.Before()
+	switch {
+	case !plan.made() || stored.Type != realm.Type:
+		return "not checked: there is no such realm yet"
+	case inspection == nil:
+		return ""
+	case stored.Values.Login(r.Realm.Name).IssuerURL != r.declared().IssuerURL:
+		return "not checked: the realm names another issuer than the declared one"
+	case inspection.Wait(ctx) != nil || !inspection.Quick():
+		return "not checked: the issuer did not send a usable discovery document and keys within 5 s, " +
+			"and a silent issuer blocks a worker of the node"
+	}
+	return ""
+}
+
+// redirectFor returns the redirect URL that browsers use with this node: its own if it is among them.
+func redirectFor(node config.Origin, redirects []config.Origin) string {
+	own := node.Browser()
+	if slices.Contains(redirects, own) || len(redirects) == 0 {
+		return string(own)
+	}
+	return string(redirects[0])
+}
+
+// together merges the findings of several nodes into the worst of them.
+func together(found []check.Check) check.Check {
+	if len(found) == 1 {
+		return found[0]
+	}
+	rank := map[check.Status]int{check.Fail: 0, check.Warn: 1, check.Pass: 2, check.Skip: 3}
+	worst := slices.MinFunc(found, func(a, b check.Check) int { return rank[a.Status] - rank[b.Status] })
+	each := []string{worst.Evidence}
+	worst.Duration = 0
+	for _, c := range found {
+		each = append(each, string(c.Status)+": "+c.Summary)
+		worst.Duration += c.Duration
+	}
+	worst.Evidence = strings.TrimPrefix(strings.Join(each, "; "), "; ")
+	return worst
+}
