@@ -188,13 +188,16 @@ func (c *comparer) hidden(property Property, f field) bool {
 		c.unseen(property, c.in.templateReason(f))
 	case f.value.Kind == yaml.ScalarNode && namesVariable(f.value.Value):
 		c.unseen(property, "it comes from the environment")
-	case strings.HasPrefix(f.value.Value, "ENC[") || f.value.Tag == "!vault":
+	case encrypted(f.value):
 		c.unseen(property, "it is encrypted")
 	default:
 		return false
 	}
 	return true
 }
+
+// encrypted tells whether SOPS or Ansible has encrypted a value.
+func encrypted(n *yaml.Node) bool { return strings.HasPrefix(n.Value, "ENC[") || n.Tag == "!vault" }
 
 // templateReason says who makes a value.
 func (s *source) templateReason(f field) string {

@@ -115,10 +115,13 @@ func Put(file []byte, o Options) ([]byte, error) {
 	case client == nil:
 		return Append(file, o)
 	}
-	if _, secret, err := secretOf(client); err != nil {
-		return nil, err
-	} else if ok, err := Verify(secret.Value, o.Login.ClientKey); err == nil && ok && !plain(secret.Value) {
-		return file, nil
+	for _, name := range []string{"client_secret", "secret"} { // Authelia takes the first
+		if secret := get(client, name).value; secret != nil {
+			if ok, err := Verify(secret.Value, o.Login.ClientKey); err == nil && ok && !plain(secret.Value) {
+				return file, nil
+			}
+			break
+		}
 	}
 	return ReplaceSecret(file, o.Login.ClientID, o.Digest)
 }
@@ -156,6 +159,9 @@ func editable(file []byte) (*layout, error) {
 		return nil, refuse(embedded(root), "the configuration is a part of another file here")
 	case second > 0:
 		return nil, refuse(second, "a second document begins here")
+	}
+	if pair(root, "sops") != nil {
+		return nil, refuse(pair(root, "sops").Line, "the file is encrypted by SOPS: edit it with sops")
 	}
 	if line := expansion(root); line > 0 {
 		return nil, refuse(line, "the file goes through the filter expand-env: every $ of a digest would have to be doubled")

@@ -74,11 +74,10 @@ func (c *comparer) unknown(s *source, mapping *yaml.Node, prefix string, known [
 // unknownAtRoot looks at the keys above the OpenID part.
 func (c *comparer) unknownAtRoot(s *source) {
 	providers := get(s.root, "identity_providers")
-	if s.root.Kind != yaml.MappingNode || has(fields(s.root), "sops") || providers.value == nil && !slices.ContainsFunc(
-		fields(s.root), func(f field) bool { return slices.Contains(rootKeys, f.name) }) {
-		return // no configuration of Authelia, or an encrypted one
+	if s.root.Kind != yaml.MappingNode || providers.value == nil && c.astray == "" {
+		return // no configuration of Authelia
 	}
-	c.unknown(s, s.root, "", rootKeys)
+	c.unknown(s, s.root, "", append([]string{"sops"}, rootKeys...)) // sops goes when the file is decrypted
 	if providers.value != nil {
 		c.unknown(s, providers.value, "identity_providers.", []string{"oidc"})
 	}
@@ -169,7 +168,7 @@ func (c *comparer) otherClients() {
 			}
 		}
 		for _, f := range fields(client.node) {
-			if !c.in.filled(f) && !(f.value.Kind == yaml.ScalarNode && namesVariable(f.value.Value)) {
+			if !c.in.filled(f) && !encrypted(f.value) && !(f.value.Kind == yaml.ScalarNode && namesVariable(f.value.Value)) {
 				property := Property{Name: at.Name + ": " + c.clean.Clean(f.name), File: c.in.file, Line: f.line}
 				c.acceptable(today(f.name), property, f)
 			}
@@ -326,7 +325,7 @@ func (c *comparer) keys(s *source, f field) {
 		}
 		if at := (Property{Name: "oidc.jwks.key", File: s.file, Line: key.line}); strings.TrimSpace(key.value.Value) == placeholder {
 			c.warn(at, "replace the text by the private key that this makes: "+commandKey)
-		} else if !isKey(key.value.Value) && !namesVariable(key.value.Value) && !strings.HasPrefix(key.value.Value, "ENC[") {
+		} else if !isKey(key.value.Value) && !namesVariable(key.value.Value) && !encrypted(key.value) {
 			c.differ(Difference{Property: at, Found: "no key in PEM", Wanted: "a private key, made by: " + commandKey})
 		}
 	}

@@ -92,9 +92,14 @@ func (a *app) prepareEdit(cmd *cobra.Command, o autheliaOptions) (e autheliaEdit
 func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
 	show := authelia.Block
 	e.options.Whole = e.refused.NoOpenID
-	if compared, err := authelia.Compare(e.options, authelia.File{Name: o.write, Data: e.before}); err == nil && compared.Line > 0 {
+	hints := []check.Hint{"the file is not changed: put the printed lines in by hand"}
+	if compared, err := authelia.Compare(e.options, authelia.File{Name: o.write, Data: e.before}); err == nil {
 		show = authelia.SecretLine
+		if len(compared.Differences) > 1 {
+			hints = append(hints, check.Hintf("look at all differences:\n"+check.Command+"{authelia --check %s}", o.write))
+		}
 	}
+	hints = append(hints, "then let Authelia check it (in Docker behind `docker compose exec authelia`):\n"+check.Command+"authelia config validate")
 	text, err := show(e.options)
 	if err != nil {
 		return err
@@ -111,9 +116,7 @@ func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
 	if e.refused.Line > 0 {
 		place = fmt.Sprintf("%s:%d", o.write, e.refused.Line)
 	}
-	return check.Errorf(check.NotProven, "%s: %s", place, e.refused.Reason).
-		Try("the file is not changed: put the printed lines in by hand",
-			"then let Authelia check it (in Docker behind `docker compose exec authelia`):\n"+check.Command+"authelia config validate")
+	return check.Errorf(check.NotProven, "%s: %s", place, e.refused.Reason).Try(hints...)
 }
 
 // agreeToWrite asks, unless --yes answers.
