@@ -40,7 +40,7 @@ func ClientOf(targets []config.Target) (Client, error) {
 	}
 	if shared.Login.ClientID == "" {
 		return Client{}, check.Errorf(check.Config, "is required").At("realm.client_id").
-			Try(check.Set("realm.client_id", "proxmox"))
+			Try("set {realm.client_id} to proxmox")
 	}
 	return shared, nil
 }

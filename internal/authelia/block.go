@@ -82,11 +82,11 @@ func isClientID(id string) bool { return len(id) <= 100 && clientID.MatchString(
 // Validate checks the options without the digest, because making a digest takes a moment.
 func (o Options) Validate() error {
 	if len(o.RedirectURIs) == 0 && !o.WithLogin {
-		return check.Errorf(check.Config, "the client has no redirect URI").Try(check.Set("verify.redirect_urls", ""))
+		return check.Errorf(check.Config, "the client has no redirect URI").Try("set {verify.redirect_urls} to what browsers open")
 	}
 	if !isClientID(o.Login.ClientID) {
 		return check.Errorf(check.Config, "Authelia accepts at most 100 letters, digits and -._~ in a client id").
-			Try(check.Set("realm.client_id", ""))
+			Try("set {realm.client_id}")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -56,7 +57,7 @@ says why.` +
   proxmox-realm authelia --new-key /etc/proxmox-realm/client-key
 
   # the same, if Authelia's configuration is on this machine
-  proxmox-realm authelia --write /etc/authelia/configuration.yml \\
+  proxmox-realm authelia --write /etc/authelia/configuration.yml \
       --new-key /etc/proxmox-realm/client-key
 
   # compare
@@ -259,6 +260,11 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 // readAuthelia reads one file of Authelia's configuration, or standard input.
 func (a *app) readAuthelia(ctx context.Context, path string) (authelia.File, error) {
 	data, err := config.ReadFile(ctx, path, a.stdin, authelia.MaxFile)
+	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
+		err = check.Errorf(check.Config, "%s: is a directory, not a file", path).
+			Try("name its *.yml and *.yaml files, in the order of their names, in which Authelia reads them:\n" +
+				check.Command + "{authelia --check FILE --check FILE}")
+	}
 	if path == "-" {
 		path = "standard input"
 	}
