@@ -127,11 +127,13 @@ func (f Facts) explain(l Login, text string) Login {
 	if !known {
 		l.Cause, l.subject = Unknown, l.Text
 		l.Summary = "this text is not known"
-		l.Hint = check.Hintf("read the log of that time on %s:\n"+check.Command+"%s", l.Node, f.journal())
+		l.Hint = f.Host.Journal("the lines before it may tell more")
 		return l
 	}
 	values = clean(f.Cleaner, values)
-	l.Cause, l.related = r.cause, r.related
+	if l.Cause, l.related = r.cause, r.related; l.Cause == OtherNode && !f.Host.Clustered() {
+		l.Cause = StateLost
+	}
 	if !r.fleeting {
 		l.subject = strings.Join(values, "\n")
 	}

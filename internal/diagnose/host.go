@@ -5,61 +5,18 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/realm"
 )
 
-// host is what commands are called on the hosts of a product.
-type host struct {
-	unit     string                                // of the daemon that logs in
-	modify   func(user, flag, value string) string // changes a user; nil: there is no such command
-	add      func(user string) string
-	proxy    check.Hint // where the proxy to the issuer is set
-	clusters bool       // a login may reach another node than the one where it began
-}
-
-var hosts = map[realm.Product]host{
-	realm.VE: {
-		unit: "pvedaemon",
-		modify: func(user, flag, value string) string {
-			return "pveum user modify " + check.Quote(user) + " --" + flag + " " + value
-		},
-		add:      func(user string) string { return "pveum user add " + check.Quote(user) },
-		proxy:    "if the node needs a proxy to reach the issuer, correct http_proxy in /etc/pve/datacenter.cfg",
-		clusters: true,
-	},
-	realm.BackupServer: {
-		unit: "proxmox-backup",
-		modify: func(user, flag, value string) string {
-			return "proxmox-backup-manager user update " + check.Quote(user) + " --" + flag + " " + value
-		},
-		add:   func(user string) string { return "proxmox-backup-manager user create " + check.Quote(user) },
-		proxy: "if the host needs a proxy to reach the issuer, set all_proxy in the environment of proxmox-backup.service",
-	},
-	realm.DatacenterManager: {
-		unit:  "proxmox-datacenter-privileged-api",
-		proxy: "if the host needs a proxy to reach the issuer, set all_proxy in the environment of proxmox-datacenter-privileged-api.service",
-	},
-}
-
-func (f Facts) host() host { return hosts[f.Product] }
-
-// journal is the command that shows the log of logins on a host.
-func (f Facts) journal() string { return "journalctl -u " + f.host().unit + " --since -1h" }
-
-// change is the hint to change a user.
-func (f Facts) change(user, flag, value, why string) check.Hint {
-	if f.host().modify == nil {
-		return check.Hintf("in the web interface, change the user %s (%s)", user, why)
-	}
-	return check.OnNode("%s", f.host().modify(user, flag, value)).With("%s", why)
-}
-
-// create is the hint to create a user.
-func (f Facts) create(user string) check.Hint {
-	if f.host().add == nil {
-		return check.Hintf("in the web interface, add the user %s", user)
-	}
-	return check.OnNode("%s", f.host().add(user)).With("if this user may log in")
+// Host words what an administrator does on a host of a product; proxmox.Host implements it. Each hint is "" where the product
+// has no command for it. A note says when a command is to be run.
+type Host interface {
+	Run(note, command string) check.Hint
+	Journal(note string) check.Hint
+	AddUser(name, note string) check.Hint
+	EnableUser(name, note string) check.Hint
+	ProlongUser(name, note string) check.Hint // for good
+	Proxy() check.Hint                        // where the proxy to the issuer is set
+	Clustered() bool                          // a login may reach another node than the one where it began
 }
 
 // document is the address of the issuer's discovery document; "" if the issuer is not known.
@@ -85,7 +42,14 @@ func (f Facts) fromNode(node string) check.Hint {
 		look += check.Hintf("\n"+check.Command+"%s", c)
 	}
 	return check.Hints(look,
-		check.OnNode("update-ca-certificates").With("after copying the issuer's authority to /usr/local/share/ca-certificates, if the node does not know it"),
-		f.host().proxy,
-		"read the issuer's log at the time of the login: it names the reason")
+		f.Host.Run("after copying the issuer's authority to /usr/local/share/ca-certificates, if the node does not know it", "update-ca-certificates"),
+		f.Host.Proxy(), "read the issuer's log at the time of the login: it names the reason")
+}
+
+// admit says how a user gets in who does not exist.
+func (f Facts) admit(user string) check.Hint {
+	if f.Declared.Autocreate {
+		return check.Run("apply").With("autocreate is on in the configuration, and off in the realm")
+	}
+	return check.Hints(f.Host.AddUser(user, "if this user may log in"), check.Set("realm.autocreate", "true").With("if logins may create users"))
 }

@@ -59,19 +59,19 @@ var userRows = []row{
 		cause: UserAbsent, user: 1, texts: []pattern{"user account '%' missing, disabled or expired"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
 			return fmt.Sprintf("the user %s does not exist, is disabled, or has expired; logins do not create users", l.User),
-				check.Hints(f.admit(l.User), f.change(l.User, "enable", "1", "if the user exists, and may log in"))
+				check.Hints(f.admit(l.User), f.Host.EnableUser(l.User, "if the user exists, and may log in"))
 		},
 	},
 	{
 		cause: UserDisabled, user: 1, texts: []pattern{"user '%' is disabled"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("the user %s is disabled", l.User), f.change(l.User, "enable", "1", "if this user may log in")
+			return fmt.Sprintf("the user %s is disabled", l.User), f.Host.EnableUser(l.User, "if this user may log in")
 		},
 	},
 	{
 		cause: UserExpired, user: 1, texts: []pattern{"user '%' access expired", "autocreate user failed - '%' already exists"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("the user %s has expired", l.User), f.change(l.User, "expire", "0", "if this user may log in, for good")
+			return fmt.Sprintf("the user %s has expired", l.User), f.Host.ProlongUser(l.User, "if this user may log in, for good")
 		},
 	},
 	{
@@ -101,7 +101,7 @@ var stateRows = []row{
 		cause: StateLost, texts: []pattern{"no openid auth state found%"},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
 			again := check.Hint("begin again at the login page: the address that the issuer sent the browser back to works once, and for 10 minutes")
-			if f.host().clusters {
+			if f.Host.Clustered() {
 				again = check.Hints(again, "if a balancer or a name with several addresses leads to the nodes, let it keep a browser on one node")
 			}
 			return "the node does not know this login: it was begun more than 10 minutes ago, has ended already, or was begun on another node", again
@@ -110,7 +110,7 @@ var stateRows = []row{
 	{
 		cause: OtherNode, realm: 2, texts: []pattern{"unable to read json \"%/proxmox-openid-auth-state-%\" - %"},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			if !f.host().clusters {
+			if !f.Host.Clustered() {
 				return "no login through this realm has begun on this host", "begin again at the login page"
 			}
 			return "the login was begun on another node: each node knows only its own",
@@ -146,12 +146,4 @@ func (f Facts) sendClaim(claim string) check.Hint {
 func (f Facts) rename() check.Hint {
 	other := check.Set("realm.username_claim", "").With("another claim, as long as nobody has logged in: Proxmox cannot change it later")
 	return check.Hints("give the user another name at the issuer", other)
-}
-
-// admit says how a user gets in who does not exist.
-func (f Facts) admit(user string) check.Hint {
-	if f.Declared.Autocreate {
-		return check.Run("apply").With("autocreate is on in the configuration, and off in the realm")
-	}
-	return check.Hints(f.create(user), check.Set("realm.autocreate", "true").With("if logins may create users"))
 }

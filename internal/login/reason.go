@@ -21,7 +21,10 @@ func (oneNode) Nodes(context.Context) ([]proxmox.Node, error) {
 
 // facts are what is known of the realm.
 func (r *rehearsal) facts() diagnose.Facts {
-	return diagnose.Facts{Product: r.Target.Realm.Product, Login: r.held, Declared: r.Target.Realm.Login(), Cleaner: r.cleaner}
+	product := r.Client.Product()
+	return diagnose.Facts{
+		Product: product, Host: proxmox.HostOf(product), Login: r.held, Declared: r.Target.Realm.Login(), Cleaner: r.cleaner,
+	}
 }
 
 // clockError is how far a login may be before the time at which it was sent, as the node sees it.

@@ -30,6 +30,7 @@ type commands struct {
 	allow     string // what refuses connections before TLS begins
 
 	addUser, listUsers, listTokens string
+	enableUser, prolongUser        string
 	makeToken                      string // prints the secret as the JSON member `value`
 	tokenRights, userRights        string // show the privileges of a token and of a user
 	addRole                        string // "" if the product has no roles of one's own
@@ -44,7 +45,8 @@ var veCommands = commands{
 	status: "systemctl status pveproxy pvedaemon", journal: "journalctl -u pvedaemon -u pveproxy",
 	restart: "systemctl restart pvedaemon", renew: "pvecm updatecerts --force",
 	authority: "/etc/pve/pve-root-ca.pem", proxy: "if the node needs a proxy, correct http_proxy in /etc/pve/datacenter.cfg",
-	allow:   "check ALLOW_FROM and DENY_FROM in /etc/default/pveproxy on the node",
+	allow:      "check ALLOW_FROM and DENY_FROM in /etc/default/pveproxy on the node",
+	enableUser: "pveum user modify <user> --enable 1", prolongUser: "pveum user modify <user> --expire 0",
 	addUser: "pveum user add <user>", listUsers: "pveum user list", listTokens: "pveum user token list <user>",
 	tokenRights: "pveum user token permissions <user> <id>", userRights: "pveum user permissions <user>",
 	makeToken:  "pveum user token add <user> <id> --privsep 1 --output-format json",
@@ -60,7 +62,8 @@ var backupCommands = commands{
 	status:  "systemctl status proxmox-backup-proxy proxmox-backup",
 	journal: "journalctl -u proxmox-backup -u proxmox-backup-proxy", restart: "systemctl restart proxmox-backup",
 	renew: "proxmox-backup-manager cert update --force", authority: "/etc/proxmox-backup/proxy.pem",
-	proxy:   "if the host needs a proxy, set all_proxy in the environment of the service proxmox-backup (systemctl edit)",
+	proxy:      "if the host needs a proxy, set all_proxy in the environment of the service proxmox-backup (systemctl edit)",
+	enableUser: "proxmox-backup-manager user update <user> --enable 1", prolongUser: "proxmox-backup-manager user update <user> --expire 0",
 	addUser: "proxmox-backup-manager user create <user>", listUsers: "proxmox-backup-manager user list",
 	listTokens:  "proxmox-backup-manager user list-tokens <user>",
 	makeToken:   "proxmox-backup-manager user generate-token <user> <id>",
@@ -78,8 +81,10 @@ var managerCommands = commands{
 	status:  "systemctl status proxmox-datacenter-api proxmox-datacenter-privileged-api",
 	journal: "journalctl -u proxmox-datacenter-privileged-api -u proxmox-datacenter-api",
 	restart: "systemctl restart proxmox-datacenter-privileged-api", authority: "/etc/proxmox-datacenter-manager/auth/api.pem",
-	proxy:   "if the host needs a proxy, set all_proxy in the environment of the service proxmox-datacenter-privileged-api (systemctl edit)",
-	addUser: "proxmox-datacenter-manager-client user create <user>", listUsers: "proxmox-datacenter-manager-client user list",
+	proxy:       "if the host needs a proxy, set all_proxy in the environment of the service proxmox-datacenter-privileged-api (systemctl edit)",
+	enableUser:  "proxmox-datacenter-manager-client user update <user> --enable 1",
+	prolongUser: "proxmox-datacenter-manager-client user update <user> --expire 0",
+	addUser:     "proxmox-datacenter-manager-client user create <user>", listUsers: "proxmox-datacenter-manager-client user list",
 	grantToken: "proxmox-datacenter-manager-client acl update <path> <role> --auth-id <token>",
 	grantUser:  "proxmox-datacenter-manager-client acl update <path> <role> --auth-id <user>",
 	auditor:    "Auditor",
@@ -116,10 +121,22 @@ func (k commands) on(note string, lines ...string) check.Hint {
 }
 
 // Host words what an administrator does on a host of a product, for hints of other packages.
-type Host struct{ commands commands }
+type Host struct {
+	commands  commands
+	clustered bool
+}
 
 // HostOf returns the words for a product.
-func HostOf(p realm.Product) Host { return Host{dialectOf(p).commands} }
+func HostOf(p realm.Product) Host {
+	d := dialectOf(p)
+	return Host{d.commands, d.clustered}
+}
+
+// Clustered tells whether the product has nodes.
+func (h Host) Clustered() bool { return h.clustered }
+
+// Proxy says how the product reaches issuers through a proxy.
+func (h Host) Proxy() check.Hint { return check.Hint(h.commands.proxy) }
 
 // Run is a hint to run a command on a host of the product, with a note that may be "".
 func (h Host) Run(note, command string) check.Hint { return h.commands.on(note, command) }
@@ -133,6 +150,16 @@ func (h Host) Restart(note string) check.Hint { return h.commands.on(note, h.com
 // AddUser is the hint to create a user; name is user@realm.
 func (h Host) AddUser(name, note string) check.Hint {
 	return h.commands.on(note, fill(h.commands.addUser, "user", name))
+}
+
+// EnableUser is the hint to enable a user; name is user@realm.
+func (h Host) EnableUser(name, note string) check.Hint {
+	return h.commands.on(note, fill(h.commands.enableUser, "user", name))
+}
+
+// ProlongUser is the hint to let a user expire never.
+func (h Host) ProlongUser(name, note string) check.Hint {
+	return h.commands.on(note, fill(h.commands.prolongUser, "user", name))
 }
 
 // GrantUser is the hint to let a user see everything.

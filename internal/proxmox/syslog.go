@@ -107,9 +107,12 @@ const (
 )
 
 // ReadLog reads a node's log of logins from a time on, page by page, so that the length of the log does not matter (GET
-// /nodes/{node}/syslog; it needs Sys.Syslog on the node). It returns whether it came to the end.
+// /nodes/{node}/syslog; it needs Sys.Syslog on the node, or Sys.Audit on /system/log). It returns whether it came to the end.
 func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRange, page func(LogPage)) (whole bool, err error) {
-	query := url.Values{"service": {c.dialect.service}, "since": {logSince(r.Since, at).Format(time.DateTime)}}
+	query := url.Values{"since": {logSince(r.Since, at).Format(time.DateTime)}}
+	if c.dialect.clustered { // the others have lines of several daemons, and fewer
+		query.Set("service", c.dialect.service)
+	}
 	last, limit := 0, pageLines
 	for n := 1; ; n++ {
 		query.Set("start", strconv.Itoa(last))

@@ -234,7 +234,7 @@ func (r Reading) Warnings(maxSkew time.Duration) []string {
 	all := r.unread()
 	for _, node := range r.Read {
 		if n := r.Hidden[node]; n > 0 {
-			all = append(all, fmt.Sprintf("%s: the log does not show %s, because of characters that are not ASCII; on the node, `journalctl -a -u pvedaemon` does",
+			all = append(all, fmt.Sprintf("%s: the log does not show %s, because of characters that are not ASCII; on the node, `journalctl -a` does",
 				node, check.Count(n, "message", "messages")))
 		}
 		if ahead := r.Ahead[node]; ahead.Abs() > maxSkew {
