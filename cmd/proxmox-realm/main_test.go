@@ -257,6 +257,16 @@ func atIssuer(ts *testscript.TestScript, neg bool, args []string) {
 		if got := len(l.Issuer.Requests()); got != number(1) {
 			ts.Fatalf("%d requests, expected %s: %v", got, args[1], l.Issuer.Requests())
 		}
+	case "asked":
+		asked := 0
+		for _, r := range l.Issuer.Requests() {
+			if r.Path == args[1] && strings.HasPrefix(r.UserAgent, "proxmox-realm/") {
+				asked++
+			}
+		}
+		if asked != number(2) {
+			ts.Fatalf("%s was asked %d times, expected %s", args[1], asked, args[2])
+		}
 	case "handshakes":
 		if got := l.Issuer.Handshakes(); got != number(1) {
 			ts.Fatalf("%d handshakes, expected %s", got, args[1])

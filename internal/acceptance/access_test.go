@@ -29,7 +29,7 @@ func (w *world) grants(access object, s setting) string {
 	if s.realm == nil {
 		s.realm = object{"groups_claim": "groups", "scopes": []string{"openid", "profile", "groups"}}
 	}
-	s.more = object{"access": access, "lock_file": ""}
+	s.more = object{"access": access}
 	return w.config(s)
 }
 
@@ -187,7 +187,7 @@ func TestAccessWithoutThePrivilege(t *testing.T) {
 
 	// The same grants, made by somebody else, are not taken for absent.
 	w.run(0, w.grants(access, setting{}), "apply")
-	o = w.run(0, w.grants(access, setting{token: "LAB_TOKEN_REALM_ALLOCATE"}), "plan", "--exit-code")
+	o = w.run(11, w.grants(access, setting{token: "LAB_TOKEN_REALM_ALLOCATE"}), "plan", "--exit-code") // for want of privileges
 	if changes := o.report.Targets[0].Changes; len(changes) > 0 {
 		t.Errorf("what is not visible is planned: %v", changes)
 	}

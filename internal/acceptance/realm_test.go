@@ -247,7 +247,7 @@ func TestConcurrentWriters(t *testing.T) {
 	})
 	codes := make([]int, 4)
 	for i := range codes {
-		config := w.config(setting{realm: object{"comment": "declared"}, more: object{"lock_file": ""}})
+		config := w.config(setting{realm: object{"comment": "declared"}, more: object{"state_dir": filepath.Join(w.dir, fmt.Sprint("state", i))}})
 		agents.Go(func() { codes[i] = launch(t, "-c", config, "-o", "json", "apply").code })
 	}
 	agents.Wait()
@@ -286,7 +286,7 @@ func TestUsernameClaimIsRefusedThenReplaced(t *testing.T) {
 		"username-claim": "preferred_username", "scopes": "openid profile", "comment": "unmanaged", "prompt": "login", "client-key": env(t, "LAB_CLIENT_KEY"),
 	})
 	if left, _ := filepath.Glob(filepath.Join(w.dir, "state", "replaced-*")); len(left) > 0 {
-		t.Errorf("a recovery file was left: %v", left)
+		t.Errorf("a saved realm was left: %v", left)
 	}
 	w.run(0, config, "plan", "--exit-code")
 }
@@ -350,7 +350,7 @@ func TestExportAndApplyAgainIsNoChange(t *testing.T) {
 	o := w.plainly(0, "-c", connection, "export", w.realm, "--key-out", keyFile)
 	exported := filepath.Join(w.dir, "exported.yaml")
 	// What is left behind stays with the test; the rest is as exported.
-	kept := fmt.Sprintf("\nstate_dir: %q\nlock_file: %q\n", filepath.Join(w.dir, "state"), filepath.Join(w.dir, "lock"))
+	kept := fmt.Sprintf("\nstate_dir: %q\n", filepath.Join(w.dir, "state"))
 	if err := os.WriteFile(exported, []byte(o.stdout+kept), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -386,7 +386,7 @@ func TestDelete(t *testing.T) {
 	if _, exists := w.stored(w.realm); exists {
 		t.Error("the realm is still there")
 	}
-	saved, _ := filepath.Glob(filepath.Join(w.dir, "state", "deleted-*"))
+	saved, _ := filepath.Glob(filepath.Join(w.dir, "state", "saved-*"))
 	if len(saved) != 1 {
 		t.Fatalf("saved: %v", saved)
 	}
@@ -395,5 +395,10 @@ func TestDelete(t *testing.T) {
 	}
 	if o := w.run(0, config, "delete", w.realm, "--yes"); o.report.Targets[0].Outcome != "unchanged" {
 		t.Error("deleting an absent realm changes something")
+	}
+	w.run(0, config, "restore", w.realm, "--yes")
+	w.holds(w.realm, object{"comment": "to be deleted"})
+	if left, _ := filepath.Glob(filepath.Join(w.dir, "state", "saved-*")); len(left) > 0 {
+		t.Errorf("restored, and still saved: %v", left)
 	}
 }

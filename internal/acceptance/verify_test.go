@@ -11,7 +11,7 @@ import (
 // On a right set-up every check passes, or is skipped for want of privilege, and nothing warns.
 func TestVerifyOnARightSetUp(t *testing.T) {
 	w := begin(t)
-	config := w.config(setting{verify: object{"client": "auto", "proxmox": "auto"}})
+	config := w.config(setting{verify: object{"client": true, "proxmox": true}})
 	w.run(0, config, "apply")
 	o := w.run(0, config, "verify")
 	seen := map[string]string{}
@@ -75,7 +75,7 @@ func TestTheGateHoldsAWrongIssuerBack(t *testing.T) {
 
 func TestTheGateHoldsAWrongKeyBack(t *testing.T) {
 	w := begin(t)
-	client := object{"client": "auto"}
+	client := object{"client": true}
 	w.run(0, w.config(setting{}), "apply")
 	stale := w.config(setting{verify: client, realm: object{"client_key_file": w.secretFile("not-the-key-of-this-client")}})
 	o := w.run(13, stale, "apply")
@@ -107,7 +107,7 @@ func TestVerifyFindsDrift(t *testing.T) {
 func TestAWrongRedirectURLIsFound(t *testing.T) {
 	w := begin(t)
 	w.run(0, w.config(setting{}), "apply")
-	o := w.run(11, w.config(setting{verify: object{"client": "auto", "redirect_urls": []string{"https://forgotten.example.com:8006"}}}), "verify")
+	o := w.run(11, w.config(setting{verify: object{"client": true, "redirect_urls": []string{"https://forgotten.example.com:8006"}}}), "verify")
 	if status := w.status(o, "client.redirect"); status != "fail" {
 		t.Errorf("client.redirect: %s", status)
 	}

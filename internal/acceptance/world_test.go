@@ -243,7 +243,7 @@ func (w *world) config(s setting) string {
 		})
 	}
 	maps.Copy(realm, s.realm)
-	verify := object{"client": "never", "proxmox": "never", "redirect_urls": []string{env(w.T, "LAB_REDIRECT_URL")}}
+	verify := object{"client": false, "proxmox": false, "redirect_urls": []string{env(w.T, "LAB_REDIRECT_URL")}}
 	if ca := os.Getenv("LAB_ISSUER_CA_FILE"); ca != "" {
 		verify["issuer_ca_file"] = ca
 	}
@@ -252,7 +252,7 @@ func (w *world) config(s setting) string {
 		"proxmox": object{
 			"endpoints": []string{env(w.T, "LAB_ENDPOINT")}, "token_file": w.secretFile(token), "ca_file": env(w.T, "LAB_CA_FILE"),
 		},
-		"realm": realm, "verify": verify, "state_dir": filepath.Join(w.dir, "state"), "lock_file": filepath.Join(w.dir, "lock"),
+		"realm": realm, "verify": verify, "state_dir": filepath.Join(w.dir, "state"),
 	}
 	maps.Copy(config, s.more)
 	encoded, err := json.MarshalIndent(config, "", "  ")

@@ -43,8 +43,8 @@ func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) e
 	for i, t := range run.Targets {
 		known := r.Runs.Target(t.ID).Told[r.Reader]
 		next, n := r.Rule.News(known, t, now)
-		t.Untold = slices.DeleteFunc(slices.Clone(known.Written), func(line string) bool {
-			return line >= run.Began.UTC().Format(time.RFC3339) // lines begin with their time; this run's are in its report
+		t.Untold = slices.DeleteFunc(slices.Clone(known.Written), func(line string) bool { // this run's are in its report
+			return slices.Contains(t.Noted, line)
 		})
 		run.Targets[i] = t
 		told, news = append(told, next), append(news, n)

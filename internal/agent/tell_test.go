@@ -63,14 +63,15 @@ func TestEveryWriteIsTold(t *testing.T) {
 	run.Targets[0].Made = []realm.AccessChange{{Kind: realm.AccessGroup, Op: realm.Set, Group: "admins-authelia"}}
 	id := run.Targets[0].ID
 	h.ChangeTarget(id, func(target *history.Target) {
-		*target = target.Remember(fleet.Written(run.Targets[0]), history.Quiet)
+		run.Targets[0].Noted = fleet.Written(run.Targets[0])
+		*target = target.Remember(run.Targets[0].Noted, history.Quiet)
 	})
 	r := &reader{deaf: true}
 	tell(t, h, history.Quiet, r, run)
 	r.deaf = false
 	next := fine()
 	tell(t, h, history.Quiet, r, next)
-	if len(r.told) != 1 || len(r.runs[0].Targets[0].Untold) != 0 {
+	if len(r.told) != 1 || len(r.runs[0].Targets[0].Untold) != 1 {
 		t.Fatalf("told %v", r.told)
 	}
 	tell(t, h, history.Quiet, r, next)

@@ -267,6 +267,7 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 	result.Requests = client.Requests()
 	result.Retries, result.Lost = client.Retries()
 	if written := Written(result); len(written) > 0 {
+		result.Noted = written
 		f.history.ChangeTarget(reconcile.ID(t), func(h *history.Target) { *h = h.Remember(written, f.readers()...) })
 	}
 	return result

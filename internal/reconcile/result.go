@@ -61,7 +61,9 @@ type Result struct {
 	// Warnings are what an administrator should know although nothing failed.
 	Warnings []string
 	// Untold is what earlier runs wrote and could not report.
-	Untold    []string
+	Untold []string
+	// Noted is what the history notes of this run's writes, for readers who are told of each.
+	Noted     []string
 	Saved     string     // the file that keeps a realm; "" if there is none
 	Diagnosis *Diagnosis // what the logs tell of logins; nil: they were not read
 	Err       error      // usually a *check.Error in its tree
