@@ -44,6 +44,9 @@ const (
 	placeholder = "REPLACE_ME"
 )
 
+// digestComment stands behind the digest in a block.
+const digestComment = "# the digest of the client key"
+
 // claimsPolicy is the name of the claims policy that the block defines.
 const claimsPolicy = "proxmox"
 
@@ -62,6 +65,7 @@ var (
 			"commandHMAC":      func() string { return commandHMAC },
 			"commandKey":       func() string { return commandKey },
 			"placeholder":      func() string { return placeholder },
+			"comment":          func() string { return digestComment },
 		}).Parse(templates))
 	})
 )
@@ -81,7 +85,7 @@ func isClientID(id string) bool { return len(id) <= 100 && clientID.MatchString(
 
 // Validate checks the options without the digest, because making a digest takes a moment.
 func (o Options) Validate() error {
-	if len(o.RedirectURIs) == 0 && !o.WithLogin {
+	if len(o.RedirectURIs) == 0 && !o.LoginRequired {
 		return check.Errorf(check.Config, "the client has no redirect URI").Try("set {verify.redirect_urls} to what browsers open")
 	}
 	if !isClientID(o.Login.ClientID) {

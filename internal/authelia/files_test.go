@@ -172,7 +172,10 @@ func TestSeveralFiles(t *testing.T) {
 			"a list behind", []string{policies, ours, others},
 			[]string{"2.yml:3: clients\n  found:   replaced by the list in 3.yml:3\n  wanted:  one list with all clients: Authelia reads the last list alone\n"},
 		},
-		{"a list before", []string{policies, others, ours}, []string{"no differences\n"}},
+		{
+			"a list before", []string{policies, others, ours},
+			[]string{"2.yml:3: identity_providers.oidc.clients: warning: is replaced by the list in 3.yml:3\n", "no differences\n"},
+		},
 		{"an empty list behind", []string{policies, ours, part + "    clients:\n"}, []string{"replaced by the list in 3.yml:3"}},
 	} {
 		var files []authelia.File

@@ -71,10 +71,10 @@ func (s *source) registries() (right *registry, others []registry) {
 
 // isClient tells whether a node looks like a client of Authelia.
 func isClient(n *yaml.Node) bool {
-	return pair1(n, "client_id") || pair1(n, "redirect_uris") && pair1(n, "id")
+	return hasKey(n, "client_id") || hasKey(n, "redirect_uris") && hasKey(n, "id")
 }
 
-func pair1(n *yaml.Node, name string) bool { return n != nil && pair(n, name) != nil }
+func hasKey(n *yaml.Node, name string) bool { return n != nil && pair(n, name) != nil }
 
 // candidates returns the clients of a list, or of a mapping that stands in its place.
 func candidates(list *yaml.Node) (found []candidate) {
@@ -132,6 +132,10 @@ func (c *comparer) find() (finding, error) {
 		c.result.Client, c.result.File, c.result.Line = c.Login.ClientID, r.file, found[0].node.Line
 		if i > 0 || len(right) == 0 {
 			c.misplaced(r, right)
+			right = nil
+		}
+		for _, other := range all[min(1, len(right)):len(right)] {
+			c.warn(Property{Name: rightPlace, File: other.file, Line: other.list.line}, "is replaced by the list in "+r.at())
 		}
 		return finding{found[0], r}, nil
 	}
@@ -146,10 +150,9 @@ func (c *comparer) misplaced(r registry, right []registry) {
 		d.Found = "in a second document, which Authelia does not read"
 		d.Wanted = "in the first document"
 	case r.path == rightPlace && len(right) > 0:
-		last := right[len(right)-1]
-		d.Found = fmt.Sprintf("replaced by the list in %s", last.at())
+		d.Found = "replaced by the list in " + right[len(right)-1].at()
 		d.Wanted = "one list with all clients: Authelia reads the last list alone"
-	case r.path == "" || !c.looksLikeAuthelia(r):
+	case r.path == "" || !looksLikeAuthelia(r):
 		return // the file holds clients alone
 	case r.path == rightPlace:
 		d.Found, d.Wanted = "a mapping", "a list"
@@ -163,17 +166,17 @@ func (c *comparer) misplaced(r registry, right []registry) {
 }
 
 // looksLikeAuthelia tells whether a list stands in a file that Authelia would read, not in variables of another tool.
-func (c *comparer) looksLikeAuthelia(r registry) bool {
+func looksLikeAuthelia(r registry) bool {
 	first, _, _ := strings.Cut(r.path, ".")
 	if first == "identity_providers" || first == "clients" || strings.HasSuffix(r.path, "oidc.clients") {
 		return true
 	}
-	for _, f := range fields(r.root) {
-		if slices.Contains(rootKeys, f.name) {
-			return true
-		}
-	}
-	return false
+	return r.isAuthelia()
+}
+
+// isAuthelia tells whether a source is empty or has a key of Authelia's configuration at its root.
+func (s *source) isAuthelia() bool {
+	return s.root == nil || slices.ContainsFunc(fields(s.root), func(f field) bool { return slices.Contains(rootKeys, f.name) })
 }
 
 func (c *comparer) definedTwice(r registry, found []candidate) error {
@@ -211,11 +214,14 @@ func (c *comparer) absent(all []registry) error {
 		message += "; templates may make it: " + strings.Join(hidden, ", ")
 		return check.Errorf(check.Config, "%s", message).Try(correct(c.templates()))
 	}
-	if !slices.ContainsFunc(c.sources, func(s *source) bool { return s.oidc() != nil }) && len(all) == 0 {
+	switch {
+	case len(all) > 0 || slices.ContainsFunc(c.sources, func(s *source) bool { return s.oidc() != nil }):
+		hints = append(hints, "add the client that this prints:\n"+check.Command+"{authelia}")
+	case slices.ContainsFunc(c.sources, (*source).isAuthelia):
 		hints = append(hints, "Authelia's OpenID part is off there: this prints one, with the client:\n"+
 			check.Command+"{authelia --whole}")
-	} else {
-		hints = append(hints, "add the client that this prints:\n"+check.Command+"{authelia}")
+	default:
+		hints = append(hints, "name the file that holds "+rightPlace)
 	}
 	if len(ids) > 0 {
 		hints = append(hints, "if the client has another id, set {realm.client_id}")

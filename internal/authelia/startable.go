@@ -281,7 +281,7 @@ func (c *comparer) openID(parts []*source) {
 		if f := get(oidc, "hmac_secret"); f.value != nil && (f.value.Value != "" || s.filled(f)) {
 			hmac = true
 			if f.value.Value == placeholder {
-				c.warn(Property{Name: "oidc.hmac_secret", File: s.file, Line: f.line}, "replace the text by the output of: "+commandHMAC)
+				c.warn(Property{Name: "oidc.hmac_secret", File: s.file, Line: f.line}, "replace the text with the output of: "+commandHMAC)
 			}
 		}
 		if f := get(oidc, "issuer_private_key"); f.value != nil {
@@ -324,7 +324,7 @@ func (c *comparer) keys(s *source, f field) {
 			continue
 		}
 		if at := (Property{Name: "oidc.jwks.key", File: s.file, Line: key.line}); strings.TrimSpace(key.value.Value) == placeholder {
-			c.warn(at, "replace the text by the private key that this makes: "+commandKey)
+			c.warn(at, "replace the text with the private key that this makes: "+commandKey)
 		} else if !isKey(key.value.Value) && !namesVariable(key.value.Value) && !encrypted(key.value) {
 			c.differ(Difference{Property: at, Found: "no key in PEM", Wanted: "a private key, made by: " + commandKey})
 		}

@@ -21,7 +21,8 @@ const MaxFile = 1 << 20
 // WriteFile changes a file of Authelia's configuration, as [Append] and [ReplaceSecret] do. It replaces the file as a whole
 // and keeps owner and mode, and a link to the file. The former content is kept beside it in a file whose name ends in
 // `.bak`: Authelia may load every *.yml of a folder. Nothing is written if change fails or changes nothing; backup is "" then.
-// Errors of change are returned as they are, others as a *check.Error.
+// Errors of change are returned as they are, others as a *check.Error. With a backup, the error is that the disk may not hold
+// the new file yet.
 func WriteFile(path string, change func([]byte) ([]byte, error)) (backup string, err error) {
 	file, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -41,6 +42,9 @@ func WriteFile(path string, change func([]byte) ([]byte, error)) (backup string,
 	if err := replace(file, after, info); err != nil {
 		_ = os.Remove(backup)
 		return "", unwritten(path, err)
+	}
+	if err := syncFolder(filepath.Dir(file)); err != nil {
+		return backup, check.Errorf(check.Internal, "%s is written, but the disk may not hold it yet: %v", path, err).Because(err)
 	}
 	return backup, nil
 }
@@ -100,7 +104,7 @@ func replace(file string, after []byte, info fs.FileInfo) error {
 		_ = os.Remove(made.Name())
 		return err
 	}
-	return syncFolder(filepath.Dir(file))
+	return nil
 }
 
 // fill gives a new file content, owner and mode. After an error the file is gone.
@@ -123,8 +127,18 @@ func syncFolder(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// secretLine matches a line with a digest in quotes. What follows may be a comment that tells the secret.
-var secretLine = regexp.MustCompile(`^(.*'\$pbkdf2[^']*')(.*)$`)
+// secretLine matches a line with a digest in quotes.
+var secretLine = regexp.MustCompile(`^(.*'\$pbkdf2[^']*')\s*(.*)$`)
+
+// foreignComment splits a line behind its digest. What follows there may be a comment that tells the former secret; the
+// comment of a block is none.
+func foreignComment(line string) (head string, ok bool) {
+	m := secretLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+	if m == nil || m[2] == "" || m[2] == digestComment {
+		return "", false
+	}
+	return m[1], true
+}
 
 // Diff returns the lines in which two versions of a configuration differ. They differ in one place, as the results of [Append]
 // and [ReplaceSecret] do. It shows nothing of what was removed but the key, because that may be a secret.
@@ -154,8 +168,8 @@ func Diff(name string, before, after []byte) string {
 	}
 	for _, line := range added {
 		line = strings.TrimRight(line, "\r\n")
-		if m := secretLine.FindStringSubmatch(line); m != nil && len(removed) > 0 && m[2] != "" {
-			line = m[1] + " …"
+		if head, ok := foreignComment(line); ok {
+			line = head + " …"
 		}
 		out.WriteString("+" + check.Printable(line) + "\n")
 	}
@@ -168,7 +182,7 @@ func CommentBehind(before, after []byte) (line int) {
 	a, b := splitLines(string(before)), splitLines(string(after))
 	for i := range min(len(a), len(b)) {
 		if a[i] != b[i] {
-			if m := secretLine.FindStringSubmatch(strings.TrimRight(b[i], "\r\n")); m != nil && strings.Contains(m[2], "#") && len(a) == len(b) {
+			if _, ok := foreignComment(b[i]); ok && strings.Contains(b[i], "#") {
 				return i + 1
 			}
 			return 0

@@ -144,7 +144,7 @@ func (a *app) store(o autheliaOptions, e autheliaEdit) (backup string, err error
 		}
 		return e.after, nil
 	})
-	if err != nil && o.newKey != "" {
+	if err != nil && backup == "" && o.newKey != "" {
 		_ = os.Remove(o.newKey) // of no use: nobody has its digest
 	}
 	return backup, err
