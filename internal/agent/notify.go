@@ -40,12 +40,11 @@ func Notify(ctx context.Context, c *config.Config, run fleet.Run, by report.By) 
 	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 	defer cancel()
 	output := &head{left: notifyOutput}
-	cmd := exec.CommandContext(timed, program, argv[1:]...)
+	cmd := config.CommandContext(timed, program, argv[1:]...)
 	cmd.Env = slices.DeleteFunc(config.CommandEnvironment(os.Environ()), func(v string) bool {
 		return strings.HasPrefix(v, "PROXMOX_") || strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") // tokens of other tools, and our files
 	})
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &body, output, output
-	cmd.WaitDelay = time.Second // do not wait for children that keep the output open
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {

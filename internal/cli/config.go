@@ -53,7 +53,7 @@ func (a *app) configCommand() *cobra.Command {
 }
 
 func (a *app) configCheck(cmd *cobra.Command) error {
-	c, err := a.load(cmd, config.Options{Secrets: true})
+	c, err := a.load(cmd, config.Options{Secrets: true, Strict: true})
 	if err != nil {
 		return err
 	}
@@ -85,10 +85,7 @@ func (a *app) configShow(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	secrets := check.NewCleaner() // people paste them into other keys
-	for _, t := range c.Targets {
-		secrets.Hold(t.Secrets()...)
-	}
+	secrets := check.NewCleaner(c.Secrets...) // people paste them into other keys
 	for i, s := range c.Settings {
 		c.Settings[i].Value = secrets.Hide(s.Value)
 	}

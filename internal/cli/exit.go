@@ -150,10 +150,16 @@ func seeHelp(cmd *cobra.Command) check.Hint {
 	return check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" --help", "proxmox-realm "))
 }
 
+// destructive commands are never proposed for a mistyped one: undelete is not delete.
+var destructive = []string{"delete", "rotate"}
+
 func unknownCommand(cmd *cobra.Command, called string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	var steps []check.Hint
 	for _, near := range cmd.SuggestionsFor(called) {
+		if slices.Contains(destructive, near) {
+			continue
+		}
 		steps = append(steps, check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" "+near, "proxmox-realm ")))
 	}
 	if len(steps) == 0 {

@@ -56,8 +56,8 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		return check.Errorf(check.WrongType, "realm %s has the type %s, and export prints OpenID Connect realms only",
 			name, current.Type)
 	}
-	spec := realm.Spec{Name: name, Set: current.Values}
-	login := spec.Set.Login(name)
+	t.Realm = realm.Spec{Product: t.Proxmox.Product, Name: name, Set: current.Values}
+	login := t.Realm.Set.Login(name)
 	if t.Access, err = a.storedAccess(cmd.Context(), client, login); err != nil {
 		return err
 	}
@@ -79,7 +79,8 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 			a.warning("the configuration shows a secret: somebody put it into the realm's " + string(c.Property))
 		}
 	}
-	return a.printf("%s\n", strings.TrimRight(string(config.Document(spec, t, keyOut)), "\n"))
+	t.ClientKeyFile, t.ClientKeyCommand = keyOut, nil
+	return a.printf("%s\n", strings.TrimRight(string(config.Document(t)), "\n"))
 }
 
 // storedAccess returns what the realm's groups may do. It leaves out what a configuration cannot hold, or what would be

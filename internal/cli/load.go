@@ -125,11 +125,10 @@ func (a *app) read(cmd *cobra.Command, o config.Options) (*config.Config, error)
 			return nil, usage("--shard takes INDEX/COUNT, such as 0/4")
 		}
 	}
-	c, err := config.Load(cmd.Context(), o)
-	if err == nil && c.File == "" && a.wording.Key == nil {
+	if !config.Found(o.File) && a.wording.Key == nil {
 		a.wording = flagWording()
 	}
-	return c, err
+	return config.Load(cmd.Context(), o)
 }
 
 // connectable loads a configuration for a command that talks to Proxmox, and asks for the passwords that it lacks.

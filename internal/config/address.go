@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"proxmox-realm/internal/realm"
 )
 
 // Origin is where an endpoint listens or what a browser opens: scheme, host and port, without a slash. The host is in
@@ -23,13 +25,20 @@ func (o Origin) Host() string {
 	return host
 }
 
-// ParseEndpoint reads the address of a Proxmox node and returns it as https://host:port. A bare host or address gets https
-// and port 8006. Its error completes "must …".
-func ParseEndpoint(text string) (Origin, error) {
+// port returns the port of an endpoint, which always names it.
+func (o Origin) port() string { return string(o)[strings.LastIndexByte(string(o), ':')+1:] }
+
+func (t *Target) parseEndpoint(text string) (Origin, error) {
+	return ParseEndpoint(t.Proxmox.Product, text)
+}
+
+// ParseEndpoint reads the address of a node and returns it as https://host:port. A bare host or address gets https and the
+// port of the product. Its error completes "must …".
+func ParseEndpoint(p realm.Product, text string) (Origin, error) {
 	port := "443"
 	switch scheme, _, found := strings.Cut(text, "://"); {
 	case !found:
-		port = "8006"
+		port = p.Port()
 		if address, err := netip.ParseAddr(text); err == nil && address.Is6() {
 			text = urlHost(address)
 		}

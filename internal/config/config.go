@@ -38,22 +38,28 @@ type Options struct {
 	ClientKey, IssuerCA bool
 	// Partial accepts a configuration without required keys, endpoints and credentials.
 	Partial bool
-	Show    bool // fills Config.Settings
+	// Strict refuses what a plan would refuse whatever Proxmox holds, and what it would refuse unless Proxmox holds what the
+	// configuration leaves out.
+	Strict bool
+	Show   bool // fills Config.Settings
 }
 
 // Config is an effective configuration.
 type Config struct {
-	File    string   // absolute; "" without a file
-	Targets []Target // those selected, in the order of the file and then of the folder of targets_from
-	Shard   Shard    // the part of all targets that Targets are
-	// LockFile keeps runs of this configuration apart; "" means no lock. Its folder may not exist yet: see [MakePrivate].
-	LockFile    string
-	StateDir    string // may not exist yet: see [MakePrivate]
-	Concurrency int    // targets at work at once, at least 1
+	File        string   // absolute; "" without a file
+	Targets     []Target // those selected, in the order of the file and then of the folder of targets_from
+	Shard       Shard    // the part of all targets that Targets are
+	LockFile    string   // keeps runs of one state_dir apart
+	StateDir    string   // may not exist yet: see [MakePrivate]
+	TargetsFrom string   // the folder of targets; "" if there is none
+	Concurrency int      // targets at work at once, at least 1
 	Agent       Agent
 	Notify      Notify
 	Warnings    []string  // about risks, each once
 	Settings    []Setting // the effective settings, if Options.Show is set
+	// Secrets are those that stand in the file and the environment themselves, also of targets that are not selected and of
+	// layers that are replaced. Nothing shows them, wherever they turn up.
+	Secrets []check.Secret
 }
 
 // Agent is the schedule and the listener of the agent command.
@@ -74,11 +80,11 @@ type Target struct {
 	Name    string // "default" if the configuration has no targets; safe as part of a file name
 	Proxmox Proxmox
 	Realm   realm.Spec
-	// ClientKeyFrom is the key that gives the client key: realm.client_key, realm.client_key_file or
-	// realm.client_key_command; "" if the client key is not managed. ClientKeyFile is its file, if it is one.
-	ClientKeyFrom, ClientKeyFile string
-	Verify                       Verify
-	Gate                         bool // policy.gate
+	// The file or the command that gives the client key; see [Target.ClientKeyFrom].
+	ClientKeyFile    string
+	ClientKeyCommand []string
+	Verify           Verify
+	Gate             bool // policy.gate
 	// Access is what the issuer's groups may do; nil: not managed.
 	Access realm.Access
 }
@@ -89,17 +95,35 @@ func (t Target) Secrets() []check.Secret {
 	return []check.Secret{t.Realm.Set.Login(t.Realm.Name).ClientKey, p.Token.Full(), p.Token.Secret, p.Password, p.OTP}
 }
 
+// ClientKeyFrom returns the key that gives the client key: realm.client_key, realm.client_key_file or
+// realm.client_key_command; "" if the client key is not managed.
+func (t Target) ClientKeyFrom() string {
+	_, set := t.Realm.Set[realm.ClientKey]
+	switch {
+	case t.ClientKeyFile != "":
+		return "realm.client_key_file"
+	case t.ClientKeyCommand != nil:
+		return "realm.client_key_command"
+	case set:
+		return "realm.client_key"
+	}
+	return ""
+}
+
 // Proxmox is how a cluster is reached.
 type Proxmox struct {
 	Product   realm.Product
 	Endpoints []Origin // of one cluster, in the order in which they are tried
 
 	// Either Token or Username is set. The caller asks for a missing Password of a Username.
-	Token     Token
-	TokenFile string // where Token came from, if it was a file
-	Username  UserID
-	Password  check.Secret
-	OTP       check.Secret // time-based one-time password
+	Token           Token
+	TokenFile       string // where Token came from, if it was a file
+	TokenCommand    []string
+	Username        UserID
+	Password        check.Secret
+	PasswordFile    string
+	PasswordCommand []string
+	OTP             check.Secret // time-based one-time password
 
 	// At most one of CA, Fingerprints and Insecure is set; none: the system's certificate authorities.
 	CAFile       string         // where CA came from

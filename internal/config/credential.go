@@ -27,15 +27,24 @@ func (u UserID) String() string {
 	return u.Name + "@" + u.Realm
 }
 
-// ParseUserID reads name@realm (PVE::Auth::Plugin, user_regex). Its error completes "must …" and never quotes the text.
-func ParseUserID(text string) (UserID, error) {
+// ParseUserID reads name@realm (PVE::Auth::Plugin, user_regex; proxmox-auth-api, PROXMOX_USER_ID). Its error completes "must …"
+// and never quotes the text.
+func ParseUserID(p realm.Product, text string) (UserID, error) {
 	at := strings.LastIndexByte(text, '@')
-	if at < 1 || realm.ValidateName(text[at+1:]) != nil || strings.ContainsFunc(text[:at], func(r rune) bool {
+	if at < 1 || p.ValidateName(text[at+1:]) != nil || strings.ContainsFunc(text[:at], func(r rune) bool {
 		return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == ':' || r == '/'
 	}) {
 		return UserID{}, errors.New("must be a user with its realm, such as root@pam")
 	}
 	return UserID{Name: text[:at], Realm: text[at+1:]}, nil
+}
+
+func (t *Target) parseUsername(text string) (UserID, error) {
+	if own := t.Proxmox.Product; !own.TicketLogin() {
+		return UserID{}, check.Errorf(check.Config, "must not be set: this program logs in to %s with an API token only", own.Name()).
+			Try(check.Set("proxmox.token_file", ""), check.Omit("proxmox.username"))
+	}
+	return ParseUserID(t.Proxmox.Product, text)
 }
 
 // Token is an API token.
@@ -64,12 +73,15 @@ func (t Token) Full() check.Secret {
 	return check.NewSecret(t.String() + "=" + t.Secret.Reveal())
 }
 
-// ParseToken reads user@realm!id=secret (PVE::AccessControl, token_full_regex). Its error completes "must …" and never
-// quotes the text.
-func ParseToken(text string) (Token, error) {
+// ParseToken reads user@realm!id=secret (PVE::AccessControl, token_full_regex). Backup Server and Datacenter Manager also print a
+// colon before the secret. Its error completes "must …" and never quotes the text.
+func ParseToken(p realm.Product, text string) (Token, error) {
 	user, rest, marked := strings.Cut(text, "!")
-	id, value, _ := strings.Cut(rest, "=")
-	owner, err := ParseUserID(user)
+	id, value := rest, ""
+	if i := strings.IndexAny(rest, p.TokenSeparators()); i >= 0 {
+		id, value = rest[:i], rest[i+1:]
+	}
+	owner, err := ParseUserID(p, user)
 	why := ""
 	switch {
 	case strings.ContainsFunc(value, func(r rune) bool { return r < '!' || r > '~' }):
@@ -78,16 +90,43 @@ func ParseToken(text string) (Token, error) {
 		why = ": this may be the secret alone"
 	case !marked:
 		why = ": this one has no token id after the user"
-	case strings.HasPrefix(text, "PVEAPIToken=") || strings.IndexAny(text, `"'`) == 0:
+	case header.MatchString(text) || strings.IndexAny(text, `"'`) == 0:
 		why = ": leave out what stands before the user"
 	case err != nil:
 		why = ": the user needs its realm, such as automation@pve"
+	case !tokenID.MatchString(id) && strings.Contains(id, ":"):
+		why = ": a colon before the secret is the form of Proxmox Backup Server and Proxmox Datacenter Manager, see proxmox.product"
 	case !tokenID.MatchString(id):
 		why = ": the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'"
 	case value != "":
 		return Token{User: owner, ID: id, Secret: check.NewSecret(value)}, nil
 	}
 	return Token{}, errors.New("must be a token of the form user@realm!id=secret" + why)
+}
+
+// header matches what stands before a token in a request.
+var header = regexp.MustCompile(`^P(VE|BS|DM)APIToken=`)
+
+func (t *Target) parseToken(text string) (Token, error) { return ParseToken(t.Proxmox.Product, text) }
+
+func secret(text string) (check.Secret, error) { return check.NewSecret(text), nil }
+
+// digest matches how Authelia's configuration holds a client secret (its digest, or the secret after $plaintext$).
+var (
+	digest    = regexp.MustCompile(`^\$(pbkdf2|argon2|scrypt|bcrypt|5\$|6\$|2[abxy]\$|plaintext\$)`)
+	errDigest = check.Errorf(check.Config, "is in the form of Authelia's configuration: Proxmox needs the client key itself").
+			Try(check.Run("authelia --new-key FILE").With("if nobody has the key any more, it makes a new one, and its digest for Authelia"))
+)
+
+func parseClientKey(text string) (check.Secret, error) {
+	if digest.MatchString(text) {
+		return check.Secret{}, errDigest
+	}
+	return check.NewSecret(text), nil
+}
+
+func (t *Target) parseRealmName(text string) (string, error) {
+	return text, t.Proxmox.Product.ValidateName(text)
 }
 
 // tokenID matches the ids of tokens. Unlike a realm's name, an id has no greatest length.
@@ -102,13 +141,19 @@ func (f Fingerprint) String() string {
 }
 
 // ParseFingerprint reads hexadecimal digits, with or without colons. Its error completes "must …".
-func ParseFingerprint(text string) (Fingerprint, error) {
+func ParseFingerprint(text string) (Fingerprint, error) { return parseFingerprint(realm.VE, text) }
+
+func (t *Target) parseFingerprint(text string) (Fingerprint, error) {
+	return parseFingerprint(t.Proxmox.Product, text)
+}
+
+func parseFingerprint(p realm.Product, text string) (Fingerprint, error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	switch {
 	case err == nil && len(raw) == 20:
-		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint, as `pvenode cert info` prints it: this is one of SHA-1")
+		return Fingerprint{}, fmt.Errorf("must be a SHA-256 fingerprint, as `%s` prints it: this is one of SHA-1", p.CertificateCommand())
 	case err != nil || len(raw) != sha256.Size:
-		return Fingerprint{}, errors.New("must be a SHA-256 fingerprint, 64 hexadecimal digits, as `pvenode cert info` prints it")
+		return Fingerprint{}, fmt.Errorf("must be a SHA-256 fingerprint, 64 hexadecimal digits, as `%s` prints it", p.CertificateCommand())
 	}
 	return Fingerprint(raw), nil
 }

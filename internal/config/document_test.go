@@ -12,7 +12,9 @@ import (
 )
 
 func TestDocument(t *testing.T) {
-	spec := realm.Spec{Name: "authelia", Set: realm.Values{
+	target := Defaults()
+	target.Proxmox.Endpoints, target.Proxmox.Insecure = []Origin{"https://pve1.example.com:8006"}, true
+	target.Realm = realm.Spec{Name: "authelia", Set: realm.Values{
 		realm.IssuerURL: realm.Text("https://auth.example.com"),
 		realm.ClientID:  realm.Text("proxmox"),
 		realm.ClientKey: realm.Key(check.NewSecret("hunter2-hunter2")),
@@ -20,7 +22,7 @@ func TestDocument(t *testing.T) {
 		realm.Scopes:    realm.Text("email;groups profile"),  // in any spelling that Proxmox takes
 		realm.Default:   realm.Bool(false),
 	}}
-	got := Document(spec, Target{Proxmox: Proxmox{Endpoints: []Origin{"https://pve1.example.com:8006"}, Insecure: true}}, "")
+	got := Document(target)
 	if strings.Contains(string(got), "hunter2") {
 		t.Errorf("quotes what it leaves out:\n%s", got)
 	}
@@ -49,7 +51,9 @@ func TestDocumentHoldsAccess(t *testing.T) {
 		"Admins": {{Path: "/", Role: "PVEAdmin", Propagate: true}, {Path: "/vms/100", Role: "PVEVMUser"}},
 		"123":    {{Path: "/pool/dev", Role: "PVEAuditor", Propagate: true}}, "none": {},
 	}
-	text := string(Document(realm.Spec{Name: "authelia"}, Target{Access: access}, ""))
+	target := Defaults()
+	target.Access = access
+	text := string(Document(target))
 	c := mustLoad(t, text, Options{Partial: true, Show: true})
 	if got := c.Targets[0].Access; !reflect.DeepEqual(got, access) {
 		t.Errorf("%v after\n%s", got, text)

@@ -36,7 +36,7 @@ func fromEnvironment(dir string, problems *collector) layer {
 			problems.add(at, "", check.Errorf(check.Config, "is not a variable of this program%s", didYouMean(near)).
 				Try(check.Run("help environment").With("it lists the variables")))
 		default:
-			l.settings[k.Path] = setting{value: value, at: at}
+			l.settings[k.Path] = k.written(value, at)
 		}
 	}
 	l.complete(problems)
@@ -49,11 +49,12 @@ func fromFlags(flags []FlagValue, dir string, problems *collector) layer {
 	for _, f := range flags {
 		k := index().path[f.Key]
 		at := Place{Name: "--" + cmp.Or(k.Flag, k.Path), dir: dir}
-		text := f.Value
-		if before, given := l.settings[f.Key].value.(string); given && k.Kind == List {
-			text = before + "," + text
+		s := k.written(f.Value, at)
+		if before, given := l.settings[f.Key].value.([]string); given {
+			words, _ := s.value.([]string)
+			s.value = slices.Concat(before, words)
 		}
-		l.settings[f.Key] = setting{value: text, at: at}
+		l.settings[f.Key] = s
 	}
 	l.complete(problems)
 	return l

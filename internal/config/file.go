@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"proxmox-realm/internal/check"
 )
@@ -40,7 +41,7 @@ type content struct {
 }
 
 // readFile calls allow with the open file, so that nobody can replace the file between check and reading. If ctx ends first,
-// it leaves its goroutine behind: nothing ends the opening of a pipe without a writer.
+// it leaves its goroutine behind: nothing ends the reading of standard input, or of a file server that hangs.
 func readFile(ctx context.Context, path string, stdin io.Reader, limit int64, allow func(fs.FileInfo) error) content {
 	done := make(chan content, 1)
 	go func() {
@@ -48,20 +49,23 @@ func readFile(ctx context.Context, path string, stdin io.Reader, limit int64, al
 		if path == "-" {
 			c.data, c.err = bounded(stdin, limit)
 		} else {
-			c = openAndRead(path, limit, allow)
+			c = openAndRead(ctx, path, limit, allow)
 		}
 		done <- c
 	}()
 	select {
 	case c := <-done:
+		if ctx.Err() != nil && c.err != nil {
+			c.err = context.Cause(ctx)
+		}
 		return c
 	case <-ctx.Done():
 		return content{err: context.Cause(ctx)}
 	}
 }
 
-func openAndRead(path string, limit int64, allow func(fs.FileInfo) error) (c content) {
-	f, err := os.Open(path)
+func openAndRead(ctx context.Context, path string, limit int64, allow func(fs.FileInfo) error) (c content) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opens a pipe that has no writer yet
 	if err != nil {
 		return content{err: unreadable(err)}
 	}
@@ -76,9 +80,28 @@ func openAndRead(path string, limit int64, allow func(fs.FileInfo) error) (c con
 		}
 	}
 	c.everyone = readable(info)
-	c.data, c.err = bounded(f, limit)
-	return c
+	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Now()) })() // of a pipe; other files have no deadline
+	for silent := time.After(sourceTimeout); ; {
+		c.data, c.err = bounded(f, limit)
+		if c.err != nil || len(c.data) > 0 || info.Mode()&fs.ModeNamedPipe == 0 {
+			return c
+		}
+		select { // a pipe without a writer reads as empty
+		case <-ctx.Done():
+			return content{err: context.Cause(ctx)}
+		case <-silent:
+			return content{err: errSilent}
+		case <-time.After(pipeEvery):
+		}
+	}
 }
+
+const (
+	sourceTimeout = 30 * time.Second      // of a secret file and of a command
+	pipeEvery     = 50 * time.Millisecond // how often a pipe without a writer is read
+)
+
+var errSilent = fmt.Errorf("gave no content within %s", sourceTimeout)
 
 func bounded(r io.Reader, limit int64) ([]byte, error) {
 	if r == nil {
@@ -112,6 +135,12 @@ func unreadable(err error) error {
 
 // maxFile bounds a configuration file, in bytes: far more than a thousand targets need.
 const maxFile = 4 << 20
+
+// Found reports whether there is a configuration file for the value of -c.
+func Found(file string) bool {
+	path, _ := find(file)
+	return path != ""
+}
 
 // find returns the path of the configuration file, "" if there is none, and the flag or variable that names it.
 func find(file string) (path, namedBy string) {

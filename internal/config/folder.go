@@ -1,8 +1,6 @@
 package config
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,46 +11,32 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// runtimeDir returns the directory of locks: systemd's, or one of this program's own that [MakePrivate] makes. Nobody else
-// can put a symbolic link there, as they could in /run/lock or the temporary directory itself.
-func runtimeDir() string { return directory("RUNTIME_DIRECTORY", "/run", os.Getenv("XDG_RUNTIME_DIR")) }
-
-// StateDir returns the default of state_dir.
+// StateDir returns the default of state_dir: the first directory that systemd names (systemd.exec(5), StateDirectory=), or one
+// that [MakePrivate] makes.
 func StateDir() string {
-	parent := os.Getenv("XDG_STATE_HOME")
-	if home, err := os.UserHomeDir(); err == nil && !filepath.IsAbs(parent) {
-		parent = filepath.Join(home, ".local", "state")
+	if first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); filepath.IsAbs(first) {
+		return first
 	}
-	return directory("STATE_DIRECTORY", "/var/lib", parent)
+	return ownDir("/var/lib", "XDG_STATE_HOME", filepath.Join(".local", "state"))
 }
 
-// directory returns the first directory that systemd names in a variable (systemd.exec(5), RuntimeDirectory=), or one below
-// the parent of root or of another user. A user without a parent gets one below the temporary directory.
-func directory(systemd, root, user string) string {
-	name, parent := "proxmox-realm", user
-	if first, _, _ := strings.Cut(os.Getenv(systemd), ":"); filepath.IsAbs(first) {
-		return first
+// Dir returns the directory of a configuration and its files: /etc/proxmox-realm for root, else one of the user's own.
+func Dir() string { return ownDir("/etc", "XDG_CONFIG_HOME", ".config") }
+
+// ownDir returns this program's directory below root's parent or, for other users, below that of a variable of the XDG Base
+// Directory Specification. A user without a home gets one below the temporary directory.
+func ownDir(ofRoot, variable, belowHome string) string {
+	parent := os.Getenv(variable)
+	if home, err := os.UserHomeDir(); err == nil && !filepath.IsAbs(parent) { // a relative one counts as unset
+		parent = filepath.Join(home, belowHome)
 	}
 	switch uid := os.Geteuid(); {
 	case uid == 0:
-		parent = root
-	case !filepath.IsAbs(user):
-		name, parent = fmt.Sprintf("proxmox-realm-%d", uid), os.TempDir()
+		parent = ofRoot
+	case !filepath.IsAbs(parent):
+		return filepath.Join(os.TempDir(), fmt.Sprintf("proxmox-realm-%d", uid))
 	}
-	return filepath.Join(parent, name)
-}
-
-// lockName returns the name of a configuration's lock. It follows from the file or, without a file, from the first target.
-func lockName(c *Config) string {
-	id := c.File
-	if resolved, err := filepath.EvalSymlinks(id); err == nil {
-		id = resolved
-	}
-	if id == "" && len(c.Targets) > 0 {
-		id = strings.Join(texts(c.Targets[0].Proxmox.Endpoints), " ") + " " + c.Targets[0].Realm.Name
-	}
-	sum := sha256.Sum256([]byte(id))
-	return hex.EncodeToString(sum[:8]) + ".lock"
+	return filepath.Join(parent, "proxmox-realm")
 }
 
 // MakePrivate makes the directory, with its parents, for this user alone (0700) if it does not exist. One that exists must
@@ -61,8 +45,7 @@ func lockName(c *Config) string {
 func MakePrivate(dir string) error {
 	refuse := func(format string, args ...any) error {
 		return check.Errorf(check.Config, format, args...).
-			Try(check.Set("state_dir", "").With("to a directory that only this user can write"),
-				check.Set("lock_file", "").With("to a file in such a directory"))
+			Try(check.Set("state_dir", "").With("to a directory that only this user can write"))
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the directories above, such as ~/.local/state, are not ours alone
 		return refuse("cannot make %s: %v", filepath.Dir(dir), errors.Unwrap(err))

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 // Whatever a file holds, it is a configuration or a fault with problems that have a line within the file.
@@ -61,7 +62,8 @@ func FuzzAddresses(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for name, parse := range map[string]func(string) (Origin, error){"endpoint": ParseEndpoint, "origin": ParseOrigin} {
+		endpoint := func(text string) (Origin, error) { return ParseEndpoint(realm.BackupServer, text) }
+		for name, parse := range map[string]func(string) (Origin, error){"endpoint": endpoint, "origin": ParseOrigin} {
 			once, err := parse(text)
 			if err != nil {
 				continue

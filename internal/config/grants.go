@@ -13,8 +13,8 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// access reads the grants of each group. Each mistake has the line where it stands. It returns a *[realm.Access], because
-// viper changes the case of keys in maps, or nil if there are no groups.
+// access reads the grants of each group. Each mistake has the line where it stands. It returns a [realm.Access], or nil if
+// there are no groups.
 func (p *parser) access(at Place, node *yaml.Node) any {
 	if node.Kind != yaml.MappingNode {
 		p.problems.add(at, "access", mustBe(Grants))
@@ -44,7 +44,7 @@ func (p *parser) access(at Place, node *yaml.Node) any {
 			access[group] = append(access[group], grant)
 		}
 	})
-	return &access
+	return access
 }
 
 // groupKey returns how a message names a group. Unlike other keys, a group with a wrong name is shown: it comes from the issuer.
@@ -87,14 +87,4 @@ func (p *parser) grant(at Place, path string, node *yaml.Node) (g realm.Grant, e
 		err = g.Validate()
 	}
 	return g, err
-}
-
-// access returns what the issuer's groups may do, nil if that is not managed.
-func (v *values) access() realm.Access {
-	access, ok := v.viper.Get("access").(*realm.Access)
-	if !ok {
-		return nil
-	}
-	v.record("access", *access)
-	return *access
 }

@@ -14,7 +14,7 @@ import (
 // Every key of the list reaches the configuration, and nothing else does.
 func TestEveryKeyIsRead(t *testing.T) {
 	values := map[Kind]string{
-		Bool: "true", Int: "3", Duration: "4m", Percent: "5%", List: "[openid]", Command: "[a]", Path: "/etc/x", String: "abc",
+		Enum: "pbs", Bool: "true", Int: "3", Duration: "4m", Percent: "5%", List: "[openid]", Command: "[a]", Path: "/etc/x", String: "abc",
 	}
 	special := map[string]string{
 		"proxmox.endpoint": "pve", "proxmox.token": "a@pve!bc=d", "proxmox.username": "a@pve", "proxmox.otp": "'123456'", "realm.unset": "[prompt]",
@@ -53,6 +53,9 @@ func TestKeysAreComplete(t *testing.T) {
 		if !strings.HasSuffix(k.Doc, ".") || strings.Contains(k.Doc, "\n") {
 			t.Errorf("%s: documentation %q", k.Path, k.Doc)
 		}
+		if (k.Kind == Enum) != (len(k.Choices) > 0) {
+			t.Errorf("%s: kind %s with choices %v", k.Path, k.Kind, k.Choices)
+		}
 		if k.Default == "[]" && (k.Kind != List || !k.empty) {
 			t.Errorf("%s: an empty list by default, and refused", k.Path)
 		}
@@ -70,7 +73,7 @@ func TestKeysAreComplete(t *testing.T) {
 // The flags of the contract, and no others.
 func TestFlags(t *testing.T) {
 	want := map[string]string{
-		"endpoint": "proxmox.endpoints", "token-file": "proxmox.token_file", "username": "proxmox.username",
+		"endpoint": "proxmox.endpoints", "product": "proxmox.product", "token-file": "proxmox.token_file", "username": "proxmox.username",
 		"ca-file": "proxmox.ca_file", "fingerprint": "proxmox.fingerprints", "insecure": "proxmox.insecure",
 		"realm": "realm.name", "issuer-url": "realm.issuer_url", "issuer-ca-file": "verify.issuer_ca_file",
 		"client-id": "realm.client_id", "client-key-file": "realm.client_key_file", "username-claim": "realm.username_claim",

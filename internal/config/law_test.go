@@ -123,7 +123,7 @@ func TestNoLeakBetweenTargets(t *testing.T) {
 			}
 			targets = append(targets, map[string]any{"name": "target-" + id, "proxmox": proxmox, "realm": r, "verify": verify})
 		}
-		config["targets"] = targets
+		config["targets"] = append(targets, map[string]any{"name": "all", "realm": map[string]any{"name": "realm-all"}}) // uses what is above
 		text, err := json.Marshal(config)
 		if err != nil {
 			t.Fatal(err)
@@ -136,7 +136,7 @@ func TestNoLeakBetweenTargets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, target := range c.Targets {
+		for i, target := range c.Targets[:n] {
 			id := fmt.Sprintf("of-%d", i)
 			key := target.Realm.Set.Login("").ClientKey.Reveal()
 			all := fmt.Sprintf("%+v %s %s", target, target.Proxmox.Token.Full().Reveal(), key)
@@ -195,10 +195,11 @@ func TestDocumentLoadsAgain(t *testing.T) {
 		if _, set := spec.Set[realm.ClientKey]; set {
 			keyFile = key
 		}
-		text := Document(spec, Target{
-			Proxmox: Proxmox{Endpoints: []Origin{"https://pve1:8006"}, CAFile: "/etc/ca: #1.pem"},
-			Verify:  Verify{RedirectURLs: []Origin{"https://pve1:8006"}, RedirectsDeclared: true, IssuerCAFile: "/etc/ca: #2.pem"},
-		}, keyFile)
+		target := Defaults()
+		target.Proxmox.Endpoints, target.Proxmox.CAFile = []Origin{"https://pve1:8006"}, "/etc/ca: #1.pem"
+		target.Verify.RedirectURLs, target.Verify.RedirectsDeclared = []Origin{"https://pve1:8006"}, true
+		target.Verify.IssuerCAFile, target.Realm, target.ClientKeyFile = "/etc/ca: #2.pem", spec, keyFile
+		text := Document(target)
 		if bytes.Contains(text, []byte("a-key")) {
 			t.Fatalf("holds the key:\n%s", text)
 		}

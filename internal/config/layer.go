@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 
@@ -25,15 +26,18 @@ type layer struct {
 	// target is the name of the target, and at is its place.
 	target string
 	at     Place
-	// overlay marks a target. unread marks one whose file is read at its turn: it has no settings yet. broken marks one that
-	// cannot be read, so that missing keys mean nothing.
+	// overlay marks a target. unread marks one whose file is not read yet: it has no settings. broken marks one that cannot be
+	// read, so that missing keys mean nothing.
 	overlay, unread, broken bool
 }
 
 // name is what the target of the layer is called.
 func (l layer) name() string { return cmp.Or(l.target, defaultTarget) }
 
-// setting is one value as it was written: a string, a []string or, for access, a *[realm.Access]. It is nil if it was
+// defaultTarget is the name of the only target if the configuration has no targets.
+const defaultTarget = "default"
+
+// setting is one value as it was written: a string, a []string or, for access, a [realm.Access]. It is nil if it was
 // wrong, so that the key is not reported as missing as well.
 type setting struct {
 	value any
@@ -42,18 +46,27 @@ type setting struct {
 
 func newLayer(k kind) layer { return layer{kind: k, settings: map[string]setting{}} }
 
-func (l layer) has(path string) bool { _, ok := l.settings[path]; return ok }
-
-// words returns the elements of a list.
-func (s setting) words() []string {
-	switch v := s.value.(type) {
-	case string:
-		return split(v)
-	case []string:
-		return v
-	}
-	return nil
+func (l layer) has(paths ...string) bool {
+	return slices.ContainsFunc(paths, func(path string) bool { _, ok := l.settings[path]; return ok })
 }
+
+// hasEndpoints reports whether the layer says which cluster is meant.
+func (l layer) hasEndpoints() bool { return l.has(pathsOf(endpoints)...) }
+
+// secrets returns the secrets that stand in the layer itself, of a token also the part after its id.
+func (l layer) secrets() (found []check.Secret) {
+	for path, s := range l.settings {
+		if text, ok := s.value.(string); ok && index().path[path].Secret {
+			found = append(found, check.NewSecret(text))
+			if _, rest, token := strings.Cut(text, "!"); token {
+				found = append(found, check.NewSecret(rest[strings.IndexAny(rest, ":=")+1:]))
+			}
+		}
+	}
+	return found
+}
+
+func (l layer) holdsSecret() bool { return len(l.secrets()) > 0 }
 
 // split takes a list apart that a variable or flag gives: commas and spaces separate its words.
 func split(text string) []string {
@@ -106,7 +119,8 @@ func (l layer) complete(problems *collector) {
 
 // unset returns the properties that the layer removes. [parseUnset] reports wrong names when the key is read.
 func (l layer) unset() (properties []realm.Property) {
-	for _, name := range l.settings["realm.unset"].words() {
+	words, _ := l.settings["realm.unset"].value.([]string)
+	for _, name := range words {
 		if p, err := parseUnset(name); err == nil {
 			properties = append(properties, p)
 		}
@@ -124,27 +138,65 @@ func propertyOf(path string) (realm.Definition, bool) {
 // drop returns copies of the layers, lowest first, without what a higher layer replaces.
 //
 //   - A layer that names one key of a group replaces the others, such as a password below a token.
-//   - A target that sets endpoints replaces credentials, trust and redirect URLs.
+//   - A target that sets endpoints replaces credentials, trust, product and redirect URLs: it is another cluster.
 //   - A layer that unsets a property replaces its value.
+//   - A target of another product than the file above it inherits only what its product has.
 func drop(layers []layer) []layer {
 	out := slices.Clone(layers)
-	replaced, unset, otherCluster := map[group]bool{}, []realm.Property{}, false
+	replaced, unset, lacks := map[group]bool{}, []realm.Property{}, lackedBy(layers)
 	for i, l := range slices.Backward(layers) {
-		dropped := func(path string, _ setting) bool {
+		out[i].settings = map[string]setting{}
+		for path, s := range l.settings {
 			d, _ := propertyOf(path)
-			ofCluster := path == "verify.redirect_urls" && otherCluster
-			return replaced[index().path[path].group] || slices.Contains(unset, d.Property) || ofCluster
+			switch {
+			case replaced[index().path[path].group], slices.Contains(unset, d.Property):
+				continue
+			case i == 0 && lacks(path, d.Property):
+				continue
+			case i == 0 && path == "realm.unset":
+				words, _ := s.value.([]string)
+				s.value = slices.DeleteFunc(slices.Clone(words), func(name string) bool {
+					p, err := parseUnset(name)
+					return err == nil && lacks("", p)
+				})
+			}
+			out[i].settings[path] = s
 		}
-		out[i].settings = maps.Clone(l.settings)
-		maps.DeleteFunc(out[i].settings, dropped)
 		for path := range out[i].settings {
 			replaced[index().path[path].group] = true
 		}
-		unset = append(unset, out[i].unset()...)
-		if l.overlay && (l.has("proxmox.endpoint") || l.has("proxmox.endpoints")) {
-			replaced[credentials], replaced[trust], otherCluster = true, true, true
+		unset = append(unset, l.unset()...)
+		if l.overlay && l.hasEndpoints() {
+			for _, g := range ofCluster {
+				replaced[g] = true
+			}
 		}
 		delete(replaced, "")
 	}
 	return out
+}
+
+// ofCluster are the groups that belong to one cluster: endpoints of another one replace them.
+var ofCluster = []group{credentials, trust, product, redirects}
+
+// lackedBy returns what the product of a target lacks, if it is another one than that of the lowest layer. Without a target, it
+// lacks nothing.
+func lackedBy(layers []layer) func(path string, p realm.Property) bool {
+	productOf := func(l layer) (p realm.Product, set bool) {
+		text, set := l.settings["proxmox.product"].value.(string)
+		p, _ = realm.ParseProduct(text) // reported when the key is read
+		return p, set
+	}
+	above, _ := productOf(layers[0])
+	own, isTarget := above, false
+	for _, l := range layers[1:] {
+		p, set := productOf(l)
+		if isTarget = isTarget || l.overlay; set || l.overlay && l.hasEndpoints() {
+			own = p
+		}
+	}
+	return func(path string, p realm.Property) bool {
+		_, isProperty := p.Definition()
+		return isTarget && own != above && (isProperty && !own.Has(p) || path == "access" && !own.HasGroups())
+	}
 }

@@ -1,13 +1,15 @@
 package config
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -19,32 +21,24 @@ import (
 // Its error is all [Problems], each a *[check.Error] with [check.Config], or what the context ended with. No command runs
 // for a configuration with a mistake, and no file of secrets is read after the first mistake.
 func Load(ctx context.Context, o Options) (*Config, error) {
-	l := &loader{
-		Options: o, config: &Config{}, files: map[string]content{}, commandAt: map[string]int{},
-		pools: map[string]*x509.CertPool{}, specs: map[string]realm.Spec{}, paths: map[string]string{},
-	}
+	l := newLoader(o)
 	if err := l.read(ctx); err != nil {
 		return nil, err
 	}
-	selected := l.takeShard(l.selectTargets())
-	l.config.Targets = make([]Target, 0, len(selected)) // its elements must not move, because commands write secrets into them later
-	read := selected[:0]
-	for _, t := range selected {
-		overlay, there := l.readTarget(ctx, t)
-		if !there {
-			continue
-		}
-		t.settings = nil // a fleet has thousands of targets
-		read = append(read, t)
-		l.config.Targets = append(l.config.Targets, Target{})
-		l.target(overlay, &l.config.Targets[len(read)-1])
+	selected := l.readTargets(ctx, l.selectTargets())
+	for _, layer := range append([]layer{l.base, l.variable}, l.targets...) {
+		l.config.Secrets = append(l.config.Secrets, layer.secrets()...)
+	}
+	l.config.Targets = make([]Target, len(selected)) // its elements must not move, because commands write secrets into them later
+	for i, overlay := range selected {
+		l.target(overlay, &l.config.Targets[i])
 		l.readNoted(ctx)
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
 	l.run()
-	l.distinct(read)
+	l.together(selected)
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
@@ -57,16 +51,23 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	return l.config, nil
 }
 
+func newLoader(o Options) *loader {
+	return &loader{
+		Options: o, config: &Config{}, files: map[string]content{}, commandAt: map[string]int{}, pools: map[string]*x509.CertPool{},
+	}
+}
+
 // loader carries one Load through its steps.
 type loader struct {
 	Options
+	here     string
 	file     Place // "" if there is no file; its dir is that of relative programs
 	broken   bool  // there is a file, but it cannot be read, so that missing keys mean nothing
 	config   *Config
 	problems collector
 
 	base     layer   // the file above its targets
-	targets  []layer // nil: the file has none
+	targets  []layer // nil: the file itself is the one target
 	variable layer   // PROXMOX_REALM_*
 	flags    layer
 
@@ -75,27 +76,25 @@ type loader struct {
 	commands  []*command                // in the order of their first use
 	commandAt map[string]int            // by program and arguments
 	pools     map[string]*x509.CertPool // by path
-	specs     map[string]realm.Spec     // see [loader.spec]
-	paths     map[string]string         // see [values.path]
 
-	noted      []noted // of the target that is being read
-	unreadable int     // mistakes that are about files of secrets
+	noted      []source // of the target that is being read
+	unreadable int      // mistakes that are about files of secrets
 }
 
 // read turns file, environment and flags into layers. Its error is what the context ended with.
 func (l *loader) read(ctx context.Context) error {
-	here, err := filepath.Abs(".")
-	if err != nil {
-		here = "." // the working directory is gone; absolute paths still work
+	var err error
+	if l.here, err = filepath.Abs("."); err != nil {
+		l.here = "." // the working directory is gone; absolute paths still work
 	}
-	l.base, l.file.dir = newLayer(inFile), here
+	l.base, l.file.dir = newLayer(inFile), l.here
 	if path, namedBy := find(l.File); path != "" {
 		if err := l.readFile(ctx, path, namedBy); err != nil {
 			return err
 		}
 	}
-	l.variable = fromEnvironment(here, &l.problems)
-	l.flags = fromFlags(l.Flags, here, &l.problems)
+	l.variable = fromEnvironment(l.here, &l.problems)
+	l.flags = fromFlags(l.Flags, l.here, &l.problems)
 	l.readFolder()
 	return nil
 }
@@ -132,81 +131,104 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 
 const secretReadable = "holds a secret, and everyone can read it: run chmod o-rwx"
 
-func (l layer) holdsSecret() bool {
-	for path := range l.settings {
-		if index().path[path].Secret {
-			return true
+// run reads the keys of the whole run.
+func (l *loader) run() {
+	l.config.StateDir = StateDir()
+	m := l.merge(l.base, l.variable, l.flags)
+	for i := range table() {
+		if k := &table()[i]; !k.Target {
+			l.take(m, k, nil)
 		}
 	}
-	return false
+	l.config.LockFile = filepath.Join(os.TempDir(), fmt.Sprintf("proxmox-realm-%d", os.Geteuid()), fmt.Sprintf("%x.lock", sha256.Sum256([]byte(l.config.StateDir))))
+	if l.Show {
+		l.config.Settings = append(l.show(m, "", nil), l.config.Settings...)
+	}
 }
 
-// distinct refuses two targets that would keep one realm.
-func (l *loader) distinct(read []layer) {
-	type kept struct {
-		endpoint Origin
-		realm    string
+// target reads the keys of one target, says what it lacks, and notes the files and commands that they name.
+func (l *loader) target(overlay layer, t *Target) {
+	t.Name = overlay.name()
+	m := l.merge(l.base, overlay, l.variable, l.flags)
+	if !l.Partial && !l.broken && !overlay.broken {
+		l.demand(overlay, m)
 	}
-	seen := map[kept]int{}
-	for i, t := range l.config.Targets {
+	l.readKeys(m, t)
+	for i := range table() {
+		if k := &table()[i]; k.Target {
+			l.note(m, k, t)
+		}
+	}
+	if t.Proxmox.Insecure {
+		l.warn(m.at("proxmox.insecure"), "proxmox.insecure",
+			"nothing verifies Proxmox's certificate; an attacker on the network can steal the token")
+	}
+	if l.Strict {
+		l.consistent(m, t)
+	}
+	if l.Show {
+		l.config.Settings = append(l.config.Settings, l.show(m, overlay.target, t)...)
+	}
+}
+
+// readKeys reads the keys of a target, and what follows from them.
+func (l *loader) readKeys(m merged, t *Target) {
+	t.Realm.Set = realm.Values{}
+	for i := range table() {
+		if k := &table()[i]; k.Target {
+			l.take(m, k, t)
+		}
+	}
+	t.Realm.Product = t.Proxmox.Product
+	t.Realm.Unset = slices.DeleteFunc(t.Realm.Unset, func(p realm.Property) bool { // a higher layer sets it
+		d, _ := p.Definition()
+		return m.givenOf("realm." + d.Key)
+	})
+	if !m.given("proxmox.product") {
+		l.guessProduct(m, t)
+	}
+	if t.Verify.RedirectsDeclared = len(t.Verify.RedirectURLs) > 0; !t.Verify.RedirectsDeclared {
 		for _, endpoint := range t.Proxmox.Endpoints {
-			id := kept{endpoint, t.Realm.Name}
-			if other, known := seen[id]; known && other != i {
-				l.problems.addf(read[i].at, "", "shares an endpoint and a realm with the target %s: only one target can keep a realm",
-					read[other].name())
-				break
-			}
-			seen[id] = i
+			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, endpoint.Browser())
 		}
 	}
 }
 
-// selectTargets finds the targets of -t. Flags and variables may say how one cluster is reached only if one target is
-// selected.
-func (l *loader) selectTargets() []layer {
-	selected := l.targets
-	if l.targets == nil {
-		selected = []layer{newLayer(inFile)} // the file itself is the one target
+// take parses the value of one key and puts it where it belongs.
+func (l *loader) take(m merged, k *Key, t *Target) {
+	s, set := m.get(k)
+	if !set || s.value == nil { // a value of the wrong kind: the parser has reported it
+		return
 	}
-	if len(l.Targets) > 0 {
-		l.mustExist(selected)
-		selected = slices.DeleteFunc(slices.Clone(selected), func(t layer) bool { return !slices.Contains(l.Targets, t.name()) })
+	err := k.plain(s.value)
+	if written, isText := s.value.(string); err == nil && k.Kind == Path && isText {
+		s.value, err = expand(written, s.at.dir)
 	}
-	if l.targets == nil || len(l.Targets) > 0 && len(selected) == 1 {
-		return selected
+	if err == nil {
+		err = k.in(l.config, t).set(s.value)
 	}
-	for _, over := range []layer{l.variable, l.flags} {
-		for _, k := range table() {
-			if s, set := over.settings[k.Path]; set && (strings.HasPrefix(k.Path, "proxmox.") || k.Path == "realm.name") {
-				l.problems.add(s.at, k.Path, errOneTarget)
-				delete(over.settings, k.Path) // or all targets would share it, which is another mistake
-			}
-		}
-	}
-	return selected
-}
-
-var errOneTarget = check.Errorf(check.Config,
-	"must not be given for several targets: one cluster's address or credentials would reach the others").
-	Try(check.Run("plan --target NAME").With("it selects one target"))
-
-// mustExist reports each name of -t without a target.
-func (l *loader) mustExist(targets []layer) {
-	var names []string
-	for _, t := range targets {
-		names = append(names, t.name())
-	}
-	unknown := check.Errorf(check.Config, "is not a target of the configuration").
-		Try(check.Hintf("choose one of its targets, such as %s", strings.Join(names[:min(len(names), 10)], ", ")))
-	for _, name := range l.Targets {
-		if !slices.Contains(names, name) && !l.broken {
-			l.problems.add(Place{Name: strings.TrimSpace("-t " + name)}, "", unknown)
-		}
+	if err != nil {
+		l.problems.add(s.at, k.Path, err)
 	}
 }
 
-// defaultTarget is the name of the only target if the configuration has no targets.
-const defaultTarget = "default"
+// demand reports the keys that a target cannot do without.
+func (l *loader) demand(overlay layer, m merged) {
+	for _, k := range table() {
+		if k.need == "" || m.given(k.Path) || m.given(pathsOf(k.group)...) {
+			continue
+		}
+		message := "is required" + k.instead
+		if overlay.hasEndpoints() && k.group == credentials && l.base.has(pathsOf(credentials)...) {
+			message = "is required: a target that sets endpoints inherits no credentials"
+		}
+		at := overlay.at
+		if at.File = cmp.Or(at.File, l.file.File); at.File == "" {
+			message += fmt.Sprintf(": give --%s, %s or a configuration file", k.Flag, k.Env)
+		}
+		l.problems.add(at, k.Path, check.Errorf(check.Config, "%s", message).Try(k.need))
+	}
+}
 
 func (l *loader) warn(at Place, key, message string) {
 	text := Problem{Place: at, Err: check.Errorf(check.Config, "%s", message).At(key)}.Error()

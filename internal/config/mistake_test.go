@@ -39,7 +39,7 @@ func TestMistakes(t *testing.T) {
 				t.Fatalf("Load: %v, want problems", err)
 			}
 			got := problems.Error() + "\n"
-			if hint := check.HintOf(err).For(check.Names{}); hint != "" && !strings.Contains(hint, "help config") {
+			if hint := check.HintOf(err).For(check.Names{}); hint != "" {
 				got += "hint: " + hint + "\n"
 			}
 			if strings.Contains(got+err.Error(), "hunter") {

@@ -1,10 +1,7 @@
 package config
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"regexp"
 	"slices"
@@ -16,7 +13,7 @@ import (
 )
 
 // parser turns a file into layers. It walks over the nodes of the YAML document, so that each mistake has its line. It
-// checks the keys and the kinds of their values; [values] parses the texts.
+// checks the keys and the kinds of their values; the fields of the keys parse the texts.
 type parser struct {
 	at       Place // the file
 	problems *collector
@@ -35,31 +32,20 @@ func (p *parser) parse(data []byte) (base layer, targets []layer, ok bool) {
 	return base, targets, true
 }
 
-// quoted is what YAML's messages quote beyond a single character: an anchor's name, which may be a secret that begins
-// with an asterisk.
-var quoted = regexp.MustCompile(`'[^' ]{2,}'`)
-
 // document returns the content of the one document, nil if the file is empty.
 func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var document, second yaml.Node
-	err := decoder.Decode(&document)
-	if errors.Is(err, io.EOF) {
-		return nil, true
-	}
-	if err == nil {
-		if err = decoder.Decode(&second); err == nil {
-			p.problems.addf(p.line(&second, ""), "", "must be one document: a second one begins here")
-			return nil, false
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		e := check.Errorf(check.Config, "%s", quoted.ReplaceAllString(err.Error(), "'…'"))
-		if e.Message != err.Error() {
-			e = e.Try(check.Hint("put a value that begins with * in quotation marks"))
-		}
-		p.problems.add(p.at, "", e)
+	document, second, line, err := documents(data)
+	switch {
+	case err != nil:
+		at := p.at
+		at.Line = line
+		p.problems.add(at, "", err)
 		return nil, false
+	case second != nil:
+		p.problems.addf(p.line(second, ""), "", "must be one document: a second one begins here")
+		return nil, false
+	case document == nil:
+		return nil, true
 	}
 	root = document.Content[0]
 	if root.ShortTag() == "!!null" {
@@ -126,13 +112,13 @@ func (p *parser) section(node *yaml.Node, section string, into layer) (targets [
 		case into.overlay && !k.Target:
 			p.problems.addf(at, path, "belongs to the whole run, not to a target")
 		case k.Kind == Grants:
-			into.settings[path] = setting{at: at, value: p.access(at, value)}
+			into.settings[path] = setting{p.access(at, value), at}
 		default:
-			text, err := read(k, value)
+			written, err := k.read(value)
 			if err != nil {
 				p.problems.add(at, path, err)
 			}
-			into.settings[path] = setting{at: at, value: text}
+			into.settings[path] = setting{written, at}
 		}
 	})
 	return targets
@@ -164,7 +150,6 @@ func (p *parser) targets(at Place, value *yaml.Node) []layer {
 		p.section(item, "", l)
 		l.complete(p.problems)
 		layers = append(layers, l)
-		value.Content[i] = nil // frees the nodes: of thousands of targets they are the largest part of the memory
 	}
 	return layers
 }
@@ -210,7 +195,13 @@ func (p *parser) unknown(at Place, section, name string, into layer) {
 		}
 	}
 	slices.Sort(candidates)
-	p.problems.addf(at, shown, "is not a key%s", didYouMean(nearest(shown, candidates)))
+	unknown := check.Errorf(check.Config, "is not a key")
+	if near := nearest(shown, candidates); near != "" {
+		unknown.Message += didYouMean(near)
+	} else {
+		unknown = unknown.Try(check.Run("help config").With("it lists the keys"))
+	}
+	p.problems.add(at, shown, unknown)
 }
 
 const unprintable = "?"
@@ -226,7 +217,7 @@ func printable(name string) string {
 }
 
 // read returns the value of a key as it was written, a string or a []string, or nil if it is of another kind.
-func read(k *Key, node *yaml.Node) (any, error) {
+func (k *Key) read(node *yaml.Node) (any, error) {
 	tag := node.ShortTag()
 	isList := k.Kind == List || k.Kind == Command
 	want := "!!str"
@@ -239,7 +230,7 @@ func read(k *Key, node *yaml.Node) (any, error) {
 	}
 	switch {
 	case tag == "!!null":
-		return nil, empty(k.Path)
+		return nil, k.mustNotBeEmpty()
 	case isList && node.Kind != yaml.SequenceNode:
 		return nil, fmt.Errorf("%w, each an element of its own", mustBe(k.Kind))
 	case isList:
@@ -258,14 +249,6 @@ func read(k *Key, node *yaml.Node) (any, error) {
 		return nil, mustBe(k.Kind)
 	}
 	return node.Value, nil
-}
-
-// empty is the error of a key without a value.
-func empty(path string) error {
-	if d, ok := propertyOf(path); ok && !d.Required && !d.CreateOnly {
-		return check.Errorf(check.Config, "must not be empty").Try(check.Unset("realm." + d.Key).With("it removes the property"))
-	}
-	return errors.New("must not be empty: leave it out instead")
 }
 
 // follow returns the node that an alias stands for.

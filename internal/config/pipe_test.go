@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"proxmox-realm/internal/check"
 )
@@ -43,47 +45,63 @@ func TestAPipeWithoutAWriterCanBeLeft(t *testing.T) {
 	}
 }
 
-// A file of targets_from that is removed while a run reads the folder is no target any more. A link that leads nowhere is a
-// mistake, and so is a target of -t without its file.
-func TestAFileThatIsRemovedMeanwhile(t *testing.T) {
-	setenv(t)
-	text := folder(t, "berlin.yaml=proxmox: {endpoints: [berlin], token_file: token}\n")
-	dir := strings.TrimSpace(text[strings.LastIndex(text, " "):])
-	paris, token := filepath.Join(dir, "paris.yaml"), filepath.Join(dir, "token")
-	if err := syscall.Mkfifo(token, 0o600); err != nil {
+// A secret file that gives nothing does not hold a run for good, and leaves nothing behind that waits for it.
+func TestAPipeWithoutAWriterIsGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// meanwhile loads the configuration, and does something between the first file and the second.
-	meanwhile := func(o Options, do func()) (*Config, error) {
-		write(t, paris, cluster)
-		done := make(chan error)
-		go func() {
-			pipe, err := os.OpenFile(token, os.O_WRONLY, 0) // waits for the reader
-			if err == nil {
-				do()
-				_, err = pipe.WriteString("a@pve!bc=d\n")
-				err = errors.Join(err, pipe.Close())
-			}
-			done <- err
-		}()
-		o.Secrets = true
-		c, err := load(t, text, o)
-		if err := <-done; err != nil {
-			t.Error(err)
+	file := write(t, filepath.Join(dir, "config.yaml"), "proxmox: {endpoints: [pve1.example.com], token_file: ./pipe}\n"+issuer)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := Load(t.Context(), Options{File: file, Secrets: true})
+		want := "config.yaml:1: proxmox.token_file: " + dir + "/pipe: gave no content within 30s"
+		if got := problemsOf(t, err); got != want || time.Since(began) != sourceTimeout {
+			t.Errorf("after %s: %s", time.Since(began), got)
 		}
-		return c, err
-	}
-	c, err := meanwhile(Options{}, func() { _ = os.Remove(paris) })
-	if err != nil || !slices.Equal(names(c), []string{"berlin"}) {
-		t.Errorf("%v, %v", c, err)
-	}
-	_, err = meanwhile(Options{Targets: []string{"berlin", "paris"}}, func() { _ = os.Remove(paris) })
-	if got := problemsOf(t, err); got != "paris.yaml: no such file" {
-		t.Errorf("with -t: %s", got)
-	}
-	_, err = meanwhile(Options{}, func() { _ = errors.Join(os.Remove(paris), os.Symlink(filepath.Join(dir, "nothing"), paris)) })
-	if got := problemsOf(t, err); got != "paris.yaml: no such file" {
-		t.Errorf("a link: %s", got)
+	})
+}
+
+// A file of targets_from that is removed after the folder was read is no target any more. A link that leads nowhere is a
+// mistake, and so is a target of -t without its file. Without any target, there is nothing to do.
+func TestAFileThatIsRemovedMeanwhile(t *testing.T) {
+	setenv(t)
+	text := folder(t, "berlin.yaml="+cluster)
+	dir := strings.TrimSpace(text[strings.LastIndex(text, " "):])
+	berlin, paris := filepath.Join(dir, "berlin.yaml"), filepath.Join(dir, "paris.yaml")
+	config := write(t, filepath.Join(t.TempDir(), "config.yaml"), text)
+	for _, tt := range []struct {
+		name      string
+		o         Options
+		meanwhile func() error
+		want      []string
+		problem   string
+	}{
+		{"removed", Options{}, func() error { return os.Remove(paris) }, []string{"berlin"}, ""},
+		{"removed, with -t", Options{Targets: []string{"berlin", "paris"}}, func() error { return os.Remove(paris) }, []string{"berlin", "paris"}, "paris.yaml: no such file"},
+		{"removed, with -t of another", Options{Targets: []string{"berlin"}}, func() error { return os.Remove(paris) }, []string{"berlin"}, ""},
+		{"a link that leads nowhere", Options{}, func() error {
+			return errors.Join(os.Remove(paris), os.Symlink(filepath.Join(dir, "nothing"), paris))
+		}, []string{"berlin", "paris"}, "paris.yaml: no such file"},
+		{
+			"all of them", Options{}, func() error { return errors.Join(os.Remove(paris), os.Remove(berlin)) }, nil,
+			"config.yaml:2: targets_from: the folder has no file that ends with .yaml or .yml: there is no target",
+		},
+	} {
+		_ = os.Remove(paris)
+		write(t, paris, strings.Replace(cluster, "pve1", "pve2", 1))
+		tt.o.File = config
+		l := newLoader(tt.o)
+		if err := errors.Join(l.read(t.Context()), tt.meanwhile()); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, target := range l.readTargets(t.Context(), l.selectTargets()) {
+			got = append(got, target.name())
+		}
+		if problem := problemsOf(t, l.problems.err()); !slices.Equal(got, tt.want) || problem != tt.problem {
+			t.Errorf("%s: %v, %s", tt.name, got, problem)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -38,17 +39,30 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) (err error) {
 	return err
 }
 
-// ReadPrivate reads a file that this program wrote. It refuses one that is larger than limit bytes, and pipes and devices,
-// which could make it wait for ever.
+// ReadPrivate reads a file that this program wrote. It refuses one that somebody else could have written or that is larger than
+// limit bytes, and symbolic links, pipes and devices.
 func ReadPrivate(path string, limit int64) ([]byte, error) {
-	info, err := os.Lstat(path)
-	switch {
-	case err != nil:
+	info, err := os.Lstat(path) // a pipe would wait for its writer
+	if err != nil {
 		return nil, err
-	case !info.Mode().IsRegular() || info.Size() > limit:
-		return nil, errors.New(path + " was not written by this program")
 	}
-	return os.ReadFile(path)
+	foreign := errors.New(path + " was not written by this program")
+	if !info.Mode().IsRegular() {
+		return nil, foreign
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }() // opened for reading: nothing can be lost
+	opened, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !os.SameFile(info, opened) || !trusted(opened) || writable(opened) || opened.Size() > limit {
+		return nil, foreign
+	}
+	return io.ReadAll(io.LimitReader(file, limit))
 }
 
 // RemovePrivate removes a file; on return its name is gone from the disk.

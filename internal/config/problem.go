@@ -123,8 +123,5 @@ func (c *collector) err() error {
 		fileless := func(p Problem) int { return map[bool]int{true: 1}[p.File == ""] }
 		return cmp.Or(fileless(a)-fileless(b), cmp.Compare(a.File, b.File), lineless(a)-lineless(b), a.Line-b.Line)
 	})
-	if !slices.ContainsFunc(c.list, func(p Problem) bool { return len(p.Err.Hint) > 0 }) {
-		c.list[0].Err = c.list[0].Err.Try(check.Run("help config").With("it explains every key"))
-	}
 	return c.list
 }

@@ -76,9 +76,9 @@ func TestSchemaTakesTheExamples(t *testing.T) {
 func TestSchemaRefusesTheMistakes(t *testing.T) {
 	s := schema(t)
 	unseen := []string{ // meaning, and what several layers say together
-		"alias", "binary-tag", "custom-tag", "claim", "client-key-not", "control", "duration-too-long", "endpoint-", "endpoints-twice", "fingerprint",
-		"ca-file-and", "groups-claim", "insecure", "listen", "merge", "no-", "not-", "nothing", "otp-not", "password-without", "path-", "realm-name",
-		"redirect", "targets-with", "target-inherits", "token-", "too-long", "two-documents", "unset-and", "username-", "variable", "word-", "line-feed", "absent-value",
+		"alias", "binary-tag", "custom-tag", "claim", "control", "duration-too-long", "endpoint-", "endpoints-twice", "fingerprint",
+		"ca-file-and", "client-key-", "product-by-port", "target-without-token", "groups-claim", "insecure", "listen", "merge", "no-", "not-", "nothing", "otp-not", "password-without", "path-", "realm-name",
+		"redirect", "targets-", "target-inherits", "token-", "too-long", "two-documents", "unset-and", "username-", "variable", "word-", "line-feed", "absent-value",
 		"access-group-name", "access-paths", "concurrency-zero", "duration-without", "empty-", "ignore-", "jitter-too-large", "negative-", "surrounding-",
 		"target-with-bad-name", "two-", "unset-required", "unset-unknown", "unset-username",
 	}

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"slices"
+	"fmt"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -17,28 +17,36 @@ type Setting struct {
 	Source string `json:"source"` // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
 }
 
-// record notes a value, a text or a list, if settings are asked for. It replaces an earlier row of the key.
-func (v *values) record(path string, value any) {
-	if !v.show {
-		return
+// show returns the rows of one target or, without one, of the whole run.
+func (l *loader) show(m merged, target string, t *Target) (rows []Setting) {
+	for i := range table() {
+		k := &table()[i]
+		if k.Target != (t != nil) {
+			continue
+		}
+		s, set := m.get(k)
+		value := k.in(l.config, t).get()
+		if value == nil || !set && !k.derived {
+			continue
+		}
+		text := k.show(value)
+		if asWritten, isText := s.value.(string); isText && k.Kind == Path && k.holds() != nil && shownPath(asWritten, fmt.Sprint(value)) == "" {
+			text = check.Mask // perhaps the secret in place of its file
+		}
+		rows = append(rows, Setting{Target: target, Key: k.Path, Value: text, Source: s.at.source()})
 	}
-	v.settings = slices.DeleteFunc(v.settings, func(s Setting) bool { return s.Key == path })
-	s := Setting{Target: v.target, Key: path, Value: written(path, value), Source: v.at[path].source()}
-	v.settings = append(v.settings, s)
+	return rows
 }
 
-// sorted returns the rows in the order of [Keys].
-func (v *values) sorted() []Setting {
-	place := func(s Setting) int { return slices.IndexFunc(table(), func(k Key) bool { return k.Path == s.Key }) }
-	slices.SortStableFunc(v.settings, func(a, b Setting) int { return place(a) - place(b) })
-	return v.settings
-}
-
-// written returns a value as a file would hold it.
-func written(path string, value any) string {
-	if index().path[path].Secret {
+// show returns a value as a file would hold it, and no secret.
+func (k *Key) show(value any) string {
+	if k.Secret {
 		return check.Mask
 	}
+	return inYAML(value)
+}
+
+func inYAML(value any) string {
 	var node yaml.Node
 	_ = node.Encode(value) // texts, numbers and booleans: never fails
 	if node.Kind != yaml.ScalarNode {

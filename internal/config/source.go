@@ -2,101 +2,142 @@ package config
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 const (
-	commandTimeout = 30 * time.Second
 	maxSecret      = 64 << 10 // bytes of a secret file or of a command's output
 	maxAuthorities = 4 << 20  // bytes of a file of certificate authorities
 	maxCommands    = 8        // run at once
 )
 
-// source is a file or a command outside of the configuration.
+// source is a key that names a file or a command outside of the configuration, and what becomes of its content.
 type source struct {
-	file  string
-	shown string   // the file in messages; "" if a secret may have been written in its place
-	limit int64    // of the file, in bytes
-	argv  []string // of a command, if file is ""
-}
-
-// use is a key that names a source. assign parses the text of the source.
-type use struct {
 	at     Place
 	key    string
-	assign func(text string) error
+	file   string   // "" for a command
+	shown  string   // the file in messages; "" if a secret may have been written in its place
+	argv   []string // of a command
+	limit  int64    // of the file, in bytes
+	assign func(content string) error
 }
 
-// noted is a source that a target names.
-type noted struct {
-	source
-	use
+// note notes the file or command that a key of a target names, if the caller wants what is in it.
+func (l *loader) note(m merged, k *Key, t *Target) {
+	s, _ := m.get(k)
+	wanted := l.Secrets || l.ClientKey && k.group == clientKey || l.IssuerCA && k.Path == "verify.issuer_ca_file"
+	named := source{at: s.at, key: k.Path, limit: maxSecret}
+	switch where := k.in(l.config, t).get().(type) {
+	case string:
+		written, _ := s.value.(string)
+		named.file, named.shown = where, shownPath(written, where)
+	case []string:
+		named.argv = where
+	default: // not set, or wrong
+		return
+	}
+	switch secret := k.holds(); {
+	case !wanted || k.pool == nil && secret == nil:
+		return
+	case k.pool != nil:
+		named.limit, named.assign = maxAuthorities, func(content string) error { return l.authorities(named.file, content, k.pool(t)) }
+	default:
+		named.assign = func(content string) error { return secret.assign(l.config, t, content) }
+	}
+	l.noted = append(l.noted, named)
 }
 
-// note notes that a key of the target names a source.
-func (l *loader) note(s source, u use) { l.noted = append(l.noted, noted{s, u}) }
+// assign parses the content of a file or the output of a command as the value of the key. Every editor and printing command
+// ends a line, and Windows editors begin a file with a byte order mark.
+func (k *Key) assign(c *Config, t *Target, content string) error {
+	text := strings.TrimSuffix(strings.TrimSuffix(content, "\n"), "\r")
+	text = strings.TrimPrefix(text, "\ufeff")
+	if err := realm.ValidateText(text); err != nil {
+		return err
+	}
+	return k.in(c, t).set(text)
+}
 
-// readNoted reads the files that the target names, unless the configuration has a mistake: a pipe may wait for its writer. Each
-// file is read once, however many targets name it. Commands run later.
+// authorities reads certificate authorities. All targets that name a file share the pool.
+func (l *loader) authorities(file, content string, pool **x509.CertPool) error {
+	if l.pools[file] == nil {
+		made := x509.NewCertPool()
+		if !made.AppendCertsFromPEM([]byte(content)) {
+			return check.Errorf(check.Config, "must hold a certificate in PEM form").
+				Try("put the certificate of the authority into the file; it begins with -----BEGIN CERTIFICATE-----")
+		}
+		l.pools[file] = made
+	}
+	*pool = l.pools[file]
+	return nil
+}
+
+// readNoted reads the files that the target names, unless the configuration has a mistake. Each file is read once, however
+// many targets name it. Commands run later.
 func (l *loader) readNoted(ctx context.Context) {
-	for _, n := range l.noted {
+	for _, s := range l.noted {
 		switch {
 		case len(l.problems.list) > l.unreadable:
-		case n.file != "":
+		case s.file != "":
 			before := len(l.problems.list)
-			l.readNamed(ctx, n.source, n.use)
+			l.readNamed(ctx, s)
 			l.unreadable += len(l.problems.list) - before
 		default:
-			l.runLater(n.argv, n.use)
+			l.runLater(s)
 		}
 	}
 	l.noted = l.noted[:0]
 }
 
-func (l *loader) readNamed(ctx context.Context, s source, u use) {
+func (l *loader) readNamed(ctx context.Context, s source) {
 	id := fmt.Sprint(s.limit, s.file)
 	c, known := l.files[id]
 	if !known {
-		c = readFile(ctx, s.file, nil, s.limit, nil)
+		timed, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSilent)
+		c = readFile(timed, s.file, nil, s.limit, nil)
+		cancel()
 		l.files[id] = c
 		switch {
 		case c.err != nil:
-			l.problems.add(u.at, u.key, unreadableSource(u.key, s.shown, c.err))
+			l.problems.add(s.at, s.key, unreadableSource(s, c.err))
 		case c.everyone && s.limit == maxSecret:
-			l.warn(u.at, u.key, "everyone can read the file: run chmod o-rwx")
+			l.warn(s.at, s.key, "everyone can read the file: run chmod o-rwx")
 		}
 	}
 	if c.err == nil {
-		l.assign(u, "the content of the file", string(c.data))
+		l.assign(s, "the content of the file", string(c.data))
 	}
 }
 
 // command prints a secret. It runs once, however many targets name it.
 type command struct {
 	argv []string
-	uses []use
+	uses []source
 	text string
 	err  error
 }
 
-func (l *loader) runLater(argv []string, u use) {
-	argv = append([]string{Program(argv[0], u.at.dir)}, argv[1:]...)
+func (l *loader) runLater(s source) {
+	argv := append([]string{Program(s.argv[0], s.at.dir)}, s.argv[1:]...)
 	id := fmt.Sprintf("%q", argv)
 	i, known := l.commandAt[id]
 	if !known {
 		i = len(l.commands)
 		l.commands, l.commandAt[id] = append(l.commands, &command{argv: argv}), i
 	}
-	l.commands[i].uses = append(l.commands[i].uses, u)
+	l.commands[i].uses = append(l.commands[i].uses, s)
 }
 
 // runCommands runs the commands and hands out what they print. Its error is what the context ended with.
@@ -107,7 +148,7 @@ func (l *loader) runCommands(ctx context.Context) error {
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			c.text, c.err = output(ctx, c.argv, commandTimeout)
+			c.text, c.err = output(ctx, c.argv, sourceTimeout)
 		})
 	}
 	wait.Wait()
@@ -119,42 +160,56 @@ func (l *loader) runCommands(ctx context.Context) error {
 			l.problems.add(c.uses[0].at, c.uses[0].key, c.err)
 			continue
 		}
-		for _, u := range c.uses {
-			l.assign(u, "the output of the command", c.text)
+		for _, s := range c.uses {
+			l.assign(s, "the output of the command", c.text)
 		}
 	}
 	return nil
 }
 
-func (l *loader) assign(u use, what, text string) {
-	if err := u.assign(text); err != nil {
-		l.problems.addf(u.at, u.key, "%s %w", what, err)
+func (l *loader) assign(s source, what, content string) {
+	if err := s.assign(content); err != nil {
+		l.problems.add(s.at, s.key, check.Errorf(check.Config, "%s %v", what, err).Try(check.HintOf(err)))
 	}
 }
 
-// shownPath returns a path for messages if it was written like one. A bare word may be a secret in the wrong key.
+// shownPath returns a path for messages, "" if a secret may have been written in its place: a word without a slash, or one
+// that looks as if chance had made it.
 func shownPath(written, path string) string {
-	for _, start := range []string{"/", "./", "../", "$", "~"} {
-		if strings.HasPrefix(written, start) {
-			return path
-		}
+	if _, err := os.Lstat(path); err == nil {
+		return path
 	}
-	return ""
+	_, err := os.Stat(filepath.Dir(path))
+	begins := func(start string) bool { return strings.HasPrefix(written, start) }
+	if !slices.ContainsFunc([]string{"/", "./", "../", "$", "~"}, begins) || err != nil || random(filepath.Base(path)) {
+		return ""
+	}
+	return path
+}
+
+// random reports whether a word looks like a secret: 16 characters or more, with digits and both cases of letters.
+func random(word string) bool {
+	has := func(set string) bool { return strings.ContainsAny(word, set) }
+	return len(word) >= 16 && has("0123456789") && has("abcdefghijklmnopqrstuvwxyz") && has("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 }
 
 // unreadableSource says why the file of a key could not be read, and what to do about it.
-func unreadableSource(key, shown string, err error) error {
+func unreadableSource(s source, err error) error {
 	e := check.Errorf(check.Config, "%v", err)
-	if shown != "" {
-		e = check.Errorf(check.Config, "%s: %v", shown, err).Try(check.Hint("correct the path"))
-	} else {
-		e = e.Try(check.Run("config show").With("it shows the whole path"))
+	if s.shown != "" {
+		e = check.Errorf(check.Config, "%s: %v", s.shown, err)
+	}
+	if !errors.Is(err, errAbsent) {
+		return e
+	}
+	e = e.Try("correct the path")
+	if secret := index().path[s.key].holds(); s.shown == "" && secret != nil {
+		e = e.Try(check.Hintf("write the path of a file; a secret itself belongs into {%s}", secret.Path))
 	}
 	switch {
-	case !errors.Is(err, errAbsent):
-	case key == "realm.client_key_file":
+	case s.key == "realm.client_key_file":
 		e.Hint = check.Hints(e.Hint, check.Run("authelia --new-key FILE").With("it makes a client key"))
-	case key == "proxmox.token_file":
+	case s.key == "proxmox.token_file":
 		e.Hint = check.Hints(e.Hint, check.Run("bootstrap").With("it prints the lines that make a token"))
 	}
 	return e
@@ -165,10 +220,9 @@ func output(ctx context.Context, argv []string, timeout time.Duration) (string, 
 	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	out := &limited{left: maxSecret}
-	cmd := exec.CommandContext(timed, argv[0], argv[1:]...)
+	cmd := CommandContext(timed, argv[0], argv[1:]...)
 	cmd.Env = CommandEnvironment(os.Environ())
 	cmd.Stdout = out
-	cmd.WaitDelay = time.Second // a child that keeps the output open does not hold us
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
@@ -179,11 +233,22 @@ func output(ctx context.Context, argv []string, timeout time.Duration) (string, 
 	case timed.Err() != nil:
 		return "", fmt.Errorf("the command did not end within %s", timeout)
 	case errors.Is(err, exec.ErrWaitDelay):
+		_ = cmd.Cancel() // all of its group may be gone by now
 		return "", errors.New("the command ended, but left a process behind that keeps its output open")
 	case errors.As(err, &exit): // its text is "exit status 1" or "signal: killed"
 		return "", fmt.Errorf("the command failed (%w): run it by hand to see why", exit)
 	}
 	return "", fmt.Errorf("the command cannot be run: %w", errors.Unwrap(err)) // without the program's name
+}
+
+// CommandContext is [exec.CommandContext] for the commands of a configuration: when ctx ends, every process of the command's group
+// is killed. A process that it leaves behind does not hold its caller for more than a second.
+func CommandContext(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // the configuration names the program
+	ownGroup(cmd)
+	cmd.Cancel = func() error { return killGroup(cmd) }
+	cmd.WaitDelay = time.Second
+	return cmd
 }
 
 // Program returns the path of a program in a configuration: a relative path begins in the folder of the file.

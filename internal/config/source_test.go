@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,8 +143,26 @@ func TestSourceMistakes(t *testing.T) {
 }
 
 func TestCommandIsBoundedInTime(t *testing.T) {
-	// The child of the child keeps the output open; it must not hold us.
-	if _, err := output(t.Context(), []string{"sh", "-c", "sleep 60 & sleep 60"}, 50*time.Millisecond); err == nil || err.Error() != "the command did not end within 50ms" {
+	// The child of the child keeps the output open; it must not hold us, and it ends as well.
+	held := filepath.Join(t.TempDir(), "held")
+	if err := syscall.Mkfifo(held, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(held, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 & sleep 60"}, 50*time.Millisecond); err == nil || err.Error() != "the command did not end within 50ms" {
+		t.Errorf("%v", err)
+	}
+	if _, err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 &"}, time.Minute); err == nil || !strings.Contains(err.Error(), "left a process behind") {
+		t.Errorf("%v", err)
+	}
+	read, err := os.Open(held)
+	if err = errors.Join(err, pipe.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // returns once no process has the other end
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -265,23 +285,17 @@ func TestMakePrivate(t *testing.T) {
 
 func TestFolders(t *testing.T) {
 	t.Setenv("STATE_DIRECTORY", "/var/lib/one:/var/lib/two")
-	t.Setenv("RUNTIME_DIRECTORY", "/run/one")
-	if state, runtime := StateDir(), runtimeDir(); state != "/var/lib/one" || runtime != "/run/one" {
-		t.Errorf("systemd's directories: %s, %s", state, runtime)
+	if state := StateDir(); state != "/var/lib/one" {
+		t.Errorf("systemd's directory: %s", state)
 	}
-	for name, value := range map[string]string{
-		"STATE_DIRECTORY": "", "RUNTIME_DIRECTORY": "", "XDG_STATE_HOME": "/home/x/state", "XDG_RUNTIME_DIR": "/run/user/1", "HOME": "/home/x",
-	} {
+	for name, value := range map[string]string{"STATE_DIRECTORY": "", "XDG_STATE_HOME": "/home/x/state", "XDG_CONFIG_HOME": "relative", "HOME": "/home/x"} {
 		t.Setenv(name, value)
 	}
-	state, runtime := "/home/x/state/proxmox-realm", "/run/user/1/proxmox-realm"
+	state, dir := "/home/x/state/proxmox-realm", "/home/x/.config/proxmox-realm"
 	if os.Geteuid() == 0 {
-		state, runtime = "/var/lib/proxmox-realm", "/run/proxmox-realm"
+		state, dir = "/var/lib/proxmox-realm", "/etc/proxmox-realm"
 	}
-	if got := StateDir(); got != state {
-		t.Errorf("state directory %s, want %s", got, state)
-	}
-	if got := runtimeDir(); got != runtime {
-		t.Errorf("runtime directory %s, want %s", got, runtime)
+	if StateDir() != state || Dir() != dir {
+		t.Errorf("state directory %s, configuration %s", StateDir(), Dir())
 	}
 }

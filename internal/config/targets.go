@@ -16,29 +16,26 @@ import (
 // maxTargetFile bounds the file of one target, in bytes.
 const maxTargetFile = 256 << 10
 
-// readFolder finds the files of targets_from: one target in each YAML file, in the order of the names. [loader.readTarget]
-// reads them, and only those that the run takes.
+// readFolder finds the files of targets_from: one target in each YAML file, in the order of the names. [loader.readTargets]
+// reads them.
 func (l *loader) readFolder() {
-	v := l.merge("", l.base, l.variable, l.flags)
-	dir := v.path("targets_from")
+	m, k := l.merge(l.base, l.variable, l.flags), index().path["targets_from"]
+	l.take(m, k, nil)
+	dir := l.config.TargetsFrom
 	if dir == "" {
-		l.broken = l.broken || v.given("targets_from") // with a mistake: the targets are not known
+		l.broken = l.broken || m.given(k.Path) // with a mistake: the targets are not known
 		return
 	}
 	l.targets = append([]layer{}, l.targets...) // not nil: the file itself is no target
-	refuse := func(format string, args ...any) {
-		l.problems.addf(v.at["targets_from"], "targets_from", format, args...)
-		l.broken = true
-	}
 	files, err := targetFiles(dir)
 	var cause syscall.Errno
 	switch {
 	case errors.As(err, &cause):
-		refuse("the folder cannot be read: %v", cause)
+		l.problems.addf(m.at(k.Path), k.Path, "the folder cannot be read: %v", cause)
+		l.broken = true
 	case err != nil:
-		refuse("the folder cannot be read")
-	case len(l.targets)+len(files) == 0:
-		refuse("the folder has no file that ends with .yaml or .yml: there is no target")
+		l.problems.addf(m.at(k.Path), k.Path, "the folder cannot be read")
+		l.broken = true
 	}
 	known := map[string]int{} // by name in lower case: names become file names, and some file systems ignore case
 	for i, t := range l.targets {
@@ -59,6 +56,38 @@ func (l *loader) readFolder() {
 			l.targets = append(l.targets, t)
 		}
 	}
+}
+
+// readTargets reads the files of targets_from and returns the selected targets that are there. The others are read as well,
+// because two targets must not keep one realm; what is wrong with their files does not concern this run.
+func (l *loader) readTargets(ctx context.Context, selected []layer) (there []layer) {
+	taken := map[string]bool{}
+	for _, t := range selected {
+		taken[t.name()] = true
+	}
+	var all []layer
+	for _, t := range l.targets {
+		problems, warnings := l.problems, l.config.Warnings
+		if !taken[t.name()] {
+			l.problems = collector{}
+		}
+		t, found := l.readTarget(ctx, t)
+		if !taken[t.name()] {
+			l.problems, l.config.Warnings = problems, warnings
+		}
+		if !found {
+			continue
+		}
+		all = append(all, t)
+		if taken[t.name()] {
+			there = append(there, t)
+		}
+	}
+	if l.targets = all; len(all) == 0 && !l.broken {
+		l.problems.addf(l.merge(l.base, l.variable, l.flags).at("targets_from"), "targets_from",
+			"the folder has no file that ends with .yaml or .yml: there is no target")
+	}
+	return there
 }
 
 // readTarget reads the file of a target that is not read yet. A file that cannot be read fails the whole load, so that no

@@ -58,7 +58,7 @@ type Fleet struct {
 // New prepares a configuration's targets; it sends nothing. userAgent is how the program calls itself towards Proxmox
 // and issuers, such as "proxmox-realm/1.0".
 func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
-	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(), history: history.Open(c.StateDir)}
+	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(c.Secrets...), history: history.Open(c.StateDir)}
 	for _, t := range c.Targets {
 		// People paste them into the client id, also of other targets. Tokens are recognised by their form.
 		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey, t.Proxmox.Password)

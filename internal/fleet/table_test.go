@@ -273,7 +273,7 @@ func (l *tableLab) targets(t testing.TB, prefix string, n int, issuers string) (
 	}
 	files.config = write("config.yaml", fmt.Sprintf("realm: {client_id: %s, client_key_file: key, scopes: [openid, profile, email]}\n"+
 		"verify: {issuer_ca_file: ca.pem, proxmox: false, client: false}\n"+
-		"targets_from: targets\nconcurrency: %d\nstate_dir: state\nlock_file: state/lock\n", l.ClientID, tableConcurrency))
+		"targets_from: targets\nconcurrency: %d\nstate_dir: state\n", l.ClientID, tableConcurrency))
 	text, err := json.Marshal(map[string]any{"Lab": l.labFacts, "Targets": list})
 	if err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func TestPlainWords(t *testing.T) {
 }
 
 // proseNames matches configuration keys and flags, but not the ids of checks.
-var proseNames = regexp.MustCompile(`\b(?:realm|verify|policy|agent|notify)\.[a-z]+_?[a-z]*\b|\bproxmox\.(?:endpoint|token|username|password|otp|ca_file|fingerprints|insecure|timeout)|(?:^|\s)--[a-z][a-z-]+|\bstate_dir\b|\block_file\b`)
+var proseNames = regexp.MustCompile(`\b(?:realm|verify|policy|agent|notify)\.[a-z]+_?[a-z]*\b|\bproxmox\.(?:endpoint|token|username|password|otp|ca_file|fingerprints|insecure|timeout)|(?:^|\s)--[a-z][a-z-]+|\bstate_dir\b`)
 
 // TestProseNamesNoKeys fails for keys and flags in the words of findings, errors and remedies below the command line: they are
 // data there (Set, Unset, Omit, Run), because the Ansible module and probe know them by other names.

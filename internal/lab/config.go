@@ -27,7 +27,6 @@ type configuration struct {
 		Comment       string   `yaml:"comment"`
 	} `yaml:"realm"`
 	Verify   verify   `yaml:"verify,omitempty"`
-	LockFile string   `yaml:"lock_file"`
 	StateDir string   `yaml:"state_dir"`
 	Targets  []target `yaml:"targets,omitempty"`
 }
@@ -82,7 +81,6 @@ func (l *Lab) writeConfig() error {
 			})
 		}
 	}
-	c.LockFile = filepath.Join(l.Dir, "agent.lock")
 	c.StateDir = filepath.Join(l.Dir, "agent")
 
 	if err := os.WriteFile(tokenFile, []byte(l.tokens()[tokenVariable(pve.TokenRealmAllocate)]+"\n"), 0o600); err != nil {

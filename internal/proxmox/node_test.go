@@ -22,6 +22,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/proxmox"
+	"proxmox-realm/internal/realm"
 )
 
 // node is a listener that writes a test's answers byte for byte. The server of net/http can neither set a
@@ -235,7 +236,7 @@ type setup struct {
 // tokenOf parses a token.
 func tokenOf(t *testing.T, full string) config.Token {
 	t.Helper()
-	token, err := config.ParseToken(full)
+	token, err := config.ParseToken(realm.VE, full)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -251,7 +251,7 @@ func (p Product) Validate(prop Property, v Value) error {
 		return fmt.Errorf("must be at most %d characters long", limits.max)
 	case d.Kind == KindBool && text != "0" && text != "1":
 		return errors.New("must be true or false")
-	case (d.Kind == KindSet || d.Kind == KindList) && len(Split(text)) == 0:
+	case (d.Kind == KindSet || d.Kind == KindList) && len(v.Words()) == 0:
 		return errors.New("must hold a word")
 	}
 	for _, r := range limits.rules {

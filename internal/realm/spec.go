@@ -59,7 +59,7 @@ type Login struct {
 // Login resolves what logins through a realm of these values use.
 func (vs Values) Login(realm string) Login {
 	scopes := []string{"openid"}
-	for _, s := range Split(vs.text(Scopes)) {
+	for _, s := range vs.words(Scopes) {
 		if !slices.Contains(scopes, s) {
 			scopes = append(scopes, s)
 		}
@@ -71,8 +71,8 @@ func (vs Values) Login(realm string) Login {
 		ClientKey:        vs[ClientKey].key,
 		Scopes:           scopes,
 		Prompt:           vs.text(Prompt),
-		ACRValues:        Split(vs.text(ACRValues)),
-		Audiences:        Split(vs.text(Audiences)),
+		ACRValues:        vs.words(ACRValues),
+		Audiences:        vs.words(Audiences),
 		UsernameClaim:    vs.canonical(UsernameClaim),
 		GroupsClaim:      vs.text(GroupsClaim),
 		Autocreate:       vs.bool(Autocreate),

@@ -10,8 +10,9 @@ import (
 
 // Value is the value of one property in the form in which the API takes it. No way of printing it shows a client key.
 type Value struct {
-	text string
-	key  check.Secret
+	text  string
+	words []string // of a set or list that the configuration gives; Proxmox's are in the text
+	key   check.Secret
 }
 
 // Text is the value of a text property.
@@ -28,9 +29,9 @@ func Bool(b bool) Value {
 // Words is the value of a set or list property. Proxmox accepts scopes separated by spaces, and other words by commas.
 func Words(p Property, words ...string) Value {
 	if p == Scopes {
-		return Value{text: strings.Join(words, " ")}
+		return Value{text: strings.Join(words, " "), words: words}
 	}
-	return Value{text: strings.Join(words, ",")}
+	return Value{text: strings.Join(words, ","), words: words}
 }
 
 // Key is the value of client-key.
@@ -42,6 +43,14 @@ func (v Value) String() string {
 		return v.key.String()
 	}
 	return v.text
+}
+
+// Words returns the words of a set or list property.
+func (v Value) Words() []string {
+	if v.words != nil {
+		return v.words
+	}
+	return Split(v.text)
 }
 
 func (v Value) reveal() string {
@@ -69,6 +78,14 @@ func (vs Values) text(p Property) string {
 	return d.Default
 }
 
+// words returns the words of a set or list property, absent as Proxmox's default.
+func (vs Values) words(p Property) []string {
+	if v, ok := vs[p]; ok {
+		return v.Words()
+	}
+	return Split(vs.text(p))
+}
+
 // canonical returns one text for all values of a property that mean the same to Proxmox.
 func (vs Values) canonical(p Property) string {
 	d, _ := p.Definition()
@@ -77,15 +94,12 @@ func (vs Values) canonical(p Property) string {
 	case p == UsernameClaim:
 		return canonicalClaim(text)
 	case p == Scopes:
-		words := slices.DeleteFunc(Split(text), func(w string) bool { return w == "openid" }) // implied
-		slices.Sort(words)
+		words := slices.DeleteFunc(slices.Sorted(slices.Values(vs.words(p))), func(w string) bool { return w == "openid" }) // implied
 		return strings.Join(slices.Compact(words), " ")
 	case d.Kind == KindSet:
-		words := Split(text)
-		slices.Sort(words)
-		return strings.Join(slices.Compact(words), " ")
+		return strings.Join(slices.Compact(slices.Sorted(slices.Values(vs.words(p)))), " ")
 	case d.Kind == KindList:
-		return strings.Join(Split(text), " ")
+		return strings.Join(vs.words(p), " ")
 	}
 	return text
 }

@@ -1,0 +1,279 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
+)
+
+// field is where the value of one key goes, in a [Config] or a [Target].
+type field interface {
+	// set parses a value of the key's kind and keeps it: a string, a []string or a [realm.Access]. Its error completes
+	// "must …" or is a whole sentence, and never quotes the value.
+	set(value any) error
+	// get returns what is kept as a file would hold it, nil if nothing is.
+	get() any
+}
+
+// one keeps what parse makes of a text.
+func one[T comparable](to *T, parse func(string) (T, error)) field { return single[T]{to, parse} }
+
+type single[T comparable] struct {
+	to    *T
+	parse func(string) (T, error)
+}
+
+func (f single[T]) set(value any) (err error) {
+	text, _ := value.(string)
+	*f.to, err = f.parse(text)
+	return err
+}
+
+func (f single[T]) get() any {
+	switch v := any(*f.to).(type) {
+	case bool, int:
+		return v
+	case time.Duration: // 5m0s is 5m
+		return noughts.ReplaceAllString(v.String(), "$1")
+	case float64:
+		return strconv.FormatFloat(100*v, 'g', 6, 64) + "%"
+	}
+	if text := fmt.Sprint(*f.to); text != "" {
+		return text
+	}
+	return nil
+}
+
+var noughts = regexp.MustCompile(`([a-z])(0[a-z])+$`)
+
+// text is a parser that takes every text.
+func text(s string) (string, error) { return s, nil }
+
+// many keeps what parse makes of each word of a list.
+func many[T comparable](to *[]T, parse func(string) (T, error)) field { return list[T]{to, parse} }
+
+type list[T comparable] struct {
+	to    *[]T
+	parse func(string) (T, error)
+}
+
+func (f list[T]) set(value any) error {
+	words, _ := value.([]string)
+	var values []T
+	for _, word := range words {
+		v, err := f.parse(word)
+		if err == nil && slices.Contains(values, v) {
+			err = errors.New("lists one value twice")
+		}
+		if err != nil {
+			return err
+		}
+		values = append(values, v)
+	}
+	*f.to = values
+	return nil
+}
+
+func (f list[T]) get() any {
+	if len(*f.to) == 0 {
+		return nil
+	}
+	return texts(*f.to)
+}
+
+// texts returns the text of each value.
+func texts[T any](values []T) []string {
+	out := make([]string, len(values))
+	for i, v := range values {
+		out[i] = fmt.Sprint(v)
+	}
+	return out
+}
+
+// onlyEndpoint keeps the value of proxmox.endpoint as a list of one endpoint.
+type onlyEndpoint struct{ *Target }
+
+func (f onlyEndpoint) set(value any) error {
+	text, _ := value.(string)
+	return many(&f.Proxmox.Endpoints, f.parseEndpoint).set([]string{text})
+}
+
+func (f onlyEndpoint) get() any {
+	if len(f.Proxmox.Endpoints) != 1 {
+		return nil
+	}
+	return string(f.Proxmox.Endpoints[0])
+}
+
+// argv keeps a program and its arguments.
+type argv struct{ to *[]string }
+
+func (f argv) set(value any) error {
+	words, _ := value.([]string)
+	if len(words) == 0 || words[0] == "" || strings.ContainsFunc(words[0], unicode.IsSpace) {
+		return errors.New("must be a list of the program and its arguments, each an element of its own, because no shell splits it")
+	}
+	*f.to = words
+	return nil
+}
+
+func (f argv) get() any {
+	if *f.to == nil {
+		return nil
+	}
+	return *f.to
+}
+
+// grants keeps what the issuer's groups may do. [parser.access] has parsed it.
+type grants struct{ to *realm.Access }
+
+func (f grants) set(value any) error {
+	*f.to, _ = value.(realm.Access)
+	return nil
+}
+
+func (f grants) get() any {
+	if *f.to == nil {
+		return nil
+	}
+	return *f.to
+}
+
+// property keeps a property of the realm. Lists stay lists until they are sent to Proxmox.
+type property struct {
+	realm.Definition
+	of *Target
+}
+
+func (f property) set(value any) error {
+	v, err := f.parse(value)
+	if err == nil {
+		err = f.of.Proxmox.Product.Validate(f.Property, v)
+	}
+	if err == nil {
+		f.of.Realm.Set[f.Property] = v
+	}
+	return err
+}
+
+func (f property) parse(value any) (realm.Value, error) {
+	text, _ := value.(string)
+	switch f.Kind {
+	case realm.KindBool:
+		b, err := parseBool(text)
+		return realm.Bool(b), err
+	case realm.KindSet, realm.KindList:
+		var words []string
+		err := many(&words, f.word).set(value)
+		return realm.Words(f.Property, words...), err
+	case realm.KindKey:
+		key, err := parseClientKey(text)
+		return realm.Key(key), err
+	default:
+		return realm.Text(text), nil
+	}
+}
+
+// word checks one word of a property that Proxmox keeps as one text. The characters that Proxmox takes for separators cannot be
+// part of a word (PVE::Tools::split_list).
+func (f property) word(word string) (string, error) {
+	if strings.ContainsAny(word, ",; \t") {
+		return "", errors.New("must be a list of single words: no word may contain a comma, a semicolon or white space")
+	}
+	return word, nil
+}
+
+func (f property) get() any {
+	v, set := f.of.Realm.Set[f.Property]
+	switch {
+	case !set:
+		return nil
+	case f.Kind == realm.KindBool:
+		return v.String() == "1"
+	case f.Kind == realm.KindSet, f.Kind == realm.KindList:
+		return distinct(v.Words()) // Proxmox takes a word twice
+	}
+	return v.String()
+}
+
+func distinct(words []string) (out []string) {
+	for _, word := range words {
+		if !slices.Contains(out, word) {
+			out = append(out, word)
+		}
+	}
+	return out
+}
+
+func parseBool(text string) (bool, error) {
+	value, err := strconv.ParseBool(text)
+	if err != nil {
+		err = errors.New("must be true or false")
+	}
+	return value, err
+}
+
+func parseConcurrency(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 1000 {
+		return 0, mustBe(Int)
+	}
+	return n, nil
+}
+
+// durationUpTo returns a parser of durations from one second to the most.
+func durationUpTo(most time.Duration) func(string) (time.Duration, error) {
+	return func(text string) (time.Duration, error) {
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return 0, mustBe(Duration)
+		case d < time.Second || d > most:
+			return 0, fmt.Errorf("must be a duration from 1s to %s", single[time.Duration]{to: &most}.get())
+		}
+		return d, nil
+	}
+}
+
+// parsePercent returns 0.1 for "10%".
+func parsePercent(text string) (float64, error) {
+	number, found := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	if !found || err != nil || !(n >= 0 && n <= 100) || strings.Trim(number, "0123456789.") != "" {
+		return 0, mustBe(Percent)
+	}
+	return n / 100, nil
+}
+
+// parseUnset returns the property that an element of realm.unset names, in the spelling of Proxmox or of the
+// configuration.
+func parseUnset(text string) (realm.Property, error) {
+	d, ok := realm.ByKey(text)
+	if !ok {
+		d, ok = realm.Property(text).Definition()
+	}
+	switch {
+	case !ok:
+		return "", errors.New("must name a property of an OpenID Connect realm, such as prompt")
+	case d.Required:
+		return "", fmt.Errorf("must not name %s: a realm cannot exist without it", d.Property)
+	case d.CreateOnly:
+		return "", fmt.Errorf("must not name %s: without it every user would get another name", d.Property)
+	}
+	return d.Property, nil
+}
+
+func parseCheckID(text string) (check.ID, error) {
+	if slices.ContainsFunc(check.Catalog(), func(e check.Entry) bool { return string(e.ID) == text }) {
+		return check.ID(text), nil
+	}
+	return "", check.Errorf(check.Config, "must be the id of a check").Try(check.Run("help checks").With("it lists the checks"))
+}
