@@ -48,7 +48,7 @@ func startLoggers(t *testing.T, privileges []string, nodes ...pve.Node) loggers 
 	l.Server = server
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(server.CertificatePEM())
-	parsed, err := config.ParseToken(server.Token(pve.TokenNoPrivilege))
+	parsed, err := config.ParseToken(realm.VE, server.Token(pve.TokenNoPrivilege))
 	if err != nil {
 		t.Fatal(err)
 	}
