@@ -118,7 +118,7 @@ type Names struct {
 }
 
 var (
-	braced = regexp.MustCompile(`\\[{}]|\{[a-z](?:[^{}\\\n]|\\.)*\}`)
+	braced = regexp.MustCompile(`\\[{}]|\{[a-z-](?:[^{}\\\n]|\\.)*\}`)
 	keyed  = regexp.MustCompile(`^(((proxmox|realm|verify|policy|agent|notify)\.[a-z_]+)|access|targets|targets_from|state_dir|concurrency)$`)
 	bare   = strings.NewReplacer(`\{`, "{", `\}`, "}")
 )

@@ -18,7 +18,7 @@ func TestHintIsWordedForItsReader(t *testing.T) {
 		check.Unset("realm.prompt"),
 		check.Omit("access"),
 		check.Run("apply --replace"),
-		check.Run("plan").With("it shows the difference"),
+		check.Run("plan").With("it shows the difference"), check.Run("--help"),
 		check.OnNode("pveum realm list").With("%s", ""),
 		check.OnNode("pveum role list").With("it lists the roles"),
 		check.Hintf("restart %s", "Authelia"),
@@ -31,6 +31,8 @@ run:
     proxmox-realm apply --replace
 it shows the difference:
     proxmox-realm plan
+run:
+    proxmox-realm --help
 run on a node:
     pveum realm list
 run on a node (it lists the roles):
