@@ -59,7 +59,7 @@ func (c *Client) TokenExists(ctx context.Context, user, id string) (bool, error)
 // MakeToken makes a token with privilege separation that never expires (POST /access/users/{userid}/token/{tokenid}). The secret
 // is shown this once; the cleaner learns it. After a lost answer the token may be there without a secret.
 func (c *Client) MakeToken(ctx context.Context, user, id, comment string) (config.Token, error) {
-	owner, err := config.ParseUserID(user)
+	owner, err := config.ParseUserID(c.dialect.product, user)
 	if err != nil {
 		return config.Token{}, check.Errorf(check.Usage, "a user %v", err)
 	}

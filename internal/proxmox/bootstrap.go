@@ -27,7 +27,7 @@ type Bootstrap struct {
 func (b Bootstrap) Validate() error {
 	if b.User != "" {
 		// An exclamation mark would begin the id of a token.
-		if _, err := config.ParseUserID(realm.VE, b.User); err != nil || strings.Contains(b.User, "!") || len(b.User) > maxUserID {
+		if _, err := config.ParseUserID(b.Product, b.User); err != nil || strings.Contains(b.User, "!") || len(b.User) > maxUserID {
 			return check.Errorf(check.Usage, "a user has the form name@realm, with at most %d characters", maxUserID).
 				Try(check.Hintf("use a name such as %s", Bootstrap{Product: b.Product}.user()))
 		}
