@@ -49,7 +49,6 @@ type Config struct {
 	File        string   // absolute; "" without a file
 	Targets     []Target // those selected, in the order of the file and then of the folder of targets_from
 	Shard       Shard    // the part of all targets that Targets are
-	LockFile    string   // keeps runs of one state_dir apart
 	StateDir    string   // may not exist yet: see [MakePrivate]
 	TargetsFrom string   // the folder of targets; "" if there is none
 	Concurrency int      // targets at work at once, at least 1

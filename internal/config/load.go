@@ -3,11 +3,9 @@ package config
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -140,7 +138,6 @@ func (l *loader) run() {
 			l.take(m, k, nil)
 		}
 	}
-	l.config.LockFile = filepath.Join(os.TempDir(), fmt.Sprintf("proxmox-realm-%d", os.Geteuid()), fmt.Sprintf("%x.lock", sha256.Sum256([]byte(l.config.StateDir))))
 	if l.Show {
 		l.config.Settings = append(l.show(m, "", nil), l.config.Settings...)
 	}
