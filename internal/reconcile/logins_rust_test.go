@@ -25,7 +25,7 @@ func TestLogsOfTheOtherProducts(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = server.Close() })
 			client := func(token string) *proxmox.Client {
-				parsed, err := config.ParseToken(strings.Replace(server.Token(token), ":", "=", 1))
+				parsed, err := config.ParseToken(realm.BackupServer, strings.Replace(server.Token(token), ":", "=", 1))
 				if err != nil {
 					t.Fatal(err)
 				}
