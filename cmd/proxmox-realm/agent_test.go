@@ -437,3 +437,50 @@ func TestInterruptedWhileTheGateIsHeld(t *testing.T) {
 		}
 	}
 }
+
+// TestAgentCountsLogins: where the token may read the logs, each failed login is counted once, by its cause.
+func TestAgentCountsLogins(t *testing.T) {
+	l := newLab(t, "converged")
+	if err := os.WriteFile(filepath.Join(l.Dir, "token"), []byte(l.PVE.Token(pve.TokenRoot)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	agentSettings(t, l, "agent: {interval: 1h, listen: \"127.0.0.1:0\"}\n")
+	p := startAgent(t, l)
+	await(t, p.events, "next run at")
+	fail := func(message string) {
+		t.Helper()
+		line := pve.Line{Time: time.Now(), Process: "pvedaemon", PID: 7, Message: "openid authentication failure; rhost=::ffff:192.0.2.17 msg=" + message}
+		if err := l.PVE.Log("pve", line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := func() string {
+		t.Helper()
+		p.signal(syscall.SIGHUP)
+		await(t, p.events, "READY=1")
+		await(t, p.events, "next run at")
+		_, metrics := p.get("/metrics")
+		return metrics
+	}
+	fail("user 'jane@authelia' is disabled")
+	fail("user 'joe@authelia' is disabled")
+	fail("user 'joe@other' is disabled")
+	again()
+	fail("missing configured claim 'department' in returned info object")
+	metrics := again()
+	for _, want := range []string{
+		`proxmox_realm_login_failures_total{cause="user-disabled",realm="authelia",target="default"} 2`,
+		`proxmox_realm_login_failures_total{cause="claim-missing",realm="authelia",target="default"} 1`,
+	} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("%s is not in\n%s", want, metrics)
+		}
+	}
+	for _, never := range []string{"jane", "192.0.2.17", "other"} {
+		if strings.Contains(metrics, never) {
+			t.Errorf("metrics hold %s", never)
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	p.ends(0)
+}

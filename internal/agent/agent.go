@@ -49,6 +49,7 @@ type Options struct {
 // Run runs an agent. It returns, without an error, when the context is done and a write under way has ended.
 func Run(ctx context.Context, o Options) error {
 	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config)}
+	a.logins = a.status.metrics.countLogins()
 	a.web = a.serve(o.Listener, o.Config.Agent.Listen)
 	defer a.web.close()
 	stopping := make(chan struct{})
@@ -73,6 +74,7 @@ type agent struct {
 	status  *status
 	journal *journal
 	web     web
+	logins  *fleet.Logins
 
 	failures int // in a row
 }
@@ -105,6 +107,7 @@ func (a *agent) cycle(ctx context.Context) (run fleet.Run, whole bool) {
 	options := fleet.Options{
 		Options:  reconcile.Options{Quiet: true},
 		WaitLock: min(a.Config.Agent.Interval/2, time.Minute),
+		Logins:   a.logins,
 	}
 	a.status.work(limit)
 	bounded, cancel := context.WithTimeoutCause(ctx, limit, check.Errorf(check.Unreachable, "the run was aborted after %s", limit))

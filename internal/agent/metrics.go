@@ -14,6 +14,7 @@ type metrics struct {
 	registry       *prometheus.Registry
 	runs, reloads  *prometheus.CounterVec
 	next, reloaded prometheus.Gauge
+	loginFailures  *prometheus.CounterVec
 }
 
 func newMetrics(version string, started time.Time) metrics {
@@ -42,7 +43,8 @@ func newMetrics(version string, started time.Time) metrics {
 		Namespace: namespace, Subsystem: subsystem, Name: "info", Help: "The version of the agent; always 1.",
 		ConstLabels: prometheus.Labels{"version": version},
 	})
-	m.registry.MustRegister(m.runs, m.reloads, m.next, m.reloaded, start, info)
+	m.loginFailures = newLoginFailures()
+	m.registry.MustRegister(m.runs, m.reloads, m.next, m.reloaded, m.loginFailures, start, info)
 	for _, o := range reconcile.Outcomes() {
 		m.runs.WithLabelValues(string(o))
 	}

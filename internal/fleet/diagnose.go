@@ -2,8 +2,14 @@ package fleet
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"sync"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/diagnose"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/reconcile"
 )
 
@@ -12,4 +18,43 @@ func (f *Fleet) Diagnose(ctx context.Context, o Options, q reconcile.DiagnoseOpt
 	return f.run(ctx, "diagnose", o, work{do: func(ctx context.Context, t config.Target, d reconcile.Deps, o reconcile.Options) reconcile.Result {
 		return reconcile.Diagnose(ctx, t, d, o, q)
 	}})
+}
+
+// Logins watches the logins of targets from their first run on, if the credentials may read the logs. It lives longer than a
+// [Fleet]: a reload of the configuration changes nothing.
+type Logins struct {
+	Each func(target, realm string, l diagnose.Login) // takes each login once; calls may overlap
+
+	mu      sync.Mutex
+	watches map[string]*reconcile.LoginWatch
+}
+
+// read reads what is new about a target whose run has just ended. Whatever fails is tried again after the next run.
+func (w *Logins) read(ctx context.Context, t config.Target, client *proxmox.Client, cleaner *check.Cleaner, res reconcile.Result, log *slog.Logger) {
+	if w == nil || res.Err != nil && check.CodeOf(res.Err).MayPass() {
+		return
+	}
+	key := fmt.Sprintf("%q %q %q", t.Name, t.Realm.Name, t.Proxmox.Endpoints)
+	w.mu.Lock()
+	watch := w.watches[key]
+	if watch == nil {
+		if w.watches == nil {
+			w.watches = map[string]*reconcile.LoginWatch{}
+		}
+		product := client.Product()
+		login := t.Realm.Login()
+		watch = reconcile.NewLoginWatch(diagnose.Facts{
+			Product: product, Host: proxmox.HostOf(product), Login: login, Declared: login, Cleaner: cleaner,
+		})
+		w.watches[key] = watch
+	}
+	w.mu.Unlock()
+	err := watch.Read(ctx, client, res.Checks, func(l diagnose.Login) {
+		if l.Realm == "" || l.Realm == t.Realm.Name {
+			w.Each(t.Name, t.Realm.Name, l)
+		}
+	})
+	if err != nil {
+		log.Debug("reading the logins", "target", t.Name, "error", err)
+	}
 }

@@ -31,6 +31,8 @@ type Options struct {
 	Progress func(target string, ended reconcile.Outcome)
 	// Waiting hears of each target that is looked at again, why, and until when; nil: nobody does. Calls do not overlap.
 	Waiting func(target, why string, until time.Time)
+	// Logins reads the new logins of each target after its run; nil: they are not read.
+	Logins *Logins
 }
 
 // Run is what became of a command, over all of its targets.
@@ -244,13 +246,15 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 			Outcome: reconcile.Failed, Err: err, Duration: time.Since(began),
 		}
 	}
+	unlock := func() {}
 	if w.writes {
-		unlock, err := f.lock(ctx, t, o.WaitLock)
+		free, err := f.lock(ctx, t, o.WaitLock)
 		if err != nil {
 			return failed(err)
 		}
-		defer unlock()
+		unlock = sync.OnceFunc(free)
 	}
+	defer unlock()
 	f.cleaner.Hold(t.Secrets()...)
 	defer f.cleaner.Release(t.Secrets()...)
 	cleaner := check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey)
@@ -270,6 +274,8 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 		result.Noted = written
 		f.history.ChangeTarget(reconcile.ID(t), func(h *history.Target) { *h = h.Remember(written, f.readers()...) })
 	}
+	unlock()
+	o.Logins.read(ctx, t, client, cleaner, result, f.log)
 	return result
 }
 

@@ -97,7 +97,8 @@ type LogPage struct {
 // LogRange says what to read of a log.
 type LogRange struct {
 	Since time.Time // on the node's clock; the first lines may be older
-	Pages int       // at most so many requests; 0: until the end
+	// Requests is how many requests a read sends at most; 0: until the end of the log.
+	Requests int
 }
 
 const (
@@ -125,7 +126,9 @@ func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRan
 		var e *Error
 		switch {
 		case errors.As(err, &e) && e.tooLarge && limit > fewestLines:
-			limit /= 4
+			if limit /= 4; n == r.Requests {
+				return false, nil
+			}
 			continue
 		case err != nil:
 			return false, c.unreadable(err)
@@ -142,7 +145,7 @@ func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRan
 		switch {
 		case answered < limit || len(p.Lines) == 0:
 			return true, nil
-		case n == r.Pages:
+		case n == r.Requests:
 			return false, nil
 		}
 	}
@@ -188,10 +191,14 @@ func (c *Client) ReadJournal(ctx context.Context, node string, ahead time.Durati
 		var e *Error
 		switch {
 		case errors.As(err, &e) && unit && e.Fields["unit"] != "":
-			unit, reach = false, journalReach
+			if unit, reach = false, journalReach; n == r.Requests {
+				return false, nil
+			}
 			continue
 		case errors.As(err, &e) && e.tooLarge && min(reach, now.Sub(from)) > time.Second:
-			reach = max(min(reach, now.Sub(from))/4, time.Second).Truncate(time.Second)
+			if reach = max(min(reach, now.Sub(from))/4, time.Second).Truncate(time.Second); n == r.Requests {
+				return false, nil
+			}
 			continue
 		case err != nil:
 			return false, c.unreadable(err)
@@ -203,7 +210,7 @@ func (c *Client) ReadJournal(ctx context.Context, node string, ahead time.Durati
 		switch {
 		case end:
 			return true, nil
-		case n == r.Pages:
+		case n == r.Requests:
 			return false, nil
 		}
 		from = from.Add(reach)

@@ -72,7 +72,7 @@ func TestALongLogIsReadByPages(t *testing.T) {
 func TestAReadMayHaveALimit(t *testing.T) {
 	n := logNode(t, 100_000, 1, 9999)
 	lines := 0
-	whole, err := connect(t, nil, n).ReadLog(t.Context(), "pve2", inUTC, proxmox.LogRange{Since: time.Now(), Pages: 1},
+	whole, err := connect(t, nil, n).ReadLog(t.Context(), "pve2", inUTC, proxmox.LogRange{Since: time.Now(), Requests: 1},
 		func(p proxmox.LogPage) { lines += len(p.Lines) })
 	if err != nil || whole || lines != 5000 || len(n.seen()) != 1 {
 		t.Errorf("%v, whole %v, %d lines, %d requests", err, whole, lines, len(n.seen()))

@@ -95,7 +95,11 @@ func (r *LoginReader) Read(ctx context.Context, each func(diagnose.Login)) (Read
 		}
 		all.Go(func() {
 			n := nodeReader{LoginReader: r, node: node.Name, position: at, mu: &mu, each: each}
-			hidden, ahead, err := n.read(ctx, 0)
+			clock, err := n.clock(ctx)
+			hidden := 0
+			if err == nil {
+				hidden, err = n.read(ctx, clock, 0)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -103,7 +107,7 @@ func (r *LoginReader) Read(ctx context.Context, each func(diagnose.Login)) (Read
 				return
 			}
 			reading.Read = append(reading.Read, node.Name)
-			reading.Ahead[node.Name] = ahead
+			reading.Ahead[node.Name] = clock.at.Ahead
 			if hidden > 0 {
 				reading.Hidden[node.Name] = hidden
 			}
@@ -145,13 +149,18 @@ type nodeReader struct {
 	each func(diagnose.Login)
 }
 
-// read reads on, at most so many pages (0: all).
-func (n *nodeReader) read(ctx context.Context, pages int) (hidden int, ahead time.Duration, err error) {
+// clock asks for the node's clock, which the credentials may not see.
+func (n *nodeReader) clock(ctx context.Context) (clock, error) {
 	at, err := n.logs.NodeTime(ctx, n.node)
-	blind := denied(err)
-	if err != nil && !blind {
-		return 0, 0, err
+	if denied(err) {
+		return clock{blind: true}, nil
 	}
+	return clock{at: at}, err
+}
+
+// read reads on, with at most so many requests (0: until the end).
+func (n *nodeReader) read(ctx context.Context, c clock, requests int) (hidden int, err error) {
+	at := c.at
 	now := time.Now().Add(at.Ahead)
 	if n.since.IsZero() {
 		n.since = now.Add(-n.span).Truncate(time.Second)
@@ -159,27 +168,27 @@ func (n *nodeReader) read(ctx context.Context, pages int) (hidden int, ahead tim
 	seen := map[told]int{}
 	reader := diagnose.NewReader(n.node, n.facts, func(l diagnose.Login) { n.tell(l, seen) })
 	oldest := n.since.Add(-3 * time.Hour) // a log begins earlier where clocks were set back
-	clock := &diagnose.Clock{Since: oldest}
+	stamps := &diagnose.Clock{Since: oldest}
 	take := func(p proxmox.LogPage) {
 		if p.Zone == nil { // the offsets of each page are its own
-			clock = &diagnose.Clock{Since: oldest, Offsets: p.Offsets}
+			stamps = &diagnose.Clock{Since: oldest, Offsets: p.Offsets}
 		}
-		clock.Zone, clock.Now = p.Zone, p.Now
-		reader.Read(clock, p.Lines)
+		stamps.Zone, stamps.Now = p.Zone, p.Now
+		reader.Read(stamps, p.Lines)
 	}
-	r := proxmox.LogRange{Since: n.since, Pages: pages}
+	r := proxmox.LogRange{Since: n.since, Requests: requests}
 	var whole bool
-	if blind {
+	if c.blind {
 		whole, err = n.logs.ReadJournal(ctx, n.node, 0, r, take)
 	} else {
 		whole, err = n.logs.ReadLog(ctx, n.node, at, r, take)
 	}
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	reader.End()
 	n.advance(now, whole, reader.Last(), seen)
-	return reader.Hidden(), at.Ahead, nil
+	return reader.Hidden(), nil
 }
 
 // maxTold bounds how many logins a read remembers, unless more than that end within the overlap.

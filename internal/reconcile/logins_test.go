@@ -245,3 +245,46 @@ func TestNoLogMayBeRead(t *testing.T) {
 		t.Errorf("%v\n%s", err, check.HintOf(err))
 	}
 }
+
+// TestWatch reads sparingly: at most two requests a node and read, each login once, from the first read on.
+func TestWatch(t *testing.T) {
+	l := startLoggers(t, logReader, pve.Node{Zone: "Asia/Kolkata"}, pve.Node{Off: true})
+	w := reconcile.NewLoginWatch(facts())
+	var got []string
+	read := func(want string, most int) {
+		t.Helper()
+		l.Reset()
+		got = nil
+		accepted := []check.Check{check.Passed(check.ClientCredentials, "fine"), check.Passed(check.ClientRedirect, "fine")}
+		err := w.Read(t.Context(), l.client, accepted, func(login diagnose.Login) { got = append(got, string(login.Cause)) })
+		if err != nil || strings.Join(got, " ") != want || len(l.Requests()) > most {
+			t.Errorf("%v: %q, expected %q; requests %v", err, got, want, l.Requests())
+		}
+	}
+	now := time.Now()
+	l.write(t, "pve", now.Add(-time.Minute), 1, failure("user 'jane@authelia' is disabled"))
+	read("", 2)
+	l.write(t, "pve", now.Add(time.Second), 1, failure("Failed to contact token endpoint: Request failed"))
+	read("node-to-issuer", 2)
+	read("", 2)
+	l.write(t, "pve", now.Add(time.Second), 1, failure("Failed to contact token endpoint: Request failed"))
+	l.write(t, "pve", now.Add(2*time.Second), 1, failure("user 'jane@authelia' is disabled"))
+	read("node-to-issuer user-disabled", 2)
+}
+
+// TestWatchWithoutThePrivilege asks once, and not again with each run.
+func TestWatchWithoutThePrivilege(t *testing.T) {
+	l := startLoggers(t, []string{"Sys.Audit"})
+	w := reconcile.NewLoginWatch(facts())
+	var asked []int
+	for range 4 {
+		l.Reset()
+		if err := w.Read(t.Context(), l.client, nil, func(diagnose.Login) {}); err != nil {
+			t.Error(err)
+		}
+		asked = append(asked, len(l.Requests()))
+	}
+	if !slices.Equal(asked, []int{2, 1, 0, 0}) {
+		t.Error(asked)
+	}
+}
