@@ -3,6 +3,7 @@ package proxmox_test
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"slices"
@@ -229,43 +230,39 @@ func TestRecordedCluster(t *testing.T) {
 func TestSecondFactorIsAskedFor(t *testing.T) {
 	s := startLab(t, lab.Options{})
 	user := s.User(lab.UserTOTP)
-	var asked [][]string
+	var told [][]string
 	c := toLab(t, s, lab.TokenRoot, func(o *setup) {
 		asUserOf(user)(o)
 		o.SecondFactor = func(_ context.Context, factors []string) (check.Secret, error) {
-			asked = append(asked, factors)
+			told = append(told, factors)
 			return check.NewSecret(s.TOTP(lab.UserTOTP)), nil
 		}
 	})
-	if _, err := c.Version(t.Context()); err != nil || len(asked) != 1 || !slices.Contains(asked[0], "totp") {
-		t.Errorf("%v, asked %v", err, asked)
+	if _, err := c.Version(t.Context()); err != nil || len(told) != 1 || !slices.Contains(told[0], "totp") {
+		t.Errorf("%v, told %v", err, told)
 	}
-	tickets := 0
-	for _, r := range s.Requests() {
-		if strings.HasSuffix(r.Path, "/access/ticket") {
-			tickets++
-		}
-	}
-	if tickets != 2 {
-		t.Errorf("%d logins", tickets)
+	if logins(s) != 2 {
+		t.Errorf("%s", asked(s))
 	}
 	for challenge, says := range map[string]string{
 		`PVE:!tfa!{"webauthn"%3A{"x"%3A1}%2C"totp"%3Afalse%2C"recovery"%3A"unavailable"}:x`: "has a second factor that only a browser can give: webauthn",
 		`PVE:!tfa!{"totp"%3Atrue}:x`: "no one-time code is given",
 		`PVE:!tfa!nonsense:x`:        "no one-time code is given",
 	} {
-		n := start(t, (&gate{challenge: challenge, code: "123456"}).handle)
-		_, err := connect(t, asUser(""), n).Version(t.Context())
-		if check.CodeOf(err) != check.BadCredentials || !strings.Contains(err.Error(), says) || len(n.seen()) != 1 {
-			t.Errorf("%s: %v, %d requests", challenge, err, len(n.seen()))
+		half, _ := json.Marshal(challenge)
+		body := `{"data":{"NeedTFA":1,"ticket":` + string(half) + `,"username":"admin@pve","CSRFPreventionToken":"x"}}`
+		s := startLab(t, lab.Options{})
+		s.Inject(lab.Rule{Path: "/access/ticket", Status: 200, Reason: "OK", Body: body, ContentType: "application/json"})
+		_, err := toLab(t, s, lab.TokenRoot, asAdmin(s)).Version(t.Context())
+		if check.CodeOf(err) != check.BadCredentials || !strings.Contains(err.Error(), says) || asked(s) != "POST /access/ticket" {
+			t.Errorf("%s: %v, %s", challenge, err, asked(s))
 		}
 	}
 	refusal := errors.New("the terminal is gone")
-	n := start(t, (&gate{challenge: challenge, code: "123456"}).handle)
-	_, err := connect(t, func(o *setup) {
-		asUser("")(o)
+	_, err := toLab(t, s, lab.TokenRoot, func(o *setup) {
+		asUserOf(user)(o)
 		o.SecondFactor = func(context.Context, []string) (check.Secret, error) { return check.Secret{}, refusal }
-	}, n).Version(t.Context())
+	}).Version(t.Context())
 	if !errors.Is(err, refusal) {
 		t.Errorf("%v", err)
 	}

@@ -13,151 +13,106 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	lab "proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
-const (
-	password  = "correct-horse-battery"
-	challenge = "PVE:!tfa!%7B%22totp%22%3Atrue%2C%22recovery%22%3A%22available%22%7D:6923A0B1::c2lnbmF0dXJl"
-)
-
-// gate is the login of a node: a password, an optional second factor, and numbered tickets.
-type gate struct {
-	challenge string // the second factor is required unless this is empty
-	code      string
-	tickets   int
-	refuse    bool
-}
-
-func (g *gate) handle(c *call) answer {
-	if c.URL.Path != "/api2/json/access/ticket" {
-		want := fmt.Sprintf("PVEAuthCookie=PVE:admin@pve:%08X::c2ln", g.tickets)
-		if c.Header.Get("Cookie") != want || c.Header.Get("CSRFPreventionToken") != fmt.Sprintf("%08X:csrf", g.tickets) || c.Header.Get("Authorization") != "" {
-			return fails(401, "permission denied - invalid PVE ticket")
-		}
-		if c.Method == "GET" {
-			return answer{Status: 200, Reason: "OK", Body: `{"data":` + storedRealm + `}`, Open: true}
-		}
-		return answer{Status: 200, Reason: "OK", Body: `{"data":null}`}
-	}
-	var body map[string]string
-	if json.Unmarshal(c.Body, &body) != nil || c.Header.Get("Cookie") != "" || g.refuse {
-		return fails(401, "authentication failure")
-	}
-	current := fmt.Sprintf("PVE:admin@pve:%08X::c2ln", g.tickets)
-	switch {
-	case body["username"] != "admin@pve":
-	case body["tfa-challenge"] != "":
-		if body["tfa-challenge"] == g.challenge && body["password"] == "totp:"+g.code {
-			return g.ticket()
-		}
-	case body["password"] == current && g.tickets > 0:
-		return g.ticket()
-	case body["password"] == password && g.challenge != "":
-		return answer{Status: 200, Reason: "OK", Body: fmt.Sprintf(`{"data":{"NeedTFA":1,"ticket":%q,"username":"admin@pve","CSRFPreventionToken":"x"}}`, g.challenge)}
-	case body["password"] == password:
-		return g.ticket()
-	}
-	return fails(401, "authentication failure")
-}
-
-func (g *gate) ticket() answer {
-	g.tickets++
-	return answer{Status: 200, Reason: "OK", Body: fmt.Sprintf(
-		`{"data":{"ticket":"PVE:admin@pve:%08X::c2ln","username":"admin@pve","CSRFPreventionToken":"%08X:csrf","cap":{}}}`, g.tickets, g.tickets)}
-}
-
-func asUser(otp string) func(*setup) {
-	return func(o *setup) {
-		o.Token, o.Username, o.Password = config.Token{}, config.UserID{Name: "admin", Realm: "pve"}, check.NewSecret(password)
-		if otp != "" {
-			o.OTP = check.NewSecret(otp)
-		}
-	}
-}
-
-func paths(n *node) string {
+// asked lists the requests of a lab.
+func asked(s *lab.Server) string {
 	var out []string
-	for _, c := range n.seen() {
-		out = append(out, c.Method+" "+strings.TrimPrefix(c.URL.Path, "/api2/json"))
+	for _, r := range s.Requests() {
+		out = append(out, r.Method+" "+strings.TrimPrefix(r.Path, "/api2/json"))
 	}
 	return strings.Join(out, ", ")
 }
 
+// logins counts the tickets that a lab was asked for.
+func logins(s *lab.Server) int { return strings.Count(asked(s), "POST /access/ticket") }
+
+// asAdmin makes a client log in as an administrator of the lab.
+func asAdmin(s *lab.Server) func(*setup) { return asUserOf(s.User(lab.UserAdmin)) }
+
 // The client logs in before its first request. A request without a ticket would be rejected after three seconds.
 func TestTicketLogin(t *testing.T) {
-	g := &gate{}
-	n := start(t, g.handle)
-	c := connect(t, asUser("123456"), n) // an unneeded code does no harm
+	s := startLab(t, lab.Options{})
+	c := toLab(t, s, lab.TokenRoot, func(o *setup) {
+		asAdmin(s)(o)
+		o.OTP = check.NewSecret("123456") // an unneeded code does no harm
+	})
 	if c.Identity() != "admin@pve" {
 		t.Error(c.Identity())
 	}
 	if _, err := c.Realm(t.Context(), "authelia"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Delete(t.Context(), "authelia"); err != nil {
+	if err := c.Create(t.Context(), plan(t, realm.Current{}, nil)); err != nil {
 		t.Fatal(err)
 	}
-	if got := paths(n); got != "POST /access/ticket, GET /access/domains/authelia, DELETE /access/domains/authelia" {
+	if got := asked(s); got != "POST /access/ticket, GET /access/domains/authelia, POST /access/domains" {
 		t.Error(got)
 	}
 }
 
 func TestSecondFactor(t *testing.T) {
-	g := &gate{challenge: challenge, code: "123456"}
-	n := start(t, g.handle)
-	if _, err := connect(t, asUser("123 456"), n).Realm(t.Context(), "authelia"); err != nil {
-		t.Fatal(err)
-	}
-	if got := paths(n); got != "POST /access/ticket, POST /access/ticket, GET /access/domains/authelia" {
-		t.Error(got)
-	}
-	for _, tt := range []struct{ name, otp, challenge, hint string }{
-		{"no code", "", challenge, "proxmox.otp"},
-		{"wrong code", "000000", challenge, "each code works once"},
+	for _, tt := range []struct {
+		name, code, hint string
+		requests         string
+	}{
+		{"a code", "now", "", "POST /access/ticket, POST /access/ticket, GET /version, GET /version, GET /version"},
+		{"no code", "", "proxmox.otp", "POST /access/ticket"},
+		{"a wrong code", "000000", "each code works once", "POST /access/ticket, POST /access/ticket"},
 	} {
-		g := &gate{challenge: tt.challenge, code: "123456"}
-		n := start(t, g.handle)
-		c := connect(t, asUser(tt.otp), n)
-		for range 3 { // the password is not sent again, because nodes count failures
-			_, err := c.Realm(t.Context(), "authelia")
-			var f *check.Error
-			if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Hint.For(check.Names{}), tt.hint) {
-				t.Errorf("%s: %v; %+v", tt.name, err, f)
+		s := startLab(t, lab.Options{})
+		c := toLab(t, s, lab.TokenRoot, func(o *setup) {
+			asUserOf(s.User(lab.UserTOTP))(o)
+			switch tt.code {
+			case "":
+			case "now":
+				code := s.TOTP(lab.UserTOTP)
+				o.OTP = check.NewSecret(code[:3] + " " + code[3:])
+			default:
+				o.OTP = check.NewSecret(tt.code)
+			}
+		})
+		for range 3 { // a refused password is not sent again, because nodes count failures
+			_, err := c.Version(t.Context())
+			if (err == nil) != (tt.hint == "") || err != nil && check.CodeOf(err) != check.BadCredentials || !strings.Contains(check.HintOf(err).For(check.Names{}), tt.hint) {
+				t.Errorf("%s: %v; %s", tt.name, err, check.HintOf(err))
 			}
 		}
-		if got := len(n.seen()); got > 2 {
-			t.Errorf("%s: asked %d times", tt.name, got)
+		if got := asked(s); got != tt.requests {
+			t.Errorf("%s: %s", tt.name, got)
 		}
 	}
 }
 
 func TestRefusedPasswordIsAskedForOnce(t *testing.T) {
-	g := &gate{refuse: true}
-	n, other := start(t, g.handle), start(t, g.handle)
-	c := connect(t, asUser(""), n, other)
+	s := startLab(t, lab.Options{})
+	c := toLab(t, s, lab.TokenRoot, func(o *setup) {
+		asAdmin(s)(o)
+		o.Endpoints, o.Password = append(o.Endpoints, dead(t).URL), check.NewSecret("a-wrong-password")
+	})
 	for range 3 {
 		if _, err := c.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials {
 			t.Errorf("%v", err)
 		}
 	}
-	if len(n.seen()) != 1 || len(other.seen()) != 0 {
-		t.Errorf("asked %d times, elsewhere %d", len(n.seen()), len(other.seen()))
+	if logins(s) != 1 {
+		t.Errorf("asked: %s", asked(s))
 	}
 }
 
 func TestTicketsAreRenewed(t *testing.T) {
-	g := &gate{}
-	n := start(t, g.handle)
-	c := connect(t, asUser(""), n)
+	s := startLab(t, lab.Options{})
+	c := toLab(t, s, lab.TokenRoot, asAdmin(s))
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	c.SetNow(func() time.Time { return now })
-	step := func(forward time.Duration, wantTickets int) {
+	step := func(forward time.Duration, tickets int) {
 		t.Helper()
 		now = now.Add(forward)
-		if _, err := c.Realm(t.Context(), "authelia"); err != nil || g.tickets != wantTickets {
-			t.Errorf("%v: %v, %d tickets", forward, err, g.tickets)
+		if _, err := c.Realm(t.Context(), "authelia"); err != nil || logins(s) != tickets {
+			t.Errorf("%v: %v, %d tickets", forward, err, logins(s))
 		}
 	}
 	step(0, 1)
@@ -166,45 +121,51 @@ func TestTicketsAreRenewed(t *testing.T) {
 	step(-4*time.Hour, 3) // the age is unknown after the clock was set back
 
 	// After a rejected ticket, the next request begins with a login.
-	g.tickets++
+	s.Inject(lab.Rule{Method: http.MethodGet, Status: 401, Reason: "permission denied - invalid PVE ticket", Count: 1})
 	if _, err := c.Realm(t.Context(), "authelia"); check.CodeOf(err) != check.BadCredentials {
 		t.Errorf("%v", err)
 	}
-	step(0, 5)
+	step(0, 4)
 }
 
 func TestOneTimeCodeServesOnce(t *testing.T) {
-	g := &gate{challenge: challenge, code: "123456"}
-	n := start(t, g.handle)
-	c := connect(t, asUser("123456"), n)
+	s := startLab(t, lab.Options{})
+	c := toLab(t, s, lab.TokenRoot, func(o *setup) {
+		asUserOf(s.User(lab.UserTOTP))(o)
+		o.OTP = check.NewSecret(s.TOTP(lab.UserTOTP))
+	})
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	c.SetNow(func() time.Time { return now })
-	if _, err := c.Realm(t.Context(), "authelia"); err != nil {
+	if _, err := c.Version(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	now = now.Add(90 * time.Minute)
-	if _, err := c.Realm(t.Context(), "authelia"); err != nil || g.tickets != 1 {
-		t.Errorf("a session outlives its code: %v", err)
+	if _, err := c.Version(t.Context()); err != nil || logins(s) != 2 {
+		t.Errorf("a session outlives its code: %v, %s", err, asked(s))
 	}
 	now = now.Add(3 * time.Hour)
-	before := len(n.seen())
-	_, err := c.Realm(t.Context(), "authelia")
-	var f *check.Error
-	if !errors.As(err, &f) || f.Code != check.BadCredentials || !strings.Contains(f.Hint.For(check.Names{}), "token") || len(n.seen()) != before {
+	before := len(s.Requests())
+	_, err := c.Version(t.Context())
+	if check.CodeOf(err) != check.BadCredentials || !strings.Contains(string(check.HintOf(err)), "token") || len(s.Requests()) != before {
 		t.Errorf("%v", err)
 	}
 }
 
 // A login goes to the next node like a read. A write is not lost if the login before it failed.
 func TestLoginGoesToTheNextNode(t *testing.T) {
-	g := &gate{}
-	broken, n := start(t, func(*call) answer { return answer{Drop: true} }), start(t, g.handle)
-	c := connect(t, asUser(""), broken, n)
-	if err := c.Delete(t.Context(), "authelia"); err != nil || paths(broken) != "POST /access/ticket" {
-		t.Errorf("%v; %s", err, paths(broken))
+	s := startLab(t, lab.Options{})
+	broken := start(t, func(*call) answer { return answer{Drop: true} })
+	create := plan(t, realm.Current{}, nil)
+	c := toLab(t, s, lab.TokenRoot, func(o *setup) {
+		asAdmin(s)(o)
+		o.Endpoints = []config.Origin{broken.URL, o.Endpoints[0]}
+		o.CA.AddCert(authority().Leaf)
+	})
+	if err := c.Create(t.Context(), create); err != nil || len(broken.seen()) != 1 || broken.seen()[0].URL.Path != "/api2/json/access/ticket" {
+		t.Errorf("%v; %d requests", err, len(broken.seen()))
 	}
-	alone := connect(t, asUser(""), broken)
-	if err := alone.Delete(t.Context(), "authelia"); err == nil || errors.Is(err, realm.ErrLost) {
+	alone := connect(t, asAdmin(s), broken)
+	if err := alone.Create(t.Context(), create); err == nil || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)
 	}
 }
@@ -217,7 +178,9 @@ func TestLoginAnswersThatAreOfNoUse(t *testing.T) {
 			}
 			return ok(storedRealm)
 		})
-		_, err := connect(t, asUser(""), n).Realm(t.Context(), "authelia")
+		_, err := connect(t, func(o *setup) {
+			o.Token, o.Username, o.Password = config.Token{}, config.UserID{Name: "admin", Realm: "pve"}, check.NewSecret("correct-horse-battery")
+		}, n).Realm(t.Context(), "authelia")
 		if data == `{"ticket":{},"CSRFPreventionToken":[]}` {
 			continue // odd, but usable as tickets
 		}
@@ -303,22 +266,27 @@ func TestAuthURLIsAskedForOnce(t *testing.T) {
 func TestNothingSecretIsLogged(t *testing.T) {
 	var log bytes.Buffer
 	cleaner := check.NewCleaner()
-	g := &gate{challenge: challenge, code: "123456"}
-	n := start(t, g.handle)
-	c := connect(t, func(o *setup) {
-		asUser("123456")(o)
-		o.Cleaner, o.Log = cleaner, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
-	}, n)
+	s := startLab(t, lab.Options{})
+	user, code := s.User(lab.UserTOTP), s.TOTP(lab.UserTOTP)
+	if err := s.Update(func(st *lab.State) {
+		st.ACL = append(st.ACL, lab.ACL{Path: "/", Type: "user", ID: user.Username, Role: "Administrator", Propagate: true})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c := toLab(t, s, lab.TokenRoot, func(o *setup) {
+		asUserOf(user)(o)
+		o.OTP, o.Cleaner, o.Log = check.NewSecret(code), cleaner, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))
+	})
+	err := c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.ClientKey: realm.Key(check.NewSecret("the-client-key"))}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	got, err := c.Realm(t.Context(), "authelia")
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = c.Create(t.Context(), plan(t, realm.Current{}, realm.Values{realm.ClientKey: realm.Key(check.NewSecret("the-client-key"))}))
-	if err != nil {
-		t.Fatal(err)
-	}
 	fmt.Fprintf(&log, "%v %+v %#v", got, got, c)
-	for _, hidden := range []string{password, "123456", "PVE:admin", "c2ln", ":csrf", "the-client-key"} {
+	for _, hidden := range []string{user.Password, code, "PVE:" + user.Username, "the-client-key"} {
 		if strings.Contains(log.String(), hidden) {
 			t.Errorf("shows %q: %s", hidden, log.String())
 		}
@@ -326,7 +294,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	if !strings.Contains(log.String(), `"path":"/access/domains/authelia","status":200`) {
 		t.Errorf("says nothing: %s", log.String())
 	}
-	for _, held := range []string{password, "the-client-key", "PVE:admin@pve:00000001::c2ln"} {
+	for _, held := range []string{user.Password, "the-client-key"} {
 		if cleaner.Clean("x"+held+"x") != "x"+check.Mask+"x" {
 			t.Errorf("the cleaner does not know %q", held)
 		}
