@@ -206,11 +206,9 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 }
 
 // Access reads groups, the access control list and the client's own privileges, in three requests. Proxmox lists only what
-// the client may see; the privileges tell what that is. Roles are not read. Of a product without groups nothing is read.
+// the client may see; the privileges tell what that is. Roles are not read.
 func (c *Client) Access(ctx context.Context) (current realm.CurrentAccess, err error) {
-	if current.Product = c.dialect.product; !current.Product.HasGroups() {
-		return current, nil
-	}
+	current.Product = c.dialect.product
 	groups, err := c.Groups(ctx)
 	if err != nil {
 		return current, err

@@ -86,15 +86,15 @@ func TestWritesFollowTheRead(t *testing.T) {
 	if _, err := c.Realm(t.Context(), "authelia"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Delete(t.Context(), "authelia"); err != nil || len(second.seen()) != 2 {
+	if err := c.Delete(t.Context(), "authelia", "d1"); err != nil || len(second.seen()) != 2 {
 		t.Fatalf("%v, %d requests to the second node", err, len(second.seen()))
 	}
 	second.close()
-	if err := c.Delete(t.Context(), "authelia"); err != nil || len(third.seen()) != 1 {
+	if err := c.Delete(t.Context(), "authelia", "d1"); err != nil || len(third.seen()) != 1 {
 		t.Errorf("%v, %d requests to the third node", err, len(third.seen()))
 	}
 	third.close()
-	err := c.Delete(t.Context(), "authelia")
+	err := c.Delete(t.Context(), "authelia", "d1")
 	if check.CodeOf(err) != check.Unreachable || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)
 	}
@@ -131,7 +131,7 @@ func TestTimeout(t *testing.T) {
 	if !errors.As(err, &e) || e.Kind != proxmox.NoAnswer || check.CodeOf(err) != check.Unreachable {
 		t.Errorf("%v", err)
 	}
-	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "unknown whether") {
+	if err := c.Delete(t.Context(), "authelia", "d1"); !errors.Is(err, realm.ErrLost) || !strings.Contains(err.Error(), "unknown whether") {
 		t.Errorf("%v", err)
 	}
 }
@@ -149,7 +149,7 @@ func TestInterruption(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var done sync.WaitGroup
 	var err error
-	done.Go(func() { err = c.Delete(ctx, "authelia") })
+	done.Go(func() { err = c.Delete(ctx, "authelia", "d1") })
 	<-arrived
 	cancel(check.Errorf(check.Terminated, "terminated"))
 	done.Wait()
@@ -161,7 +161,7 @@ func TestInterruption(t *testing.T) {
 	}
 	late, stop := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer stop()
-	if err := c.Delete(late, "authelia"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, realm.ErrLost) || check.CodeOf(err) != check.Unreachable {
+	if err := c.Delete(late, "authelia", "d1"); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, realm.ErrLost) || check.CodeOf(err) != check.Unreachable {
 		t.Errorf("%v (%s)", err, check.CodeOf(err))
 	}
 }
@@ -206,7 +206,7 @@ func TestConnectionsThatCannotBeMade(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := connect(t, func(o *setup) { o.Endpoints = []config.Origin{tt.endpoint}; o.Timeout = 20 * time.Second })
-			err := c.Delete(t.Context(), "authelia")
+			err := c.Delete(t.Context(), "authelia", "d1")
 			var f *check.Error
 			if !errors.As(err, &f) || f.Code != check.Unreachable || errors.Is(err, realm.ErrLost) || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Hint.For(check.Names{}), tt.hint) {
 				t.Errorf("%v; %+v", err, f)
@@ -298,7 +298,7 @@ func TestProxy(t *testing.T) {
 
 	refused := connect(t, nil, n)
 	refused.SetProxy(proxy("407 Proxy Authentication Required"))
-	err := refused.Delete(t.Context(), "authelia")
+	err := refused.Delete(t.Context(), "authelia", "d1")
 	var f *check.Error
 	if !errors.As(err, &f) || f.Code != check.Unreachable || !strings.Contains(f.Message, "the proxy in HTTPS_PROXY cannot be used: 407 Proxy Authentication Required") || !strings.Contains(f.Hint.For(check.Names{}), "NO_PROXY") || errors.Is(err, realm.ErrLost) {
 		t.Errorf("%v", err)

@@ -79,10 +79,10 @@ func TestLifeOfARealm(t *testing.T) {
 	if got := read(); got.Values[realm.Scopes].String() != "openid email" || got.Digest == first.Digest {
 		t.Errorf("%+v", got)
 	}
-	if err := c.Delete(t.Context(), "authelia"); err != nil {
+	if err := c.Delete(t.Context(), "authelia", "d1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Delete(t.Context(), "authelia"); !errors.Is(err, realm.ErrConflict) {
+	if err := c.Delete(t.Context(), "authelia", "d1"); !errors.Is(err, realm.ErrConflict) {
 		t.Errorf("deleted twice: %v", err)
 	}
 	if err := c.Update(t.Context(), "authelia", update); !errors.Is(err, realm.ErrConflict) {
@@ -194,7 +194,7 @@ func TestLateDelete(t *testing.T) {
 	s.Inject(lab.Rule{Method: http.MethodDelete, Until: let, Count: 1, After: func() { close(gone) }})
 	s.Reset()
 	c := toLab(t, s, lab.TokenRealmAllocate, func(o *setup) { o.Timeout = 200 * time.Millisecond })
-	err := c.Delete(t.Context(), "authelia")
+	err := c.Delete(t.Context(), "authelia", "d1")
 	if !errors.Is(err, realm.ErrLost) || check.CodeOf(err) != check.Unreachable {
 		t.Fatalf("%v", err)
 	}

@@ -100,56 +100,23 @@ func (c *Client) Update(ctx context.Context, name string, p realm.Params) error 
 	return c.change(ctx, http.MethodPut, path, c.dialect.encode(fields))
 }
 
-// Delete removes an OpenID Connect realm. Some products would remove a realm of any type: there, the realm is read first, and the
-// DELETE carries its digest.
+// Delete removes the OpenID Connect realm that [Client.Realm] read with that digest. Some products would remove a realm of any
+// type, and one that has changed since: these get the digest. Of a realm of another type there is none. Proxmox VE takes none.
 //
 // After an error that matches [realm.ErrLost] it may still take effect, up to a minute later. An error that matches
-// [realm.ErrConflict] means that the realm is already gone.
-func (c *Client) Delete(ctx context.Context, name string) error {
+// [realm.ErrConflict] means that the realm is already gone, or that realms have changed since it was read.
+func (c *Client) Delete(ctx context.Context, name, digest string) error {
 	path, err := c.realmPath(name)
 	if err != nil {
 		return err
 	}
-	if !c.dialect.guardedDelete {
-		return c.change(ctx, http.MethodDelete, path, nil)
-	}
-	for attempt := 1; ; attempt++ {
-		digest, err := c.guard(ctx, name, path)
-		if err != nil {
-			return err
+	if c.dialect.guardedDelete {
+		if digest == "" {
+			return check.Errorf(check.Internal, "a DELETE without a digest could remove a realm of another type: it was not sent")
 		}
-		err = c.change(ctx, http.MethodDelete, path+"?"+url.Values{"digest": {digest}}.Encode(), nil)
-		var e *Error
-		if attempt == deletes || !errors.As(err, &e) || e.Kind != StaleDigest {
-			return err
-		}
+		path += "?" + url.Values{"digest": {digest}}.Encode()
 	}
-}
-
-// deletes is how often a DELETE is sent whose digest was stale. A refused request has no effect.
-const deletes = 3
-
-// guard reads a realm before its DELETE, and returns the digest.
-func (c *Client) guard(ctx context.Context, name, path string) (digest string, err error) {
-	current, err := c.Realm(ctx, name)
-	switch {
-	case err != nil:
-		return "", err
-	case !current.Exists:
-		return "", c.refusal(Absent, http.MethodDelete, path, "realm "+name+" does not exist")
-	case current.Type != realm.Type || current.Digest == "":
-		return "", c.refusal(WrongType, http.MethodDelete, path, "realm "+name+" has the type "+current.Type)
-	}
-	return current.Digest, nil
-}
-
-// refusal returns the error of a request that was not sent, because its answer is known.
-func (c *Client) refusal(kind Kind, method, path, reason string) error {
-	e := &Error{dialect: c.dialect, Kind: kind, Endpoint: c.Endpoint(), Method: method, Path: path, Reason: reason, who: c.identity.name}
-	if kind == Absent {
-		e.causes = append(e.causes, realm.ErrConflict)
-	}
-	return explained(e)
+	return c.change(ctx, http.MethodDelete, path, nil)
 }
 
 // Version asks for the version of the product (GET /version). After an error it is an unknown version of the product.

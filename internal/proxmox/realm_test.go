@@ -198,7 +198,7 @@ func TestWrites(t *testing.T) {
 		{"update", func(c *proxmox.Client) error {
 			return c.Update(t.Context(), "authelia", plan(t, stored(t, storedRealm), realm.Values{realm.Autocreate: realm.Bool(true)}, realm.Comment))
 		}, "PUT", "/api2/json/access/domains/authelia", map[string]any{"autocreate": float64(1), "delete": "comment", "digest": "d1"}},
-		{"delete", func(c *proxmox.Client) error { return c.Delete(t.Context(), "authelia") }, "DELETE", "/api2/json/access/domains/authelia", nil},
+		{"delete", func(c *proxmox.Client) error { return c.Delete(t.Context(), "authelia", "d1") }, "DELETE", "/api2/json/access/domains/authelia", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := start(t, func(*call) answer { return answer{Status: 200, Reason: "OK", Body: `{"data":null}`} })
@@ -257,8 +257,8 @@ func TestWhatIsNeverSent(t *testing.T) {
 			return c.Create(t.Context(), realm.RestoreParams("authelia\n", stored(t, storedRealm)))
 		}},
 		{"nothing at all", func() error { return c.Create(t.Context(), realm.Params{}) }},
-		{"line feed in the name", func() error { return c.Delete(t.Context(), "authelia\n") }},
-		{"a path as the name", func() error { return c.Delete(t.Context(), "../users/root@pam") }},
+		{"line feed in the name", func() error { return c.Delete(t.Context(), "authelia\n", "d1") }},
+		{"a path as the name", func() error { return c.Delete(t.Context(), "../users/root@pam", "d1") }},
 		{"a name with a query", func() error { _, err := c.Realm(t.Context(), "authelia?x=1"); return err }},
 	} {
 		if err := tt.run(); err == nil {
@@ -314,7 +314,7 @@ func TestLostWrites(t *testing.T) {
 				"update": func() error {
 					return c.Update(t.Context(), "authelia", plan(t, stored(t, storedRealm), realm.Values{realm.Comment: realm.Text("y")}))
 				},
-				"delete": func() error { return c.Delete(t.Context(), "authelia") },
+				"delete": func() error { return c.Delete(t.Context(), "authelia", "d1") },
 				"create": func() error { return c.Create(t.Context(), plan(t, realm.Current{}, nil)) },
 			} {
 				before := len(n.seen())

@@ -313,7 +313,7 @@ func TestEchoedSecretsAreCleaned(t *testing.T) {
 	if _, err := c.Realm(t.Context(), "authelia"); err != nil {
 		t.Fatal(err)
 	}
-	err := c.Delete(t.Context(), "authelia")
+	err := c.Delete(t.Context(), "authelia", "d1")
 	if err == nil || strings.Contains(err.Error(), "insecure_secret") || strings.Contains(err.Error(), tokenSecret) || !strings.Contains(err.Error(), check.Mask) {
 		t.Errorf("%v", err)
 	}

@@ -18,13 +18,12 @@ const maxUserID = 64
 // uuidLength is the length of the subjects of Authelia, Keycloak, Zitadel and others.
 const uuidLength = 36
 
-// CheckUsers is proxmox.users: whether the users of a login can exist. created tells that this run creates the realm, so that it
-// can have no users yet. If access is set, it is also proxmox.access of a realm whose access is not declared: whether Proxmox
-// grants its users anything. Its error says why Proxmox could not be asked; then the checks are skipped.
+// CheckUsers is proxmox.users: whether the users of a login can exist. If access is set, it is also proxmox.access of a realm
+// whose access is not declared: whether Proxmox grants its users anything. Its error says why Proxmox could not be asked; then
+// the checks are skipped.
 func (c *Client) CheckUsers(ctx context.Context, login realm.Login, access bool) ([]check.Check, error) {
-	const created = false
 	began := time.Now()
-	users, able, err := c.checkUsers(ctx, login, created)
+	users, able, err := c.checkUsers(ctx, login)
 	if users, err = skipped(users, check.ProxmoxUsers, err); err != nil || !access {
 		return []check.Check{users.Took(time.Since(began))}, err
 	}
@@ -51,7 +50,7 @@ func skipped(found check.Check, id check.ID, err error) (check.Check, error) {
 }
 
 // checkUsers is proxmox.users. It returns the users who can log in, nil if that is not known.
-func (c *Client) checkUsers(ctx context.Context, login realm.Login, created bool) (found check.Check, able []User, err error) {
+func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check.Check, able []User, err error) {
 	const id = check.ProxmoxUsers
 	room := maxUserID - 1 - len(login.Realm)
 	if login.UsernameClaim == "sub" && room < uuidLength {
@@ -80,11 +79,8 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login, created bool
 	case len(able) == 0:
 		k := c.dialect.commands
 		hint := check.Hints(k.on("for each user", fill(k.addUser, "user", "NAME@"+login.Realm)), "set {realm.autocreate} to true")
-		found = check.Failed(id, hint, "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm)
-		if created {
-			found = check.Warned(id, hint, "nobody can log in yet: autocreate is off, and realm %s is new", login.Realm)
-		}
-		found = found.Because("%s, %d enabled", count, len(able))
+		return check.Failed(id, hint, "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm).
+			Because("%s, %d enabled", count, len(able)), able, nil
 	}
 	return found, able, nil
 }

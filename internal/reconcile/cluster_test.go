@@ -294,7 +294,7 @@ func (c *cluster) set(name string, sent fields) {
 	}
 }
 
-func (c *cluster) Delete(ctx context.Context, name string) error {
+func (c *cluster) Delete(ctx context.Context, name, _ string) error {
 	t, err := c.begin(ctx, remove)
 	if err != nil {
 		if t.effect {
@@ -337,6 +337,12 @@ func (c *cluster) CheckPermissions(ctx context.Context, write bool, missing []re
 		found = check.Failed(check.ProxmoxPermissions, check.Hints(check.OnNode("pveum acl modify")), "missing: %v", missing)
 	}
 	return c.asked(ctx, permissions, found)
+}
+
+func (c *cluster) Realms(context.Context) ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.realms)), nil
 }
 
 // Access shows what Proxmox would show to credentials with the cluster's privileges.

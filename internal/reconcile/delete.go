@@ -61,26 +61,35 @@ func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 	}
 	res.Action, res.Changes = realm.Delete, cleaned(realm.Removal(current), r.Cleaner)
 	if stays := r.staying(ctx); stays != "" {
-		res = res.warn(fmt.Sprintf("these groups and grants stay, and apply again to a new realm of this name: %s", stays))
+		res = res.warn(fmt.Sprintf("these groups and grants stay, and apply again to a new realm of this name: %s", r.Cleaner.Clean(stays)))
 	}
 	return res, current, nil
 }
 
-// staying lists the groups of the realm and their grants, as far as they are visible: Proxmox keeps them.
+// staying lists the groups of the realm, and the grants of its groups and users, as far as they are visible: Proxmox keeps them.
 func (r run) staying(ctx context.Context) string {
 	current, err := r.Cluster.Access(ctx)
+	var realms []string
+	if err == nil {
+		realms, err = r.Cluster.Realms(ctx)
+	}
 	if err != nil {
 		r.Log.Debug("reading groups and grants", "realm", r.Realm.Name, "error", err)
 		return ""
 	}
 	var stay []string
-	access := current.Stored(r.Realm.Name)
+	access := current.Stored(r.Realm.Name, realms...)
 	for _, name := range access.Groups() {
 		group := realm.GroupName(name, r.Realm.Name)
 		for _, g := range access[name] {
 			group += " (" + g.Role + " on " + g.Path + ")"
 		}
 		stay = append(stay, group)
+	}
+	for _, e := range current.Entries {
+		if e.Kind == "user" && strings.HasSuffix(e.ID, "@"+r.Realm.Name) {
+			stay = append(stay, e.ID+" ("+e.Role+" on "+e.Path+")")
+		}
 	}
 	return strings.Join(stay, ", ")
 }
@@ -97,7 +106,7 @@ func (r run) delete(ctx context.Context) (Result, error) {
 		return res, err
 	}
 	uninterruptible := context.WithoutCancel(ctx)
-	failure := r.Cluster.Delete(uninterruptible, r.Realm.Name)
+	failure := r.Cluster.Delete(uninterruptible, r.Realm.Name, current.Digest)
 	switch {
 	case errors.Is(failure, realm.ErrLost):
 		res = res.reached(Sent)
@@ -105,17 +114,13 @@ func (r run) delete(ctx context.Context) (Result, error) {
 	case failure == nil:
 		res = res.reached(Written)
 	}
-	gone := errors.Is(failure, realm.ErrConflict) // another program deleted it at the same moment
-	if gone {
-		failure = nil
-	}
 	current, err = r.Cluster.Realm(uninterruptible, r.Realm.Name)
 	switch {
 	case err != nil && failure != nil:
 		return res, errors.Join(failure, err) // the file stays: the realm may be gone
 	case err != nil:
 		return res, fmt.Errorf("read back: %w", err)
-	case !current.Exists && gone:
+	case !current.Exists && errors.Is(failure, realm.ErrConflict): // another program deleted it at the same moment
 		res.Action, res.Changes = realm.None, nil
 		return res, nil
 	case !current.Exists:
@@ -123,6 +128,10 @@ func (r run) delete(ctx context.Context) (Result, error) {
 	case failure != nil:
 		if os.Remove(res.Saved) == nil {
 			res.Saved = "" // nothing was deleted: no copy of the client key stays behind
+		}
+		if errors.Is(failure, realm.ErrConflict) {
+			failure = check.Errorf(check.Conflict, "realm %s was not deleted, because realms changed in the meantime", r.Realm.Name).
+				Try("run again").Because(failure)
 		}
 		return res, failure
 	}

@@ -27,7 +27,11 @@ type Cluster interface {
 	Realm(ctx context.Context, name string) (realm.Current, error)
 	Create(ctx context.Context, p realm.Params) error
 	Update(ctx context.Context, name string, p realm.Params) error
-	Delete(ctx context.Context, name string) error
+	// Delete removes the realm that was read with that digest.
+	Delete(ctx context.Context, name, digest string) error
+
+	// Realms lists the names of the realms of all types.
+	Realms(ctx context.Context) ([]string, error)
 
 	// Access reads groups and the access control list, as far as the credentials see them, but no roles.
 	Access(ctx context.Context) (realm.CurrentAccess, error)

@@ -49,7 +49,7 @@ func (r run) replace(ctx context.Context, res Result, plan planned) (Result, rea
 		return res, plan.Plan, errors.Join(context.Cause(ctx), removeSaved(res.Saved))
 	}
 	res.final = true
-	if res, err = r.remove(uninterruptible, res); err != nil {
+	if res, err = r.remove(uninterruptible, res, current.Digest); err != nil {
 		return res, plan.Plan, err
 	}
 	if err := r.recreate(uninterruptible, plan.Params()); err != nil {
@@ -71,8 +71,8 @@ func (res Result) discard() Result {
 
 // remove sends the run's only DELETE and returns nil once the realm was seen to be gone. Whatever the answer is, it
 // reads the realm again before it removes the file, because a proxy may have answered instead of Proxmox.
-func (r run) remove(ctx context.Context, res Result) (Result, error) {
-	err := r.Cluster.Delete(ctx, r.Realm.Name)
+func (r run) remove(ctx context.Context, res Result, digest string) (Result, error) {
+	err := r.Cluster.Delete(ctx, r.Realm.Name, digest)
 	switch {
 	case err == nil:
 		return res.reached(Written), nil

@@ -259,7 +259,7 @@ func TestDelete(t *testing.T) {
 		{"refused by Proxmox", stored(), map[string]trouble{remove: {err: errPermission}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, readAccess, remove, read}, stored(), false},
 		{"an error, though it took effect", stored(), map[string]trouble{remove: {err: errPermission, effect: true}}, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
 		{"an error, and then Proxmox is gone", stored(), map[string]trouble{remove: {err: errPermission, effect: true}, "read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, readAccess, remove, read}, nil, true},
-		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, readAccess, remove, read}, stored(), true},
+		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, check.Conflict, []string{read, readAccess, remove, read}, stored(), false},
 		{"did not take", stored(), map[string]trouble{remove: {never: true}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, readAccess, remove, read}, stored(), true},
 		{"the read-back fails", stored(), map[string]trouble{"read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.Unreachable, []string{read, readAccess, remove, read}, nil, true},
 		{"the answer is lost", stored(), map[string]trouble{remove: {lost: true}}, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
@@ -301,6 +301,21 @@ func TestDelete(t *testing.T) {
 	expect(t, got, reconcile.Failed, realm.Delete, check.Config)
 	if c.writes() != 0 || got.Saved != "" {
 		t.Errorf("deleted without saving: %v; saved %q", c.calls, got.Saved)
+	}
+}
+
+// Proxmox keeps the groups of a deleted realm, and the grants of its groups and users. Those of a realm with a longer name are not
+// among them.
+func TestDeleteNamesWhatStays(t *testing.T) {
+	c := newCluster(t).put(name, stored()).put("x-"+name, stored())
+	c.groups = []string{"admins-" + name, "admins-x-" + name}
+	c.entries = []realm.Entry{
+		{Path: "/", Kind: "group", ID: "admins-" + name, Role: "PVEAdmin"}, {Path: "/", Kind: "group", ID: "admins-x-" + name, Role: "PVEAdmin"},
+		{Path: "/vms", Kind: "user", ID: "jane@" + name, Role: "PVEVMUser"}, {Path: "/vms", Kind: "user", ID: "jane@x-" + name, Role: "PVEVMUser"},
+	}
+	want := "these groups and grants stay, and apply again to a new realm of this name: admins-authelia (PVEAdmin on /), jane@authelia (PVEVMUser on /vms)"
+	if got := planDelete(t.Context(), aim(t, c, nil, spec())); !slices.Equal(got.Warnings, []string{want}) {
+		t.Errorf("%q", got.Warnings)
 	}
 }
 
