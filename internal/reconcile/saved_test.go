@@ -313,6 +313,7 @@ func TestDeleteNamesWhatStays(t *testing.T) {
 		{Path: "/", Kind: "group", ID: "admins-" + name, Role: "PVEAdmin"}, {Path: "/", Kind: "group", ID: "admins-x-" + name, Role: "PVEAdmin"},
 		{Path: "/vms", Kind: "user", ID: "jane@" + name, Role: "PVEVMUser"}, {Path: "/vms", Kind: "user", ID: "jane@x-" + name, Role: "PVEVMUser"},
 	}
+	c.own = realm.Privileges{"/": {"Sys.Audit": true}}
 	want := "these groups and grants stay, and apply again to a new realm of this name: admins-authelia (PVEAdmin on /), jane@authelia (PVEVMUser on /vms)"
 	if got := planDelete(t.Context(), aim(t, c, nil, spec())); !slices.Equal(got.Warnings, []string{want}) {
 		t.Errorf("%q", got.Warnings)
