@@ -186,7 +186,7 @@ func (c *comparer) hidden(property Property, f field) bool {
 		c.unseen(property, "a template chooses between several values")
 	case c.in.filled(f):
 		c.unseen(property, c.in.templateReason(f))
-	case f.value.Kind == yaml.ScalarNode && namesVariable(f.value.Value):
+	case namesVariable(f.value.Value):
 		c.unseen(property, "it comes from the environment")
 	case encrypted(f.value):
 		c.unseen(property, "it is encrypted")

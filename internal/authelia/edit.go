@@ -11,15 +11,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Refusal is why a configuration is not edited: nobody could prove that the result holds what is wanted and nothing else.
-type Refusal struct {
+// RefusedError says why a configuration is not edited: nobody could prove that the result holds what is wanted and nothing else.
+type RefusedError struct {
 	Line     int // 0: it concerns the whole file
 	Reason   string
 	NoOpenID bool // the file has no OpenID part at all
 }
 
 // Error implements error. The text holds no value of the file.
-func (r *Refusal) Error() string {
+func (r *RefusedError) Error() string {
 	if r.Line > 0 {
 		return fmt.Sprintf("line %d: %s", r.Line, r.Reason)
 	}
@@ -27,12 +27,12 @@ func (r *Refusal) Error() string {
 }
 
 func refuse(line int, format string, args ...any) error {
-	return &Refusal{Line: line, Reason: fmt.Sprintf(format, args...)}
+	return &RefusedError{Line: line, Reason: fmt.Sprintf(format, args...)}
 }
 
 // Append returns Authelia's configuration with the client of the options behind the others. It adds lines and changes no
 // byte: the result is parsed again and must equal the former configuration with the client. A client that is there and
-// does not differ (see [Compare]) changes nothing. Every other case is a *[Refusal]; options that make no client are a
+// does not differ (see [Compare]) changes nothing. Every other case is a *[RefusedError]; options that make no client are a
 // *check.Error.
 func Append(file []byte, o Options) ([]byte, error) {
 	o.Whole = false
@@ -66,7 +66,7 @@ func Append(file []byte, o Options) ([]byte, error) {
 
 // ReplaceSecret returns Authelia's configuration with another digest for a client. It replaces the one value and changes no
 // other byte: the result is parsed again and must equal the former configuration otherwise. Every other case is a
-// *[Refusal].
+// *[RefusedError].
 func ReplaceSecret(file []byte, clientID, digest string) ([]byte, error) {
 	before, err := editable(file)
 	if err != nil {
@@ -154,7 +154,7 @@ func editable(file []byte) (*layout, error) {
 	case errors.As(err, &syntax):
 		return nil, refuse(syntax.line, "the file is not YAML: %s", syntax.reason)
 	case root == nil:
-		return nil, &Refusal{Reason: "the file is empty", NoOpenID: true}
+		return nil, &RefusedError{Reason: "the file is empty", NoOpenID: true}
 	case pair(root, "identity_providers") == nil && embedded(root) > 0:
 		return nil, refuse(embedded(root), "the configuration is a part of another file here")
 	case second > 0:
@@ -176,7 +176,10 @@ func editable(file []byte) (*layout, error) {
 		return nil, twice
 	}
 	l := &layout{text: text, lines: splitLines(text), root: root}
-	return l, l.findClients()
+	if err := l.findClients(); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // findClients walks to the list of clients. It follows no alias, and passes no anchor: what is below could be used
@@ -187,7 +190,7 @@ func (l *layout) findClients() error {
 		next := pair(node, name)
 		switch {
 		case next == nil && name != "clients":
-			return &Refusal{Reason: "the file has no identity_providers.oidc", NoOpenID: true}
+			return &RefusedError{Reason: "the file has no identity_providers.oidc", NoOpenID: true}
 		case next == nil:
 			return refuse(node.Line, "no %s here", name)
 		case next.Anchor != "" || next.Kind == yaml.AliasNode:

@@ -48,7 +48,7 @@ func compared(t testing.TB, o authelia.Options, files ...authelia.File) string {
 
 // edited writes what an edit does: the difference, or why it is refused.
 func edited(t testing.TB, before, after []byte, err error) string {
-	var refused *authelia.Refusal
+	var refused *authelia.RefusedError
 	switch {
 	case errors.As(err, &refused):
 		return "refused: " + refused.Error() + "\n"

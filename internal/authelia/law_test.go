@@ -172,7 +172,7 @@ func FuzzEdit(f *testing.F) {
 			func() ([]byte, error) { return authelia.ReplaceSecret(data, "proxmox", otherDigest) },
 		} {
 			after, err := edit()
-			var refused *authelia.Refusal
+			var refused *authelia.RefusedError
 			if err != nil {
 				if !errors.As(err, &refused) || refused.Reason == "" {
 					t.Errorf("%v", err)

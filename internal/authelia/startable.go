@@ -168,7 +168,7 @@ func (c *comparer) otherClients() {
 			}
 		}
 		for _, f := range fields(client.node) {
-			if !c.in.filled(f) && !encrypted(f.value) && !(f.value.Kind == yaml.ScalarNode && namesVariable(f.value.Value)) {
+			if !c.in.filled(f) && !encrypted(f.value) && !namesVariable(f.value.Value) {
 				property := Property{Name: at.Name + ": " + c.clean.Clean(f.name), File: c.in.file, Line: f.line}
 				c.acceptable(today(f.name), property, f)
 			}

@@ -134,10 +134,10 @@ var secretLine = regexp.MustCompile(`^(.*'\$pbkdf2[^']*')\s*(.*)$`)
 // comment of a block is none.
 func foreignComment(line string) (head string, ok bool) {
 	m := secretLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
-	if m == nil || m[2] == "" || m[2] == digestComment {
-		return "", false
+	if len(m) == 3 && m[2] != "" && m[2] != digestComment {
+		return m[1], true
 	}
-	return m[1], true
+	return "", false
 }
 
 // Diff returns the lines in which two versions of a configuration differ. They differ in one place, as the results of [Append]
@@ -202,7 +202,7 @@ func FormerKeys(file []byte) bool {
 	former := false
 	for _, client := range candidates(list) {
 		for _, f := range fields(client.node) {
-			if _, new := formerNames[f.name]; new {
+			if _, renamed := formerNames[f.name]; renamed {
 				return false
 			}
 			former = former || today(f.name) != f.name

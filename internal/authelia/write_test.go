@@ -48,8 +48,8 @@ func to(after string) func([]byte) ([]byte, error) {
 }
 
 func TestWriteFile(t *testing.T) {
-	real, dir := t.TempDir(), t.TempDir()
-	file, link := filepath.Join(real, "authelia.yml"), filepath.Join(dir, "configuration.yml")
+	target, dir := t.TempDir(), t.TempDir()
+	file, link := filepath.Join(target, "authelia.yml"), filepath.Join(dir, "configuration.yml")
 	write(t, file, "one\n", 0o640)
 	if err := os.Symlink(file, link); err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestWriteFile(t *testing.T) {
 			}
 			continue
 		}
-		if want := filepath.Join(real, step.backup); backup != want || content(t, backup) != step.before {
+		if want := filepath.Join(target, step.backup); backup != want || content(t, backup) != step.before {
 			t.Errorf("step %d: backup %s, not %s, holds %q", i, backup, want, content(t, backup))
 		}
 		for _, path := range []string{file, backup} {
@@ -88,7 +88,7 @@ func TestWriteFile(t *testing.T) {
 	if got := names(t, dir); !slices.Equal(got, []string{"configuration.yml"}) {
 		t.Errorf("beside the link: %v", got)
 	}
-	if got := names(t, real); len(got) != 4 {
+	if got := names(t, target); len(got) != 4 {
 		t.Errorf("beside the file: %v", got)
 	}
 }

@@ -23,7 +23,7 @@ type autheliaEdit struct {
 	options       authelia.Options
 	configured    string // the source of the configured client key
 	before, after []byte
-	refused       *authelia.Refusal // why the file is not edited
+	refused       *authelia.RefusedError // why the file is not edited
 }
 
 // writeAuthelia puts the client or its digest into Authelia's configuration. What cannot be proven right it prints.
