@@ -32,3 +32,12 @@ expect 13 proxmox-realm apply --issuer-url "$LAB_ISSUER/"
 
 step 'All checks, before anyone logs in'
 expect 0 proxmox-realm verify
+
+step 'Somebody cannot log in, and Proxmox says "authentication failure": diagnose reads why in the logs of the nodes'
+expect 0 proxmox-realm-lab set authelia autocreate=0
+expect 1 proxmox-realm-lab login
+reader=$(dirname "$PROXMOX_REALM_CONFIG")/log-reader # a token that may read the logs: proxmox-realm bootstrap --diagnose
+(umask 077 && printf '%s\n' "$LAB_TOKEN_ROOT" >"$reader")
+expect 11 proxmox-realm diagnose --token-file "$reader"
+expect 0 proxmox-realm apply
+expect 0 proxmox-realm-lab login

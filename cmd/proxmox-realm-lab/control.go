@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +21,7 @@ import (
 // controlFile lies beside LAB_AUTHELIA_CONFIG and holds the address at which the lab takes commands, with a secret in it.
 const controlFile = "control"
 
-// startControl lets other processes of the user restart the issuer of a lab, until end is called.
+// startControl lets other processes of the user restart the issuer of a lab, and log in through it, until end is called.
 func startControl(running *lab.Lab) (end func() error, err error) {
 	if running.Issuer == nil {
 		return func() error { return nil }, nil
@@ -32,11 +34,25 @@ func startControl(running *lab.Lab) (end func() error, err error) {
 	server := &http.Server{
 		ReadHeaderTimeout: 10 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Method != http.MethodPost || subtle.ConstantTimeCompare([]byte(r.URL.Path), []byte(path)) != 1 {
+			secret, command := r.URL.Path[:min(len(path), len(r.URL.Path))], r.URL.Path[min(len(path), len(r.URL.Path)):]
+			if r.Method != http.MethodPost || subtle.ConstantTimeCompare([]byte(secret), []byte(path)) != 1 {
 				http.NotFound(w, r)
 				return
 			}
-			if err := running.RestartIssuer(); err != nil {
+			var err error
+			switch command {
+			case "/restart-issuer":
+				err = running.RestartIssuer()
+			case "/login":
+				var session *lab.Session
+				user := cmp.Or(r.URL.Query().Get("user"), running.Username)
+				if session, err = running.LogIn(r.Context(), user, running.Password, ""); err == nil {
+					_, err = fmt.Fprintln(w, session.Username)
+				}
+			default:
+				http.NotFound(w, r)
+			}
+			if err != nil {
 				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
 			}
 		}),
@@ -53,26 +69,49 @@ func restartIssuer(arguments []string, _ io.Writer) error {
 	} else if len(rest) > 0 {
 		return usage("restart-issuer takes no argument")
 	}
-	file := os.Getenv("LAB_AUTHELIA_CONFIG")
-	if file == "" {
-		return errors.New("LAB_AUTHELIA_CONFIG is not set: run this in a lab")
-	}
-	address, err := os.ReadFile(filepath.Join(filepath.Dir(file), controlFile))
-	if err != nil {
-		return fmt.Errorf("the issuer is not a lab's: %w", err)
-	}
-	client := &http.Client{Timeout: 45 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Post(string(address), "text/plain", nil)
-	if err != nil {
-		return errors.New("the lab does not answer: it has ended")
-	}
-	defer func() { _ = response.Body.Close() }()
-	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	_, err := control("/restart-issuer")
+	return err
+}
+
+// logIn logs a user in through the issuer, as a browser does, and prints the user id of Proxmox.
+func logIn(arguments []string, stdout io.Writer) error {
+	users, err := parse(quiet("login"), arguments)
 	if err != nil {
 		return err
 	}
-	if response.StatusCode != http.StatusOK {
-		return errors.New(strings.TrimSpace(string(text)))
+	if len(users) > 1 {
+		return usage("login takes one user")
 	}
-	return nil
+	text, err := control("/login?user=" + url.QueryEscape(strings.Join(users, "")))
+	if err == nil {
+		_, err = fmt.Fprintln(stdout, text)
+	}
+	return err
+}
+
+// control gives the lab a command, and returns what it prints.
+func control(command string) (printed string, err error) {
+	file := os.Getenv("LAB_AUTHELIA_CONFIG")
+	if file == "" {
+		return "", errors.New("LAB_AUTHELIA_CONFIG is not set: run this in a lab")
+	}
+	address, err := os.ReadFile(filepath.Join(filepath.Dir(file), controlFile))
+	if err != nil {
+		return "", fmt.Errorf("the issuer is not a lab's: %w", err)
+	}
+	client := &http.Client{Timeout: 45 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Post(string(address)+command, "text/plain", nil)
+	if err != nil {
+		return "", errors.New("the lab does not answer: it has ended")
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimSpace(string(body))
+	if response.StatusCode != http.StatusOK {
+		return "", errors.New(text)
+	}
+	return text, nil
 }

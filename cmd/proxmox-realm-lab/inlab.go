@@ -107,6 +107,9 @@ Change realms as another administrator (needs LAB_ENDPOINT, LAB_CA_FILE and LAB_
 Change the client at the issuer as the administrator of Authelia: edit LAB_AUTHELIA_CONFIG, then
   proxmox-realm-lab restart-issuer
 
+Log in through the issuer, as a browser does (LAB_USERNAME, or another of its users):
+  proxmox-realm-lab login [USER]
+
 Environment of COMMAND:
   PROXMOX_REALM_CONFIG   the configuration of proxmox-realm for this lab; not with the seed bare
   LAB_AUTHELIA_CONFIG    a file in the form of Authelia's configuration, with the clients of the issuer

@@ -32,6 +32,7 @@ var subcommands = map[string]func(arguments []string, stdout io.Writer) error{
 	"remove": remove,
 
 	"restart-issuer": restartIssuer,
+	"login":          logIn,
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

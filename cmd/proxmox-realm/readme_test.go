@@ -42,8 +42,8 @@ func readmeScript(t *testing.T, readme string) string {
 				command = strings.ReplaceAll(command, from, to)
 			}
 			switch {
-			case command == "proxmox-realm login":
-				command += " --help" // internal/login tests the rest with a browser
+			case command == "proxmox-realm login", strings.HasPrefix(command, "proxmox-realm diagnose"):
+				command += " --help" // internal/login tests the rest with a browser, scripts the rest of diagnose
 			case strings.HasPrefix(command, "proxmox-realm probe"):
 				command += " --ca-file $LAB_ISSUER_CA_FILE"
 			}

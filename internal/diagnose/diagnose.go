@@ -6,6 +6,7 @@
 package diagnose
 
 import (
+	"slices"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -69,6 +70,19 @@ func (l Login) Decide(checks []check.Check, f Facts) Login {
 		}
 	}
 	return l
+}
+
+// About tells whether a check is about the same cause.
+func (l Login) About(id check.ID) bool {
+	switch l.Cause {
+	case UserAbsent:
+		return id == check.ProxmoxUsers
+	case ClientRefused:
+		return id == check.ClientCredentials
+	case RedirectRefused:
+		return id == check.ClientRedirect
+	}
+	return slices.Contains(l.related, id)
 }
 
 // decideRequest decides why the token endpoint refused a code.

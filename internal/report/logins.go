@@ -144,7 +144,7 @@ func asSentence(text string) string {
 // unsaid returns the checks that no login was explained by.
 func unsaid(checks []check.Check, d *reconcile.Diagnosis) []check.Check {
 	return slices.DeleteFunc(slices.Clone(checks), func(c check.Check) bool {
-		return slices.ContainsFunc(d.Logins, func(e diagnose.Entry) bool { return strings.HasPrefix(e.Summary, c.Summary) })
+		return slices.ContainsFunc(d.Logins, func(e diagnose.Entry) bool { return e.About(c.ID) })
 	})
 }
 
