@@ -87,6 +87,44 @@ func TestUnansweredIsNotAsked(t *testing.T) {
 	}
 }
 
+// What a day of quiet runs costs issuer and node while all is well: the client for free each hour and in full once, and one discovery.
+func TestADayOfRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newCluster(t), &provider{}
+		target := aim(t, c, p, spec(setKey(key)))
+		expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Changed, realm.Create, "")
+		p.questions, c.calls = nil, nil
+		for range 4 * 24 {
+			time.Sleep(15 * time.Minute)
+			expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unchanged, realm.None, "")
+		}
+		full := 0
+		for _, q := range p.questions {
+			if q.Depth != issuer.Free {
+				full++
+			}
+		}
+		if len(p.questions) != 24 || full != 1 || c.count(discovery) != 1 || c.count(usersCheck) != 0 || c.count(read) != 4*24 {
+			t.Errorf("%d questions, %d of them in full; calls: %d discoveries, %d of users, %d reads",
+				len(p.questions), full, c.count(discovery), c.count(usersCheck), c.count(read))
+		}
+	})
+}
+
+// A verify that loses Proxmox half-way shows what issuer and client said.
+func TestAVerifyThatLosesProxmoxShowsTheRest(t *testing.T) {
+	for _, call := range []string{permissions, discovery, usersCheck, readAccess} {
+		c, p := newCluster(t).put(name, stored()), &provider{takes: only("another-key")}
+		c.script[call] = trouble{err: errDown}
+		target := aim(t, c, p, spec())
+		target.Access = realm.Access{}
+		got := verify(t.Context(), target)
+		if status(got, check.ClientCredentials) != check.Fail || status(got, check.IssuerIdentity) != check.Pass {
+			t.Errorf("%s: %s, %v", call, got.Outcome, got.Checks)
+		}
+	}
+}
+
 // A node on which the issuer hung is left alone for a day, but for a verify that somebody waits for. What the node said stands.
 func TestANodeOnWhichTheIssuerHungIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -61,7 +61,11 @@ func Checks(w io.Writer, checks []check.Check, style Style) error {
 	return p.writeTo(w)
 }
 
-func noteworthy(t reconcile.Result) bool { return t.Outcome != reconcile.Unchanged }
+// noteworthy reports whether a target is shown where only what matters is shown.
+func noteworthy(t reconcile.Result) bool {
+	told := t.Diagnosis != nil && len(t.Diagnosis.Logins) > 0
+	return t.Outcome != reconcile.Unchanged || told || len(t.Notes()) > 0 || len(findings(t.Checks)) > 0
+}
 
 // several writes the targets in groups that ended alike.
 func (p *printer) several(run fleet.Run) {
@@ -78,11 +82,7 @@ func (p *printer) several(run fleet.Run) {
 	})
 	for _, group := range ordered {
 		first := group[0]
-		if p.Quiet && !noteworthy(first) {
-			continue
-		}
-		telling := noteworthy(first) || first.Diagnosis != nil && len(first.Diagnosis.Logins) > 0 || len(first.Notes()) > 0 || len(findings(first.Checks)) > 0
-		if !telling && !p.Verbose {
+		if !noteworthy(first) && (p.Quiet || !p.Verbose) {
 			continue // the last line counts them
 		}
 		color := outcomeColor[first.Outcome]
