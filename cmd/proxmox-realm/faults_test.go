@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"cmp"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,7 +19,6 @@ import (
 
 	"proxmox-realm/internal/cli"
 	"proxmox-realm/internal/lab"
-	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/fault"
 	"proxmox-realm/internal/lab/issuer"
 	"proxmox-realm/internal/lab/pve"
@@ -160,11 +158,11 @@ func sample(attempts []attempt) []attempt {
 	return kept
 }
 
-// bench is a lab with a fault-injecting proxy in front of its Proxmox, for one attempt at a time.
+// bench is a lab with two nodes of Proxmox, for one attempt at a time.
 type bench struct {
 	*lab.Lab
-	proxy *fault.Proxy
-	other *fault.Proxy // a second node, without faults
+	proxy *fault.Node
+	other *fault.Node // a second node, without faults
 	state string
 	// recovery is a saved realm for the seed "claim". It has placeholders for the values that differ between labs.
 	recovery string
@@ -172,25 +170,14 @@ type bench struct {
 
 func newBench(t *testing.T, keys []issuer.Key) *bench {
 	t.Helper()
-	l, err := lab.Start(lab.Options{Issuer: issuer.Options{Keys: keys}, PVE: pve.Options{LockTimeout: 50 * time.Millisecond}})
+	l, err := lab.Start(lab.Options{Issuer: issuer.Options{Keys: keys}, PVE: pve.Options{LockTimeout: 50 * time.Millisecond, Nodes: make([]pve.Node, 2)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	certificate, err := l.Authority.Issue(authority.Valid, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{Lab: l, state: filepath.Join(l.Dir, "agent")}
-	for _, proxy := range []**fault.Proxy{&b.proxy, &b.other} {
-		*proxy, err = fault.Start(fault.Options{
-			Upstream: l.PVE.URL(), TLS: &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}, Certificate: certificate,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = (*proxy).Close() })
-	}
+	urls := l.PVE.URLs()
+	b := &bench{Lab: l, state: filepath.Join(l.Dir, "agent"), proxy: fault.At(l.PVE, urls[0]), other: fault.At(l.PVE, urls[1])}
+	t.Cleanup(b.proxy.Calm)
 	return b
 }
 

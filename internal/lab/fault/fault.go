@@ -1,9 +1,7 @@
-// Package fault is a proxy between a client and a Proxmox API, the lab's or a real one. It injects the faults of
-// networks, load balancers and dying servers into chosen requests: it closes the connection, cuts the answer, or sends
-// another one.
+// Package fault lists the faults of networks, load balancers and dying servers, and injects them into chosen requests to a
+// node of the Proxmox VE stand-in: the node closes the connection, cuts the answer, or sends another one.
 //
-// [Faults] lists the faults, so that a test can inject each of them into each request of each operation. A TCP proxy
-// such as toxiproxy cannot choose a request, because TLS hides the requests from it.
+// [Faults] lists the faults, so that a test can inject each of them into each request of each operation.
 package fault
 
 import (
@@ -11,44 +9,29 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"proxmox-realm/internal/lab/pve"
 )
 
 // Fault is one way in which a request can fail.
 type Fault struct {
 	// Name describes the fault. It is unique among [Faults].
 	Name string
-	// Reaches says whether the request takes effect upstream.
+	// Reaches says whether the request takes effect.
 	Reaches bool
 	// Answers is the status that the client reads; 0 if it reads no complete HTTP answer.
 	Answers int
 	// Slow says that the client waits until its own timeout.
 	Slow bool
 
-	broken breaking
-	reply  func(upstream *response) *response // nil: the upstream's answer, unchanged
-	times  int                                // how often the request is forwarded; 0 means once
-	wait   time.Duration                      // delays the forwarding
+	rule pve.Rule
 }
-
-// breaking says how a connection ends.
-type breaking int
-
-const (
-	unbroken  breaking = iota
-	closed             // in order, without an answer
-	reset              // with a TCP reset, without an answer
-	handshake          // the TLS handshake of the next connection fails
-	inHead             // in the middle of the answer's head
-	inBody             // in the middle of the answer's body
-	hanging            // not at all, until the client closes it
-	endless            // the answer's body has no end
-)
 
 // Lost says whether the client cannot know if the request took effect.
 func (f Fault) Lost() bool { return f.Answers == 0 }
 
 // Late says whether the request takes effect only [LateAfter] after the connection was closed.
-func (f Fault) Late() bool { return f.Reaches && f.wait > 0 && f.broken == closed }
+func (f Fault) Late() bool { return f.rule.Drop && f.rule.Delay > 0 }
 
 // statuses are error answers of Proxmox itself, and of proxies and load balancers in front of it.
 var statuses = []struct {
@@ -85,80 +68,118 @@ const oversize = 4 << 20
 // Faults returns every fault, in a fixed order.
 func Faults() []Fault {
 	list := []Fault{
-		{Name: "TLS handshake fails", broken: handshake},
-		{Name: "closed before the request is forwarded", broken: closed},
-		{Name: "reset before the request is forwarded", broken: reset},
-		{Name: "closed after the request was forwarded", Reaches: true, broken: closed},
-		{Name: "reset after the request was forwarded", Reaches: true, broken: reset},
-		{Name: "closed at once, forwarded later", Reaches: true, broken: closed, wait: LateAfter},
-		{Name: "never answered, never forwarded", broken: hanging, Slow: true},
-		{Name: "never answered, but forwarded", Reaches: true, broken: hanging, Slow: true},
-		{Name: "cut in the head", Reaches: true, broken: inHead},
-		{Name: "cut in the body", Reaches: true, broken: inBody},
-		{Name: "endless body", Reaches: true, broken: endless},
-		{Name: "delayed", Reaches: true, Answers: http.StatusOK, wait: 20 * time.Millisecond},
-		{Name: "forwarded twice", Reaches: true, Answers: http.StatusOK, times: 2},
+		{Name: "TLS handshake fails", rule: pve.Rule{Handshake: true}},
+		{Name: "closed before the request is processed", rule: pve.Rule{Drop: true}},
+		{Name: "reset before the request is processed", rule: pve.Rule{Drop: true, Reset: true}},
+		{Name: "closed after the request was processed", Reaches: true, rule: pve.Rule{DropAnswer: true}},
+		{Name: "reset after the request was processed", Reaches: true, rule: pve.Rule{DropAnswer: true, Reset: true}},
+		{Name: "closed at once, processed later", Reaches: true, rule: pve.Rule{Drop: true, Delay: LateAfter}},
+		{Name: "never answered, never processed", Slow: true, rule: pve.Rule{Hang: true}},
+		{Name: "never answered, but processed", Reaches: true, Slow: true, rule: pve.Rule{Hang: true, Process: true}},
+		{Name: "cut in the head", Reaches: true, rule: pve.Rule{TruncateHead: true}},
+		{Name: "cut in the body", Reaches: true, rule: pve.Rule{Truncate: true}},
+		{Name: "endless body", Reaches: true, rule: pve.Rule{Endless: true}},
+		{Name: "delayed", Reaches: true, Answers: http.StatusOK, rule: pve.Rule{Delay: 20 * time.Millisecond}},
+		{Name: "processed twice", Reaches: true, Answers: http.StatusOK, rule: pve.Rule{Twice: true}},
+		{Name: "wrong content type, but processed", Reaches: true, Answers: http.StatusOK, rule: pve.Rule{ContentType: "text/plain"}},
 	}
 	for _, done := range []bool{false, true} {
-		suffix := map[bool]string{false: ", not forwarded", true: ", but forwarded"}[done]
+		add := func(name string, answers int, rule pve.Rule) {
+			name += map[bool]string{false: ", not processed", true: ", but processed"}[done]
+			rule.Process = done
+			list = append(list, Fault{Name: name, Reaches: done, Answers: answers, rule: rule})
+		}
 		for _, s := range statuses {
-			list = append(list, Fault{
-				Name: fmt.Sprintf("%d %s%s", s.status, http.StatusText(s.status), suffix), Reaches: done, Answers: s.status, reply: page(s.status, s.reason),
-			})
+			rule := pve.Rule{Status: s.status, Reason: s.reason, ContentType: "text/html", Body: "<html><h1>" + s.reason + "</h1></html>"}
+			if s.status/100 == 3 {
+				rule.Header = http.Header{"Location": {"https://elsewhere.example.test/"}}
+			}
+			add(fmt.Sprintf("%d %s", s.status, http.StatusText(s.status)), s.status, rule)
 		}
-		for _, garbled := range garbles {
-			garbled.Name += suffix
-			garbled.Reaches = done
-			list = append(list, garbled)
+		for _, g := range garbles {
+			g.rule.Status = g.answers
+			add(g.name, g.answers, g.rule)
 		}
+		add("no HTTP", 0, pve.Rule{Status: http.StatusOK, Garbage: "SSH-2.0-OpenSSH_9.2\r\n"})
 	}
 	return list
 }
 
 // garbles are answers with a status of success that do not fit the request.
-var garbles = []Fault{
-	{Name: "empty answer", Answers: http.StatusOK, reply: func(*response) *response {
-		return &response{status: "200 OK", header: http.Header{}}
-	}},
-	{Name: "no content", Answers: http.StatusNoContent, reply: func(*response) *response {
-		return &response{status: "204 No Content", header: http.Header{}}
-	}},
-	{Name: "page of a portal", Answers: http.StatusOK, reply: func(*response) *response {
-		return text("200 OK", "text/html; charset=utf-8", "<!doctype html><title>Log in to the network</title>")
-	}},
-	{Name: "null", Answers: http.StatusOK, reply: func(*response) *response {
-		return text("200 OK", "application/json;charset=UTF-8", `{"data":null}`)
-	}},
-	{Name: "half of a JSON document", Answers: http.StatusOK, reply: func(*response) *response {
-		return text("200 OK", "application/json;charset=UTF-8", `{"data":{"type":"openid","issuer-url":"https://`)
-	}},
-	{Name: "data of another shape", Answers: http.StatusOK, reply: func(*response) *response {
-		return text("200 OK", "application/json;charset=UTF-8", `{"data":[{"type":["openid"]},7]}`)
-	}},
-	{Name: "no HTTP", reply: func(*response) *response { return &response{raw: "SSH-2.0-OpenSSH_9.2\r\n"} }},
-	{Name: "wrong content type", Answers: http.StatusOK, reply: func(upstream *response) *response {
-		if upstream == nil {
-			return text("200 OK", "text/plain", `{"data":null}`)
-		}
-		upstream.header.Set("Content-Type", "text/plain")
-		return upstream
-	}},
-	{Name: "oversized body", Answers: http.StatusOK, reply: func(*response) *response {
-		return text("200 OK", "application/json;charset=UTF-8", `{"data":null}`+strings.Repeat(" ", oversize))
-	}},
+var garbles = []struct {
+	name    string
+	answers int
+	rule    pve.Rule
+}{
+	{"empty answer", http.StatusOK, pve.Rule{}},
+	{"no content", http.StatusNoContent, pve.Rule{}},
+	{"page of a portal", http.StatusOK, pve.Rule{ContentType: "text/html; charset=utf-8", Body: "<!doctype html><title>Log in to the network</title>"}},
+	{"null", http.StatusOK, pve.Rule{Body: `{"data":null}`}},
+	{"half of a JSON document", http.StatusOK, pve.Rule{Body: `{"data":{"type":"openid","issuer-url":"https://`}},
+	{"data of another shape", http.StatusOK, pve.Rule{Body: `{"data":[{"type":["openid"]},7]}`}},
+	{"null as text", http.StatusOK, pve.Rule{ContentType: "text/plain", Body: `{"data":null}`}},
+	{"oversized body", http.StatusOK, pve.Rule{Body: `{"data":null}`, Pad: oversize}},
 }
 
-// page returns an error page of a proxy in front of Proxmox.
-func page(status int, reason string) func(*response) *response {
-	return func(*response) *response {
-		res := text(fmt.Sprintf("%d %s", status, reason), "text/html", "<html><h1>"+reason+"</h1></html>")
-		if status/100 == 3 {
-			res.header.Set("Location", "https://elsewhere.example.test/")
-		}
-		return res
+// Rule chooses the requests that a fault hits: by default the first one.
+type Rule struct {
+	Fault Fault
+	// Method and the prefix Path, if set, select requests. The rule ignores all others.
+	Method, Path string
+	// At is the number of the request to hit, from 1, among the selected ones. 0 means 1.
+	At int
+	// Lasting hits the later requests, too.
+	Lasting bool
+}
+
+// Request describes a request that a client sent.
+type Request struct {
+	Method string
+	Path   string // without /api2/json and query
+	Hit    bool   // the fault was injected
+}
+
+// Node is a node of a stand-in, into whose requests faults are injected.
+type Node struct {
+	server *pve.Server
+	url    string
+	calm   func()
+}
+
+// At returns the node of a server that has this URL.
+func At(server *pve.Server, url string) *Node {
+	return &Node{server: server, url: url, calm: func() {}}
+}
+
+// URL is the origin at which the node answers.
+func (n *Node) URL() string { return n.url }
+
+func (n *Node) host() string { return strings.TrimPrefix(n.url, "https://") }
+
+// Begin replaces the rule of this node, and forgets the requests of all nodes so far.
+func (n *Node) Begin(rule Rule) {
+	n.Calm()
+	r := rule.Fault.rule
+	r.Host, r.Method, r.Path, r.From = n.host(), rule.Method, rule.Path, rule.At
+	if !rule.Lasting {
+		r.Count = 1
 	}
+	n.calm = n.server.Inject(r)
 }
 
-func text(status, contentType, body string) *response {
-	return &response{status: status, header: http.Header{"Content-Type": {contentType}}, body: []byte(body)}
+// Calm removes the rule, and forgets the requests of all nodes so far.
+func (n *Node) Calm() {
+	n.calm()
+	n.calm = func() {}
+	n.server.Reset()
+}
+
+// Requests returns the requests to this node since Begin or Calm, in order. A failed handshake is not a request.
+func (n *Node) Requests() (list []Request) {
+	for _, r := range n.server.Requests() {
+		if r.Host == n.host() {
+			list = append(list, Request{Method: r.Method, Path: strings.TrimPrefix(r.Path, "/api2/json"), Hit: r.Hit})
+		}
+	}
+	return list
 }

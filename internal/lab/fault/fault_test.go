@@ -3,66 +3,53 @@ package fault_test
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/fault"
+	"proxmox-realm/internal/lab/pve"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is an upstream that counts what reaches it, the proxy before it, and a client of the proxy.
+// world is a stand-in with a realm, its node, and a client.
 type world struct {
-	reached atomic.Int32
-	proxy   *fault.Proxy
-	client  *http.Client
+	*pve.Server
+	node   *fault.Node
+	client *http.Client
+	sent   int
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{}
-	upstream := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-		w.reached.Add(1)
-		rw.Header().Set("Content-Type", "application/json")
-		_, _ = io.WriteString(rw, `{"data":"`+strings.Repeat("x", 100)+`"}`)
-	}))
-	t.Cleanup(upstream.Close)
-	ca, err := authority.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := ca.Issue(authority.Valid, "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	trusted := x509.NewCertPool()
-	trusted.AddCert(upstream.Certificate())
-	w.proxy, err = fault.Start(fault.Options{Upstream: upstream.URL, TLS: &tls.Config{RootCAs: trusted}, Certificate: certificate})
+	seed := pve.DefaultState()
+	seed.Realms = []pve.Realm{{Name: "authelia", Type: "openid", Properties: map[string]string{"issuer-url": "https://auth.example.com", "client-id": "proxmox"}}}
+	s, err := pve.Start(pve.Options{Seed: seed})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := w.proxy.Close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: ca.Pool()}}
+	trusted := x509.NewCertPool()
+	trusted.AppendCertsFromPEM(s.CertificatePEM())
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}
 	t.Cleanup(transport.CloseIdleConnections)
-	w.client = &http.Client{
+	return &world{Server: s, node: fault.At(s, s.URL()), client: &http.Client{
 		Transport:     transport,
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return w
+	}}
 }
 
 // limit is more than any answer that ends.
@@ -71,10 +58,14 @@ const limit = 16 << 20
 // put sends a request that Go's client never repeats, and returns the status of a complete answer, else 0.
 func (w *world) put(t *testing.T) int {
 	t.Helper()
-	request, err := http.NewRequest(http.MethodPut, w.proxy.URL()+"/api2/json/access/domains/authelia", strings.NewReader("comment=x"))
+	w.sent++
+	body := strings.NewReader("comment=" + w.comment())
+	request, err := http.NewRequest(http.MethodPut, w.node.URL()+"/api2/json/access/domains/authelia", body)
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Header.Set("Authorization", "PVEAPIToken="+w.Token(pve.TokenRoot))
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	response, err := w.client.Do(request)
 	if err != nil {
 		return 0
@@ -86,7 +77,16 @@ func (w *world) put(t *testing.T) int {
 	return response.StatusCode
 }
 
-// TestFaults holds each fault to what it says of itself: whether the request reaches the upstream, and what is answered.
+// comment is what the latest request sets.
+func (w *world) comment() string { return fmt.Sprint("of request ", w.sent) }
+
+// reached says whether the latest request has taken effect.
+func (w *world) reached() bool {
+	r, _ := w.Realm("authelia")
+	return r.Properties["comment"] == w.comment()
+}
+
+// TestFaults holds each fault to what it says of itself: whether the request takes effect, and what is answered.
 func TestFaults(t *testing.T) {
 	names := map[string]bool{}
 	for _, f := range fault.Faults() {
@@ -97,26 +97,24 @@ func TestFaults(t *testing.T) {
 		t.Run(f.Name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.proxy.Begin(fault.Rule{Fault: f, At: 2})
+			w.node.Begin(fault.Rule{Fault: f, At: 2})
 			if got := w.put(t); got != http.StatusOK {
 				t.Fatalf("the request before it was answered %d", got)
 			}
-			before := w.reached.Load()
 			if f.Slow {
 				w.client.Timeout = 100 * time.Millisecond
 			}
 			if got := w.put(t); got != f.Answers {
 				t.Errorf("answered %d, want %d", got, f.Answers)
 			}
-			if f.Slow || f.Reaches && f.Lost() {
-				time.Sleep(fault.LateAfter + 200*time.Millisecond)
+			for f.Reaches && !w.reached() {
+				runtime.Gosched()
 			}
-			if reached := w.reached.Load() > before; reached != f.Reaches {
-				t.Errorf("it reached the upstream: %v, want %v", reached, f.Reaches)
+			if w.reached() != f.Reaches {
+				t.Errorf("it reached Proxmox, want %v", f.Reaches)
 			}
 			w.client.Timeout = 10 * time.Second
-			w.put(t) // the handshake that fails is that of the connection after the one that was cut
-			if got := w.put(t); got != http.StatusOK {
+			if got := w.put(t); got != http.StatusOK || !w.reached() {
 				t.Errorf("the request after it was answered %d", got)
 			}
 		})
@@ -127,24 +125,24 @@ func TestLasting(t *testing.T) {
 	w := newWorld(t)
 	faults := fault.Faults()
 	bad := faults[slices.IndexFunc(faults, func(f fault.Fault) bool { return f.Answers == http.StatusBadGateway && !f.Reaches })]
-	w.proxy.Begin(fault.Rule{Fault: bad, Method: http.MethodPut, Path: "/access/domains", At: 2, Lasting: true})
+	w.node.Begin(fault.Rule{Fault: bad, Method: http.MethodPut, Path: "/access/domains", At: 2, Lasting: true})
 	var got []int
 	for range 4 {
 		got = append(got, w.put(t))
 	}
-	if want := []int{200, 502, 502, 502}; !slices.Equal(got, want) || w.reached.Load() != 1 {
-		t.Errorf("answered %v, want %v; %d reached the upstream", got, want, w.reached.Load())
+	if want := []int{200, 502, 502, 502}; !slices.Equal(got, want) || w.reached() {
+		t.Errorf("answered %v, want %v", got, want)
 	}
 	hits := 0
-	for _, r := range w.proxy.Requests() {
+	for _, r := range w.node.Requests() {
 		if r.Hit && r.Method == http.MethodPut && r.Path == "/access/domains/authelia" {
 			hits++
 		}
 	}
 	if hits != 3 {
-		t.Errorf("requests %+v", w.proxy.Requests())
+		t.Errorf("requests %+v", w.node.Requests())
 	}
-	w.proxy.Calm()
+	w.node.Calm()
 	if got := w.put(t); got != http.StatusOK {
 		t.Errorf("answered %d after the fault has ended", got)
 	}

@@ -55,8 +55,8 @@ type response struct {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.running.Add(1)
 	defer s.running.Done()
-	entry := s.seen.Begin(r.Method, r.RequestURI)
-	active := s.rules.Match(r.Method, strings.TrimPrefix(r.URL.Path, "/api2/json"))
+	active := s.rules.Match(r.Method, r.Host, strings.TrimPrefix(r.URL.Path, "/api2/json"))
+	entry := s.seen.Begin(r.Method, r.Host, r.RequestURI, active != nil)
 	if active == nil {
 		active = &standin.Active{}
 	}

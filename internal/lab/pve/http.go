@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // The limits of PVE::APIServer::AnyEvent.
@@ -42,6 +44,7 @@ type request struct {
 	creds     credentials
 	user      string // who sent it, where that was checked
 	node      *node  // that was asked
+	conn      net.Conn
 }
 
 // response is an answer, before the headers that every answer has.
@@ -71,6 +74,10 @@ func (s *Server) serve(n *node, conn net.Conn) {
 		return
 	}
 	plain := first[0] != 0x16
+	if !plain && s.rules.RefusesHandshake(n.listen) {
+		_, _ = conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x28")) // alert: handshake_failure
+		return
+	}
 	if !plain {
 		t := tls.Server(&peeked{Conn: conn, in: in}, n.tls)
 		if err := t.HandshakeContext(s.ctx); err != nil {
@@ -86,7 +93,7 @@ func (s *Server) serve(n *node, conn net.Conn) {
 		if err != nil {
 			return
 		}
-		r := &request{Request: parsed, node: n, keepAlive: !parsed.Close}
+		r := &request{Request: parsed, node: n, conn: raw, keepAlive: !parsed.Close}
 		path, query, _ := strings.Cut(parsed.RequestURI, "?")
 		r.path, r.query = unescape(path), query
 		r.client, _, _ = net.SplitHostPort(conn.RemoteAddr().String())
@@ -151,30 +158,22 @@ func plainError(status int, text string) *response {
 
 // exchange answers one request and says whether the connection goes on.
 func (s *Server) exchange(conn net.Conn, r *request) bool {
-	active := s.rules.Match(r.Method, strings.TrimPrefix(r.path, "/api2/json"))
-	entry := s.seen.Begin(r.Method, r.RequestURI)
+	active := s.rules.Match(r.Method, r.node.listen, strings.TrimPrefix(r.path, "/api2/json"))
+	entry := s.seen.Begin(r.Method, r.node.listen, r.RequestURI, active != nil)
 	refused := s.readBody(r)
 	_ = conn.SetReadDeadline(time.Time{})
+	process := func() *response {
+		if refused != nil {
+			return refused
+		}
+		return s.handle(r)
+	}
+	var res *response
 	var rule *Rule
-	if active != nil {
-		rule = &active.Rule
-		if !active.Wait(s.ctx) {
-			return false
-		}
-	}
-	res := refused
-	if res == nil && (rule == nil || rule.Status == 0 || rule.Process) {
-		res = s.handle(r)
-	}
-	if rule != nil {
-		res = answerOf(rule, res)
-		if rule.After != nil {
-			rule.After()
-		}
-		if rule.DropAnswer {
-			s.seen.End(entry, 0, r.user)
-			return false
-		}
+	if active == nil {
+		res = process()
+	} else if res, rule = s.disturb(active, r, process), &active.Rule; res == nil {
+		return false
 	}
 	if res.delayed {
 		res.wait = s.opts.Delay401
@@ -185,6 +184,47 @@ func (s *Server) exchange(conn net.Conn, r *request) bool {
 	s.seen.End(entry, res.status, r.user)
 	s.log.Info("request", "method", r.Method, "path", r.path, "status", res.status, "user", r.user)
 	return s.write(conn, r, res, rule)
+}
+
+// disturb processes a request as a rule wants it. It returns nil if the connection is to be closed without an answer.
+func (s *Server) disturb(active *standin.Active, r *request, process func() *response) *response {
+	rule := &active.Rule
+	lost := func() *response {
+		if tcp, ok := r.conn.(*net.TCPConn); ok && rule.Reset {
+			_ = tcp.SetLinger(0)
+			_ = tcp.Close()
+		}
+		return nil
+	}
+	if rule.Drop && rule.Delay > 0 {
+		s.background(func() {
+			if s.pause(rule.Delay) {
+				process()
+			}
+		})
+		return lost()
+	}
+	if rule.Hang && rule.Process {
+		process()
+	}
+	if !active.Wait(s.ctx) {
+		return lost()
+	}
+	var res *response
+	if rule.Status == 0 || rule.Process {
+		res = process()
+	}
+	if rule.Twice {
+		res = process()
+	}
+	res = answerOf(rule, res)
+	if rule.After != nil {
+		rule.After()
+	}
+	if rule.DropAnswer {
+		return lost()
+	}
+	return res
 }
 
 // answerOf is what a rule makes of an answer.

@@ -19,16 +19,23 @@ type Rule struct {
 	Method string
 	// Path is a prefix of the path without /api2/json, such as "/access/domains/"; empty matches all.
 	Path string
+	// Host is the host and port of the node to match, as in its URL; empty matches all.
+	Host string
 	// From is the number of the first matching request that is hit, counted
 	// from 1; zero means the first.
 	From int
 	// Count is how many matching requests are hit; zero means all from then on.
 	Count int
 
-	// Drop closes the connection before anything is processed.
+	// Handshake fails the TLS handshake of the connection that the request would come on. A request on an open connection is
+	// dropped. Only Proxmox VE does this.
+	Handshake bool
+	// Drop closes the connection before anything is processed. With Delay, the request is processed later nevertheless.
 	Drop bool
-	// Hang neither processes nor answers the request. The connection stays open
-	// until the client leaves, the rule is removed, or the server closes.
+	// Reset makes Drop and DropAnswer send a TCP reset. Only Proxmox VE does this.
+	Reset bool
+	// Hang does not answer the request, and processes it only with Process. The connection stays open until the rule is
+	// removed, or the server closes.
 	Hang bool
 	// Delay processes the request after that time, even if the client has left,
 	// like a late DELETE.
@@ -41,6 +48,8 @@ type Rule struct {
 	Before func()
 	// After, if not nil, runs after the request was processed and before it is answered.
 	After func()
+	// Twice processes the request twice. Only Proxmox VE does this.
+	Twice bool
 	// DropAnswer processes the request, then closes the connection instead of answering.
 	DropAnswer bool
 	// Status, if not zero, is answered instead of processing the request; Process processes it nevertheless.
@@ -62,8 +71,8 @@ type Rule struct {
 	Endless bool
 	// Slow pauses that long after each byte of the body.
 	Slow time.Duration
-	// Truncate announces the whole body and closes the connection halfway.
-	Truncate bool
+	// Truncate announces the whole body and closes the connection halfway; TruncateHead does so halfway through the head.
+	Truncate, TruncateHead bool
 }
 
 // Fail is the rule that answers every request of method below path with a status and a reason phrase.
@@ -107,27 +116,49 @@ func (r *Rules) Inject(rule Rule) (remove func()) {
 	}
 }
 
-// Match returns the rule for a request, or nil. path has no /api2/json.
-func (r *Rules) Match(method, path string) *Active {
+// Match returns the rule for a request to a host, or nil. path has no /api2/json.
+func (r *Rules) Match(method, host, path string) *Active {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var hit *Active
 	for _, a := range r.list {
-		if a.Method != "" && a.Method != method || !strings.HasPrefix(path, a.Path) {
+		if a.Method != "" && a.Method != method || a.Host != "" && a.Host != host || !strings.HasPrefix(path, a.Path) {
 			continue
 		}
 		a.seen++
-		from := max(a.From, 1)
-		if hit == nil && a.seen >= from && (a.Count == 0 || a.seen < from+a.Count) {
+		if hit == nil && a.hits() {
 			hit = a
 		}
 	}
 	return hit
 }
 
+// hits says whether the rule applies to the latest request that it has seen.
+func (a *Active) hits() bool {
+	from := max(a.From, 1)
+	return a.seen >= from && (a.Count == 0 || a.seen < from+a.Count)
+}
+
+// RefusesHandshake says whether a rule fails the TLS handshake of a new connection to a host. That counts as a request.
+func (r *Rules) RefusesHandshake(host string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range r.list {
+		if !a.Handshake || a.Host != "" && a.Host != host {
+			continue
+		}
+		a.seen++
+		if a.hits() {
+			return true
+		}
+		a.seen--
+	}
+	return false
+}
+
 // Wait does what comes before a request is processed. It returns false if the connection is to be closed instead.
 func (a *Active) Wait(ctx context.Context) bool {
-	if a.Drop {
+	if a.Drop || a.Handshake {
 		return false
 	}
 	wait := func(c <-chan struct{}) bool {
@@ -160,6 +191,10 @@ func (a *Active) Wait(ctx context.Context) bool {
 
 // Write sends head and body with the faults of a rule. It returns whether it sent all of them.
 func (r *Rule) Write(ctx context.Context, conn net.Conn, head, body []byte) bool {
+	if r.TruncateHead {
+		_, _ = conn.Write(head[:len(head)/2])
+		return false
+	}
 	if r.Truncate {
 		_, _ = conn.Write(append(head, body[:len(body)/2]...))
 		return false

@@ -9,10 +9,12 @@ import (
 // Request describes one request that the server has seen, without its body and secrets.
 type Request struct {
 	Method string
+	Host   string // and port of the node that was asked
 	Path   string // as sent, without query
 	Query  string // as sent
 	Token  string // user@realm!id of an API token, user@realm of a ticket; empty if anonymous or refused
 	Status int    // 0 if it was not answered, or not yet
+	Hit    bool   // by a rule
 	Begin  time.Time
 }
 
@@ -65,10 +67,10 @@ func (s *Seen) Handshake(resumed bool) {
 	}
 }
 
-// Begin adds a request, and End, which takes what Begin returned, its outcome. target is as sent.
-func (s *Seen) Begin(method, target string) *Request {
+// Begin adds a request, and End, which takes what Begin returned, its outcome. target is as sent, hit says that a rule applies.
+func (s *Seen) Begin(method, host, target string, hit bool) *Request {
 	path, query, _ := strings.Cut(target, "?")
-	entry := &Request{Method: method, Path: path, Query: query, Begin: time.Now()}
+	entry := &Request{Method: method, Host: host, Path: path, Query: query, Hit: hit, Begin: time.Now()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, entry)
