@@ -65,6 +65,14 @@ type call struct {
 	params map[string]any
 }
 
+// rhost is the client's address as a node logs it: its sockets are for IPv6.
+func (c *call) rhost() string {
+	if strings.Contains(c.client, ":") {
+		return c.client
+	}
+	return "::ffff:" + c.client
+}
+
 func (c *call) text(k string) string { return text(c.params[k]) }
 
 // take removes a parameter and returns it.

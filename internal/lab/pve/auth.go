@@ -214,7 +214,7 @@ func (a *api) createTicket(c *call) (any, error) {
 	st := a.srv.view()
 	res, err := a.logIn(st, user, c)
 	if err != nil {
-		a.report(c, "authentication failure; rhost=::ffff:"+c.client+" user="+user+" msg="+err.Error())
+		a.report(c, "authentication failure; rhost="+c.rhost()+" user="+user+" msg="+err.Error())
 		return nil, errLogin
 	}
 	a.tell(c, "root@pam", "successful auth for user '"+user+"'")
@@ -310,7 +310,7 @@ func (a *api) checkPassword(st *State, user, password string, c *call) error {
 		name, _, _ := cutLast(user, "@")
 		c.node.log.add(Line{
 			Time: c.node.now(), Process: "IPCC.xs", PID: c.worker, Unit: "pvedaemon",
-			Message: "pam_unix(proxmox-ve-auth:auth): authentication failure; logname= uid=0 euid=0 tty= ruser= rhost=::ffff:" + c.client + "  user=" + name,
+			Message: "pam_unix(proxmox-ve-auth:auth): authentication failure; logname= uid=0 euid=0 tty= ruser= rhost=" + c.rhost() + "  user=" + name,
 		})
 		return dief("Authentication failure")
 	case sec.kind == "pve":

@@ -74,7 +74,7 @@ func (a *api) authURL(c *call) (any, error) {
 func (a *api) login(c *call) (any, error) {
 	res, err := a.openIDLogin(c)
 	if err != nil {
-		a.report(c, "openid authentication failure; rhost=::ffff:"+c.client+" msg="+err.Error())
+		a.report(c, "openid authentication failure; rhost="+c.rhost()+" msg="+err.Error())
 		return nil, errLogin
 	}
 	return res, nil
