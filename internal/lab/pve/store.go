@@ -122,11 +122,21 @@ func (s *Server) changePending(n *node, f func(openid.Pending) error) error {
 
 // locked runs f with one of the locks of the cluster, waiting for it as long as a node does.
 func (s *Server) locked(lock chan struct{}, id string, f func() error) error {
-	limit := time.NewTimer(s.opts.LockTimeout)
-	defer limit.Stop()
 	s.mu.Lock()
 	quorum := s.quorum
 	s.mu.Unlock()
+	select { // what is free is not waited for, however short the wait may be
+	case <-quorum:
+		select {
+		case lock <- struct{}{}:
+			defer func() { <-lock }()
+			return f()
+		default:
+		}
+	default:
+	}
+	limit := time.NewTimer(s.opts.LockTimeout)
+	defer limit.Stop()
 	select {
 	case <-quorum:
 	case <-limit.C:
