@@ -219,12 +219,9 @@ func (a *api) createTicket(c *call) (any, error) {
 	}
 	a.tell(c, "root@pam", "successful auth for user '"+user+"'")
 	if st.AtTicket != nil && user == "root@pam" {
-		err = a.srv.change(func(st *State) error {
-			if t := st.AtTicket; t != nil {
-				st.Users, st.Roles, st.ACL, st.AtTicket = t.Users, t.Roles, t.ACL, nil
-			}
-			return nil
-		})
+		if err := a.srv.change((*State).begin); err != nil {
+			return nil, err
+		}
 	}
 	if res["NeedTFA"] == nil {
 		res["cap"] = a.capabilities(st, user)

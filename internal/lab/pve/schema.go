@@ -266,10 +266,10 @@ func newRealmSchema(v version) *realmSchema {
 		"default": boolean.opt(),
 		"comment": short(4096),
 	}
-	directory := map[string]bool{"server1": true, "default": false, "comment": false}
+	directory := map[string]bool{"default": false, "comment": false}
 	for k := range strings.FieldsSeq(directoryProperties) {
 		all[k] = anyString.opt()
-		directory[k] = directory[k]
+		directory[k] = k == "server1"
 	}
 	ldap, ad := maps.Clone(directory), maps.Clone(directory)
 	ldap["base_dn"], ldap["user_attr"], ad["domain"] = true, true, true

@@ -168,6 +168,14 @@ func RecordedAccounts(st *State) *State {
 	return c
 }
 
+// begin takes the accounts of AtTicket, unless it is nil by now.
+func (st *State) begin() error {
+	if t := st.AtTicket; t != nil {
+		st.Users, st.Roles, st.ACL, st.AtTicket = t.Users, t.Roles, t.ACL, nil
+	}
+	return nil
+}
+
 // clone is a deep copy.
 func (st *State) clone() *State {
 	c := *st
