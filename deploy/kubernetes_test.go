@@ -3,6 +3,7 @@ package deploy
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"github.com/robfig/cron/v3"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -22,19 +24,23 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
 // decode reads the documents of a manifest into the API's types. An unknown or duplicate field is an error.
-func decode(t *testing.T, path string) []runtime.Object {
+func decode(t *testing.T, text string) []runtime.Object {
 	t.Helper()
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		appsv1.AddToScheme, corev1.AddToScheme, batchv1.AddToScheme, networkingv1.AddToScheme, monitoringv1.AddToScheme,
+	} {
 		if err := add(scheme); err != nil {
 			t.Fatal(err)
 		}
 	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	documents := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(read(t, path))))
+	documents := yaml.NewYAMLReader(bufio.NewReader(strings.NewReader(text)))
 	var objects []runtime.Object
 	for {
 		document, err := documents.Read()
@@ -58,9 +64,67 @@ type namespaced interface {
 	GetNamespace() string
 }
 
-func manifests(t *testing.T, path string) {
+// manifests checks a file that users apply as it is.
+func manifests(t *testing.T, path string) { whole(t, decode(t, read(t, path))) }
+
+// part checks that a file of a component can be read. kustomization checks what becomes of it.
+func part(t *testing.T, path string) {
+	if len(decode(t, read(t, path))) == 0 {
+		t.Error("no document")
+	}
+}
+
+// kustomization builds the kustomization alone and with components, or a component with the kustomization.
+func kustomization(t *testing.T, path string) {
+	wanted := map[string]string{ // components, and the kinds that must and must not be there
+		"":                       "CronJob,-Deployment,-PersistentVolumeClaim,-ServiceMonitor",
+		"agent":                  "Deployment,Service,-CronJob,-PersistentVolumeClaim",
+		"state":                  "CronJob,PersistentVolumeClaim",
+		"monitoring":             "CronJob,ServiceMonitor,PrometheusRule",
+		"agent state monitoring": "Deployment,PersistentVolumeClaim,ServiceMonitor,PrometheusRule,-CronJob",
+	}
+	own := strings.TrimPrefix(filepath.Base(filepath.Dir(path)), "kubernetes")
+	for components, kinds := range wanted {
+		if !strings.Contains(components, own) {
+			continue
+		}
+		root := t.TempDir()
+		if err := os.CopyFS(filepath.Join(root, "kubernetes"), os.DirFS("kubernetes")); err != nil {
+			t.Fatal(err)
+		}
+		text := "resources: [kubernetes]\nimages: [{name: proxmox-realm, newName: registry.example.com/proxmox-realm, newTag: 1.0.0}]\n"
+		for _, c := range strings.Fields(components) {
+			text += map[bool]string{true: "", false: "components:\n"}[strings.Contains(text, "components")] + "- kubernetes/" + c + "\n"
+		}
+		if err := os.WriteFile(filepath.Join(root, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), root)
+		if err != nil {
+			t.Fatalf("%s: %v", components, err)
+		}
+		manifest, err := built.AsYaml()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for kind := range strings.SplitSeq(kinds, ",") {
+			kind, absent := strings.CutPrefix(kind, "-")
+			if strings.Contains(string(manifest), "kind: "+kind+"\n") == absent {
+				t.Errorf("components %q: %s: absent should be %v", components, kind, absent)
+			}
+		}
+		if kept := strings.Contains(string(manifest), "claimName: proxmox-realm-state"); kept != strings.Contains(components, "state") ||
+			kept == strings.Contains(string(manifest), "emptyDir:") {
+			t.Errorf("components %q: the state is on a volume: %v", components, kept)
+		}
+		whole(t, decode(t, string(manifest)))
+	}
+}
+
+// whole checks the objects of one installation.
+func whole(t *testing.T, objects []runtime.Object) {
+	t.Helper()
 	const name = "proxmox-realm"
-	objects := decode(t, path)
 	if len(objects) == 0 {
 		t.Fatal("no document")
 	}
@@ -92,7 +156,11 @@ func manifests(t *testing.T, path string) {
 			cronJob(t, o)
 		case *appsv1.Deployment:
 			pod(t, o.Spec.Template)
-		case *corev1.Service, *corev1.PersistentVolumeClaim: // references checks these
+			if o.Name == name {
+				agentPod(t, o)
+			}
+		case *corev1.Service, *corev1.PersistentVolumeClaim, *monitoringv1.ServiceMonitor: // references checks these
+		case *monitoringv1.PrometheusRule: // TestAlerts
 		default:
 			t.Errorf("%T: no test covers it", object)
 		}
@@ -100,7 +168,7 @@ func manifests(t *testing.T, path string) {
 	var others []runtime.Object
 	switch {
 	case strings.Contains(configuration, "targets_from"):
-		others = decode(t, "kubernetes/targets.yaml")
+		others = decode(t, read(t, "kubernetes/targets.yaml"))
 		loads(t, configuration, true, others[0].(*corev1.ConfigMap).Data)
 	case configuration != "":
 		loads(t, configuration, true, nil)
@@ -111,7 +179,7 @@ func manifests(t *testing.T, path string) {
 // networkPolicy checks that the policy opens ports by number or name, and nothing else.
 func networkPolicy(t *testing.T, policy *networkingv1.NetworkPolicy) {
 	t.Helper()
-	if len(policy.Spec.PolicyTypes) != 2 {
+	if len(policy.Spec.PolicyTypes) != 2 && (len(policy.Spec.Egress) > 0 || policy.Spec.PolicyTypes[0] != networkingv1.PolicyTypeIngress) {
 		t.Errorf("%s leaves a direction open", policy.Name)
 	}
 	var ports [][]networkingv1.NetworkPolicyPort
@@ -123,6 +191,28 @@ func networkPolicy(t *testing.T, policy *networkingv1.NetworkPolicy) {
 	}
 	if len(ports) == 0 || slices.ContainsFunc(ports, func(p []networkingv1.NetworkPolicyPort) bool { return len(p) == 0 }) {
 		t.Errorf("%s opens no port, or every port", policy.Name)
+	}
+}
+
+// agentPod checks that the agent listens where probes and Prometheus reach it, and that no second one runs meanwhile.
+func agentPod(t *testing.T, d *appsv1.Deployment) {
+	t.Helper()
+	c := d.Spec.Template.Spec.Containers[0]
+	understood(t, c.Args)
+	if *d.Spec.Replicas != 1 || d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+		t.Error("two agents may run at once")
+	}
+	port := c.Ports[0].ContainerPort
+	if !slices.Contains(c.Env, corev1.EnvVar{Name: "PROXMOX_REALM_AGENT_LISTEN", Value: fmt.Sprintf(":%d", port)}) {
+		t.Errorf("the agent does not listen on port %d of the pod: %v", port, c.Env)
+	}
+	for _, probe := range []*corev1.Probe{c.LivenessProbe, c.ReadinessProbe} {
+		if probe == nil || probe.HTTPGet.Port.StrVal != c.Ports[0].Name {
+			t.Errorf("a probe is absent, or asks another port: %+v", probe)
+		}
+	}
+	if c.LivenessProbe.HTTPGet.Path != "/healthz" || c.ReadinessProbe.HTTPGet.Path != "/readyz" {
+		t.Error("the probes ask other paths than the agent serves")
 	}
 }
 
@@ -227,6 +317,18 @@ func references(t *testing.T, objects []runtime.Object) {
 		for _, w := range wanted {
 			if !names[w] {
 				t.Errorf("a pod refers to %s, which is not in the manifest", w)
+			}
+		}
+	}
+	for _, object := range objects {
+		monitor, isMonitor := object.(*monitoringv1.ServiceMonitor)
+		if !isMonitor {
+			continue
+		}
+		for _, object := range objects {
+			if service, isService := object.(*corev1.Service); isService && (service.Spec.Ports[0].Name != monitor.Spec.Endpoints[0].Port ||
+				!labels.SelectorFromSet(monitor.Spec.Selector.MatchLabels).Matches(labels.Set(service.Labels))) {
+				t.Errorf("the ServiceMonitor does not find %s", service.Name)
 			}
 		}
 	}

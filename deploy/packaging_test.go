@@ -53,17 +53,19 @@ func artifact(t *testing.T, format string) string {
 func TestDebHoldsEverything(t *testing.T) {
 	found := entries(t, strings.NewReader(must(t, ".", nil, "dpkg-deb", "--fsys-tarfile", artifact(t, "deb"))))
 	for name, mode := range map[string]int64{
-		"/usr/bin/proxmox-realm":                                  0o755,
-		"/etc/proxmox-realm/config.yaml":                          0o600,
-		"/usr/lib/systemd/system/proxmox-realm.service":           0o644,
-		"/usr/lib/systemd/system/proxmox-realm.timer":             0o644,
-		"/usr/lib/systemd/system/proxmox-realm-agent.service":     0o644,
-		"/usr/share/man/man1/proxmox-realm.1.gz":                  0o644,
-		"/usr/share/man/man1/proxmox-realm-apply.1.gz":            0o644,
-		"/usr/share/bash-completion/completions/proxmox-realm":    0o644,
-		"/usr/share/zsh/vendor-completions/_proxmox-realm":        0o644,
-		"/usr/share/fish/vendor_completions.d/proxmox-realm.fish": 0o644,
-		"/usr/share/doc/proxmox-realm/copyright":                  0o644,
+		"/usr/bin/proxmox-realm":                                           0o755,
+		"/etc/proxmox-realm/config.yaml":                                   0o600,
+		"/usr/lib/systemd/system/proxmox-realm.service":                    0o644,
+		"/usr/lib/systemd/system/proxmox-realm.timer":                      0o644,
+		"/usr/lib/systemd/system/proxmox-realm-agent.service":              0o644,
+		"/usr/share/man/man1/proxmox-realm.1.gz":                           0o644,
+		"/usr/share/man/man1/proxmox-realm-apply.1.gz":                     0o644,
+		"/usr/share/bash-completion/completions/proxmox-realm":             0o644,
+		"/usr/share/zsh/vendor-completions/_proxmox-realm":                 0o644,
+		"/usr/share/fish/vendor_completions.d/proxmox-realm.fish":          0o644,
+		"/usr/share/doc/proxmox-realm/copyright":                           0o644,
+		"/usr/share/doc/proxmox-realm/monitoring/alerts.yaml":              0o644,
+		"/usr/share/doc/proxmox-realm/examples/on-failure/on-failure.conf": 0o644,
 	} {
 		if header := found[name]; header == nil || header.Mode&0o7777 != mode || header.Uid != 0 || header.Gid != 0 {
 			t.Errorf("%s: %+v, not there as root's with mode %o", name, header, mode)

@@ -56,6 +56,9 @@ func newMetrics(version string, started time.Time) metrics {
 	return m
 }
 
+// Metrics returns the agent's own metrics as they are before its first run. [report.Metrics] returns those of a run.
+func Metrics() prometheus.Gatherer { return newMetrics("", time.Time{}).registry }
+
 // gatherers returns the agent's own metrics and those of the last run.
 func (s *status) gatherers() prometheus.Gatherers {
 	s.mu.Lock()
