@@ -2,6 +2,7 @@ package lab_test
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -365,6 +366,64 @@ func TestBare(t *testing.T) {
 	}
 	if _, err := l.LogIn(t.Context(), l.Username, l.Password, ""); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a test changes in the accounts stays when root@pam logs in, which takes the accounts of another recording otherwise.
+func TestAccountsOfTheRecordings(t *testing.T) {
+	l := start(t, lab.Options{})
+	logIn := func() {
+		t.Helper()
+		admin := l.PVE.User(pve.UserRoot)
+		form := url.Values{"username": {admin.Username}, "password": {admin.Password}}
+		response, err := client(t, l).PostForm(l.PVE.URL()+"/api2/json/access/ticket", form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := response.Body.Close(); err != nil || response.StatusCode != http.StatusOK {
+			t.Fatal(response.Status, err)
+		}
+	}
+	if err := l.PVE.Update(func(state *pve.State) { state.Roles["Mine"] = []string{"Sys.Audit"} }); err != nil {
+		t.Fatal(err)
+	}
+	logIn()
+	if roles := l.PVE.State().Roles; len(roles) != 3 {
+		t.Errorf("roles %v", roles)
+	}
+	if err := l.Seed("empty"); err != nil {
+		t.Fatal(err)
+	}
+	logIn()
+	if roles := l.PVE.State().Roles; roles["RealmAdmin"] == nil || roles["Mine"] != nil {
+		t.Errorf("roles %v", roles)
+	}
+}
+
+// The CA that Proxmox hands out verifies each endpoint.
+func TestClusterCA(t *testing.T) {
+	l := start(t, lab.Options{PVE: pve.Options{Nodes: make([]pve.Node, 3)}})
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, l.PVE.URL()+"/api2/json/nodes/pve2/certificates/info", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "PVEAPIToken="+l.PVE.Token(pve.TokenNoPrivilege))
+	_, body := send(t, client(t, l), request)
+	var answer struct {
+		Data []struct{ Filename, PEM string }
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Data) != 2 || answer.Data[0].Filename != "pve-root-ca.pem" {
+		t.Fatal(body, err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(answer.Data[0].PEM))
+	for _, address := range l.PVE.URLs() {
+		conn, err := tls.Dial("tcp", strings.TrimPrefix(address, "https://"), &tls.Config{RootCAs: pool})
+		if err != nil {
+			t.Errorf("%s: %v", address, err)
+			continue
+		}
+		_ = conn.Close()
 	}
 }
 

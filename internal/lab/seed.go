@@ -142,6 +142,7 @@ func (l *Lab) seed(s seed) error {
 		}
 		state.Realms = slices.DeleteFunc(state.Realms, func(realm pve.Realm) bool { return realm.Type != "pam" && realm.Type != "pve" })
 		maps.DeleteFunc(state.Users, func(id string, _ *pve.User) bool { return strings.HasSuffix(id, "@"+RealmName) })
+		state.AtTicket = nil
 		s.change(state, l.Realm())
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"maps"
+	"reflect"
 	"time"
 
 	"proxmox-realm/internal/lab/openid"
@@ -244,13 +245,21 @@ func (s *Server) whole() *State {
 func (s *Server) Update(change func(*State)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.whole()
+	before := s.whole()
+	st := before.clone()
 	change(st)
+	if !sameAccounts(before, st) && (st.AtTicket == nil || before.AtTicket != nil && sameAccounts(before.AtTicket, st.AtTicket)) {
+		st.AtTicket = nil // the changes are to stay
+	}
 	if err := s.realms.load(st.Realms); err != nil {
 		return err
 	}
 	s.replace(st)
 	return nil
+}
+
+func sameAccounts(a, b *State) bool {
+	return reflect.DeepEqual(a.Users, b.Users) && reflect.DeepEqual(a.Roles, b.Roles) && reflect.DeepEqual(a.ACL, b.ACL)
 }
 
 // Pending is how many logins of a realm the nodes wait for.
