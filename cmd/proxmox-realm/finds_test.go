@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,10 +13,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"proxmox-realm/internal/cli"
 	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/issuer"
 	"proxmox-realm/internal/lab/pve"
@@ -252,6 +256,11 @@ func found(ts *testscript.TestScript, neg bool, args []string) {
 	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &report); err != nil || len(report.Targets) == 0 {
 		ts.Fatalf("no report: %v", err)
 	}
+	instance, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile("stdout")))
+	if err == nil {
+		err = reportSchema().Validate(instance)
+	}
+	ts.Check(err)
 	matches := func(what, pattern, text string) {
 		if !regexp.MustCompile(pattern).MatchString(text) {
 			ts.Fatalf("%s of %s is %q, which does not match %q", what, args[0], text, pattern)
@@ -278,6 +287,23 @@ func found(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s was found: %v", args[0], seen)
 	}
 }
+
+// reportSchema is what `config schema --report` prints.
+var reportSchema = sync.OnceValue(func() *jsonschema.Schema {
+	var text bytes.Buffer
+	if code := cli.Main([]string{"config", "schema", "--report"}, nil, &text, io.Discard); code != 0 {
+		panic(code)
+	}
+	document, err := jsonschema.UnmarshalJSON(&text)
+	if err != nil {
+		panic(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("schema.json", document); err != nil {
+		panic(err)
+	}
+	return compiler.MustCompile("schema.json")
+})
 
 // expand FILE … replaces variables in configurations and makes the files private.
 func expand(ts *testscript.TestScript, neg bool, args []string) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,18 +35,24 @@ func (a *app) configCommand() *cobra.Command {
 		Args:  exactly(0, ""),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configShow(cmd) },
 	}
+	var ofReports bool
 	schema := &cobra.Command{
 		Use:   "schema",
-		Short: "Print the JSON Schema of the configuration",
+		Short: "Print the JSON Schema of the configuration or of reports",
 		Args:  exactly(0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			document, err := config.Schema()
+			schemaOf := config.Schema
+			if ofReports {
+				schemaOf = report.Schema
+			}
+			document, err := schemaOf()
 			if err != nil {
 				return err
 			}
-			return a.printf("%s\n", document)
+			return a.printf("%s", document)
 		},
 	}
+	schema.Flags().BoolVar(&ofReports, "report", false, "print the schema of the reports of -o json")
 	a.configFlags(check)
 	a.configFlags(show)
 	cmd.AddCommand(check, show, schema)
@@ -58,7 +65,7 @@ func (a *app) configCheck(cmd *cobra.Command) error {
 		return err
 	}
 	if a.output != "text" {
-		return render(a.stdout, a.output, fleet.Run{Command: a.command, Outcome: reconcile.Unchanged}, report.Style{})
+		return render(a.stdout, a.output, fleet.Run{Command: a.command, Outcome: reconcile.Unchanged, Began: time.Now()}, report.Style{})
 	}
 	if a.quiet {
 		return nil

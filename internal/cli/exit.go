@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -133,7 +134,7 @@ func (a *app) exit(err error) int {
 		return exitFailed
 	}
 	if slices.Contains(outputs[1:], a.output) { // all but text
-		run := fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err}
+		run := fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err, Began: time.Now()}
 		if render(a.stdout, a.output, run, report.Style{}) != nil {
 			return exitFailed
 		}

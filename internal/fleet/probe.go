@@ -33,7 +33,7 @@ func RunProbe(ctx context.Context, p Probe, userAgent string, log *slog.Logger) 
 	case len(check.Failures(target.Checks)) > 0:
 		target.Outcome = reconcile.Unverified
 	}
-	return Run{Command: "probe", Outcome: target.Outcome, Targets: []reconcile.Result{target}, Duration: target.Duration}
+	return Run{Command: "probe", Outcome: target.Outcome, Targets: []reconcile.Result{target}, Began: began, Duration: target.Duration}
 }
 
 func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expiry *time.Time) ([]check.Check, error) {

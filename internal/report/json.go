@@ -78,11 +78,11 @@ type jsonRun struct {
 	Version  int          `json:"version"`
 	Program  string       `json:"program"`
 	Host     string       `json:"host"`
-	Time     string       `json:"time"` // when the run began, RFC 3339
+	Time     string       `json:"time" jsonschema:"when the run began, RFC 3339"`
 	Command  string       `json:"command"`
 	Outcome  string       `json:"outcome"`
 	Error    *Error       `json:"error"`
-	Warnings []string     `json:"warnings"` // that concern no target
+	Warnings []string     `json:"warnings" jsonschema:"that concern no target"`
 	Targets  []jsonTarget `json:"targets,omitzero"`
 	Duration int64        `json:"duration_ms"`
 	*jsonTally
@@ -97,19 +97,19 @@ func jsonRunOf(run fleet.Run, by By) jsonRun {
 
 // jsonTally replaces the targets in the last line.
 type jsonTally struct {
-	Counts  map[string]int `json:"counts"`  // of targets, by outcome
-	Retries int            `json:"retries"` // requests repeated at another node, because one did not answer
-	Lost    int64          `json:"lost_ms"` // spent on waiting for nodes that did not answer
+	Counts  map[string]int `json:"counts" jsonschema:"of targets, by outcome"`
+	Retries int            `json:"retries" jsonschema:"requests repeated at another node, because one did not answer"`
+	Lost    int64          `json:"lost_ms" jsonschema:"spent on waiting for nodes that did not answer"`
 }
 
 type jsonTarget struct {
 	Name     string       `json:"name"`
-	Product  string       `json:"product"`
+	Product  string       `json:"product" jsonschema:"empty for probe, as are endpoint and realm"`
 	Endpoint string       `json:"endpoint"`
 	Realm    string       `json:"realm"`
 	Outcome  string       `json:"outcome"`
 	Action   string       `json:"action"`
-	Wrote    bool         `json:"wrote"` // a write took effect, or may have: its answer was lost
+	Wrote    bool         `json:"wrote" jsonschema:"a write took effect, or may have: its answer was lost"`
 	Changes  []jsonChange `json:"changes"`
 	Checks   []Check      `json:"checks"`
 	Saved    *string      `json:"saved"`
@@ -117,7 +117,7 @@ type jsonTarget struct {
 	Error    *Error       `json:"error"`
 	Duration int64        `json:"duration_ms"`
 	Requests int          `json:"requests"`
-	Logins   []jsonLogin  `json:"logins,omitzero"` // only of diagnose
+	Logins   []jsonLogin  `json:"logins,omitzero" jsonschema:"only of diagnose"`
 }
 
 type jsonChange struct {
@@ -125,12 +125,12 @@ type jsonChange struct {
 	Op        string  `json:"op"`
 	Before    *string `json:"before"`
 	After     *string `json:"after"`
-	Kind      string  `json:"kind"`      // property, group or grant
-	Group     *string `json:"group"`     // of a group or grant, as are the keys below
-	Path      *string `json:"path"`      // of a grant
-	Role      *string `json:"role"`      // of a grant
-	Propagate *bool   `json:"propagate"` // of a grant; before and after say how it changes, as 1 or 0
-	Written   bool    `json:"written"`   // the change was made
+	Kind      string  `json:"kind" jsonschema:"property, group or grant"`
+	Group     *string `json:"group" jsonschema:"of a group or grant, as are the keys below"`
+	Path      *string `json:"path" jsonschema:"of a grant"`
+	Role      *string `json:"role" jsonschema:"of a grant"`
+	Propagate *bool   `json:"propagate" jsonschema:"of a grant; before and after say how it changes, as 1 or 0"`
+	Written   bool    `json:"written" jsonschema:"the change was made"`
 }
 
 func accessChange(c realm.AccessChange) jsonChange {

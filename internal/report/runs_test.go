@@ -113,7 +113,7 @@ func bad() []check.Check {
 }
 
 func target(name string, o reconcile.Outcome, plan realm.Plan, err error, checks []check.Check) reconcile.Result {
-	t := reconcile.Result{Name: name, Endpoint: "https://" + name + ".example.com:8006", Realm: "authelia", Requests: 2}
+	t := reconcile.Result{Name: name, Product: "pve", Endpoint: "https://" + name + ".example.com:8006", Realm: "authelia", Requests: 2}
 	t.Outcome, t.Action, t.Changes, t.Checks, t.Err = o, plan.Action, plan.Changes, checks, err
 	t.Duration = 48 * time.Millisecond
 	if o == reconcile.Changed || o == reconcile.Unverified && len(plan.Changes) > 0 {
