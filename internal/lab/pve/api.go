@@ -112,11 +112,8 @@ func newAPI(srv *Server) *api {
 
 	a.endpoints = slices.Concat(
 		a.realmEndpoints(), a.ticketEndpoints(), a.userEndpoints(), a.tokenEndpoints(), a.groupEndpoints(), a.roleEndpoints(), a.aclEndpoints(),
-		a.clusterEndpoints(), a.logEndpoints(),
+		a.openIDEndpoints(), a.clusterEndpoints(), a.logEndpoints(),
 	)
-	if a.version.has(sinceOpenID) {
-		a.endpoints = append(a.endpoints, a.openIDEndpoints()...)
-	}
 	for _, e := range a.endpoints {
 		e.parts = fragments(e.path)
 	}

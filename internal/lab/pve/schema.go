@@ -299,15 +299,11 @@ func newRealmSchema(v version) *realmSchema {
 	if v.has(sinceAudiences) {
 		openid["audiences"] = &property{kind: "string", pattern: uriList, optional: true}
 	}
-	if v.has(sinceOpenID) {
-		types["openid"] = map[string]bool{"default": false, "comment": false}
-		for k := range openid {
-			types["openid"][k] = k == "issuer-url" || k == "client-id"
-		}
-		all = all.and(openid)
-	} else {
-		all["type"].enum = []string{"ad", "ldap", "pam", "pve"}
+	types["openid"] = map[string]bool{"default": false, "comment": false}
+	for k := range openid {
+		types["openid"][k] = k == "issuer-url" || k == "client-id"
 	}
+	all = all.and(openid)
 
 	s := &realmSchema{all: all, types: types, create: all.and(nil), update: schema{}}
 	for k, p := range all {

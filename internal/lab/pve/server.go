@@ -43,7 +43,7 @@ const (
 const DefaultVersion = "9.2.11"
 
 // Options configure a server. The zero value is a node of [DefaultVersion] on a
-// free port of 127.0.0.1. It has a self-signed certificate, the seed of
+// free port of 127.0.0.1. It has a certificate by a new authority, the seed of
 // [DefaultState], and no state file.
 type Options struct {
 	// Version is the version of the node, such as "9.2.11", "8.4.1", "8.1.4"

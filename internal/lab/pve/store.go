@@ -261,11 +261,3 @@ func (s *Server) Update(change func(*State)) error {
 func sameAccounts(a, b *State) bool {
 	return reflect.DeepEqual(a.Users, b.Users) && reflect.DeepEqual(a.Roles, b.Roles) && reflect.DeepEqual(a.ACL, b.ACL)
 }
-
-// Pending is how many logins of a realm the nodes wait for.
-func (s *Server) Pending(realm string) (n int) {
-	for _, pending := range s.view().Pending {
-		n += len(pending.Of(realm))
-	}
-	return n
-}

@@ -28,11 +28,10 @@ func (v version) atLeast(major, minor int) bool {
 // What changed between the generations that this package knows, by the first
 // release of Proxmox VE that shipped it.
 var (
-	sinceOpenID           = version{7, 0} // realms of type openid
 	sinceScopes           = version{7, 1} // scopes, prompt, acr-values
 	sinceLateTypes        = version{8, 1} // PUT looks at the type of a realm before its existence
 	sinceGroups           = version{8, 4} // groups-claim, groups-autocreate, groups-overwrite, query-userinfo
-	sinceMessageInBody    = version{8, 4} // message in JSON errors, texts in other errors, 500 where it was 501
+	sinceMessageInBody    = version{8, 4} // message in JSON errors
 	sinceUndefinedType    = version{9, 0} // "cannot lookup undefined type!"
 	sinceGuestAgentRights = version{9, 0} // VM.GuestAgent.*, VM.Replicate in place of VM.Monitor
 	sinceRegenerate       = version{9, 1} // regenerate of a token
