@@ -35,6 +35,7 @@ const (
 	IssuerCapabilities ID = "issuer.capabilities"
 	IssuerScopes       ID = "issuer.scopes"
 	IssuerClaims       ID = "issuer.claims"
+	IssuerAudience     ID = "issuer.audience"
 	IssuerClock        ID = "issuer.clock"
 	ClientCredentials  ID = "client.credentials"
 	ClientRedirect     ID = "client.redirect"

@@ -628,10 +628,10 @@ func TestWhatNoTargetUses(t *testing.T) {
 func TestSecretsOfEveryLayerAreKnown(t *testing.T) {
 	setenv(t, "PROXMOX_REALM_REALM_CLIENT_KEY=key-of-the-environment")
 	c := mustLoad(t, "proxmox: {token: realm@pve!agent=of-nobody}\nrealm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key: key-of-the-file}\n"+
-		"targets:\n  - {name: a, proxmox: {endpoints: [a], token: realm@pve!agent=of-a}, realm: {comment: key-of-the-file}}\n"+
+		"targets:\n  - {name: a, proxmox: {endpoints: [a], token: realm@pve!agent=of-target-a}, realm: {comment: key-of-the-file}}\n"+
 		"  - {name: b, proxmox: {endpoints: [b], username: root@pam, password: password-of-b}}\n", Options{Show: true, Targets: []string{"a"}})
 	cleaner := check.NewCleaner(c.Secrets...)
-	for _, secret := range []string{"of-nobody", "key-of-the-file", "of-a", "password-of-b", "key-of-the-environment", "realm@pve!agent=of-nobody"} {
+	for _, secret := range []string{"of-nobody", "key-of-the-file", "of-target-a", "password-of-b", "key-of-the-environment", "realm@pve!agent=of-nobody"} {
 		if text := cleaner.Hide("x " + secret + " y"); text != "x "+check.Mask+" y" {
 			t.Errorf("%s", text)
 		}

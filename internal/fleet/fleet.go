@@ -53,19 +53,20 @@ type Fleet struct {
 	config    *config.Config
 	log       *slog.Logger
 	userAgent string
-	cleaner   *check.Cleaner // for what issuers say: it holds client keys and passwords, and tokens of targets that run
+	cleaner   *check.Cleaner // for what issuers say: it holds the client keys and passwords of all targets
 	history   *history.Store
 }
 
 // New prepares a configuration's targets; it sends nothing. userAgent is how the program calls itself towards Proxmox
 // and issuers, such as "proxmox-realm/1.0".
 func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
-	f := &Fleet{config: c, log: log, userAgent: userAgent, cleaner: check.NewCleaner(c.Secrets...), history: history.Open(c.StateDir)}
+	var secrets []check.Secret
 	for _, t := range c.Targets {
 		// People paste them into the client id, also of other targets. Tokens are recognised by their form.
-		f.cleaner.Hold(t.Realm.Set.Login(t.Realm.Name).ClientKey, t.Proxmox.Password)
+		secrets = append(secrets, t.Realm.Set.Login(t.Realm.Name).ClientKey, t.Proxmox.Password)
 	}
-	return f
+	cleaner := check.NewCleaner(append(secrets, c.Secrets...)...)
+	return &Fleet{config: c, log: log, userAgent: userAgent, cleaner: cleaner, history: history.Open(c.StateDir)}
 }
 
 // History is what runs of the configuration's targets remember.
@@ -255,8 +256,6 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 		unlock = sync.OnceFunc(free)
 	}
 	defer unlock()
-	f.cleaner.Hold(t.Secrets()...)
-	defer f.cleaner.Release(t.Secrets()...)
 	cleaner := check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey)
 	client, err := f.connect(t, cleaner)
 	if err != nil {

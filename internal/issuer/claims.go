@@ -14,34 +14,41 @@ var scopeOf = map[string]string{
 	"email": "email", "phone_number": "phone", "groups": "groups",
 }
 
-// checkScopes is issuer.scopes.
+// checkScopes is issuer.scopes. What the issuer's answer to the login request proved is not judged by what it advertises.
 func checkScopes(i *Inspection, v View) check.Check {
-	advertised, requested := i.document.Scopes, v.Login.Scopes
-	if advertised == nil {
-		return skip("the issuer does not advertise its scopes").Because("requested: %s", listed(requested))
+	advertised, requested, p := i.document.Scopes, v.Login.Scopes, i.provider()
+	if advertised == nil && v.Proven.Request {
+		return pass("the issuer accepts the requested scopes").Because("requested: %s", i.clean(listed(requested)))
 	}
-	evidence := i.client.cleaner.Clean("requested: " + listed(requested) + "; advertised: " + listed(advertised))
-	var unknown []string
+	if advertised == nil {
+		return skip("the issuer does not advertise its scopes").Because("requested: %s", i.clean(listed(requested)))
+	}
+	evidence := i.clean("requested: "+listed(requested)) + "; advertised: " + i.clean(listed(advertised))
+	var unknown, others []string
 	for _, scope := range requested {
-		if scope != "openid" && !slices.Contains(advertised, scope) {
+		if scope == "openid" || slices.Contains(advertised, scope) {
+			others = append(others, scope)
+		} else {
 			unknown = append(unknown, scope)
 		}
 	}
-	if len(unknown) > 0 {
-		remedy := check.Hints(
-			check.Set("realm.scopes", "").With("without %s", strings.Join(unknown, ", ")),
+	if len(unknown) > 0 && !v.Proven.Request {
+		hint := check.Hints(
+			check.Set("realm.scopes", "["+i.clean(strings.Join(others, ", "))+"]"), groupsAdvice(p, unknown),
 			ignore(check.IssuerScopes, "if the issuer has the scope without advertising it"))
-		return warn(remedy, "the issuer does not advertise the scope %s", strings.Join(unknown, ", ")).Because("%s", evidence)
+		return warn(hint, "the issuer does not advertise the scope %s", i.clean(strings.Join(unknown, ", "))).Because("%s", evidence)
 	}
 	for _, claim := range []string{v.Login.UsernameClaim, v.Login.GroupsClaim} {
 		scope := scopeOf[claim]
-		if i.provider().DefaultScopes || scope == "" || !slices.Contains(advertised, scope) || slices.Contains(requested, scope) {
+		if p.defaultScopes || scope == "" || !slices.Contains(advertised, scope) || slices.Contains(requested, scope) {
 			continue
 		}
-		all := strings.Join(append(slices.Clone(requested), scope), ", ")
-		add := check.Set("realm.scopes", "["+all+"]").With("and allow the client the scope %s in the issuer", scope)
-		return warn(check.Hints(add), "the claim %s needs the scope %s, which is not requested", claim, scope).
-			Because("%s", evidence)
+		all := check.Set("realm.scopes", "["+i.clean(strings.Join(append(slices.Clone(requested), scope), ", "))+"]")
+		return warn(check.Hints(all+check.Hint(", and allow the client the scope "+scope+" in the issuer"), p.tell(onScope)),
+			"the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
+	}
+	if v.Proven.Request {
+		return pass("the issuer accepts the requested scopes").Because("%s", evidence)
 	}
 	return pass("the issuer advertises every requested scope").Because("%s", evidence)
 }
@@ -54,59 +61,104 @@ var unnameable = map[string]string{
 
 // checkClaims is issuer.claims.
 func checkClaims(i *Inspection, v View) check.Check {
-	advertised, l, p := i.document.Claims, v.Login, i.provider()
+	advertised, l := i.document.Claims, v.Login
 	wanted := slices.DeleteFunc([]string{l.UsernameClaim, l.GroupsClaim}, func(claim string) bool { return claim == "" })
-	beyondSub := slices.DeleteFunc(slices.Clone(wanted), func(claim string) bool { return claim == "sub" })
-	if claims := strings.Join(beyondSub, ", "); claims != "" && !l.QueryUserinfo && p.BareToken {
-		remedy := check.Hints(
-			check.Set("realm.query_userinfo", "true"),
-			check.Hintf("let the issuer put %s into the ID token", claims).
-				With("Authelia since 4.39: a claims policy of the client"))
-		return warn(remedy, "%s may be missing: Proxmox reads only the ID token, and %s puts only sub into it", claims, p.Name).
-			Because("wanted: %s; userinfo is not queried", listed(wanted))
+	shown := i.clean(listed(wanted))
+	for _, judge := range []func(*Inspection, realm.Login) check.Check{judgeToken, judgePaths, judgeNames} {
+		if c := judge(i, l); c.Status != "" {
+			if c.Evidence == "" {
+				c = c.Because("wanted: %s", shown)
+			}
+			return c
+		}
 	}
-	if c := i.judgeNames(l); c.Status != "" {
-		return c
+	if !i.document.tellsClaims() {
+		return skip("the issuer does not advertise the claims of users").Because("wanted: %s", shown)
 	}
-	if advertised == nil {
-		return skip("the issuer does not advertise its claims").Because("wanted: %s", listed(wanted))
-	}
-	evidence := i.client.cleaner.Clean("wanted: " + listed(wanted) + "; advertised: " + listed(advertised))
+	evidence := "wanted: " + shown + "; advertised: " + i.clean(listed(advertised))
 	switch {
 	case l.UsernameClaim != "" && i.document.lacksClaim(l.UsernameClaim):
-		remedy := check.Hints(i.betterName(), ignore(check.IssuerClaims, "if the issuer has the claim without advertising it"))
-		return warn(remedy, "the issuer does not advertise the username claim %s", l.UsernameClaim).Because("%s", evidence)
+		return warn(check.Hints(i.betterName(l.UsernameClaim), ignore(check.IssuerClaims, "if the issuer has the claim without advertising it")),
+			"the issuer does not advertise the username claim %s", i.clean(l.UsernameClaim)).Because("%s", evidence)
 	case l.GroupsClaim != "" && i.document.lacksClaim(l.GroupsClaim):
-		return skip("the issuer does not advertise the groups claim %s, but may have it", l.GroupsClaim).Because("%s", evidence)
+		return skip("the issuer does not advertise the groups claim %s, but may have it", i.clean(l.GroupsClaim)).Because("%s", evidence)
 	}
 	return pass("the issuer advertises every claim that is needed").Because("%s", evidence)
 }
 
+// judgeToken warns if Proxmox reads only the ID token, and claims may be missing there. The check is zero otherwise.
+func judgeToken(i *Inspection, l realm.Login) check.Check {
+	p := i.provider()
+	beyondSub := slices.DeleteFunc([]string{l.UsernameClaim, l.GroupsClaim}, func(claim string) bool { return claim == "" || claim == "sub" })
+	if l.QueryUserinfo || p.tokenOfAll || len(beyondSub) == 0 {
+		return check.Check{}
+	}
+	claims := i.clean(strings.Join(beyondSub, ", "))
+	hint := check.Hints("set {realm.query_userinfo} to true", check.Hint("let the issuer put "+claims+" into the ID token"), p.tell(onClaims),
+		ignore(check.IssuerClaims, "if it does so already"))
+	if p.tokenOfSub {
+		return warn(hint, "%s may be missing: Proxmox reads only the ID token, and %s puts only sub into it by default", claims, p.name)
+	}
+	return warn(hint, "%s may be missing: Proxmox reads only the ID token, and many issuers put only sub into it", claims)
+}
+
+// judgePaths warns about a claim that looks like a path: Proxmox looks for a claim of exactly this name. The check is zero
+// otherwise.
+func judgePaths(i *Inspection, l realm.Login) check.Check {
+	for _, claim := range []string{l.GroupsClaim, l.UsernameClaim} {
+		if !strings.Contains(claim, ".") || slices.Contains(i.document.Claims, claim) {
+			continue
+		}
+		hint := check.Hint("let the issuer put the value into a claim of its own, and set {realm.username_claim} to its name before anyone logs in")
+		if claim == l.GroupsClaim {
+			hint = check.Hints("let the issuer put the list of groups into a claim of its own, and set {realm.groups_claim} to its name", i.provider().tell(onGroups))
+		}
+		return warn(check.Hints(hint, ignore(check.IssuerClaims, "if the issuer has a claim of this very name")),
+			"the claim %s looks like a path, and Proxmox looks for a claim of exactly this name", i.clean(claim))
+	}
+	return check.Check{}
+}
+
 // judgeNames warns if Proxmox refuses the values of the username claim, or if people cannot read them. The check is zero
 // otherwise.
-func (i *Inspection) judgeNames(l realm.Login) check.Check {
+func judgeNames(i *Inspection, l realm.Login) check.Check {
 	claim, p := l.UsernameClaim, i.provider()
 	if why, bad := unnameable[claim]; bad {
-		return warn(check.Hints(i.betterName()), "the username claim %s %s, and Proxmox refuses such names", claim, why).
-			Because("username claim: %s", claim)
+		return warn(i.betterName(claim), "the username claim %s %s, and Proxmox refuses such names", claim, why)
 	}
-	if claim == "sub" && p.Subject != "" && l.QueryUserinfo { // without userinfo, sub may be the only claim
-		return warn(check.Hints(i.betterName(), ignore(check.IssuerClaims, "if users log in by these names already")),
-			"users are named by the claim sub, which %s fills with %s", p.Name, p.Subject).
+	if claim == "sub" && p.subject != "" && l.QueryUserinfo { // without userinfo, sub may be the only claim
+		return warn(check.Hints(i.betterName(claim), p.tell(onNames), ignore(check.IssuerClaims, "if users log in by these names already")),
+			"users are named by the claim sub, which %s fills with %s", p.name, p.subject).
 			Because("username claim: sub (Proxmox's default)")
 	}
 	return check.Check{}
 }
 
-// betterName is the step that sets another username claim.
-func (i *Inspection) betterName() check.Hint {
-	claim := "preferred_username"
-	if i.document.lacksClaim(claim) && !i.document.lacksClaim("email") {
-		claim = "email"
+// betterName advises another username claim than the present one: one that the issuer advertises.
+func (i *Inspection) betterName(present string) check.Hint {
+	for _, claim := range []string{"preferred_username", "upn", "email"} {
+		if claim != present && !i.document.lacksClaim(claim) && (claim == "preferred_username" || slices.Contains(i.document.Claims, claim)) {
+			return check.Set("realm.username_claim", claim).With("before anyone logs in: Proxmox cannot change it later")
+		}
 	}
-	return check.Set("realm.username_claim", claim).With("before anyone logs in: Proxmox cannot change it later")
+	return "set {realm.username_claim} to a claim that the issuer has, before anyone logs in: Proxmox cannot change it later"
 }
 
-func ignore(id check.ID, when string) check.Hint {
-	return check.Set("verify.ignore", "["+string(id)+"]").With("%s", when)
+// checkAudience is issuer.audience. Proxmox accepts an ID token that names the client, and others only if the realm lists
+// them (realm.audiences, from Proxmox VE 9.2 on).
+func checkAudience(i *Inspection, v View) check.Check {
+	p, since := i.provider(), realm.Version{Major: 9, Minor: 2}
+	switch {
+	case p.namesOthers && len(v.Login.Audiences) > 0:
+		return pass("the realm accepts more audiences than the client").Because("audiences: %s", i.clean(strings.Join(v.Login.Audiences, " ")))
+	case p.namesOthers:
+		hint := check.Hints("set {realm.audiences} to the id of the project", p.tell(onAudience))
+		if !v.Version.IsZero() && v.Version.Less(since) {
+			hint = check.Hints("upgrade to Proxmox VE 9.2, and then set {realm.audiences} to the id of the project", p.tell(onAudience))
+		}
+		return warn(hint, "%s names more than the client in the ID token, and Proxmox refuses such a login unless the realm lists them", p.name)
+	case p.known():
+		return pass("the ID tokens of %s name the client alone", p.name)
+	}
+	return skip("whom the ID token names shows only after a login")
 }

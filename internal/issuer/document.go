@@ -1,6 +1,8 @@
 package issuer
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -30,6 +32,8 @@ type document struct {
 
 	// Proxmox's library does not read these, so their types decide nothing.
 	ChallengeMethods      texts `json:"code_challenge_methods_supported"`
+	Prompts               texts `json:"prompt_values_supported"`
+	Device                any   `json:"device_authorization_endpoint"`
 	IntrospectionEndpoint any   `json:"introspection_endpoint"`
 	RequirePushedRequests any   `json:"require_pushed_authorization_requests"`
 	RequireSignedRequests any   `json:"require_signed_request_object"`
@@ -39,6 +43,8 @@ type document struct {
 	Documentation address `json:"service_documentation"`
 	Policy        address `json:"op_policy_uri"`
 	Terms         address `json:"op_tos_uri"`
+
+	digest string // of the document, whatever the order of its members and of the texts in its lists
 }
 
 // texts are the strings in an array. Proxmox's library skips other elements too.
@@ -74,8 +80,19 @@ func (a *address) UnmarshalText(text []byte) error {
 
 // secure tells whether it is an https URL without credentials and fragment (RFC 6749 section 3.1).
 func (a address) secure() bool {
+	return a.usable() && strings.HasPrefix(strings.ToLower(string(a)), "https:")
+}
+
+// usable tells whether it is an http or https URL without credentials and fragment.
+func (a address) usable() bool {
 	u, err := url.Parse(string(a))
-	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil && u.Fragment == ""
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil && u.Fragment == ""
+}
+
+// device returns the device authorization endpoint, or "".
+func (d document) device() address {
+	text, _ := d.Device.(string)
+	return address(text)
 }
 
 // introspection returns the introspection endpoint, or "".
@@ -84,9 +101,18 @@ func (d document) introspection() address {
 	return address(text)
 }
 
-// lacksClaim tells whether claims are advertised, and not this one. Every issuer has sub.
+// userClaims are claims about the user (OpenID Connect Core 1.0 section 5.1). A list without any of them holds those of the
+// protocol only, and says nothing about the others.
+var userClaims = []string{"name", "given_name", "family_name", "nickname", "preferred_username", "profile", "picture", "email", "upn"}
+
+// tellsClaims tells whether the issuer advertises claims about users.
+func (d document) tellsClaims() bool {
+	return slices.ContainsFunc(d.Claims, func(claim string) bool { return slices.Contains(userClaims, claim) })
+}
+
+// lacksClaim tells whether claims about users are advertised, and not this one. Every issuer has sub.
 func (d document) lacksClaim(claim string) bool {
-	return d.Claims != nil && claim != "sub" && !slices.Contains(d.Claims, claim)
+	return d.tellsClaims() && claim != "sub" && !slices.Contains(d.Claims, claim)
 }
 
 // complete fails if a member is missing that Proxmox's library requires (openidconnect-rs, src/discovery,
@@ -126,14 +152,36 @@ func parseDiscovery(issuerURL string, a answer) (document, check.Check) {
 		err = doc.complete()
 	}
 	if err != nil {
-		step := check.Hintf("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
-		return document{}, fail(check.Hints(step), "Proxmox cannot read the discovery document").
-			Because("%s", a.clean.Clean(err.Error()))
+		hint := check.Hintf("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
+		return document{}, fail(hint, "Proxmox cannot read the discovery document").Because("%s", a.clean.Clean(err.Error()))
 	}
+	doc.digest = digestOf(a.body)
 	return doc, check.Check{}
 }
 
 // wellKnown returns the address of the discovery document (OpenID Connect Discovery 1.0 section 4.1).
 func wellKnown(issuerURL string) string {
 	return strings.TrimSuffix(issuerURL, "/") + "/.well-known/openid-configuration"
+}
+
+// digestOf returns a digest of a JSON document that does not depend on the order of members and of texts in lists: some
+// issuers write them in another order each time.
+func digestOf(body []byte) string {
+	var value any
+	_ = json.Unmarshal(body, &value) // it was read before
+	canonical, _ := json.Marshal(sorted(value))
+	sum := sha256.Sum256(canonical)
+	return hex.EncodeToString(sum[:16])
+}
+
+func sorted(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		for name := range v {
+			v[name] = sorted(v[name])
+		}
+	case []any:
+		slices.SortStableFunc(v, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
+	}
+	return value
 }

@@ -9,14 +9,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -82,17 +80,6 @@ func (s *slots) take(ctx context.Context, address string) (free func(), err erro
 	}
 }
 
-// stage is how far a request came.
-type stage int
-
-const (
-	stageStart stage = iota
-	stageDNS
-	stageTCP
-	stageTLS
-	stageSent // after the TLS handshake, or on an open connection
-)
-
 // answer is the outcome of a request.
 type answer struct {
 	url      string // after redirects, the last one
@@ -102,8 +89,9 @@ type answer struct {
 	location *url.URL // of a redirect, absolute
 	err      error
 
-	stage        stage
-	remote       string // address and port
+	stage        check.Stage
+	connection   check.Connection // what went wrong, if err is set
+	remote       string           // address and port
 	certificates []*x509.Certificate
 	received     time.Time // when the answer began
 	took         time.Duration
@@ -119,6 +107,26 @@ var (
 
 // arrived tells whether a whole answer came.
 func (a answer) arrived() bool { return a.status != 0 && a.err == nil }
+
+// limited tells whether the issuer limits requests.
+func (a answer) limited() bool { return a.err == nil && a.status == http.StatusTooManyRequests }
+
+// troubled tells whether the answer says nothing about what was asked: none came, or the server or a proxy has trouble of
+// its own.
+func (a answer) troubled() bool {
+	switch a.status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return a.err != nil
+}
+
+// endpoint returns the address that answered, without its query.
+func (a answer) endpoint() string {
+	bare, _, _ := strings.Cut(a.url, "?")
+	return bare
+}
 
 // retryAfter returns the header of that name (RFC 9110 section 10.2.3); 0 if there is none.
 func (a answer) retryAfter() time.Duration {
@@ -147,10 +155,10 @@ func (c *Client) send(ctx context.Context, r *recorder, method, address string, 
 	return r.result(err)
 }
 
-// sameHost follows redirects to https on the same host only.
+// sameHost follows redirects on the same host only, and never from https to http.
 func sameHost(req *http.Request, via []*http.Request) error {
 	switch {
-	case req.URL.Scheme != "https" || !strings.EqualFold(req.URL.Host, via[0].URL.Host):
+	case req.URL.Scheme != "https" && via[0].URL.Scheme == "https" || !strings.EqualFold(req.URL.Host, via[0].URL.Host):
 		return errRedirectAway
 	case len(via) > maxRedirects:
 		return errRedirects
@@ -158,14 +166,34 @@ func sameHost(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
+// redirects decides whether a redirect is followed.
+type redirects func(req *http.Request, via []*http.Request) error
+
 // noRedirect follows no redirect.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// withinIssuer follows redirects on the origin that was asked first, or from it to https on the same host, as a browser would.
+// It stops at the redirect URL and at an address that tells of an error.
+func withinIssuer(redirectURL string) redirects {
+	return func(req *http.Request, via []*http.Request) error {
+		first := via[0].URL
+		upgraded := first.Scheme == "http" && req.URL.Scheme == "https" && strings.EqualFold(first.Hostname(), req.URL.Hostname())
+		switch {
+		case sameTarget(req.URL, redirectURL), faultInAddress(req.URL).code != "", origin(req.URL) != origin(first) && !upgraded:
+			return http.ErrUseLastResponse
+		case len(via) > maxRedirects:
+			return errRedirects
+		}
+		return nil
+	}
+}
 
 // recorder is a RoundTripper that keeps the last answer for the checks.
 type recorder struct {
 	client    *Client
 	transport *http.Transport
-	follow    func(req *http.Request, via []*http.Request) error
+	follow    redirects
+	cookies   http.CookieJar // nil: none are kept
 
 	last     answer
 	requests int
@@ -173,7 +201,7 @@ type recorder struct {
 }
 
 func (r *recorder) httpClient() *http.Client {
-	return &http.Client{Transport: r, CheckRedirect: r.follow}
+	return &http.Client{Transport: r, CheckRedirect: r.follow, Jar: r.cookies}
 }
 
 // result returns the last answer. The error is that of the HTTP client, which knows why it did not follow a redirect.
@@ -181,21 +209,20 @@ func (r *recorder) result(err error) answer {
 	a := r.last
 	a.clean, a.took, a.redirected = r.client.cleaner, r.took, max(r.requests-1, 0)
 	if errors.Is(err, errRedirectAway) || errors.Is(err, errRedirects) || r.requests == 0 {
-		a.err = err
+		a.err, a.connection = err, new(check.Progress).Diagnose(err)
 	}
 	return a
 }
 
 // RoundTrip implements [http.RoundTripper].
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	begin, seen, a := time.Now(), &trace{}, answer{url: req.URL.String()}
-	req = req.Clone(httptrace.WithClientTrace(req.Context(), seen.hooks()))
+	begin, seen, a := time.Now(), &check.Progress{}, answer{url: req.URL.String()}
+	req = req.Clone(httptrace.WithClientTrace(req.Context(), seen.Trace()))
 	req.Header.Set("User-Agent", r.client.userAgent)
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
 	}
 	resp, err := r.transport.RoundTrip(req)
-	seen.describe(&a)
 	if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
 		a.certificates = untrusted.UnverifiedCertificates
 	}
@@ -215,6 +242,7 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = req.Context().Err()
 	}
 	a.err = err
+	a.describe(seen)
 	r.last, r.requests, r.took = a, r.requests+1, r.took+time.Since(begin)
 	if err != nil {
 		return nil, err
@@ -222,30 +250,18 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// trace notes how far a request comes. A dial that lost a race may call hooks after RoundTrip has returned.
-type trace struct {
-	stage atomic.Int32
-	conn  net.Conn // once the TLS handshake is done
-}
-
-func (t *trace) hooks() *httptrace.ClientTrace {
-	at := func(s stage) { t.stage.Store(int32(s)) }
-	return &httptrace.ClientTrace{
-		DNSStart:          func(httptrace.DNSStartInfo) { at(stageDNS) },
-		ConnectStart:      func(_, _ string) { at(stageTCP) },
-		TLSHandshakeStart: func() { at(stageTLS) },
-		GotConn:           func(g httptrace.GotConnInfo) { t.conn = g.Conn },
+// describe adds what was seen of the connection.
+func (a *answer) describe(p *check.Progress) {
+	if a.err != nil {
+		a.connection = p.Diagnose(a.err)
+		a.stage = a.connection.Stage
 	}
-}
-
-// describe adds what was seen of the connection to an answer.
-func (t *trace) describe(a *answer) {
-	if t.conn == nil {
-		a.stage = stage(t.stage.Load())
+	conn := p.Conn()
+	if conn == nil {
 		return
 	}
-	a.stage, a.remote = stageSent, t.conn.RemoteAddr().String()
-	if secured, ok := t.conn.(*tls.Conn); ok {
+	a.stage, a.remote = check.AtAnswer, conn.RemoteAddr().String()
+	if secured, ok := conn.(*tls.Conn); ok {
 		a.certificates = secured.ConnectionState().PeerCertificates
 	}
 }

@@ -80,7 +80,7 @@ func TestHostileIssuers(t *testing.T) {
 		{"huge header", discovery, serve("{}", "X-Junk", strings.Repeat("x", 1<<20)), []string{"the request for the discovery document failed"}},
 		{"redirect loop", discovery, redirect(discovery), []string{"more than 5 redirects"}},
 		{"redirect to http", discovery, redirect("http://127.0.0.1:1" + discovery), []string{"away from https"}},
-		{"redirect to another host", discovery, redirect("https://other.example.test" + discovery), []string{"another host", "set realm.issuer_url to https://other.example.test (if"}},
+		{"redirect to another host", discovery, redirect("https://other.example.test" + discovery), []string{"another host", "without a redirect"}},
 		{"redirect to another port", discovery, redirect("https://127.0.0.1:1" + discovery), []string{"another host"}},
 		{"redirect to nowhere", discovery, redirect(""), []string{"302"}},
 		{"redirect to a file", discovery, redirect("file:///etc/passwd"), []string{"away from https"}},
@@ -119,7 +119,7 @@ func TestHostileIssuers(t *testing.T) {
 			}
 			found := find(t, checks, id)
 			want(t, found, check.Fail, tt.says...)
-			for _, text := range []string{found.Summary, found.Evidence, found.Hint.For(check.Names{})} {
+			for _, text := range append(strings.Split(string(found.Hint), "\n"), found.Summary, found.Evidence) {
 				if strings.ContainsAny(text, "\x1b\x07\u202e\n") || len(text) > 4*check.MaxText {
 					t.Errorf("not clean: %q", text)
 				}
@@ -127,7 +127,7 @@ func TestHostileIssuers(t *testing.T) {
 			if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 64 {
 				t.Errorf("%d MiB were allocated", used)
 			}
-			if requests := len(s.Requests()); requests > 7 {
+			if requests := len(s.Requests()); requests > 10 {
 				t.Errorf("%d requests", requests)
 			}
 			if i.Quick() && tt.path == discovery {

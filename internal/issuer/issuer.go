@@ -11,7 +11,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -79,9 +79,10 @@ type Inspection struct {
 	documentErr check.Check // issuer.discovery, if the document is not usable; else zero
 	keysAnswer  answer
 	keys        []key
-	keysErr     check.Check                       // issuer.keys, if the key set is not usable; else zero
-	distrust    *tls.CertificateVerificationError // why this machine does not trust the certificate; nil: it does
-	took        time.Duration                     // discovery and keys
+	keysErr     check.Check       // issuer.keys, if the key set is not usable; else zero
+	distrust    *check.Connection // why this machine does not trust the certificate; nil: it does
+	took        time.Duration     // discovery and keys
+	around      surroundings      // if the issuer URL serves no document, or one of another name
 
 	questions questions
 }
@@ -110,24 +111,26 @@ func (i *Inspection) run(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, inspectionTimeout)
 	defer cancel()
 	begin := time.Now()
-	defer func() { i.took = time.Since(begin) }()
-
 	transport := i.client.verified
 	i.discover(ctx, transport)
-	if errors.As(i.discovery.err, &i.distrust) && unknownAuthority(i.distrust) {
+	if c := i.discovery.connection; i.discovery.err != nil && c.Stage == check.AtTrust {
+		i.distrust = &c
+	}
+	if i.distrust != nil && i.distrust.Cause == check.NoAuthority {
 		// The node may know the authority. The documents are public, so they are read without verification.
 		transport = i.client.unverified
 		i.discover(ctx, transport)
 	}
 	i.questions.note(i.discovery)
-	if i.documentErr.Status != "" || !i.document.JWKSURI.secure() {
-		return
+	if i.documentErr.Status == "" && i.document.JWKSURI.usable() {
+		seen := &recorder{client: i.client, transport: transport, follow: sameHost}
+		i.keysAnswer = i.client.send(ctx, seen, http.MethodGet, string(i.document.JWKSURI), nil, "")
+		i.questions.note(i.keysAnswer)
+		i.keys, i.keysErr = parseKeys(i.keysAnswer)
 	}
-	seen := &recorder{client: i.client, transport: transport, follow: sameHost}
-	i.keysAnswer = i.client.send(ctx, seen, http.MethodGet, string(i.document.JWKSURI), nil, "")
-	i.questions.note(i.keysAnswer)
-	i.keys, i.keysErr = parseKeys(i.keysAnswer)
-	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keys), "took", time.Since(begin))
+	i.took = time.Since(begin)
+	i.around = i.lookAround(ctx, transport)
+	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keys), "took", i.took)
 }
 
 // discover lets go-oidc request the discovery document.
@@ -142,10 +145,10 @@ func (i *Inspection) discover(ctx context.Context, transport *http.Transport) {
 	i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery)
 }
 
-// requestable tells whether the issuer URL can be requested at all: https, with a host, without credentials.
+// requestable tells whether the issuer URL can be requested at all: http or https, with a host, without credentials.
 func requestable(issuerURL string) bool {
 	u, err := url.Parse(issuerURL)
-	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil
 }
 
 // Wait returns nil once the inspection has ended, whatever it found, and ctx's error if that comes first.
@@ -164,17 +167,32 @@ func (i *Inspection) Wait(ctx context.Context) error {
 
 // Quick reports whether Proxmox may be asked to discover the issuer. It may if discovery and keys took at most 5 s, or
 // if connecting failed within that time. An issuer that stays silent blocks a worker of the node for good.
-func (i *Inspection) Quick() bool {
+func (i *Inspection) Quick() bool { return i.WhyNotQuick() == "" }
+
+// WhyNotQuick returns why Proxmox may not be asked to discover the issuer, such as "the issuer took 7s to answer", or "".
+func (i *Inspection) WhyNotQuick() string {
 	<-i.done
-	answered := i.discovery.arrived() && i.keysAnswer.arrived()
-	return i.took <= quickTime && (answered || i.discovery.err != nil && i.discovery.stage < stageTLS)
+	connected := i.discovery.err == nil || i.discovery.stage >= check.AtTLS
+	switch {
+	case i.took > quickTime:
+		return fmt.Sprintf("the issuer took %s to answer", i.took.Round(100*time.Millisecond))
+	case connected && !i.discovery.arrived():
+		return "the issuer did not send its discovery document"
+	case connected && i.discovery.status != http.StatusOK:
+		return fmt.Sprintf("the issuer answers %d to the request for its discovery document", i.discovery.status)
+	case connected && i.documentErr.Status != "":
+		return "the issuer did not send a usable discovery document"
+	case connected && !i.keysAnswer.arrived():
+		return "the issuer did not send its keys"
+	}
+	return ""
 }
 
-// Trusted tells whether this machine reaches the issuer and trusts its certificate. An issuer that is not trusted is asked
-// no client questions.
+// Trusted tells whether this machine reaches the issuer and trusts its certificate, if it has one. An issuer that is not
+// trusted is asked no client questions.
 func (i *Inspection) Trusted() bool {
 	<-i.done
-	return i.distrust == nil && i.discovery.stage >= stageSent
+	return i.distrust == nil && i.discovery.stage >= check.AtAnswer
 }
 
 // LacksClaim tells whether the issuer advertises its claims, and not this one. That is no proof: an issuer may map
@@ -213,8 +231,7 @@ func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 // say).
 func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
 	<-i.done
-	v, limited := i.questions.limited()
-	return v.RetryAfter, limited
+	return i.questions.limited()
 }
 
 // View is the login and the Proxmox for which an issuer is judged.
@@ -239,7 +256,7 @@ type rule struct {
 
 // rules are in the order of the catalog.
 var rules = []rule{
-	{check.IssuerURL, nil, func(i *Inspection, _ View) check.Check { return checkURL(i.issuer) }},
+	{check.IssuerURL, nil, func(i *Inspection, _ View) check.Check { return checkURL(i.issuer, i.client.cleaner) }},
 	{check.IssuerReach, nil, checkReach},
 	{check.IssuerCertificate, []check.ID{check.IssuerReach}, checkCertificate},
 	{check.IssuerDiscovery, []check.ID{check.IssuerReach, check.IssuerCertificate}, checkDiscovery},
@@ -249,6 +266,7 @@ var rules = []rule{
 	{check.IssuerCapabilities, []check.ID{check.IssuerDiscovery}, checkCapabilities},
 	{check.IssuerScopes, []check.ID{check.IssuerDiscovery}, checkScopes},
 	{check.IssuerClaims, []check.ID{check.IssuerDiscovery}, checkClaims},
+	{check.IssuerAudience, []check.ID{check.IssuerDiscovery}, checkAudience},
 	{check.IssuerClock, []check.ID{check.IssuerReach, check.IssuerCertificate}, checkClock},
 }
 
@@ -268,10 +286,13 @@ func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 			return check.Skipped(r.id, "needs %s", need)
 		}
 	}
-	c := i.client.cleaner.HideIn(r.check(i, v))
+	c := r.check(i, v)
 	c.ID = r.id
 	return c
 }
+
+// clean returns a value of the issuer or of the configuration as it may be shown. People paste secrets into both.
+func (i *Inspection) clean(value string) string { return i.client.cleaner.Clean(value) }
 
 // pass, warn, fail and skip make findings of a rule: [Inspection.apply] adds the id.
 func pass(format string, args ...any) check.Check { return check.Passed("", format, args...) }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -84,6 +85,12 @@ func want(t *testing.T, c check.Check, status check.Status, words ...string) {
 		t.Errorf("%s: %s, want %s\n%s", c.ID, c.Status, status, said)
 	}
 	for _, w := range words {
+		if unwanted, not := strings.CutPrefix(w, "!"); not {
+			if strings.Contains(said, unwanted) {
+				t.Errorf("%s says %q:\n%s", c.ID, unwanted, said)
+			}
+			continue
+		}
 		if !strings.Contains(said, w) {
 			t.Errorf("%s does not say %q:\n%s", c.ID, w, said)
 		}
@@ -116,7 +123,7 @@ func TestRightSetUpPassesEverywhere(t *testing.T) {
 				tt.adjust(&l)
 			}
 			checks := i.Checks(view(l))
-			for n, e := range check.Catalog()[:11] {
+			for n, e := range check.Catalog()[:12] {
 				if checks[n].ID != e.ID {
 					t.Errorf("place %d: %s, want %s", n, checks[n].ID, e.ID)
 				}
@@ -168,7 +175,7 @@ func TestURL(t *testing.T) {
 		{"https://[2001:db8::1]:9091/auth", check.Pass, nil},
 		{"https://id.example.com/application/o/proxmox/", check.Pass, nil},
 		{"https://login.microsoftonline.com/72f988bf-86f1-41af-91ab-2d7cd011db47/v2.0", check.Pass, nil},
-		{"http://auth.example.com/x", check.Fail, []string{"https://auth.example.com/x"}},
+		{"http://auth.example.com/x", check.Warn, []string{"travel in clear", "no key is sent"}},
 		{"auth.example.com", check.Fail, []string{"https://"}},
 		{"https://auth.example.com?x=1", check.Fail, []string{"query"}},
 		{"https://auth.example.com?", check.Fail, []string{"query"}},
@@ -246,16 +253,17 @@ func TestFindings(t *testing.T) {
 		says   []string
 	}{
 		{"another slash", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer(s.URL() + "/") }, check.IssuerIdentity, check.Fail, []string{"set realm.issuer_url to https://127.0.0.1:", "/"}},
-		{"another host", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("https://auth.example.test") }, check.IssuerIdentity, check.Fail, []string{"set realm.issuer_url to https://auth.example.test (if", "X-Forwarded-Proto"}},
+		{"another host, where no document is", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("https://auth.example.test") }, check.IssuerIdentity, check.Fail, []string{"the issuer's own name: https://auth.example.test", "X-Forwarded-Proto", "!set realm.issuer_url"}},
+		{"another path, where no document is", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer(s.URL() + "/global") }, check.IssuerIdentity, check.Fail, []string{"external address", "!set realm.issuer_url"}},
 		{"another scheme", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
 			s.SetIssuer(strings.Replace(s.URL(), "https:", "http:", 1))
-		}, check.IssuerIdentity, check.Fail, []string{"let the proxy pass on Host, X-Forwarded-Proto"}},
+		}, check.IssuerIdentity, check.Fail, []string{"let the proxy in front of the issuer pass on Host, X-Forwarded-Proto", "!set realm.issuer_url"}},
 		{"nonsense as name", func(_ *testing.T, s *lab.Server, _ *issuer.View) { s.SetIssuer("x:y") }, check.IssuerIdentity, check.Fail, []string{"x:y", "external address"}},
 		{"a tenant to be named", func(_ *testing.T, s *lab.Server, _ *issuer.View) {
 			s.SetIssuer("https://login.microsoftonline.com/{tenantid}/v2.0")
 		}, check.IssuerIdentity, check.Fail, []string{"TENANT-ID"}},
 
-		{"HTML", body("/.well-known/openid-configuration", "text/html; charset=utf-8", "<html><title>Login - Authelia</title></html>"), check.IssuerDiscovery, check.Fail, []string{"text/html", "Login - Authelia", "web page"}},
+		{"HTML", body("/.well-known/openid-configuration", "text/html; charset=utf-8", "<html><title>Login - Authelia</title></html>"), check.IssuerDiscovery, check.Fail, []string{"text/html", "Login - Authelia", "no discovery document is there"}},
 		{"JSON as HTML", body("/.well-known/openid-configuration", "text/html", "{}"), check.IssuerDiscovery, check.Fail, nil},
 		{"HTML as JSON", body("/.well-known/openid-configuration", "application/json", "<html>"), check.IssuerDiscovery, check.Fail, []string{"invalid character"}},
 		{"an empty object", body("/.well-known/openid-configuration", "application/json", "{}"), check.IssuerDiscovery, check.Fail, []string{"authorization_endpoint is missing", "jwks_uri is missing", "subject_types_supported is missing"}},
@@ -280,7 +288,8 @@ func TestFindings(t *testing.T) {
 		}, check.IssuerDiscovery, check.Skip, []string{"429, again in 30s"}},
 
 		{"no token endpoint", set("token_endpoint", nil), check.IssuerEndpoints, check.Fail, []string{"token_endpoint"}},
-		{"http", set("token_endpoint", "http://auth.example.test/token"), check.IssuerEndpoints, check.Fail, []string{"token_endpoint http://auth.example.test/token", "X-Forwarded-Proto"}},
+		{"http", set("token_endpoint", "http://auth.example.test/token"), check.IssuerEndpoints, check.Warn, []string{"token_endpoint http://auth.example.test/token", "no key is sent", "X-Forwarded-Proto"}},
+		{"an endpoint that is no URL of the web", set("token_endpoint", "ldap://auth.example.test"), check.IssuerEndpoints, check.Fail, []string{"ldap://auth.example.test"}},
 		{"no userinfo", set("userinfo_endpoint", nil), check.IssuerEndpoints, check.Fail, []string{"query_userinfo"}},
 		{"no userinfo, and none wanted", func(_ *testing.T, s *lab.Server, w *issuer.View) {
 			s.SetMetadata("userinfo_endpoint", nil)
@@ -335,7 +344,30 @@ func TestFindings(t *testing.T) {
 		{"a custom claim", ask(func(l *realm.Login) { l.UsernameClaim = "uid" }), check.IssuerClaims, check.Warn, []string{"uid", "set verify.ignore to [issuer.claims]"}},
 		{"groups that may be mapped", ask(func(l *realm.Login) { l.GroupsClaim = "teams" }), check.IssuerClaims, check.Skip, []string{"teams"}},
 		{"claims not advertised", set("claims_supported", nil), check.IssuerClaims, check.Skip, nil},
-		{"ID token alone", ask(func(l *realm.Login) { l.QueryUserinfo = false }), check.IssuerClaims, check.Warn, []string{"claims policy", "Authelia since 4.39"}},
+		{"ID token alone", ask(func(l *realm.Login) { l.QueryUserinfo = false }), check.IssuerClaims, check.Warn, []string{"puts only sub into it", "Authelia: since 4.39 a claims_policy"}},
+		{"ID token alone of an unknown issuer", func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetMetadata("jwks_uri", s.URL()+"/jwks.json?1")
+			w.Login.QueryUserinfo = false
+		}, check.IssuerClaims, check.Warn, []string{"many issuers put only sub into it", "set realm.query_userinfo to true", "!Authelia"}},
+		{"a groups claim that is a path", ask(func(l *realm.Login) { l.GroupsClaim = "realm_access.roles" }), check.IssuerClaims, check.Warn, []string{"looks like a path", "realm.groups_claim"}},
+		{"claims of the protocol alone", set("claims_supported", []string{"sub", "iss", "aud", "exp", "nonce"}), check.IssuerClaims, check.Skip, nil},
+		{"an unknown prompt", func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetMetadata("prompt_values_supported", []string{"none", "login", "consent"})
+			w.Login.Prompt = "create"
+		}, check.IssuerCapabilities, check.Warn, []string{"does not advertise the prompt create", "add prompt to realm.unset", "none, login, consent"}},
+		{"an unknown prompt that the issuer takes", func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetMetadata("prompt_values_supported", []string{"none", "login"})
+			w.Login.Prompt, w.Proven = "create", issuer.Proven{Request: true}
+		}, check.IssuerCapabilities, check.Pass, nil},
+		{"only client_secret_post advertised, and Basic accepted", func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetMetadata("token_endpoint_auth_methods_supported", []string{"client_secret_post"})
+			s.SetMetadata("grant_types_supported", []string{"implicit"})
+			w.Proven = issuer.Proven{Key: true}
+		}, check.IssuerCapabilities, check.Pass, nil},
+		{"few scopes advertised, and more accepted", func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetMetadata("scopes_supported", []string{"openid"})
+			w.Proven = issuer.Proven{Request: true}
+		}, check.IssuerScopes, check.Pass, []string{"accepts the requested scopes"}},
 
 		{"a clock within bounds", clocks(-4*time.Minute, 0), check.IssuerClock, check.Pass, nil},
 		{"both clocks wrong alike", clocks(3*time.Hour, 3*time.Hour), check.IssuerClock, check.Pass, nil},
@@ -398,7 +430,12 @@ func TestWhatDependsOnAFailureIsSkipped(t *testing.T) {
 	if i.Quick() {
 		t.Error("nothing came, so Proxmox must not be asked")
 	}
-	if n := len(s.Requests()); n != 1 {
+	for _, r := range s.Requests() {
+		if r.Method != http.MethodGet {
+			t.Errorf("%s %s", r.Method, r.Path)
+		}
+	}
+	if n := len(s.Requests()); n != 3 { // the document, at /auth too, and the page at the address itself
 		t.Errorf("%d requests", n)
 	}
 }

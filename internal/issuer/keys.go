@@ -4,7 +4,6 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/realm"
 )
 
 // key is one key of a JSON Web Key Set (RFC 7517). Only the members that verifying needs are read: others, such as
@@ -44,8 +42,8 @@ func parseKeys(a answer) (keys []key, unusable check.Check) {
 		err = errors.New("there is no array of keys")
 	}
 	if err != nil {
-		step := check.Hintf("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url))
-		return nil, fail(check.Hints(step), "Proxmox cannot read the key set").Because("%s", a.clean.Clean(err.Error()))
+		return nil, fail(check.Hintf("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url)), "Proxmox cannot read the key set").
+			Because("%s", a.clean.Clean(err.Error()))
 	}
 	return set.Keys, check.Check{}
 }
@@ -122,7 +120,7 @@ func (i *Inspection) signsWithClientKey() bool {
 // checkKeys is issuer.keys.
 func checkKeys(i *Inspection, v View) check.Check {
 	switch {
-	case !i.document.JWKSURI.secure():
+	case !i.document.JWKSURI.usable():
 		return skip("needs %s", check.IssuerEndpoints)
 	case i.keysErr.Status != "":
 		return i.keysErr.Took(i.keysAnswer.took)
@@ -131,13 +129,13 @@ func checkKeys(i *Inspection, v View) check.Check {
 	for _, k := range i.keys {
 		keys = append(keys, k.String())
 	}
-	seen := fmt.Sprintf("keys: %s; advertised for ID tokens: %s", listed(keys), listed(i.document.SigningAlgs))
-	return i.judgeKeys(v.Version).Because("%s", i.client.cleaner.Clean(seen)).Took(i.keysAnswer.took)
+	return i.judgeKeys(v).Because("keys: %s; advertised for ID tokens: %s", i.clean(listed(keys)), i.clean(listed(i.document.SigningAlgs))).
+		Took(i.keysAnswer.took)
 }
 
-func (i *Inspection) judgeKeys(version realm.Version) check.Check {
-	remedy := check.Hints(check.Hint("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits").
-		With("Authelia: identity_providers.oidc.jwks, and the client's id_token_signed_response_alg"))
+func (i *Inspection) judgeKeys(v View) check.Check {
+	p, version := i.provider(), v.Version
+	hint := check.Hints("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits", p.tell(onSigning))
 	older, newer := i.verifiable()
 	usable := newer
 	if !version.IsZero() && version.Major < 9 {
@@ -147,18 +145,23 @@ func (i *Inspection) judgeKeys(version realm.Version) check.Check {
 	case i.signsWithClientKey():
 		return pass("the issuer signs ID tokens with the client key")
 	case len(i.keys) == 0:
-		return fail(remedy, "the key set is empty: Proxmox cannot verify ID tokens")
+		return fail(hint, "the key set is empty: Proxmox cannot verify ID tokens")
 	case len(older) == 0 && len(newer) == 0:
-		return fail(remedy, "Proxmox cannot verify ID tokens with any key of the key set")
+		return fail(hint, "Proxmox cannot verify ID tokens with any key of the key set")
 	case version.IsZero() && len(older) == 0:
 		return skip("the keys suit only Proxmox VE 9 and later, and the version is unknown")
 	case version.IsZero() && len(newer) == 0:
 		return skip("the keys suit only Proxmox VE 8 and earlier, and the version is unknown")
+	case len(usable) == 0 && version.Major < 9:
+		return fail(check.Hints(hint, "upgrade to Proxmox VE 9"), "Proxmox VE %s cannot verify ID tokens with any key of the key set", version)
 	case len(usable) == 0:
-		if version.Major < 9 {
-			remedy = check.Hints(remedy, check.Hint("upgrade to Proxmox VE 9"))
-		}
-		return fail(remedy, "Proxmox VE %s cannot verify ID tokens with any key of the key set", version)
+		return fail(hint, "Proxmox VE %s cannot verify ID tokens with any key of the key set", version)
+	case p.encrypts && slices.ContainsFunc(i.keys, func(k key) bool { return k.Use == "enc" }):
+		return warn(check.Hints("let the issuer not encrypt ID tokens: Proxmox cannot read them", p.tell(onEncryption)),
+			"%s publishes a key for encryption, and then encrypts the ID tokens of this client", p.name)
+	case p.refusesES256 && v.Login.QueryUserinfo && !slices.ContainsFunc(usable, func(k key) bool { return k.Kty == "RSA" }):
+		return warn(check.Hints(hint, "set {realm.query_userinfo} to false, if the ID token holds every claim that is needed"),
+			"%s signs with ES256, and its userinfo endpoint refuses its own tokens then", p.name)
 	}
 	return pass("Proxmox can verify ID tokens with %s", check.Count(len(usable), "key", "keys"))
 }

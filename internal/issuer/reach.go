@@ -2,13 +2,11 @@ package issuer
 
 import (
 	"cmp"
-	"context"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -20,12 +18,12 @@ func checkReach(i *Inspection, v View) check.Check {
 	switch {
 	case !requestable(i.issuer):
 		return skip("needs %s", check.IssuerURL)
-	case i.distrust != nil || a.stage >= stageSent:
+	case i.distrust != nil || a.stage >= check.AtTrust:
 		return pass("this machine reaches the issuer at %s", cmp.Or(a.remote, "its address")).Took(a.took)
-	case a.err == nil || errors.Is(a.err, context.Canceled):
+	case a.err == nil || a.connection.Cause == check.Canceled:
 		return skip("interrupted before the issuer was reached")
 	}
-	c := unreached(i.issuer, a).Took(a.took)
+	c := i.unreached().Took(a.took)
 	if v.Discovered {
 		c.Status = check.Warn // Proxmox reaches the issuer
 	}
@@ -33,27 +31,32 @@ func checkReach(i *Inspection, v View) check.Check {
 }
 
 // unreached is the finding if there is no connection.
-func unreached(issuerURL string, a answer) check.Check {
-	u, _ := url.Parse(issuerURL) // requestable
-	address := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "443"))
-	cause := a.clean.Clean(reason(a.err))
-	if errors.Is(a.err, context.DeadlineExceeded) {
-		cause = fmt.Sprintf("no answer within %s", a.took.Round(100*time.Millisecond))
+func (i *Inspection) unreached() check.Check {
+	a := i.discovery
+	u, _ := url.Parse(i.issuer) // requestable
+	port := map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	host, address := i.clean(u.Hostname()), i.clean(net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port)))
+	what, hint := "cannot connect to "+address, check.Hint("start the issuer, or open the firewall in front of it")
+	switch c := a.connection; {
+	case c.Cause == check.ProxyFailed:
+		what, hint = "cannot use the proxy in HTTPS_PROXY", "name the issuer's host in NO_PROXY, or unset HTTPS_PROXY"
+	case c.Stage == check.AtName:
+		what, hint = "cannot resolve the name "+host, check.Hint("correct the DNS of this machine; to see what it answers:\n"+check.Command+"getent hosts "+check.Hint(host))
+	case c.Stage == check.AtTLS && c.Cause == check.TimedOut:
+		what = "reaches " + address + ", but gets no answer"
+		hint = "look whether the issuer hangs or is paused: its port takes connections, and nothing answers"
+	case c.Cause == check.NotTLS:
+		what, hint = "reaches "+address+", but no TLS", "let the proxy or the issuer serve https on that port, or correct the port"
+	case c.Stage == check.AtTLS && c.Cause == check.ClosedEarly:
+		what = "reaches " + address + ", but the connection is closed before TLS begins"
+		hint = "read the log of the issuer, and of a proxy or firewall in front of it"
+	case c.Stage == check.AtTLS:
+		what = "reaches " + address + ", but TLS fails"
+		hint = "let the issuer speak TLS 1.2 or 1.3; to see what it speaks:\n" + check.Command + "openssl s_client -connect " + check.Hint(address)
 	}
-	var unresolved *net.DNSError
-	what, step := "cannot connect to "+address, check.Hint("start the issuer, or open the firewall in front of it")
-	switch {
-	case errors.As(a.err, &unresolved) || a.stage == stageDNS:
-		what = "cannot resolve the name " + u.Hostname()
-		step = check.Hintf("correct the DNS of this machine: getent hosts %s", u.Hostname())
-	case a.stage == stageTLS:
-		step = check.Hintf("let the issuer speak TLS 1.2 or 1.3: openssl s_client -connect %s", address)
-		return fail(check.Hints(step), "the TLS handshake with %s fails", address).Because("%s", cause)
-	}
-	return fail(check.Hints(
-		step,
-		check.Set("realm.issuer_url", "").With("if its host or port is wrong"),
-		check.Set("verify.issuer", "false").With("if only the Proxmox nodes reach the issuer")), "this machine %s", what).Because("%s", cause)
+	hint = check.Hints(hint, "set {realm.issuer_url} to another address, if its host or port is wrong",
+		"set {verify.issuer} to false, if only the Proxmox nodes reach the issuer")
+	return fail(hint, "this machine %s", what).Because("%s", i.clean(reason(a.err)))
 }
 
 // warnBefore is the longest time before its end that a certificate causes a warning.
@@ -62,59 +65,48 @@ const warnBefore = 14 * 24 * time.Hour
 // checkCertificate is issuer.certificate.
 func checkCertificate(i *Inspection, _ View) check.Check {
 	a := i.discovery
+	if !strings.HasPrefix(strings.ToLower(i.issuer), "https:") {
+		return skip("the issuer is used over http, without a certificate")
+	}
 	if len(a.certificates) == 0 {
 		return skip("the issuer sent no certificate")
 	}
 	leaf := a.certificates[0]
-	seen := a.clean.Clean(fmt.Sprintf("%s, issued by %s, valid from %s to %s",
-		namesOf(leaf), authorityOf(leaf), day(leaf.NotBefore), day(leaf.NotAfter)))
+	c := pass("the issuer's certificate is valid until %s", day(leaf.NotAfter))
 	switch {
 	case i.distrust != nil:
-		return i.distrusted(leaf).Because("%s", seen)
+		c = i.distrusted(leaf)
 	case time.Until(leaf.NotAfter) < min(leaf.NotAfter.Sub(leaf.NotBefore)/3, warnBefore):
-		renew := check.Hint("renew the issuer's certificate, and find out why it was not renewed automatically")
-		return warn(check.Hints(renew), "the issuer's certificate expires on %s", day(leaf.NotAfter)).Because("%s", seen)
+		c = warn("renew the issuer's certificate, and find out why it was not renewed automatically",
+			"the issuer's certificate expires on %s", day(leaf.NotAfter))
 	}
-	return pass("the issuer's certificate is valid until %s", day(leaf.NotAfter)).Because("%s", seen)
-}
-
-// unknownAuthority tells whether only the authority of a certificate is unknown to this machine.
-func unknownAuthority(err error) bool {
-	unknown := x509.UnknownAuthorityError{}
-	return errors.As(err, &unknown)
+	return c.Because("%s, issued by %s, valid from %s to %s",
+		i.clean(namesOf(leaf)), i.clean(authorityOf(leaf)), day(leaf.NotBefore), day(leaf.NotAfter))
 }
 
 // distrusted is the finding for a certificate that this machine does not accept. Proxmox rejects it as well, unless it knows
 // an authority that this machine does not know.
 func (i *Inspection) distrusted(leaf *x509.Certificate) check.Check {
 	u, _ := url.Parse(i.issuer) // requestable
-	err, clean := i.distrust.Err, i.client.cleaner
-	remedy := check.Hint("renew the issuer's certificate")
-	var (
-		invalid x509.CertificateInvalidError
-		other   x509.HostnameError
-	)
-	switch {
-	case unknownAuthority(err):
-		remedy = check.Hints(
-			check.Set("verify.issuer_ca_file", "").With("a file with the authority's certificate"),
-			check.Hint("let the issuer send its intermediate certificate too").With("if it sends only its own"),
-			check.OnNode("update-ca-certificates").
-				With("if the nodes do not know the authority: first put its certificate into /usr/local/share/ca-certificates"))
-		return warn(remedy, "this machine does not know the authority of the issuer's certificate: %s",
-			clean.Clean(authorityOf(leaf)))
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
-		remedy = "correct the clock of the issuer or of this machine"
-		return fail(remedy, "the issuer's certificate is not valid before %s", day(invalid.Cert.NotBefore))
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return fail(remedy, "the issuer's certificate expired on %s", day(invalid.Cert.NotAfter))
-	case errors.As(err, &other):
-		remedy = check.Hints(
-			check.Hintf("get a certificate for %s", u.Hostname()),
-			check.Set("realm.issuer_url", "").With("if its host is wrong"))
-		return fail(remedy, "the issuer's certificate is for another name: %s", clean.Clean(namesOf(leaf)))
+	const renew = check.Hint("renew the issuer's certificate")
+	switch c := i.distrust; c.Cause {
+	case check.NoAuthority:
+		hint := check.Hints(
+			"set {verify.issuer_ca_file} to a file with the authority's certificate",
+			"let the issuer send its intermediate certificate too, if it sends only its own",
+			"let the nodes trust the authority too: put its certificate into /usr/local/share/ca-certificates of each node, and run there:\n"+
+				check.Command+"update-ca-certificates")
+		return warn(hint, "this machine does not know the authority of the issuer's certificate: %s", i.clean(authorityOf(leaf)))
+	case check.NotYetValid:
+		return fail("correct the clock of the issuer or of this machine", "the issuer's certificate is not valid before %s", day(c.Until))
+	case check.ExpiredCert:
+		return fail(renew, "the issuer's certificate expired on %s", day(c.Until))
+	case check.OtherName:
+		hint := check.Hints(check.Hintf("get a certificate for %s", i.clean(u.Hostname())), "set {realm.issuer_url} to another address, if its host is wrong")
+		return fail(hint, "the issuer's certificate is for another name: %s", i.clean(namesOf(leaf)))
+	default:
+		return fail(renew, "the issuer's certificate is not accepted: %s", i.clean(c.Err.Error()))
 	}
-	return fail(remedy, "the issuer's certificate is not accepted: %s", clean.Clean(err.Error()))
 }
 
 func authorityOf(c *x509.Certificate) string { return cmp.Or(c.Issuer.CommonName, c.Issuer.String()) }

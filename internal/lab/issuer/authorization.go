@@ -23,25 +23,27 @@ func (s *Server) authorization(w http.ResponseWriter, r *http.Request) {
 	if uri := parameters.Get("request_uri"); uri != "" {
 		stored, err := s.takePushed(uri, parameters.Get("client_id"))
 		if err != nil {
-			fromEngine(err).toPortal(w, root)
+			s.refuse(w, root, err)
 			return
 		}
 		parameters = stored
+	} else if client, known := s.Client(parameters.Get("client_id")); known && client.RequirePushed {
+		s.refuse(w, root, errInvalidRequest.because("Pushed Authorization Requests are required but this request was not pushed."))
+		return
 	}
 	client, err := s.validate(parameters)
 	if err != nil {
-		failure := fromEngine(err)
 		if client == nil {
-			failure.toPortal(w, root)
+			s.refuse(w, root, err)
 		} else {
-			failure.toClient(w, name, parameters.Get("redirect_uri"), parameters.Get("state"))
+			fromEngine(err).toClient(w, name, parameters.Get("redirect_uri"), parameters.Get("state"))
 		}
 		return
 	}
 
 	prompt := strings.Fields(parameters.Get("prompt"))
 	current, loggedIn := s.session(r)
-	if slices.Contains(prompt, "none") {
+	if slices.Contains(prompt, "none") && !s.habit().IgnoresNone {
 		failure := errLoginRequired
 		if loggedIn {
 			failure = errConsentRequired // consent is asked for each time, as Authelia does by default
@@ -97,7 +99,7 @@ func (s *Server) validate(parameters url.Values) (*Client, error) {
 	switch mode := parameters.Get("response_mode"); {
 	case redirectURI == "" && slices.Contains(scopes, "openid"):
 		return nil, errInvalidRequest.because("The 'redirect_uri' parameter is required when using OpenID Connect 1.0.")
-	case !matchesRedirect(redirectURI, client.RedirectURIs):
+	case !matchesRedirect(redirectURI, client.RedirectURIs) && !s.habit().JudgesLate:
 		return nil, errInvalidRequest.because("The 'redirect_uri' parameter does not match any of the OAuth 2.0 Client's pre-registered 'redirect_uris'.")
 	case mode != "" && mode != "query":
 		return &client, errUnsupportedResponseMode.because("Request with unsupported response_mode '%s'.", mode)
@@ -147,6 +149,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, f *flow, curre
 	switch {
 	case !known:
 		errInvalidClient.toPortal(w, f.root)
+		return
+	case !matchesRedirect(f.redirectURI, client.RedirectURIs):
+		errInvalidRequest.because("The 'redirect_uri' parameter does not match any of the OAuth 2.0 Client's pre-registered 'redirect_uris'.").toPortal(w, f.root)
 		return
 	case f.challenge == nil && client.RequirePKCE:
 		errInvalidRequest.because("Clients must include a 'code_challenge' when performing the authorize code flow, but it is missing.").toClient(w, f.issuer, f.redirectURI, f.state)

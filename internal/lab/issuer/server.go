@@ -57,6 +57,7 @@ type Client struct {
 	Scopes        []string // default openid, profile, email, groups
 	ResponseTypes []string // default code
 	GrantTypes    []string // default authorization_code
+	RequirePushed bool     // require_pushed_authorization_requests
 	RequirePKCE   bool     // only a real login notices it, as with Authelia
 	ClaimsInToken bool     // the ID token holds the claims of the scopes, as with a claims policy of Authelia
 }
@@ -114,6 +115,7 @@ type Server struct {
 	tokens      map[string]token    // access tokens by id
 	faults      map[string][]*Fault // by path
 	limits      limiter
+	habits      Habits
 	requests    []*Request
 	failures    []Failure
 }
@@ -510,7 +512,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case !below || !known && !isProgramPath(path):
 		s.portal(answer, http.StatusOK, page{Title: "Login"})
 		return
-	case !known:
+	case !known, offered(path) && s.habit().Off:
 		plain(answer, http.StatusNotFound)
 		return
 	}

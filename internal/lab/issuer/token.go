@@ -30,6 +30,10 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		errInvalidRequest.because("Request parameter 'grant_type' is missing").write(w)
 		return
 	}
+	if _, ok := s.flowByCode(r.PostForm.Get("code")); !ok && s.habit().CodeFirst {
+		errInvalidGrant.write(w)
+		return
+	}
 	client, err := s.authenticate(r)
 	if err != nil {
 		fromEngine(err).write(w)
@@ -68,6 +72,10 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 func (s *Server) introspection(w http.ResponseWriter, r *http.Request) {
 	if err := parseForm(r); err != nil {
 		fromEngine(err).write(w)
+		return
+	}
+	if s.habit().BlindIntrospection {
+		writeJSON(w, http.StatusOK, map[string]bool{"active": false})
 		return
 	}
 	id, secret, _, err := credentials(r)

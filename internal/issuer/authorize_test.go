@@ -1,0 +1,328 @@
+package issuer
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const (
+	testRedirect = "https://pve.example.test:8006"
+	otherURL     = "https://proxmox-realm-verify.invalid:8006"
+	testEndpoint = "https://auth.example.test/authorize"
+)
+
+// to is a redirect. "/" stands for the redirect URL that was asked for.
+func to(location string) answer {
+	a := answer{url: testEndpoint + "?client_id=x", status: http.StatusFound, header: http.Header{}}
+	u, err := url.Parse(strings.Replace(location, "back:", testRedirect, 1))
+	if err != nil {
+		panic(err)
+	}
+	a.location = u
+	return a
+}
+
+// with is an answer with a body.
+func with(status int, body string) answer {
+	return answer{url: testEndpoint + "?client_id=x", status: status, header: http.Header{}, body: []byte(body)}
+}
+
+func noAnswer() answer {
+	return answer{url: testEndpoint, header: http.Header{}, err: errors.New("connection refused")}
+}
+
+// settled is what [asking.askLogin] makes of an answer to a control question.
+func settled(need string) (redirectURL string, settleText func(string) string) {
+	declared := madeUp{client: "proxmox", redirectURL: testRedirect}
+	made := madeUp{redirectURL: testRedirect}
+	switch need {
+	case "R":
+		made.redirectURL = otherURL
+	case "C":
+		made.client = MadeUp
+	}
+	return made.redirectURL, func(text string) string { return settle(text, made, declared) }
+}
+
+// answerTo asks a table's issuer. A redirect to the redirect URL in the answer to R goes to the made-up one.
+func answerTo(t *testing.T, answers map[string]answer, need string) *reply {
+	t.Helper()
+	a, ok := answers[need]
+	if !ok {
+		t.Fatalf("the question %s is asked", need)
+	}
+	redirectURL, fix := settled(need)
+	if need == "R" && a.location != nil && strings.HasPrefix(a.location.String(), testRedirect) {
+		a.location, _ = url.Parse(strings.Replace(a.location.String(), testRedirect, otherURL, 1))
+	}
+	return replyOf(a, redirectURL, fix)
+}
+
+const (
+	loginPage = `<!doctype html><html><head><title>Sign in</title><style>p{}</style></head><body><form><p>User name</p></form></body></html>`
+	keycloak  = `<html><head><script>var x = "4711";</script></head><body><h1>We are sorry...</h1><p>`
+	german    = `<html lang="de"><body><h1>Es tut uns leid</h1><p>`
+)
+
+// TestLoginRequest holds answers of real issuers and of imitations, and what the rule makes of them.
+func TestLoginRequest(t *testing.T) {
+	type answers = map[string]answer
+	loginRequired := to("back:?error=login_required&state=x")
+	authelia := func(code, hint string) answer {
+		return to("https://auth.example.test/consent/completion?error=" + code + "&error_description=malformed&error_hint=" + url.QueryEscape(hint))
+	}
+	for _, tt := range []struct {
+		name     string
+		answers  answers
+		prompt   string
+		wentBack bool
+		known    [2]class // remembered classes of R and C
+		want     Decision
+		cause    cause
+		asked    string
+	}{
+		// One question.
+		{"login_required", answers{"N": loginRequired}, "", false, [2]class{}, Accepted, "", "N"},
+		{"consent_required, by Entra ID with a slash", answers{"N": to("back:/?error=consent_required")}, "", false, [2]class{}, Accepted, "", "N"},
+		{"a code", answers{"N": to("back:?code=abc&state=x")}, "", false, [2]class{}, Accepted, "", "N"},
+		{"a limit", answers{"N": with(429, "slow down")}, "", false, [2]class{}, RateLimited, "", "N"},
+
+		// The realm has a prompt of its own.
+		{"a prompt, and both go", answers{"N": loginRequired, "X": to("back:?code=x")}, "login", false, [2]class{}, Accepted, "", "NX"},
+		{"a prompt, and a login page", answers{"N": loginRequired, "X": with(200, loginPage)}, "login", false, [2]class{}, Accepted, "", "NX"},
+		{"the prompt none", answers{"N": loginRequired}, "none", false, [2]class{}, Accepted, "", "N"},
+		{"a prompt that the issuer refuses", answers{"N": loginRequired, "X": to("back:?error=invalid_request&error_description=prompt")}, "create", false, [2]class{}, Rejected, ofRequest, "NX"},
+
+		// Refusals at the redirect URL.
+		{"invalid_scope for both", answers{"N": to("back:?error=invalid_scope"), "X": to("back:?error=invalid_scope&error_description=nope")}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
+		{"invalid_scope in the fragment", answers{"N": to("back:#error=invalid_scope"), "X": to("back:#error=invalid_scope")}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
+		{"invalid_scope with prompt=none, and a login page first", answers{"N": to("back:?error=invalid_scope"), "X": with(200, loginPage)}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
+		{"PKCE by plain is required", answers{"N": to("back:?error=invalid_request&error_description=code_challenge_method"), "X": to("back:?error=invalid_request&error_description=code_challenge_method")}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
+		{"prompt=none alone is refused", answers{"N": to("back:?error=invalid_request"), "X": with(200, loginPage), "R": with(400, "bad redirect_uri"), "C": with(400, "bad client")}, "", false, [2]class{}, Accepted, "", "NXRC"},
+		{"an issuer that is out of order", answers{"N": to("back:?error=temporarily_unavailable"), "X": to("back:?error=server_error")}, "", false, [2]class{}, NoVerdict, "", "NX"},
+
+		// Pages of the issuer.
+		{"Authelia, unknown redirect URL", answers{
+			"N": authelia("invalid_request", "The 'redirect_uri' parameter does not match any"), "X": authelia("invalid_request", "The 'redirect_uri' parameter does not match any"),
+			"R": authelia("invalid_request", "The 'redirect_uri' parameter does not match any"), "C": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
+		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
+		{"Authelia, unknown client", answers{
+			"N": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."), "X": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
+			"R": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."), "C": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
+		}, "", false, [2]class{}, Rejected, ofClientOrAll, "NXRC"},
+		{"Authelia, pushed requests required", answers{
+			"N": authelia("invalid_request", "Pushed Authorization Requests are required"), "X": authelia("invalid_request", "Pushed Authorization Requests are required"),
+			"R": authelia("invalid_request", "Pushed Authorization Requests are required"), "C": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
+		}, "", false, [2]class{}, Rejected, ofRequest, "NXRC"},
+		{"Keycloak, unknown redirect URL", answers{
+			"N": with(400, keycloak+"Invalid parameter: redirect_uri</p>"), "X": with(400, keycloak+"Invalid parameter: redirect_uri</p>"),
+			"R": with(400, keycloak+"Invalid parameter: redirect_uri</p>"), "C": with(400, keycloak+"Client not found.</p>"),
+		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
+		{"Keycloak in German", answers{
+			"N": with(400, german+"Ung&uuml;ltiger Parameter: redirect_uri</p>"), "X": with(400, german+"Ung&uuml;ltiger Parameter: redirect_uri</p>"),
+			"R": with(400, german+"Ung&uuml;ltiger Parameter: redirect_uri</p>"), "C": with(400, german+"Client nicht gefunden.</p>"),
+		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
+		{"Keycloak in German, a disabled client", answers{
+			"N": with(400, german+"Client deaktiviert.</p>"), "X": with(400, german+"Client deaktiviert.</p>"),
+			"R": with(400, german+"Client deaktiviert.</p>"), "C": with(400, german+"Client nicht gefunden.</p>"),
+		}, "", false, [2]class{}, Rejected, ofRedirectOrOther, "NXRC"},
+		{"Keycloak, a disabled realm", answers{
+			"N": with(400, german+"Realm nicht aktiviert</p>"), "X": with(400, german+"Realm nicht aktiviert</p>"),
+			"R": with(400, german+"Realm nicht aktiviert</p>"), "C": with(400, german+"Realm nicht aktiviert</p>"),
+		}, "", false, [2]class{}, Rejected, ofClientOrAll, "NXRC"},
+		{"node-oidc-provider, with entities", answers{
+			"N": with(400, "<pre><strong>error</strong>: invalid_redirect_uri</pre><pre>client&#39;s registered redirect_uris</pre>"),
+			"X": with(400, "<pre><strong>error</strong>: invalid_redirect_uri</pre><pre>client&#39;s registered redirect_uris</pre>"),
+			"R": with(400, "<pre><strong>error</strong>: invalid_redirect_uri</pre><pre>client&#39;s registered redirect_uris</pre>"),
+			"C": with(400, "<pre><strong>error</strong>: invalid_client</pre><pre>client is invalid</pre>"),
+		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
+		{"Pocket ID 2.10, prose in the address", answers{
+			"N": to("https://auth.example.test/error?error=Invalid+callback+URL"), "X": to("https://auth.example.test/error?error=Invalid+callback+URL"),
+			"R": to("https://auth.example.test/error?error=Invalid+callback+URL"), "C": to("https://auth.example.test/error?error=Client+not+found"),
+		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
+		{"Google, an error of another name", answers{
+			"N": to("https://accounts.example.test/signin/error?authError=ChVyZWRp"), "X": to("https://accounts.example.test/signin/error?authError=ChVyZWRp"),
+			"R": to("https://accounts.example.test/signin/error?authError=ChVyZWRp"), "C": to("https://accounts.example.test/signin/error?authError=Cg5pbnZh"),
+		}, "", false, [2]class{}, Rejected, ofClientOrAll, "NXRC"}, // identifiers are no words
+		{"Hydra, its own page", answers{
+			"N": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown"), "X": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown"),
+			"R": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_request&error_description=redirect_uri"), "C": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown"),
+		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
+		{"a page of status 500 with an error in JSON", answers{
+			"N": with(500, `{"error":"invalid_client"}`), "X": with(500, `{"error":"invalid_client"}`), "R": with(500, `{"error":"invalid_request"}`), "C": with(500, `{"error":"invalid_client"}`),
+		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
+		{"Authlib, JSON with status 200", answers{
+			"N": with(200, `{"error":"invalid_client"}`), "X": with(200, `{"error":"invalid_client"}`), "R": with(200, `{"error":"invalid_request"}`), "C": with(200, `{"error":"invalid_client"}`),
+		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
+		{"a request that is refused unlike both", answers{
+			"N": with(400, "request object missing"), "X": with(400, "request object missing"), "R": with(400, "unknown redirect_uri"), "C": with(400, "unknown client"),
+		}, "", false, [2]class{}, Rejected, ofRequest, "NXRC"},
+		{"the controls are limited", answers{
+			"N": with(400, "unknown client"), "X": with(400, "unknown client"), "R": with(429, ""),
+		}, "", false, [2]class{}, Rejected, ofUnknown, "NXR"},
+
+		// Login pages.
+		{"Dex: a page after one hop, and refusals there", answers{
+			"N": with(200, loginPage), "X": with(200, loginPage), "R": with(400, "Unregistered redirect_uri."), "C": with(404, "Invalid client_id."),
+		}, "", false, [2]class{}, Accepted, "", "NXRC"},
+		{"the same, remembered", answers{"N": with(200, loginPage), "X": with(200, loginPage)}, "", false, [2]class{refuses, refuses}, Accepted, "", "NX"},
+		{"memory does not serve a refusal", answers{
+			"N": with(400, "no"), "X": with(400, "no"), "R": with(400, "no"), "C": with(404, "other"),
+		}, "", false, [2]class{refuses, refuses}, Rejected, ofRedirectOrOther, "NXRC"},
+		{"django, 500 to every right prompt=none", answers{
+			"N": with(500, "<h1>Server Error (500)</h1>"), "X": to("https://auth.example.test/accounts/login/?next=/x"), "R": with(400, `{"error":"invalid_request"}`), "C": with(400, `{"error":"invalid_request"}`),
+		}, "", false, [2]class{}, Accepted, "", "NXRC"},
+		{"LemonLDAP, a login page for any redirect URL", answers{
+			"N": with(200, loginPage), "X": with(200, loginPage), "R": with(200, loginPage), "C": with(400, "unknown client"),
+		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
+		{"a login page for everyone", answers{
+			"N": with(200, loginPage), "X": with(200, loginPage), "R": with(200, loginPage), "C": with(200, loginPage),
+		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
+		{"Kerberos before the form", answers{
+			"N": with(401, "<h1>Unauthorized</h1>"), "X": with(401, "<h1>Unauthorized</h1>"), "R": with(400, "redirect_uri"), "C": with(400, "client"),
+		}, "", false, [2]class{}, Accepted, "", "NXRC"},
+		{"a login at another origin", answers{
+			"N": to("https://sso.example.test/login"), "X": to("https://sso.example.test/login"), "R": to("https://sso.example.test/error?error=no"), "C": to("https://sso.example.test/error?error=no"),
+		}, "", false, [2]class{}, Accepted, "", "NXRC"},
+		{"django-oidc-provider, error pages of status 200", answers{
+			"N": with(200, "Redirect URI Error"), "X": with(200, "Redirect URI Error"), "R": with(200, "Redirect URI Error"), "C": with(200, "Client ID Error"),
+		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
+		{"the same, where another redirect URL goes back", answers{
+			"N": with(200, "Redirect URI Error"), "X": with(200, "Redirect URI Error"),
+		}, "", true, [2]class{}, Rejected, ofNoPrompt, "NX"},
+		{"a login at another origin, which went back before", answers{
+			"N": to("https://sso.example.test/login"), "X": to("https://sso.example.test/login"), "R": to("https://sso.example.test/login"), "C": to("https://sso.example.test/login"),
+		}, "", true, [2]class{}, NoVerdict, "", "NXRC"},
+
+		// What is in front of an issuer.
+		{"403 for all", answers{
+			"N": with(403, "<h1>Forbidden</h1>"), "X": with(403, "<h1>Forbidden</h1>"), "R": with(403, "<h1>Forbidden</h1>"), "C": with(403, "<h1>Forbidden</h1>"),
+		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
+		{"403 for all, as JSON that repeats the status", answers{
+			"N": with(403, `{"error":"Forbidden"}`), "X": with(403, `{"error":"Forbidden"}`), "R": with(403, `{"error":"Forbidden"}`), "C": with(403, `{"error":"Forbidden"}`),
+		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
+		{"Auth0, 403 for the redirect URL", answers{
+			"N": with(403, "Callback URL mismatch."), "X": with(403, "Callback URL mismatch."), "R": with(403, "Callback URL mismatch."), "C": with(403, "Unknown client"),
+		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
+		{"glewlwyd, 403 without a body for the client", answers{
+			"N": with(403, ""), "X": with(403, ""), "R": with(400, "redirect"), "C": with(403, ""),
+		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
+		{"a gateway's error", answers{"N": with(502, "<h1>Bad Gateway</h1>"), "X": with(502, `{"error":"bad gateway"}`)}, "", false, [2]class{}, NoVerdict, "", "NX"},
+		{"no answer", answers{"N": noAnswer(), "X": noAnswer()}, "", false, [2]class{}, NoVerdict, "", "NX"},
+		{"a limit later", answers{"N": with(200, loginPage), "X": with(200, loginPage), "R": with(429, "")}, "", false, [2]class{}, RateLimited, "", "NXR"},
+		{"a redirect without an end", answers{"N": with(302, ""), "X": with(302, "")}, "", false, [2]class{}, NoVerdict, "", "NX"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			q := loginRequest{prompt: tt.prompt, wentBack: tt.wentBack, r0: Mark{Class: string(tt.known[0])}, c0: Mark{Class: string(tt.known[1])}}
+			asked := ""
+			j, need := q.judge()
+			for ; need != ""; j, need = q.judge() {
+				asked += need
+				*map[string]**reply{"N": &q.n, "X": &q.x, "R": &q.r, "C": &q.c}[need] = answerTo(t, tt.answers, need)
+			}
+			if j.decision != tt.want || j.cause != tt.cause || asked != tt.asked {
+				t.Errorf("%s about %q after %s, want %s about %q after %s\n%+v", j.decision, j.cause, asked, tt.want, tt.cause, tt.asked, j)
+			}
+			if j.decision != Rejected && j.why == "" {
+				t.Errorf("no reason: %+v", j)
+			}
+		})
+	}
+}
+
+// A registered "*" makes a made-up redirect URL go too: the answer proves the client all the same.
+func TestReplyEndsAtTheRedirectURLThatWasAskedFor(t *testing.T) {
+	for location, want := range map[string]class{
+		testRedirect + "?error=login_required":               goes,
+		testRedirect + "/?error=login_required":              goes,
+		"HTTPS://PVE.example.test:8006?error=login_required": goes,
+		"https://pve.example.test?error=login_required":      refuses,
+		"https://pve.example.test.evil.test:8006/?error=no":  refuses,
+		testRedirect + "/callback?error=login_required":      refuses,
+		"https://evil.test/?next=" + testRedirect:            shows,
+		testRedirect + "?error=":                             goes,
+		"https://auth.example.test/x?show_error=false":       shows,
+		"https://auth.example.test/#/error?error=no_client":  refuses,
+		"app:open?error=login_required":                      refuses,
+	} {
+		u, err := url.Parse(location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := answer{url: testEndpoint, status: http.StatusSeeOther, location: u}
+		if got := replyOf(a, testRedirect, func(s string) string { return s }).class; got != want {
+			t.Errorf("%s: %s, want %s", location, got, want)
+		}
+	}
+	if !sameTarget(must(url.Parse("https://pve.example.test:443/x?y")), "https://PVE.example.test/x") {
+		t.Error("the port of the scheme is no difference")
+	}
+}
+
+func must(u *url.URL, _ error) *url.URL { return u }
+
+func TestSameAnswers(t *testing.T) {
+	mark := func(need string, a answer) Mark {
+		redirectURL, fix := settled(need)
+		return replyOf(a, redirectURL, fix).mark
+	}
+	for name, pair := range map[string][2]answer{
+		"another client":    {with(400, `Unknown client "proxmox".`), with(400, `Unknown client "proxmox-realm-verify".`)},
+		"identifiers":       {with(400, "error. Trace 8f3a-11 aXbYcZ"), with(400, "error. Trace 91bc-07 qWeRtY")},
+		"addresses":         {with(400, "error at https://auth.example.test/x?state=1"), with(400, "error at https://auth.example.test/y?state=2")},
+		"other parameters":  {to("https://auth.example.test/error/1?error=no&id=1"), to("https://auth.example.test/error/2?id=2&error=no")},
+		"invisible parts":   {with(400, "<script>a</script><!-- 1 --><p class=x>no</p>"), with(400, "<script>b</script><!-- 2 --><p class=y>no</p>")},
+		"entities":          {with(400, "<p>client&#39;s</p>"), with(400, "<p>client's</p>")},
+		"random long words": {with(400, "no "+strings.Repeat("a", 21)), with(400, "no "+strings.Repeat("b", 21))},
+	} {
+		if mark("X", pair[0]) != mark("C", pair[1]) {
+			t.Errorf("%s: the answers are not the same", name)
+		}
+	}
+	for name, pair := range map[string][2]answer{
+		"another word":   {with(400, "unknown client"), with(400, "disabled client")},
+		"another status": {with(400, "no"), with(404, "no")},
+		"another end":    {with(200, "no"), to("https://auth.example.test/no")},
+		"another code":   {to("https://auth.example.test/e?error=invalid_client"), to("https://auth.example.test/e?error=invalid_request")},
+	} {
+		if mark("X", pair[0]) == mark("C", pair[1]) {
+			t.Errorf("%s: the answers are the same", name)
+		}
+	}
+	// A client may be called as any other word is: made-up values are replaced, not cut out.
+	declared, made := madeUp{client: "t"}, madeUp{client: MadeUp}
+	if got := settle("the client "+MadeUp+" is not there", made, declared); got != "the client t is not there" {
+		t.Errorf("%q", got)
+	}
+	_, fix := settled("R")
+	if got := words(fix("redirect_uri " + url.QueryEscape(otherURL) + " of proxmox-realm-verify.invalid")); got != "redirect_uri https of pve.example.test" {
+		t.Errorf("%q", got)
+	}
+}
+
+func FuzzReply(f *testing.F) {
+	f.Add(302, testRedirect+"?error=login_required", `{"error":"invalid_client"}`)
+	f.Add(200, "", "<html><script>")
+	f.Add(400, "", "<p>&#39;&nbsp;\xff")
+	f.Fuzz(func(t *testing.T, status int, location, body string) {
+		a := answer{url: testEndpoint, status: status, body: []byte(body), header: http.Header{}}
+		if u, err := url.Parse(location); err == nil && location != "" {
+			a.location = u
+		}
+		r := replyOf(a, testRedirect, func(s string) string { return s })
+		if !slices.Contains([]class{goes, refuses, shows, gates, breaks}, r.class) || !r.mark.known() {
+			t.Errorf("%d %q %q: %+v", status, location, body, r)
+		}
+		if again := replyOf(a, testRedirect, func(s string) string { return s }); again.mark != r.mark {
+			t.Error("the same answer twice is not the same")
+		}
+		k := kindOf(a, "", func(s string) string { return s })
+		if !slices.Contains([]string{aboutCode, aboutOther, inTrouble}, k.class()) {
+			t.Errorf("%d %q: %+v", status, body, k)
+		}
+	})
+}
