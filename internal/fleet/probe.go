@@ -42,14 +42,16 @@ func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expi
 	})
 	defer client.Close()
 	i := client.Inspect(ctx, p.Login.IssuerURL)
-	checks := i.Checks(issuer.View{Login: p.Login, Version: p.Version})
+	view := issuer.View{Login: p.Login, Version: p.Version}
+	var checks []check.Check
 	if p.Login.ClientID != "" {
 		answer := i.Client(ctx, issuer.Question{
 			Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true, KeyUnknown: !p.Login.ClientKey.IsSet(),
 			Depth: issuer.Person,
 		})
-		checks = append(checks, answer.Checks...)
+		checks, view.Proven = answer.Checks, answer.Proven()
 	}
+	checks = append(checks, i.Checks(view)...)
 	*expiry, _ = i.Certificate()
 	check.Sort(checks)
 	if ctx.Err() != nil {

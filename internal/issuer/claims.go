@@ -44,7 +44,7 @@ func checkScopes(i *Inspection, v View) check.Check {
 			continue
 		}
 		all := check.Set("realm.scopes", "["+i.clean(strings.Join(append(slices.Clone(requested), scope), ", "))+"]")
-		return warn(check.Hints(all+check.Hint(", and allow the client the scope "+scope+" in the issuer"), p.tell(onScope)),
+		return warn(check.Hints(all+check.Hint(", and allow the client the scope "+scope+" in the issuer"), p.tell(OnScope)),
 			"the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
 	}
 	if v.Proven.Request {
@@ -94,7 +94,7 @@ func judgeToken(i *Inspection, l realm.Login) check.Check {
 		return check.Check{}
 	}
 	claims := i.clean(strings.Join(beyondSub, ", "))
-	hint := check.Hints("set {realm.query_userinfo} to true", check.Hint("let the issuer put "+claims+" into the ID token"), p.tell(onClaims),
+	hint := check.Hints("set {realm.query_userinfo} to true", check.Hint("let the issuer put "+claims+" into the ID token"), p.tell(OnClaims),
 		ignore(check.IssuerClaims, "if it does so already"))
 	if p.tokenOfSub {
 		return warn(hint, "%s may be missing: Proxmox reads only the ID token, and %s puts only sub into it by default", claims, p.name)
@@ -111,7 +111,7 @@ func judgePaths(i *Inspection, l realm.Login) check.Check {
 		}
 		hint := check.Hint("let the issuer put the value into a claim of its own, and set {realm.username_claim} to its name before anyone logs in")
 		if claim == l.GroupsClaim {
-			hint = check.Hints("let the issuer put the list of groups into a claim of its own, and set {realm.groups_claim} to its name", i.provider().tell(onGroups))
+			hint = check.Hints("let the issuer put the list of groups into a claim of its own, and set {realm.groups_claim} to its name", i.provider().tell(OnGroups))
 		}
 		return warn(check.Hints(hint, ignore(check.IssuerClaims, "if the issuer has a claim of this very name")),
 			"the claim %s looks like a path, and Proxmox looks for a claim of exactly this name", i.clean(claim))
@@ -127,7 +127,7 @@ func judgeNames(i *Inspection, l realm.Login) check.Check {
 		return warn(i.betterName(claim), "the username claim %s %s, and Proxmox refuses such names", claim, why)
 	}
 	if claim == "sub" && p.subject != "" && l.QueryUserinfo { // without userinfo, sub may be the only claim
-		return warn(check.Hints(i.betterName(claim), p.tell(onNames), ignore(check.IssuerClaims, "if users log in by these names already")),
+		return warn(check.Hints(i.betterName(claim), p.tell(OnNames), ignore(check.IssuerClaims, "if users log in by these names already")),
 			"users are named by the claim sub, which %s fills with %s", p.name, p.subject).
 			Because("username claim: sub (Proxmox's default)")
 	}
@@ -152,9 +152,9 @@ func checkAudience(i *Inspection, v View) check.Check {
 	case p.namesOthers && len(v.Login.Audiences) > 0:
 		return pass("the realm accepts more audiences than the client").Because("audiences: %s", i.clean(strings.Join(v.Login.Audiences, " ")))
 	case p.namesOthers:
-		hint := check.Hints("set {realm.audiences} to the id of the project", p.tell(onAudience))
+		hint := check.Hints("set {realm.audiences} to the id of the project", p.tell(OnAudience))
 		if !v.Version.IsZero() && v.Version.Less(since) {
-			hint = check.Hints("upgrade to Proxmox VE 9.2, and then set {realm.audiences} to the id of the project", p.tell(onAudience))
+			hint = check.Hints("upgrade to Proxmox VE 9.2, and then set {realm.audiences} to the id of the project", p.tell(OnAudience))
 		}
 		return warn(hint, "%s names more than the client in the ID token, and Proxmox refuses such a login unless the realm lists them", p.name)
 	case p.known():

@@ -107,21 +107,21 @@ func (a *asking) refusal(j judgement, client string) (summary string, hint check
 	case ofClientOrAll:
 		return "the issuer refuses the client " + client + " with any key", check.Hints(id, "look in the issuer whether the client is enabled")
 	case ofKey:
-		return "the issuer accepted the key of the client " + client + " before, and no longer does", check.Hints(key, p.tell(onKey))
+		return "the issuer accepted the key of the client " + client + " before, and no longer does", check.Hints(key, p.tell(OnKey))
 	case ofKeyOrMethod:
 		return "the issuer refuses the key or the authentication method of the client " + client,
-			check.Hints(key, p.tell(onKey), method, p.tell(onMethod))
+			check.Hints(key, p.tell(OnKey), method, p.tell(OnMethod))
 	case ofMethod:
 		return "the client " + client + " is registered for another authentication method than client_secret_basic",
-			check.Hints(method, p.tell(onMethod))
+			check.Hints(method, p.tell(OnMethod))
 	case ofChars:
-		return "the issuer does not decode special characters in the key of the client " + client, check.Hints(chars, p.tell(onKey))
+		return "the issuer does not decode special characters in the key of the client " + client, check.Hints(chars, p.tell(OnKey))
 	case ofMethodOrChars:
 		return "the issuer refuses the key of the client " + client + " by client_secret_basic, and accepts it by client_secret_post",
-			check.Hints(method, p.tell(onMethod), chars)
+			check.Hints(method, p.tell(OnMethod), chars)
 	case ofPublic:
 		return "the client " + client + " is public in the issuer: it has no key there",
-			check.Hints("make the client confidential in the issuer", p.tell(onMethod), "or add client_key to {realm.unset}, and remove the key from the configuration")
+			check.Hints("make the client confidential in the issuer", p.tell(OnMethod), "or add client_key to {realm.unset}, and remove the key from the configuration")
 	case ofNoKey:
 		summary = "the issuer refuses the client " + client + " without a key"
 		hint = "set {realm.client_key_file} to a file with the key of the client, or make the client public in the issuer"
@@ -131,13 +131,13 @@ func (a *asking) refusal(j judgement, client string) (summary string, hint check
 		return summary, hint
 	case ofNotKey:
 		return "the issuer accepts the key of the client " + client + ", but not the client: its flow, method or redirect URL",
-			check.Hints("allow the client the code flow in the issuer", p.tell(onFlow), method, p.tell(onMethod))
+			check.Hints("allow the client the code flow in the issuer", p.tell(OnFlow), method, p.tell(OnMethod))
 	}
 	summary = "the issuer refuses the id, the key or the authentication method of the client " + client
 	if !j.clientKnown {
 		summary = "the issuer refuses the id, the key, the authentication method or the redirect URL of the client " + client
 	}
-	return summary, check.Hints(key, p.tell(onKey), method, p.tell(onMethod), id)
+	return summary, check.Hints(key, p.tell(OnKey), method, p.tell(OnMethod), id)
 }
 
 // checkRedirects is client.redirect.
@@ -172,7 +172,7 @@ func (a *asking) checkRedirects(worst judgement, each []asked, credentials judge
 // unknownRedirect is for redirect URLs that the issuer does not know. If nobody declared them, browsers may open others.
 func (a *asking) unknownRedirect(j judgement, urls string) check.Check {
 	const id = check.ClientRedirect
-	register := check.Hints(check.Hintf("register in the issuer, exactly so: %s", urls), a.provider().tell(onRedirect))
+	register := check.Hints(check.Hintf("register in the issuer, exactly so: %s", urls), a.provider().tell(OnRedirect))
 	what := "the issuer does not know the redirect URL " + urls
 	if j.cause == ofRedirectOrOther {
 		what = "the issuer refuses the redirect URL " + urls + ", or something of the client that it looks at first"
@@ -199,7 +199,7 @@ func (a *asking) refusedRequest(j judgement, keyAccepted bool) check.Check {
 		if keyAccepted {
 			what = "the issuer refuses the redirect URL or the client " + client + ", or every login"
 			look = check.Hints("register in the issuer the redirect URLs, exactly so: "+check.Hint(a.clean(strings.Join(a.RedirectURLs, ", "))),
-				p.tell(onRedirect), look)
+				p.tell(OnRedirect), look)
 		}
 		return check.Failed(id, check.Hints(look, register), "%s: %s", what, said)
 	case ofNoPrompt:
@@ -219,15 +219,15 @@ func (a *asking) codeHint(f fault) check.Hint {
 	switch {
 	case f.code == "invalid_scope":
 		drop := check.Hint("set {realm.scopes} without the scope that the issuer names")
-		allow := check.Hints(check.Hintf("allow the client the scopes openid %s in the issuer", a.clean(strings.Join(scopes, " "))), p.tell(onScope))
+		allow := check.Hints(check.Hintf("allow the client the scopes openid %s in the issuer", a.clean(strings.Join(scopes, " "))), p.tell(OnScope))
 		if a.lacksScope() {
 			return check.Hints(drop, groupsAdvice(p, scopes), allow)
 		}
 		return check.Hints(allow, drop)
 	case f.code == "unauthorized_client", f.code == "unsupported_response_type":
-		return check.Hints("allow the client the code flow, with the response type code", p.tell(onFlow))
+		return check.Hints("allow the client the code flow, with the response type code", p.tell(OnFlow))
 	case namesForm(text):
-		return check.Hints("let the client send plain requests with S256: neither pushed nor signed", p.tell(onRequest))
+		return check.Hints("let the client send plain requests with S256: neither pushed nor signed", p.tell(OnRequest))
 	case slices.Contains(waiting, f.code) && a.Login.Prompt == "none":
 		return check.Unset("realm.prompt")
 	case strings.Contains(text, "acr"):
@@ -247,7 +247,7 @@ func (a *asking) lacksScope() bool {
 // groupsAdvice is for the scope groups, which few issuers have.
 func groupsAdvice(p provider, scopes []string) check.Hint {
 	if slices.Contains(scopes, "groups") {
-		return p.tell(onGroups)
+		return p.tell(OnGroups)
 	}
 	return ""
 }

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
@@ -151,6 +152,9 @@ func requestable(issuerURL string) bool {
 	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil
 }
 
+// overHTTP tells whether the issuer is used without TLS, and so without a certificate.
+func (i *Inspection) overHTTP() bool { return strings.HasPrefix(strings.ToLower(i.issuer), "http:") }
+
 // Wait returns nil once the inspection has ended, whatever it found, and ctx's error if that comes first.
 func (i *Inspection) Wait(ctx context.Context) error {
 	select {
@@ -227,6 +231,30 @@ func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 	return string(i.document.AuthorizationEndpoint), true
 }
 
+// IsAuthorizationEndpoint tells whether a URL without its query is the issuer's authorization endpoint. Scheme, host and port
+// are the same, and the path is too, unless this provider gives each caller another path.
+func (i *Inspection) IsAuthorizationEndpoint(location string) bool {
+	<-i.done
+	named := string(i.document.AuthorizationEndpoint)
+	if varies := i.provider().varies; varies != nil && varies.MatchString(location) && varies.MatchString(named) {
+		return originOf(location) == originOf(named)
+	}
+	return SameEndpoint(location, named)
+}
+
+// SameEndpoint tells whether two URLs, their queries aside, are the same address.
+func SameEndpoint(a, b string) bool { return normal(a) == normal(b) }
+
+// normal returns a URL without its query, and as Proxmox's library writes it: lower case, without the scheme's port, with a
+// path.
+func normal(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.User != nil {
+		return address
+	}
+	return origin(u) + "/" + strings.TrimPrefix(u.EscapedPath(), "/")
+}
+
 // RateLimited tells whether the issuer answered 429 to any request, and when it may be asked again (0: it did not
 // say).
 func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
@@ -282,7 +310,9 @@ func (i *Inspection) Checks(v View) []check.Check {
 
 func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 	for _, need := range r.needs {
-		if c, ok := check.Find(before, need); ok && (c.Status == check.Fail || c.Status == check.Skip) {
+		c, _ := check.Find(before, need)
+		skipped := c.Status == check.Skip && !(need == check.IssuerCertificate && i.overHTTP())
+		if c.Status == check.Fail || skipped {
 			return check.Skipped(r.id, "needs %s", need)
 		}
 	}

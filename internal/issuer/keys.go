@@ -135,7 +135,7 @@ func checkKeys(i *Inspection, v View) check.Check {
 
 func (i *Inspection) judgeKeys(v View) check.Check {
 	p, version := i.provider(), v.Version
-	hint := check.Hints("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits", p.tell(onSigning))
+	hint := check.Hints("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits", p.tell(OnSigning))
 	older, newer := i.verifiable()
 	usable := newer
 	if !version.IsZero() && version.Major < 9 {
@@ -157,7 +157,7 @@ func (i *Inspection) judgeKeys(v View) check.Check {
 	case len(usable) == 0:
 		return fail(hint, "Proxmox VE %s cannot verify ID tokens with any key of the key set", version)
 	case p.encrypts && slices.ContainsFunc(i.keys, func(k key) bool { return k.Use == "enc" }):
-		return warn(check.Hints("let the issuer not encrypt ID tokens: Proxmox cannot read them", p.tell(onEncryption)),
+		return warn(check.Hints("let the issuer not encrypt ID tokens: Proxmox cannot read them", p.tell(OnEncryption)),
 			"%s publishes a key for encryption, and then encrypts the ID tokens of this client", p.name)
 	case p.refusesES256 && v.Login.QueryUserinfo && !slices.ContainsFunc(usable, func(k key) bool { return k.Kty == "RSA" }):
 		return warn(check.Hints(hint, "set {realm.query_userinfo} to false, if the ID token holds every claim that is needed"),

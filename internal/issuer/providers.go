@@ -8,24 +8,25 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// topic is what an administrator asks about a provider.
-type topic string
+// Topic is what an administrator asks about a provider.
+type Topic string
 
 const (
-	onKey        topic = "key"        // where the client key stands
-	onMethod     topic = "method"     // how a client uses client_secret_basic
-	onRedirect   topic = "redirect"   // where redirect URLs are registered
-	onScope      topic = "scope"      // how a client may request a scope
-	onFlow       topic = "flow"       // how a client may use the code flow
-	onRequest    topic = "request"    // how a client may send requests that are neither pushed nor signed
-	onSigning    topic = "signing"    // how ID tokens are signed with RS256
-	onEncryption topic = "encryption" // how ID tokens stay unencrypted
-	onAddress    topic = "address"    // how the issuer learns its external address
-	onClaims     topic = "claims"     // how the ID token holds the user's claims
-	onNames      topic = "names"      // how users get readable names
-	onGroups     topic = "groups"     // how groups get into a claim
-	onAudience   topic = "audience"   // whom else the ID token names
-	onUserinfo   topic = "userinfo"   // what Proxmox cannot read of userinfo
+	OnKey        Topic = "key"        // where the client key stands
+	OnMethod     Topic = "method"     // how a client uses client_secret_basic
+	OnRedirect   Topic = "redirect"   // where redirect URLs are registered
+	OnScope      Topic = "scope"      // how a client may request a scope
+	OnFlow       Topic = "flow"       // how a client may use the code flow
+	OnRequest    Topic = "request"    // how a client may send requests that are neither pushed nor signed
+	OnSigning    Topic = "signing"    // how ID tokens are signed with RS256
+	OnEncryption Topic = "encryption" // how ID tokens stay unencrypted
+	OnAddress    Topic = "address"    // how the issuer learns its external address
+	OnClaims     Topic = "claims"     // how the ID token holds the user's claims
+	OnNames      Topic = "names"      // how users get readable names
+	OnGroups     Topic = "groups"     // how groups get into a claim
+	OnAudience   Topic = "audience"   // whom else the ID token names
+	OnUserinfo   Topic = "userinfo"   // what Proxmox cannot read of userinfo
+	OnPolicy     Topic = "policy"     // who may log in
 )
 
 // provider is the software behind an issuer: how it is recognised, and what its administrator must know, in the words of its
@@ -38,6 +39,8 @@ type provider struct {
 	looks  *regexp.Regexp // matches an issuer URL that is meant for this provider
 	marker string         // stands in its pages, in small letters
 
+	varies *regexp.Regexp // matches its authorization endpoints, if each caller gets another one
+
 	subject       string // what sub holds; "": a readable name or unknown
 	tokenOfSub    bool   // the ID token holds no claim of the user but sub
 	tokenOfAll    bool   // the ID token holds the user's claims
@@ -46,18 +49,24 @@ type provider struct {
 	namesOthers   bool   // its ID tokens name more than the client in "aud"
 	refusesES256  bool   // its userinfo endpoint refuses its own tokens that are signed with ES256
 
-	advice map[topic]string
+	advice map[Topic]string
 }
 
 // known tells whether the provider was recognised.
 func (p provider) known() bool { return p.name != "" }
 
 // tell returns the advice on a topic, or "".
-func (p provider) tell(t topic) check.Hint {
+func (p provider) tell(t Topic) check.Hint {
 	if text := p.advice[t]; text != "" {
 		return check.Hint(p.name + ": " + text)
 	}
 	return ""
+}
+
+// Advice returns what an administrator of the software behind the issuer must know about a topic, or "".
+func (i *Inspection) Advice(t Topic) check.Hint {
+	<-i.done
+	return i.provider().tell(t)
 }
 
 // Provider returns the name of the software behind the issuer, such as "Authelia", or "" if it was not recognised.
@@ -128,17 +137,18 @@ var providers = []provider{
 			})
 		},
 		subject: "a UUID", tokenOfSub: true,
-		advice: map[topic]string{
-			onKey:      "client_secret of the client holds the digest of the key; restart Authelia after a change",
-			onMethod:   "token_endpoint_auth_method: 'client_secret_basic' of the client; restart Authelia after a change",
-			onRedirect: "redirect_uris of the client; restart Authelia after a change",
-			onScope:    "scopes of the client; restart Authelia after a change",
-			onFlow:     "grant_types: ['authorization_code'] and response_types: ['code'] of the client; restart Authelia after a change",
-			onRequest:  "require_pushed_authorization_requests: false of the client; restart Authelia after a change",
-			onSigning:  "identity_providers.oidc.jwks needs an RSA key with RS256, which is what id_token_signed_response_alg of the client is by default",
-			onAddress:  "it answers under the host and path of the request: the proxy must pass on Host and X-Forwarded-Proto",
-			onClaims:   "since 4.39 a claims_policy of the client puts claims into the ID token",
-			onUserinfo: "userinfo_signed_response_alg: 'none' of the client: Proxmox cannot read Authelia's signed userinfo",
+		advice: map[Topic]string{
+			OnKey:      "client_secret of the client holds the digest of the key; restart Authelia after a change",
+			OnMethod:   "token_endpoint_auth_method: 'client_secret_basic' of the client; restart Authelia after a change",
+			OnRedirect: "redirect_uris of the client; restart Authelia after a change",
+			OnScope:    "scopes of the client; restart Authelia after a change",
+			OnFlow:     "grant_types: ['authorization_code'] and response_types: ['code'] of the client; restart Authelia after a change",
+			OnRequest:  "require_pushed_authorization_requests: false of the client; restart Authelia after a change",
+			OnSigning:  "identity_providers.oidc.jwks needs an RSA key with RS256, which is what id_token_signed_response_alg of the client is by default",
+			OnAddress:  "it answers under the host and path of the request: the proxy must pass on Host and X-Forwarded-Proto",
+			OnClaims:   "since 4.39 a claims_policy of the client puts claims into the ID token",
+			OnUserinfo: "userinfo_signed_response_alg: 'none' of the client: its signed userinfo names neither issuer nor audience, and Proxmox refuses that",
+			OnPolicy:   "authorization_policy of the client",
 		},
 	},
 	{
@@ -150,17 +160,17 @@ var providers = []provider{
 				authentikPath.MatchString(strings.TrimSuffix(string(d.JWKSURI), "jwks/"))
 		},
 		subject: "64 hexadecimal digits by default, too long for Proxmox", tokenOfAll: true, encrypts: true,
-		advice: map[topic]string{
-			onKey:        "Client Secret of the provider",
-			onMethod:     "Client type: Confidential of the provider",
-			onRedirect:   "Redirect URIs of the provider",
-			onScope:      "Advanced protocol settings, Scopes of the provider",
-			onSigning:    "choose a Signing Key in the provider: without one it signs with the client key and publishes none",
-			onEncryption: "leave the Encryption Key of the provider empty",
-			onAddress:    "Issuer mode: 'Each provider has a different issuer, based on the application slug' of the provider; a proxy must pass on Host and X-Forwarded-Proto",
-			onClaims:     "Include claims in id_token of the provider",
-			onNames:      "Subject mode of the provider",
-			onGroups:     "groups come with the scope profile",
+		advice: map[Topic]string{
+			OnKey:        "Client Secret of the provider",
+			OnMethod:     "Client type: Confidential of the provider",
+			OnRedirect:   "Redirect URIs of the provider",
+			OnScope:      "Advanced protocol settings, Scopes of the provider",
+			OnSigning:    "choose a Signing Key in the provider: without one it signs with the client key and publishes none",
+			OnEncryption: "leave the Encryption Key of the provider empty",
+			OnAddress:    "Issuer mode: 'Each provider has a different issuer, based on the application slug' of the provider; a proxy must pass on Host and X-Forwarded-Proto",
+			OnClaims:     "Include claims in id_token of the provider",
+			OnNames:      "Subject mode of the provider",
+			OnGroups:     "groups come with the scope profile",
 		},
 	},
 	{
@@ -171,17 +181,17 @@ var providers = []provider{
 				strings.HasSuffix(string(d.TokenEndpoint), "/protocol/openid-connect/token")
 		},
 		subject: "a UUID", tokenOfAll: true, defaultScopes: true,
-		advice: map[topic]string{
-			onKey:      "Client Secret on the tab Credentials of the client; no restart is needed",
-			onMethod:   "Client authentication: On, and Client Authenticator: Client Id and Secret of the client",
-			onRedirect: "Valid redirect URIs of the client",
-			onScope:    "Client scopes of the client; groups is no scope there, a mapper of the type Group Membership gives the claim",
-			onFlow:     "Standard flow: On of the client",
-			onRequest:  "Advanced of the client: Pushed authorization request required: Off, Request object required: Not required, PKCE method: S256 or not set",
-			onSigning:  "ID token signature algorithm: RS256 of the client, and an RSA provider among the realm's keys",
-			onAddress:  "hostname and proxy-headers of the server",
-			onGroups:   "a mapper of the type Group Membership, with the token claim name groups and Full group path: Off",
-			onUserinfo: "Always use lightweight access token: Off of the client, since userinfo refuses these tokens from 26.6.2 on",
+		advice: map[Topic]string{
+			OnKey:      "Client Secret on the tab Credentials of the client; no restart is needed",
+			OnMethod:   "Client authentication: On, and Client Authenticator: Client Id and Secret of the client",
+			OnRedirect: "Valid redirect URIs of the client",
+			OnScope:    "Client scopes of the client; groups is no scope there, a mapper of the type Group Membership gives the claim",
+			OnFlow:     "Standard flow: On of the client",
+			OnRequest:  "Advanced of the client: Pushed authorization request required: Off, Request object required: Not required, PKCE method: S256 or not set",
+			OnSigning:  "ID token signature algorithm: RS256 of the client, and an RSA provider among the realm's keys",
+			OnAddress:  "hostname and proxy-headers of the server",
+			OnGroups:   "a mapper of the type Group Membership, with the token claim name groups and Full group path: Off",
+			OnUserinfo: "Always use lightweight access token: Off of the client, since userinfo refuses these tokens from 26.6.2 on",
 		},
 	},
 	{
@@ -192,15 +202,15 @@ var providers = []provider{
 			})
 		},
 		subject: "a number", tokenOfSub: true, namesOthers: true,
-		advice: map[topic]string{
-			onKey:      "Regenerate Client Secret of the application",
-			onMethod:   "Authentication Method: Basic of the application",
-			onRedirect: "Redirect Settings of the application",
-			onFlow:     "Response Types: Code, and Grant Types: Authorization Code of the application",
-			onAddress:  "ExternalDomain, ExternalPort and ExternalSecure of the instance",
-			onClaims:   "User Info inside ID Token of the application",
-			onGroups:   "roles are an object under a claim with colons: an Action must make a list called groups of them",
-			onAudience: "the ID token also names the project: the number is the Resource Id of the project",
+		advice: map[Topic]string{
+			OnKey:      "Regenerate Client Secret of the application",
+			OnMethod:   "Authentication Method: Basic of the application",
+			OnRedirect: "Redirect Settings of the application",
+			OnFlow:     "Response Types: Code, and Grant Types: Authorization Code of the application",
+			OnAddress:  "ExternalDomain, ExternalPort and ExternalSecure of the instance",
+			OnClaims:   "User Info inside ID Token of the application",
+			OnGroups:   "roles are an object under a claim with colons: an Action must make a list called groups of them",
+			OnAudience: "the ID token also names the project: the number is the Resource Id of the project",
 		},
 	},
 	{
@@ -211,13 +221,13 @@ var providers = []provider{
 				string(d.TokenEndpoint) == d.origin()+"/oauth2/token"
 		},
 		subject: "a UUID", tokenOfAll: true,
-		advice: map[topic]string{
-			onKey:      "`kanidm system oauth2 show-basic-secret NAME` prints the key",
-			onRedirect: "`kanidm system oauth2 add-redirect-url NAME URL`",
-			onScope:    "`kanidm system oauth2 update-scope-map NAME GROUP openid profile email groups`",
-			onSigning:  "it signs with ES256, which Proxmox VE 9 verifies; for older ones `kanidm system oauth2 warning-enable-legacy-crypto NAME`",
-			onNames:    "names are SPNs such as alice@idm.example.com, unless `kanidm system oauth2 prefer-short-username NAME`",
-			onGroups:   "groups are UUIDs and SPNs, unless `kanidm system oauth2 update-claim-map NAME groups GROUP VALUE` maps them",
+		advice: map[Topic]string{
+			OnKey:      "`kanidm system oauth2 show-basic-secret NAME` prints the key",
+			OnRedirect: "`kanidm system oauth2 add-redirect-url NAME URL`",
+			OnScope:    "`kanidm system oauth2 update-scope-map NAME GROUP openid profile email groups`",
+			OnSigning:  "it signs with ES256, which Proxmox VE 9 verifies; for older ones `kanidm system oauth2 warning-enable-legacy-crypto NAME`",
+			OnNames:    "names are SPNs such as alice@idm.example.com, unless `kanidm system oauth2 prefer-short-username NAME`",
+			OnGroups:   "groups are UUIDs and SPNs, unless `kanidm system oauth2 update-claim-map NAME groups GROUP VALUE` maps them",
 		},
 	},
 	{
@@ -228,12 +238,12 @@ var providers = []provider{
 				strings.HasSuffix(string(d.TokenEndpoint), "/oauth2/v2.0/token") && strings.HasSuffix(string(d.JWKSURI), "/discovery/v2.0/keys")
 		},
 		subject: "an opaque text", tokenOfAll: true, defaultScopes: true,
-		advice: map[topic]string{
-			onKey:      "Certificates & secrets of the app registration: the value of the client secret, not its id; it expires",
-			onMethod:   "Authentication of the app registration: the platform Web",
-			onRedirect: "Authentication of the app registration, platform Web",
-			onScope:    "API permissions of the app registration",
-			onGroups:   "Token configuration, Add groups claim; groups are object ids, and of more than 200 none is sent",
+		advice: map[Topic]string{
+			OnKey:      "Certificates & secrets of the app registration: the value of the client secret, not its id; it expires",
+			OnMethod:   "Authentication of the app registration: the platform Web",
+			OnRedirect: "Authentication of the app registration, platform Web",
+			OnScope:    "API permissions of the app registration",
+			OnGroups:   "Token configuration, Add groups claim; groups are object ids, and of more than 200 none is sent",
 		},
 	},
 	{
@@ -241,11 +251,11 @@ var providers = []provider{
 		looks:   regexp.MustCompile(`^https://([a-z]+\.)?google(apis)?\.com\b`),
 		is:      func(d document) bool { return d.Issuer == "https://accounts.google.com" },
 		subject: "a number", tokenOfAll: true,
-		advice: map[topic]string{
-			onKey:      "Client secrets of the OAuth client",
-			onRedirect: "Authorized redirect URIs of the OAuth client",
-			onNames:    "there is no preferred_username: with email, users are called alice@example.com@REALM",
-			onGroups:   "it gives no groups",
+		advice: map[Topic]string{
+			OnKey:      "Client secrets of the OAuth client",
+			OnRedirect: "Authorized redirect URIs of the OAuth client",
+			OnNames:    "there is no preferred_username: with email, users are called alice@example.com@REALM",
+			OnGroups:   "it gives no groups",
 		},
 	},
 	{
@@ -257,12 +267,12 @@ var providers = []provider{
 			})
 		},
 		subject: "an opaque text", tokenOfAll: true,
-		advice: map[topic]string{
-			onKey:      "the shared secret of the server application in the application group",
-			onRedirect: "Redirect URI of the server application in the application group",
-			onScope:    "Client Permissions of the Web API in the application group",
-			onClaims:   "userinfo holds only sub: Issuance Transform Rules must put the claims into the ID token",
-			onNames:    "upn names users",
+		advice: map[Topic]string{
+			OnKey:      "the shared secret of the server application in the application group",
+			OnRedirect: "Redirect URI of the server application in the application group",
+			OnScope:    "Client Permissions of the Web API in the application group",
+			OnClaims:   "userinfo holds only sub: Issuance Transform Rules must put the claims into the ID token",
+			OnNames:    "upn names users",
 		},
 	},
 	{
@@ -273,12 +283,12 @@ var providers = []provider{
 			})
 		},
 		subject: "a UUID", tokenOfAll: true,
-		advice: map[topic]string{
-			onKey:      "Create new secret of the OIDC client: Pocket ID makes the key",
-			onMethod:   "Public Client: off of the OIDC client",
-			onRedirect: "Callback URLs of the OIDC client",
-			onAddress:  "APP_URL of the server",
-			onGroups:   "Allowed User Groups of the OIDC client restrict who may log in",
+		advice: map[Topic]string{
+			OnKey:      "Create new secret of the OIDC client: Pocket ID makes the key",
+			OnMethod:   "Public Client: off of the OIDC client",
+			OnRedirect: "Callback URLs of the OIDC client",
+			OnAddress:  "APP_URL of the server",
+			OnPolicy:   "Allowed User Groups of the OIDC client",
 		},
 	},
 	{
@@ -289,25 +299,28 @@ var providers = []provider{
 			})
 		},
 		subject: "an encoded text", tokenOfAll: true, refusesES256: true,
-		advice: map[topic]string{
-			onKey:      "secret of the client in staticClients; restart Dex after a change",
-			onMethod:   "public: false of the client in staticClients",
-			onRedirect: "redirectURIs of the client in staticClients; restart Dex after a change",
-			onSigning:  "its userinfo endpoint refuses its own tokens with ES256: sign with RS256",
-			onAddress:  "issuer in its configuration",
-			onGroups:   "the connector must give groups",
+		advice: map[Topic]string{
+			OnKey:      "secret of the client in staticClients; restart Dex after a change",
+			OnMethod:   "public: false of the client in staticClients",
+			OnRedirect: "redirectURIs of the client in staticClients; restart Dex after a change",
+			OnSigning:  "its userinfo endpoint refuses its own tokens with ES256: sign with RS256",
+			OnAddress:  "issuer in its configuration",
+			OnGroups:   "the connector must give groups",
 		},
 	},
 	{
 		name: "tsidp", form: "https://NAME.TAILNET.ts.net",
 		is: func(d document) bool {
-			return tsidpEndpoint.MatchString(string(d.AuthorizationEndpoint)) && strings.HasSuffix(d.origin(), ".ts.net") &&
+			// A path for each caller is a sign of its own.
+			return tsidpEndpoint.MatchString(string(d.AuthorizationEndpoint)) &&
+				(strings.HasSuffix(d.origin(), ".ts.net") || !strings.HasSuffix(string(d.AuthorizationEndpoint), "/authorize")) &&
 				d.below(d.base(), map[string]address{"/token": d.TokenEndpoint, "/.well-known/jwks.json": d.JWKSURI})
 		},
+		varies:  tsidpEndpoint,
 		subject: "a number", tokenOfAll: true,
-		advice: map[topic]string{
-			onKey:      "the secret that tsidp showed when the client was added",
-			onRedirect: "Redirect URIs of the client in tsidp's own pages",
+		advice: map[Topic]string{
+			OnKey:      "the secret that tsidp showed when the client was added",
+			OnRedirect: "Redirect URIs of the client in tsidp's own pages",
 		},
 	},
 }

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -65,7 +64,7 @@ const warnBefore = 14 * 24 * time.Hour
 // checkCertificate is issuer.certificate.
 func checkCertificate(i *Inspection, _ View) check.Check {
 	a := i.discovery
-	if !strings.HasPrefix(strings.ToLower(i.issuer), "https:") {
+	if i.overHTTP() {
 		return skip("the issuer is used over http, without a certificate")
 	}
 	if len(a.certificates) == 0 {

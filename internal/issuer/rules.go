@@ -109,7 +109,7 @@ func checkIdentity(i *Inspection, _ View) check.Check {
 // identityHint advises the issuer's own name only if a document is there.
 func (i *Inspection) identityHint(named string) check.Hint {
 	serves := i.around.serves
-	external := check.Hints("set the external address of the issuer in the issuer's own configuration", i.provider().tell(onAddress))
+	external := check.Hints("set the external address of the issuer in the issuer's own configuration", i.provider().tell(OnAddress))
 	headers := check.Hint("let the proxy in front of the issuer pass on Host, X-Forwarded-Proto and X-Forwarded-Host")
 	want, err := url.Parse(i.issuer)
 	switch {
@@ -158,7 +158,7 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 		return fail("correct the endpoints in the issuer's discovery document",
 			"endpoints are no http or https URLs").Because("%s", strings.Join(unusable, ", "))
 	case len(insecure) > 0:
-		return warn(check.Hints("let the proxy in front of the issuer pass on Host and X-Forwarded-Proto", i.provider().tell(onAddress),
+		return warn(check.Hints("let the proxy in front of the issuer pass on Host and X-Forwarded-Proto", i.provider().tell(OnAddress),
 			ignore(check.IssuerEndpoints, "if the network between Proxmox and the issuer is trusted")),
 			"endpoints are http: client key and tokens travel in clear, so no key is sent from here to check it").
 			Because("%s", strings.Join(insecure, ", "))
@@ -198,7 +198,7 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 	case len(found) > 0:
 		p := i.provider()
 		return fail(check.Hints("enable the code flow, client_secret_basic and S256 in the issuer, for plain requests",
-			p.tell(onFlow), p.tell(onMethod), p.tell(onRequest)), "the issuer excludes a capability that Proxmox always uses").
+			p.tell(OnFlow), p.tell(OnMethod), p.tell(OnRequest)), "the issuer excludes a capability that Proxmox always uses").
 			Because("%s", strings.Join(found, "; "))
 	case prompt == "none":
 		return warn(check.Hints("set {realm.prompt} to login", check.Unset("realm.prompt")),

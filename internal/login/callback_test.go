@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 )
 
@@ -81,7 +82,7 @@ func TestMisdirected(t *testing.T) {
 		{"https://auth.example.com/api%2Foidc/authorization", "", endpoint, "it leads to"},
 	} {
 		made := proxmox.AuthURL{Location: tt.location, Raw: tt.location + "?client_id=proxmox" + tt.rest}
-		wrong := strings.Join(misdirected(made, tt.endpoint), "; ")
+		wrong := strings.Join(misdirected(made, tt.endpoint, func(l string) bool { return issuer.SameEndpoint(l, tt.endpoint) }), "; ")
 		if (wrong == "") != (tt.says == "") || !strings.Contains(wrong, tt.says) {
 			t.Errorf("%q: %q, want %q", made.Raw, wrong, tt.says)
 		}

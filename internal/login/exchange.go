@@ -11,6 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/diagnose"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 )
 
@@ -26,10 +27,12 @@ func (r *rehearsal) begin(ctx context.Context) (proxmox.AuthURL, error) {
 	}
 	r.cleaner.Hold(check.NewSecret(made.State))
 	expected := ""
+	var same func(string) bool
 	if r.inspection != nil {
 		expected, _ = r.inspection.AuthorizationEndpoint()
+		same = r.inspection.IsAuthorizationEndpoint
 	}
-	wrong := append(misdirected(made, expected), r.node.Unexpected(made, r.held, r.redirectURL)...)
+	wrong := append(misdirected(made, expected, same), r.node.Unexpected(made, r.held, r.redirectURL)...)
 	if len(wrong) > 0 {
 		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed,
 			"%s makes a wrong authorization URL, and no browser is sent there: %s",
@@ -131,21 +134,19 @@ var unprompted = check.Hints(
 	check.Unset("realm.prompt").With("with prompt none, only users with a session at the issuer can log in"))
 
 // refusals says what to do about the errors of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 1.0
-// section 3.1.2.6).
-var refusals = map[string][]check.Hint{
-	"access_denied": {
-		check.Hint("check the issuer's policy for this client (Authelia: authorization_policy)"),
-		check.Hint("read the issuer's log"),
-	},
-	"invalid_scope": {check.Hint("allow the client the realm's scopes at the issuer (Authelia: scopes)")},
-	"unauthorized_client": {
-		check.Hint("allow the client the authorization code flow at the issuer (Authelia: grant_types, response_types)"),
-	},
-	"login_required":             {unprompted},
-	"interaction_required":       {unprompted},
-	"consent_required":           {unprompted},
-	"account_selection_required": {unprompted},
-	"temporarily_unavailable":    {check.Hint("try again later"), check.Hint("read the issuer's log")},
+// section 3.1.2.6), and on which topic the software behind the issuer has advice.
+var refusals = map[string]struct {
+	hint  check.Hint
+	topic issuer.Topic
+}{
+	"access_denied":              {"let the issuer's policy for this client admit the user, and read the issuer's log", issuer.OnPolicy},
+	"invalid_scope":              {"allow the client the realm's scopes in the issuer", issuer.OnScope},
+	"unauthorized_client":        {"allow the client the authorization code flow in the issuer", issuer.OnFlow},
+	"login_required":             {unprompted, ""},
+	"interaction_required":       {unprompted, ""},
+	"consent_required":           {unprompted, ""},
+	"account_selection_required": {unprompted, ""},
+	"temporarily_unavailable":    {"try again later, and read the issuer's log", ""},
 }
 
 func (r *rehearsal) refusedByIssuer(refusal refusal) error {
@@ -153,20 +154,24 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 	if refusal.description != "" {
 		text += ": " + r.cleaner.Clean(refusal.description)
 	}
-	lines, known := refusals[refusal.code]
-	remedy := check.Hints(lines...)
+	advice, known := refusals[refusal.code]
 	if !known {
-		remedy = check.Hints(check.Hint("read the issuer's log"))
+		advice.hint = "read the issuer's log"
 	}
-	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).Try(remedy)
+	hint := advice.hint
+	if r.inspection != nil && advice.topic != "" {
+		hint = check.Hints(hint, r.inspection.Advice(advice.topic))
+	}
+	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).Try(hint)
 }
 
 // suspects makes the checks that may tell why Proxmox refuses a login. Proxmox writes the reason to its syslog only.
 func (r *rehearsal) suspects(ctx context.Context) []check.Check {
 	checks, _ := r.node.CheckUsers(ctx, r.held, false) // the check says why Proxmox could not be asked
 	if r.inspection != nil {
-		checks = append(checks, r.inspection.Checks(r.view(ctx))...)
-		checks = append(checks, r.inspection.Client(ctx, r.question(false)).Checks...)
+		answer, view := r.inspection.Client(ctx, r.question(false)), r.view(ctx)
+		view.Proven = answer.Proven()
+		checks = append(append(checks, r.inspection.Checks(view)...), answer.Checks...)
 		check.Sort(checks)
 	}
 	return checks
@@ -196,9 +201,8 @@ func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Chec
 	}
 	host := proxmox.HostOf(r.Client.Product())
 	remedy := check.HintOf(failure)
-	if r.held.QueryUserinfo {
-		remedy = check.Hints(remedy, check.Run("authelia --check FILE").
-			With("Proxmox cannot read signed userinfo: userinfo_signed_response_alg must be none"))
+	if r.held.QueryUserinfo && r.inspection != nil {
+		remedy = check.Hints(remedy, r.inspection.Advice(issuer.OnUserinfo))
 	}
 	if !r.held.Autocreate {
 		remedy = check.Hints(remedy, host.AddUser("NAME@"+r.held.Realm, "autocreate is off, so the user must exist and be enabled"))

@@ -3,7 +3,6 @@ package login
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -32,8 +31,11 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 	switch answer.Redirect.Decision {
 	case issuer.Rejected:
 		found, _ := check.Find(answer.Checks, check.ClientRedirect)
-		return nil, check.Errorf(check.LoginFailed, "%s: %s", found.Summary, answer.Redirect.Reason).
-			Try(found.Hint, r.registration())
+		said := check.Errorf(check.LoginFailed, "%s", found.Summary).Try(found.Hint, r.registration())
+		if !strings.Contains(found.Summary, answer.Redirect.Reason) {
+			said.Message += ": " + answer.Redirect.Reason
+		}
+		return nil, said
 	case issuer.RateLimited, issuer.NoVerdict:
 		r.Note("not checked whether the issuer knows the redirect URL: " + answer.Redirect.Reason)
 	case issuer.Accepted:
@@ -47,7 +49,7 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 // registration says how the redirect URL gets into Authelia's configuration. `authelia --with-login` prints the usual
 // one, which stands for any port of 127.0.0.1.
 func (r *rehearsal) registration() check.Hint {
-	if !strings.HasPrefix(r.redirectURL, "http://"+loopback+":") {
+	if r.inspection.Provider() != "Authelia" || !strings.HasPrefix(r.redirectURL, "http://"+loopback+":") {
 		return ""
 	}
 	return check.Run("authelia --with-login").With("it prints a client for Authelia that has it; restart Authelia afterwards")
@@ -79,27 +81,14 @@ func findings(checks []check.Check) []check.Check {
 }
 
 // misdirected says why no browser may be sent to an authorization URL. It must lead to the authorization endpoint that the
-// issuer names to this machine ("": not known here).
-func misdirected(made proxmox.AuthURL, endpoint string) []string {
+// issuer names to this machine ("": not known here). same tells whether an address is that endpoint.
+func misdirected(made proxmox.AuthURL, endpoint string, same func(location string) bool) []string {
 	unsafe := func(r rune) bool { return r <= ' ' || r >= 0x7f }
 	switch {
 	case !strings.HasPrefix(made.Location, "https://") || strings.ContainsFunc(made.Raw, unsafe):
 		return []string{"it is not an https URL"}
-	case endpoint != "" && normal(made.Location) != normal(endpoint):
+	case endpoint != "" && !same(made.Location):
 		return []string{fmt.Sprintf("it leads to %s instead of the issuer's authorization endpoint %s", made.Location, endpoint)}
 	}
 	return nil
-}
-
-// normal returns a URL without its query, and as Proxmox's library writes it: lower case, without port 443, with a path.
-func normal(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return address
-	}
-	u.Host, u.RawQuery = strings.TrimSuffix(strings.ToLower(u.Host), ":443"), ""
-	if u.Path == "" {
-		u.Path = "/"
-	}
-	return u.String()
 }

@@ -408,13 +408,13 @@ func TestFailures(t *testing.T) {
 		},
 		{
 			"the client is not registered", func(s *stage, _ *browser) { s.Issuer.RemoveClient(s.ClientID) },
-			check.LoginFailed, "the issuer rejects the id of the client", "realm.client_id", "", "",
+			check.LoginFailed, "the issuer refuses the client proxmox, or every login: invalid_client", "realm.client_id", "", "",
 		},
 		{
 			"a scope is not allowed", func(s *stage, _ *browser) {
 				s.client(func(c *labissuer.Client) { c.Scopes = []string{"openid", "profile"} })
 			},
-			check.LoginFailed, "the issuer rejects the scopes", "realm.scopes", "", "",
+			check.LoginFailed, "the issuer refuses the login request of the client proxmox: invalid_scope", "realm.scopes", "", "",
 		},
 		{
 			"the key was rotated", func(s *stage, _ *browser) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
