@@ -145,16 +145,16 @@ func (i *Inspection) betterName(present string) check.Hint {
 }
 
 // checkAudience is issuer.audience. Proxmox accepts an ID token that names the client, and others only if the realm lists
-// them (realm.audiences, from Proxmox VE 9.2 on).
+// them (realm.audiences).
 func checkAudience(i *Inspection, v View) check.Check {
-	p, since := i.provider(), realm.Version{Major: 9, Minor: 2}
+	p, since := i.provider(), v.Version.Product.Since(realm.Audiences)
 	switch {
 	case p.namesOthers && len(v.Login.Audiences) > 0:
 		return pass("the realm accepts more audiences than the client").Because("audiences: %s", i.clean(strings.Join(v.Login.Audiences, " ")))
 	case p.namesOthers:
 		hint := check.Hints("set {realm.audiences} to the id of the project", p.tell(OnAudience))
 		if !v.Version.IsZero() && v.Version.Less(since) {
-			hint = check.Hints("upgrade to Proxmox VE 9.2, and then set {realm.audiences} to the id of the project", p.tell(OnAudience))
+			hint = check.Hints(check.Hint("upgrade to "+check.Hint(since.Named())+", and then set {realm.audiences} to the id of the project"), p.tell(OnAudience))
 		}
 		return warn(hint, "%s names more than the client in the ID token, and Proxmox refuses such a login unless the realm lists them", p.name)
 	case p.known():

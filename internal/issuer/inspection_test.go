@@ -141,13 +141,14 @@ func TestKeyIsPresentedWithARedirectURLThatIsKnown(t *testing.T) {
 }
 
 func TestRSAKeySizesByGeneration(t *testing.T) {
+	libraries := realm.Version{}.OpenIDLibraries()
 	for _, tt := range []struct {
 		bits         int
 		older, newer int
 	}{{1024, 0, 1}, {2048, 1, 1}, {4096, 1, 1}, {8192, 1, 0}, {16384, 0, 0}} {
 		i := &Inspection{keys: []key{{Kty: "RSA", bits: tt.bits}}, document: document{SigningAlgs: []string{"RS256"}}}
-		if older, newer := i.verifiable(); len(older) != tt.older || len(newer) != tt.newer {
-			t.Errorf("RSA %d: %v up to Proxmox VE 8, %v from 9 on", tt.bits, older, newer)
+		if older, newer := i.verifiable(libraries[0]), i.verifiable(libraries[1]); len(older) != tt.older || len(newer) != tt.newer {
+			t.Errorf("RSA %d: %v by the older library, %v by the newer", tt.bits, older, newer)
 		}
 	}
 }
@@ -256,8 +257,8 @@ func FuzzParseKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		keys, _ := parseKeys(answer{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body})
 		i := &Inspection{keys: keys, document: document{SigningAlgs: slices.Concat(slices.Collect(maps.Values(algsOf))...)}}
-		older, newer := i.verifiable()
-		for _, k := range append(older, newer...) {
+		libraries := realm.Version{}.OpenIDLibraries()
+		for _, k := range append(i.verifiable(libraries[0]), i.verifiable(libraries[1])...) {
 			if k.malformed || k.Use != "" && k.Use != "sig" {
 				t.Errorf("%s is no key for signing", k)
 			}

@@ -209,7 +209,8 @@ func (i *Inspection) LacksClaim(claim string) bool {
 // NeedsVersion tells whether the verdict on the keys depends on the Proxmox version.
 func (i *Inspection) NeedsVersion() bool {
 	<-i.done
-	older, newer := i.verifiable()
+	libraries := realm.Version{}.OpenIDLibraries()
+	older, newer := i.verifiable(libraries[0]), i.verifiable(libraries[len(libraries)-1])
 	return (len(older) == 0) != (len(newer) == 0)
 }
 
@@ -265,7 +266,7 @@ func (i *Inspection) RateLimited() (retryAfter time.Duration, limited bool) {
 // View is the login and the Proxmox for which an issuer is judged.
 type View struct {
 	Login       realm.Login
-	Version     realm.Version // of Proxmox; zero: unknown; see [Inspection.NeedsVersion]
+	Version     realm.Version // of Proxmox; only its Product: unknown; see [Inspection.NeedsVersion]
 	ClockOffset time.Duration // Proxmox's clock minus the local one
 	ClockKnown  bool          // ClockOffset was measured
 	MaxSkew     time.Duration // allowed between issuer and Proxmox; 0: 5 minutes

@@ -291,6 +291,10 @@ func TestFindings(t *testing.T) {
 		{"http", set("token_endpoint", "http://auth.example.test/token"), check.IssuerEndpoints, check.Warn, []string{"token_endpoint http://auth.example.test/token", "no key is sent", "X-Forwarded-Proto"}},
 		{"an endpoint that is no URL of the web", set("token_endpoint", "ldap://auth.example.test"), check.IssuerEndpoints, check.Fail, []string{"ldap://auth.example.test"}},
 		{"no userinfo", set("userinfo_endpoint", nil), check.IssuerEndpoints, check.Fail, []string{"query_userinfo"}},
+		{"no userinfo, which Backup Server always asks", func(_ *testing.T, s *lab.Server, w *issuer.View) {
+			s.SetMetadata("userinfo_endpoint", nil)
+			w.Version = realm.Version{Product: realm.BackupServer, Major: 4}
+		}, check.IssuerEndpoints, check.Fail, []string{"serve a userinfo endpoint", "!query_userinfo"}},
 		{"no userinfo, and none wanted", func(_ *testing.T, s *lab.Server, w *issuer.View) {
 			s.SetMetadata("userinfo_endpoint", nil)
 			w.Login.QueryUserinfo, w.Login.UsernameClaim = false, "sub"
@@ -308,9 +312,12 @@ func TestFindings(t *testing.T) {
 			s.SetMetadata("id_token_signing_alg_values_supported", []string{"EdDSA"})
 		}), check.IssuerKeys, check.Pass, nil},
 		{"EdDSA that is not advertised", on(pve9, keys("EdDSA")), check.IssuerKeys, check.Fail, nil},
-		{"ES256 on 8", on(pve8, keys("ES256")), check.IssuerKeys, check.Fail, []string{"Proxmox VE 8.4", "upgrade"}},
+		{"ES256 on 8", on(pve8, keys("ES256")), check.IssuerKeys, check.Fail, []string{"Proxmox VE 8.4", "upgrade to Proxmox VE 9.0"}},
+		{"ES256 on Backup Server 4", on(realm.Version{Product: realm.BackupServer, Major: 4, Minor: 2}, keys("ES256")), check.IssuerKeys, check.Pass, nil},
+		{"ES256 on Backup Server 3", on(realm.Version{Product: realm.BackupServer, Major: 3, Minor: 4}, keys("ES256")), check.IssuerKeys, check.Fail, []string{"Proxmox Backup Server 3.4", "upgrade to Proxmox Backup Server 4.0"}},
+		{"ES512 on 8", on(pve8, keys("ES512")), check.IssuerKeys, check.Fail, []string{"!upgrade"}},
 		{"ES256 on 7", on(pve7, keys("ES256")), check.IssuerKeys, check.Fail, []string{"Proxmox VE 7.4"}},
-		{"ES256 on an unknown version", on(realm.Version{}, keys("ES256")), check.IssuerKeys, check.Skip, []string{"9 and later"}},
+		{"ES256 on an unknown version", on(realm.Version{}, keys("ES256")), check.IssuerKeys, check.Skip, []string{"Proxmox VE 9.0 and later"}},
 		{"ES512 on 9", on(pve9, keys("ES512")), check.IssuerKeys, check.Fail, nil},
 		{"PS256 on 8", on(pve8, keys("PS256")), check.IssuerKeys, check.Pass, nil},
 		{"RS256 that is not advertised", on(pve9, func(t *testing.T, s *lab.Server, v *issuer.View) {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 // key is one key of a JSON Web Key Set (RFC 7517). Only the members that verifying needs are read: others, such as
@@ -73,7 +74,7 @@ func (k key) String() string {
 	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
 }
 
-// algsOf are the algorithms of each type of key that some Proxmox generation verifies.
+// algsOf are the algorithms with which each type of key can sign.
 var algsOf = map[string][]string{
 	"RSA":      {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"},
 	"EC P-256": {"ES256"}, "EC P-384": {"ES384"}, "OKP Ed25519": {"EdDSA"},
@@ -92,23 +93,18 @@ func (k key) algorithms() []string {
 	return algs
 }
 
-// verifiable returns the keys that two generations of Proxmox VE can use. Up to version 8 it is openidconnect-rs 2 over
-// ring, from version 9 openidconnect-rs 4 over RustCrypto. Both refuse an ID token whose algorithm the issuer does not
-// advertise (openidconnect-rs, set_allowed_algs).
-func (i *Inspection) verifiable() (older, newer []key) {
-	advertised := func(alg string) bool { return slices.Contains(i.document.SigningAlgs, alg) }
+// verifiable returns the keys with which a generation of Proxmox's library verifies ID tokens. It refuses a token whose
+// algorithm the issuer does not advertise (openidconnect-rs, set_allowed_algs).
+func (i *Inspection) verifiable(by realm.OpenIDLibrary) (keys []key) {
 	for _, k := range i.keys {
-		if !slices.ContainsFunc(k.algorithms(), advertised) {
-			continue
-		}
-		if k.Kty == "RSA" && k.bits >= 2048 && k.bits <= 8192 {
-			older = append(older, k)
-		}
-		if k.Kty != "RSA" || k.bits <= 4096 {
-			newer = append(newer, k)
+		usable := slices.ContainsFunc(k.algorithms(), func(alg string) bool {
+			return slices.Contains(i.document.SigningAlgs, alg) && slices.Contains(by.Algorithms, alg)
+		})
+		if usable && (k.Kty != "RSA" || k.bits >= by.MinRSA && k.bits <= by.MaxRSA) {
+			keys = append(keys, k)
 		}
 	}
-	return older, newer
+	return keys
 }
 
 // signsWithClientKey tells whether the issuer signs ID tokens with the client key only, so that no key set is needed.
@@ -134,34 +130,37 @@ func checkKeys(i *Inspection, v View) check.Check {
 }
 
 func (i *Inspection) judgeKeys(v View) check.Check {
-	p, version := i.provider(), v.Version
+	p, product := i.provider(), v.Version.Product
+	libraries, newest := v.Version.OpenIDLibraries(), product.NewOpenIDLibrary()
 	hint := check.Hints("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits", p.tell(OnSigning))
-	older, newer := i.verifiable()
-	usable := newer
-	if !version.IsZero() && version.Major < 9 {
-		usable = older
-	}
+	all := realm.Version{Product: product}.OpenIDLibraries()
+	older, newer := i.verifiable(libraries[0]), i.verifiable(libraries[len(libraries)-1])
 	switch {
 	case i.signsWithClientKey():
 		return pass("the issuer signs ID tokens with the client key")
 	case len(i.keys) == 0:
 		return fail(hint, "the key set is empty: Proxmox cannot verify ID tokens")
+	case len(older) == 0 && len(newer) == 0 && len(i.verifiable(all[len(all)-1])) > 0:
+		return fail(check.Hints(hint, check.Hint("upgrade to "+check.Hint(newest.Named()))), "%s cannot verify ID tokens with any key of the key set", v.Version.Named())
 	case len(older) == 0 && len(newer) == 0:
 		return fail(hint, "Proxmox cannot verify ID tokens with any key of the key set")
-	case version.IsZero() && len(older) == 0:
-		return skip("the keys suit only Proxmox VE 9 and later, and the version is unknown")
-	case version.IsZero() && len(newer) == 0:
-		return skip("the keys suit only Proxmox VE 8 and earlier, and the version is unknown")
-	case len(usable) == 0 && version.Major < 9:
-		return fail(check.Hints(hint, "upgrade to Proxmox VE 9"), "Proxmox VE %s cannot verify ID tokens with any key of the key set", version)
-	case len(usable) == 0:
-		return fail(hint, "Proxmox VE %s cannot verify ID tokens with any key of the key set", version)
+	case len(older) == 0:
+		return skip("the keys suit only %s and later, and the version is unknown", newest.Named())
+	case len(newer) == 0:
+		return skip("the keys suit only versions before %s, and the version is unknown", newest.Named())
 	case p.encrypts && slices.ContainsFunc(i.keys, func(k key) bool { return k.Use == "enc" }):
 		return warn(check.Hints("let the issuer not encrypt ID tokens: Proxmox cannot read them", p.tell(OnEncryption)),
 			"%s publishes a key for encryption, and then encrypts the ID tokens of this client", p.name)
-	case p.refusesES256 && v.Login.QueryUserinfo && !slices.ContainsFunc(usable, func(k key) bool { return k.Kty == "RSA" }):
-		return warn(check.Hints(hint, "set {realm.query_userinfo} to false, if the ID token holds every claim that is needed"),
-			"%s signs with ES256, and its userinfo endpoint refuses its own tokens then", p.name)
+	case p.refusesES256 && v.Login.QueryUserinfo && !slices.ContainsFunc(newer, func(k key) bool { return k.Kty == "RSA" }):
+		return warn(check.Hints(hint, withoutUserinfo(product)), "%s signs with ES256, and its userinfo endpoint refuses its own tokens then", p.name)
 	}
-	return pass("Proxmox can verify ID tokens with %s", check.Count(len(usable), "key", "keys"))
+	return pass("Proxmox can verify ID tokens with %s", check.Count(len(newer), "key", "keys"))
+}
+
+// withoutUserinfo advises to read the ID token alone, where the product can.
+func withoutUserinfo(product realm.Product) check.Hint {
+	if !product.Has(realm.QueryUserinfo) {
+		return ""
+	}
+	return "set {realm.query_userinfo} to false, if the ID token holds every claim that is needed"
 }
