@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -84,7 +85,9 @@ func documented(ts *testscript.TestScript, neg bool, args []string) {
 	var file struct {
 		Path     string
 		Document struct {
-			JWKSURI string `json:"jwks_uri"`
+			JWKSURI       string `json:"jwks_uri"`
+			Authorization string `json:"authorization_endpoint"`
+			Token         string `json:"token_endpoint"`
 		}
 	}
 	origin := "https://" + args[2]
@@ -110,6 +113,26 @@ func documented(ts *testscript.TestScript, neg bool, args []string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc(strings.TrimSuffix(file.Path, "/")+"/.well-known/openid-configuration", serve(whole.Document))
 	mux.HandleFunc(jwks.Path, serve(published))
+	at := func(endpoint string) string { return strings.TrimPrefix(endpoint, origin) }
+	mux.HandleFunc(at(file.Document.Authorization), func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("client_id") != l.ClientID {
+			http.Error(w, "unknown client", http.StatusBadRequest)
+			return
+		}
+		http.Redirect(w, r, r.FormValue("redirect_uri")+"?error=login_required", http.StatusFound)
+	})
+	if path := at(file.Document.Token); strings.HasPrefix(path, "/") {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			id, key, _ := r.BasicAuth()
+			status, code := http.StatusUnauthorized, "invalid_client"
+			if key, _ = url.QueryUnescape(key); id == l.ClientID && key == l.ClientKey {
+				status, code = http.StatusBadRequest, "invalid_grant"
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_, _ = fmt.Fprintf(w, `{"error":%q}`, code)
+		})
+	}
 	certificate, err := l.Authority.Issue(authority.Valid, args[2])
 	ts.Check(err)
 	s := httptest.NewUnstartedServer(mux)

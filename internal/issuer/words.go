@@ -26,7 +26,12 @@ type fault struct {
 }
 
 // String returns "invalid_scope: description hint".
-func (f fault) String() string { return strings.TrimSuffix(f.code+": "+f.text, ": ") }
+func (f fault) String() string {
+	if f.code == "" || f.text == "" {
+		return f.code + f.text
+	}
+	return f.code + ": " + f.text
+}
 
 // nothing are values of an error that is none.
 var nothing = []string{"", "null", "false", "0", "{}", "[]"}
