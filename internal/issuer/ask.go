@@ -25,6 +25,7 @@ import (
 type questions struct {
 	flight  singleflight.Group
 	answers sync.Map                   // question to *reply or *kind
+	clients sync.Map                   // client id to what is known of it, whatever its key
 	limit   atomic.Pointer[limitUntil] // of the first 429
 }
 
@@ -112,6 +113,9 @@ func (i *Inspection) begin(ctx context.Context, q Question) *asking {
 	}
 	if a.barred = a.bar(); a.barred == nil {
 		a.known = q.Known.at(i.document.digest, time.Now())
+		if others, ok := i.questions.clients.Load(q.Login.ClientID); ok {
+			a.known = a.known.with(others.(Known)) //nolint:forcetypeassert // see remembers
+		}
 	}
 	return a
 }
@@ -224,11 +228,12 @@ func (a *asking) remember(as *Mark, m Mark) {
 	a.remembers()
 }
 
-// remembers notes when the first answer came.
+// remembers notes when the first answer came, and shares what does not depend on the key with questions about other keys.
 func (a *asking) remembers() {
 	if a.known.Asked.IsZero() {
 		a.known.Asked = time.Now()
 	}
+	a.questions.clients.Store(a.Login.ClientID, a.known.WithoutKey())
 }
 
 // askLogin sends one of the questions of [loginRequest].
@@ -305,12 +310,16 @@ func (a *asking) credentials(requests []asked) judgement {
 
 // learn adds to what is remembered.
 func (a *asking) learn(p keyProof, j judgement) {
+	proven := p.proven()
+	if p.ik == nil && p.i != nil && !p.i.active && !a.known.Introspection.known() {
+		p.ik = p.i // a key that is refused tells as much as a made-up one
+	}
 	for as, k := range map[*Mark]*kind{&a.known.Key: p.k, &a.known.Client: p.c, &a.known.Introspection: p.ik} {
 		if k != nil && k.class() != inTrouble && !k.echoes {
 			a.remember(as, k.mark)
 		}
 	}
-	if p.proven() {
+	if proven {
 		a.known.Proven = true
 		a.remembers()
 	}

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -70,6 +71,23 @@ func (k Known) at(document string, now time.Time) Known {
 // WithoutKey returns what does not depend on the client key, for a question about another key of the same client.
 func (k Known) WithoutKey() Known {
 	k.Key, k.Proven, k.Refused, k.Cause = Mark{}, false, Mark{}, ""
+	return k
+}
+
+// with returns what is known by k or by other, without what other knows of a key.
+func (k Known) with(other Known) Known {
+	k.WentBack = k.WentBack || other.WentBack
+	for _, m := range []struct {
+		mine   *Mark
+		theirs Mark
+	}{
+		{&k.RedirectURL, other.RedirectURL}, {&k.ClientID, other.ClientID}, {&k.Client, other.Client}, {&k.Introspection, other.Introspection},
+	} {
+		*m.mine = cmp.Or(*m.mine, m.theirs)
+	}
+	if k.Asked.IsZero() || !other.Asked.IsZero() && other.Asked.Before(k.Asked) {
+		k.Asked = other.Asked
+	}
 	return k
 }
 

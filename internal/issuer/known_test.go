@@ -65,6 +65,15 @@ func TestControlsAreRemembered(t *testing.T) {
 	wants("a wrong key, for a person", person, issuer.Rejected, [3]int{5, 1, 1})
 	wants("and again", ask(issuer.Question{Depth: issuer.Person, Login: wrong, Known: person.Known}), issuer.Rejected, [3]int{3, 1, 1})
 
+	// A refused key is a control for another key of the same client, in the same inspection and later.
+	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
+	refused := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: wrong})
+	if a := i.Client(t.Context(), issuer.Question{Depth: issuer.Free, Login: login(s.URL())}); a.Credentials.Decision != issuer.Accepted {
+		t.Errorf("%+v", a)
+	}
+	count(s)
+	wants("free, after another key was refused", ask(issuer.Question{Depth: issuer.Free, Known: refused.Known.WithoutKey()}), issuer.Accepted, [3]int{0, 1, 1})
+
 	s.SetClient(lab.Client{ID: "proxmox", Secret: "rotated-at-the-issuer", RedirectURIs: []string{redirectURL}})
 	stale := ask(issuer.Question{Depth: issuer.Free, Known: known})
 	wants("a rotated key", stale, issuer.Rejected, [3]int{0, 1, 1})

@@ -27,7 +27,7 @@ func TestAnIssuerIsAskedInTurn(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
 	})
-	c.timeout = 300 * time.Millisecond
+	c.timeout = time.Second
 	i := c.Inspect(t.Context(), issuerURL)
 	if err := i.Wait(t.Context()); err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func (r *rehearsal) registration() check.Hint {
 
 func (r *rehearsal) question(keyUnknown bool) issuer.Question {
 	return issuer.Question{
-		Login: r.held, KeyUnknown: keyUnknown, RedirectURLs: []string{r.redirectURL}, RedirectsDeclared: true, Depth: issuer.Full,
+		Login: r.held, KeyUnknown: keyUnknown, RedirectURLs: []string{r.redirectURL}, RedirectsDeclared: true, Depth: issuer.Person,
 	}
 }
 

@@ -25,7 +25,7 @@ func TestTheLogTellsWhy(t *testing.T) {
 	}{
 		"the key was rotated": {
 			func(s *stage) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
-			diagnose.ClientRefused, "key of the client proxmox", "realm.client_key_file",
+			diagnose.ClientRefused, "the key or the authentication method of the client proxmox", "realm.client_key_file",
 		},
 		"the claim is missing": {
 			func(s *stage) { s.property("username-claim", "nickname") },
