@@ -31,6 +31,7 @@ const (
 	RequestFailed   Cause = "request-failed"    // it refused, and Proxmox does not tell why
 	ClientRefused   Cause = "client-refused"    // it refuses the client, its key or its method
 	RedirectRefused Cause = "redirect-refused"  // it refuses the redirect URL
+	RateLimited     Cause = "rate-limited"      // it limits requests
 	NodeToIssuer    Cause = "node-to-issuer"    // it accepts all of this from here
 	CodeRefused     Cause = "code-refused"      // it refuses this code
 	IssuerRefused   Cause = "issuer-refused"    // it refuses for a reason of its own
@@ -68,19 +69,6 @@ const (
 	GroupsUnknown     Cause = "groups-unknown" // Proxmox has none of the groups
 	GroupsNotWritten  Cause = "groups-not-written"
 )
-
-// Causes returns every cause of a login that failed.
-func Causes() []Cause {
-	all := []Cause{Unknown, RedirectRefused, NodeToIssuer}
-	seen := map[Cause]bool{}
-	for _, r := range table {
-		if !seen[r.cause] {
-			seen[r.cause] = true
-			all = append(all, r.cause)
-		}
-	}
-	return all
-}
 
 // row is one row of the table of causes.
 type row struct {

@@ -50,6 +50,7 @@ type Facts struct {
 	Host     Host
 	Login    realm.Login // of the realm as it is stored; as it is declared if that cannot be read
 	Declared realm.Login
+	Limited  bool // the issuer has just answered that it limits requests
 	Cleaner  *check.Cleaner
 }
 
@@ -95,6 +96,10 @@ func (l Login) decideRequest(checks []check.Check, f Facts) Login {
 		l.Cause, l.Summary, l.Hint = ClientRefused, credentials.Summary+now, credentials.Hint
 	case redirect.Status == check.Fail:
 		l.Cause, l.Summary, l.Hint = RedirectRefused, redirect.Summary+now, redirect.Hint
+	case f.Limited:
+		l.Cause = RateLimited
+		l.Summary = "the issuer limits requests" + now + ", which refuses logins as well where it sees Proxmox at the same address as this machine, or counts for itself"
+		l.Hint = "wait, and find out who asks the issuer so often: its log names the address"
 	case credentials.Status == check.Pass && redirect.Status == check.Pass:
 		l.Cause = NodeToIssuer
 		l.Summary = "the issuer accepts client, key and redirect URLs from here" + now +

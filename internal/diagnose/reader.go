@@ -143,7 +143,7 @@ func (r *Reader) virtualEnvironment(w *worker, e entry) {
 	}
 	for _, line := range groupLines {
 		if values, ok := line.text.match(e.message); ok {
-			line.note(l, clean(r.facts.Cleaner, values))
+			line.note(l, values, r.facts.Cleaner.Clean)
 			if l.Text == "" && line.cause != "" {
 				l.Cause, l.Text = line.cause, r.facts.Cleaner.Clean(e.message)
 			}
@@ -156,23 +156,35 @@ func (r *Reader) virtualEnvironment(w *worker, e entry) {
 var groupLines = []struct {
 	text  pattern
 	cause Cause
-	note  func(*Login, []string)
+	note  func(l *Login, values []string, clean func(string) string)
 }{
-	{"openid groups claim '%' is not found in claims", GroupsClaimAbsent, func(l *Login, v []string) { l.subject = v[0] }},
-	{"openid groups list is not an array%", GroupsNoList, func(*Login, []string) {}},
-	{"openid group '%' contains invalid characters", GroupsRefused, func(l *Login, v []string) {
-		if len(l.Refused) < maxNames {
-			l.Refused = append(l.Refused, v[0])
+	{"openid groups claim '%' is not found in claims", GroupsClaimAbsent, func(l *Login, v []string, clean func(string) string) {
+		l.subject = clean(v[0])
+	}},
+	{"openid groups list is not an array%", GroupsNoList, func(*Login, []string, func(string) string) {}},
+	{"openid group '%' contains invalid characters", GroupsRefused, func(l *Login, v []string, clean func(string) string) {
+		l.Refused = appendName(l.Refused, clean(v[0]))
+	}},
+	{"openid user '%' added to groups: %", "", func(l *Login, v []string, clean func(string) string) {
+		l.User = clean(v[0])
+		for name := range strings.SplitSeq(v[1], ", ") {
+			l.Groups = appendName(l.Groups, clean(name))
 		}
 	}},
-	{"openid user '%' added to groups: %", "", func(l *Login, v []string) {
-		l.User, l.Groups = v[0], strings.Split(v[1], ", ")
+	{"openid overwrite groups enabled; user '%' removed from all groups", "", func(l *Login, v []string, clean func(string) string) {
+		l.User = clean(v[0])
 	}},
-	{"openid overwrite groups enabled; user '%' removed from all groups", "", func(l *Login, v []string) { l.User = v[0] }},
 }
 
 // maxNames bounds the names that are kept of one login.
-const maxNames = 64
+const maxNames = 256
+
+func appendName(names []string, name string) []string {
+	if len(names) >= maxNames {
+		return names
+	}
+	return append(names, name)
+}
 
 // succeed takes the line that ends a login that succeeded.
 func (r *Reader) succeed(w *worker, e entry, user string) {

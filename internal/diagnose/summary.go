@@ -27,6 +27,8 @@ const (
 
 // Summary folds logins as they are read. It is small, however many there are. The zero value is empty.
 type Summary struct {
+	Realm string // of the target: a login of an unknown realm is taken for one of this realm; "": all realms are alike
+
 	entries map[key]*kind
 	success map[string]moment // by node, and by node and user: when a login succeeded last
 	added   int
@@ -58,7 +60,7 @@ func (s *Summary) Add(l Login) {
 		s.entries, s.success = map[key]*kind{}, map[string]moment{}
 	}
 	s.added++
-	if l.Outcome == Succeeded && len(s.success) < 2*maxEntries {
+	if l.Outcome == Succeeded && (s.Realm == "" || l.Realm == s.Realm) && len(s.success) < 2*maxEntries {
 		s.success[l.Node], s.success[l.Node+"\n"+l.User] = moment{l.Time, s.added}, moment{l.Time, s.added}
 	}
 	k := key{l.Node, l.User, l.subject, l.Outcome, l.Cause}

@@ -85,6 +85,32 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestDecideByALimit: a limit of the issuer decides nothing that is known otherwise.
+func TestDecideByALimit(t *testing.T) {
+	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Request failed")[0]
+	f := virtualEnvironment()
+	f.Limited = true
+	if got := l.Decide(nil, f); got.Cause != diagnose.RateLimited {
+		t.Error(got.Cause)
+	}
+	if got := l.Decide([]check.Check{check.Failed(check.ClientCredentials, "set it", "wrong")}, f); got.Cause != diagnose.ClientRefused {
+		t.Error(got.Cause)
+	}
+}
+
+// TestWorksInTheSameRealm: a login through another realm proves nothing.
+func TestWorksInTheSameRealm(t *testing.T) {
+	s := diagnose.Summary{Realm: "authelia"}
+	for _, l := range read(virtualEnvironment(), vienna(t),
+		"Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Request failed",
+		"Dec 01 05:00:01 pve pvedaemon[1]: <root@pam> successful openid auth for user 'jane@other'") {
+		s.Add(l)
+	}
+	if all := s.Entries(); !all[0].Works.IsZero() {
+		t.Error(all[0].Works)
+	}
+}
+
 // TestDecideTakesTheHintOfACheck: a check that fails for the same cause words what to do.
 func TestDecideTakesTheHintOfACheck(t *testing.T) {
 	line := "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to verify ID token: Signature verification failed"

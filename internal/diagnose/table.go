@@ -59,7 +59,7 @@ var discoveryRows = []row{
 		cause: BadURL,
 		texts: []pattern{
 			"relative URL without a base", "Failed to parse URL", "invalid port number", "invalid international domain name", "empty host",
-			"invalid IPv4 address", "invalid IPv6 address", "invalid domain character",
+			"invalid IPv4 address", "invalid IPv6 address", "invalid domain character", "relative URL with a cannot-be-a-base base",
 		},
 		related: []check.ID{check.IssuerURL},
 		explain: func(Facts, Login, []string) (string, check.Hint) {
@@ -99,7 +99,8 @@ func noRealm(_ Facts, l Login, _ []string) (string, check.Hint) {
 // tokenRows are about the token endpoint (oauth2, RequestTokenError).
 var tokenRows = []row{
 	{
-		cause: RequestFailed, texts: []pattern{"Failed to contact token endpoint: Request failed"},
+		cause:   RequestFailed,
+		texts:   []pattern{"Failed to contact token endpoint: Request failed", "Failed to contact token endpoint: Server returned error response"},
 		related: []check.ID{check.ClientCredentials, check.ClientRedirect},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
 			return "the issuer refused the code at its token endpoint, and Proxmox does not tell why: client key, authentication method, redirect URL, or a code that was used before",
@@ -136,7 +137,7 @@ var tokenRows = []row{
 	{
 		cause: NoTokenEndpoint,
 		texts: []pattern{
-			"Configuration error for token endpoint: %", "No token endpoint URL specified",
+			"Configuration error for token endpoint: %", "No token endpoint URL specified", "Failed to contact token endpoint: No token endpoint URL specified",
 			"Failed to contact token endpoint: Other error: no token_url provided",
 		},
 		related: []check.ID{check.IssuerEndpoints, check.IssuerDiscovery},

@@ -46,7 +46,7 @@ func Diagnose(ctx context.Context, t config.Target, d Deps, o Options, q Diagnos
 	g.lookAtRealm(ctx)
 	reader := NewLoginReader(d.Logs, g.facts, q.Since)
 
-	var sum diagnose.Summary
+	sum := diagnose.Summary{Realm: t.Realm.Name}
 	var total Diagnosis
 	var reading Reading
 	var logErr error
@@ -142,6 +142,7 @@ func (g *diagnosis) verify(ctx context.Context) {
 	}
 	g.verified = Verify(ctx, g.target, g.deps, g.options)
 	g.checked = time.Now()
+	g.facts.Limited = check.CodeOf(g.verified.Err) == check.RateLimited
 	g.checks = nil
 	for _, c := range g.verified.Checks {
 		if c.ID != check.ProxmoxPermissions && c.ID != check.ProxmoxAccess {
