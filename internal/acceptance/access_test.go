@@ -4,6 +4,7 @@ package acceptance
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,13 +46,14 @@ func (w *world) group(name string) string {
 	return group
 }
 
-// entries returns the access control list: what names one of the groups, and the rest.
+// entries returns the access control list, sorted: what names one of the groups, and the rest. Proxmox keeps no order.
 func (w *world) entries(groups ...string) (ours, rest []entry) {
 	w.Helper()
 	var all []entry
 	if err := json.Unmarshal(w.must(w.api(http.MethodGet, "/access/acl", nil)).data, &all); err != nil {
 		w.Fatal(err)
 	}
+	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	for _, e := range all {
 		if e.Type == "group" && slices.Contains(groups, e.UGID) {
 			ours = append(ours, e)
