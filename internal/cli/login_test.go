@@ -167,7 +167,7 @@ func TestLogin(t *testing.T) {
 		client.RedirectURIs = []string{l.RedirectURL}
 		l.Issuer.SetClient(client)
 		var stdout, stderr bytes.Buffer
-		code := Main([]string{"login", "-c", l.ConfigFile}, strings.NewReader(""), &stdout, &stderr)
+		code := Main([]string{"login", "-c", l.ConfigFile, "--listen", "127.0.0.1:0"}, strings.NewReader(""), &stdout, &stderr)
 		if code != exitUnverified || !strings.Contains(stderr.String(), "redirect_uris") || !strings.Contains(stderr.String(), "authelia --with-login") ||
 			stdout.Len() > 0 {
 			t.Errorf("exit %d\n%s\n%s", code, stdout.String(), stderr.String())
