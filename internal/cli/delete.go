@@ -44,15 +44,15 @@ func (a *app) delete(cmd *cobra.Command, name string, o deleteOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := realm.ValidateName(name); err != nil {
-		return usage("a realm's name %v", err)
-	}
 	if len(c.Targets) > 1 && len(a.targets) == 0 {
 		return chooseTarget(cmd, c)
 	}
 	var where []string
 	for i := range c.Targets {
-		c.Targets[i].Realm = realm.Spec{Name: name}
+		if err := c.Targets[i].Proxmox.Product.ValidateName(name); err != nil {
+			return usage("a realm's name %v", err)
+		}
+		c.Targets[i].Realm = realm.Spec{Product: c.Targets[i].Proxmox.Product, Name: name}
 		where = append(where, string(c.Targets[i].Proxmox.Endpoints[0]))
 	}
 	f := a.fleet(c)

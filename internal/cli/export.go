@@ -35,9 +35,6 @@ realm's groups are printed if the credentials may see them.` + exitHelp(exitUnav
 }
 
 func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
-	if err := realm.ValidateName(name); err != nil {
-		return usage("a realm's name %v", err)
-	}
 	if a.output != "text" {
 		return usage("export prints YAML: --output does not apply to it")
 	}
@@ -46,6 +43,9 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		return err
 	}
 	defer client.Close()
+	if err := client.Product().ValidateName(name); err != nil {
+		return usage("a realm's name %v", err)
+	}
 	current, err := client.Realm(cmd.Context(), name)
 	switch {
 	case err != nil:
@@ -84,8 +84,11 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 }
 
 // storedAccess returns what the realm's groups may do. It leaves out what a configuration cannot hold, or what would be
-// refused: grants need a groups claim.
+// refused: grants need a groups claim, and a product with groups.
 func (a *app) storedAccess(ctx context.Context, client *proxmox.Client, login realm.Login) (realm.Access, error) {
+	if !client.Product().HasGroups() {
+		return nil, nil
+	}
 	current, err := client.Access(ctx)
 	if err != nil {
 		return nil, err

@@ -151,7 +151,7 @@ func (o probeOptions) values(args []string) (realm.Values, error) {
 		if value.String() == "" {
 			return nil, usage("%s must not be empty", flag).Try(check.Run("probe --help"))
 		}
-		if err := d.Validate(value); err != nil {
+		if err := realm.VE.Validate(d.Property, value); err != nil {
 			return nil, usage("%s %v", flag, err)
 		}
 	}

@@ -504,10 +504,10 @@ func TestShownForm(t *testing.T) {
 
 // wrong returns what Proxmox would refuse of a realm that was loaded.
 func wrong(spec realm.Spec) error {
-	err := realm.ValidateName(spec.Name)
+	err := spec.Product.ValidateName(spec.Name)
 	for property, value := range spec.Set {
 		d, _ := property.Definition()
-		err = errors.Join(err, d.Validate(value))
+		err = errors.Join(err, spec.Product.Validate(d.Property, value))
 	}
 	for _, property := range spec.Unset {
 		d, known := property.Definition()

@@ -33,7 +33,7 @@ func TestSecretsFromFilesAndCommands(t *testing.T) {
 		t.Errorf("token %q of %q", got, target.Proxmox.TokenFile)
 	}
 	d, _ := realm.ClientKey.Definition()
-	if err := d.Validate(target.Realm.Set[realm.ClientKey]); err != nil || wrong(target.Realm) != nil {
+	if err := realm.VE.Validate(d.Property, target.Realm.Set[realm.ClientKey]); err != nil || wrong(target.Realm) != nil {
 		t.Errorf("client key: %v", err)
 	}
 	if got := target.Realm.Set.Login("x").ClientKey.Reveal(); got != "key with spaces inside" {

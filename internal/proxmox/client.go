@@ -71,7 +71,7 @@ type link struct {
 func New(p config.Proxmox, o Options) (*Client, error) {
 	if p.Token.IsZero() && p.Password.Reveal() == "" {
 		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).
-			Try(check.Set("proxmox.password_file", ""))
+			Try("set {proxmox.password_file}")
 	}
 	l := &link{
 		dialect: dialectOf(p.Product), all: p.Endpoints, cleaner: o.Cleaner, timeout: cmp.Or(p.Timeout, defaultTimeout),
@@ -162,7 +162,7 @@ func (c *Client) do(ctx context.Context, r request, answer any) (config.Origin, 
 		began := time.Now()
 		if !slices.Contains(c.all, endpoint) {
 			return endpoint, check.Errorf(check.Config, "%s is not an endpoint of this cluster", endpoint.Host()).
-				Try(check.Set("proxmox.endpoints", ""))
+				Try("set {proxmox.endpoints}")
 		}
 		err := c.ask(ctx, r, endpoint, answer)
 		if c.patience(ctx, err) {

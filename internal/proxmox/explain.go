@@ -184,7 +184,7 @@ func checkCredentials(e *Error) check.Hint {
 		return dropped
 	}
 	hint := check.Hints(
-		k.on("shows whether "+id+" exists and has not expired", fill(k.listTokens, "user", user)),
+		k.on("shows whether the token "+id+" is there and has not expired", fill(k.listTokens, "user", user)),
 		k.on("shows whether the user is enabled", k.listUsers),
 		"set {proxmox.token_file} to a file with the token's secret, if that has changed")
 	if e.Reason == http.StatusText(http.StatusUnauthorized) { // not Proxmox's own words

@@ -112,7 +112,7 @@ func TestDetailsOfBackupServerRefusals(t *testing.T) {
 	if !errors.As(e, &unknown) || !slices.Equal(unknown.Properties, want) || unknown.Product != realm.BackupServer {
 		t.Errorf("unknown properties: %+v", unknown)
 	}
-	if !strings.HasPrefix(e.Error(), "Proxmox Backup Server does not know groups-autocreate, groups-claim, groups-overwrite, query-userinfo") {
+	if !strings.HasPrefix(e.Error(), "Proxmox Backup Server does not know groups-autocreate (it has no groups), groups-claim (it has no groups), groups-overwrite (it has no groups), query-userinfo (it always reads") {
 		t.Error(e.Error())
 	}
 	e = ask("create-empty")

@@ -101,7 +101,7 @@ func (l *login) ticket(ctx context.Context, c *Client, endpoint config.Origin) (
 	case l.usedOTP:
 		return Session{}, check.Errorf(check.BadCredentials,
 			"the session of %s has expired, and its one-time code is used up", l.username).
-			Try(check.Set("proxmox.token_file", "").With("an API token has no time limit"))
+			Try("set {proxmox.token_file}: an API token has no time limit")
 	}
 	session, err := l.begin(ctx, c, endpoint)
 	if check.CodeOf(err) == check.BadCredentials {

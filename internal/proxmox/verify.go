@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -92,8 +93,8 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 	const id = check.ProxmoxDiscovery
 	if wrong := c.Unexpected(made, login, redirectURL); len(wrong) > 0 {
 		return check.Failed(id, check.Hints(
-			check.Run("apply").With("it writes the realm as declared; then verify again"),
-			check.OnNode("systemctl restart pvedaemon").With("if the node uses an old configuration")), "the authorization URL of %s differs from the one that the realm should produce", made.Endpoint).
+			"to write the realm as declared; then verify again:\n    {apply}",
+			c.dialect.commands.on("if it uses an old configuration", c.dialect.commands.restart)), "the authorization URL of %s differs from the one that the realm should produce", made.Endpoint).
 			Because("%s", strings.Join(wrong, "; "))
 	}
 	return check.Passed(id, "%s discovers the issuer and sends browsers to %s", made.Endpoint, made.Location).
@@ -123,22 +124,24 @@ func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) 
 // Unexpected lists how the parameters of an authorization URL differ from those of a login (OpenID Connect Core 1.0
 // section 3.1.2.1, RFC 7636 section 4.3).
 func (c *Client) Unexpected(made AuthURL, login realm.Login, redirectURL string) []string {
+	_, encoded, _ := strings.Cut(made.Raw, "?")
+	query, _ := url.ParseQuery(encoded) // [Client.AuthURL] has parsed it
 	want := map[string]string{
 		"response_type": "code", "client_id": login.ClientID, "redirect_uri": redirectURL, "code_challenge_method": "S256",
 		"scope": strings.Join(login.Scopes, " "), "prompt": login.Prompt, "acr_values": strings.Join(login.ACRValues, " "),
 	}
 	var wrong []string
 	for parameter, value := range want {
-		got, value := made.Query.Get(parameter), c.cleaner.Clean(value)
+		got := query.Get(parameter)
 		if parameter == "scope" && wordSet(got) == wordSet(value) {
 			continue
 		}
 		if got != value {
-			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", parameter, got, value))
+			wrong = append(wrong, fmt.Sprintf("%s is %q, not %q", parameter, c.cleaner.Clean(got), c.cleaner.Clean(value)))
 		}
 	}
 	for _, parameter := range []string{"state", "nonce", "code_challenge"} {
-		if made.Query.Get(parameter) == "" {
+		if query.Get(parameter) == "" {
 			wrong = append(wrong, parameter+" is missing")
 		}
 	}

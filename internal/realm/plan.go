@@ -102,12 +102,12 @@ func Diff(want Spec, have Current, facts Facts) Plan {
 	switch {
 	case want.Product.Builtin(want.Name):
 		return p.refuse(check.Errorf(check.BuiltinRealm, "realm %s is built into %s", want.Name, want.Product.Name()).
-			Try(check.Set("realm.name", "").With("another name")))
+			Try("set {realm.name} to another name"))
 	case !have.Exists:
 		return p.create().refuseLacking(facts)
 	case have.Type != Type:
 		return p.refuse(check.Errorf(check.WrongType, "realm %s exists and has the type %s, not %s", want.Name, have.Type, Type).
-			Try(check.Set("realm.name", "").With("another name: the type of a realm cannot be changed")))
+			Try("set {realm.name} to another name: the type of a realm cannot be changed"))
 	}
 
 	p.after = maps.Clone(have.Values)
@@ -177,9 +177,9 @@ func (p Plan) refuseClaim(users Users) *check.Error {
 		"the username-claim of realm %s is %s, and Proxmox cannot change it to %s: recreating the realm would give %s another name",
 		p.Realm, from, to, users).
 		Try(
-			check.Set("realm.name", "").With("a second realm beside this one"),
+			"set {realm.name} to another name, for a second realm beside this one",
 			check.Set("realm.username_claim", from),
-			check.Run("apply --replace").With("it recreates the realm, keeps unmanaged properties, and restores the old realm on failure"),
+			"to recreate the realm, which keeps unmanaged properties and restores the old realm on failure:\n    {apply --replace}",
 		)
 }
 
@@ -233,27 +233,28 @@ func LacksProperties(v Version, lacking []Property) *check.Error {
 	var names []string
 	var omit check.Hint
 	since := Version{Product: v.Product}
-	never := ""
+	never := false
 	for _, prop := range lacking {
-		names = append(names, string(prop))
+		name := string(prop)
+		if why := instead[prop]; why != "" && !v.Product.Has(prop) {
+			name, never = name+" ("+why+")", true
+		}
+		names = append(names, name)
 		if d, ok := prop.Definition(); ok {
 			omit = check.Hints(omit, check.Omit("realm."+d.Key))
 		}
 		if first := v.Product.Since(prop); since.Less(first) {
 			since = first
 		}
-		if !v.Product.Has(prop) {
-			never = instead[prop]
-		}
 	}
 	which := v.Named()
-	if v.IsZero() && never == "" {
+	if v.IsZero() && !never {
 		which = "this " + which
 	}
 	message := fmt.Sprintf("%s does not know %s", which, strings.Join(names, ", "))
 	switch {
-	case never != "":
-		return check.Errorf(check.UnknownProperty, "%s: %s", message, never).Try(omit)
+	case never:
+		return check.Errorf(check.UnknownProperty, "%s", message).Try(omit)
 	case since.IsZero():
 		return check.Errorf(check.UnknownProperty, "%s", message).Try(check.Hintf("upgrade %s", v.Product.Name()))
 	}

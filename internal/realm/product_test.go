@@ -159,9 +159,9 @@ func TestPlansRefuseWhatAProductLacks(t *testing.T) {
 		hints   []string
 	}{
 		{"groups", realm.BackupServer, realm.Values{realm.GroupsClaim: realm.Text("groups")}, realm.Version{},
-			"Proxmox Backup Server does not know groups-claim: it has no groups", []string{"remove {realm.groups_claim}"}},
+			"Proxmox Backup Server does not know groups-claim (it has no groups)", []string{"remove {realm.groups_claim}"}},
 		{"a default value", realm.DatacenterManager, realm.Values{realm.QueryUserinfo: realm.Bool(true)}, realm.Version{},
-			"Proxmox Datacenter Manager does not know query-userinfo: it always reads the userinfo endpoint", []string{"remove {realm.query_userinfo}"}},
+			"Proxmox Datacenter Manager does not know query-userinfo (it always reads the userinfo endpoint)", []string{"remove {realm.query_userinfo}"}},
 		{"an old version", realm.BackupServer, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.BackupServer, "4.2.0"),
 			"Proxmox Backup Server 4.2 does not know audiences", []string{"remove {realm.audiences}", "upgrade to Proxmox Backup Server 4.2.1 or later"}},
 		{"the first version", realm.BackupServer, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.BackupServer, "4.2.1"), "", nil},

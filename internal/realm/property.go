@@ -115,9 +115,3 @@ func ValidateText(text string) error {
 	}
 	return nil
 }
-
-// Validate is [Product.Validate] for Proxmox VE.
-func (d Definition) Validate(v Value) error { return VE.Validate(d.Property, v) }
-
-// ValidateName is [Product.ValidateName] for Proxmox VE.
-func ValidateName(name string) error { return VE.ValidateName(name) }

@@ -135,7 +135,7 @@ func TestValidate(t *testing.T) {
 		if d.Kind == realm.KindKey {
 			value = realm.Key(check.NewSecret(tt.value))
 		}
-		err := d.Validate(value)
+		err := realm.VE.Validate(d.Property, value)
 		switch {
 		case tt.wrong == "" && err != nil:
 			t.Errorf("%s %.40q: %v", tt.property, tt.value, err)
@@ -148,7 +148,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	for _, d := range realm.Definitions() {
-		if d.Kind == realm.KindBool && (d.Validate(realm.Bool(true)) != nil || d.Validate(realm.Bool(false)) != nil) {
+		if d.Kind == realm.KindBool && (realm.VE.Validate(d.Property, realm.Bool(true)) != nil || realm.VE.Validate(d.Property, realm.Bool(false)) != nil) {
 			t.Errorf("%s refuses a boolean", d.Property)
 		}
 	}
@@ -156,12 +156,12 @@ func TestValidate(t *testing.T) {
 
 func TestValidateName(t *testing.T) {
 	for _, name := range []string{"authelia", "Authelia-2.x_y", "ab", "a1", strings.Repeat("a", 32)} {
-		if err := realm.ValidateName(name); err != nil {
+		if err := realm.VE.ValidateName(name); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
 	for _, name := range []string{"", "a", "1abc", "-ab", ".ab", "a b", "ab\n", "a/b", "a%2f", "a@b", "äb", "aä", strings.Repeat("a", 33)} {
-		if err := realm.ValidateName(name); err == nil {
+		if err := realm.VE.ValidateName(name); err == nil {
 			t.Errorf("%q is taken for a realm's name", name)
 		}
 	}
@@ -173,7 +173,7 @@ func TestWordsAreJoinedAsProxmoxAccepts(t *testing.T) {
 	} {
 		v := realm.Words(p, "a", "b")
 		d, _ := p.Definition()
-		if v.String() != want || d.Validate(v) != nil {
+		if v.String() != want || realm.VE.Validate(d.Property, v) != nil {
 			t.Errorf("%s: %q, want %q", p, v, want)
 		}
 	}
