@@ -169,6 +169,9 @@ func autheliaClient(c issuer.Client) (string, error) {
 		{"userinfo_signed_response_alg", "'none'"},
 		{"token_endpoint_auth_method", "'" + method + "'"},
 	}...)
+	if c.RequirePushed {
+		lines = append(lines, [2]string{"require_pushed_authorization_requests", "true"})
+	}
 	if c.ClaimsInToken {
 		lines = append(lines, [2]string{"claims_policy", "'proxmox'"})
 	}

@@ -457,6 +457,13 @@ func TestRestartIssuer(t *testing.T) {
 	if err := l.RestartIssuer(); err == nil || !strings.Contains(err.Error(), "line 7") || !strings.Contains(err.Error(), "configuration key not expected: identity_providers.oidc.clients[].publik") {
 		t.Errorf("error %v", err)
 	}
+	write("log: {level: info}\n") // without OpenID Connect, Authelia's portal alone answers
+	if err := l.RestartIssuer(); err != nil {
+		t.Error(err)
+	}
+	if response, err := client(t, l).Get(l.IssuerURL + "/.well-known/openid-configuration"); err != nil || response.Body.Close() != nil || response.StatusCode != http.StatusNotFound {
+		t.Error(response, err)
+	}
 	write(string(before))
 	if err := l.RestartIssuer(); err != nil {
 		t.Error(err)

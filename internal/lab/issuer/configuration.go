@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
@@ -18,8 +19,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// ParseConfiguration reads the clients of a file of Authelia's configuration. It refuses what Authelia 4.39 refuses to start
-// with, as far as the file is about OpenID Connect: the error joins all reasons, in Authelia's words where it has some, and
+// ParseConfiguration reads the clients of a file of Authelia's configuration; there are none if it has no part about OpenID
+// Connect. It refuses what Authelia 4.39 refuses to start with, as far as the file is about OpenID Connect: the error joins all reasons, in Authelia's words where it has some, and
 // quotes no secret. Sources: internal/configuration/validator and internal/configuration/schema of Authelia.
 func ParseConfiguration(data []byte) ([]Client, error) {
 	var document yaml.Node
@@ -36,8 +37,7 @@ func ParseConfiguration(data []byte) ([]Client, error) {
 	providers := c.object(root["identity_providers"], "identity_providers", []string{"oidc"})
 	oidc := c.object(providers["oidc"], "identity_providers.oidc", providerKeys)
 	if oidc == nil {
-		c.refuse(&document, "identity_providers: oidc: the section is missing, so that no client can log in")
-		return nil, errors.Join(c.errs...)
+		return nil, c.err()
 	}
 	c.provider(oidc)
 	var clients []Client
@@ -49,23 +49,43 @@ func ParseConfiguration(data []byte) ([]Client, error) {
 			clients = append(clients, client)
 		}
 	}
-	if len(clients) == 0 && len(c.errs) == 0 {
+	if len(clients) == 0 && len(c.refusals) == 0 {
 		c.refuse(&document, "identity_providers: oidc: option 'clients' must have one or more clients configured")
 	}
-	return clients, errors.Join(c.errs...)
+	return clients, c.err()
 }
 
 // configuration is a file while it is read.
 type configuration struct {
-	errs       []error
+	refusals   []refusal
 	policies   []string // authorization policies that clients may have
 	lifespans  []string
 	claims     []string // claims policies
 	algorithms []string // of the keys
+	pushed     bool     // every client must push its authorization requests
 }
 
 func (c *configuration) refuse(at *yaml.Node, format string, args ...any) {
-	c.errs = append(c.errs, fmt.Errorf("line %d: %w", max(at.Line, 1), fmt.Errorf(format, args...)))
+	line := max(at.Line, 1)
+	c.refusals = append(c.refusals, refusal{line, fmt.Errorf("line %d: %w", line, fmt.Errorf(format, args...))})
+}
+
+// refusal is a reason not to start.
+type refusal struct {
+	line int
+	err  error
+}
+
+// err joins the reasons, in the order of lines.
+func (c *configuration) err() error {
+	slices.SortFunc(c.refusals, func(a, b refusal) int {
+		return cmp.Or(cmp.Compare(a.line, b.line), cmp.Compare(a.err.Error(), b.err.Error()))
+	})
+	var errs []error
+	for _, r := range c.refusals {
+		errs = append(errs, r.err)
+	}
+	return errors.Join(errs...)
 }
 
 // uniqueKeys refuses keys that are there twice in one mapping.
@@ -178,6 +198,7 @@ func (c *configuration) provider(oidc map[string]*yaml.Node) {
 	default:
 		c.refuse(at("enforce_pkce"), "identity_providers: oidc: option 'enforce_pkce' must be 'never', 'public_clients_only' or 'always', but it's configured as '%s'", pkce)
 	}
+	c.pushed = c.bool(oidc["require_pushed_authorization_requests"])
 	c.keys(at("jwks"), at("issuer_private_key"))
 
 	c.policies = []string{"one_factor", "two_factor"}
@@ -280,7 +301,8 @@ func (c *configuration) client(n *yaml.Node) (_ Client, ok bool) {
 		ID: c.string(members["client_id"]), Name: c.string(members["client_name"]), Secret: c.string(members["client_secret"]),
 		AuthMethod: c.string(members["token_endpoint_auth_method"]), RedirectURIs: c.strings(members["redirect_uris"]),
 		Scopes: c.strings(members["scopes"]), ResponseTypes: c.strings(members["response_types"]), GrantTypes: c.strings(members["grant_types"]),
-		RequirePKCE: c.bool(members["require_pkce"]), ClaimsInToken: c.string(members["claims_policy"]) != "",
+		RequirePushed: c.bool(members["require_pushed_authorization_requests"]) || c.pushed,
+		RequirePKCE:   c.bool(members["require_pkce"]), ClaimsInToken: c.string(members["claims_policy"]) != "",
 	}
 	path := "identity_providers: oidc: clients: client '" + client.ID + "': "
 	switch {

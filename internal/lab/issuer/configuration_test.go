@@ -67,6 +67,17 @@ func TestParseConfiguration(t *testing.T) {
 	}
 }
 
+// Authelia starts without OpenID Connect too, and a provider may want pushed authorization requests of all clients.
+func TestOtherConfigurations(t *testing.T) {
+	if clients, err := issuer.ParseConfiguration([]byte("log: {level: info}")); err != nil || len(clients) != 0 {
+		t.Error(clients, err)
+	}
+	pushed := strings.Replace(configuration(t), "    clients:", "    require_pushed_authorization_requests: true\n    clients:", 1)
+	if clients, err := issuer.ParseConfiguration([]byte(pushed)); err != nil || !clients[0].RequirePushed || !clients[1].RequirePushed {
+		t.Error(clients, err)
+	}
+}
+
 // What Authelia refuses is refused, with the line.
 func TestRefusedConfigurations(t *testing.T) {
 	good := configuration(t)
@@ -76,7 +87,6 @@ func TestRefusedConfigurations(t *testing.T) {
 		"unknown key":           {"log:", "logs:", "line 1: configuration key not expected: logs"},
 		"unknown client key":    {"redirect_uris: [", "redirect_urls: [", "configuration key not expected: identity_providers.oidc.clients[].redirect_urls"},
 		"clients elsewhere":     {"log: {level: info}", "clients: []", "configuration key not expected: clients"},
-		"no OpenID part":        {good, "log: {level: info}", "the section is missing"},
 		"key twice":             {"public: false", "public: false\n        public: false", "mapping key \"public\" already defined at line"},
 		"undefined policy":      {"'staff'", "'stuff'", "client 'proxmox': option 'authorization_policy' must be one of 'one_factor', 'two_factor' or 'staff' but it's configured as 'stuff'"},
 		"bypass":                {"'staff'", "bypass", "but it's configured as 'bypass'"},

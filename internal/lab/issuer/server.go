@@ -8,6 +8,7 @@
 package issuer
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -15,10 +16,8 @@ import (
 	"io"
 	"log"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -122,13 +121,53 @@ type Server struct {
 
 // Start starts an issuer. The caller closes it.
 func Start(options Options) (*Server, error) {
-	listen := options.Listen
-	if listen == "" {
-		listen = "127.0.0.1:0"
+	s, err := prepare(options)
+	if err != nil {
+		return nil, err
 	}
+	listener, err := net.Listen("tcp", cmp.Or(options.Listen, "127.0.0.1:0"))
+	if err != nil {
+		return nil, err
+	}
+	if s.roundTrip > 0 {
+		listener = farListener{listener, s}
+	}
+	host := listener.Addr().String()
+	s.base = "https://" + host + s.path
+	s.hosts = append([]string{host}, options.Hosts...)
+	if err := s.startEngine(); err != nil {
+		return nil, errors.Join(err, listener.Close())
+	}
+	s.routes = s.table()
+	s.http = &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: 30 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0), // clients that refuse a certificate are the normal case here
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.certificate, nil
+		},
+		VerifyConnection: func(tls.ConnectionState) error {
+			s.handshakes.Add(1)
+			return nil
+		},
+	}
+	s.serving.Go(func() {
+		_ = s.http.Serve(tls.NewListener(listener, config)) // always ErrServerClosed
+	})
+	return s, nil
+}
+
+// prepare makes a server that does not listen yet.
+func prepare(options Options) (*Server, error) {
+	var err error
 	ca := options.Authority
 	if ca == nil {
-		var err error
 		if ca, err = authority.New(); err != nil {
 			return nil, fmt.Errorf("make an authority: %w", err)
 		}
@@ -143,12 +182,10 @@ func Start(options Options) (*Server, error) {
 	}
 	keys := options.Keys
 	if keys == nil {
-		var err error
 		if keys, err = defaultKeys(); err != nil {
 			return nil, err
 		}
 	}
-
 	s := &Server{
 		path:        strings.TrimSuffix(options.Path, "/"),
 		authority:   ca,
@@ -185,42 +222,6 @@ func Start(options Options) (*Server, error) {
 	for _, user := range users {
 		s.SetUser(user)
 	}
-
-	listener, err := net.Listen("tcp", listen)
-	if err != nil {
-		return nil, err
-	}
-	if s.roundTrip > 0 {
-		listener = farListener{listener, s}
-	}
-	host := listener.Addr().String()
-	s.base = "https://" + host + s.path
-	s.hosts = append([]string{host}, options.Hosts...)
-	if err := s.startEngine(); err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
-	s.routes = s.table()
-	s.http = &http.Server{
-		Handler:           http.HandlerFunc(s.serve),
-		ReadHeaderTimeout: 30 * time.Second,
-		ErrorLog:          log.New(io.Discard, "", 0), // clients that refuse a certificate are the normal case here
-		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){},
-	}
-	config := &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return s.certificate, nil
-		},
-		VerifyConnection: func(tls.ConnectionState) error {
-			s.handshakes.Add(1)
-			return nil
-		},
-	}
-	s.serving.Go(func() {
-		_ = s.http.Serve(tls.NewListener(listener, config)) // always ErrServerClosed
-	})
 	return s, nil
 }
 
@@ -280,9 +281,10 @@ func (s *Server) RemoveClient(id string) {
 }
 
 // Restart replaces all clients, and forgets what Authelia forgets when it is started again: who is logged in, and the
-// failures that it counted.
+// failures that it counted. Without clients the OpenID Connect provider is off.
 func (s *Server) Restart(clients []Client) {
 	s.mu.Lock()
+	s.habits.Off = len(clients) == 0
 	clear(s.clients)
 	clear(s.sessions)
 	s.limits = limiter{limits: s.limits.limits}
@@ -440,156 +442,6 @@ func (c *farConn) Read(b []byte) (int, error) {
 		c.server.travel(2)
 	}
 	return c.Conn.Read(b)
-}
-
-// route is what answers at a path, and to which methods.
-type route struct {
-	methods []string
-	handler http.HandlerFunc
-}
-
-// table maps the paths of Authelia 4.39 to what answers there.
-func (s *Server) table() map[string]route {
-	get, post, both := []string{http.MethodGet}, []string{http.MethodPost}, []string{http.MethodGet, http.MethodPost}
-	return map[string]route{
-		pathDiscovery:     {get, s.discovery},
-		pathKeys:          {get, s.jwks},
-		pathAuthorization: {both, s.authorization},
-		pathToken:         {post, s.token},
-		pathIntrospection: {post, s.introspection},
-		pathRevocation:    {post, s.revocation},
-		pathUserinfo:      {both, s.userinfo},
-		pathPushed:        {post, s.pushedAuthorization},
-		pathLogin:         {both, s.login},
-		pathConsent:       {both, s.consent},
-		pathCompletion:    {get, s.completion},
-	}
-}
-
-const (
-	pathDiscovery     = "/.well-known/openid-configuration"
-	pathKeys          = "/jwks.json"
-	pathAuthorization = "/api/oidc/authorization"
-	pathToken         = "/api/oidc/token"
-	pathIntrospection = "/api/oidc/introspection"
-	pathRevocation    = "/api/oidc/revocation"
-	pathUserinfo      = "/api/oidc/userinfo"
-	pathPushed        = "/api/oidc/pushed-authorization-request"
-	pathLogin         = "/"
-	pathConsent       = "/consent/openid/decision"
-	pathCompletion    = "/consent/completion"
-)
-
-// serve handles every request: journal, host, faults, limits, route.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
-	s.travel(1)
-	answer := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-	path, below := strings.CutPrefix(r.URL.Path, s.path)
-	entry := s.record(r, path)
-	defer func() { s.recordStatus(entry, answer.status) }()
-
-	s.mu.Lock()
-	skew, fault := s.skew, s.takeFault(path)
-	s.mu.Unlock()
-	if skew != 0 {
-		w.Header().Set("Date", s.now().Add(skew).UTC().Format(http.TimeFormat))
-	}
-
-	switch {
-	case !slices.Contains(s.hosts, r.Host):
-		plain(answer, http.StatusBadRequest)
-		return
-	case fault != nil && fault.answer(answer, r, s.closing):
-		return
-	}
-
-	route, known := s.routes[path]
-	switch {
-	case below && known && !slices.Contains(route.methods, r.Method):
-		plain(answer, http.StatusMethodNotAllowed)
-		return
-	case !below || !known && !isProgramPath(path):
-		s.portal(answer, http.StatusOK, page{Title: "Login"})
-		return
-	case !known, offered(path) && s.habit().Off:
-		plain(answer, http.StatusNotFound)
-		return
-	}
-	if wait := s.limited(path, r); wait > 0 {
-		s.tooMany(answer, wait)
-		return
-	}
-	ctx := op.ContextWithIssuer(r.Context(), s.name(r))
-	route.handler(answer, r.WithContext(ctx))
-	if answer.status >= http.StatusBadRequest {
-		s.countFailure(path, r)
-	}
-}
-
-// isProgramPath reports whether Authelia answers 404 at an unknown path. At
-// other paths its portal answers.
-func isProgramPath(path string) bool {
-	first, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(path), "/"), "/")
-	return slices.Contains([]string{"api", ".well-known", "static", "locales"}, first)
-}
-
-// plain answers with the status in words.
-func plain(w http.ResponseWriter, status int) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(status)
-	_, _ = fmt.Fprintf(w, "%d %s", status, http.StatusText(status))
-}
-
-// name is what the issuer calls itself towards this request: it follows the
-// Host header, as Authelia does.
-func (s *Server) name(r *http.Request) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.issuer != "" {
-		return s.issuer
-	}
-	return s.root(r)
-}
-
-// root is the URL below which the endpoints are.
-func (s *Server) root(r *http.Request) string {
-	return "https://" + r.Host + s.path
-}
-
-// statusWriter remembers the status.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	w.status = status
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Unwrap is for http.ResponseController.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// redirect answers without a body: http.Redirect would write a page.
-func redirect(w http.ResponseWriter, status int, location string) {
-	header := w.Header()
-	header.Set("Location", location)
-	header.Set("Cache-Control", "no-store")
-	header.Set("Pragma", "no-cache")
-	w.WriteHeader(status)
-}
-
-// withQuery adds parameters to a URL that may have some already.
-func withQuery(target string, parameters url.Values) string {
-	parsed, err := url.Parse(target)
-	if err != nil {
-		return target
-	}
-	query := parsed.Query()
-	maps.Copy(query, parameters)
-	parsed.RawQuery = query.Encode()
-	return parsed.String()
 }
 
 // identifier returns 128 random bits or more, as text.
