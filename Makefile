@@ -11,6 +11,7 @@ VERSION   ?= 0.0.1~$(COMMITTED)
 
 LAB        := bin/proxmox-realm-lab --
 ACCEPTANCE  = $(GO) test -tags=acceptance -count=1 $(TESTFLAGS) ./internal/acceptance/...
+PRODUCTS    = for product in pve pbs pdm; do bin/proxmox-realm-lab --product $$product -- $(ACCEPTANCE) || status=1; done
 # What runs after this has a folder of its own for temporary files. The folder goes even if a test fails or is interrupted.
 TIDY       := tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && trap 'exit 130' INT TERM && export TMPDIR="$$tmp" &&
 
@@ -38,7 +39,7 @@ test: build ## run the tests that need nothing but Go
 	@$(TIDY) { set -x; status=0; \
 		$(GO) test $(TESTFLAGS) ./... || status=1; \
 		$(GO) test -C deploy $(TESTFLAGS) ./... || status=1; \
-		$(LAB) $(ACCEPTANCE) || status=1; \
+		$(PRODUCTS); \
 		} && { set +x; } 2>/dev/null && \
 		echo 'left out: the race detector; the tests with Ansible, a browser, packages, promtool and systemd (make tools, make test-all)' && \
 		exit $$status
@@ -51,11 +52,11 @@ test-all: build ## run every test, with the race detector
 	@race=$$(.ci/need race) && suites=$$(.ci/need suites) && $(TIDY) { set -x; status=0; \
 		$(GO) test $$race -tags="$$suites" -timeout=30m $(TESTFLAGS) ./... || status=1; \
 		$(GO) test -C deploy $$race -tags="$$suites" -timeout=30m $(TESTFLAGS) ./... || status=1; \
-		$(LAB) $(ACCEPTANCE) || status=1; \
+		$(PRODUCTS); \
 		exit $$status; }
 
-acceptance: build ## run the acceptance suite: against the lab, or the API that LAB_* names
-	@$(TIDY) set -x && $(if $(LAB_ENDPOINT),,$(LAB)) $(ACCEPTANCE) -v
+acceptance: build ## run the acceptance suite: against the lab, once for each product, or against the API that LAB_* names
+	@$(TIDY) status=0; set -x; $(if $(LAB_ENDPOINT),$(ACCEPTANCE) -v || status=1,$(PRODUCTS)); exit $$status
 
 release-check: ## build a release with goreleaser and check it; compiling goreleaser takes minutes and 2 GB
 	$(TOOL) goreleaser check

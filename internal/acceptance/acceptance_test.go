@@ -40,7 +40,7 @@ func TestAcceptance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(sequential{t}, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error { return setup(e, api) },
 		Condition: func(condition string) (bool, error) {
@@ -61,6 +61,20 @@ func TestAcceptance(t *testing.T) {
 		},
 	})
 }
+
+// sequential runs one script after another: issuers limit requests, and the API is not ours alone.
+type sequential struct{ *testing.T }
+
+// Parallel implements [testscript.T].
+func (sequential) Parallel() {}
+
+// Run implements [testscript.T].
+func (s sequential) Run(name string, f func(testscript.T)) {
+	s.T.Run(name, func(t *testing.T) { f(sequential{t}) })
+}
+
+// Verbose implements [testscript.T].
+func (sequential) Verbose() bool { return testing.Verbose() }
 
 type apiKey struct{}
 
