@@ -54,7 +54,9 @@ func startControl(running *lab.Lab) (end func() error, err error) {
 			}
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+				return
 			}
+			w.WriteHeader(http.StatusOK)
 		}),
 	}
 	go func() { _ = server.Serve(listener) }() // ends with ErrServerClosed

@@ -265,7 +265,7 @@ func (s *Server) readBody(r *request) *response {
 	if r.ContentLength <= 0 {
 		return nil
 	}
-	if r.Method != "PUT" && r.Method != "POST" {
+	if r.Method != http.MethodPut && r.Method != http.MethodPost {
 		return plainError(501, "Unexpected content for method '"+r.Method+"'")
 	}
 	if r.ContentLength > maxBody {

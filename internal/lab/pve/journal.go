@@ -96,8 +96,8 @@ func (j *journal) between(since, until time.Time, unit string) iter.Seq[*entry] 
 	}
 }
 
-// print returns the lines that `journalctl -o short` prints for an entry.
-func (e *entry) print(n *node) []string {
+// lines returns what `journalctl -o short` prints for an entry, line by line.
+func (e *entry) lines(n *node) []string {
 	if e.Process == "" {
 		return []string{e.Message}
 	}

@@ -90,7 +90,7 @@ func (a *api) readSyslog(c *call) (any, error) {
 		if count <= start || first >= start+limit {
 			return
 		}
-		for k, text := range e.print(c.node) {
+		for k, text := range e.lines(c.node) {
 			if n := first + k; n >= start && n < start+limit {
 				data = append(data, map[string]any{"n": n + 1, "t": text})
 			}
@@ -142,7 +142,7 @@ func (a *api) readJournal(c *call) (any, error) {
 	}
 	lines := []string{entries[0].cursor()}
 	for i := range entries {
-		lines = append(lines, entries[i].print(c.node)...)
+		lines = append(lines, entries[i].lines(c.node)...)
 	}
 	lines = append(lines, entries[len(entries)-1].cursor())
 	return raw(`{"data":` + string(marshal(lines)) + `,"success":1}`), nil
