@@ -96,7 +96,7 @@ func (a *app) configShow(cmd *cobra.Command) error {
 	for i, s := range c.Settings {
 		c.Settings[i].Value = secrets.Hide(s.Value)
 	}
-	if a.output == "json" {
+	if a.output != "text" {
 		settings := []setting{}
 		for _, s := range c.Settings {
 			row := setting{Setting: s}

@@ -123,11 +123,15 @@ each value came from.
 		if k.Since != "" && k.Since > "7.1" {
 			text += " Needs Proxmox VE " + k.Since + " or later."
 		}
+		if k.OnlyVE {
+			text += " Only Proxmox VE has it."
+		}
 		b.WriteString("    " + name + "\n" + wrapped("        ", text))
 	}
 	b.WriteString("    targets\n" + wrapped("        ", "A list of clusters. "+
 		"Each entry has a name and keys that override those above. "+
-		"A target that sets endpoints inherits no credentials, no trust and no redirect URLs."))
+		"A target that sets endpoints inherits no credentials, no trust, no product and no redirect URLs. "+
+		"A target of another product inherits the keys of realm that its product has."))
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
@@ -152,7 +156,6 @@ Other variables:
     NO_COLOR                 use no colors
     HTTPS_PROXY, NO_PROXY    the proxy for requests to Proxmox and the issuer
     STATE_DIRECTORY          the default of state_dir; systemd sets it
-    RUNTIME_DIRECTORY        the folder of the lock file; systemd sets it
 
 Variables of other tools, such as PROXMOX_VE_* and PROXMOX_TOKEN, are not read.`)
 	return b.String()

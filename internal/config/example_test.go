@@ -24,7 +24,7 @@ func TestExamples(t *testing.T) {
 		setenv(t)
 		o := Options{File: write(t, filepath.Join(t.TempDir(), name), string(data))}
 		if name == "environment.yaml" {
-			setenv(t, "PROXMOX_REALM_CONFIG=/config/environment.yaml", "PROXMOX_REALM_REALM_CLIENT_KEY=a-key",
+			setenv(t, "PROXMOX_REALM_CONFIG=/config/environment.yaml", "PROXMOX_REALM_REALM_CLIENT_KEY=the-client-key-of-a-test",
 				"PROXMOX_REALM_PROXMOX_ENDPOINTS=https://pve1.example.com:8006,https://pve2.example.com:8006", "PROXMOX_REALM_PROXMOX_TOKEN=user@realm!id=secret")
 		}
 		c, err := Load(context.Background(), o)

@@ -58,6 +58,7 @@ type Key struct {
 	Env     string   // "" for commands and grants, which only a file may hold
 	Target  bool     // a target may overlay it
 	Since   string   // first Proxmox VE version that knows the property; "" for keys that are not properties
+	OnlyVE  bool     // no other product has it
 
 	group group
 	empty bool // an empty list is a value
@@ -117,9 +118,10 @@ var table = sync.OnceValue(func() []Key {
 		k := &keys[i]
 		section, name, nested := strings.Cut(k.Path, ".")
 		if d, ok := realm.ByKey(name); ok && section == "realm" {
-			k.Kind, k.Since = kinds[d.Kind], realm.VE.Since(d.Property).String()
+			k.Kind, k.Since, k.OnlyVE = kinds[d.Kind], realm.VE.Since(d.Property).String(), !realm.BackupServer.Has(d.Property)
 			k.in = func(_ *Config, t *Target) field { return property{d, t} }
 		}
+		k.OnlyVE = k.OnlyVE || k.Kind == Grants
 		k.Target = nested && section != "agent" && section != "notify" || k.Kind == Grants
 		if k.Kind != Command && k.Kind != Grants {
 			k.Env = EnvPrefix + strings.ToUpper(strings.ReplaceAll(k.Path, ".", "_"))

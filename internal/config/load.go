@@ -46,8 +46,16 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
+	for _, t := range l.config.Targets {
+		if key := t.Realm.Set.Login("").ClientKey; key.IsSet() && len(key.Reveal()) < safeKey {
+			l.warn(Place{}, t.ClientKeyFrom(), fmt.Sprintf("is shorter than %d characters: texts that contain it by chance cannot be told from the key", safeKey))
+		}
+	}
 	return l.config, nil
 }
+
+// safeKey is the length from which on a client key does not turn up by chance in the words of this program or of others.
+const safeKey = 16
 
 func newLoader(o Options) *loader {
 	return &loader{

@@ -289,29 +289,48 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	}
 }
 
-// Each mistake is a *check.Error with its key, so that others can word it; only one about no key repeats its place.
-func TestMistakesAreData(t *testing.T) {
+// Each mistake is a line of the message. Each hint is said once.
+func TestMistakesAndHints(t *testing.T) {
 	setenv(t, "PROXMOX_REALM_X=1")
-	_, err := load(t, cluster+issuer[:len(issuer)-2]+", comment: ''}\n", Options{}, "realm.name=1")
-	var problems Problems
-	if !errors.As(err, &problems) {
-		t.Fatal(err)
+	_, err := load(t, cluster+issuer[:len(issuer)-2]+", comment: '', prompt: '', groups_claim: ''}\naccess: {admins: [{path: /, role: ''}]}\nunknown: 1\nnothing: 2\n", Options{}, "realm.name=1")
+	want := `config.yaml:2: realm.comment: must not be empty
+config.yaml:2: realm.groups_claim: must not be empty
+config.yaml:2: realm.prompt: must not be empty
+config.yaml:3: access.admins[0]: must name a role, such as PVEAuditor
+config.yaml:4: unknown: is not a key
+config.yaml:5: nothing: is not a key
+PROXMOX_REALM_X: is not a variable of this program
+--realm: must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'`
+	if got := problemsOf(t, err); got != want {
+		t.Errorf("%s\nwant %s", got, want)
 	}
-	var got []string
-	for _, e := range problems.Unwrap() {
-		if c, ok := e.(*check.Error); ok {
-			got = append(got, c.Key+"|"+c.Message+"|"+c.Hint.For(check.Names{}))
-		} else {
-			got = append(got, e.Error())
+	hint := `add comment to realm.unset (it removes the property)
+add groups_claim to realm.unset (it removes the property)
+add prompt to realm.unset (it removes the property)
+it lists the keys:
+    proxmox-realm help config
+it lists the variables:
+    proxmox-realm help environment`
+	if got := check.HintOf(err).For(check.Names{}); got != hint {
+		t.Errorf("%s\nwant %s", got, hint)
+	}
+	var e *check.Error
+	if !errors.As(err, &e) || e.Key != "realm.comment" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// A client key that could turn up in any text by chance is not hidden there, so it is a risk.
+func TestAShortClientKey(t *testing.T) {
+	for key, warns := range map[string]bool{"admins": true, "fifteen-letters": true, "sixteen-letters-": false} {
+		for _, text := range []string{"client_key: " + key, "client_key_file: " + write(t, filepath.Join(t.TempDir(), "key"), key), "client_key_command: [echo, " + key + "]"} {
+			c := mustLoad(t, cluster+issuer[:len(issuer)-2]+", "+text+"}\n", Options{Secrets: true})
+			name, _, _ := strings.Cut(text, ":")
+			want := "realm." + name + ": is shorter than 16 characters: texts that contain it by chance cannot be told from the key"
+			if (len(c.Warnings) > 0) != warns || warns && c.Warnings[0] != want {
+				t.Errorf("%s: %q", text, c.Warnings)
+			}
 		}
-	}
-	want := []string{
-		"realm.comment|must not be empty|add comment to realm.unset (it removes the property)",
-		"PROXMOX_REALM_X: is not a variable of this program",
-		"realm.name|must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'|",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -75,13 +75,11 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap returns the errors. One about a key does not repeat its place, so that others can name the key in their words.
+// Unwrap returns the problems.
 func (ps Problems) Unwrap() []error {
 	errs := make([]error, len(ps))
 	for i, p := range ps {
-		if errs[i] = p; p.Err.Key != "" {
-			errs[i] = p.Err
-		}
+		errs[i] = p
 	}
 	return errs
 }
@@ -92,7 +90,7 @@ type collector struct {
 	seen map[string]bool
 }
 
-// add notes what is wrong with a key; a *[check.Error] brings its remedy along.
+// add notes what is wrong with a key; a *[check.Error] brings its hint along.
 func (c *collector) add(at Place, key string, err error) {
 	e := check.Errorf(check.Config, "%s", err.Error()).At(key)
 	if known, ok := errors.AsType[*check.Error](err); ok {
@@ -108,7 +106,7 @@ func (c *collector) add(at Place, key string, err error) {
 	}
 }
 
-// addf is add for a message without a remedy.
+// addf is add for a message without a hint.
 func (c *collector) addf(at Place, key, format string, args ...any) {
 	c.add(at, key, fmt.Errorf(format, args...))
 }
