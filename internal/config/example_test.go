@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"proxmox-realm/internal/realm"
 )
 
 // Every example loads, and full.yaml names every key.
@@ -43,6 +45,12 @@ func TestExamples(t *testing.T) {
 				if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(strings.TrimLeft(line, " #"), leaf) }) {
 					t.Errorf("full.yaml says nothing of %s", k.Path)
 				}
+			}
+		case "all-products.yaml":
+			cluster, backup, manager := c.Targets[0], c.Targets[1], c.Targets[2]
+			if cluster.Access == nil || backup.Access != nil || manager.Access != nil || backup.Realm.Set.Login("").GroupsClaim != "" ||
+				backup.Realm.Product != realm.BackupServer || manager.Realm.Product != realm.DatacenterManager {
+				t.Errorf("%+v", c.Targets)
 			}
 		case "many-clusters.yaml":
 			if len(c.Targets) != 3 || c.Targets[1].Proxmox.CAFile != "" || c.Targets[2].Realm.Name != "authelia-lab" {

@@ -29,6 +29,7 @@ type source struct {
 	key    string
 	file   string   // "" for a command
 	shown  string   // the file in messages; "" if a secret may have been written in its place
+	in     string   // the folder in which such a word was looked for
 	argv   []string // of a command
 	limit  int64    // of the file, in bytes
 	assign func(content string) error
@@ -43,6 +44,9 @@ func (l *loader) note(m merged, k *Key, t *Target) {
 	case string:
 		written, _ := s.value.(string)
 		named.file, named.shown = where, shownPath(written, where)
+		if !strings.ContainsRune(written, filepath.Separator) {
+			named.in = s.at.dir
+		}
 	case []string:
 		named.argv = where
 	default: // not set, or wrong
@@ -196,8 +200,11 @@ func random(word string) bool {
 // unreadableSource says why the file of a key could not be read, and what to do about it.
 func unreadableSource(s source, err error) error {
 	e := check.Errorf(check.Config, "%v", err)
-	if s.shown != "" {
+	switch {
+	case s.shown != "":
 		e = check.Errorf(check.Config, "%s: %v", s.shown, err)
+	case s.in != "":
+		e = check.Errorf(check.Config, "%v in %s", err, s.in)
 	}
 	if !errors.Is(err, errAbsent) {
 		return e
