@@ -151,7 +151,6 @@ func (f Facts) explainGroups(l Login) Login {
 	if l.Cause == "" && len(l.Groups) == 0 && f.Login.GroupsClaim != "" {
 		l.Cause = GroupsUnknown
 	}
-	names := check.Hint("a group of Proxmox has letters, digits, '.', '_' and '-' only: let the issuer send such names")
 	switch l.Cause {
 	case GroupsClaimAbsent:
 		l.Summary = "the issuer sent no claim " + l.subject + ", so the groups of the user stayed as they were"
@@ -168,10 +167,7 @@ func (f Facts) explainGroups(l Login) Login {
 		if len(l.Refused) > 0 {
 			l.Summary += ": " + strings.Join(l.Refused, ", ")
 		}
-		l.Hint = names
-		if path := func(name string) bool { return strings.HasPrefix(name, "/") }; strings.Contains(f.Login.IssuerURL, "/realms/") && anyName(l.Refused, path) {
-			l.Hint = check.Hints("turn off \"Full group path\" in the mapper of the groups (Keycloak)", names)
-		}
+		l.Hint = "a group of Proxmox has letters, digits, '.', '_' and '-' only: let the issuer send such names"
 	case GroupsUnknown:
 		l.Summary = "Proxmox has none of the groups that the claim " + f.Login.GroupsClaim + " names"
 		l.Hint = check.Hints(
@@ -179,13 +175,4 @@ func (f Facts) explainGroups(l Login) Login {
 			check.Set("realm.groups_autocreate", "true").With("logins then create the groups, without roles"))
 	}
 	return l
-}
-
-func anyName(names []string, is func(string) bool) bool {
-	for _, name := range names {
-		if is(name) {
-			return true
-		}
-	}
-	return false
 }

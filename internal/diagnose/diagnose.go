@@ -7,6 +7,7 @@ package diagnose
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -51,18 +52,25 @@ type Facts struct {
 	Login    realm.Login // of the realm as it is stored; as it is declared if that cannot be read
 	Declared realm.Login
 	Limited  bool // the issuer has just answered that it limits requests
-	Cleaner  *check.Cleaner
+	Encrypts bool // the issuer encrypts the tokens of this client
+	// Advice is what the administrator of the software behind the issuer must know, if that software is known.
+	Advice  map[Cause]check.Hint
+	Cleaner *check.Cleaner
 }
 
 // Decide completes a login whose cause our own checks know better than the log. A check about the same cause that fails
 // brings its own hint. An OpenID library tells nothing about a token endpoint that refuses: then the checks of the client
 // decide, which were made just now.
 func (l Login) Decide(checks []check.Check, f Facts) Login {
-	if l.Outcome != Failed || f.foreign(l) {
+	if f.foreign(l) {
 		return l
 	}
-	if l.Cause == RequestFailed {
+	switch {
+	case l.Cause == RequestFailed:
 		return l.decideRequest(checks, f)
+	case l.Cause == TokenUnreadable && f.Encrypts:
+		l.Cause = EncryptedToken
+		l.Summary, l.Hint = encrypted(f, l, nil)
 	}
 	for _, id := range l.related {
 		if found, ok := check.Find(checks, id); ok && found.Status == check.Fail && found.Hint != "" {
@@ -70,7 +78,15 @@ func (l Login) Decide(checks []check.Check, f Facts) Login {
 			return l
 		}
 	}
+	if l.Hint != corrected && (l.Cause != GroupsRefused || slices.ContainsFunc(l.Refused, madeByIssuer)) {
+		l.Hint = check.Hints(l.Hint, f.Advice[l.Cause])
+	}
 	return l
+}
+
+// madeByIssuer tells whether the name of a group is a path or an address, which is a choice of the issuer and nobody's own.
+func madeByIssuer(group string) bool {
+	return strings.HasPrefix(group, "/") || strings.Contains(group, "@")
 }
 
 // About tells whether a check is about the same cause.

@@ -111,6 +111,35 @@ func TestWorksInTheSameRealm(t *testing.T) {
 	}
 }
 
+// TestAdvice: what is known of the software behind the issuer comes last, and only where it may help.
+func TestAdvice(t *testing.T) {
+	const advice = "Keycloak: Full group path: Off"
+	f := virtualEnvironment()
+	f.Login.GroupsClaim = "groups"
+	f.Advice = map[diagnose.Cause]check.Hint{diagnose.GroupsRefused: advice, diagnose.ClaimMissing: advice, diagnose.Signature: advice}
+	const head = "Dec 01 05:00:00 pve pvedaemon[1]: "
+	const failure = "openid authentication failure; rhost=::1 msg="
+	keys := check.Failed(check.IssuerKeys, "let the issuer make a key", "no key")
+	for line, want := range map[string]bool{
+		"openid group '/admins' contains invalid characters":                      true,
+		"openid group 'admins@idm.example.com' contains invalid characters":       true,
+		"openid group 'Cloud Admins' contains invalid characters":                 false,
+		failure + "missing configured claim 'department' in returned info object": true,
+		failure + "Failed to verify ID token: Signature verification failed":      false, // a check says it
+		failure + "Failed to verify ID token: Invalid nonce: nonce mismatch":      false,
+	} {
+		got := read(f, vienna(t), head+line, head+"<root@pam> successful openid auth for user 'jane@authelia'")[0].Decide([]check.Check{keys}, f)
+		if strings.HasSuffix(string(got.Hint), "\n"+advice) != want {
+			t.Errorf("%s: %s", line, got.Hint)
+		}
+	}
+	f.Login.UsernameClaim = "email" // and no longer department
+	l := read(f, vienna(t), head+failure+"missing configured claim 'department' in returned info object")[0]
+	if got := l.Decide(nil, f); got.Hint != l.Hint {
+		t.Error(got.Hint)
+	}
+}
+
 // TestDecideTakesTheHintOfACheck: a check that fails for the same cause words what to do.
 func TestDecideTakesTheHintOfACheck(t *testing.T) {
 	line := "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to verify ID token: Signature verification failed"

@@ -167,7 +167,7 @@ var idTokenRows = []row{
 	},
 	{
 		cause: Audience, texts: []pattern{"Failed to verify ID token: Invalid audiences: `%` is not a trusted audience"},
-		related: []check.ID{"issuer.audience"},
+		related: []check.ID{check.IssuerAudience},
 		explain: foreignAudience,
 	},
 	{
@@ -228,9 +228,7 @@ var idTokenRows = []row{
 			"Failed to verify ID token: Unsupported: JWE encryption is not currently supported%",
 			"Failed to verify ID token: Unsupported: nested JWT's are not currently supported",
 		},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the ID token is encrypted, which Proxmox cannot read", "let the issuer sign the ID token of this client, and not encrypt it"
-		},
+		explain: encrypted,
 	},
 	{
 		cause: TokenType,
@@ -253,6 +251,10 @@ var idTokenRows = []row{
 				check.Hintf("let the issuer give the client %s an ID token: the request asks for the scope openid", f.Cleaner.Clean(f.Login.ClientID))
 		},
 	},
+}
+
+func encrypted(Facts, Login, []string) (string, check.Hint) {
+	return "the ID token is encrypted, which Proxmox cannot read", "let the issuer sign the ID token of this client, and not encrypt it"
 }
 
 // clocks is what to do about clocks that differ.

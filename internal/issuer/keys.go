@@ -113,6 +113,16 @@ func (i *Inspection) signsWithClientKey() bool {
 	return len(algs) > 0 && !slices.ContainsFunc(algs, func(a string) bool { return !strings.HasPrefix(a, "HS") })
 }
 
+// EncryptsTokens tells whether a key of the issuer says that it encrypts the ID tokens of this client.
+func (i *Inspection) EncryptsTokens() bool {
+	<-i.done
+	return i.encrypts()
+}
+
+func (i *Inspection) encrypts() bool {
+	return i.provider().encrypts && slices.ContainsFunc(i.keys, func(k key) bool { return k.Use == "enc" })
+}
+
 // checkKeys is issuer.keys.
 func checkKeys(i *Inspection, v View) check.Check {
 	switch {
@@ -148,7 +158,7 @@ func (i *Inspection) judgeKeys(v View) check.Check {
 		return skip("the keys suit only %s and later, and the version is unknown", newest.Named())
 	case len(newer) == 0:
 		return skip("the keys suit only versions before %s, and the version is unknown", newest.Named())
-	case p.encrypts && slices.ContainsFunc(i.keys, func(k key) bool { return k.Use == "enc" }):
+	case i.encrypts():
 		return warn(check.Hints("let the issuer not encrypt ID tokens: Proxmox cannot read them", p.tell(OnEncryption)),
 			"%s publishes a key for encryption, and then encrypts the ID tokens of this client", p.name)
 	case p.refusesES256 && v.Login.QueryUserinfo && !slices.ContainsFunc(newer, func(k key) bool { return k.Kty == "RSA" }):

@@ -22,9 +22,13 @@ func (oneNode) Nodes(context.Context) ([]proxmox.Node, error) {
 // facts are what is known of the realm.
 func (r *rehearsal) facts() diagnose.Facts {
 	product := r.Client.Product()
-	return diagnose.Facts{
+	facts := diagnose.Facts{
 		Product: product, Host: proxmox.HostOf(product), Login: r.held, Declared: r.Target.Realm.Login(), Cleaner: r.cleaner,
 	}
+	if r.inspection != nil {
+		facts = reconcile.About(facts, r.inspection)
+	}
+	return facts
 }
 
 // clockError is how far a login may be before the time at which it was sent, as the node sees it.
@@ -67,7 +71,7 @@ func (r *rehearsal) groupsOf(ctx context.Context, session proxmox.Session, began
 	found, ok, _ := r.logged(ctx, session.Endpoint, began, func(l diagnose.Login) bool {
 		return l.Outcome == diagnose.Succeeded && l.User == session.Username
 	})
-	return found, ok
+	return found.Decide(nil, r.facts()), ok
 }
 
 // seeLog is the hint for credentials that cannot read logs.

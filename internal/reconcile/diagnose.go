@@ -11,6 +11,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/diagnose"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
@@ -143,12 +144,44 @@ func (g *diagnosis) verify(ctx context.Context) {
 	g.verified = Verify(ctx, g.target, g.deps, g.options)
 	g.checked = time.Now()
 	g.facts.Limited = check.CodeOf(g.verified.Err) == check.RateLimited
+	if url := g.facts.Login.IssuerURL; g.deps.Issuer != nil && url != "" {
+		if seen := g.deps.Issuer.Inspect(ctx, url, time.Time{}); seen.Wait(ctx) == nil { // that of Verify
+			g.facts = About(g.facts, seen)
+		}
+	}
 	g.checks = nil
 	for _, c := range g.verified.Checks {
 		if c.ID != check.ProxmoxPermissions && c.ID != check.ProxmoxAccess {
 			g.checks = append(g.checks, c)
 		}
 	}
+}
+
+// About adds to facts what an inspection that has ended tells of the issuer.
+func About(f diagnose.Facts, seen Inspection) diagnose.Facts {
+	f.Encrypts = seen.EncryptsTokens()
+	f.Advice = map[diagnose.Cause]check.Hint{}
+	for topic, causes := range map[issuer.Topic][]diagnose.Cause{
+		issuer.OnKey:        {diagnose.ClientRefused},
+		issuer.OnSigning:    {diagnose.Signature},
+		issuer.OnEncryption: {diagnose.EncryptedToken},
+		issuer.OnAudience:   {diagnose.Audience},
+		issuer.OnUserinfo:   {diagnose.UserinfoRefused, diagnose.UserinfoUnreadable},
+		issuer.OnGroups:     {diagnose.GroupsClaimAbsent, diagnose.GroupsNoList, diagnose.GroupsRefused},
+		issuer.OnNames:      {diagnose.ClaimMissing},
+	} {
+		for _, c := range causes {
+			f.Advice[c] = seen.Advice(topic)
+		}
+	}
+	if f.Login.UsernameClaim == "sub" {
+		f.Advice[diagnose.NameRefused] = seen.Advice(issuer.OnNames)
+	}
+	if !f.Login.QueryUserinfo { // the ID token alone has the claims
+		f.Advice[diagnose.ClaimMissing] = check.Hints(f.Advice[diagnose.ClaimMissing], seen.Advice(issuer.OnClaims))
+		f.Advice[diagnose.GroupsClaimAbsent] = check.Hints(f.Advice[diagnose.GroupsClaimAbsent], seen.Advice(issuer.OnClaims))
+	}
+	return f
 }
 
 // result puts together what the logs and the checks tell.

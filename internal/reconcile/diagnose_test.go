@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -99,6 +100,23 @@ func TestDiagnose(t *testing.T) {
 				t.Errorf("%s, %s, %v\n%s", causes(res), res.Outcome, res.Err, hint)
 			}
 		})
+	}
+}
+
+// TestTheSoftwareBehindTheIssuer: what is known of it decides why a token cannot be read, and says what to do in its own words.
+func TestTheSoftwareBehindTheIssuer(t *testing.T) {
+	const unreadable = "Failed to contact token endpoint: Failed to parse server response"
+	p := &provider{encrypts: true, advice: map[issuer.Topic]check.Hint{issuer.OnEncryption: "its own words"}}
+	l := &logs{}
+	l.write(failure(unreadable))
+	res := diagnoses(t, aim(t, newCluster(t).put(name, stored()), p, spec()), l, reconcile.DiagnoseOptions{})
+	if hint := string(res.Diagnosis.Logins[0].Hint); causes(res) != "1 encrypted-token" || !strings.HasSuffix(hint, "not encrypt it\nits own words") {
+		t.Errorf("%s: %s", causes(res), hint)
+	}
+	p.encrypts = false
+	res = diagnoses(t, aim(t, newCluster(t).put(name, stored()), p, spec()), l, reconcile.DiagnoseOptions{})
+	if hint := string(res.Diagnosis.Logins[0].Hint); causes(res) != "1 token-unreadable" || strings.Contains(hint, "its own words") {
+		t.Errorf("%s: %s", causes(res), hint)
 	}
 }
 

@@ -22,6 +22,8 @@ type provider struct {
 	unclaimed string // a claim that it does not advertise
 	limited   bool   // answers 429 to discovery already
 	version   bool   // its verdict on keys needs the Proxmox version
+	encrypts  bool
+	advice    map[issuer.Topic]check.Hint
 
 	inspected []string // issuer URLs
 	began     []time.Time
@@ -65,6 +67,10 @@ func (i *inspection) Quick() bool { return !i.slow }
 func (i *inspection) Trusted() bool { return !i.untrusted }
 
 func (i *inspection) LacksClaim(claim string) bool { return claim == i.unclaimed }
+
+func (i *inspection) EncryptsTokens() bool { return i.encrypts }
+
+func (i *inspection) Advice(about issuer.Topic) check.Hint { return i.advice[about] }
 
 func (i *inspection) Certificate() (time.Time, bool) { return time.Time{}, false }
 

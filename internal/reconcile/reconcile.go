@@ -77,6 +77,10 @@ type Inspection interface {
 	Trusted() bool
 	// LacksClaim reports whether the issuer advertises its claims, and not this one.
 	LacksClaim(claim string) bool
+	// EncryptsTokens reports whether the issuer encrypts the ID tokens of this client.
+	EncryptsTokens() bool
+	// Advice returns what the administrator of the software behind the issuer must know about a topic, or "".
+	Advice(about issuer.Topic) check.Hint
 	RateLimited() (retryAfter time.Duration, limited bool)
 	Certificate() (notAfter time.Time, ok bool)
 	Client(ctx context.Context, q issuer.Question) issuer.Answer
