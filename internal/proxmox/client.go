@@ -81,7 +81,7 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 		l.cleaner = check.NewCleaner()
 	}
 	l.base = newBase(trust(p), l.timeout)
-	l.wire = &transport{base: l.base, dialect: l.dialect, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
+	l.wire = &transport{base: l.base, dialect: l.dialect, trust: p, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
 	l.http = &http.Client{Transport: l.wire}
 	return &Client{link: l, endpoints: p.Endpoints, identity: l.dialect.credentials(p, o.SecondFactor, l.cleaner)}, nil
 }

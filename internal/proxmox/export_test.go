@@ -2,6 +2,7 @@ package proxmox
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -34,7 +35,7 @@ func (c *Client) SetTimeout(d time.Duration) { c.timeout = d }
 
 // GotConn tells the trace of a request that it was sent.
 func GotConn(req *http.Request) {
-	httptrace.ContextClientTrace(req.Context()).GotConn(httptrace.GotConnInfo{})
+	httptrace.ContextClientTrace(req.Context()).GotConn(httptrace.GotConnInfo{Conn: &net.TCPConn{}})
 }
 
 // SetNow replaces the clock that tickets age by.

@@ -469,7 +469,7 @@ func TestAccessOnBackupServer(t *testing.T) {
 		{"a user with a role", realm.BackupServer, lab.TokenRoot, func(st *lab.State) {
 			enabled(st, "jane@authelia")
 			st.ACL = append(st.ACL, lab.ACL{Path: "/datastore/one", ID: "jane@authelia", Role: "DatastoreReader"})
-		}, true, check.Pass, check.Pass, "a user or group of realm authelia has a role"},
+		}, true, check.Pass, check.Pass, "a user of realm authelia has a role"},
 		{"no users", realm.BackupServer, lab.TokenRoot, nil, false, check.Fail, check.Skip, "    proxmox-backup-manager user create NAME@authelia"},
 		{"not visible", realm.BackupServer, lab.TokenRealmAllocate, nil, true, check.Skip, check.Skip, "proxmox-backup-manager acl update /access Audit --auth-id 'realmctl@pbs!full'"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"mime"
@@ -26,7 +27,7 @@ import (
 const maxAnswer = 8 << 20
 
 // errTimeout is the cause of a context that ended by the client's own timeout, not by its caller.
-var errTimeout = errors.New("the request timed out")
+var errTimeout = fmt.Errorf("the request timed out: %w", context.DeadlineExceeded)
 
 // newBase returns the transport that makes connections. It speaks HTTP/1.1, as Proxmox does.
 func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
@@ -56,6 +57,7 @@ func newBase(trust *tls.Config, timeout time.Duration) *http.Transport {
 type transport struct {
 	base    http.RoundTripper
 	dialect *dialect
+	trust   config.Proxmox // how certificates are trusted
 	cleaner *check.Cleaner
 	log     *slog.Logger
 
@@ -72,10 +74,14 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	r, _ := req.Context().Value(requestKey{}).(request)
 	begin := time.Now()
-	var p progress
-	ctx := httptrace.WithClientTrace(req.Context(), t.trace(&p))
+	var p check.Progress
+	ctx := httptrace.WithClientTrace(req.Context(), p.Trace())
 
 	res, err := t.base.RoundTrip(req.WithContext(ctx))
+	sent := p.Conn() != nil // the request may have been sent
+	if sent {
+		t.requests.Add(1)
+	}
 	var body []byte
 	var broken error
 	if res != nil {
@@ -90,7 +96,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	e := &Error{
 		Endpoint: config.Origin(req.URL.Scheme + "://" + req.URL.Host), Method: req.Method,
-		Path: strings.TrimPrefix(req.URL.Path, base), sent: p.sent.Load(), who: r.as.name, dialect: t.dialect,
+		Path: strings.TrimPrefix(req.URL.Path, base), sent: sent, who: r.as.name, dialect: t.dialect,
 	}
 	switch {
 	case err != nil:
@@ -111,19 +117,6 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
-}
-
-// progress records how far a request came.
-type progress struct{ handshaking, sent atomic.Bool }
-
-func (t *transport) trace(p *progress) *httptrace.ClientTrace {
-	return &httptrace.ClientTrace{
-		TLSHandshakeStart: func() { p.handshaking.Store(true) },
-		GotConn: func(httptrace.GotConnInfo) {
-			t.requests.Add(1)
-			p.sent.Store(true) // from here on the request may have been sent
-		},
-	}
 }
 
 // read classifies an answer. It leaves e.Kind empty for a usable success, of which it notes what stands beside the data.
@@ -182,31 +175,31 @@ type beside struct {
 }
 
 // disconnected classifies a connection that ended before its answer was complete.
-func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *progress, limit time.Duration) {
+func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *check.Progress, limit time.Duration) {
+	c := p.Diagnose(err)
+	if pin := (*pinError)(nil); errors.As(err, &pin) {
+		c = check.Connection{Stage: check.AtTrust, Cause: check.UntrustedCert, Certificate: pin.leaf, Err: pin}
+	}
 	switch {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
 		e.interrupted(ctx)
 		return
-	case t.untrusted(e, err):
+	case c.Stage == check.AtTrust:
+		t.untrusted(e, c)
 		return
 	case !e.sent:
 		e.Kind = Unreachable
 	default:
 		e.Kind = NoAnswer
 	}
-	e.Reason, e.remedy = t.describe(err, p, e)
-	if e.timedOut = e.sent && isTimeout(err); e.timedOut && e.Path == authURLPath && limit >= hangs {
+	e.Reason, e.remedy = t.describe(c, e)
+	if e.timedOut = e.sent && c.Cause == check.TimedOut; e.timedOut && e.Path == authURLPath && limit >= hangs {
 		e.Kind, e.remedy = IssuerHung, ""
 	}
 }
 
 // hangs is the time after which an issuer that does not answer hangs. Proxmox VE gives up after it, the other products never.
 const hangs = 30 * time.Second
-
-func isTimeout(err error) bool {
-	var n net.Error
-	return errors.Is(err, errTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
-}
 
 func (t *transport) record(ctx context.Context, e *Error, took time.Duration) {
 	if t.log != nil {

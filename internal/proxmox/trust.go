@@ -5,12 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
-	"net"
-	"net/http"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -47,90 +43,89 @@ type pinError struct{ leaf *x509.Certificate }
 
 func (e *pinError) Error() string { return "the certificate matches no configured fingerprint" }
 
-// untrusted tells whether the connection ended because of the certificate. It fills e with the reason.
-func (t *transport) untrusted(e *Error, err error) bool {
-	var pin *pinError
-	var unverified *tls.CertificateVerificationError
-	var leaf *x509.Certificate
-	switch {
-	case errors.As(err, &pin):
-		leaf, e.Reason = pin.leaf, "it matches no configured fingerprint"
-	case errors.As(err, &unverified):
-		if len(unverified.UnverifiedCertificates) > 0 {
-			leaf = unverified.UnverifiedCertificates[0]
-		}
-		e.Reason, e.remedy = t.whyUntrusted(e.dialect.commands, unverified.Err)
-	default:
-		return false
-	}
+// untrusted classifies a connection that ended because of the certificate.
+func (t *transport) untrusted(e *Error, c check.Connection) {
 	e.Kind = Certificate
-	if leaf != nil {
-		e.Fingerprint = fingerprint(leaf).String()
+	if e.Reason, e.remedy = t.whyUntrusted(e.dialect.commands, c); c.Certificate != nil {
+		e.Fingerprint = fingerprint(c.Certificate).String()
 		e.Reason += "; its SHA-256 fingerprint is " + e.Fingerprint + ": compare with `" + e.dialect.product.CertificateCommand() + "`"
-		e.remedy = check.Hints(e.remedy, check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same", e.Fingerprint, e.dialect.commands.host))
+		e.remedy = check.Hints(e.remedy, t.pin(e, c))
 	}
-	return true
 }
 
-func (t *transport) whyUntrusted(k commands, err error) (reason string, remedy check.Hint) {
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var authority x509.UnknownAuthorityError
+// pin advises to trust a certificate by its fingerprint, which holds beside the fingerprints of other nodes.
+func (t *transport) pin(e *Error, c check.Connection) check.Hint {
+	k, distrusted := e.dialect.commands, t.trust.CA != nil && !errors.As(c.Err, new(*pinError))
 	switch {
-	case errors.As(err, &name):
-		names := slices.Clone(name.Certificate.DNSNames)
-		for _, ip := range name.Certificate.IPAddresses {
+	case distrusted && slices.Contains(t.trust.Fingerprints, fingerprint(c.Certificate)):
+		return "remove {proxmox.ca_file}: the fingerprint suffices"
+	case distrusted:
+		return check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same, and remove {proxmox.ca_file}", e.Fingerprint, k.host)
+	case len(t.trust.Fingerprints) > 0:
+		return check.Hintf("add %s to {proxmox.fingerprints}, if %s prints the same", e.Fingerprint, k.host)
+	}
+	return check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same", e.Fingerprint, k.host)
+}
+
+func (t *transport) whyUntrusted(k commands, c check.Connection) (reason string, remedy check.Hint) {
+	authority := check.Hintf("set {proxmox.ca_file} to a copy of %s from %s", k.authority, k.host)
+	until := c.Until.UTC().Format(time.RFC3339)
+	switch c.Cause {
+	case check.OtherName:
+		names := slices.Clone(c.Certificate.DNSNames)
+		for _, ip := range c.Certificate.IPAddresses {
 			names = append(names, ip.String())
+		}
+		if len(names) == 0 {
+			return "it has no name", ""
 		}
 		return "it is for other names: " + t.cleaner.Clean(strings.Join(names, ", ")),
 			check.Hint("set {proxmox.endpoints} to one of these names")
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		from, to := invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339)
-		return "it is valid only from " + from + " to " + to, check.Hints(
-			k.on("renews Proxmox's own certificate", k.renew), "correct the clock of this machine, or renew the certificate")
+	case check.ExpiredCert:
+		return "it was valid until " + until, check.Hints(
+			k.on("renews Proxmox's own certificate", k.renew), "renew the certificate, or correct the clock of this machine")
+	case check.NotYetValid:
+		return "it is valid only from " + until, check.Hint("correct the clock of this machine")
+	case check.NoAuthority:
+		return "it was issued by an unknown authority", authority
 	}
-	reason = t.cleaner.Clean(err.Error())
-	if errors.As(err, &authority) {
-		reason = "it was issued by an unknown authority"
+	if errors.As(c.Err, new(*pinError)) {
+		return "it matches no configured fingerprint", ""
 	}
-	return reason, check.Hintf("set {proxmox.ca_file} to a copy of %s from %s", k.authority, k.host)
+	return t.cleaner.Clean(c.Err.Error()), authority
 }
 
 // describe says what happened to a connection, and what to look at.
-func (t *transport) describe(err error, p *progress, e *Error) (reason string, remedy check.Hint) {
-	var dns *net.DNSError
-	var op *net.OpError
-	var record tls.RecordHeaderError
+func (t *transport) describe(c check.Connection, e *Error) (reason string, remedy check.Hint) {
 	k := e.dialect.commands
 	daemons, port := k.on("", k.status), checkPort(e)
 	firewall := check.Hint("check the address, and firewalls between this machine and the node")
+	answering := c.Stage == check.AtAnswer
 	switch {
-	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return "the proxy in HTTPS_PROXY cannot be used: " + t.cleaner.Clean(op.Err.Error()),
+	case c.Cause == check.ProxyFailed:
+		return "the proxy in HTTPS_PROXY cannot be used: " + t.cleaner.Clean(errors.Unwrap(c.Err).Error()),
 			"list the nodes in NO_PROXY, or unset HTTPS_PROXY"
-	case errors.As(err, &dns):
+	case c.Cause == check.NoSuchName:
 		return "the name cannot be resolved",
 			check.Hints("correct the name in {proxmox.endpoints}", "check this machine's DNS")
-	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
+	case c.Cause == check.NotTLS:
 		return "the port does not speak TLS", port
-	case e.sent && isTimeout(err):
+	case c.Cause == check.TLSRefused:
+		return "the two sides have no TLS version or cipher in common: " + t.cleaner.Clean(c.Err.Error()), port
+	case c.Cause == check.TimedOut && answering:
 		return "no answer in time", check.Hints("set {proxmox.timeout} to a longer time", daemons)
-	case e.sent && (e.Status != 0 || closed(err)):
-		return "the connection was closed before the answer was complete", check.Hints(daemons)
-	case e.sent && !errors.As(err, &op): // net/http has no error types for answers that it cannot read
+	case answering && (e.Status != 0 || c.Cause == check.ClosedEarly):
+		return "the connection was closed before the answer was complete", daemons
+	case c.Cause == check.NotHTTP:
 		return "the server did not answer with valid HTTP", port
-	case isTimeout(err):
+	case c.Cause == check.TimedOut:
 		return "no connection in time", check.Hints(firewall, daemons)
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case c.Cause == check.RefusedTCP:
 		return "connection refused", check.Hints(port, daemons)
-	case p.handshaking.Load() && closed(err):
-		return "the connection was closed before TLS began",
-			check.Hints(check.Hint(k.allow), firewall)
+	case c.Cause == check.NoRoute:
+		return "no route to the host", firewall
+	case c.Cause == check.ClosedEarly:
+		return "the connection was closed before TLS began", check.Hints(check.Hint(k.allow), firewall)
 	}
-	return t.cleaner.Clean(err.Error()), port
-}
-
-func closed(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE)
+	return t.cleaner.Clean(c.Err.Error()), port
 }

@@ -17,6 +17,8 @@ import (
 func TestTrust(t *testing.T) {
 	right := func(*call) answer { return byID(t, "read").answer() }
 	expired := certify(authority(), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	early := certify(authority(), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
+	nameless := certify(authority(), func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, nil })
 	elsewhere := certify(authority(), func(c *x509.Certificate) {
 		c.IPAddresses, c.DNSNames = []net.IP{net.IPv4(192, 0, 2, 1)}, []string{"pve1.example.com"}
 	})
@@ -25,21 +27,24 @@ func TestTrust(t *testing.T) {
 		cert   tls.Certificate
 		change func(*setup)
 		says   string // "": trusted
+		hint   string
 	}{
-		{"CA", nodeCert(), nil, ""},
-		{"system's CAs", nodeCert(), func(o *setup) { o.CA = nil }, "it was issued by an unknown authority"},
-		{"another CA", certify(tls.Certificate{}, func(*x509.Certificate) {}), nil, "it was issued by an unknown authority"},
-		{"expired", expired, nil, "it is valid only from"},
-		{"another name", elsewhere, nil, "it is for other names: pve1.example.com, 192.0.2.1"},
-		{"pin", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{pinOf(nodeCert())} }, ""},
-		{"one pin of two", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{{1}, pinOf(nodeCert())} }, ""},
-		{"pin of an expired certificate for another name", expired, func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{pinOf(expired)} }, ""},
-		{"pin of the CA", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{pinOf(authority())} }, "matches no configured fingerprint"},
-		{"another pin", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{{0xAB}} }, "matches no configured fingerprint"},
-		{"CA and pin", nodeCert(), func(o *setup) { o.Fingerprints = []config.Fingerprint{pinOf(nodeCert())} }, ""},
-		{"CA and another pin", nodeCert(), func(o *setup) { o.Fingerprints = []config.Fingerprint{{0xAB}} }, "matches no configured fingerprint"},
-		{"pin, and expired under the CA", expired, func(o *setup) { o.Fingerprints = []config.Fingerprint{pinOf(expired)} }, "it is valid only from"},
-		{"insecure", expired, func(o *setup) { o.CA, o.Insecure = nil, true }, ""},
+		{"CA", nodeCert(), nil, "", ""},
+		{"system's CAs", nodeCert(), func(o *setup) { o.CA = nil }, "it was issued by an unknown authority", "set {proxmox.fingerprints} to " + pinOf(nodeCert()).String() + ", if a node prints the same"},
+		{"another CA", certify(tls.Certificate{}, func(*x509.Certificate) {}), nil, "it was issued by an unknown authority", ", if a node prints the same, and remove {proxmox.ca_file}"},
+		{"expired", expired, nil, "it was valid until", "pvecm updatecerts --force"},
+		{"not valid yet", early, nil, "it is valid only from", "correct the clock of this machine"},
+		{"no name", nameless, nil, "it has no name", "and remove {proxmox.ca_file}"},
+		{"another name", elsewhere, nil, "it is for other names: pve1.example.com, 192.0.2.1", "set {proxmox.endpoints} to one of these names"},
+		{"pin", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{pinOf(nodeCert())} }, "", ""},
+		{"one pin of two", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{{1}, pinOf(nodeCert())} }, "", ""},
+		{"pin of an expired certificate for another name", expired, func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{pinOf(expired)} }, "", ""},
+		{"pin of the CA", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{pinOf(authority())} }, "matches no configured fingerprint", "add " + pinOf(nodeCert()).String() + " to {proxmox.fingerprints}, if a node"},
+		{"another pin", nodeCert(), func(o *setup) { o.CA, o.Fingerprints = nil, []config.Fingerprint{{0xAB}} }, "matches no configured fingerprint", " to {proxmox.fingerprints}, if a node"},
+		{"CA and pin", nodeCert(), func(o *setup) { o.Fingerprints = []config.Fingerprint{pinOf(nodeCert())} }, "", ""},
+		{"CA and another pin", nodeCert(), func(o *setup) { o.Fingerprints = []config.Fingerprint{{0xAB}} }, "matches no configured fingerprint", ", if a node prints the same"},
+		{"pin, and expired under the CA", expired, func(o *setup) { o.Fingerprints = []config.Fingerprint{pinOf(expired)} }, "it was valid until", "remove {proxmox.ca_file}: the fingerprint suffices"},
+		{"insecure", expired, func(o *setup) { o.CA, o.Insecure = nil, true }, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n, other := startAt(t, "127.0.0.1:0", tt.cert, right), start(t, right)
@@ -56,8 +61,8 @@ func TestTrust(t *testing.T) {
 			if !errors.As(err, &e) || !errors.As(err, &f) || e.Kind != proxmox.Certificate || f.Code != check.UnknownCertificate {
 				t.Fatalf("%v", err)
 			}
-			if e.Fingerprint != pinOf(tt.cert).String() || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, e.Fingerprint+": compare with `pvenode cert info`") || f.Hint.For(check.Names{}) == "" {
-				t.Errorf("%s; %s", f.Message, f.Hint.For(check.Names{}))
+			if e.Fingerprint != pinOf(tt.cert).String() || !strings.Contains(f.Message, tt.says) || !strings.Contains(f.Message, e.Fingerprint+": compare with `pvenode cert info`") || !strings.Contains(string(f.Hint), tt.hint) {
+				t.Errorf("%s; %s", f.Message, f.Hint)
 			}
 			if len(n.seen()) != 0 || len(other.seen()) != 0 {
 				t.Error("a request was sent, or another node asked in silence")

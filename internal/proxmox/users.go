@@ -107,7 +107,7 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 	if none, ok := r.noRole(entries); ok {
 		return none, nil
 	}
-	return check.Passed(check.ProxmoxAccess, "a user or group of realm %s has a role", login.Realm), nil
+	return check.Passed(check.ProxmoxAccess, "a %s of realm %s has a role", strings.Join(r.holders(), " or "), login.Realm), nil
 }
 
 // rights is what the users of a realm may get a role by.
@@ -123,6 +123,14 @@ type rights struct {
 // (PVE::API2::OpenId).
 func (r rights) fromIssuer(group string) bool {
 	return strings.HasSuffix(group, "-"+r.login.Realm) && len(group) > len(r.login.Realm)+1
+}
+
+// holders is what a role may be granted to.
+func (r rights) holders() []string {
+	if r.dialect.product.HasGroups() {
+		return []string{"user", "group"}
+	}
+	return []string{"user"}
 }
 
 // declareAccess is the remedy for a realm whose users may do nothing. It is "" if the product has no groups.
@@ -160,7 +168,7 @@ func (r rights) noRole(entries []realm.Entry) (check.Check, bool) {
 		}
 	}
 	return check.Warned(check.ProxmoxAccess, check.Hints(r.declareAccess(), r.roleRemedy()),
-		"users may log in and then do nothing: no user and no group of realm %s has a role", r.login.Realm).
+		"users may log in and then do nothing: no %s of realm %s has a role", strings.Join(r.holders(), " and no "), r.login.Realm).
 		Because("none of the %d ACL entries gives a role to somebody who can log in", len(entries)), true
 }
 
