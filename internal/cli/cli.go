@@ -149,9 +149,7 @@ func (a *app) execute(root *cobra.Command, args []string) error {
 	if err == nil || a.ready {
 		return err
 	}
-	flags := root.PersistentFlags() // cobra may have stopped before it reached --output
-	flags.ParseErrorsAllowlist.UnknownFlags, flags.Usage = true, func() {}
-	_ = flags.Parse(args)
+	a.output = outputOf(args) // cobra may have stopped before it reached --output
 	if a.command == "" && cmd != root {
 		a.command = name(cmd)
 	}
@@ -160,6 +158,39 @@ func (a *app) execute(root *cobra.Command, args []string) error {
 		return err
 	}
 	return usage("%s", strings.TrimSpace(err.Error())).Try(seeHelp(cmd))
+}
+
+// outputOf returns the --output of a command line that may have mistakes; text if it has none.
+func outputOf(args []string) string {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	flags.ParseErrorsAllowlist.UnknownFlags, flags.Usage = true, func() {}
+	flags.SetOutput(io.Discard)
+	output := flags.StringP("output", "o", "text", "")
+	for _, single := range []string{"q", "v"} { // may stand before o, as in -qojson
+		flags.BoolP("flag-"+single, single, false, "")
+	}
+	if _ = flags.Parse(args); slices.Contains(outputs, *output) {
+		return *output
+	}
+	return "text"
+}
+
+// printed are the formats of commands whose result is no report of a run.
+var printed = map[string][]string{
+	"agent": {"text"}, "bootstrap": {"text"}, "completion": {"text"}, "config schema": {"text", "json"}, "config show": {"text", "json"},
+	"export": {"text"}, "help": {"text"}, "init": {"text"}, "rotate": {"text"}, "version": {"text", "json"},
+}
+
+// formats checks that a command prints the chosen format, rather than another one than its caller reads.
+func (a *app) formats(cmd *cobra.Command) error {
+	of, ok := printed[a.command]
+	for parent := cmd; !ok && parent.HasParent(); parent = parent.Parent() { // completion bash
+		of, ok = printed[name(parent)]
+	}
+	if !ok || slices.Contains(of, a.output) {
+		return nil
+	}
+	return usage("%s prints %s, and no %s", cmd.CommandPath(), strings.Join(of, " or "), a.output).Try(seeHelp(cmd))
 }
 
 // prepare validates the global flags and starts the command's context.
@@ -175,6 +206,9 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 			return usage("--%s takes one of %s", choice.flag, strings.Join(choice.of, ", "))
 		}
 	}
+	if err := a.formats(cmd); err != nil {
+		return err
+	}
 	if a.timeout < 0 {
 		return usage("--timeout takes a duration above zero, such as 90s")
 	}
@@ -187,8 +221,42 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 		a.release = func() { cancel(); release() }
 	}
 	cmd.SetContext(ctx)
+	if file, ok := a.stdout.(*os.File); ok {
+		a.stdout = &reader{File: file, ctx: ctx, patience: 2 * time.Second}
+	}
 	a.ready = true
 	return nil
+}
+
+// reader is whoever reads stdout. One that stops reading blocks a write for ever, but not an interruption.
+type reader struct {
+	*os.File
+	ctx      context.Context
+	patience time.Duration // how long a write may last after an interruption
+}
+
+// Write implements io.Writer.
+func (r *reader) Write(text []byte) (int, error) {
+	type written struct {
+		n   int
+		err error
+	}
+	done := make(chan written, 1)
+	go func() {
+		n, err := r.File.Write(text)
+		done <- written{n, err}
+	}()
+	select {
+	case w := <-done:
+		return w.n, w.err
+	case <-r.ctx.Done():
+	}
+	select {
+	case w := <-done:
+		return w.n, w.err
+	case <-time.After(r.patience):
+		return 0, context.Cause(r.ctx)
+	}
 }
 
 // interruptible returns a context that ends on SIGINT, SIGTERM and SIGHUP (the terminal is gone), with the reason as its

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -185,14 +186,14 @@ func exactly(n int, what string) cobra.PositionalArgs {
 // finish prints a run to stdout. If it has one target, its warnings and error go to stderr; those of several targets are in
 // the report. finish returns the exit code as an error.
 func (a *app) finish(run fleet.Run, drift bool) error {
-	if err := render(a.stdout, a.output, run, a.style()); err != nil {
-		if !errors.Is(err, syscall.EPIPE) {
-			return errors.Join(unwritten(err), run.Err)
-		}
-		return done(runCode(run, drift)) // the reader has gone, and what was written is told again
-	}
-	if a.fleetHistory != nil {
+	code := runCode(run, drift)
+	err := render(a.stdout, a.output, run, a.style())
+	switch {
+	case err == nil && a.fleetHistory != nil:
 		agent.Printed(a.fleetHistory, run)
+	case err != nil && !errors.Is(err, syscall.EPIPE): // otherwise the reader has gone; what was written is told again
+		a.sayError(unwritten(err))
+		code = cmp.Or(code, exitCode(unwritten(err)))
 	}
 	for _, w := range run.Warnings {
 		a.warning(w)
@@ -208,7 +209,7 @@ func (a *app) finish(run fleet.Run, drift bool) error {
 	if run.Err != nil {
 		a.sayError(run.Err)
 	}
-	return done(runCode(run, drift))
+	return done(code)
 }
 
 // render writes a run in one of the formats of --output.
@@ -224,6 +225,9 @@ func render(w io.Writer, format string, run fleet.Run, style report.Style) error
 
 // unwritten is the error of a result that could not be printed. It undoes nothing.
 func unwritten(err error) error {
+	if code := check.CodeOf(err); code == check.Interrupted || code == check.Terminated {
+		return err
+	}
 	return check.Errorf(check.Internal, "the result could not be written to standard output: %v", err).Because(err)
 }
 

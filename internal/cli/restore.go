@@ -2,10 +2,12 @@ package cli
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +16,7 @@ import (
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/report"
 )
 
 type restoreOptions struct {
@@ -68,6 +71,9 @@ func (a *app) listSaved(cmd *cobra.Command) error {
 	for _, err := range problems {
 		a.warning(check.MessageOf(err))
 	}
+	if a.output != "text" {
+		return json.NewEncoder(a.stdout).Encode(savedReport{Version: report.Version, Command: a.command, Saved: listed(saved)})
+	}
 	if len(saved) == 0 && !a.quiet {
 		a.say("note", "no realm is saved in "+cmp.Or(dir, "state_dir, because there is none"))
 	}
@@ -79,6 +85,30 @@ func (a *app) listSaved(cmd *cobra.Command) error {
 		}
 	}
 	return nil
+}
+
+// savedReport is the list of saved realms for programs.
+type savedReport struct {
+	Version int         `json:"version"`
+	Command string      `json:"command"`
+	Saved   []savedFile `json:"saved"`
+}
+
+type savedFile struct {
+	Path      string           `json:"path"`
+	Realm     string           `json:"realm"`
+	Product   string           `json:"product"`
+	Endpoints []string         `json:"endpoints"`
+	Reason    reconcile.Reason `json:"reason"`
+	Time      time.Time        `json:"time"`
+}
+
+func listed(saved []reconcile.Saved) []savedFile {
+	files := []savedFile{}
+	for _, s := range saved {
+		files = append(files, savedFile{s.Path, s.Realm, s.Product, s.Endpoints, s.Reason, s.At})
+	}
+	return files
 }
 
 func (a *app) restore(cmd *cobra.Command, what string, o restoreOptions) error {

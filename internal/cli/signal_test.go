@@ -20,6 +20,24 @@ func send(t *testing.T, s syscall.Signal) {
 	}
 }
 
+// A reader that stops reading blocks no interruption.
+func TestAReaderThatStopsReading(t *testing.T) {
+	from, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = from.Close(), to.Close() }()
+	ctx, stop := context.WithCancelCause(t.Context())
+	r := &reader{File: to, ctx: ctx}
+	if n, err := r.Write([]byte("read")); n != 4 || err != nil {
+		t.Fatal(n, err)
+	}
+	stop(check.Errorf(check.Terminated, "stopped"))
+	if _, err := r.Write(make([]byte, 1<<20)); check.CodeOf(err) != check.Terminated {
+		t.Errorf("%v", err)
+	}
+}
+
 // Neither Ctrl-C nor a closed terminal may end a run between a DELETE and its POST.
 func TestSignalsEndTheContextAndNotTheProcess(t *testing.T) {
 	for sent, code := range map[syscall.Signal]check.Code{

@@ -12,6 +12,9 @@ import (
 
 // terminal reports whether a stream is a terminal, and its width (0: unknown).
 func terminal(stream any) (width int, ok bool) {
+	if r, ok := stream.(*reader); ok {
+		stream = r.File
+	}
 	f, isFile := stream.(*os.File)
 	if !isFile || !term.IsTerminal(int(f.Fd())) {
 		return 0, false
