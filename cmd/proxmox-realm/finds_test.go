@@ -12,6 +12,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -92,6 +93,22 @@ func tune(ts *testscript.TestScript, neg bool, args []string) {
 	case "scopes":
 		client.Scopes = args
 		l.Issuer.SetClient(client)
+	case "pushed":
+		client.RequirePushed = args[0] == "required"
+		l.Issuer.SetClient(client)
+	case "habits": // of other providers; none: Authelia's
+		h := issuer.Habits{}
+		known := map[string]*bool{"off": &h.Off, "code-first": &h.CodeFirst, "blind": &h.BlindIntrospection, "ignores-none": &h.IgnoresNone, "late": &h.JudgesLate}
+		for _, name := range args {
+			if status, ok := strings.CutPrefix(name, "pages="); ok {
+				n, err := strconv.Atoi(status)
+				ts.Check(err)
+				h.ErrorPages = n
+				continue
+			}
+			*known[name] = true
+		}
+		l.Issuer.SetHabits(h)
 	case "policy":
 		client.ClaimsInToken = true
 		l.Issuer.SetClient(client)

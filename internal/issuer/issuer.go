@@ -179,7 +179,7 @@ func (i *Inspection) WhyNotQuick() string {
 	connected := i.discovery.err == nil || i.discovery.stage >= check.AtTLS
 	switch {
 	case i.took > quickTime:
-		return fmt.Sprintf("the issuer took %s to answer", i.took.Round(100*time.Millisecond))
+		return fmt.Sprintf("the issuer took %s to answer, and a silent one blocks the node", i.took.Round(100*time.Millisecond))
 	case connected && !i.discovery.arrived():
 		return "the issuer did not send its discovery document"
 	case connected && i.discovery.status != http.StatusOK:

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/json"
 	"net/http"
@@ -290,11 +291,19 @@ func TestNeighbours(t *testing.T) {
 func TestIssuerOverHTTP(t *testing.T) {
 	var s *httptest.Server
 	keys := 0
+	secured := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if _, _, sent := r.BasicAuth(); sent {
+			keys++
+		}
+	}))
+	defer secured.Close()
+	elsewhere := ""
 	mux := http.NewServeMux()
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		base := cmp.Or(elsewhere, s.URL)
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{
-			"issuer": s.URL, "authorization_endpoint": s.URL + "/a", "token_endpoint": s.URL + "/t", "jwks_uri": s.URL + "/k", "userinfo_endpoint": s.URL + "/u",
+			"issuer": s.URL, "authorization_endpoint": base + "/a", "token_endpoint": base + "/t", "jwks_uri": base + "/k", "userinfo_endpoint": base + "/u",
 			"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
 		})
 	})
@@ -330,6 +339,13 @@ func TestIssuerOverHTTP(t *testing.T) {
 	}
 	if !i.Trusted() || !i.Quick() {
 		t.Error("it was reached")
+	}
+	// Whoever answers over http may name endpoints of their own, over https.
+	elsewhere = secured.URL
+	c.verified.TLSClientConfig.RootCAs = secured.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	answer = c.Inspect(t.Context(), s.URL).Client(t.Context(), Question{Login: l, RedirectURLs: []string{testRedirect}, Depth: Person})
+	if answer.Credentials.Decision != NoVerdict || keys != 0 {
+		t.Errorf("%+v, %d keys sent", answer, keys)
 	}
 }
 

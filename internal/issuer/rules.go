@@ -170,6 +170,7 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 // client proved is not judged.
 func checkCapabilities(i *Inspection, v View) check.Check {
 	d, request := i.document, !v.Proven.Request
+	confidential := v.Login.ClientKey.IsSet() || v.Login.ClientID == "" // most clients are
 	var found []string
 	for _, c := range []struct {
 		member string
@@ -180,7 +181,7 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 		{"response_types_supported", d.ResponseTypes, "code", request},
 		{"response_modes_supported", d.ResponseModes, "query", request},
 		{"grant_types_supported", d.GrantTypes, "authorization_code", !v.Proven.Key},
-		{"token_endpoint_auth_methods_supported", d.AuthMethods, "client_secret_basic", v.Login.ClientKey.IsSet() && !v.Proven.Key},
+		{"token_endpoint_auth_methods_supported", d.AuthMethods, "client_secret_basic", confidential && !v.Proven.Key},
 		{"code_challenge_methods_supported", d.ChallengeMethods, "S256", request},
 	} {
 		if c.used && len(c.list) > 0 && !slices.Contains(c.list, c.value) {

@@ -381,9 +381,10 @@ func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection Inspec
 		return ""
 	case stored.Values.Login(r.Realm.Name).IssuerURL != r.declared().IssuerURL:
 		return "not checked: the realm names another issuer than the declared one"
-	case inspection.Wait(ctx) != nil || !inspection.Quick():
-		return "not checked: the issuer did not send a usable discovery document and keys within 5 s, " +
-			"and a silent issuer blocks a worker of the node"
+	case inspection.Wait(ctx) != nil:
+		return "not checked: interrupted"
+	case !inspection.Quick():
+		return "not checked: " + inspection.WhyNotQuick()
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,10 @@ func (r run) look(ctx context.Context, res Result, plan planned, inspection Insp
 		}
 	}
 	res = r.inspected(res, plan, inspection, login, r.about(login))
-	if found := decisive(plan, res.Checks, inspection.LacksClaim(login.UsernameClaim)); len(found) > 0 {
+	found := slices.DeleteFunc(decisive(plan, res.Checks, inspection.LacksClaim(login.UsernameClaim)), func(c check.Check) bool {
+		return c.ID == check.IssuerCapabilities && r.Verify.Client // the client's answer is better than what is advertised
+	})
+	if len(found) > 0 {
 		return res, heldBy(plan, found), nil
 	}
 	if after, limited := inspection.RateLimited(); limited {

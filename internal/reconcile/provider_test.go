@@ -64,6 +64,8 @@ func (i *inspection) RateLimited() (time.Duration, bool) { return time.Minute, i
 
 func (i *inspection) Quick() bool { return !i.slow }
 
+func (i *inspection) WhyNotQuick() string { return "the issuer took 7s to answer" }
+
 func (i *inspection) Trusted() bool { return !i.untrusted }
 
 func (i *inspection) LacksClaim(claim string) bool { return claim == i.unclaimed }

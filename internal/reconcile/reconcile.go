@@ -73,6 +73,8 @@ type Inspection interface {
 	NeedsVersion() bool
 	// Quick reports whether the issuer sent both documents soon enough that Proxmox may be asked to discover it.
 	Quick() bool
+	// WhyNotQuick says why it may not.
+	WhyNotQuick() string
 	// Trusted reports whether this machine reached the issuer and trusts its certificate.
 	Trusted() bool
 	// LacksClaim reports whether the issuer advertises its claims, and not this one.
