@@ -30,19 +30,16 @@ func (r run) verify(ctx context.Context, res Result, plan planned, inspection In
 	if res.Stage > Idle && (res.Action != realm.Update || res.concernsLogin()) {
 		asks = max(asks, anew)
 	}
-	var err error
+	var err, issuerErr error
 	if why == nil {
 		res, inspection, err = r.verifyProxmox(ctx, res, plan, inspection, take, asks)
 	}
-	var issuerErr, usersErr error
 	res, issuerErr = r.verifyIssuer(ctx, res, plan, inspection, asks)
 	if why == nil && err == nil {
-		res, usersErr = r.verifyUsers(ctx, res, plan, asks)
+		res, err = r.verifyUsers(ctx, res, plan, asks)
 	}
-	for _, e := range []error{err, issuerErr, usersErr} {
-		if err == nil {
-			err = e
-		}
+	if err == nil {
+		err = issuerErr
 	}
 	return r.remember(res, plan), err
 }
@@ -61,40 +58,35 @@ func (res Result) concernsLogin() bool {
 func (r run) verifyProxmox(
 	ctx context.Context, res Result, plan planned, inspection Inspection, take steps, asks want,
 ) (Result, Inspection, error) {
-	drift := !plan.settled()
-	pending := drift || len(plan.access.Missing) > 0
-	if !take.write && take.gate { // plan: what differs is drift, and no failure
-		if res.drift = drift; pending {
-			permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
-			res = res.add(r.Verify.Ignore, permissions)
-			for _, p := range plan.MaybeUnknown() {
-				res = res.warn(fmt.Sprintf("%s may not know %s, which exists since %s", r.askVersion().Named(), p, r.Realm.Product.Since(p)))
-			}
-			if err != nil {
-				return res, inspection, err
-			}
-		}
+	foresees := take.gate && !take.write
+	if foresees && !plan.settled() {
+		res, err := r.foresee(ctx, res, plan)
+		return res, inspection, err
 	}
-	if !drift || !take.gate || take.write {
-		res = res.add(r.Verify.Ignore, r.realmCheck(plan))
-		if r.Access != nil {
-			res = res.add(r.Verify.Ignore, r.accessCheck(plan.access))
-		}
+	res = res.add(r.Verify.Ignore, r.realmCheck(plan))
+	if r.Access != nil {
+		res = res.add(r.Verify.Ignore, r.accessCheck(plan.access))
 	}
-	if !take.gate {
+	if !take.gate || foresees && len(plan.access.Missing) > 0 {
 		permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
-		res = res.add(r.Verify.Ignore, permissions)
-		if err != nil {
+		if res = res.add(r.Verify.Ignore, permissions); err != nil {
 			return res, inspection, err
 		}
-	}
-	if drift && take.gate && !take.write {
-		return res, inspection, nil // after the write, Proxmox is asked about what it then holds
 	}
 	if inspection != nil && inspection.Wait(ctx) == nil && !inspection.Trusted() {
 		asks = max(asks, anew) // this machine cannot judge the issuer, but the node may
 	}
 	return r.discover(ctx, res, plan, inspection, asks)
+}
+
+// foresee checks whether a plan can be carried out. What differs is drift, and no failure.
+func (r run) foresee(ctx context.Context, res Result, plan planned) (Result, error) {
+	res.drift = true
+	for _, p := range plan.MaybeUnknown() {
+		res = res.warn(fmt.Sprintf("%s may not know %s, which exists since %s", r.askVersion().Named(), p, r.Realm.Product.Since(p)))
+	}
+	permissions, err := r.Cluster.CheckPermissions(ctx, !plan.Empty(), plan.access.Missing)
+	return res.add(r.Verify.Ignore, permissions), err
 }
 
 // verifyIssuer runs the issuer.* and client.* checks.
@@ -181,8 +173,8 @@ func (r run) verifyUsers(ctx context.Context, res Result, plan planned, asks wan
 func (r run) remember(res Result, plan planned) Result {
 	if plan.made() {
 		for id, f := range res.known.Findings {
-			if f.About != r.about(plan.login()) && f.About != r.about(plan.before()) || id == check.IssuerURL && !r.Verify.Issuer ||
-				!r.Verify.Issuer && strings.HasPrefix(string(id), "issuer.") {
+			stale := f.About != r.about(plan.login()) && f.About != r.about(plan.before())
+			if stale || !r.Verify.Issuer && strings.HasPrefix(string(id), "issuer.") {
 				res.known = res.known.Drop(id)
 			}
 		}
