@@ -179,22 +179,22 @@ func (p *printer) diagnosed(t reconcile.Result) string {
 
 // jsonLogin is one kind of login in a JSON report.
 type jsonLogin struct {
-	Time      string   `json:"time"`  // of the newest, on the node's clock, RFC 3339 with the node's offset
-	Since     string   `json:"since"` // of the oldest
+	Time      string   `json:"time" jsonschema:"of the newest, by the node's clock, RFC 3339 with the node's offset"`
+	Since     string   `json:"since" jsonschema:"the time of the oldest"`
 	Node      string   `json:"node"`
-	Address   *string  `json:"address"`   // of the newest; null if the log does not tell
-	Addresses []string `json:"addresses"` // each once
-	User      *string  `json:"user"`
+	Address   *string  `json:"address" jsonschema:"of the browser or of a proxy, of the newest; null if the log does not tell"`
+	Addresses []string `json:"addresses" jsonschema:"each once, the newest first; 32 at most"`
+	User      *string  `json:"user" jsonschema:"null if the log does not tell, as is realm"`
 	Realm     *string  `json:"realm"`
 	Outcome   string   `json:"outcome"`
-	Cause     *string  `json:"cause"`
+	Cause     *string  `json:"cause" jsonschema:"null if nothing is wrong; later versions add causes"`
 	Summary   string   `json:"summary"`
-	Text      string   `json:"text"`
+	Text      string   `json:"text" jsonschema:"the node's own words"`
 	Hint      string   `json:"hint"`
 	Count     int      `json:"count"`
-	Groups    []string `json:"groups"`
-	Refused   []string `json:"refused"`
-	Works     *string  `json:"works"` // when a later login succeeded
+	Groups    []string `json:"groups" jsonschema:"that the login added the user to"`
+	Refused   []string `json:"refused" jsonschema:"names of the issuer's groups that Proxmox refuses"`
+	Works     *string  `json:"works" jsonschema:"when a later login succeeded"`
 }
 
 func jsonLogins(d *reconcile.Diagnosis) []jsonLogin {
@@ -206,7 +206,7 @@ func jsonLogins(d *reconcile.Diagnosis) []jsonLogin {
 		out := jsonLogin{
 			Time: e.Time.Format(time.RFC3339), Since: e.Since.Format(time.RFC3339), Node: e.Node,
 			Address: known(e.Address), Addresses: append([]string{}, e.Addresses...), User: known(e.User), Realm: known(e.Realm),
-			Outcome: string(e.Outcome), Cause: known(string(e.Cause)), Summary: e.Summary, Text: e.Text, Hint: e.Hint.For(check.Names{}),
+			Outcome: string(e.Outcome), Cause: known(string(e.Cause)), Summary: e.Summary, Text: e.Text, Hint: string(e.Hint),
 			Count: e.Count, Groups: append([]string{}, e.Groups...), Refused: append([]string{}, e.Refused...),
 		}
 		if !e.Works.IsZero() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -77,6 +78,9 @@ func scenarios() []scenario {
 			check.Errorf(check.Config, "config.yaml:3: unknown key proxmox.endpiont").Try(check.Hint("did you mean proxmox.endpoint")),
 			check.Errorf(check.Config, "required").At("realm.client_id").Try(check.Set("realm.client_id", "").With("as the issuer calls the client")),
 		)}},
+		{"diagnose-nothing", diagnosed(reconcile.Unchanged, reconcile.Diagnosis{Succeeded: 3, Groupless: 1}, good())},
+		{"diagnose-failed", diagnosed(reconcile.Unverified, reconcile.Diagnosis{Failed: 14, Succeeded: 1, Logins: logins()}, bad())},
+		{"diagnose-unread", single("diagnose", reconcile.Failed, realm.Plan{}, denied, bad())},
 		{"fleet-mixed", many(
 			target("berlin", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good()),
 			target("paris", reconcile.Changed, update, nil, good()),
@@ -152,6 +156,46 @@ func single(command string, o reconcile.Outcome, plan realm.Plan, err error, che
 		t.Warnings = []string{"the token file is readable by everyone: run chmod 600 /etc/proxmox-realm/token"}
 	}
 	return fleet.Run{Command: command, Outcome: o, Targets: []reconcile.Result{t}, Duration: 51 * time.Millisecond}
+}
+
+func diagnosed(o reconcile.Outcome, d reconcile.Diagnosis, checks []check.Check) fleet.Run {
+	run := single("diagnose", o, realm.Plan{}, nil, checks)
+	d.Since, d.Nodes = time.Date(2026, 11, 30, 9, 12, 0, 0, time.UTC), []string{"pve", "pve2"}
+	run.Targets[0].Diagnosis = &d
+	return run
+}
+
+// logins are of two nodes in the zone of Adelaide, whose offset has half an hour.
+func logins() []diagnose.Entry {
+	zone := time.FixedZone("ACDT", 37800)
+	at := func(minute int) time.Time { return time.Date(2026, 12, 1, 5, minute, 0, 0, zone) }
+	differs := diagnose.Entry{
+		Login: diagnose.Login{
+			Time: at(40), Node: "pve2", Address: "192.0.2.7", Outcome: diagnose.Failed, Cause: diagnose.IssuerDiffers,
+			Text:    "Validation error: unexpected issuer URI `https://auth.example.com/` (expected `https://auth.example.com`)",
+			Summary: "the issuer's own name is https://auth.example.com/", Hint: check.Set("realm.issuer_url", "https://auth.example.com/"),
+		},
+		Count: 12, Since: at(2).AddDate(0, 0, -1), Addresses: []string{"192.0.2.7", "192.0.2.8", "2001:db8::1"},
+	}
+	there := differs
+	there.Node, there.Time, there.Since, there.Count, there.Addresses = "pve", at(30), at(30), 1, []string{"192.0.2.9"}
+	disabled := diagnose.Entry{
+		Login: diagnose.Login{
+			Time: at(35), Node: "pve", Address: "192.0.2.9", User: "jane@authelia", Realm: "authelia", Outcome: diagnose.Failed,
+			Cause: diagnose.UserDisabled, Text: "user 'jane@authelia' is disabled", Summary: "the user jane@authelia is disabled",
+			Hint: check.OnNode("pveum user modify jane@authelia --enable 1").With("if this user may log in"),
+		},
+		Count: 1, Since: at(35), Addresses: []string{"192.0.2.9"}, Works: at(50),
+	}
+	succeeded := diagnose.Entry{
+		Login: diagnose.Login{
+			Time: at(50), Node: "pve", User: "jane@authelia", Realm: "authelia", Outcome: diagnose.Succeeded, Cause: diagnose.GroupsRefused,
+			Summary: "Proxmox refuses names of groups that the issuer sent: /ops", Hint: "let the issuer send other names",
+			Groups: []string{"dev-authelia"}, Refused: []string{"/ops"}, Unshown: 1,
+		},
+		Count: 1, Since: at(50),
+	}
+	return []diagnose.Entry{differs, disabled, there, succeeded}
 }
 
 func probe(o reconcile.Outcome, checks []check.Check) fleet.Run {

@@ -8,6 +8,7 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
@@ -21,7 +22,7 @@ func Schema() ([]byte, error) {
 	}
 	s.Schema, s.Title = "https://json-schema.org/draft/2020-12/schema", "proxmox-realm report"
 	target := s.Properties["targets"].Items
-	changes, checks := target.Properties["changes"].Items, target.Properties["checks"].Items
+	changes, checks, logins := target.Properties["changes"].Items, target.Properties["checks"].Items, target.Properties["logins"].Items
 	for _, closed := range []struct {
 		in     *jsonschema.Schema
 		key    string
@@ -32,13 +33,14 @@ func Schema() ([]byte, error) {
 		{changes, "kind", []any{"property", string(realm.AccessGroup), string(realm.AccessGrant)}},
 		{changes, "op", values([]realm.Op{realm.Set, realm.Unset})},
 		{checks, "status", values([]check.Status{check.Pass, check.Warn, check.Fail, check.Skip})},
+		{logins, "outcome", values([]diagnose.Outcome{diagnose.Failed, diagnose.Succeeded})},
 	} {
 		closed.in.Properties[closed.key].Enum = closed.values
 	}
 	const hint = "One line for each thing to do, the most likely one first. A line that begins with four spaces is a command to copy. " +
 		"Names stand in braces: {realm.scopes} is a configuration key, {apply --no-gate} a command line of this program. " +
 		"A brace after a backslash is an ordinary one."
-	for _, describes := range []*jsonschema.Schema{checks, s.Properties["error"], target.Properties["error"]} {
+	for _, describes := range []*jsonschema.Schema{checks, logins, s.Properties["error"], target.Properties["error"]} {
 		describes.Properties["hint"].Description = hint
 	}
 	s.Required = slices.DeleteFunc(s.Required, func(key string) bool { // jsonTally

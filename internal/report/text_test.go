@@ -79,6 +79,8 @@ func TestTextStyles(t *testing.T) {
 		{"verbose", "apply-updated", report.Style{Verbose: true}},
 		{"quiet-verify", "verify-bad", report.Style{Quiet: true}},
 		{"quiet-fleet", "fleet-mixed", report.Style{Quiet: true}},
+		{"here", "diagnose-failed", report.Style{Zone: time.UTC}},
+		{"narrow-logins", "diagnose-failed", report.Style{Width: 64}},
 		{"omit-errors", "apply-failed", report.Style{OmitErrors: true}},
 		{"omit-errors-fleet", "fleet-mixed", report.Style{OmitErrors: true}},
 	} {
