@@ -16,8 +16,8 @@ import (
 // Load finds, reads, checks and merges a configuration. Flags beat the environment, which beats a target, which beats the
 // keys above the targets, which beat the defaults.
 //
-// Its error is all [Problems], each a *[check.Error] with [check.Config], or what the context ended with. No command runs
-// for a configuration with a mistake, and no file of secrets is read after the first mistake.
+// Its error is all [Problems], each a *[check.Error] with [check.Config], or what the context ended with. No file of
+// secrets is read and no command runs for a configuration with a mistake.
 func Load(ctx context.Context, o Options) (*Config, error) {
 	l := newLoader(o)
 	if err := l.read(ctx); err != nil {
@@ -27,23 +27,16 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	for _, layer := range append([]layer{l.base, l.variable}, l.targets...) {
 		l.config.Secrets = append(l.config.Secrets, layer.secrets()...)
 	}
-	l.config.Targets = make([]Target, len(selected)) // its elements must not move, because commands write secrets into them later
+	l.config.Targets = make([]Target, len(selected)) // its elements must not move, because sources write secrets into them later
 	for i, overlay := range selected {
 		l.target(overlay, &l.config.Targets[i])
-		l.readNoted(ctx)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
 	}
 	l.run()
 	l.together(selected)
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
-	if err := l.runCommands(ctx); err != nil {
-		return nil, err
-	}
-	if err := l.problems.err(); err != nil {
+	if err := l.readSources(ctx); err != nil {
 		return nil, err
 	}
 	for _, t := range l.config.Targets {
@@ -59,7 +52,7 @@ const safeKey = 16
 
 func newLoader(o Options) *loader {
 	return &loader{
-		Options: o, config: &Config{}, files: map[string]content{}, commandAt: map[string]int{}, pools: map[string]*x509.CertPool{},
+		Options: o, config: &Config{}, sourceOf: map[string]*source{}, pools: map[string]*x509.CertPool{},
 	}
 }
 
@@ -78,13 +71,9 @@ type loader struct {
 	flags    layer
 
 	// What targets may share is read and made once.
-	files     map[string]content        // by limit and path
-	commands  []*command                // in the order of their first use
-	commandAt map[string]int            // by program and arguments
-	pools     map[string]*x509.CertPool // by path
-
-	noted      []source // of the target that is being read
-	unreadable int      // mistakes that are about files of secrets
+	sources  []*source                 // in the order of their first use
+	sourceOf map[string]*source        // by what it is
+	pools    map[string]*x509.CertPool // by path
 }
 
 // read turns file, environment and flags into layers. Its error is what the context ended with.
@@ -223,7 +212,10 @@ func (l *loader) demand(overlay layer, m merged) {
 		if k.need == "" || m.given(k.Path) || m.given(pathsOf(k.group)...) {
 			continue
 		}
-		message := "is required" + k.instead
+		message, need := "is required"+k.instead, k.need
+		if p := m.product(); p != realm.VE && k.group == credentials {
+			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Run("bootstrap --product %s", p).With("it prints the lines that make a token")
+		}
 		if overlay.hasEndpoints() && k.group == credentials && l.base.has(pathsOf(credentials)...) {
 			message = "is required: a target that sets endpoints inherits no credentials"
 		}
@@ -231,7 +223,7 @@ func (l *loader) demand(overlay layer, m merged) {
 		if at.File = cmp.Or(at.File, l.file.File); at.File == "" {
 			message += fmt.Sprintf(": give --%s, %s or a configuration file", k.Flag, k.Env)
 		}
-		l.problems.add(at, k.Path, check.Errorf(check.Config, "%s", message).Try(k.need))
+		l.problems.add(at, k.Path, check.Errorf(check.Config, "%s", message).Try(need))
 	}
 }
 

@@ -81,6 +81,14 @@ func (m merged) givenOf(path string) bool {
 	})
 }
 
+// product returns the product of a target, Proxmox VE if it is a wrong one.
+func (m merged) product() realm.Product {
+	s, _ := m.get(index().path["proxmox.product"])
+	text, _ := s.value.(string)
+	p, _ := realm.ParseProduct(text) // reported when the key is read
+	return p
+}
+
 // at returns where the value of a key stands; the zero Place for a default, or if there is none.
 func (m merged) at(path string) Place {
 	s, _ := m.get(index().path[path])

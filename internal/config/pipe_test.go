@@ -84,7 +84,9 @@ func TestAFileThatIsRemovedMeanwhile(t *testing.T) {
 			return errors.Join(os.Remove(paris), os.Symlink(filepath.Join(dir, "nothing"), paris))
 		}, []string{"berlin", "paris"}, "paris.yaml: no such file"},
 		{
-			"all of them", Options{}, func() error { return errors.Join(os.Remove(paris), os.Remove(berlin)) }, nil,
+			"all of them",
+			Options{},
+			func() error { return errors.Join(os.Remove(paris), os.Remove(berlin)) }, nil,
 			"config.yaml:2: targets_from: the folder has no file that ends with .yaml or .yml: there is no target",
 		},
 	} {

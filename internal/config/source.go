@@ -23,44 +23,55 @@ const (
 	maxCommands    = 8        // run at once
 )
 
-// source is a key that names a file or a command outside of the configuration, and what becomes of its content.
+// source is a file or a command outside of the configuration. Many keys of targets may name it.
 type source struct {
+	file  string   // "" for a command
+	limit int64    // of the file, in bytes
+	argv  []string // of the command
+	uses  []use
+	content
+}
+
+// use is a key that names a source, and what becomes of its content.
+type use struct {
 	at     Place
 	key    string
-	file   string   // "" for a command
-	shown  string   // the file in messages; "" if a secret may have been written in its place
-	in     string   // the folder in which such a word was looked for
-	argv   []string // of a command
-	limit  int64    // of the file, in bytes
+	shown  string // the file in messages; "" if a secret may have been written in its place
+	in     string // the folder in which such a word was looked for
 	assign func(content string) error
 }
 
 // note notes the file or command that a key of a target names, if the caller wants what is in it.
 func (l *loader) note(m merged, k *Key, t *Target) {
-	s, _ := m.get(k)
+	secret := k.holds()
 	wanted := l.Secrets || l.ClientKey && k.group == clientKey || l.IssuerCA && k.Path == "verify.issuer_ca_file"
-	named := source{at: s.at, key: k.Path, limit: maxSecret}
+	if !wanted || k.pool == nil && secret == nil {
+		return
+	}
+	s, _ := m.get(k)
+	named, by := source{limit: maxSecret}, use{at: s.at, key: k.Path}
 	switch where := k.in(l.config, t).get().(type) {
 	case string:
 		written, _ := s.value.(string)
-		named.file, named.shown = where, shownPath(written, where)
+		named.file, by.shown = where, shownPath(written, where)
 		if !strings.ContainsRune(written, filepath.Separator) {
-			named.in = s.at.dir
+			by.in = s.at.dir
 		}
 	case []string:
-		named.argv = where
+		named.argv = append([]string{Program(where[0], s.at.dir)}, where[1:]...)
 	default: // not set, or wrong
 		return
 	}
-	switch secret := k.holds(); {
-	case !wanted || k.pool == nil && secret == nil:
-		return
-	case k.pool != nil:
-		named.limit, named.assign = maxAuthorities, func(content string) error { return l.authorities(named.file, content, k.pool(t)) }
-	default:
-		named.assign = func(content string) error { return secret.assign(l.config, t, content) }
+	by.assign = func(content string) error { return secret.assign(l.config, t, content) }
+	if k.pool != nil {
+		named.limit, by.assign = maxAuthorities, func(content string) error { return l.authorities(named.file, content, k.pool(t)) }
 	}
-	l.noted = append(l.noted, named)
+	id := fmt.Sprintf("%d %q %q", named.limit, named.file, named.argv)
+	if l.sourceOf[id] == nil {
+		l.sourceOf[id] = &named
+		l.sources = append(l.sources, &named)
+	}
+	l.sourceOf[id].uses = append(l.sourceOf[id].uses, by)
 }
 
 // assign parses the content of a file or the output of a command as the value of the key. Every editor and printing command
@@ -88,92 +99,67 @@ func (l *loader) authorities(file, content string, pool **x509.CertPool) error {
 	return nil
 }
 
-// readNoted reads the files that the target names, unless the configuration has a mistake. Each file is read once, however
-// many targets name it. Commands run later.
-func (l *loader) readNoted(ctx context.Context) {
-	for _, s := range l.noted {
-		switch {
-		case len(l.problems.list) > l.unreadable:
-		case s.file != "":
-			before := len(l.problems.list)
-			l.readNamed(ctx, s)
-			l.unreadable += len(l.problems.list) - before
-		default:
-			l.runLater(s)
+// readSources reads the files and then runs the commands, each once, however many targets name it. No command runs after a
+// mistake in a file.
+func (l *loader) readSources(ctx context.Context) error {
+	for _, s := range l.sources {
+		if s.file == "" {
+			continue
 		}
-	}
-	l.noted = l.noted[:0]
-}
-
-func (l *loader) readNamed(ctx context.Context, s source) {
-	id := fmt.Sprint(s.limit, s.file)
-	c, known := l.files[id]
-	if !known {
 		timed, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSilent)
-		c = readFile(timed, s.file, nil, s.limit, nil)
+		s.content = readFile(timed, s.file, nil, s.limit, nil)
 		cancel()
-		l.files[id] = c
-		switch {
-		case c.err != nil:
-			l.problems.add(s.at, s.key, unreadableSource(s, c.err))
-		case c.everyone && s.limit == maxSecret:
-			l.warn(s.at, s.key, "everyone can read the file: run chmod o-rwx")
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
+		l.handOut(s)
 	}
-	if c.err == nil {
-		l.assign(s, "the content of the file", string(c.data))
+	if err := l.problems.err(); err != nil {
+		return err
 	}
-}
-
-// command prints a secret. It runs once, however many targets name it.
-type command struct {
-	argv []string
-	uses []source
-	text string
-	err  error
-}
-
-func (l *loader) runLater(s source) {
-	argv := append([]string{Program(s.argv[0], s.at.dir)}, s.argv[1:]...)
-	id := fmt.Sprintf("%q", argv)
-	i, known := l.commandAt[id]
-	if !known {
-		i = len(l.commands)
-		l.commands, l.commandAt[id] = append(l.commands, &command{argv: argv}), i
-	}
-	l.commands[i].uses = append(l.commands[i].uses, s)
-}
-
-// runCommands runs the commands and hands out what they print. Its error is what the context ended with.
-func (l *loader) runCommands(ctx context.Context) error {
 	var wait sync.WaitGroup
 	slots := make(chan struct{}, maxCommands)
-	for _, c := range l.commands {
+	for _, s := range l.sources {
+		if s.file != "" {
+			continue
+		}
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			c.text, c.err = output(ctx, c.argv, sourceTimeout)
+			s.content = output(ctx, s.argv, sourceTimeout)
 		})
 	}
 	wait.Wait()
-	if len(l.commands) > 0 && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	for _, c := range l.commands {
-		if c.err != nil {
-			l.problems.add(c.uses[0].at, c.uses[0].key, c.err)
-			continue
+	for _, s := range l.sources {
+		if s.file == "" && ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		for _, s := range c.uses {
-			l.assign(s, "the output of the command", c.text)
+		if s.file == "" {
+			l.handOut(s)
 		}
 	}
-	return nil
+	return l.problems.err()
 }
 
-func (l *loader) assign(s source, what, content string) {
-	if err := s.assign(content); err != nil {
-		l.problems.add(s.at, s.key, check.Errorf(check.Config, "%s %v", what, err).Try(check.HintOf(err)))
+// handOut gives the content of a source to the keys that name it.
+func (l *loader) handOut(s *source) {
+	first, what := s.uses[0], "the content of the file"
+	switch {
+	case s.err != nil && s.file != "":
+		l.problems.add(first.at, first.key, unreadableSource(first, s.err))
+		return
+	case s.err != nil:
+		l.problems.add(first.at, first.key, s.err)
+		return
+	case s.everyone && s.limit == maxSecret:
+		l.warn(first.at, first.key, "everyone can read the file: run chmod o-rwx")
+	case s.file == "":
+		what = "the output of the command"
+	}
+	for _, u := range s.uses {
+		if err := u.assign(string(s.data)); err != nil {
+			l.problems.add(u.at, u.key, check.Errorf(check.Config, "%s %v", what, err).Try(check.HintOf(err)))
+		}
 	}
 }
 
@@ -198,7 +184,7 @@ func random(word string) bool {
 }
 
 // unreadableSource says why the file of a key could not be read, and what to do about it.
-func unreadableSource(s source, err error) error {
+func unreadableSource(s use, err error) error {
 	e := check.Errorf(check.Config, "%v", err)
 	switch {
 	case s.shown != "":
@@ -213,17 +199,17 @@ func unreadableSource(s source, err error) error {
 	if secret := index().path[s.key].holds(); s.shown == "" && secret != nil {
 		e = e.Try(check.Hintf("write the path of a file; a secret itself belongs into {%s}", secret.Path))
 	}
-	switch {
-	case s.key == "realm.client_key_file":
+	switch s.key {
+	case "realm.client_key_file":
 		e.Hint = check.Hints(e.Hint, check.Run("authelia --new-key FILE").With("it makes a client key"))
-	case s.key == "proxmox.token_file":
+	case "proxmox.token_file":
 		e.Hint = check.Hints(e.Hint, check.Run("bootstrap").With("it prints the lines that make a token"))
 	}
 	return e
 }
 
 // output returns what a command prints. It drops the standard error, which may quote the secret.
-func output(ctx context.Context, argv []string, timeout time.Duration) (string, error) {
+func output(ctx context.Context, argv []string, timeout time.Duration) content {
 	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	out := &limited{left: maxSecret}
@@ -234,24 +220,25 @@ func output(ctx context.Context, argv []string, timeout time.Duration) (string, 
 	var exit *exec.ExitError
 	switch {
 	case err == nil && out.left < 0:
-		return "", errors.New("the command prints too much for a secret")
+		err = errors.New("the command prints too much for a secret")
 	case err == nil:
-		return out.String(), nil
 	case timed.Err() != nil:
-		return "", fmt.Errorf("the command did not end within %s", timeout)
+		err = fmt.Errorf("the command did not end within %s", timeout)
 	case errors.Is(err, exec.ErrWaitDelay):
 		_ = cmd.Cancel() // all of its group may be gone by now
-		return "", errors.New("the command ended, but left a process behind that keeps its output open")
+		err = errors.New("the command ended, but left a process behind that keeps its output open")
 	case errors.As(err, &exit): // its text is "exit status 1" or "signal: killed"
-		return "", fmt.Errorf("the command failed (%w): run it by hand to see why", exit)
+		err = fmt.Errorf("the command failed (%w): run it by hand to see why", exit)
+	default:
+		err = fmt.Errorf("the command cannot be run: %w", errors.Unwrap(err)) // without the program's name
 	}
-	return "", fmt.Errorf("the command cannot be run: %w", errors.Unwrap(err)) // without the program's name
+	return content{data: []byte(out.String()), err: err}
 }
 
 // CommandContext is [exec.CommandContext] for the commands of a configuration: when ctx ends, every process of the command's group
 // is killed. A process that it leaves behind does not hold its caller for more than a second.
 func CommandContext(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // the configuration names the program
+	cmd := exec.CommandContext(ctx, program, args...)
 	ownGroup(cmd)
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = time.Second

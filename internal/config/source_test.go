@@ -153,10 +153,10 @@ func TestCommandIsBoundedInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 & sleep 60"}, 50*time.Millisecond); err == nil || err.Error() != "the command did not end within 50ms" {
+	if err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 & sleep 60"}, 50*time.Millisecond).err; err == nil || err.Error() != "the command did not end within 50ms" {
 		t.Errorf("%v", err)
 	}
-	if _, err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 &"}, time.Minute); err == nil || !strings.Contains(err.Error(), "left a process behind") {
+	if err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 &"}, time.Minute).err; err == nil || !strings.Contains(err.Error(), "left a process behind") {
 		t.Errorf("%v", err)
 	}
 	read, err := os.Open(held)

@@ -28,8 +28,10 @@ func Schema() ([]byte, error) {
 		key    string
 		values []any
 	}{
-		{s, "outcome", values(reconcile.Outcomes())}, {target, "outcome", values(reconcile.Outcomes())},
-		{target, "product", append(values(realm.Products()), "")}, {target, "action", values([]realm.Action{realm.None, realm.Create, realm.Update, realm.Replace, realm.Refuse, realm.Delete})},
+		{s, "outcome", values(reconcile.Outcomes())},
+		{target, "outcome", values(reconcile.Outcomes())},
+		{target, "product", append(values(realm.Products()), "")},
+		{target, "action", values([]realm.Action{realm.None, realm.Create, realm.Update, realm.Replace, realm.Refuse, realm.Delete})},
 		{changes, "kind", []any{"property", string(realm.AccessGroup), string(realm.AccessGrant)}},
 		{changes, "op", values([]realm.Op{realm.Set, realm.Unset})},
 		{checks, "status", values([]check.Status{check.Pass, check.Warn, check.Fail, check.Skip})},
