@@ -132,6 +132,8 @@ func (a *asking) bar() *judgement {
 		return &judgement{why: "this machine does not trust the issuer's certificate"}
 	case a.documentErr.Status != "" || checkURL(a.issuer, a.hide).Status == check.Fail:
 		return &judgement{why: fmt.Sprintf("needs %s", check.IssuerDiscovery)}
+	case !a.document.AuthorizationEndpoint.usable():
+		return &judgement{why: fmt.Sprintf("needs %s", check.IssuerEndpoints)}
 	}
 	return nil
 }
@@ -288,7 +290,7 @@ func (a *asking) credentials(requests []asked) judgement {
 	l := a.Login
 	p := keyProof{
 		hasKey: l.ClientKey.IsSet(), introspects: l.ClientKey.IsSet() && a.document.introspection().secure(),
-		special: l.ClientKey.IsSet() && !basicPair(l).Equal(plainPair(l)), person: a.Depth == Person, free: a.Depth == Free, known: a.known,
+		special: url.QueryEscape(l.ClientKey.Reveal()) != l.ClientKey.Reveal(), person: a.Depth == Person, free: a.Depth == Free, known: a.known,
 	}
 	redirectURL := ""
 	for n, q := range requests {

@@ -97,6 +97,8 @@ type Answer struct {
 	Credentials Verdict
 	Redirect    Verdict // the worst of all redirect URLs, rejections first
 	Known       Known   // to be remembered; what was passed with the question is part of it
+
+	limit *Verdict // a 429, whatever was decided; nil: there was none
 }
 
 // Decision is what an issuer makes of a client.
@@ -122,9 +124,12 @@ type Verdict struct {
 	RetryAfter time.Duration // if RateLimited; 0: the issuer did not say
 }
 
-// RateLimited tells whether the issuer limited one of the requests, and when it may be asked again (0: it did not
-// say).
+// RateLimited tells whether the issuer limited one of the requests, a control question among them, and when it may be asked
+// again (0: it did not say).
 func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
+	if a.limit != nil {
+		return a.limit.RetryAfter, true
+	}
 	for _, v := range []Verdict{a.Credentials, a.Redirect} {
 		if v.Decision == RateLimited {
 			retryAfter, limited = max(retryAfter, v.RetryAfter), true

@@ -129,6 +129,12 @@ func TestClientQuestions(t *testing.T) {
 			s.SetClient(lab.Client{ID: "proxmox", Secret: "openid", RedirectURIs: []string{redirectURL}})
 			q.Login.ClientKey = check.NewSecret("openid")
 		}, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Warn, check.Pass}, []string{"fewer than 8 characters"}},
+		{"an authorization endpoint that is none", func(s *lab.Server, _ *issuer.Question) {
+			s.SetMetadata("authorization_endpoint", "ldap://127.0.0.1/x")
+		}, outcomes{issuer.NoVerdict, issuer.NoVerdict}, [2]check.Status{check.Skip, check.Skip}, []string{"not checked: needs issuer.endpoints"}},
+		{"a limit at a control question alone", func(s *lab.Server, q *issuer.Question) {
+			s.Inject("/api/oidc/introspection", lab.Fault{Status: 429, Header: http.Header{"Retry-After": {"61"}}})
+		}, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, []string{"limited true for 1m1s"}},
 		{"a digest in place of the key", func(s *lab.Server, q *issuer.Question) {
 			q.Login.ClientKey = check.NewSecret("$pbkdf2-sha512$310000$c8p78n7pUMln0jzvd4aK4Q$JNRBzwAo0ek5qKn50cFzzvE9RXV88h1wJn5KGiHrD0YKtZaR")
 		}, outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"this one holds a digest"}},
@@ -159,7 +165,8 @@ func TestClientQuestions(t *testing.T) {
 			credentials, redirect := find(t, got.Checks, check.ClientCredentials), find(t, got.Checks, check.ClientRedirect)
 			want(t, credentials, tt.checks[0])
 			want(t, redirect, tt.checks[1])
-			all := fmt.Sprintf("%+v", got)
+			after, limited := got.RateLimited()
+			all := fmt.Sprintf("%+v limited %t for %s", got, limited, after)
 			for _, w := range tt.says {
 				if !strings.Contains(all, w) {
 					t.Errorf("%q is not said:\n%s", w, all)

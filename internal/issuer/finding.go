@@ -21,10 +21,14 @@ func (a *asking) answer(credentials judgement, requests []asked) Answer {
 	if credentials.decision == Rejected && worst.decision == Rejected && (worst.cause == ofClient || worst.cause == ofClientOrAll) {
 		credentials.cause = worst.cause // the token endpoint does not tell an unknown client from a wrong key
 	}
-	return Answer{
+	said := Answer{
 		Checks:      []check.Check{a.checkCredentials(credentials), a.checkRedirects(worst, requests, credentials)},
 		Credentials: a.verdict(credentials), Redirect: a.verdict(worst), Known: a.known,
 	}
+	if after, limited := a.questions.limited(); limited {
+		said.limit = &Verdict{Decision: RateLimited, RetryAfter: after}
+	}
+	return said
 }
 
 // verdict returns a judgement as others see it.
