@@ -75,6 +75,8 @@ func (f *keyFlag) Type() string {
 		return "FILE"
 	case config.Bool:
 		return "bool"
+	case config.Enum:
+		return strings.Join(f.Choices, "|")
 	default:
 		return "VALUE"
 	}
