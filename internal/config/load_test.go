@@ -199,6 +199,15 @@ func TestFalseInsecureReplacesNothing(t *testing.T) {
 	if p := c.Targets[0].Proxmox; p.Insecure || p.CAFile != "/etc/ca.pem" {
 		t.Errorf("%+v", p)
 	}
+	setenv(t, "PROXMOX_REALM_PROXMOX_INSECURE=0")
+	c = mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, ca_file: /etc/ca.pem}\n"+issuer, Options{})
+	if p := c.Targets[0].Proxmox; p.Insecure || p.CAFile != "/etc/ca.pem" {
+		t.Errorf("in a higher layer: %+v", p)
+	}
+	c = mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, insecure: true}\n"+issuer, Options{})
+	if c.Targets[0].Proxmox.Insecure {
+		t.Error("a higher layer does not take insecure back")
+	}
 }
 
 func TestUnsetBetweenLayers(t *testing.T) {
