@@ -25,6 +25,7 @@ const (
 	SavedRealm      Code = "saved-realm"      // an interrupted replace left a saved realm, or one cannot be restored
 	UnknownRole     Code = "unknown-role"     // the configuration grants a role that Proxmox does not have
 	NoGroupsClaim   Code = "no-groups-claim"  // the configuration grants roles to groups that no login has
+	TokenTaken      Code = "token-taken"      // a token of that name exists, and its secret is not here
 	NotProven       Code = "not-proven"       // a file of Authelia is not edited, because the result could not be proven right
 
 	// Exit code 13: held.

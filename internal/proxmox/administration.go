@@ -48,12 +48,18 @@ func (c *Client) MakeUser(ctx context.Context, user, comment string) error {
 	return c.change(ctx, http.MethodPost, usersPath, map[string]any{"userid": user, "comment": comment})
 }
 
-// TokenExists tells whether a user has a token of that id (GET /access/users/{userid}/token/{tokenid}). Each user may ask for own
-// tokens; for others it needs User.Modify on /access/groups. Nobody can read a secret again.
-func (c *Client) TokenExists(ctx context.Context, user, id string) (bool, error) {
-	var answer map[string]any
-	_, err := c.get(ctx, tokenPath(user, id), &answer)
-	return found(err)
+// TokenComment reads the comment of a user's token (GET /access/users/{userid}/token/{tokenid}). It is false if there is no such
+// token. Each user may ask for own tokens; for others it needs User.Modify on /access/groups. Nobody can read a secret again.
+func (c *Client) TokenComment(ctx context.Context, user, id string) (comment string, exists bool, err error) {
+	var answer struct{ Comment string }
+	_, err = c.get(ctx, tokenPath(user, id), &answer)
+	exists, err = found(err)
+	return plainText(answer.Comment), exists, err
+}
+
+// RemoveToken removes a token and its grants (DELETE /access/users/{userid}/token/{tokenid}). It needs what MakeToken needs.
+func (c *Client) RemoveToken(ctx context.Context, user, id string) error {
+	return c.change(ctx, http.MethodDelete, tokenPath(user, id), nil)
 }
 
 // MakeToken makes a token with privilege separation that never expires (POST /access/users/{userid}/token/{tokenid}). The secret
@@ -80,14 +86,23 @@ func (c *Client) MakeToken(ctx context.Context, user, id, comment string) (confi
 	return config.Token{User: owner, ID: id, Secret: check.NewSecret(answer.Value)}, nil
 }
 
-// Grant gives a role on a path to a token, user@realm!id, and to its user, because a token with privilege separation may do what
-// both may (PUT /access/acl). The role counts below the path too. It needs Permissions.Modify on the path. A grant that is there
-// already is no error. Privileges that are inherited from a path above no longer count on this one.
-func (c *Client) Grant(ctx context.Context, path, role, token string) error {
-	user, _, isToken := strings.Cut(token, "!")
-	body := map[string]any{"path": path, "roles": role, "users": user, "propagate": 1}
-	if isToken {
-		body["tokens"] = token
+// Grant gives a role on a path to users, user@realm, and tokens, user@realm!id (PUT /access/acl). A token with privilege separation
+// may do what both it and its user may. The role counts below the path too. It needs Permissions.Modify on the path. A grant that
+// is there already is no error. What an identity inherits from a path above no longer counts for it on this path.
+func (c *Client) Grant(ctx context.Context, path, role string, who ...string) error {
+	var users, tokens []string
+	for _, id := range who {
+		if strings.Contains(id, "!") {
+			tokens = append(tokens, id)
+		} else {
+			users = append(users, id)
+		}
+	}
+	body := map[string]any{"path": path, "roles": role, "propagate": 1}
+	for kind, ids := range map[string][]string{"users": users, "tokens": tokens} {
+		if len(ids) > 0 {
+			body[kind] = strings.Join(ids, ",")
+		}
 	}
 	return c.change(ctx, http.MethodPut, aclPath, body)
 }

@@ -35,7 +35,7 @@ func TestAdministration(t *testing.T) {
 	if exists, err := c.UserExists(t.Context(), user); exists || err != nil {
 		t.Errorf("user: %t, %v", exists, err)
 	}
-	if exists, err := c.TokenExists(t.Context(), user, "tool"); exists || err != nil {
+	if _, exists, err := c.TokenComment(t.Context(), user, "tool"); exists || err != nil {
 		t.Errorf("token: %t, %v", exists, err)
 	}
 	if held, err := c.PrivilegesOf(t.Context(), token); len(held) != 0 || err != nil {
@@ -69,16 +69,14 @@ func TestAdministration(t *testing.T) {
 	if privileges, exists, err := c.Role(t.Context(), role); !exists || err != nil || !slices.Equal(privileges, []string{"Realm.Allocate", "Sys.Audit"}) {
 		t.Errorf("role: %v, %t, %v", privileges, exists, err)
 	}
-	for name, ask := range map[string]func() (bool, error){
-		"user":  func() (bool, error) { return c.UserExists(t.Context(), user) },
-		"token": func() (bool, error) { return c.TokenExists(t.Context(), user, "tool") },
-	} {
-		if exists, err := ask(); !exists || err != nil {
-			t.Errorf("%s: %t, %v", name, exists, err)
-		}
+	if exists, err := c.UserExists(t.Context(), user); !exists || err != nil {
+		t.Errorf("user: %t, %v", exists, err)
+	}
+	if comment, exists, err := c.TokenComment(t.Context(), user, "tool"); comment != "made by a test" || !exists || err != nil {
+		t.Errorf("token: %q, %t, %v", comment, exists, err)
 	}
 	for range 2 { // twice is as once
-		if err := c.Grant(t.Context(), "/access/realm", role, token); err != nil {
+		if err := c.Grant(t.Context(), "/access/realm", role, user, token); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,6 +93,12 @@ func TestAdministration(t *testing.T) {
 	}
 	if err := tool.MakeRole(t.Context(), "Other", "Sys.Audit"); check.CodeOf(err) != check.PermissionDenied || !strings.Contains(err.Error(), "Sys.Modify on /access") {
 		t.Errorf("without the privilege: %v", err)
+	}
+	if err := c.RemoveToken(t.Context(), user, "tool"); err != nil {
+		t.Error(err)
+	}
+	if _, exists, err := c.TokenComment(t.Context(), user, "tool"); exists || err != nil {
+		t.Errorf("a removed token: %t, %v", exists, err)
 	}
 }
 
@@ -137,7 +141,7 @@ func TestRecordedAdministration(t *testing.T) {
 			return err
 		},
 		"token-read-missing": func(c *proxmox.Client) error {
-			_, err := c.TokenExists(t.Context(), "rec-realm@pve", "tool")
+			_, _, err := c.TokenComment(t.Context(), "rec-realm@pve", "tool")
 			return err
 		},
 		"token-create": func(c *proxmox.Client) error {
@@ -148,7 +152,7 @@ func TestRecordedAdministration(t *testing.T) {
 			return err
 		},
 		"acl-again": func(c *proxmox.Client) error {
-			return c.Grant(t.Context(), "/access/realm", "rec-RealmTool", "rec-realm@pve!tool")
+			return c.Grant(t.Context(), "/access/realm", "rec-RealmTool", "rec-realm@pve", "rec-realm@pve!tool")
 		},
 		"token-permissions": func(c *proxmox.Client) error {
 			held, err := c.PrivilegesOf(t.Context(), "rec-realm@pve!tool")

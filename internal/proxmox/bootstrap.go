@@ -3,6 +3,8 @@ package proxmox
 import (
 	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -79,10 +81,110 @@ const TokenFile = "proxmox-realm.token"
 
 // Lines returns the commands to run as root on a host of the product, in this order, for `sh -e`. They can be run again: what is
 // there already is left as it is. The token is written to [TokenFile].
-func (b Bootstrap) Lines() []string {
+func (b Bootstrap) Lines() []string { return b.lines(b.Needs(), b.Access != nil || b.Diagnose) }
+
+// All returns the lines that make the token and everything that it needs, for an identity that holds nothing yet.
+func (b Bootstrap) All() []string { return b.lines(NameRoles(b.Grants(nil), nil), false) }
+
+// all returns everything that the token needs: one role for each path, the shortest path first.
+func (b Bootstrap) all() []Need {
+	all := Bootstrap{Product: b.Product, Audit: b.Audit, Users: b.Users}.Needs()
+	if len(b.Access) > 0 {
+		all = append(all, Bootstrap{Product: b.Product, Access: b.Access}.Needs()...)
+	}
+	if b.Diagnose {
+		all = append(all, dialectOf(b.Product).log)
+	}
+	slices.SortStableFunc(all, func(a, b Need) int { return cmp.Compare(len(a.Path), len(b.Path)) })
+	var merged []Need
+	for _, need := range all {
+		if i := slices.IndexFunc(merged, func(m Need) bool { return m.Path == need.Path }); i >= 0 {
+			merged[i].add(need.Privileges...)
+		} else {
+			merged = append(merged, need)
+		}
+	}
+	return merged
+}
+
+// Lacks returns what an identity with these privileges lacks of everything that the token needs.
+func (b Bootstrap) Lacks(held realm.Privileges) []realm.Privilege {
+	var lacks []realm.Privilege
+	for _, need := range b.all() {
+		own := held.At(need.Path)
+		for _, name := range need.Privileges {
+			if _, ok := own[name]; !ok {
+				lacks = append(lacks, realm.Privilege{Name: name, Path: need.Path})
+			}
+		}
+	}
+	return lacks
+}
+
+// Grants returns the roles that an identity with these privileges needs beyond them: one for each path where it lacks something,
+// the shortest path first. A grant replaces what is inherited from paths above. So each role also holds what the identity has on
+// its path now. One below a path of this program's own, for groups of an issuer, holds what is needed on that path too.
+func (b Bootstrap) Grants(held realm.Privileges) []Need {
+	have := maps.Clone(held)
+	if have == nil {
+		have = realm.Privileges{}
+	}
+	var grants []Need
+	for _, need := range b.all() {
+		own := have.At(need.Path)
+		if !slices.ContainsFunc(need.Privileges, func(name string) bool { _, ok := own[name]; return !ok }) {
+			continue
+		}
+		need.add(slices.Collect(maps.Keys(held.At(need.Path)))...)
+		if slices.Contains(need.Privileges, "Permissions.Modify") {
+			need.add(slices.Collect(maps.Keys(own))...)
+		}
+		have[need.Path] = map[string]bool{}
+		for _, name := range need.Privileges {
+			have[need.Path][name] = true
+		}
+		grants = append(grants, need)
+	}
+	return grants
+}
+
+// NameRoles gives roles with other privileges other names than those of a cluster, and of each other: RealmAdmin2, RealmAdmin3.
+func NameRoles(needs []Need, existing realm.Roles) []Need {
+	used := maps.Clone(existing)
+	if used == nil {
+		used = realm.Roles{}
+	}
+	for i, need := range needs {
+		base := strings.TrimRight(need.Role, "0123456789")
+		for n := 2; !sameSet(used[need.Role], need.Privileges); n++ {
+			if _, taken := used[need.Role]; !taken {
+				used[need.Role] = need.Privileges
+				break
+			}
+			need.Role = fmt.Sprintf("%s%d", base, n)
+		}
+		needs[i] = need
+	}
+	return needs
+}
+
+func sameSet(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// add adds privileges to a role. If it is another role then, it is called so.
+func (n *Need) add(privileges ...string) {
+	all := slices.Compact(slices.Sorted(slices.Values(slices.Concat(n.Privileges, privileges))))
+	if len(all) > len(n.Privileges) {
+		n.Role, n.Privileges = strings.TrimRight(n.Role, "2")+"2", all
+	}
+}
+
+// lines returns the commands for these needs. beyond tells that the token is there.
+func (b Bootstrap) lines(needs []Need, beyond bool) []string {
 	d := dialectOf(b.Product)
-	k, beyond := d.commands, b.Access != nil || b.Diagnose
-	creations, grants := d.granting(b.Token(), b.Needs()...)
+	k := d.commands
+	creations, grants := d.granting(b.Token(), needs...)
 	var lines []string
 	switch {
 	case b.Access != nil:

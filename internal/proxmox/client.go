@@ -73,6 +73,13 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 		return nil, check.Errorf(check.Config, "the password of %s is missing", p.Username).
 			Try("set {proxmox.password_file}")
 	}
+	c := newClient(p, o)
+	c.identity = c.dialect.credentials(p, o.SecondFactor, c.cleaner)
+	return c, nil
+}
+
+// newClient makes a client without credentials.
+func newClient(p config.Proxmox, o Options) *Client {
 	l := &link{
 		dialect: dialectOf(p.Product), all: p.Endpoints, cleaner: o.Cleaner, timeout: cmp.Or(p.Timeout, defaultTimeout),
 		agent: cmp.Or(o.UserAgent, "proxmox-realm"), last: p.Endpoints[0],
@@ -83,7 +90,7 @@ func New(p config.Proxmox, o Options) (*Client, error) {
 	l.base = newBase(trust(p), l.timeout)
 	l.wire = &transport{base: l.base, dialect: l.dialect, trust: p, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
 	l.http = &http.Client{Transport: l.wire}
-	return &Client{link: l, endpoints: p.Endpoints, identity: l.dialect.credentials(p, o.SecondFactor, l.cleaner)}, nil
+	return &Client{link: l, endpoints: p.Endpoints}
 }
 
 // Close closes idle connections, also those of the client's views. The client may be used again.
@@ -130,6 +137,15 @@ func (c *Client) ClockOffset() (time.Duration, bool) {
 		return 0, false
 	}
 	return *offset, true
+}
+
+// Served returns the fingerprint of the certificate that came with the last answer; false before the first one.
+func (c *Client) Served() (config.Fingerprint, bool) {
+	served := c.wire.served.Load()
+	if served == nil {
+		return config.Fingerprint{}, false
+	}
+	return *served, true
 }
 
 // request is one call of the API.

@@ -43,21 +43,52 @@ func (d *dialect) foreignRefusal(res *http.Response, body []byte) bool {
 // clearedCookie is the cookie that a 401 of Backup Server clears.
 const clearedCookie = "__Host-PBSAuthCookie"
 
-// identify tells which product answers at an endpoint, by the realms that are its own (GET /access/domains). The request carries
-// no credentials.
+// identify tells which product answers at an endpoint, by the realms that are its own. The request carries no credentials.
 func (c *Client) identify(ctx context.Context, endpoint config.Origin) (realm.Product, bool) {
-	var realms []struct{ Realm, Type string }
-	if c.send(ctx, request{method: http.MethodGet, path: domainsPath}, endpoint, nil, &realms) != nil {
+	realms, err := c.openly(ctx, endpoint)
+	if err != nil {
 		return 0, false
 	}
 	for _, p := range realm.Products() {
 		for _, r := range realms {
-			if r.Type == p.String() && p.Builtin(r.Realm) {
+			if r.Type == p.String() && p.Builtin(r.Name) {
 				return p, true
 			}
 		}
 	}
 	return 0, false
+}
+
+// NamedRealm is a realm as the login page lists it.
+type NamedRealm struct {
+	Name string `json:"realm"`
+	Type string `json:"type"` // such as openid
+}
+
+// openly lists the realms of an endpoint without credentials (GET /access/domains).
+func (c *Client) openly(ctx context.Context, endpoint config.Origin) (realms []NamedRealm, err error) {
+	err = c.send(ctx, request{method: http.MethodGet, path: domainsPath}, endpoint, nil, &realms)
+	for i := range realms {
+		realms[i].Name, realms[i].Type = c.cleaner.Clean(realms[i].Name), c.cleaner.Clean(realms[i].Type)
+	}
+	return realms, err
+}
+
+// Reach lists the realms of the first endpoint (GET /access/domains). It sends no credentials, so it shows whether the address is
+// that of the declared product, and whether its certificate is trusted. Its errors are those of every request, with
+// [check.UnknownCertificate] for a certificate, and [check.Config] for another product.
+func Reach(ctx context.Context, p config.Proxmox, o Options) ([]NamedRealm, error) {
+	c := newClient(p, o)
+	defer c.Close()
+	realms, err := c.openly(ctx, p.Endpoints[0])
+	if err != nil {
+		return nil, err
+	}
+	if there, known := c.identify(ctx, p.Endpoints[0]); known && there != p.Product {
+		return nil, check.Errorf(check.Config, "%s is %s, not %s", p.Endpoints[0], there.Name(), p.Product.Name()).At("proxmox.product").
+			Try(check.Hintf("set {proxmox.endpoints} to a node of %s", p.Product.Name()))
+	}
+	return realms, nil
 }
 
 // patience waits once in the life of a client, if the product may not have seen a new grant yet. It returns whether the request is

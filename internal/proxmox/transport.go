@@ -65,6 +65,7 @@ type transport struct {
 
 	requests atomic.Int64
 	offset   atomic.Pointer[time.Duration]
+	served   atomic.Pointer[config.Fingerprint]
 }
 
 // RoundTrip implements [http.RoundTripper].
@@ -85,6 +86,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
 	var broken error
 	if res != nil {
+		if res.TLS != nil && len(res.TLS.PeerCertificates) > 0 {
+			served := fingerprint(res.TLS.PeerCertificates[0])
+			t.served.Store(&served)
+		}
 		if server, err := http.ParseTime(res.Header.Get("Date")); err == nil {
 			offset := time.Until(server)
 			t.offset.Store(&offset)
