@@ -19,6 +19,7 @@ type Options struct {
 	WithLogin bool   // registers [LoginRedirectURI] as well
 	// LoginRequired makes it a difference if that is not registered. Logins of users do not need it.
 	LoginRequired bool
+	OneFactor     bool // users log in with one factor instead of two
 	Whole         bool // Block prints everything from identity_providers down, not the list item alone
 }
 

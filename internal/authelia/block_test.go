@@ -116,6 +116,16 @@ func TestBlockDoesNotDifferFromItself(t *testing.T) {
 	})
 }
 
+// One factor is a choice; two are the default.
+func TestFactors(t *testing.T) {
+	for one, want := range map[bool]string{true: "authorization_policy: 'one_factor'\n", false: "authorization_policy: 'two_factor'\n"} {
+		o := authelia.Options{Client: proxmox(), Digest: knownDigest, OneFactor: one}
+		if block, err := authelia.Block(o); err != nil || !strings.Contains(string(block), want) {
+			t.Errorf("%v\n%s", err, block)
+		}
+	}
+}
+
 func TestSecretLine(t *testing.T) {
 	const want = "        client_secret: '" + knownDigest + "' # the digest of the client key\n"
 	if got, err := authelia.SecretLine(authelia.Options{Client: proxmox(), Digest: knownDigest}); err != nil || string(got) != want {

@@ -19,11 +19,13 @@ import (
 type autheliaOptions struct {
 	newKey    string
 	withLogin bool
+	oneFactor bool
 	whole     bool
 	check     []string
 	write     string
 	yes       bool
 	dryRun    bool
+	next      string // what comes after a restart of Authelia; "" means apply
 }
 
 func (a *app) autheliaCommand() *cobra.Command {
@@ -87,6 +89,7 @@ says why.` +
 	f := cmd.Flags()
 	f.StringVar(&o.newKey, "new-key", "", "make a client key and write it to `FILE`, which must not exist")
 	f.BoolVar(&o.withLogin, "with-login", true, "register the redirect URI of the login command as well")
+	f.BoolVar(&o.oneFactor, "one-factor", false, "let users log in with one factor instead of two")
 	f.BoolVar(&o.whole, "whole", false, "print Authelia's whole OpenID part")
 	f.StringArrayVar(&o.check, "check", nil,
 		"compare with Authelia's configuration in `FILE`, - for standard input (repeatable)")
@@ -119,7 +122,7 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 		a.warning("the redirect URIs are the addresses of the API endpoints: if browsers open others, set verify.redirect_urls")
 	}
 	options := authelia.Options{
-		Client: client, WithLogin: o.withLogin, Whole: o.whole, LoginRequired: o.withLogin && cmd.Flags().Changed("with-login"),
+		Client: client, WithLogin: o.withLogin, OneFactor: o.oneFactor, Whole: o.whole, LoginRequired: o.withLogin && cmd.Flags().Changed("with-login"),
 	}
 	return options, cmp.Or(c.Targets[0].ClientKeyFile, c.Targets[0].ClientKeyFrom()), options.Validate()
 }
@@ -172,7 +175,7 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		return err
 	}
 	if !a.quiet {
-		advise(o.newKey, configured)
+		advise(o, configured)
 	}
 	return nil
 }
@@ -186,9 +189,9 @@ func absolute(path string) string {
 const restart = "Authelia is restarted with `docker compose restart authelia` or `systemctl restart authelia`"
 
 // adviseRotation says what to do with a new key beside the configured one.
-func (a *app) adviseRotation(newKey, configured string) {
+func (a *app) adviseRotation(o autheliaOptions, configured string) {
 	a.say("note", "replace the client_secret line of this client in Authelia's configuration, but do not restart Authelia yet")
-	a.adviseWait(newKey, configured)
+	a.adviseWait(o.newKey, configured)
 }
 
 func (a *app) adviseWait(newKey, configured string) {
@@ -198,10 +201,10 @@ func (a *app) adviseWait(newKey, configured string) {
 }
 
 // adviseFirst says what to do with a client that Authelia may not have yet.
-func (a *app) adviseFirst(newKey, configured string) {
-	a.adviseKey(newKey, configured)
-	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, restart Authelia, "+
-		"then run `proxmox-realm apply`")
+func (a *app) adviseFirst(o autheliaOptions, configured string) {
+	a.adviseKey(o.newKey, configured)
+	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, "+
+		cmp.Or(o.next, "restart Authelia, then run `proxmox-realm apply`"))
 	a.say("note", restart)
 	a.say("note", "if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -170,7 +171,7 @@ func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
 		a.adviseWait(o.newKey, e.configured)
 		return
 	}
-	a.say("note", "then restart Authelia, and run `proxmox-realm apply`")
+	a.say("note", "then "+cmp.Or(o.next, "restart Authelia, and run `proxmox-realm apply`"))
 	a.say("note", restart)
 }
 
