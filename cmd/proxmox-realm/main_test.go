@@ -65,6 +65,7 @@ func scripts(t *testing.T, dir string, nodes ...pve.Node) testscript.Params {
 			"tune": tune, "node": node, "access": access, "heeded": heeded, "found": found, "expand": expand,
 			"provider": provider, "proxied": proxied, "streets": town, "documented": documented,
 			"logsin": logsIn, "logged": logged, "granted": granted, "neighbours": neighbours, "showed": showed,
+			"bare": bare, "made": made,
 		},
 	}
 }
@@ -234,6 +235,7 @@ func atProxmox(ts *testscript.TestScript, neg bool, args []string) {
 //	issuer status PATH STATUS   always answers with this status
 //	issuer hang PATH            never answers at this path
 //	issuer clear
+//	issuer restart              reads LAB_AUTHELIA_CONFIG again
 //	issuer requests N | issuer handshakes N | issuer reset
 func atIssuer(ts *testscript.TestScript, neg bool, args []string) {
 	l := theLab(ts)
@@ -253,6 +255,8 @@ func atIssuer(ts *testscript.TestScript, neg bool, args []string) {
 		l.Issuer.Inject(args[1], issuer.Fault{Hang: true})
 	case "clear":
 		l.Issuer.Clear()
+	case "restart":
+		ts.Check(l.RestartIssuer())
 	case "requests":
 		if got := len(l.Issuer.Requests()); got != number(1) {
 			ts.Fatalf("%d requests, expected %s: %v", got, args[1], l.Issuer.Requests())

@@ -115,3 +115,33 @@ func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox)
 	}
 	return err
 }
+
+// line asks a question and returns the answer without white space around it.
+func (a *app) line(ctx context.Context, question string) (string, error) {
+	text, err := a.ask(ctx, question, func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
+	return strings.TrimSpace(text), err
+}
+
+// yesOrNo asks a question until the answer is yes or no; an empty one is the default.
+func (a *app) yesOrNo(ctx context.Context, question string, otherwise bool) (bool, error) {
+	choices := map[bool]string{true: " [Y/n] ", false: " [y/N] "}[otherwise]
+	for {
+		answer, err := a.line(ctx, question+choices)
+		switch strings.ToLower(answer) {
+		case "y", "yes":
+			return true, err
+		case "n", "no":
+			return false, err
+		case "":
+			return otherwise, err
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+func onTerminal(stream any) bool {
+	_, ok := terminal(stream)
+	return ok
+}

@@ -27,10 +27,11 @@ const (
 // of each other stands in sideways.
 //
 // See internal/README.md, which explains them:
-// cmd -> cli -> {agent, login, authelia, report} -> fleet -> reconcile -> {proxmox, issuer, history} -> {config, diagnose} -> realm -> check
+// cmd -> cli -> setup -> {agent, login, authelia, report} -> fleet -> reconcile -> {proxmox, issuer, history} -> {config, diagnose} -> realm -> check
 var layers = [][]string{
 	{"cmd/proxmox-realm"},
 	{"internal/cli"},
+	{"internal/setup"},
 	{"internal/agent", "internal/login", "internal/authelia", "internal/report"},
 	{"internal/fleet"},
 	{"internal/reconcile"},
@@ -47,12 +48,11 @@ var sideways = map[string][]string{
 	"internal/authelia": {"internal/report"},
 }
 
-// The lab stands beside the layers: a stand-in that shared the agent's code would share its mistakes. So do the builder of
-// packages and the writer of manual pages.
+// The lab stands beside the layers: a stand-in that shared the agent's code would share its mistakes. So does the builder of
+// packages.
 var lab = map[string][]string{
 	"deploy/packaging":       {},
 	"deploy/packaging/build": {"deploy/packaging"},
-	"internal/cli/docs":      {"internal/cli"},
 	"cmd/proxmox-realm-lab":  {"internal/lab", "internal/lab/authority", "internal/lab/issuer", "internal/lab/pbs", "internal/lab/pve"},
 	"internal/lab":           {"internal/lab/authority", "internal/lab/issuer", "internal/lab/pbs", "internal/lab/pve"},
 	"internal/lab/authority": {},
@@ -107,9 +107,6 @@ func TestImportsPointDownwards(t *testing.T) {
 			}
 			if slices.Contains(pure[p.name], imported) {
 				t.Errorf("%s imports %s: it is pure", p.name, imported)
-			}
-			if imported == "github.com/spf13/cobra/doc" && p.name != "internal/cli/docs" {
-				t.Errorf("%s imports %s: manual pages are not made by the program", p.name, imported)
 			}
 		}
 	}

@@ -183,18 +183,11 @@ func (n *nodeReader) read(ctx context.Context, c clock, requests int) (hidden in
 	} else {
 		whole, err = n.logs.ReadLog(ctx, n.node, at, r, take)
 	}
-	next := now.Add(-overlap)
-	switch {
-	case err != nil: // after some pages
-		n.advance(reader.Last().Add(-overlap), seen)
+	if err != nil {
 		return 0, err
-	case !whole:
-		if next = reader.Last(); !next.After(n.since) { // more lines in a second than in a page: better to lose some than to stay here
-			next = n.since.Add(time.Second)
-		}
 	}
 	reader.End()
-	n.advance(next, seen)
+	n.advance(now, whole, reader.Last(), seen)
 	return reader.Hidden(), nil
 }
 
@@ -218,13 +211,17 @@ func (n *nodeReader) tell(l diagnose.Login, seen map[told]int) {
 	n.each(l)
 }
 
-// advance notes where the next read begins. What was told from there on is not told again.
-func (n *nodeReader) advance(next time.Time, seen map[told]int) {
+// advance notes how far the log was read. What was told is kept as far as the next read goes back.
+func (n *nodeReader) advance(now time.Time, whole bool, last time.Time, seen map[told]int) {
+	next := now.Add(-overlap)
+	if !whole {
+		next = last
+		if !next.After(n.since) { // more lines in a second than in a page: better to lose some than to stay here
+			next = n.since.Add(time.Second)
+		}
+	}
 	if next = next.Truncate(time.Second); next.After(n.since) {
 		n.since = next
-	}
-	for k, count := range n.told {
-		seen[k] = max(seen[k], count)
 	}
 	forget(seen, n.since)
 	n.told = seen

@@ -1,0 +1,337 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/fleet"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/reconcile"
+	"proxmox-realm/internal/setup"
+)
+
+// make shows what is missing on this machine and in Proxmox, and makes it after a yes.
+func (i *initRun) make(ctx context.Context) error {
+	files, err := i.files(ctx)
+	if err != nil {
+		return err
+	}
+	steps, err := files.Missing(i.place)
+	if err != nil {
+		return err
+	}
+	i.account.Access = i.target.Access
+	if i.token != nil {
+		err = i.account.Check(ctx, i.token)
+		if err == nil {
+			i.tell("Token %s may do what it must.", i.account.Token())
+		} else if !setup.IsLack(err) || !i.asks && i.passwordFile == "" {
+			return err
+		}
+	}
+	if i.token == nil || err != nil {
+		if err := i.logIn(ctx); err != nil {
+			return err
+		}
+		account, err := i.account.Missing(ctx, i.admin)
+		if err != nil {
+			return err
+		}
+		steps = append(steps, account...)
+	}
+	if len(steps) == 0 {
+		return nil
+	}
+	return i.agreeAndMake(ctx, steps)
+}
+
+// files returns what the folder is to hold. A configuration that is there is not written again.
+func (i *initRun) files(ctx context.Context) (f setup.Files, err error) {
+	f.Token = i.newToken
+	if i.known {
+		return f, i.sameKey(ctx, &f)
+	}
+	t := i.target
+	f.Authority = i.cluster.Authority
+	if t.Verify.IssuerCAFile != "" {
+		if f.IssuerCA, _, err = i.authorities(ctx, t.Verify.IssuerCAFile); err != nil {
+			return f, err
+		}
+		t.Verify.IssuerCAFile = setup.IssuerCAFile
+	}
+	if err := i.sameKey(ctx, &f); err != nil {
+		return f, err
+	}
+	if f.Key.IsSet() {
+		t.ClientKeyFile = setup.KeyFile
+	}
+	i.target.ClientKeyFile = t.ClientKeyFile
+	f.Target = &t
+	return f, nil
+}
+
+// sameKey finds the client key: of a flag, of the folder, of the realm that exists, or a new one.
+func (i *initRun) sameKey(ctx context.Context, f *setup.Files) (err error) {
+	kept, err := i.place.Read(setup.KeyFile)
+	switch {
+	case err != nil:
+		return err
+	case i.clientKeyFile != "":
+		f.Key, err = i.secret(ctx, i.clientKeyFile)
+	case kept != "":
+		f.Key = check.NewSecret(kept)
+	case i.key.IsSet():
+		f.Key = i.key
+	case i.known && i.target.ClientKeyFile != i.place.Path(setup.KeyFile), i.adopted:
+	default:
+		f.Key = setup.NewKey()
+	}
+	i.secrets.Hold(f.Key)
+	return err
+}
+
+// agreeAndMake makes steps after a yes.
+func (i *initRun) agreeAndMake(ctx context.Context, steps []setup.Step) error {
+	there := slices.DeleteFunc(slices.Clone(steps), func(s setup.Step) bool { return s.Here })
+	here := slices.DeleteFunc(slices.Clone(steps), func(s setup.Step) bool { return !s.Here })
+	text := ""
+	if len(there) > 0 {
+		text += "This will be made in Proxmox:\n" + setup.Lines(there)
+	}
+	if len(there) > 0 && len(i.target.Access) > 0 {
+		text += "    (with the grants for groups, the token is as good as an administrator's)\n"
+	}
+	if len(here) > 0 {
+		text += "and on this machine, in " + string(i.place) + ", readable by you alone:\n" + setup.Lines(here)
+	}
+	if err := i.printf("%s", text); err != nil || i.dryRun {
+		return err
+	}
+	if err := i.goOn(ctx, "Go on?"); err != nil {
+		return err
+	}
+	return setup.Make(ctx, i.place, steps, func(s setup.Step) { i.made = append(i.made, s) })
+}
+
+// goOn asks for a yes, unless --yes gives it.
+func (i *initRun) goOn(ctx context.Context, question string) error {
+	if i.yes {
+		return nil
+	}
+	if !i.asks {
+		return usage("a yes is needed, and nobody is there to ask: %s", question).Try("set --yes")
+	}
+	yes, err := i.yesOrNo(ctx, question, true)
+	if err == nil && !yes {
+		err = usage("not confirmed")
+	}
+	return err
+}
+
+// finishRealm makes the realm once the issuer accepts its client, and verifies it.
+func (i *initRun) finishRealm(ctx context.Context) error {
+	if i.dryRun && (!i.known || i.token == nil) {
+		i.note("then the issuer gets the client %s, and Proxmox the realm %s; nothing was changed (--dry-run)",
+			i.target.Realm.Login().ClientID, i.target.Realm.Name)
+		return nil
+	}
+	i.known = true // from here on the configuration counts
+	c, err := config.Load(ctx, config.Options{File: i.place.Path(setup.ConfigFile), Secrets: true})
+	if err != nil {
+		return err
+	}
+	i.target, i.app.file = c.Targets[0], i.place.Path(setup.ConfigFile)
+	f := i.fleet(c)
+	if i.dryRun {
+		return i.app.finish(f.Plan(ctx, fleet.Options{Options: reconcile.Options{Waits: true}}), false)
+	}
+	client, err := f.Connect(i.target)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if len(i.made) > 0 {
+		if err := i.account.Check(ctx, client); err != nil {
+			return err
+		}
+		i.tell("Made, and tried: the token may do what it must.")
+	}
+	held, err := client.Realm(ctx, i.target.Realm.Name)
+	if err != nil {
+		return err
+	}
+	until := time.Now().Add(i.wait)
+	if !held.Exists {
+		if err := i.register(ctx, until); err != nil {
+			return err
+		}
+	}
+	return i.apply(ctx, f, until)
+}
+
+// register brings the client to the issuer, and waits until the issuer accepts its login request.
+func (i *initRun) register(ctx context.Context, until time.Time) error {
+	wait := setup.Wait{Client: i.issuer, Target: i.target}
+	missing, err := wait.Until(ctx, time.Time{}, func(string) {})
+	if err != nil || missing == nil {
+		return err
+	}
+	if err := i.showClient(ctx); err != nil {
+		return err
+	}
+	i.tell("Waiting until the issuer accepts it. To go on later with the same command: Ctrl-C.")
+	began, last := time.Now(), ""
+	missing, err = wait.Until(ctx, until, func(why string) {
+		if why != last {
+			took := int(time.Since(began).Seconds())
+			i.tell("%02d:%02d  %s", took/60, took%60, why)
+			last = why
+		}
+	})
+	if err != nil || missing == nil {
+		return err
+	}
+	held := check.Errorf(check.Held, "the realm was not created, because logins would fail: %s", missing.Summary)
+	if i.isAuthelia() {
+		return held.Try("restart Authelia after the change of its configuration, whichever it runs in:\n"+
+			"    docker compose restart authelia\n    systemctl restart authelia", missing.Hint)
+	}
+	return held.Try(missing.Hint)
+}
+
+// showClient prints the client for the issuer, or puts it into Authelia's configuration.
+func (i *initRun) showClient(ctx context.Context) (err error) {
+	if !i.isAuthelia() {
+		return i.printEntries()
+	}
+	if i.asks && i.autheliaConfig == "" {
+		if i.autheliaConfig, err = i.line(ctx, "Authelia's configuration file, if it is on this machine []: "); err != nil {
+			return err
+		}
+	}
+	o := autheliaOptions{
+		withLogin: true, write: i.autheliaConfig, yes: i.yes, oneFactor: i.oneFactor, whole: i.look.SwitchedOff(),
+		next: "restart Authelia: this command waits for it",
+	}
+	if i.autheliaConfig == "" {
+		return i.printAuthelia(i.cmd, o)
+	}
+	before, _ := os.ReadFile(i.autheliaConfig) // writeAuthelia says what is wrong with it
+	err = i.writeAuthelia(i.cmd, o)
+	if after, _ := os.ReadFile(i.autheliaConfig); !bytes.Equal(before, after) {
+		i.keepUndo("# remove the client " + i.target.Realm.Login().ClientID + " from " + i.autheliaConfig + ", and restart Authelia")
+	}
+	var remaining status
+	if check.CodeOf(err) == check.NotProven { // the lines were printed
+		i.sayError(err)
+		return nil
+	}
+	if errors.As(err, &remaining) { // differences were shown
+		return nil
+	}
+	return err
+}
+
+// apply shows the plan and carries it out after a yes.
+func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) error {
+	o := fleet.Options{Options: reconcile.Options{Waits: true}, Wait: max(time.Until(until), time.Second), Waiting: i.saysWhy()}
+	if i.asks {
+		plan := f.Plan(ctx, o)
+		switch {
+		case plan.Outcome == reconcile.Unchanged, plan.Outcome == reconcile.Unverified:
+			return i.verify(ctx, f)
+		case plan.Outcome != reconcile.Drift:
+			return i.app.finish(plan, false)
+		}
+		if err := i.app.finish(plan, false); err != nil {
+			return err
+		}
+		if err := i.goOn(ctx, "Apply it?"); err != nil {
+			return err
+		}
+	}
+	run := f.Apply(ctx, o)
+	if run.Outcome == reconcile.Unchanged || run.Outcome == reconcile.Unverified && !run.Targets[0].Wrote() {
+		return i.verify(ctx, f)
+	}
+	i.noteUndo(run.Targets[0])
+	err := i.app.finish(run, false)
+	if run.Outcome != reconcile.Changed && run.Outcome != reconcile.Unverified {
+		return err
+	}
+	return errors.Join(i.last(ctx), err)
+}
+
+// verify ends a setup that had nothing to apply.
+func (i *initRun) verify(ctx context.Context, f *fleet.Fleet) error {
+	run := f.Verify(ctx, fleet.Options{})
+	run.Command = "apply" // shows only what is wrong
+	err := i.app.finish(run, false)
+	switch {
+	case len(i.made) > 0:
+		return errors.Join(i.last(ctx), err)
+	case err != nil || i.quiet:
+		return err
+	}
+	return i.printf("Nothing to do. To change something, edit %s and run\n    %s\n", i.app.file, i.wording.Command("apply"))
+}
+
+// noteUndo keeps how the realm and its groups are removed, if this run made them.
+func (i *initRun) noteUndo(r reconcile.Result) {
+	if r.Action != realm.Create || !r.WroteRealm() {
+		return
+	}
+	for _, c := range r.Made {
+		if c.Kind == realm.AccessGroup {
+			i.keepUndo("pveum group delete " + c.Group)
+		}
+	}
+	i.keepUndo(i.wording.Command("delete " + r.Realm))
+}
+
+func (i *initRun) keepUndo(line string) {
+	if err := i.place.Note(line); err != nil {
+		i.warning(check.MessageOf(err))
+	}
+}
+
+// last says what comes next, and how everything is undone.
+func (i *initRun) last(ctx context.Context) error {
+	if i.asks {
+		try, err := i.yesOrNo(ctx, "Try a login now, in a browser?", true)
+		if err == nil && try {
+			err = i.login(i.cmd, loginOptions{})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if i.quiet {
+		return nil
+	}
+	text := "Done."
+	if !i.asks {
+		text += " To try a login in a browser:\n    " + i.wording.Command("login")
+	}
+	text += "\nTo keep it so, one of:\n    " + strings.Join(i.schedules(), "\n    ")
+	text += "\nTo undo all of it, here and on a node (pveum):\n    " + strings.Join(i.place.Undo(), "\n    ")
+	return i.printf("%s\n", text)
+}
+
+// schedules are the commands that keep the realm as it is declared.
+func (i *initRun) schedules() []string {
+	if string(i.place) == "/etc/proxmox-realm" {
+		return []string{"systemctl enable --now proxmox-realm.timer", "systemctl enable --now proxmox-realm-agent.service"}
+	}
+	return []string{
+		"*/15 * * * * " + strings.Replace(i.wording.Command("apply"), "apply", "apply -q", 1) + "    # a line for crontab -e",
+		i.wording.Command("agent"),
+	}
+}

@@ -1,0 +1,286 @@
+package cli
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/proxmox"
+	"proxmox-realm/internal/realm"
+	"proxmox-realm/internal/setup"
+)
+
+func (i *initRun) options() proxmox.Options {
+	return proxmox.Options{UserAgent: userAgent(), Cleaner: i.secrets, Log: i.logger(), SecondFactor: i.secondFactor}
+}
+
+// trust reads what verifies Proxmox's certificate.
+func (i *initRun) trust(ctx context.Context) (err error) {
+	p := &i.target.Proxmox
+	switch {
+	case p.Insecure:
+		return usage("init sends a password, so it does not work without the verification of TLS").Try("set {proxmox.fingerprints}", "set {proxmox.ca_file}")
+	case len(p.Endpoints) > 1 && !i.known:
+		return usage("init takes one address and finds the other nodes")
+	case p.CAFile != "":
+		i.authority, p.CA, err = i.authorities(ctx, p.CAFile)
+	}
+	return err
+}
+
+// reach finds Proxmox over verified or pinned TLS. No credentials are sent.
+func (i *initRun) reach(ctx context.Context) (err error) {
+	p := &i.target.Proxmox
+	given := len(p.Endpoints) > 0
+	for {
+		if len(p.Endpoints) == 0 {
+			t, err := i.wantKey(ctx, "proxmox.endpoints", "Proxmox VE, address of a node", "")
+			if err != nil {
+				return err
+			}
+			p.Endpoints = t.Proxmox.Endpoints[:1]
+		}
+		i.realms, err = proxmox.Reach(ctx, *p, i.options())
+		fingerprint, unknown := setup.Fingerprint(err)
+		switch {
+		case unknown && i.asks && len(p.Fingerprints) == 0:
+			if err := i.askCertificate(ctx, err, fingerprint); err != nil {
+				return err
+			}
+		case err == nil, given, !i.asks, ctx.Err() != nil:
+			return err
+		default:
+			i.sayError(err)
+			i.sayHint(check.HintOf(err))
+			p.Endpoints = nil
+		}
+	}
+}
+
+func (i *initRun) authorities(ctx context.Context, path string) (pem []byte, pool *x509.CertPool, err error) {
+	const most = 4 << 20
+	if pem, err = config.ReadFile(ctx, path, i.stdin, most); err != nil {
+		return nil, nil, err
+	}
+	pool = x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, nil, check.Errorf(check.Config, "%s: must hold a certificate in PEM form", path)
+	}
+	return pem, pool, nil
+}
+
+// askCertificate shows an unknown certificate and trusts it after a yes.
+func (i *initRun) askCertificate(ctx context.Context, why error, fingerprint string) error {
+	i.tell("%s", check.MessageOf(why))
+	i.tell("Compare it with the output of this command on the node:")
+	i.tell("  %s", realm.VE.CertificateCommand())
+	same, err := i.yesOrNo(ctx, "Is it the same?", false)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return check.Errorf(check.UnknownCertificate, "the certificate is not accepted: nothing was sent").
+			Try("find out what answers at this address")
+	}
+	pin, err := config.ParseFingerprint(fingerprint)
+	i.target.Proxmox.Fingerprints = []config.Fingerprint{pin}
+	return err
+}
+
+// identify finds whom requests are sent as: the token of the configuration, one that a flag names, or an administrator.
+func (i *initRun) identify(ctx context.Context) error {
+	i.account = setup.Account{Bootstrap: i.bootstrap(), Place: i.place}
+	text, err := i.place.Read(setup.TokenFile)
+	i.secrets.Hold(check.NewSecret(text))
+	if err != nil {
+		return err
+	}
+	from := i.place.Path(setup.TokenFile)
+	if text == "" && i.tokenFile != "" {
+		from = i.tokenFile
+		given, err := i.secret(ctx, i.tokenFile)
+		if err != nil {
+			return err
+		}
+		text = given.Reveal()
+	}
+	if text == "" {
+		if err := i.account.Validate(); err != nil {
+			return err
+		}
+		return i.logIn(ctx)
+	}
+	token, err := config.ParseToken(realm.VE, text)
+	if err != nil {
+		return check.Errorf(check.Config, "%s %v", from, err)
+	}
+	p := i.target.Proxmox
+	p.Token, p.TokenFile = token, from
+	client, err := proxmox.New(p, i.options())
+	if err != nil {
+		return err
+	}
+	own, err := client.Privileges(ctx)
+	switch {
+	case err != nil:
+		client.Close()
+		return err
+	case !i.place.Has(setup.TokenFile) && setup.Strong(own) && token.String() != i.account.Token():
+		i.admin = client
+		i.tell("The token %s may do more than is needed: it is used to make another one.", token)
+		return nil
+	case !i.place.Has(setup.TokenFile):
+		i.newToken = []byte(token.Full().Reveal() + "\n")
+	}
+	i.token = client
+	i.account.User, i.account.TokenID, i.account.Here = token.User.String(), token.ID, true
+	return nil
+}
+
+// logIn logs in as an administrator, once: a refused password counts towards a ban.
+func (i *initRun) logIn(ctx context.Context) error {
+	if i.admin != nil {
+		return nil
+	}
+	if i.asks && i.username == "" {
+		i.tell("An administrator is needed once. One who has no second factor but a security key cannot log in here:")
+		i.tell("for those, begin with --token-file FILE or --print-commands.")
+	}
+	name := i.username
+	if name == "" {
+		var err error
+		if name, err = i.want(ctx, "username", "Administrator", "root@pam"); err != nil {
+			return err
+		}
+	}
+	user, err := config.ParseUserID(realm.VE, name)
+	if err != nil {
+		return usage("--username %v", err)
+	}
+	p := i.target.Proxmox
+	p.Username, p.Token, p.TokenFile = user, config.Token{}, ""
+	switch {
+	case i.passwordFile != "":
+		p.Password, err = i.secret(ctx, i.passwordFile)
+	case i.asks:
+		p.Password, _, err = i.askHidden(ctx, "Password of "+name+" (used once, not stored): ")
+	default:
+		return usage("an administrator is needed, and no password is given").
+			Try("set --password-file", "set --token-file to the file of an API token", "print the commands for a node:\n    {init --print-commands}")
+	}
+	if err != nil {
+		return err
+	}
+	if i.admin, err = proxmox.New(p, i.options()); err != nil {
+		return err
+	}
+	_, err = i.admin.Privileges(ctx)
+	return err
+}
+
+// secondFactor gives the one-time code of an administrator who needs one.
+func (i *initRun) secondFactor(ctx context.Context, factors []string) (check.Secret, error) {
+	switch {
+	case i.otpFile != "":
+		return i.secret(ctx, i.otpFile)
+	case i.asks && slices.Contains(factors, "totp"):
+		code, _, err := i.askHidden(ctx, "One-time code: ")
+		return code, err
+	case i.asks && slices.Contains(factors, "recovery"):
+		code, _, err := i.askHidden(ctx, "Recovery key: ")
+		return check.NewSecret("recovery:" + strings.TrimSpace(code.Reveal())), err
+	}
+	return check.Secret{}, nil
+}
+
+// client is whoever may look.
+func (i *initRun) client() *proxmox.Client {
+	if i.admin != nil {
+		return i.admin
+	}
+	return i.token
+}
+
+// survey looks at the cluster: its nodes become endpoints.
+func (i *initRun) survey(ctx context.Context) (err error) {
+	if i.cluster, err = setup.Survey(ctx, i.client(), i.target.Proxmox, i.authority, i.options()); err != nil {
+		return err
+	}
+	i.tell("%s", i.cluster)
+	if i.cluster.Front != "" {
+		i.tell("%s is not a node: what stands there ends TLS, and would see the token.", i.cluster.Front)
+	}
+	for _, node := range i.cluster.Silent {
+		i.tell("Node %s does not answer over a trusted certificate: it is no endpoint.", node)
+	}
+	p := &i.target.Proxmox
+	p.Endpoints, p.Fingerprints, p.CAFile = i.cluster.Endpoints, i.cluster.Fingerprints, ""
+	if i.cluster.Authority != nil {
+		p.CAFile = setup.AuthorityFile
+	}
+	return nil
+}
+
+// adopt takes over a realm that exists.
+func (i *initRun) adopt(ctx context.Context) error {
+	t := &i.target
+	var all, open []string
+	for _, r := range i.realms {
+		all = append(all, r.Name)
+		if r.Type == realm.Type {
+			open = append(open, r.Name)
+		}
+	}
+	if len(open) == 0 {
+		i.tell("Realms: %s. No OpenID Connect realm yet.", strings.Join(all, ", "))
+	} else {
+		i.tell("Realms: %s. OpenID Connect: %s.", strings.Join(all, ", "), strings.Join(open, ", "))
+	}
+	if i.asks && !i.given["realm.name"] && len(open) > 0 {
+		take, err := i.chooseRealm(ctx, open)
+		if err != nil {
+			return err
+		}
+		if take != "" {
+			t.Realm.Name, i.given["realm.name"] = take, true
+		}
+	}
+	n := slices.IndexFunc(i.realms, func(r proxmox.NamedRealm) bool { return r.Name == t.Realm.Name })
+	if n < 0 {
+		return nil
+	}
+	if kind := i.realms[n].Type; kind != realm.Type {
+		return setup.WrongType(t.Realm.Name, kind)
+	}
+	held, err := i.client().Realm(ctx, t.Realm.Name)
+	if err != nil || !held.Exists {
+		return err
+	}
+	i.adopted, i.key = true, held.Values.Login(t.Realm.Name).ClientKey
+	i.target = setup.Adopt(*t, held)
+	login := i.target.Realm.Set.Login(t.Realm.Name)
+	i.tell("Realm %s is taken as it is: issuer %s, client %s.", t.Realm.Name, login.IssuerURL, login.ClientID)
+	if login.UsernameClaim == "sub" {
+		i.tell("Its users are named by the claim sub. That cannot be changed in place; a second realm beside it can use another one:")
+		i.tell("  %s", i.wording.Command("init --realm sso"))
+	}
+	if !i.key.IsSet() {
+		i.tell("It has no client key: it is that of a public client.")
+	}
+	return nil
+}
+
+// chooseRealm asks which of several realms is taken; "" means none.
+func (i *initRun) chooseRealm(ctx context.Context, open []string) (string, error) {
+	for _, name := range open {
+		yes, err := i.yesOrNo(ctx, fmt.Sprintf("Take the realm %q as it is?", name), true)
+		if err != nil || yes {
+			return name, err
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,156 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+)
+
+// Place is the folder of a configuration and of the files that it names.
+type Place string
+
+// The files of a [Place]. The configuration names them by these names, so the folder may move.
+const (
+	ConfigFile    = "config.yaml"
+	TokenFile     = "token"
+	KeyFile       = "client-key"
+	AuthorityFile = "pve-root-ca.pem"
+	IssuerCAFile  = "issuer-ca.pem"
+
+	undoFile    = "undo"       // how to remove what a setup made
+	pendingFile = ".token.new" // a token that is being made
+)
+
+// Path returns the path of a file.
+func (p Place) Path(name string) string { return filepath.Join(string(p), name) }
+
+// Has reports whether a file is there.
+func (p Place) Has(name string) bool {
+	_, err := os.Lstat(p.Path(name))
+	return err == nil
+}
+
+// limit bounds a file of a [Place], in bytes.
+const limit = 4 << 20
+
+// Read returns the content of a file, without its last line end; "" if there is none.
+func (p Place) Read(name string) (string, error) {
+	data, err := config.ReadPrivate(p.Path(name), limit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", unusable(p.Path(name), err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), nil
+}
+
+// folder returns the step that makes the folder, for its owner alone. None if it is there.
+func (p Place) folder() []Step {
+	if _, err := os.Stat(string(p)); err == nil {
+		return nil
+	}
+	return []Step{{
+		What: string(p) + "/", Here: true, Undo: []string{p.remove()},
+		Make: func(context.Context) error { return config.MakePrivate(string(p)) },
+	}}
+}
+
+// file returns the step that writes a file for its owner alone. None if it is there with that content; a file with another
+// content is an error, because it may be the only copy.
+func (p Place) file(name, note string, content []byte) ([]Step, error) {
+	path := p.Path(name)
+	switch there, err := os.ReadFile(path); {
+	case err == nil && bytes.Equal(bytes.TrimSpace(there), bytes.TrimSpace(content)):
+		return nil, nil
+	case err == nil:
+		return nil, check.Errorf(check.Usage, "%s exists with another content and is not overwritten", path).
+			Try(check.Hintf("move it to another place:\n"+check.Command+"mv %s %s", check.Quote(path), check.Quote(path+".old")))
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, unusable(path, err)
+	}
+	return []Step{{
+		What: name, Note: note, Here: true, Undo: []string{p.removal(name)},
+		Make: func(context.Context) error {
+			if err := config.CreatePrivate(path, content); err != nil {
+				return unusable(path, err)
+			}
+			return nil
+		},
+	}}, nil
+}
+
+// unusable is the error of a file that cannot be read or written.
+func unusable(path string, err error) error {
+	var cause *fs.PathError
+	if errors.As(err, &cause) {
+		err = cause.Err
+	}
+	return check.Errorf(check.Internal, "%s: %v", path, err).
+		Try(check.Hintf("see that this user can write to %s, and that there is space left", filepath.Dir(path))).Because(err)
+}
+
+// Note keeps commands that undo what was made.
+func (p Place) Note(undo ...string) (err error) {
+	if len(undo) == 0 {
+		return nil
+	}
+	path := p.Path(undoFile)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err == nil {
+		_, err = file.WriteString(strings.Join(undo, "\n") + "\n")
+		err = errors.Join(err, file.Close())
+	}
+	if err != nil {
+		return unusable(path, err)
+	}
+	return nil
+}
+
+// Undo returns the commands that remove what setups of this folder made: the last one first, and at the end one for all files.
+func (p Place) Undo() []string {
+	data, err := config.ReadPrivate(p.Path(undoFile), limit)
+	if err != nil {
+		return nil // nothing was made
+	}
+	noted := strings.Split(strings.TrimSpace(string(data)), "\n")
+	slices.Reverse(noted)
+	var lines []string
+	files := "rm"
+	for i, line := range noted {
+		file, isFile := strings.CutPrefix(line, "rm ")
+		switch {
+		case slices.Contains(noted[:i], line), goesWithUser(line, noted):
+		case isFile:
+			files += " " + file
+		case strings.HasPrefix(line, "rmdir "):
+		default:
+			lines = append(lines, line)
+		}
+	}
+	lines = append(lines, files+" "+check.Quote(p.Path(undoFile)))
+	if slices.Contains(noted, p.remove()) {
+		lines = append(lines, p.remove())
+	}
+	return lines
+}
+
+// goesWithUser tells whether a command removes a token or a grant of a user who is removed as well.
+func goesWithUser(line string, noted []string) bool {
+	return slices.ContainsFunc(noted, func(other string) bool {
+		user, removed := strings.CutPrefix(other, "pveum user delete ")
+		return removed && other != line && strings.HasPrefix(line, "pveum ") && strings.Contains(line+" ", " "+user+" ")
+	})
+}
+
+func (p Place) removal(name string) string { return "rm " + check.Quote(p.Path(name)) }
+
+func (p Place) remove() string { return "rmdir " + check.Quote(string(p)) }
