@@ -88,7 +88,7 @@ func TestCheckModePredicts(t *testing.T) {
 		"builtin":                      {"empty", map[string]any{"realm": "pam"}, false, "builtin-realm", "refuse", ""},
 		"held":                         {"converged", wrongKey, false, "held", "update", ""},
 		"no gate":                      {"converged", with(wrongKey, "gate", false, "verify", "warn"), true, "", "update", ""},
-		"no gate, verified":            {"converged", with(wrongKey, "gate", false), true, "", "update", "unverified"},
+		"no gate, verified":            {"converged", with(wrongKey, "gate", false), true, "unverified", "update", ""},
 		"nobody asks":                  {"converged", with(wrongKey, "gate", false, "verify", "false"), true, "", "update", ""},
 		"wrong issuer":                 {"empty", map[string]any{"openid_issuer_url": "https://127.0.0.1:1"}, true, "unverified", "create", ""},
 		"wrong issuer, warned":         {"empty", map[string]any{"openid_issuer_url": "https://127.0.0.1:1", "verify": "warn"}, true, "", "create", ""},
@@ -185,7 +185,7 @@ func TestAccess(t *testing.T) {
 		t.Errorf("another propagate: %+v", r)
 	}
 	if r := w.task(true, map[string]any{"access": map[string]any{"admins": []any{}}, "openid_groups_claim": "groups", "openid_scopes": []string{"openid profile groups"}}); !r.Failed ||
-		!strings.Contains(r.Msg, "may not change the declared groups and grants") || !strings.Contains(r.Hint, "\nleave out access (") {
+		!strings.Contains(r.Msg, "may not change the declared groups and grants") || !strings.Contains(r.Hint, "\nleave out access") {
 		t.Errorf("without the privilege: %+v", r)
 	}
 	if r := w.task(false, args(map[string]any{"admins": []any{}})); r.Failed || !r.Changed || r.Diff.Before[grant] != "also below" ||
@@ -357,11 +357,11 @@ func TestRecover(t *testing.T) {
 		t.Fatal(err)
 	}
 	mend := w.PVE.Inject(pve.Rule{Method: "POST", Path: "/access/domains", Status: 500, Reason: "add auth server failed", Body: `{"data":null}`})
-	if r := w.task(false, map[string]any{"replace": true}); !r.Failed || r.Changed || !strings.Contains(r.Hint, "set recover to true") {
+	if r := w.task(false, map[string]any{"replace": true}); !r.Failed || !r.Changed || !strings.Contains(r.Hint, "set recover to true") {
 		t.Fatalf("%+v", r)
 	}
 	mend()
-	if r := w.task(false, map[string]any{"openid_username_claim": "sub"}); r.Code != "recovery-file" || !strings.Contains(r.Hint, "set recover to true") {
+	if r := w.task(false, map[string]any{"openid_username_claim": "sub"}); r.Code != "saved-realm" || !strings.Contains(r.Hint, "set recover to true") {
 		t.Fatalf("%+v", r)
 	}
 	args := map[string]any{"openid_username_claim": "sub", "recover": true}

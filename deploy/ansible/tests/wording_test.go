@@ -81,7 +81,7 @@ func fake(t *testing.T, keys string) (path string, arguments, configuration func
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "fake")
 	report := `{"version": 1, "error": null, "targets": [{"name": "default", "endpoint": "https://pve.example.com:8006", "realm": "authelia", ` +
-		`"action": "none", "outcome": "unchanged", "changes": [], "checks": [], "warnings": [], "error": null, "saved": null}]` + keys + `}`
+		`"action": "none", "outcome": "unchanged", "changes": [], "checks": [], "warnings": [], "error": null, "saved": null, "wrote": false}]` + keys + `}`
 	script := fmt.Sprintf("#!/bin/sh\ncat >%[1]s.in\necho \"$*\" >%[1]s.args\ncat <<'END'\n%[2]s\nEND\n", path, report)
 	if err := os.WriteFile(path, []byte(script), 0o700); err != nil {
 		t.Fatal(err)

@@ -61,7 +61,6 @@ NAMES.update({
 # What a user of the module does in place of a flag of the command apply.
 FLAGS = {
     '--replace': 'set replace to true',
-    '--recover': 'set recover to true',
     '--no-gate': 'set gate to false',
     '--wait': 'set wait to 10m',
     '--wait-lock': 'run the task again later',

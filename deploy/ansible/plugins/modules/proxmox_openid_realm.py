@@ -653,6 +653,8 @@ def result_of(module, report):
     if report['error']:  # before Proxmox was asked
         return dict(nothing(module), **failure(report['error']))
     target = report['targets'][0]
+    for warning in report.get('warnings', []):
+        module.warn(named(warning))
     for check in target['checks']:
         check.update(summary=named(check['summary']), hint=hint(check['hint']))
     for warning in target['warnings']:
@@ -664,28 +666,21 @@ def result_of(module, report):
     if module.check_mode and module.params['wait'] and target['error'] and target['error']['code'] == 'held':
         target['error'], result['outcome'] = None, 'drift'  # the task would wait until it is not
     if target['error']:
-        wrote = target.get('wrote', target['error']['code'] == 'not-taken')
-        return dict(result, changed=wrote and not module.check_mode, **failure(target['error']))
+        return dict(result, changed=target['wrote'], **failure(target['error']))
     result.update(changed=target['action'] != 'none', msg=summary(target, module.params['state'], module.check_mode))
     return judge(module, target, result)
 
 
 def recover(module, binary):
-    """Ends a replace that was interrupted, and then does the task. Returns None if the task does not ask for that."""
-    if not module.params['recover'] or module.params['state'] == 'absent':
-        return None
+    """Restores the realm that an interrupted replace has saved, and then does the task."""
+    restore = ['restore', '--dry-run' if module.check_mode else '--yes', '--wait-lock', '1m', '--', module.params['realm']]
+    restored = result_of(module, run(module, binary, restore))
+    if 'code' in restored:
+        return restored
     if module.check_mode:
-        result = result_of(module, run(module, binary, command(module)))
-        if result.get('code') != 'recovery-file':
-            return result
-        del result['code'], result['hint']
-        return dict(result, changed=True, action='create', msg='would restore realm %s' % result['realm'])
-    report = run(module, binary, ['apply', '--recover', '--wait-lock', '1m'])
-    if report['error'] or report['targets'][0]['error']:
-        return result_of(module, report)
+        return dict(restored, changed=True, msg='would restore realm %s' % restored['realm'])
     result = result_of(module, run(module, binary, command(module)))
-    result['changed'] = result['changed'] or report['targets'][0]['action'] != 'none'
-    return result
+    return dict(result, changed=result['changed'] or restored['changed'])
 
 
 def main():
@@ -704,7 +699,9 @@ def main():
         fail(module, 'config', '; '.join(found), MANUAL)
     if not module.params['validate_certs'] and not module.params['fingerprints']:
         module.warn('validate_certs is false: an attacker on the network can steal the token')
-    result = recover(module, binary) or result_of(module, run(module, binary, command(module)))
+    result = result_of(module, run(module, binary, command(module)))
+    if result.get('code') == 'saved-realm' and module.params['recover'] and module.params['state'] == 'present':
+        result = recover(module, binary)
     if 'code' in result:
         result['checks'] = [check for check in result['checks'] if check['status'] == 'fail']
         module.fail_json(**result)
