@@ -15,6 +15,7 @@ import (
 
 	"proxmox-realm/internal/lab"
 	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pbs"
 	"proxmox-realm/internal/lab/pve"
 )
 
@@ -376,5 +377,45 @@ func TestRecover(t *testing.T) {
 	args["verify"] = "false" // checks warn of the claim sub
 	if r := w.task(false, args); r.Failed || r.Changed || len(r.Warnings) > 0 {
 		t.Errorf("again: %+v", r)
+	}
+}
+
+// Backup Server and Datacenter Manager have the same task, and refuse what they lack.
+func TestOtherProducts(t *testing.T) {
+	t.Parallel()
+	for name, product := range pbs.Products {
+		l, err := lab.Start(lab.Options{PBS: &pbs.Options{Product: product}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		u, err := url.Parse(l.PBS.URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, value, _ := strings.Cut(l.PBS.Token(pbs.TokenRealmAllocate), ":")
+		dir := t.TempDir()
+		env := []string{"HOME=" + dir, "STATE_DIRECTORY=" + filepath.Join(dir, "state"), "RUNTIME_DIRECTORY=" + dir}
+		args := map[string]any{
+			"product": name, "api_host": u.Hostname(), "api_port": u.Port(), "api_token_id": id, "api_token_secret": value, "ca_path": l.CAFile,
+			"realm": lab.RealmName, "openid_issuer_url": l.IssuerURL, "openid_client_id": l.ClientID, "openid_client_key": l.ClientKey,
+			"openid_scopes": []string{"openid", "profile", "email"}, "openid_autocreate": true, "redirect_urls": []string{l.RedirectURL},
+			"issuer_ca_path": l.IssuerCAFile,
+		}
+		for _, tt := range []struct {
+			checking, changed bool
+		}{{true, true}, {false, true}, {false, false}} {
+			if r := run(t, env, tt.checking, args); r.Failed || r.Changed != tt.changed || strings.Contains(strings.Join(r.Warnings, ""), ":;") {
+				t.Fatalf("%s: %+v: %+v", name, tt, r)
+			}
+		}
+		args["openid_groups_claim"] = "groups"
+		if r := run(t, env, true, args); !r.Failed || !strings.Contains(r.Hint, "leave out openid_groups_claim") {
+			t.Errorf("%s: %+v", name, r)
+		}
+		args["product"], args["openid_groups_claim"] = "pve", nil
+		if r := run(t, env, true, args); !r.Failed || !strings.Contains(r.Hint, "set product to "+name) {
+			t.Errorf("%s taken for Proxmox VE: %+v", name, r)
+		}
 	}
 }

@@ -638,7 +638,7 @@ def judge(module, target, result):
     if verify != 'false':
         for check in target['checks']:
             if check['status'] == 'warn' or check['status'] == 'fail' and verify == 'warn':
-                module.warn('%s: %s; %s' % (check['id'], check['summary'], '; '.join(check['hint'].split('\n'))))
+                module.warn('; '.join(['%s: %s' % (check['id'], check['summary'])] + re.sub('\n +', ' ', check['hint']).splitlines()))
     if verify != 'true' or not failed:
         return result
     said = '; '.join('%s: %s' % (check['id'], check['summary']) for check in failed)
