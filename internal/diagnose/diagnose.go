@@ -65,8 +65,9 @@ func (l Login) Decide(checks []check.Check, f Facts) Login {
 	if f.foreign(l) {
 		return l
 	}
+	client, _ := check.Find(checks, check.ClientCredentials)
 	switch {
-	case l.Cause == RequestFailed:
+	case l.Cause == RequestFailed, l.Cause == TokenUnreadable && client.Status == check.Fail: // an issuer may refuse with status 200
 		return l.decideRequest(checks, f)
 	case l.Cause == TokenUnreadable && f.Encrypts:
 		l.Cause = EncryptedToken

@@ -85,6 +85,18 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// TestAnErrorThatLooksLikeSuccess: some issuers refuse a client with status 200.
+func TestAnErrorThatLooksLikeSuccess(t *testing.T) {
+	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Failed to parse server response")[0]
+	refused, accepted := check.Failed(check.ClientCredentials, "set the key", "refused"), check.Passed(check.ClientCredentials, "accepted")
+	if got := l.Decide([]check.Check{refused}, virtualEnvironment()); got.Cause != diagnose.ClientRefused || got.Hint != "set the key" {
+		t.Errorf("%s: %s", got.Cause, got.Hint)
+	}
+	if got := l.Decide([]check.Check{accepted}, virtualEnvironment()); got.Cause != diagnose.TokenUnreadable {
+		t.Error(got.Cause)
+	}
+}
+
 // TestDecideByALimit: a limit of the issuer decides nothing that is known otherwise.
 func TestDecideByALimit(t *testing.T) {
 	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Request failed")[0]

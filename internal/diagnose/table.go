@@ -149,7 +149,7 @@ var tokenRows = []row{
 		cause: TokenUnreadable, texts: []pattern{"Failed to contact token endpoint: %"},
 		related: []check.ID{check.IssuerKeys},
 		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "Proxmox cannot read the issuer's answer with the token: it is no JSON, the ID token is encrypted, or a claim has another type than the standard says",
+			return "Proxmox cannot read the issuer's answer with the token: it is no JSON or an error with status 200, the ID token is encrypted, or a claim has another type than the standard says",
 				check.Hints("let the issuer sign the ID token of this client, and not encrypt it",
 					"let the issuer send standard claims in their types, such as email_verified as true and not as \"true\", and sub as a text")
 		},
