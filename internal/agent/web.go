@@ -21,7 +21,7 @@ func Listen(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address) //nolint:noctx // nothing is waited for
 	if err != nil {
 		return nil, check.Errorf(check.Config, "%v", err).At("agent.listen").
-			Try(check.Hint("stop the other agent, if one runs on this machine"), check.Set("agent.listen", "").With("another address")).
+			Try("stop the other agent, if one runs on this machine", "set {agent.listen} to another address").
 			Because(err)
 	}
 	return listener, nil

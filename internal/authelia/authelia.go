@@ -34,7 +34,7 @@ func ClientOf(targets []config.Target) (Client, error) {
 	for _, t := range targets {
 		if key := difference(shared.Login, t.Realm.Login()); key != "" {
 			return Client{}, check.Errorf(check.Usage, "targets %s and %s differ in %s, so they cannot share a client",
-				targets[0].Name, t.Name, key).Try("name one target of the client:\n" + check.Command + "{authelia -t NAME}")
+				targets[0].Name, t.Name, key).Try("name one target of the client:\n    {authelia -t NAME}")
 		}
 		shared.add(t)
 	}

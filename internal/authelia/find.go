@@ -216,7 +216,7 @@ func (c *comparer) absent(all []registry) error {
 	}
 	switch {
 	case len(all) > 0 || slices.ContainsFunc(c.sources, func(s *source) bool { return s.oidc() != nil }):
-		hints = append(hints, "add the client that this prints:\n"+check.Command+"{authelia}")
+		hints = append(hints, "add the client that this prints:\n    {authelia}")
 	case slices.ContainsFunc(c.sources, (*source).isAuthelia):
 		hints = append(hints, "Authelia's OpenID part is off there: this prints one, with the client:\n"+
 			check.Command+"{authelia --whole}")

@@ -50,7 +50,7 @@ func Digest(key check.Secret) (string, error) {
 
 func noKey() error {
 	return check.Errorf(check.Config, "no client key is configured").
-		Try("make a key:\n"+check.Command+"{authelia --new-key FILE}", "set {realm.client_key_file} to the file that holds the key")
+		Try("make a key:\n    {authelia --new-key FILE}", "set {realm.client_key_file} to the file that holds the key")
 }
 
 // errNotDigest is the error for a client secret that Authelia cannot read.

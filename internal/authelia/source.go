@@ -76,7 +76,7 @@ func correct(templates []action) check.Hint {
 	}
 	if len(templates) > 0 {
 		return "compare what the templates make, which Authelia shows (in Docker behind `docker compose exec authelia`):\n" +
-			check.Command + "authelia config template --config FILE"
+			"    authelia config template --config FILE"
 	}
 	return "correct that line"
 }

@@ -93,7 +93,7 @@ func (a *app) unattended(cmd *cobra.Command) (*config.Config, error) {
 		default:
 			continue
 		}
-		return nil, problem.Try(check.Set("proxmox.token_file", "").With("a file with an API token; the command bootstrap shows how to make one"))
+		return nil, problem.Try("set {proxmox.token_file} (a file with an API token; the command bootstrap shows how to make one)")
 	}
 	return c, nil
 }

@@ -106,7 +106,7 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 	// A new key needs no old one, whose file may not exist yet.
 	c, err := a.load(cmd, config.Options{Partial: true, ClientKey: o.newKey == ""})
 	if problem := (*check.Error)(nil); errors.As(err, &problem) && problem.Key == "realm.client_key_file" {
-		problem.Hint = check.Hints(problem.Hint, "make a key:\n"+check.Command+"{authelia --new-key FILE}")
+		problem.Hint = check.Hints(problem.Hint, "make a key:\n    {authelia --new-key FILE}")
 	}
 	if err != nil {
 		return authelia.Options{}, "", err
@@ -226,7 +226,7 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		return usage("-c - and --check - cannot both read standard input")
 	}
 	if a.output != "text" && a.output != "json" {
-		return usage("authelia --check has no %s report", a.output).Try("for programs:\n" + check.Command + "{authelia --check FILE -o json}")
+		return usage("authelia --check has no %s report", a.output).Try("for programs:\n    {authelia --check FILE -o json}")
 	}
 	options, _, err := a.autheliaClient(cmd, o)
 	if err != nil {
@@ -266,7 +266,7 @@ func (a *app) readAuthelia(ctx context.Context, path string) (authelia.File, err
 	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
 		err = check.Errorf(check.Config, "%s: is a directory, not a file", path).
 			Try("name its *.yml and *.yaml files, in the order of their names, in which Authelia reads them:\n" +
-				check.Command + "{authelia --check FILE --check FILE}")
+				"    {authelia --check FILE --check FILE}")
 	}
 	if path == "-" {
 		path = "standard input"

@@ -97,10 +97,10 @@ func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
 	if compared, err := authelia.Compare(e.options, authelia.File{Name: o.write, Data: e.before}); err == nil {
 		show = authelia.SecretLine
 		if len(compared.Differences) > 1 {
-			hints = append(hints, check.Hintf("look at all differences:\n"+check.Command+"{authelia --check %s}", o.write))
+			hints = append(hints, check.Hintf("look at all differences:\n    {authelia --check %s}", o.write))
 		}
 	}
-	hints = append(hints, "then let Authelia check it (in Docker behind `docker compose exec authelia`):\n"+check.Command+"authelia config validate")
+	hints = append(hints, "then let Authelia check it (in Docker behind `docker compose exec authelia`):\n    authelia config validate")
 	text, err := show(e.options)
 	if err != nil {
 		return err
@@ -164,8 +164,8 @@ func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
 		return
 	}
 	a.adviseKey(o.newKey, e.configured)
-	a.say("note", "let Authelia check it:\n"+check.Command+"authelia config validate --config "+o.write+"\n"+
-		"in Docker:\n"+check.Command+"docker compose exec authelia authelia config validate")
+	a.say("note", "let Authelia check it:\n    authelia config validate --config "+o.write+"\n"+
+		"in Docker:\n    docker compose exec authelia authelia config validate")
 	if o.newKey != "" && e.configured != "" && e.configured != absolute(o.newKey) {
 		a.say("note", "do not restart Authelia yet")
 		a.adviseWait(o.newKey, e.configured)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
@@ -62,7 +61,7 @@ func (a *app) diagnose(cmd *cobra.Command, o diagnoseOptions) error {
 	case o.Since <= 0:
 		return usage("--since takes a duration above zero, such as 24h")
 	case o.follow && a.output != "text" && a.output != "jsonl":
-		return usage("--follow has no %s report, because it has no end", a.output).Try(check.Run("diagnose --follow -o jsonl"))
+		return usage("--follow has no %s report, because it has no end", a.output).Try("run:\n    {diagnose --follow -o jsonl}")
 	}
 	c, err := a.connectable(cmd, true)
 	if err != nil {
@@ -84,7 +83,7 @@ func (a *app) diagnose(cmd *cobra.Command, o diagnoseOptions) error {
 func (a *app) followLogins(cmd *cobra.Command, c *config.Config, q reconcile.DiagnoseOptions) error {
 	if len(c.Targets) > c.Concurrency {
 		return usage("--follow takes at most %d targets at once", c.Concurrency).
-			Try(check.Run("diagnose --follow -t NAME"), check.Set("concurrency", ""))
+			Try("run:\n    {diagnose --follow -t NAME}", "set {concurrency}")
 	}
 	ctx, stop := context.WithCancelCause(cmd.Context())
 	defer stop(nil)

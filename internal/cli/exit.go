@@ -149,7 +149,7 @@ func usage(format string, args ...any) *check.Error {
 }
 
 func seeHelp(cmd *cobra.Command) check.Hint {
-	return check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" --help", "proxmox-realm "))
+	return check.Hintf("run:\n    {%s}", strings.TrimPrefix(cmd.CommandPath()+" --help", "proxmox-realm "))
 }
 
 // destructive commands are never proposed for a mistyped one: undelete is not delete.
@@ -162,7 +162,7 @@ func unknownCommand(cmd *cobra.Command, called string) error {
 		if slices.Contains(destructive, near) {
 			continue
 		}
-		steps = append(steps, check.Run("%s", strings.TrimPrefix(cmd.CommandPath()+" "+near, "proxmox-realm ")))
+		steps = append(steps, check.Hintf("run:\n    {%s}", strings.TrimPrefix(cmd.CommandPath()+" "+near, "proxmox-realm ")))
 	}
 	if len(steps) == 0 {
 		steps = append(steps, seeHelp(cmd))

@@ -147,10 +147,10 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 		switch {
 		case len(p.Endpoints) == 0:
 			return nil, check.Errorf(check.Config, "required").At("proxmox.endpoints").
-				Try(check.Set("proxmox.endpoints", "").With("such as pve1.example.com"))
+				Try("set {proxmox.endpoints} (such as pve1.example.com)")
 		case p.Username.IsZero() && p.Token.IsZero():
 			return nil, check.Errorf(check.Config, "no credentials").At("proxmox").
-				Try(check.Set("proxmox.token_file", ""), check.Set("proxmox.username", "").With("asks for the password"))
+				Try("set {proxmox.token_file}", "set {proxmox.username} (asks for the password)")
 		}
 		if err := a.askPassword(cmd.Context(), c.Targets[i].Name, p); err != nil {
 			return nil, err
@@ -180,7 +180,7 @@ func chooseTarget(cmd *cobra.Command, c *config.Config) error {
 		names = append(names, t.Name)
 	}
 	return usage("%s needs -t NAME: the configuration has %d targets", cmd.CommandPath(), len(c.Targets)).
-		Try(check.Run("%s%s -t NAME", name(cmd), strings.TrimPrefix(cmd.Use, cmd.Name())).With("name one of the targets %s", strings.Join(names, ", ")))
+		Try(check.Hintf("name one of the targets %s:\n    {%s%s -t NAME}", strings.Join(names, ", "), name(cmd), strings.TrimPrefix(cmd.Use, cmd.Name())))
 }
 
 // completeTargets completes the value of -t. A configuration that cannot be loaded has no completions.

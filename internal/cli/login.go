@@ -5,7 +5,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/login"
 )
 
@@ -57,7 +56,7 @@ type loginOptions struct {
 
 func (a *app) login(cmd *cobra.Command, o loginOptions) error {
 	if a.output != "text" && a.output != "json" {
-		return usage("login has no %s report", a.output).Try(check.Run("login -o json"))
+		return usage("login has no %s report", a.output).Try("run:\n    {login -o json}")
 	}
 	t, client, err := a.connect(cmd)
 	if err != nil {

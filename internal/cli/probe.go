@@ -78,7 +78,7 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	}
 	p := fleet.Probe{Login: values.Login(""), Redirects: o.redirectURLs, Roots: t.Verify.IssuerCA, Timeout: a.timeout}
 	if p.Login.IssuerURL == "" {
-		return usage("probe takes an issuer URL, and no configuration names one").Try(check.Run("probe https://auth.example.com"))
+		return usage("probe takes an issuer URL, and no configuration names one").Try("run:\n    {probe https://auth.example.com}")
 	}
 	if o.proxmox != "" {
 		if p.Version, err = realm.ParseVersion(realm.VE, o.proxmox); err != nil {
@@ -149,7 +149,7 @@ func (o probeOptions) values(args []string) (realm.Values, error) {
 			flag = "ISSUER"
 		}
 		if value.String() == "" {
-			return nil, usage("%s must not be empty", flag).Try(check.Run("probe --help"))
+			return nil, usage("%s must not be empty", flag).Try("run:\n    {probe --help}")
 		}
 		if err := realm.VE.Validate(d.Property, value); err != nil {
 			return nil, usage("%s %v", flag, err)

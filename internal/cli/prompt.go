@@ -61,7 +61,7 @@ func (a *app) confirm(ctx context.Context, realm string, where []string) error {
 	from := strings.Join(where, ", ")
 	if _, ok := terminal(a.stdin); !ok {
 		return usage("delete asks before it removes realm %s from %s, and stdin is not a terminal", realm, from).
-			Try(check.Run("delete %s --yes", realm))
+			Try(check.Hintf("run:\n    {delete %s --yes}", realm))
 	}
 	question := fmt.Sprintf("Realm %s will be removed from %s. Nobody can log in through it then.\n"+
 		"Type its name to go on: ", realm, from)
@@ -79,7 +79,7 @@ func (a *app) confirm(ctx context.Context, realm string, where []string) error {
 func (a *app) agree(ctx context.Context, question, command string) error {
 	if _, ok := terminal(a.stdin); !ok {
 		return usage("the answer to a question is needed, and stdin is not a terminal: %s", question).
-			Try(check.Hintf("without the question:\n"+check.Command+"{%s}", command))
+			Try(check.Hintf("without the question:\n    {%s}", command))
 	}
 	typed, err := a.ask(ctx, question+" [y/N] ", func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
 	if err != nil {
@@ -103,7 +103,7 @@ func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox)
 	if !ok {
 		return check.Errorf(check.Config, "target %s has no password for %s, and stdin is not a terminal", target, p.Username).
 			At("proxmox.password").
-			Try(check.Set("proxmox.password_file", ""), check.Set("proxmox.token_file", "").With("an API token"))
+			Try("set {proxmox.password_file}", "set {proxmox.token_file} (an API token)")
 	}
 	p.Password = password
 	if p.OTP.IsSet() {

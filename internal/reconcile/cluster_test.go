@@ -334,7 +334,7 @@ func (c *cluster) Endpoint() config.Origin { return "https://pve1.example.com:80
 func (c *cluster) CheckPermissions(ctx context.Context, write bool, missing []realm.Privilege) (check.Check, error) {
 	found := check.Passed(check.ProxmoxPermissions, "may write: %t", write)
 	if len(missing) > 0 {
-		found = check.Failed(check.ProxmoxPermissions, check.Hints(check.OnNode("pveum acl modify")), "missing: %v", missing)
+		found = check.Failed(check.ProxmoxPermissions, "run on a node:\n    pveum acl modify", "missing: %v", missing)
 	}
 	return c.asked(ctx, permissions, found)
 }
@@ -413,7 +413,7 @@ func (c *cluster) CheckDiscovery(ctx context.Context, node config.Origin, login 
 func (c *cluster) CheckUsers(ctx context.Context, _ realm.Login, access bool) ([]check.Check, error) {
 	users := check.Passed(check.ProxmoxUsers, "3 users")
 	if c.script[usersCheck].never {
-		users = check.Failed(check.ProxmoxUsers, check.Hints(check.Set("realm.autocreate", "true")), "nobody can log in")
+		users = check.Failed(check.ProxmoxUsers, "set {realm.autocreate} to true", "nobody can log in")
 	}
 	users, err := c.asked(ctx, usersCheck, users)
 	if !access {

@@ -260,7 +260,7 @@ func (g *diagnosis) asked(ctx context.Context, l diagnose.Login) diagnose.Login 
 func (g *diagnosis) decide(l diagnose.Login) diagnose.Login {
 	l = l.Decide(g.checks, g.facts)
 	if l.Cause == diagnose.ClientRefused && slices.ContainsFunc(g.drift, func(p string) bool { return strings.HasPrefix(p, "client-") }) {
-		l.Hint = check.Hints(check.Run("apply").With("the configuration has another %s than the realm", strings.Join(g.drift, ", ")), l.Hint)
+		l.Hint = check.Hints(check.Hintf("the configuration has another %s than the realm:\n    {apply}", strings.Join(g.drift, ", ")), l.Hint)
 	}
 	return l
 }

@@ -342,7 +342,7 @@ func TestNobodyCanLogInAfterAWrite(t *testing.T) {
 // A replace binds every user to the claim for good: a claim that the issuer does not advertise holds it.
 func TestAReplaceToAClaimThatIsNotAdvertised(t *testing.T) {
 	claims := func() []check.Check {
-		return []check.Check{check.Warned(check.IssuerClaims, check.Hints(check.Set("realm.username_claim", "email")), "the issuer does not advertise the claim")}
+		return []check.Check{check.Warned(check.IssuerClaims, "set {realm.username_claim} to email", "the issuer does not advertise the claim")}
 	}
 	c := newCluster(t).put(name, stored())
 	target := aim(t, c, &provider{finds: claims, unclaimed: "email"}, otherClaim)

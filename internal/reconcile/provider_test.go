@@ -138,7 +138,7 @@ func only(key string) func(string) bool { return func(k string) bool { return k 
 func broken() []check.Check {
 	return []check.Check{
 		check.Passed(check.IssuerURL, "https"),
-		check.Failed(check.IssuerIdentity, check.Hints(check.Set("realm.issuer_url", "https://auth.example.com/")), "the issuer calls itself https://auth.example.com/"),
+		check.Failed(check.IssuerIdentity, "set {realm.issuer_url} to https://auth.example.com/", "the issuer calls itself https://auth.example.com/"),
 		check.Passed(check.IssuerKeys, "2 keys"),
 	}
 }

@@ -76,7 +76,7 @@ func scenarios() []scenario {
 		{"delete-failed", single("delete", reconcile.Failed, realm.Plan{Action: realm.Delete}, denied, nil)},
 		{"config-error", fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: errors.Join(
 			check.Errorf(check.Config, "config.yaml:3: unknown key proxmox.endpiont").Try(check.Hint("did you mean proxmox.endpoint")),
-			check.Errorf(check.Config, "required").At("realm.client_id").Try(check.Set("realm.client_id", "").With("as the issuer calls the client")),
+			check.Errorf(check.Config, "required").At("realm.client_id").Try("set {realm.client_id} (as the issuer calls the client)"),
 		)}},
 		{"diagnose-nothing", diagnosed(reconcile.Unchanged, reconcile.Diagnosis{Succeeded: 3, Groupless: 1}, good())},
 		{"diagnose-failed", diagnosed(reconcile.Unverified, reconcile.Diagnosis{Failed: 14, Succeeded: 1, Logins: logins()}, bad())},
@@ -173,7 +173,7 @@ func logins() []diagnose.Entry {
 		Login: diagnose.Login{
 			Time: at(40), Node: "pve2", Address: "192.0.2.7", Outcome: diagnose.Failed, Cause: diagnose.IssuerDiffers,
 			Text:    "Validation error: unexpected issuer URI `https://auth.example.com/` (expected `https://auth.example.com`)",
-			Summary: "the issuer's own name is https://auth.example.com/", Hint: check.Set("realm.issuer_url", "https://auth.example.com/"),
+			Summary: "the issuer's own name is https://auth.example.com/", Hint: "set {realm.issuer_url} to https://auth.example.com/",
 		},
 		Count: 12, Since: at(2).AddDate(0, 0, -1), Addresses: []string{"192.0.2.7", "192.0.2.8", "2001:db8::1"},
 	}
@@ -183,7 +183,7 @@ func logins() []diagnose.Entry {
 		Login: diagnose.Login{
 			Time: at(35), Node: "pve", Address: "192.0.2.9", User: "jane@authelia", Realm: "authelia", Outcome: diagnose.Failed,
 			Cause: diagnose.UserDisabled, Text: "user 'jane@authelia' is disabled", Summary: "the user jane@authelia is disabled",
-			Hint: check.OnNode("pveum user modify jane@authelia --enable 1").With("if this user may log in"),
+			Hint: "run on a node (if this user may log in):\n    pveum user modify jane@authelia --enable 1",
 		},
 		Count: 1, Since: at(35), Addresses: []string{"192.0.2.9"}, Works: at(50),
 	}
