@@ -115,6 +115,27 @@ func Put(file []byte, o Options) ([]byte, error) {
 	case client == nil:
 		return Append(file, o)
 	}
+	return before.rekey(file, client, o)
+}
+
+// Rekey returns Authelia's configuration with the digest for a client that is there, if its secret is not that of the client
+// key. Nothing else changes. The errors are those of [ReplaceSecret].
+func Rekey(file []byte, o Options) ([]byte, error) {
+	before, err := editable(file)
+	if err != nil {
+		return nil, err
+	}
+	client, err := before.client(o.Login.ClientID)
+	switch {
+	case err != nil:
+		return nil, err
+	case client == nil:
+		return nil, refuse(before.clients.Line, "the list has no client %s", o.Login.ClientID)
+	}
+	return before.rekey(file, client, o)
+}
+
+func (l *layout) rekey(file []byte, client *yaml.Node, o Options) ([]byte, error) {
 	for _, name := range []string{"client_secret", "secret"} { // Authelia takes the first
 		if secret := get(client, name).value; secret != nil {
 			if ok, err := Verify(secret.Value, o.Login.ClientKey); err == nil && ok && !plain(secret.Value) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 )
 
 // MaxFile bounds a file of Authelia's configuration, in bytes. Authelia's annotated template has 80 KiB.
@@ -110,7 +111,7 @@ func replace(file string, after []byte, info fs.FileInfo) error {
 // fill gives a new file content, owner and mode. After an error the file is gone.
 func fill(file *os.File, content []byte, like fs.FileInfo) error {
 	_, err := io.Copy(file, bytes.NewReader(content))
-	if err = errors.Join(err, own(file, like), file.Chmod(like.Mode().Perm()), file.Sync(), file.Close()); err != nil {
+	if err = errors.Join(err, config.Own(file, like), file.Chmod(like.Mode().Perm()), file.Sync(), file.Close()); err != nil {
 		_ = os.Remove(file.Name())
 	}
 	return err

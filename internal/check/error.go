@@ -26,6 +26,7 @@ const (
 	UnknownRole     Code = "unknown-role"     // the configuration grants a role that Proxmox does not have
 	NoGroupsClaim   Code = "no-groups-claim"  // the configuration grants roles to groups that no login has
 	TokenTaken      Code = "token-taken"      // a token of that name exists, and its secret is not here
+	KeyRotation     Code = "key-rotation"     // the key of a client cannot be changed before somebody decides something
 	NotProven       Code = "not-proven"       // a file of Authelia is not edited, because the result could not be proven right
 
 	// Exit code 13: held.

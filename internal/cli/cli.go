@@ -105,7 +105,7 @@ configuration ("help config"). Then run "authelia --new-key FILE", "plan" and
 		}
 	}
 	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand(), a.diagnoseCommand(), a.agentCommand())
-	add("setup", a.initCommand(), a.bootstrapCommand(), a.exportCommand(), a.deleteCommand(), a.restoreCommand(), a.autheliaCommand(), a.configCommand())
+	add("setup", a.initCommand(), a.bootstrapCommand(), a.exportCommand(), a.rotateCommand(), a.deleteCommand(), a.restoreCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
 	root.AddCommand(a.docsCommand())
 	root.AddCommand(helpTopics()...)

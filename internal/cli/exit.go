@@ -63,7 +63,7 @@ func exitCode(err error) int { return exitCodeOf(check.CodeOf(err)) }
 func exitCodeOf(code check.Code) int {
 	switch code {
 	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.BuiltinRealm, check.SavedRealm,
-		check.UnknownRole, check.NoGroupsClaim, check.TokenTaken, check.NotProven:
+		check.UnknownRole, check.NoGroupsClaim, check.TokenTaken, check.NotProven, check.KeyRotation:
 		return exitRefused
 	case check.LoginFailed:
 		return exitUnverified

@@ -65,6 +65,27 @@ func ReadPrivate(path string, limit int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(file, limit))
 }
 
+// MoveOver puts a file in the place of another one, whose owner and mode it gets. A reader sees the former content or the new
+// one. On return the change is on disk.
+func MoveOver(from, to string) error {
+	like, err := os.Stat(to)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(from, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(Own(file, like), file.Chmod(like.Mode().Perm()), file.Sync(), file.Close())
+	if err == nil {
+		err = os.Rename(from, to)
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
 // RemovePrivate removes a file; on return its name is gone from the disk.
 func RemovePrivate(path string) error {
 	if err := os.Remove(path); err != nil {

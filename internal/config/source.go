@@ -74,11 +74,15 @@ func (l *loader) note(m merged, k *Key, t *Target) {
 	l.sourceOf[id].uses = append(l.sourceOf[id].uses, by)
 }
 
-// assign parses the content of a file or the output of a command as the value of the key. Every editor and printing command
-// ends a line, and Windows editors begin a file with a byte order mark.
+// held returns what a file or the output of a command holds. Every editor and printing command ends a line, and Windows
+// editors begin a file with a byte order mark.
+func held(content string) string {
+	return strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(content, "\n"), "\r"), "\ufeff")
+}
+
+// assign parses the content of a file or the output of a command as the value of the key.
 func (k *Key) assign(c *Config, t *Target, content string) error {
-	text := strings.TrimSuffix(strings.TrimSuffix(content, "\n"), "\r")
-	text = strings.TrimPrefix(text, "\ufeff")
+	text := held(content)
 	if err := realm.ValidateText(text); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ type Options struct {
 	reconcile.Options
 	Wait     time.Duration // how long to look again at targets whose gate is closed, from the start of the run
 	WaitLock time.Duration // how long to wait for another run of the same realm; 0: not at all
+	Locked   bool          // the caller holds the locks of all targets, see [Fleet.Lock]
 	// Each takes the result of each target as it ends, so that the memory of a run does not grow with its targets. nil: the
 	// run keeps them.
 	Each func(reconcile.Result)
@@ -37,7 +39,7 @@ type Options struct {
 
 // Run is what became of a command, over all of its targets.
 type Run struct {
-	Command  string // "plan", "apply", "verify", "delete", "restore", "probe"
+	Command  string // "plan", "apply", "verify", "delete", "restore", "rotate", "probe"
 	Outcome  reconcile.Outcome
 	Err      error              // what concerns no target: configuration, usage
 	Targets  []reconcile.Result // none if [Options.Each] took them
@@ -103,6 +105,23 @@ func (f *Fleet) Restore(ctx context.Context, o Options, s reconcile.Saved, write
 		return reconcile.Restore(ctx, t, d, o, s, write)
 	}
 	return f.run(ctx, "restore", o, work{do: do, writes: write})
+}
+
+// Rekey gives every target's realm the declared client key, and changes nothing else. Without write it only says what it would do.
+func (f *Fleet) Rekey(ctx context.Context, o Options, write bool) Run {
+	do := func(ctx context.Context, t config.Target, d reconcile.Deps, o reconcile.Options) reconcile.Result {
+		return reconcile.Rekey(ctx, t, d, o, write)
+	}
+	return f.run(ctx, "rotate", o, work{do: do, writes: write})
+}
+
+// AwaitKey looks, until [Options.Wait] is over, whether the issuer accepts the client key that the targets declare. One target asks
+// for all, because they share the client. The outcome is [reconcile.Held] if the issuer does not accept the key.
+func (f *Fleet) AwaitKey(ctx context.Context, o Options) Run {
+	asking := max(slices.IndexFunc(f.config.Targets, func(t config.Target) bool { return t.Verify.Issuer && t.Verify.Client }), 0)
+	one := *f.config
+	one.Targets = one.Targets[asking : asking+1]
+	return (&Fleet{&one, f.log, f.userAgent, f.cleaner, f.history}).run(ctx, "rotate", o, work{do: new(reconcile.KeyWait).Look})
 }
 
 // work is one of reconcile's functions.
@@ -248,8 +267,8 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 		}
 	}
 	unlock := func() {}
-	if w.writes {
-		free, err := f.lock(ctx, t, o.WaitLock)
+	if w.writes && !o.Locked {
+		free, err := f.lock(ctx, o.WaitLock, t)
 		if err != nil {
 			return failed(err)
 		}
@@ -287,25 +306,37 @@ func (f *Fleet) readers() []history.Reader {
 	return readers
 }
 
-// lock takes the locks of a target: one for each endpoint and realm.
-func (f *Fleet) lock(ctx context.Context, t config.Target, wait time.Duration) (unlock func(), err error) {
-	id := reconcile.ID(t)
+// Lock takes the locks of all targets, for a caller that does more than one thing with them. It waits for other runs at most that
+// long. The caller unlocks them.
+func (f *Fleet) Lock(ctx context.Context, wait time.Duration) (unlock func(), err error) {
+	return f.lock(ctx, wait, f.config.Targets...)
+}
+
+// lock takes the locks of targets: one for each endpoint and realm.
+func (f *Fleet) lock(ctx context.Context, wait time.Duration, targets ...config.Target) (unlock func(), err error) {
 	var names []string
-	for _, e := range id.Endpoints {
-		names = append(names, e+" "+id.Realm)
+	for _, t := range targets {
+		id := reconcile.ID(t)
+		for _, e := range id.Endpoints {
+			names = append(names, e+" "+id.Realm)
+		}
+	}
+	what := fmt.Sprintf("realm %s of %s", targets[0].Realm.Name, targets[0].Proxmox.Endpoints[0])
+	if len(targets) > 1 {
+		what = fmt.Sprintf("one of %d realms", len(targets))
 	}
 	if unlock, err = f.history.Lock(ctx, names, 0); errors.Is(err, history.ErrLocked) && wait > 0 {
-		f.log.Info("waiting for the lock", "target", t.Name, "realm", t.Realm.Name, "at_most", wait)
+		f.log.Info("waiting for the lock", "target", targets[0].Name, "realm", targets[0].Realm.Name, "at_most", wait)
 		unlock, err = f.history.Lock(ctx, names, wait)
 	}
 	switch {
 	case errors.Is(err, history.ErrLocked):
-		return nil, check.Errorf(check.Locked, "another run works on realm %s of %s", t.Realm.Name, t.Proxmox.Endpoints[0]).
+		return nil, check.Errorf(check.Locked, "another run works on %s", what).
 			Try("run again later", "to wait for it:\n    {apply --wait-lock 60s}")
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case err != nil:
-		return nil, check.Errorf(check.Config, "the lock of realm %s cannot be taken: %v", t.Realm.Name, err).At("state_dir").
+		return nil, check.Errorf(check.Config, "the lock of %s cannot be taken: %v", what, err).At("state_dir").
 			Try("set {state_dir} to a folder that this user can write").Because(err)
 	}
 	return unlock, nil

@@ -50,3 +50,9 @@ func (r Run) Tally() Tally {
 	}
 	return t
 }
+
+// Worst returns the outcome of the run's worst target.
+func (r Run) Worst() reconcile.Outcome {
+	t := r.Tally()
+	return t.worst()
+}

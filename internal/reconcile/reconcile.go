@@ -170,6 +170,7 @@ func ID(t config.Target) history.TargetID {
 type steps struct {
 	gate  bool // 3
 	write bool // 4 and 5
+	key   bool // only the client key may change
 	// asks says what the verification asks if nothing was written.
 	asks want
 }
@@ -222,7 +223,10 @@ func (r run) change(ctx context.Context, steps steps, res Result, inspection Ins
 			return res, plan, nil
 		}
 		res = res.planned(plan, r.Cleaner)
-		if err = plan.refusal(); err == nil && attempt > attempts && !plan.settled() {
+		if err = plan.refusal(); err == nil && steps.key {
+			err = plan.otherClient()
+		}
+		if err == nil && attempt > attempts && !plan.settled() {
 			err = r.gaveUp(plan, unsettled)
 		}
 		if err != nil {

@@ -128,7 +128,7 @@ func outcomeOf(err error) Outcome {
 	case check.Held:
 		return Held
 	case check.WrongType, check.UsernameClaim, check.UnknownProperty, check.UnknownRole, check.NoGroupsClaim,
-		check.BuiltinRealm, check.SavedRealm:
+		check.BuiltinRealm, check.SavedRealm, check.KeyRotation:
 		return Refused
 	}
 	return Failed

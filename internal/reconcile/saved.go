@@ -180,7 +180,7 @@ func (r run) settleSaved(res Result, current realm.Current, steps steps) (Result
 	}
 	saved, _ := s.Current() // ReadSaved has parsed it
 	switch {
-	case !r.asDeclared(current) || current.SameAs(saved):
+	case steps.key || !r.asDeclared(current) || current.SameAs(saved):
 		return res, waits
 	case !steps.write:
 		return res, nil

@@ -1,6 +1,6 @@
 //go:build unix
 
-package authelia
+package config
 
 import (
 	"io/fs"
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// own gives a new file the owner of another one.
-func own(file *os.File, like fs.FileInfo) error {
+// Own gives a new file the owner of another one.
+func Own(file *os.File, like fs.FileInfo) error {
 	want, ok := like.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil

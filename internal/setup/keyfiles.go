@@ -1,0 +1,331 @@
+package setup
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"proxmox-realm/internal/authelia"
+	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
+)
+
+// KeyFiles are the files that hold the key of one client. They tell where its rotation stands, and nothing else does: so a
+// rotation can be interrupted anywhere.
+//
+//	KEYFILE   KEYFILE.new   KEYFILE.former   the rotation
+//	-------   -----------   --------------   -----------------------------------------------------
+//	old       -             -                has not begun, or has ended
+//	old       new           -                has begun: somebody may have the new key
+//	old       new           old              every realm has the new key
+//	new       -             old              the file has it too; nothing has been verified yet
+//
+// A key is removed only when nobody needs it: the former one after the verification, and, when a rotation goes back, the new one
+// likewise. If there are several files, each is in one of these states.
+type KeyFiles struct {
+	// Begun says that an earlier run made the new key.
+	Begun bool
+	// Goal is the key that the client gets: the new one or, going back, the former one.
+	Goal  check.Secret
+	back  bool
+	files []*keyFile
+}
+
+// The files beside a key file.
+const (
+	newSuffix    = ".new"
+	formerSuffix = ".former"
+)
+
+// keyFile is one file that holds the key of the client, with those beside it. A key that is not set has no file.
+type keyFile struct {
+	path   string // links are followed
+	key    check.Secret
+	next   check.Secret
+	former check.Secret
+	goal   check.Secret
+}
+
+// LookAtKeys finds out where the rotation of the key in these files stands. If none has begun, the new key is the given one, or one
+// that is made here. Its errors are *[check.Error]: [check.KeyRotation] if the files contradict each other.
+func LookAtKeys(ctx context.Context, paths []string, given check.Secret) (KeyFiles, error) {
+	var k KeyFiles
+	seen := map[string]bool{}
+	for _, path := range paths {
+		f := &keyFile{path: path}
+		if followed, err := filepath.EvalSymlinks(path); err == nil {
+			f.path = followed
+		}
+		if seen[f.path] {
+			continue
+		}
+		seen[f.path] = true
+		if err := f.read(ctx); err != nil {
+			return k, err
+		}
+		k.files = append(k.files, f)
+	}
+	if err := k.findGoal(given); err != nil {
+		return k, err
+	}
+	for _, f := range k.files {
+		f.goal = k.Goal
+	}
+	return k, nil
+}
+
+// findGoal finds the new key: it stands beside a key file or, beside the former key, in it.
+func (k *KeyFiles) findGoal(given check.Secret) error {
+	from := ""
+	agree := func(key check.Secret, path string) error {
+		if k.Begun && !key.Equal(k.Goal) {
+			return check.Errorf(check.KeyRotation, "%s and %s hold different keys, and one of them is to be the new key", from, path).
+				Try("remove the file whose key neither Proxmox nor the issuer has")
+		}
+		k.Begun, k.Goal, from = true, key, path
+		return nil
+	}
+	for _, f := range k.files {
+		if f.next.IsSet() {
+			if err := agree(f.next, f.path+newSuffix); err != nil {
+				return err
+			}
+		}
+	}
+	for _, f := range k.files {
+		if !f.next.IsSet() && f.former.IsSet() && !f.former.Equal(f.key) {
+			if err := agree(f.key, f.path); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case k.Begun && given.IsSet() && !given.Equal(k.Goal):
+		return check.Errorf(check.KeyRotation, "a rotation to another key has begun: it is in %s", from).
+			Try("to finish it:\n    {rotate}", "to go back to the former key:\n    {rotate --abort}")
+	case k.Begun:
+	case given.IsSet():
+		k.Goal = given
+	default:
+		k.Goal = authelia.NewKey()
+	}
+	return nil
+}
+
+// read reads the key file and those beside it. An empty one beside it is what an interrupted run left.
+func (f *keyFile) read(ctx context.Context) (err error) {
+	if f.key, err = config.ReadClientKey(ctx, f.path, nil); err != nil {
+		return err
+	}
+	if f.next, err = beside(ctx, f.path+newSuffix); err == nil {
+		f.former, err = beside(ctx, f.path+formerSuffix)
+	}
+	return err
+}
+
+func beside(ctx context.Context, path string) (check.Secret, error) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist), err == nil && info.Size() == 0:
+		return check.Secret{}, nil
+	case err == nil && !info.Mode().IsRegular():
+		return check.Secret{}, check.Errorf(check.Config, "%s is not a regular file", path)
+	}
+	return config.ReadClientKey(ctx, path, nil)
+}
+
+// Back turns the rotation round: the files get the keys again that they had. It is an error if somebody has removed them.
+func (k KeyFiles) Back() (KeyFiles, error) {
+	var former check.Secret
+	for _, f := range k.files {
+		if f.former.IsSet() {
+			former = f.former
+		} else if !f.key.Equal(k.Goal) {
+			former = f.key
+		}
+	}
+	if !former.IsSet() {
+		return k, check.Errorf(check.KeyRotation, "the former client key is in no file any more: %s holds the new one", k.files[0].path).
+			Try("to finish the rotation:\n    {rotate}")
+	}
+	out := KeyFiles{Begun: k.Begun, Goal: former, back: true}
+	for _, f := range k.files {
+		back := *f
+		switch {
+		case f.former.IsSet():
+			back.goal = f.former
+		case !f.key.Equal(k.Goal):
+			back.goal = f.key
+		default:
+			back.goal = former
+		}
+		out.files = append(out.files, &back)
+	}
+	return out, nil
+}
+
+// KeyOf returns the key that a key file is to hold.
+func (k KeyFiles) KeyOf(path string) check.Secret {
+	if followed, err := filepath.EvalSymlinks(path); err == nil {
+		path = followed
+	}
+	for _, f := range k.files {
+		if f.path == path {
+			return f.goal
+		}
+	}
+	return k.Goal
+}
+
+// Keys returns all keys in the files.
+func (k KeyFiles) Keys() (all []check.Secret) {
+	for _, f := range k.files {
+		all = append(all, f.key, f.next, f.former, f.goal)
+	}
+	return all
+}
+
+// New returns the files that [KeyFiles.Begin] makes.
+func (k KeyFiles) New() (paths []string) {
+	for _, f := range k.files {
+		if f.begins(k.back) {
+			paths = append(paths, f.path+newSuffix)
+		}
+	}
+	return paths
+}
+
+// Changed returns the key files that [KeyFiles.Swap] changes.
+func (k KeyFiles) Changed() (paths []string) {
+	for _, f := range k.files {
+		if !f.key.Equal(f.goal) {
+			paths = append(paths, f.path)
+		}
+	}
+	return paths
+}
+
+// Aside returns the files with keys that are kept until [KeyFiles.End].
+func (k KeyFiles) Aside() (paths []string) {
+	for _, f := range k.files {
+		for _, path := range []string{f.path + newSuffix, f.path + formerSuffix} {
+			if _, err := os.Lstat(path); err == nil {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
+}
+
+// Used returns the files beside key files that [KeyFiles.Swap] puts into their places.
+func (k KeyFiles) Used() (paths []string) {
+	for _, path := range k.Changed() {
+		paths = append(paths, path+k.source())
+	}
+	return paths
+}
+
+// source is the suffix of the file that takes the place of the key file.
+func (k KeyFiles) source() string {
+	if k.back {
+		return formerSuffix
+	}
+	return newSuffix
+}
+
+func (f *keyFile) begins(back bool) bool { return !back && !f.key.Equal(f.goal) && !f.next.IsSet() }
+
+// Begin keeps the new key beside each key file that does not hold it.
+func (k KeyFiles) Begin(ctx context.Context) error {
+	for _, f := range k.files {
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !f.begins(k.back):
+			continue
+		}
+		if err := keep(f.path+newSuffix, f.goal); err != nil {
+			return err
+		}
+		f.next = f.goal
+	}
+	return nil
+}
+
+// Swap puts the key into each key file, and keeps what the file held beside it. All realms must have the key.
+func (k KeyFiles) Swap(ctx context.Context) error {
+	from, aside := k.source(), formerSuffix
+	if k.back {
+		aside = newSuffix
+	}
+	for _, f := range k.files {
+		if err := f.read(ctx); err != nil { // somebody may have been here while the rotation waited
+			return err
+		}
+		if f.key.Equal(f.goal) {
+			continue
+		}
+		source, kept := f.next, f.former
+		if k.back {
+			source, kept = kept, source
+		}
+		if err := f.hold(aside, kept, f.key); err != nil {
+			return err
+		}
+		if err := f.hold(from, source, f.goal); err != nil {
+			return err
+		}
+		if err := config.MoveOver(f.path+from, f.path); err != nil {
+			return unusableKey(f.path, err)
+		}
+	}
+	return nil
+}
+
+// End removes the keys that nobody needs any more.
+func (k KeyFiles) End() error {
+	var all error
+	for _, path := range k.Aside() {
+		if err := config.RemovePrivate(path); err != nil {
+			all = errors.Join(all, unusableKey(path, err))
+		}
+	}
+	return all
+}
+
+// hold makes sure that a file beside the key file holds a key.
+func (f *keyFile) hold(suffix string, there, key check.Secret) error {
+	switch {
+	case !there.IsSet():
+		return keep(f.path+suffix, key)
+	case !there.Equal(key):
+		return check.Errorf(check.KeyRotation, "%s holds an unexpected key and is not overwritten", f.path+suffix).
+			Try("remove the file if neither Proxmox nor the issuer has its key, and run the command again")
+	}
+	return nil
+}
+
+// keep writes a key to a new file. An empty one is what an interrupted run left.
+func keep(path string, key check.Secret) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+		if err := os.Remove(path); err != nil {
+			return unusableKey(path, err)
+		}
+	}
+	if err := config.CreatePrivate(path, []byte(key.Reveal())); err != nil {
+		return unusableKey(path, err)
+	}
+	return nil
+}
+
+func unusableKey(path string, err error) error {
+	var cause *fs.PathError
+	if errors.As(err, &cause) {
+		err = cause.Err
+	}
+	return check.Errorf(check.Internal, "%s: %v", path, err).
+		Try(check.Hintf("see that this user can write to %s, and that there is space left; then run the command again",
+			cmp.Or(filepath.Dir(path), "."))).Because(err)
+}
