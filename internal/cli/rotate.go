@@ -209,16 +209,19 @@ func (r rotator) resumable(err error) error {
 }
 
 func (r rotator) goOn() check.Hint {
-	forward, back := check.Hintf("to go on:\n"+check.Command+"{%s}", r.command(false)), check.Hintf("to go on:\n"+check.Command+"{%s}", r.command(true))
+	on := "to go on:\n" + check.Hintf(check.Command+"{%s}", r.command(r.abort))
 	if r.abort {
-		return back
+		return on
 	}
-	return forward + "\nto go back to the former key:\n" + check.Hintf(check.Command+"{%s}", r.command(true))
+	return on + "\nto go back to the former key:\n" + check.Hintf(check.Command+"{%s}", r.command(true))
 }
 
 // command is the command that goes on, or goes back.
 func (r rotator) command(abort bool) string {
 	command := "rotate"
+	for _, target := range r.targets {
+		command += " -t " + target
+	}
 	if r.newKeyFile != "" && !abort && len(r.Aside()) == 0 {
 		command += " --new-key-file " + r.newKeyFile
 	}
@@ -251,9 +254,13 @@ func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit setup.Edi
 	if edit.Changes() {
 		add("~", r.authelia, "its digest")
 	}
+	when := "once the issuer accepts the key"
+	if accepted {
+		when = "the issuer accepts the key"
+	}
 	for _, t := range foreseen.Targets {
 		if t.Outcome == reconcile.Drift {
-			add("~", "realm "+t.Realm+" on "+t.Endpoint, "once the issuer accepts the key")
+			add("~", "realm "+t.Realm+" on "+t.Endpoint, when)
 		}
 	}
 	for _, path := range r.Changed() {

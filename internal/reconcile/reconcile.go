@@ -222,11 +222,11 @@ func (r run) change(ctx context.Context, steps steps, res Result, inspection Ins
 			res.Action = realm.None
 			return res, plan, nil
 		}
-		res = res.planned(plan, r.Cleaner)
-		if err = plan.refusal(); err == nil && steps.key {
-			err = plan.otherClient()
+		if err := plan.otherClient(); err != nil && steps.key {
+			return res, plan, err
 		}
-		if err == nil && attempt > attempts && !plan.settled() {
+		res = res.planned(plan, r.Cleaner)
+		if err = plan.refusal(); err == nil && attempt > attempts && !plan.settled() {
 			err = r.gaveUp(plan, unsettled)
 		}
 		if err != nil {

@@ -63,8 +63,8 @@ type KeyWait struct{ asked time.Time }
 // Look looks once whether the issuer accepts the declared client key. The result is [Held] while it does not.
 //
 // While the issuer accepts the key that Proxmox holds, Look asks about that one, which costs nothing. The declared key is asked about
-// once a minute, because the issuer may accept both, and at once when the issuer first refuses the former one: then somebody has
-// changed it. What an earlier run found out about the declared key counts if it was refused.
+// once a minute, because the issuer may accept both. It is asked about at once when the issuer first refuses the former one, because
+// then somebody has changed the client, and logins fail until the realms have the key. What an earlier run found out about the declared key counts if it was refused.
 func (w *KeyWait) Look(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, keyOnly(t), d, o)
 	res, err := r.awaitKey(ctx, r.begin(), r.inspect(ctx, r.Look), w)
@@ -87,6 +87,9 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 	login := plan.login()
 	res = r.inspected(res, plan, inspection, login, "")
 	former, flipped, err := r.askFormer(ctx, plan, inspection)
+	if err == nil {
+		err = r.limitedNow(plan, inspection)
+	}
 	if err != nil {
 		return res, err
 	}
@@ -100,7 +103,7 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 	}
 	if r.began.Sub(last) < againLoud && !flipped {
 		res = res.add(r.Verify.Ignore, known.Recall()...)
-		return res, r.unlimited(inspection, known.Limited, notYet(plan, res.Checks, former))
+		return res, notYet(plan, res.Checks, former)
 	}
 	w.asked = r.began
 	answer, err := r.askClient(ctx, login, false, inspection, atOnce)
@@ -116,18 +119,25 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 			return res, err
 		}
 	}
-	return res, r.unlimited(inspection, answer.limited, notYet(plan, res.Checks, former))
+	if err := r.limitedNow(plan, inspection); err != nil {
+		return res, err
+	}
+	return res, notYet(plan, res.Checks, former)
 }
 
-// unlimited returns the reason to wait, or, if the issuer limits requests, the error that ends the wait.
-func (r run) unlimited(inspection Inspection, limited time.Time, why *check.Error) error {
-	if after, now := inspection.RateLimited(); now {
-		limited = time.Now().Add(after)
+// limitedNow returns an error if the issuer limits requests, as it answered now or to an earlier run.
+func (r run) limitedNow(plan planned, inspection Inspection) error {
+	var until time.Time
+	for _, l := range []realm.Login{plan.login(), plan.before()} {
+		until = later(until, r.History.Client(r.clientID(l)).Limited)
 	}
-	if limited.After(r.began) {
-		return r.limited(limited)
+	if after, limited := inspection.RateLimited(); limited {
+		until = later(until, time.Now().Add(after))
 	}
-	return why
+	if until.After(r.began) {
+		return r.limited(until)
+	}
+	return nil
 }
 
 // notYet is the reason to wait for an issuer that does not accept the declared key.

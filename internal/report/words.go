@@ -132,8 +132,11 @@ func proposal(command string, t reconcile.Result) string {
 		realm.Replace: ": apply --replace would recreate it and give every user another name",
 		realm.Delete:  ": delete would remove it",
 	}[t.Action], ": apply would update it")
-	if command == "restore" {
+	switch command {
+	case "restore":
 		text = ": restore would create it"
+	case "rotate":
+		text = ": rotate would write the new client key"
 	}
 	if key, _ := check.Find(t.Checks, check.ClientCredentials); key.Status == check.Pass && t.Action != realm.Create && len(check.Failures(t.Checks)) == 0 {
 		text += ", and logins would keep working"

@@ -223,6 +223,7 @@ func (r *Rotation) Verify(ctx context.Context, written fleet.Run) (run fleet.Run
 func joined(written, verified reconcile.Result) reconcile.Result {
 	out := verified
 	out.Action, out.Changes, out.Stage, out.Noted = written.Action, written.Changes, written.Stage, written.Noted
+	out.Untold = slices.DeleteFunc(slices.Clone(verified.Untold), func(line string) bool { return slices.Contains(written.Noted, line) })
 	out.Requests, out.Duration = written.Requests+verified.Requests, written.Duration+verified.Duration
 	if out.Outcome == reconcile.Unchanged {
 		out.Outcome = written.Outcome
