@@ -185,7 +185,7 @@ func (r rotator) run(ctx context.Context) error {
 	if err := r.agreeTo(ctx, foreseen, edit, accepted); err != nil {
 		return err
 	}
-	if err := r.Begin(ctx); err != nil {
+	if err := setup.Make(ctx, "", r.Begin(), func(setup.Step) {}); err != nil {
 		return err
 	}
 	if err := r.tellIssuer(ctx, edit); err != nil {
@@ -244,13 +244,8 @@ func (r rotator) edit(ctx context.Context, accepted bool) (setup.Edit, error) {
 
 // agreeTo shows what is to be done, and asks.
 func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit setup.Edit, accepted bool) error {
-	var lines []string
-	add := func(sign, what, note string) {
-		lines = append(lines, strings.TrimRight(fmt.Sprintf("  %s %-40s  %s", sign, what, note), " ")+"\n")
-	}
-	for _, path := range r.New() {
-		add("+", path, "the new key")
-	}
+	steps := r.Begin()
+	add := func(sign, what, note string) { steps = append(steps, setup.Step{Sign: sign, What: what, Note: note}) }
 	if edit.Changes() {
 		add("~", r.authelia, "its digest")
 	}
@@ -271,7 +266,7 @@ func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit setup.Edi
 			add("-", path, "at the end")
 		}
 	}
-	if len(lines) == 0 {
+	if len(steps) == 0 {
 		return nil
 	}
 	which := "a new key"
@@ -279,7 +274,7 @@ func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit setup.Edi
 		which = "its former key again"
 	}
 	client := r.Client()
-	r.tell(fmt.Sprintf("client %s of %s gets %s:\n%s", client.ClientID, client.IssuerURL, which, strings.Join(lines, "")))
+	r.tell(fmt.Sprintf("client %s of %s gets %s:\n%s", client.ClientID, client.IssuerURL, which, setup.Lines(steps)))
 	if edit.Changes() {
 		r.tell(authelia.Diff(r.authelia, edit.Before, edit.After))
 	}
@@ -391,7 +386,7 @@ func (r rotator) conclude(ctx context.Context) error {
 		r.note("%s is not needed any more", r.newKeyFile)
 	}
 	if ended == nil {
-		r.note("to try a login:\n" + check.Command + "proxmox-realm login")
+		r.note("%s", check.Hint("to try a login:\n"+check.Command+"{login}").For(r.wording))
 	}
 	return ended
 }

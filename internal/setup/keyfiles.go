@@ -1,7 +1,6 @@
 package setup
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -187,16 +186,6 @@ func (k KeyFiles) Keys() (all []check.Secret) {
 	return all
 }
 
-// New returns the files that [KeyFiles.Begin] makes.
-func (k KeyFiles) New() (paths []string) {
-	for _, f := range k.files {
-		if f.begins(k.back) {
-			paths = append(paths, f.path+newSuffix)
-		}
-	}
-	return paths
-}
-
 // Changed returns the key files that [KeyFiles.Swap] changes.
 func (k KeyFiles) Changed() (paths []string) {
 	for _, f := range k.files {
@@ -235,23 +224,16 @@ func (k KeyFiles) source() string {
 	return newSuffix
 }
 
-func (f *keyFile) begins(back bool) bool { return !back && !f.key.Equal(f.goal) && !f.next.IsSet() }
-
-// Begin keeps the new key beside each key file that does not hold it.
-func (k KeyFiles) Begin(ctx context.Context) error {
+// Begin returns the steps that keep the new key beside each key file that lacks it.
+func (k KeyFiles) Begin() (steps []Step) {
 	for _, f := range k.files {
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !f.begins(k.back):
+		if k.back || f.key.Equal(f.goal) || f.next.IsSet() {
 			continue
 		}
-		if err := keep(f.path+newSuffix, f.goal); err != nil {
-			return err
-		}
-		f.next = f.goal
+		path := f.path + newSuffix
+		steps = append(steps, Step{What: path, Note: "the new key", Here: true, Make: func(context.Context) error { return keep(path, f.goal) }})
 	}
-	return nil
+	return steps
 }
 
 // Swap puts the key into each key file, and keeps what the file held beside it. All realms must have the key.
@@ -278,7 +260,7 @@ func (k KeyFiles) Swap(ctx context.Context) error {
 			return err
 		}
 		if err := config.MoveOver(f.path+from, f.path); err != nil {
-			return unusableKey(f.path, err)
+			return unusable(f.path, err)
 		}
 	}
 	return nil
@@ -289,7 +271,7 @@ func (k KeyFiles) End() error {
 	var all error
 	for _, path := range k.Aside() {
 		if err := config.RemovePrivate(path); err != nil {
-			all = errors.Join(all, unusableKey(path, err))
+			all = errors.Join(all, unusable(path, err))
 		}
 	}
 	return all
@@ -311,21 +293,11 @@ func (f *keyFile) hold(suffix string, there, key check.Secret) error {
 func keep(path string, key check.Secret) error {
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 		if err := os.Remove(path); err != nil {
-			return unusableKey(path, err)
+			return unusable(path, err)
 		}
 	}
 	if err := config.CreatePrivate(path, []byte(key.Reveal())); err != nil {
-		return unusableKey(path, err)
+		return unusable(path, err)
 	}
 	return nil
-}
-
-func unusableKey(path string, err error) error {
-	var cause *fs.PathError
-	if errors.As(err, &cause) {
-		err = cause.Err
-	}
-	return check.Errorf(check.Internal, "%s: %v", path, err).
-		Try(check.Hintf("see that this user can write to %s, and that there is space left; then run the command again",
-			cmp.Or(filepath.Dir(path), "."))).Because(err)
 }

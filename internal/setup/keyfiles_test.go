@@ -1,6 +1,7 @@
 package setup_test
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"os"
@@ -42,6 +43,10 @@ func readAll(t *testing.T, dir string) files {
 		out[e.Name()] = string(content)
 	}
 	return out
+}
+
+func begin(ctx context.Context, keys setup.KeyFiles) error {
+	return setup.Make(ctx, "", keys.Begin(), func(setup.Step) {})
 }
 
 // A rotation goes on, and goes back, from wherever it was interrupted.
@@ -98,11 +103,7 @@ func TestRotationsGoOnAndBack(t *testing.T) {
 						continue
 					}
 				}
-				for _, step := range []func(context.Context) error{keys.Begin, keys.Swap, func(context.Context) error { return keys.End() }} {
-					if err == nil {
-						err = step(ctx)
-					}
-				}
+				err = cmp.Or(begin(ctx, keys), keys.Swap(ctx), keys.End())
 				if got := readAll(t, dir); err != nil || !maps.Equal(got, want) {
 					t.Errorf("back: %v: %v, %v, want %v", back, got, err, want)
 				}
@@ -120,7 +121,7 @@ func TestNoKeyIsLostInASwap(t *testing.T) {
 	if err != nil || keys.Begun {
 		t.Fatal(err, keys.Begun)
 	}
-	if err := keys.Begin(ctx); err != nil {
+	if err := begin(ctx, keys); err != nil {
 		t.Fatal(err)
 	}
 	if got := readAll(t, dir); !maps.Equal(got, files{"a": "old", "a.new": "new", "b": "old", "b.new": "new"}) {
@@ -160,7 +161,7 @@ func TestASwapKeepsModeAndLink(t *testing.T) {
 	}
 	keys, err := setup.LookAtKeys(ctx, []string{link, real}, check.Secret{})
 	if err == nil {
-		err = keys.Begin(ctx)
+		err = begin(ctx, keys)
 	}
 	if err != nil {
 		t.Fatal(err)

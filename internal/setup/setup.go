@@ -5,6 +5,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 // Step is one thing that is missing.
 type Step struct {
+	Sign string   // ~ changes what is there, - removes it; "" is +
 	What string   // such as "role RealmAdmin"
 	Note string   // what it is for, or what it may do; may be ""
 	Here bool     // it is a file on this machine; otherwise it is in Proxmox
@@ -30,6 +32,9 @@ func Make(ctx context.Context, p Place, steps []Step, made func(Step)) error {
 			return context.Cause(ctx)
 		}
 		if err := step.Make(context.WithoutCancel(ctx)); err != nil {
+			if step.Here { // the error names the file
+				return err
+			}
 			return fmt.Errorf("%s: %w", step.What, err)
 		}
 		if err := p.Note(step.Undo...); err != nil {
@@ -40,7 +45,7 @@ func Make(ctx context.Context, p Place, steps []Step, made func(Step)) error {
 	return nil
 }
 
-// Lines lists steps, one a line, behind plus signs.
+// Lines lists steps, one a line, behind their signs.
 func Lines(steps []Step) string {
 	width := 0
 	for _, s := range steps {
@@ -48,7 +53,7 @@ func Lines(steps []Step) string {
 	}
 	var out strings.Builder
 	for _, s := range steps {
-		line := fmt.Sprintf("  + %-*s  %s", width, s.What, s.Note)
+		line := fmt.Sprintf("  %s %-*s  %s", cmp.Or(s.Sign, "+"), width, s.What, s.Note)
 		out.WriteString(check.Printable(strings.TrimRight(line, " ")) + "\n")
 	}
 	return out.String()
