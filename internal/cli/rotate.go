@@ -32,20 +32,23 @@ func (a *app) rotateCommand() *cobra.Command {
 	var o rotateOptions
 	cmd := &cobra.Command{
 		Use:   "rotate",
-		Short: "Give a client a new key: at the issuer, in every realm and in its file",
+		Short: "Give a client a new key: issuer, realms and key files",
 		Long: `Give a client a new key: at the issuer, in every realm that uses the client, and
 in the file that realm.client_key_file names.
 
-rotate makes the new key beside the old one (KEYFILE.new). It prints the line for
-Authelia's configuration or, with --authelia-config, writes it there. Then it
-waits until the issuer accepts the new key, writes it into all realms, puts it
-into the key file, and verifies. Nothing in Proxmox changes before. Authelia holds
-one key for each client, so logins fail from its restart until rotate looks
-again, which is at most 10 seconds later.
+rotate makes the new key beside the old one (KEYFILE.new). It prints the line
+for Authelia's configuration or, with --authelia-config, writes it there. Then
+it waits until the issuer accepts the new key, writes it into all realms, puts
+it into the key files, and verifies. Before that, nothing in Proxmox changes.
+Authelia holds one key for each client, so logins fail from its restart until
+rotate looks again, which is at most 10 seconds later.
 
 If it is interrupted, run it again: it goes on. --abort goes back to the former
 key. If the issuer makes its keys itself, put the new one into a file and name
-that with --new-key-file.` +
+that with --new-key-file.
+
+A key that stands in the configuration or in the environment, or that a command
+prints, is refused: rotate changes files only.` +
 			exitHelp(exitUnverified, exitRefused, exitHeld, exitUsage, exitUnavailable, exitTryAgain, exitDenied),
 		Example: "  proxmox-realm rotate\n" +
 			"  proxmox-realm rotate --authelia-config /etc/authelia/configuration.yml\n" +
