@@ -8,8 +8,7 @@ dir=$1
 version=$2
 rm -rf "$dir/docs" "$dir/package"
 mkdir -p "$dir/package"
-SOURCE_DATE_EPOCH=$3 CGO_ENABLED=0 go run -trimpath -buildvcs=false \
-	-ldflags="-X proxmox-realm/internal/cli.version=$version" ./cmd/proxmox-realm docs "$dir/docs"
+SOURCE_DATE_EPOCH=$3 CGO_ENABLED=0 go run -trimpath -buildvcs=false ./internal/cli/docs "$dir/docs" "$version"
 cp "$dir"/docs/man/* "$dir/package/"
 cp CHANGELOG.md "$dir/package/changelog"
 gzip -9n "$dir"/package/*

@@ -37,6 +37,13 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return a.exit(err)
 }
 
+// Command returns the whole command line, for those who describe it. It is not to be run: see Main.
+func Command() *cobra.Command {
+	root := (&app{}).root()
+	explain(root)
+	return root
+}
+
 // app is what all commands share: the streams and the global flags.
 type app struct {
 	stdin          io.Reader
@@ -107,7 +114,6 @@ configuration ("help config"). Then run "authelia --new-key FILE", "plan" and
 	add("main", a.planCommand(), a.applyCommand(), a.verifyCommand(), a.probeCommand(), a.loginCommand(), a.diagnoseCommand(), a.agentCommand())
 	add("setup", a.initCommand(), a.bootstrapCommand(), a.exportCommand(), a.rotateCommand(), a.deleteCommand(), a.restoreCommand(), a.autheliaCommand(), a.configCommand())
 	add("other", a.versionCommand())
-	root.AddCommand(a.docsCommand())
 	root.AddCommand(helpTopics()...)
 	addStrict(root)
 	terse(root)

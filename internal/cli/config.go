@@ -20,7 +20,6 @@ func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Check, show or describe the configuration",
-		Long:  configTopic(),
 		RunE:  chooseCommand,
 	}
 	check := &cobra.Command{

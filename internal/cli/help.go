@@ -19,6 +19,7 @@ func terse(root *cobra.Command) {
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = f.Hidden || isKey(f) })
+		explain(cmd.Root())
 		help(cmd, args)
 	})
 }
@@ -77,12 +78,26 @@ func chooseCommand(cmd *cobra.Command, args []string) error {
 	return usage("%s takes one of %s", name(cmd), strings.Join(names, ", ")).Try(seeHelp(cmd))
 }
 
-// helpTopics are commands that only explain. In their texts, four spaces begin a list, as in Markdown.
+// helpTopics are commands that only explain.
 func helpTopics() []*cobra.Command {
 	return []*cobra.Command{
-		{Use: "exit-codes", Short: "The exit codes", Long: exitCodesTopic()},
-		{Use: "environment", Short: "The environment variables", Long: environmentTopic()},
-		{Use: "checks", Short: "The checks", Long: checksTopic()},
+		{Use: "exit-codes", Short: "The exit codes"},
+		{Use: "environment", Short: "The environment variables"},
+		{Use: "checks", Short: "The checks"},
+	}
+}
+
+// topics are the long texts of commands that explain. In them, four spaces begin a list, as in Markdown.
+var topics = map[string]func() string{
+	"exit-codes": exitCodesTopic, "environment": environmentTopic, "checks": checksTopic, "config": configTopic,
+}
+
+// explain writes the topics, which only help and the manual pages need.
+func explain(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if topic, ok := topics[c.Name()]; ok {
+			c.Long = topic()
+		}
 	}
 }
 

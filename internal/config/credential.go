@@ -82,6 +82,7 @@ func ParseToken(p realm.Product, text string) (Token, error) {
 		id, value = rest[:i], rest[i+1:]
 	}
 	owner, err := ParseUserID(p, user)
+	wrong := p.ValidateTokenID(id)
 	why := ""
 	switch {
 	case strings.ContainsFunc(value, func(r rune) bool { return r < '!' || r > '~' }):
@@ -93,15 +94,15 @@ func ParseToken(p realm.Product, text string) (Token, error) {
 	case header.MatchString(text) || strings.IndexAny(text, `"'`) == 0:
 		why = ": leave out what stands before the user"
 	case err != nil:
-		why = ": the user needs its realm, such as automation@pve"
-	case !tokenID.MatchString(id) && strings.Contains(id, ":"):
+		why = ": the user needs its realm, such as automation@" + p.String()
+	case wrong != nil && strings.Contains(id, ":"):
 		why = ": a colon before the secret is the form of Proxmox Backup Server and Proxmox Datacenter Manager, see proxmox.product"
-	case !tokenID.MatchString(id):
-		why = ": the token id has two characters or more, a letter first, then letters, digits, '.', '_' or '-'"
+	case wrong != nil:
+		why = ": the token id " + wrong.Error()
 	case value != "":
 		return Token{User: owner, ID: id, Secret: check.NewSecret(value)}, nil
 	}
-	return Token{}, errors.New("must be a token of the form user@realm!id=secret" + why)
+	return Token{}, fmt.Errorf("must be a token of the form user@realm!id%.1ssecret%s", p.TokenSeparators(), why)
 }
 
 // header matches what stands before a token in a request.
@@ -128,9 +129,6 @@ func parseClientKey(text string) (check.Secret, error) {
 func (t *Target) parseRealmName(text string) (string, error) {
 	return text, t.Proxmox.Product.ValidateName(text)
 }
-
-// tokenID matches the ids of tokens. Unlike a realm's name, an id has no greatest length.
-var tokenID = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]+$`)
 
 // Fingerprint is the SHA-256 digest of a certificate in DER.
 type Fingerprint [sha256.Size]byte

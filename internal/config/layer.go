@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -81,7 +82,14 @@ func split(text string) []string {
 	return out
 }
 
-// alternatives are keys of which a layer may name at most one. A false proxmox.insecure counts as not named.
+// isSecure reports whether a setting is a false proxmox.insecure, which names no trust.
+func (s setting) isSecure(path string) bool {
+	text, _ := s.value.(string)
+	value, err := strconv.ParseBool(text)
+	return path == "proxmox.insecure" && err == nil && !value
+}
+
+// alternatives are keys of which a layer may name at most one.
 var alternatives = [][]string{
 	{"proxmox.endpoint", "proxmox.endpoints"},
 	{"proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username"},
@@ -94,8 +102,8 @@ var alternatives = [][]string{
 func (l layer) complete(problems *collector) {
 	for _, keys := range alternatives {
 		given := slices.DeleteFunc(slices.Clone(keys), func(path string) bool {
-			value := l.settings[path].value
-			return value == nil || value == "false"
+			s := l.settings[path]
+			return s.value == nil || s.isSecure(path)
 		})
 		slices.SortStableFunc(given, func(a, b string) int { return l.settings[a].at.Line - l.settings[b].at.Line })
 		for i, path := range given {
@@ -137,7 +145,8 @@ func propertyOf(path string) (realm.Definition, bool) {
 
 // drop returns copies of the layers, lowest first, without what a higher layer replaces.
 //
-//   - A layer that names one key of a group replaces the others, such as a password below a token.
+//   - A layer that names one key of a group replaces the others, such as a password below a token. A false proxmox.insecure
+//     replaces nothing.
 //   - A target that sets endpoints replaces credentials, trust, product and redirect URLs: it is another cluster.
 //   - A layer that unsets a property replaces its value.
 //   - A target of another product than the file above it inherits only what its product has.
@@ -162,8 +171,10 @@ func drop(layers []layer) []layer {
 			}
 			out[i].settings[path] = s
 		}
-		for path := range out[i].settings {
-			replaced[index().path[path].group] = true
+		for path, s := range out[i].settings {
+			if !s.isSecure(path) {
+				replaced[index().path[path].group] = true
+			}
 		}
 		unset = append(unset, l.unset()...)
 		if l.overlay && l.hasEndpoints() {

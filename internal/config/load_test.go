@@ -199,6 +199,15 @@ func TestFalseInsecureReplacesNothing(t *testing.T) {
 	if p := c.Targets[0].Proxmox; p.Insecure || p.CAFile != "/etc/ca.pem" {
 		t.Errorf("%+v", p)
 	}
+	setenv(t, "PROXMOX_REALM_PROXMOX_INSECURE=0")
+	c = mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, ca_file: /etc/ca.pem}\n"+issuer, Options{})
+	if p := c.Targets[0].Proxmox; p.Insecure || p.CAFile != "/etc/ca.pem" {
+		t.Errorf("in a higher layer: %+v", p)
+	}
+	c = mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, insecure: true}\n"+issuer, Options{})
+	if c.Targets[0].Proxmox.Insecure {
+		t.Error("a higher layer does not take insecure back")
+	}
 }
 
 func TestUnsetBetweenLayers(t *testing.T) {
@@ -269,105 +278,6 @@ targets:
 	_, err := load(t, cluster+issuer, Options{Targets: []string{"berlin"}})
 	if got, want := problemsOf(t, err), "-t berlin: is not a target of the configuration"; got != want {
 		t.Errorf("%q, want %q", got, want)
-	}
-}
-
-// All mistakes are said at once, and where to read more.
-func TestAllMistakesAtOnce(t *testing.T) {
-	setenv(t, "PROXMOX_REALM_TOKEN=realm@pve!agent=x")
-	_, err := load(t, "proxmox: {endpoints: [pve1]}\nrealm: {isuer_url: https://auth.example.com, client_id: proxmox}\n", Options{})
-	want := "config.yaml:2: realm.isuer_url: is not a key; did you mean realm.issuer_url?\n" +
-		"config.yaml: proxmox.token_file: is required (or proxmox.token, proxmox.token_command, or proxmox.username)\n" +
-		"config.yaml: realm.issuer_url: is required\n" +
-		"PROXMOX_REALM_TOKEN: is not a variable of this program; did you mean PROXMOX_REALM_PROXMOX_TOKEN?"
-	if got := problemsOf(t, err); got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	if !strings.HasPrefix(check.MessageOf(err), "4 mistakes in the configuration\n") || check.HintOf(err) != "it prints the lines that make a token:\n    {bootstrap}\n"+
-		"set {realm.issuer_url} to the issuer's own name, such as https://auth.example.com\nit lists the variables:\n    {help environment}" {
-		t.Errorf("%+v", err)
-	}
-}
-
-// Each mistake is a line of the message. Each hint is said once.
-func TestMistakesAndHints(t *testing.T) {
-	setenv(t, "PROXMOX_REALM_X=1")
-	_, err := load(t, cluster+issuer[:len(issuer)-2]+", comment: '', prompt: '', groups_claim: ''}\naccess: {admins: [{path: /, role: ''}]}\nunknown: 1\nnothing: 2\n", Options{}, "realm.name=1")
-	want := `config.yaml:2: realm.comment: must not be empty
-config.yaml:2: realm.groups_claim: must not be empty
-config.yaml:2: realm.prompt: must not be empty
-config.yaml:3: access.admins[0]: must name a role, such as PVEAuditor
-config.yaml:4: unknown: is not a key
-config.yaml:5: nothing: is not a key
-PROXMOX_REALM_X: is not a variable of this program
---realm: must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'`
-	if got := problemsOf(t, err); got != want {
-		t.Errorf("%s\nwant %s", got, want)
-	}
-	hint := `add comment to realm.unset (it removes the property)
-add groups_claim to realm.unset (it removes the property)
-add prompt to realm.unset (it removes the property)
-it lists the keys:
-    proxmox-realm help config
-it lists the variables:
-    proxmox-realm help environment`
-	if got := check.HintOf(err).For(check.Names{}); got != hint {
-		t.Errorf("%s\nwant %s", got, hint)
-	}
-	var e *check.Error
-	if !errors.As(err, &e) || e.Key != "realm.comment" {
-		t.Errorf("%+v", e)
-	}
-}
-
-// A client key that could turn up in any text by chance is not hidden there, so it is a risk.
-func TestAShortClientKey(t *testing.T) {
-	for key, warns := range map[string]bool{"admins": true, "fifteen-letters": true, "sixteen-letters-": false} {
-		for _, text := range []string{"client_key: " + key, "client_key_file: " + write(t, filepath.Join(t.TempDir(), "key"), key), "client_key_command: [echo, " + key + "]"} {
-			c := mustLoad(t, cluster+issuer[:len(issuer)-2]+", "+text+"}\n", Options{Secrets: true})
-			name, _, _ := strings.Cut(text, ":")
-			want := "realm." + name + ": is shorter than 16 characters: texts that contain it by chance cannot be told from the key"
-			if (len(c.Warnings) > 0) != warns || warns && c.Warnings[0] != want {
-				t.Errorf("%s: %q", text, c.Warnings)
-			}
-		}
-	}
-}
-
-func TestEnvironmentAndFlagMistakes(t *testing.T) {
-	for _, tt := range []struct{ env, flag, want string }{
-		{"PROXMOX_REALM_REALM_ISUER_URL=hunter2", "", "PROXMOX_REALM_REALM_ISUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
-		{"PROXMOX_REALM_ISSUER_URL=hunter2", "", "PROXMOX_REALM_ISSUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
-		{"PROXMOX_REALM_TOKEN=hunter2", "", "PROXMOX_REALM_TOKEN: is not a variable of this program; did you mean PROXMOX_REALM_PROXMOX_TOKEN?"},
-		{"PROXMOX_REALM_hunter2@pve!x=hunter2", "", "?: is not a variable of this program"},
-		{"PROXMOX_REALM_PROXMOX_TOKEN_COMMAND=hunter2", "", "PROXMOX_REALM_PROXMOX_TOKEN_COMMAND: is not a variable of this program"},
-		{"PROXMOX_REALM_REALM_AUTOCREATE=hunter2", "", "PROXMOX_REALM_REALM_AUTOCREATE: must be true or false"},
-		{"PROXMOX_REALM_REALM_AUTOCREATE=", "", "PROXMOX_REALM_REALM_AUTOCREATE: must not be empty"},
-		{"PROXMOX_REALM_CONCURRENCY=", "", "PROXMOX_REALM_CONCURRENCY: must not be empty: leave it out instead"},
-		{"PROXMOX_REALM_CONCURRENCY=hunter2", "", "PROXMOX_REALM_CONCURRENCY: must be a whole number from 1 to 1000"},
-		{"PROXMOX_REALM_REALM_SCOPES=openid,,hunter2", "", "PROXMOX_REALM_REALM_SCOPES: must not be empty"},
-		{"PROXMOX_REALM_CONFIG=", "", "PROXMOX_REALM_CONFIG: must not be empty: unset it instead"},
-		{"PROXMOX_REALM_BINARY=/usr/bin/proxmox-realm", "", ""},
-		{"PROXMOX_TOKEN=hunter2", "", ""},
-		{"PROXMOX_VE_API_TOKEN=hunter2", "", ""},
-		{"", "proxmox.timeout=hunter2", "--proxmox.timeout: must be a duration with its unit, such as 45s or 1h30m"},
-		{"", "realm.scopes=", "--scopes: must not be empty"},
-		{"", "realm.name=", "--realm: must not be empty: leave it out instead"},
-		{"", "proxmox.token_file=$UNSET_FOLDER/token", "--token-file: the variable $UNSET_FOLDER is not set"},
-		{
-			"", "proxmox.token_file=$CREDENTIALS_DIRECTORY/token",
-			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services, elsewhere set it to the directory of these files",
-		},
-	} {
-		var flags []string
-		if tt.flag != "" {
-			flags = []string{tt.flag}
-		}
-		setenv(t, tt.env)
-		_, err := load(t, cluster+issuer, Options{}, flags...)
-		if got := problemsOf(t, err); got != tt.want {
-			t.Errorf("%s %s:\n%q, want\n%q", tt.env, tt.flag, got, tt.want)
-		}
 	}
 }
 
@@ -552,130 +462,5 @@ targets:
 	}
 	if c := mustLoad(t, "realm: {name: a1}", Options{Partial: true}); c.Targets[0].Access != nil {
 		t.Errorf("not declared, and yet %v", c.Targets[0].Access)
-	}
-}
-
-// Where a target is of another product than the file above it, it inherits what its product has.
-func TestATargetOfAnotherProduct(t *testing.T) {
-	const text = `
-proxmox: {endpoints: [pve1], token: realm@pve!agent=of-the-cluster, ca_file: /etc/ca.pem}
-realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key: the-shared-client-key, comment: Sign in,
-  groups_claim: groups, groups_overwrite: true, query_userinfo: false, unset: [groups_autocreate, prompt]}
-access: {admins: [{path: /, role: PVEAdmin}]}
-targets:
-  - {name: main}
-  - {name: second, realm: {name: second}}
-  - {name: backup, proxmox: {product: pbs, endpoints: [backup], token: "realm@pbs!agent:of-the-backup"}}
-  - {name: manager, proxmox: {product: pdm, endpoints: ["https://pdm.example.com:8443"], token: realm@pdm!agent=of-the-manager}}
-  - {name: berlin, proxmox: {endpoints: [berlin], token: realm@pve!agent=of-berlin}}
-`
-	c := mustLoad(t, text, Options{Strict: true})
-	main, second, backup, manager, berlin := c.Targets[0], c.Targets[1], c.Targets[2], c.Targets[3], c.Targets[4]
-	for _, target := range []Target{main, second, berlin} {
-		if target.Realm.Product != realm.VE || target.Access == nil || len(target.Realm.Set) != 7 || len(target.Realm.Unset) != 2 {
-			t.Errorf("%+v", target)
-		}
-	}
-	for _, target := range []Target{backup, manager} {
-		spec := target.Realm
-		want := []realm.Property{realm.ClientID, realm.ClientKey, realm.Comment, realm.IssuerURL}
-		if !slices.Equal(spec.Set.Properties(), want) || !slices.Equal(spec.Unset, []realm.Property{realm.Prompt}) || target.Access != nil {
-			t.Errorf("%s inherits %v, unsets %v, access %v", target.Name, spec.Set.Properties(), spec.Unset, target.Access)
-		}
-	}
-	if p := backup.Proxmox; p.Product != realm.BackupServer || backup.Realm.Product != realm.BackupServer || p.Endpoints[0] != "https://backup:8007" || p.Token.Secret.Reveal() != "of-the-backup" || p.CAFile != "" {
-		t.Errorf("backup: %+v", p)
-	}
-	if p := manager.Proxmox; p.Product != realm.DatacenterManager || p.Endpoints[0] != "https://pdm.example.com:8443" || p.Token.Secret.Reveal() != "of-the-manager" {
-		t.Errorf("manager: %+v", p)
-	}
-
-	// The product belongs to the endpoints: others do not inherit it.
-	c = mustLoad(t, "proxmox: {product: pbs, endpoints: [backup], token: realm@pbs!agent=x}\n"+issuer+
-		"targets: [{name: main}, {name: second, realm: {name: second}}, {name: a, proxmox: {endpoints: [pve1], token: realm@pve!agent=x}}]\n", Options{})
-	for i, want := range []realm.Product{realm.BackupServer, realm.BackupServer, realm.VE} {
-		if got := c.Targets[i].Proxmox.Product; got != want {
-			t.Errorf("%s is %s, want %s", c.Targets[i].Name, got, want)
-		}
-	}
-}
-
-// What a plan would refuse is refused by config check as well, as far as the configuration tells. A run asks Proxmox.
-func TestWhatIsOnlyRightTogether(t *testing.T) {
-	pbs := "proxmox: {product: pbs, endpoints: [backup], token: realm@pbs!agent=x}\n"
-	with := func(more string) string { return issuer[:len(issuer)-2] + ", " + more + "}\n" }
-	for _, tt := range []struct{ text, want string }{
-		{cluster + issuer + "access: {admins: []}\n", "config.yaml:3: access: needs realm.groups_claim, or no login joins a group"},
-		{cluster + with("groups_claim: groups") + "access: {admins: []}\n", ""},
-		{cluster + issuer + "access: {}\n", ""},
-		{cluster + with("unset: [groups_claim]") + "access: {admins: []}\n", "config.yaml:3: access: needs realm.groups_claim, or no login joins a group"},
-		{pbs + with("groups_claim: groups") + "access: {admins: []}\n", "config.yaml:2: realm.groups_claim: Proxmox Backup Server does not have it\n" +
-			"config.yaml:3: access: Proxmox Backup Server has no groups"},
-		{pbs + with("comment: "+strings.Repeat("x", 129)), "config.yaml:2: realm.comment: must be at most 128 characters long"},
-	} {
-		_, err := load(t, tt.text, Options{Strict: true})
-		if got := problemsOf(t, err); got != tt.want {
-			t.Errorf("%s%s\nwant %s", tt.text, got, tt.want)
-		}
-		if _, err := load(t, tt.text, Options{}); err != nil && !strings.Contains(tt.want, "must be") {
-			t.Errorf("a run refuses %s: %v", tt.text, err)
-		}
-	}
-}
-
-// What stands above targets and is used by none of them is not dropped without a word.
-func TestWhatNoTargetUses(t *testing.T) {
-	own := "targets: [{name: a, proxmox: {endpoints: [a], token: realm@pve!agent=x}}]\n"
-	_, err := load(t, cluster+issuer+own, Options{})
-	if got, want := problemsOf(t, err), "config.yaml:1: proxmox.endpoints: is used by no target, since each of them sets its own"; got != want {
-		t.Errorf("%s", got)
-	}
-	if hint := check.HintOf(err).For(check.Names{}); !strings.Contains(hint, "    targets:\n      - name: main") {
-		t.Errorf("hint %s", hint)
-	}
-	c := mustLoad(t, "proxmox: {ca_file: /etc/ca.pem, timeout: 20s}\n"+issuer+own, Options{})
-	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "config.yaml:1: proxmox.ca_file: is used by no target") {
-		t.Errorf("%q", c.Warnings)
-	}
-	c = mustLoad(t, cluster+issuer+strings.Replace(own, "[{", "[{name: main}, {", 1), Options{Targets: []string{"a"}})
-	if len(c.Warnings) > 0 || len(c.Targets) != 1 {
-		t.Errorf("a target that this run does not take uses them: %q", c.Warnings)
-	}
-}
-
-// A secret is hidden wherever it turns up, also where no target uses it.
-func TestSecretsOfEveryLayerAreKnown(t *testing.T) {
-	setenv(t, "PROXMOX_REALM_REALM_CLIENT_KEY=key-of-the-environment")
-	c := mustLoad(t, "proxmox: {token: realm@pve!agent=of-nobody}\nrealm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key: key-of-the-file}\n"+
-		"targets:\n  - {name: a, proxmox: {endpoints: [a], token: realm@pve!agent=of-target-a}, realm: {comment: key-of-the-file}}\n"+
-		"  - {name: b, proxmox: {endpoints: [b], username: root@pam, password: password-of-b}}\n", Options{Show: true, Targets: []string{"a"}})
-	cleaner := check.NewCleaner(c.Secrets...)
-	for _, secret := range []string{"of-nobody", "key-of-the-file", "of-target-a", "password-of-b", "key-of-the-environment", "realm@pve!agent=of-nobody"} {
-		if text := cleaner.Hide("x " + secret + " y"); text != "x "+check.Mask+" y" {
-			t.Errorf("%s", text)
-		}
-	}
-}
-
-// A secret that stands where its file belongs is in nothing that is shown.
-func TestASecretInPlaceOfItsFile(t *testing.T) {
-	for _, secret := range []string{"hunter2", "realm@pve!agent=hunter2", "/hunter2Hunter2hunter2hunter", "hunter2/hunter2+hunter2="} {
-		for _, key := range []string{"realm.client_key_file", "proxmox.token_file", "proxmox.password_file"} {
-			section, name, _ := strings.Cut(key, ".")
-			text := section + ": {" + name + ": '" + secret + "'}\n"
-			if name == "password_file" {
-				text = "proxmox: {username: root@pam, password_file: '" + secret + "'}\n"
-			}
-			c := mustLoad(t, text, Options{Partial: true, Show: true})
-			for _, s := range c.Settings {
-				if strings.Contains(s.Value, "hunter2") {
-					t.Errorf("%s shows %s", s.Key, s.Value)
-				}
-			}
-			_, err := load(t, text, Options{Partial: true, Secrets: true})
-			if got := problemsOf(t, err) + check.HintOf(err).For(check.Names{}); !strings.Contains(got, key) || strings.Contains(got, "hunter2") {
-				t.Errorf("%s: %s", key, got)
-			}
-		}
 	}
 }

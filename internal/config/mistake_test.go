@@ -71,3 +71,102 @@ func write(t testing.TB, path, text string) string {
 	}
 	return path
 }
+
+// All mistakes are said at once, and where to read more.
+func TestAllMistakesAtOnce(t *testing.T) {
+	setenv(t, "PROXMOX_REALM_TOKEN=realm@pve!agent=x")
+	_, err := load(t, "proxmox: {endpoints: [pve1]}\nrealm: {isuer_url: https://auth.example.com, client_id: proxmox}\n", Options{})
+	want := "config.yaml:2: realm.isuer_url: is not a key; did you mean realm.issuer_url?\n" +
+		"config.yaml: proxmox.token_file: is required (or proxmox.token, proxmox.token_command, or proxmox.username)\n" +
+		"config.yaml: realm.issuer_url: is required\n" +
+		"PROXMOX_REALM_TOKEN: is not a variable of this program; did you mean PROXMOX_REALM_PROXMOX_TOKEN?"
+	if got := problemsOf(t, err); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if !strings.HasPrefix(check.MessageOf(err), "4 mistakes in the configuration\n") || check.HintOf(err) != "it prints the lines that make a token:\n    {bootstrap}\n"+
+		"set {realm.issuer_url} to the issuer's own name, such as https://auth.example.com\nit lists the variables:\n    {help environment}" {
+		t.Errorf("%+v", err)
+	}
+}
+
+// Each mistake is a line of the message. Each hint is said once.
+func TestMistakesAndHints(t *testing.T) {
+	setenv(t, "PROXMOX_REALM_X=1")
+	_, err := load(t, cluster+issuer[:len(issuer)-2]+", comment: '', prompt: '', groups_claim: ''}\naccess: {admins: [{path: /, role: ''}]}\nunknown: 1\nnothing: 2\n", Options{}, "realm.name=1")
+	want := `config.yaml:2: realm.comment: must not be empty
+config.yaml:2: realm.groups_claim: must not be empty
+config.yaml:2: realm.prompt: must not be empty
+config.yaml:3: access.admins[0]: must name a role, such as PVEAuditor
+config.yaml:4: unknown: is not a key
+config.yaml:5: nothing: is not a key
+PROXMOX_REALM_X: is not a variable of this program
+--realm: must be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'`
+	if got := problemsOf(t, err); got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	hint := `add comment to realm.unset (it removes the property)
+add groups_claim to realm.unset (it removes the property)
+add prompt to realm.unset (it removes the property)
+it lists the keys:
+    proxmox-realm help config
+it lists the variables:
+    proxmox-realm help environment`
+	if got := check.HintOf(err).For(check.Names{}); got != hint {
+		t.Errorf("%s\nwant %s", got, hint)
+	}
+	var e *check.Error
+	if !errors.As(err, &e) || e.Key != "realm.comment" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// A client key that could turn up in any text by chance is not hidden there, so it is a risk.
+func TestAShortClientKey(t *testing.T) {
+	for key, warns := range map[string]bool{"admins": true, "fifteen-letters": true, "sixteen-letters-": false} {
+		for _, text := range []string{"client_key: " + key, "client_key_file: " + write(t, filepath.Join(t.TempDir(), "key"), key), "client_key_command: [echo, " + key + "]"} {
+			c := mustLoad(t, cluster+issuer[:len(issuer)-2]+", "+text+"}\n", Options{Secrets: true})
+			name, _, _ := strings.Cut(text, ":")
+			want := "realm." + name + ": is shorter than 16 characters: texts that contain it by chance cannot be told from the key"
+			if (len(c.Warnings) > 0) != warns || warns && c.Warnings[0] != want {
+				t.Errorf("%s: %q", text, c.Warnings)
+			}
+		}
+	}
+}
+
+func TestEnvironmentAndFlagMistakes(t *testing.T) {
+	for _, tt := range []struct{ env, flag, want string }{
+		{"PROXMOX_REALM_REALM_ISUER_URL=hunter2", "", "PROXMOX_REALM_REALM_ISUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
+		{"PROXMOX_REALM_ISSUER_URL=hunter2", "", "PROXMOX_REALM_ISSUER_URL: is not a variable of this program; did you mean PROXMOX_REALM_REALM_ISSUER_URL?"},
+		{"PROXMOX_REALM_TOKEN=hunter2", "", "PROXMOX_REALM_TOKEN: is not a variable of this program; did you mean PROXMOX_REALM_PROXMOX_TOKEN?"},
+		{"PROXMOX_REALM_hunter2@pve!x=hunter2", "", "?: is not a variable of this program"},
+		{"PROXMOX_REALM_PROXMOX_TOKEN_COMMAND=hunter2", "", "PROXMOX_REALM_PROXMOX_TOKEN_COMMAND: is not a variable of this program"},
+		{"PROXMOX_REALM_REALM_AUTOCREATE=hunter2", "", "PROXMOX_REALM_REALM_AUTOCREATE: must be true or false"},
+		{"PROXMOX_REALM_REALM_AUTOCREATE=", "", "PROXMOX_REALM_REALM_AUTOCREATE: must not be empty"},
+		{"PROXMOX_REALM_CONCURRENCY=", "", "PROXMOX_REALM_CONCURRENCY: must not be empty: leave it out instead"},
+		{"PROXMOX_REALM_CONCURRENCY=hunter2", "", "PROXMOX_REALM_CONCURRENCY: must be a whole number from 1 to 1000"},
+		{"PROXMOX_REALM_REALM_SCOPES=openid,,hunter2", "", "PROXMOX_REALM_REALM_SCOPES: must not be empty"},
+		{"PROXMOX_REALM_CONFIG=", "", "PROXMOX_REALM_CONFIG: must not be empty: unset it instead"},
+		{"PROXMOX_REALM_BINARY=/usr/bin/proxmox-realm", "", ""},
+		{"PROXMOX_TOKEN=hunter2", "", ""},
+		{"PROXMOX_VE_API_TOKEN=hunter2", "", ""},
+		{"", "proxmox.timeout=hunter2", "--proxmox.timeout: must be a duration with its unit, such as 45s or 1h30m"},
+		{"", "realm.scopes=", "--scopes: must not be empty"},
+		{"", "realm.name=", "--realm: must not be empty: leave it out instead"},
+		{"", "proxmox.token_file=$UNSET_FOLDER/token", "--token-file: the variable $UNSET_FOLDER is not set"},
+		{
+			"", "proxmox.token_file=$CREDENTIALS_DIRECTORY/token",
+			"--token-file: the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services, elsewhere set it to the directory of these files",
+		},
+	} {
+		var flags []string
+		if tt.flag != "" {
+			flags = []string{tt.flag}
+		}
+		setenv(t, tt.env)
+		_, err := load(t, cluster+issuer, Options{}, flags...)
+		if got := problemsOf(t, err); got != tt.want {
+			t.Errorf("%s %s:\n%q, want\n%q", tt.env, tt.flag, got, tt.want)
+		}
+	}
+}

@@ -205,7 +205,7 @@ func unreadableSource(s use, err error) error {
 	}
 	switch s.key {
 	case "realm.client_key_file":
-		e.Hint = check.Hints(e.Hint, check.Run("authelia --new-key FILE").With("it makes a client key"))
+		e.Hint = check.Hints(e.Hint, "make a key:\n"+check.Command+"{authelia --new-key FILE}")
 	case "proxmox.token_file":
 		e.Hint = check.Hints(e.Hint, check.Run("bootstrap").With("it prints the lines that make a token"))
 	}

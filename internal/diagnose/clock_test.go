@@ -44,6 +44,15 @@ func TestTimes(t *testing.T) {
 			"Europe/Vienna", "2026-12-31T12:00:00Z", "2027-01-01T01:00:00Z",
 			[]string{"Dec 31 23:59:59", "Jan 01 00:00:01"}, []string{"2026-12-31T23:59:59+01:00", "2027-01-01T00:00:01+01:00"},
 		},
+		"a new year that has not come to Greenwich": {
+			"Pacific/Auckland", "2026-12-31T10:00:00Z", "2026-12-31T12:00:00Z", []string{"Jan 01 00:30:00"}, []string{"2027-01-01T00:30:00+13:00"},
+		},
+		"a year that has ended in Greenwich": {
+			"Pacific/Honolulu", "2027-01-01T01:00:00Z", "2027-01-01T08:00:00Z", []string{"Dec 31 20:00:00"}, []string{"2026-12-31T20:00:00-10:00"},
+		},
+		"a log that begins before it was asked to": {
+			"UTC", "2026-12-01T12:00:00Z", "2027-12-01T11:50:00Z", []string{"Dec 01 11:55:00"}, []string{"2026-12-01T11:55:00Z"},
+		},
 		"many years": {
 			"UTC", "2023-06-01T00:00:00Z", "2026-12-01T00:00:00Z",
 			[]string{"Jun 02 00:00:00", "Jan 01 00:00:00", "Feb 29 00:00:00", "Jan 01 00:00:00", "Dec 31 00:00:00", "Jan 01 00:00:00"},

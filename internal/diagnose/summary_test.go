@@ -26,6 +26,7 @@ func TestSummary(t *testing.T) {
 	failed(3, "192.0.2.1", fmt.Sprintf(expired, 3))
 	failed(2, "192.0.2.2", fmt.Sprintf(expired, 2))
 	failed(4, "192.0.2.1", "no such user ('jane@authelia')")
+	succeeded(5, "joe@authelia")
 	failed(5, "192.0.2.1", "no such user ('joe@authelia')")
 	succeeded(10, "jane@authelia")
 	succeeded(11, "jane@authelia")
@@ -39,6 +40,7 @@ func TestSummary(t *testing.T) {
 		"04 user-absent jane@authelia 1 since 04 from 192.0.2.1 works 11",
 		"03 clock  3 since 01 from 192.0.2.2+192.0.2.1 works 11",
 		"11  jane@authelia 2 since 10 from  works 00",
+		"05  joe@authelia 1 since 05 from  works 00",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("%s", strings.Join(got, "\n"))
@@ -161,7 +163,9 @@ func TestDecideTakesTheHintOfACheck(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	other := check.Failed(check.ClientCredentials, "set the key", "no")
-	if got := l.Decide([]check.Check{other}, virtualEnvironment()); got.Hint != l.Hint {
-		t.Errorf("%+v", got)
+	for _, c := range []check.Check{other, check.Warned(check.IssuerKeys, "renew a key", "old")} {
+		if got := l.Decide([]check.Check{c}, virtualEnvironment()); got.Hint != l.Hint {
+			t.Errorf("%+v", got)
+		}
 	}
 }

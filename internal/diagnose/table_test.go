@@ -121,6 +121,14 @@ func TestEveryRowIsUsed(t *testing.T) {
 	}
 }
 
+// TestNoRealmIsNoCommand: a realm in a text that others send is shown, and never part of a command.
+func TestNoRealmIsNoCommand(t *testing.T) {
+	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=no such user ('jane@x; reboot')")[0]
+	if l.Realm != "" || l.User != "jane@x; reboot" || strings.Contains(string(l.Hint), "diagnose --realm") {
+		t.Errorf("%q %s", l.Realm, l.Hint)
+	}
+}
+
 // TestHintsProposeNothingThatIsSo holds hints against a realm that has the value already.
 func TestHintsProposeNothingThatIsSo(t *testing.T) {
 	line := func(text string) string {

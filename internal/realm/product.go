@@ -26,6 +26,7 @@ type product struct {
 	port string // where its API listens
 	// separators may stand between id and secret of an API token. The first is the one that requests use.
 	separators  string
+	tokenID     *rule  // of what follows the user
 	certificate string // the command that prints the fingerprint of its certificate
 	tickets     bool   // this program logs in with a user and a password
 
@@ -78,6 +79,8 @@ var (
 		"hold words of letters, digits, '.', '_' and '-' that do not begin with '.' or '-'",
 	}
 	words256 = &rule{regexp.MustCompile(`[^,; ]{257}`), "hold words of at most 256 characters"}
+	// PVE::AccessControl, token_subid_regex. Unlike a realm's name, an id has no greatest length.
+	veToken = &rule{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]|^.?$`), "have two characters or more, a letter first, then letters, digits, '.', '_' or '-'"}
 	// PVE::Auth::Plugin, pve_verify_realm. Proxmox itself accepts a line feed at the end, which then breaks its file of realms.
 	veRealm   = &rule{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]`), "be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'"}
 	rustRealm = &rule{
@@ -93,7 +96,7 @@ var userinfo = regexp.MustCompile(`^(.*?://)?[^/?#]*@`)
 // of Backup Server on 4.2.3. Those of Datacenter Manager 1.1.7 are read from its source. Versions are from the changelogs.
 var products = [...]product{
 	VE: {
-		id: "pve", name: "Proxmox VE", port: "8006", separators: "=", certificate: "pvenode cert info", tickets: true,
+		id: "pve", name: "Proxmox VE", port: "8006", separators: "=", tokenID: veToken, certificate: "pvenode cert info", tickets: true,
 		builtin: []string{"pam", "pve"}, realmName: veRealm, groups: true, oldest: release{7, 1}, openidconnect4: release{9},
 		properties: map[Property]limits{
 			ACRValues:        {since: release{7, 1}, rules: []*rule{uriWords}},
@@ -114,7 +117,7 @@ var products = [...]product{
 		},
 	},
 	BackupServer: {
-		id: "pbs", name: "Proxmox Backup Server", port: "8007", separators: ":=", certificate: "proxmox-backup-manager cert info",
+		id: "pbs", name: "Proxmox Backup Server", port: "8007", separators: ":=", tokenID: safeID, certificate: "proxmox-backup-manager cert info",
 		builtin: []string{"pam", "pbs"}, realmName: rustRealm,
 		oldest: release{2, 1}, impliedType: Type, storesEmpty: true, updateClearsDefault: true, packaged: true, openidconnect4: release{4}, hangsForGood: true,
 		properties: map[Property]limits{
@@ -132,7 +135,7 @@ var products = [...]product{
 		},
 	},
 	DatacenterManager: {
-		id: "pdm", name: "Proxmox Datacenter Manager", port: "8443", separators: ":=",
+		id: "pdm", name: "Proxmox Datacenter Manager", port: "8443", separators: ":=", tokenID: safeID,
 		certificate: "openssl x509 -noout -fingerprint -sha256 -in /etc/proxmox-datacenter-manager/auth/api.pem",
 		builtin:     []string{"pam", "pdm"}, realmName: rustRealm,
 		oldest: release{0, 9, 2}, impliedType: Type, storesEmpty: true, updateClearsDefault: true, packaged: true, hangsForGood: true,
@@ -199,6 +202,14 @@ func (p Product) Port() string { return p.row().port }
 // TokenSeparators returns the characters of which one stands between id and secret of an API token. Requests use the first.
 // Backup Server and Datacenter Manager print id and secret apart, and their documentation joins them by a colon.
 func (p Product) TokenSeparators() string { return p.row().separators }
+
+// ValidateTokenID returns what is wrong with the id of an API token. Its error completes "must …".
+func (p Product) ValidateTokenID(id string) error {
+	if r := p.row().tokenID; id == "" || r.wrong.MatchString(id) {
+		return errors.New("must " + r.must)
+	}
+	return nil
+}
 
 // CertificateCommand returns the command that prints the SHA-256 fingerprint of the certificate on a host of the product.
 func (p Product) CertificateCommand() string { return p.row().certificate }

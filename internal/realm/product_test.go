@@ -278,3 +278,16 @@ func TestStoredRealmOfBackupServer(t *testing.T) {
 		t.Error("Proxmox VE always names the type")
 	}
 }
+
+func TestTokenIDs(t *testing.T) {
+	for id, valid := range map[string][]bool{ // of Proxmox VE, and of the others
+		"agent": {true, true}, "a.b-c_d": {true, true}, "a": {false, true}, "1": {false, true}, "_x": {false, true},
+		"": {false, false}, ".x": {false, false}, "-x": {false, false}, "a b": {false, false}, "agent\n": {false, false},
+	} {
+		for i, p := range []realm.Product{realm.VE, realm.BackupServer, realm.DatacenterManager} {
+			if err := p.ValidateTokenID(id); (err == nil) != valid[min(i, 1)] {
+				t.Errorf("%v: %q: %v", p, id, err)
+			}
+		}
+	}
+}

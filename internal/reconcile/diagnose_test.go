@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
@@ -21,6 +22,8 @@ type logs struct {
 	mu    sync.Mutex
 	lines []string
 	err   error // of each read
+	part  bool  // each read ends too early
+	since time.Time
 }
 
 func (l *logs) write(message string) {
@@ -46,8 +49,9 @@ func (l *logs) NodeTime(context.Context, string) (proxmox.NodeTime, error) {
 func (l *logs) ReadLog(_ context.Context, _ string, _ proxmox.NodeTime, r proxmox.LogRange, page func(proxmox.LogPage)) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.since = r.Since
 	page(proxmox.LogPage{Lines: l.lines, Zone: time.UTC, Now: time.Now()})
-	return true, l.err
+	return !l.part, l.err
 }
 
 func (l *logs) ReadJournal(context.Context, string, time.Duration, proxmox.LogRange, func(proxmox.LogPage)) (bool, error) {
@@ -78,6 +82,9 @@ func TestDiagnose(t *testing.T) {
 	accepts := func(keys ...string) *provider {
 		return &provider{takes: func(k string) bool { return strings.Contains(strings.Join(keys, " "), k) }}
 	}
+	limits := func(string) *issuer.Verdict {
+		return &issuer.Verdict{Decision: issuer.RateLimited, RetryAfter: time.Minute}
+	}
 	for title, c := range map[string]struct {
 		issuer  *provider
 		key     string // declared
@@ -88,6 +95,7 @@ func TestDiagnose(t *testing.T) {
 		"the issuer refuses the key":     {accepts(key), oldKey, "1 client-refused", "", reconcile.Unverified},
 		"the declared key is not stored": {accepts(key), key, "1 client-refused", "proxmox-realm apply", reconcile.Unverified},
 		"the issuer accepts the key":     {accepts(oldKey), oldKey, "1 node-to-issuer", "on pve1, see whether", reconcile.Unverified},
+		"the issuer limits requests":     {&provider{verdict: limits}, oldKey, "1 rate-limited", "who asks the issuer so often", reconcile.Unverified},
 		"the issuer is not asked":        {nil, oldKey, "1 request-failed", "proxmox-realm verify", reconcile.Unverified},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -118,6 +126,67 @@ func TestTheSoftwareBehindTheIssuer(t *testing.T) {
 	if hint := string(res.Diagnosis.Logins[0].Hint); causes(res) != "1 token-unreadable" || strings.Contains(hint, "its own words") {
 		t.Errorf("%s: %s", causes(res), hint)
 	}
+}
+
+// TestAbout: advice depends on where the realm's claims come from.
+func TestAbout(t *testing.T) {
+	p := &provider{advice: map[issuer.Topic]check.Hint{issuer.OnNames: "names", issuer.OnClaims: "claims", issuer.OnGroups: "groups"}}
+	for _, c := range []struct {
+		of                    realm.Login
+		refused, absent, none check.Hint
+	}{
+		{realm.Login{UsernameClaim: "sub", QueryUserinfo: true}, "names", "names", "groups"},
+		{realm.Login{UsernameClaim: "email"}, "", "names\nclaims", "groups\nclaims"},
+	} {
+		got := reconcile.About(diagnose.Facts{Login: c.of}, p.Inspect(t.Context(), "", time.Time{})).Advice
+		if got[diagnose.NameRefused] != c.refused || got[diagnose.ClaimMissing] != c.absent || got[diagnose.GroupsClaimAbsent] != c.none {
+			t.Errorf("%+v: %v", c.of, got)
+		}
+	}
+}
+
+// TestAReadThatBreaks tells nothing twice and loses nothing.
+func TestAReadThatBreaks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &logs{}
+		reader := reconcile.NewLoginReader(l, diagnose.Facts{Host: proxmox.HostOf(realm.VE), Cleaner: check.NewCleaner()}, time.Hour)
+		expect := func(want int) {
+			t.Helper()
+			n := 0
+			_, _ = reader.Read(t.Context(), func(diagnose.Login) { n++ })
+			if n != want {
+				t.Errorf("%d logins, expected %d", n, want)
+			}
+		}
+		l.write(failure(refusedCode))
+		time.Sleep(10 * time.Minute)
+		l.write(failure(refusedCode))
+		l.write("systemd[1]: something else")
+		l.fail(check.Errorf(check.ProxmoxFailed, "gone"))
+		expect(2)
+		expect(0)
+		l.write(failure(refusedCode))
+		l.fail(nil)
+		expect(1)
+		expect(0)
+	})
+}
+
+// TestAReadThatEndsTooEarly goes on where it ended, and does not stay there.
+func TestAReadThatEndsTooEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &logs{part: true}
+		reader := reconcile.NewLoginReader(l, diagnose.Facts{Host: proxmox.HostOf(realm.VE), Cleaner: check.NewCleaner()}, time.Hour)
+		at := time.Now()
+		l.write(failure(refusedCode))
+		time.Sleep(time.Minute)
+		for read, want := range []time.Time{at.Add(-59 * time.Minute), at, at.Add(time.Second), at.Add(2 * time.Second)} {
+			_, err := reader.Read(t.Context(), func(diagnose.Login) {})
+			if err != nil || !l.since.Equal(want) {
+				t.Errorf("read %d begins at %s, expected %s; %v", read, l.since, want, err)
+			}
+		}
+	})
 }
 
 // TestNothingFailed: drift and missing privileges to write are no failed login.
@@ -190,10 +259,14 @@ func TestFollow(t *testing.T) {
 			seen = nil
 		}
 		expect("1 user-disabled")
+		inspected := len(p.inspected)
 		l.write(failure(refusedCode))
 		l.write("<root@pam> successful openid auth for user 'jane@authelia'")
 		expect("1 node-to-issuer")
 		expect()
+		if len(p.inspected) != inspected {
+			t.Error("the issuer was asked again within a minute")
+		}
 		p.takes = func(string) bool { return false }
 		time.Sleep(time.Minute)
 		l.write(failure(refusedCode))

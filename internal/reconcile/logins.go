@@ -183,11 +183,18 @@ func (n *nodeReader) read(ctx context.Context, c clock, requests int) (hidden in
 	} else {
 		whole, err = n.logs.ReadLog(ctx, n.node, at, r, take)
 	}
-	if err != nil {
+	next := now.Add(-overlap)
+	switch {
+	case err != nil: // after some pages
+		n.advance(reader.Last().Add(-overlap), seen)
 		return 0, err
+	case !whole:
+		if next = reader.Last(); !next.After(n.since) { // more lines in a second than in a page: better to lose some than to stay here
+			next = n.since.Add(time.Second)
+		}
 	}
 	reader.End()
-	n.advance(now, whole, reader.Last(), seen)
+	n.advance(next, seen)
 	return reader.Hidden(), nil
 }
 
@@ -211,17 +218,13 @@ func (n *nodeReader) tell(l diagnose.Login, seen map[told]int) {
 	n.each(l)
 }
 
-// advance notes how far the log was read. What was told is kept as far as the next read goes back.
-func (n *nodeReader) advance(now time.Time, whole bool, last time.Time, seen map[told]int) {
-	next := now.Add(-overlap)
-	if !whole {
-		next = last
-		if !next.After(n.since) { // more lines in a second than in a page: better to lose some than to stay here
-			next = n.since.Add(time.Second)
-		}
-	}
+// advance notes where the next read begins. What was told from there on is not told again.
+func (n *nodeReader) advance(next time.Time, seen map[told]int) {
 	if next = next.Truncate(time.Second); next.After(n.since) {
 		n.since = next
+	}
+	for k, count := range n.told {
+		seen[k] = max(seen[k], count)
 	}
 	forget(seen, n.since)
 	n.told = seen

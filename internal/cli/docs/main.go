@@ -1,40 +1,39 @@
-package cli
+// Command docs writes the files that packages hold beside the program: a manual page for each command into DIR/man, and a
+// completion script for each shell into DIR/completions. It is no part of the program, which needs none of its libraries.
+//
+// The pages carry the date of $SOURCE_DATE_EPOCH, so that packages are reproducible.
+package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"proxmox-realm/internal/cli"
 )
 
-// docsCommand writes the files that packages include. It is hidden because users have no need for it.
-func (a *app) docsCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "docs DIR",
-		Short: "Write the manual pages and the shell completions into a folder",
-		Long: `Write the manual pages into DIR/man and the shell completions into
-DIR/completions.
-
-The pages carry the date of $SOURCE_DATE_EPOCH, so that packages are
-reproducible.`,
-		Example: "  proxmox-realm docs .cache/docs",
-		Args:    exactly(1, "a folder"),
-		Hidden:  true,
-		RunE:    func(cmd *cobra.Command, args []string) error { return writeDocs(cmd.Root(), args[0]) },
+func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: docs DIR VERSION")
+		os.Exit(64)
+	}
+	if err := write(cli.Command(), os.Args[1], os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 
-// writeDocs writes a manual page for each command, and a completion script for each shell under the name that the shell
-// looks for.
-func writeDocs(root *cobra.Command, dir string) error {
+// write writes the pages, and the scripts under the names that the shells look for.
+func write(root *cobra.Command, dir, version string) error {
 	man, completions := filepath.Join(dir, "man"), filepath.Join(dir, "completions")
 	for _, dir := range []string{man, completions} {
 		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the files are for everyone
 			return err
 		}
 	}
-	version, _ := build()
 	header := doc.GenManHeader{Section: "1", Source: "proxmox-realm " + version, Manual: "proxmox-realm"}
 	if err := doc.GenManTree(root, &header, man); err != nil {
 		return err
