@@ -48,7 +48,7 @@ type Options struct {
 
 // Run runs an agent. It returns, without an error, when the context is done and a write under way has ended.
 func Run(ctx context.Context, o Options) error {
-	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config)}
+	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config), read: true}
 	a.logins = a.status.metrics.countLogins()
 	a.web = a.serve(o.Listener, o.Config.Agent.Listen)
 	defer a.web.close()
@@ -76,7 +76,8 @@ type agent struct {
 	web     web
 	logins  *fleet.Logins
 
-	failures int // in a row
+	failures int  // in a row
+	read     bool // the configuration was read since the last run
 }
 
 // loop runs at once, and then at the time of the schedule or on a reload.
@@ -84,6 +85,7 @@ func (a *agent) loop(ctx context.Context) {
 	a.Log.Info("agent starts", "targets", len(a.Config.Targets), "interval", a.Config.Agent.Interval)
 	a.warn()
 	for ctx.Err() == nil {
+		a.refresh(ctx)
 		run, whole := a.cycle(ctx)
 		if !whole {
 			return
@@ -149,6 +151,7 @@ func (a *agent) reload(ctx context.Context) {
 	defer a.systemd(daemon.SdNotifyReady)
 	a.status.work(limit)
 	c, err := a.Load(ctx)
+	a.read = true
 	if err == nil && c.Agent.Listen != a.Config.Agent.Listen {
 		a.Log.Warn("agent.listen changed: restart the agent, which still serves on the former address", "listen", a.Config.Agent.Listen)
 		c.Agent.Listen = a.Config.Agent.Listen
@@ -165,6 +168,30 @@ func (a *agent) reload(ctx context.Context) {
 	a.Config, a.failures = c, 0
 	a.Log.Info("configuration reloaded", "targets", len(c.Targets), "interval", c.Agent.Interval)
 	a.warn()
+}
+
+// refresh reads the files again that hold secrets and certificate authorities, so that a run uses what was changed since the
+// last one. A change of the configuration itself waits for a reload.
+func (a *agent) refresh(ctx context.Context) {
+	if a.read {
+		a.read = false
+		return
+	}
+	a.status.work(limit)
+	c, err := a.Load(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err == nil && c.Digest != a.Config.Digest:
+		a.journal.begins("configuration", c.Digest, slog.LevelInfo, "the configuration has changed: reload the agent to use it")
+		return
+	}
+	a.journal.attempt("secrets", err, "secrets cannot be read again; the former ones stay in force", "secrets can be read again")
+	if err == nil && !c.SameSecrets(a.Config) {
+		c.Agent.Listen = a.Config.Agent.Listen
+		a.Config, a.runner, a.failures = c, a.Runner(c), 0
+		a.Log.Info("secrets or certificate authorities have changed")
+	}
 }
 
 // warn logs the warnings of the configuration.

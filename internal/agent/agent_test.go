@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -90,7 +91,8 @@ func live(t *testing.T, runner Runner, lasts time.Duration, change func(*Options
 	ctx, cancel := context.WithCancel(t.Context())
 	o := Options{
 		Config: settings(), Runner: func(*config.Config) Runner { return runner },
-		Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Load: func(context.Context) (*config.Config, error) { return settings(), nil },
+		Log:  slog.New(slog.NewTextHandler(&log, nil)),
 	}
 	if change != nil {
 		change(&o)
@@ -259,6 +261,9 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 			o.Load = func(context.Context) (*config.Config, error) {
 				c := settings()
 				c.Agent.Interval = time.Minute
+				if len(loads) == 0 {
+					return c, nil // a cycle that reads secrets again
+				}
 				err := loads[0]
 				loads = loads[1:]
 				return c, err
@@ -275,6 +280,47 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 		}
 		if strings.Count(log, "the former one stays in force") != 1 || !strings.Contains(log, "line 3: unknown key") || strings.Count(log, "configuration reloaded") != 1 {
 			t.Error(log)
+		}
+	})
+}
+
+// A changed secret is used in the next cycle. A secret that cannot be read leaves the former one in force, and so does a
+// change of the configuration itself, which waits for a reload.
+func TestSecretsAreReadAgainInEachCycle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		with := func(token, digest string) *config.Config {
+			c := settings()
+			c.Digest, c.Targets[0].Proxmox.Password = digest, check.NewSecret(token)
+			return c
+		}
+		var used []string
+		loads := map[int]*config.Config{1: with("old", "a"), 3: with("new", "a"), 4: with("newer", "b"), 5: with("newest", "a")} // 2 fails
+		n := 0
+		log := live(t, nil, 76*time.Minute, func(o *Options) {
+			o.Config = with("old", "a")
+			o.Load = func(context.Context) (*config.Config, error) {
+				n++
+				if loads[n] == nil {
+					return nil, check.Errorf(check.Config, "cannot read the token")
+				}
+				return loads[n], nil
+			}
+			o.Runner = func(c *config.Config) Runner {
+				return &counting{run: func() fleet.Run {
+					used = append(used, c.Targets[0].Proxmox.Password.Reveal())
+					return fine()
+				}}
+			}
+		})
+		if want := []string{"old", "old", "old", "new", "new", "newest"}; !slices.Equal(used, want) {
+			t.Errorf("the runs used %v, want %v", used, want)
+		}
+		for text, times := range map[string]int{
+			"secrets cannot be read again": 1, "secrets can be read again": 1, "have changed": 2, "reload the agent to use it": 1, "newest": 0,
+		} {
+			if strings.Count(log, text) != times {
+				t.Errorf("%q is not there %d times:\n%s", text, times, log)
+			}
 		}
 	})
 }

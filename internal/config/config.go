@@ -8,6 +8,7 @@ package config
 import (
 	"crypto/x509"
 	"io"
+	"slices"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -51,6 +52,7 @@ type Config struct {
 	Shard       Shard    // the part of all targets that Targets are
 	StateDir    string   // may not exist yet: see [MakePrivate]
 	TargetsFrom string   // the folder of targets; "" if there is none
+	Digest      string   // of the files that the configuration itself is in
 	Concurrency int      // targets at work at once, at least 1
 	Agent       Agent
 	Notify      Notify
@@ -93,6 +95,17 @@ func (t Target) Secrets() []check.Secret {
 	p := t.Proxmox
 	return []check.Secret{t.Realm.Set.Login(t.Realm.Name).ClientKey, p.Token.Full(), p.Token.Secret, p.Password, p.OTP}
 }
+
+// SameSecrets reports whether the targets of two configurations with the same [Config.Digest] have the same secrets and trust the
+// same authorities.
+func (c *Config) SameSecrets(other *Config) bool {
+	return slices.EqualFunc(c.Targets, other.Targets, func(a, b Target) bool {
+		return slices.EqualFunc(a.Secrets(), b.Secrets(), check.Secret.Equal) &&
+			samePool(a.Proxmox.CA, b.Proxmox.CA) && samePool(a.Verify.IssuerCA, b.Verify.IssuerCA)
+	})
+}
+
+func samePool(a, b *x509.CertPool) bool { return a == b || a != nil && b != nil && a.Equal(b) }
 
 // ClientKeyFrom returns the key that gives the client key: realm.client_key, realm.client_key_file or
 // realm.client_key_command; "" if the client key is not managed.

@@ -3,9 +3,12 @@ package config
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"path/filepath"
 	"slices"
 
@@ -44,6 +47,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 			l.warn(Place{}, t.ClientKeyFrom(), fmt.Sprintf("is shorter than %d characters: texts that contain it by chance cannot be told from the key", safeKey))
 		}
 	}
+	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
 	return l.config, nil
 }
 
@@ -52,7 +56,7 @@ const safeKey = 16
 
 func newLoader(o Options) *loader {
 	return &loader{
-		Options: o, config: &Config{}, sourceOf: map[string]*source{}, pools: map[string]*x509.CertPool{},
+		Options: o, config: &Config{}, sourceOf: map[string]*source{}, pools: map[string]*x509.CertPool{}, digest: sha256.New(),
 	}
 }
 
@@ -63,6 +67,7 @@ type loader struct {
 	file     Place // "" if there is no file; its dir is that of relative programs
 	broken   bool  // there is a file, but it cannot be read, so that missing keys mean nothing
 	config   *Config
+	digest   hash.Hash // of the files that the configuration itself is in
 	problems collector
 
 	base     layer   // the file above its targets
@@ -116,12 +121,18 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 		return nil
 	}
 	l.file = at
+	l.see(path, c.data)
 	base, targets, ok := (&parser{at: at, problems: &l.problems}).parse(c.data)
 	l.base, l.targets, l.broken = base, targets, !ok
 	if c.everyone && slices.ContainsFunc(append([]layer{base}, targets...), layer.holdsSecret) {
 		l.warn(at, "", secretReadable)
 	}
 	return nil
+}
+
+// see adds a file to the digest of the configuration.
+func (l *loader) see(path string, data []byte) {
+	fmt.Fprintf(l.digest, "%q %d\n%s", path, len(data), data)
 }
 
 const secretReadable = "holds a secret, and everyone can read it: run chmod o-rwx"

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/realm"
 )
 
@@ -43,6 +44,51 @@ func TestSecretsFromFilesAndCommands(t *testing.T) {
 	o.Secrets = false
 	if p := mustLoad(t, text, o).Targets[0]; !p.Proxmox.Token.IsZero() || p.Proxmox.TokenFile == "" {
 		t.Errorf("read without being asked for: %+v", p)
+	}
+}
+
+// Whoever loads a configuration again sees whether its own files changed, and whether the files of secrets did.
+func TestWhatChangedBetweenTwoLoads(t *testing.T) {
+	dir := t.TempDir()
+	change := func(name, content string) { write(t, filepath.Join(dir, name), content) }
+	change("token", "realm@pve!agent=first\n")
+	authorities := [2]string{}
+	for i := range authorities {
+		ca, err := authority.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		authorities[i] = string(ca.PEM())
+	}
+	change("ca.pem", authorities[0])
+	change("config.yaml", "proxmox: {token_file: token, ca_file: ca.pem}\nrealm: {issuer_url: https://auth.example.com, client_id: proxmox}\ntargets_from: targets\n")
+	if err := os.Mkdir(filepath.Join(dir, "targets"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	change("targets/berlin.yaml", "proxmox: {endpoints: [pve1], token_file: ../token, ca_file: ../ca.pem}\n")
+	load := func() *Config {
+		c, err := Load(t.Context(), Options{File: filepath.Join(dir, "config.yaml"), Secrets: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	former := load()
+	for _, tt := range []struct {
+		name, content           string
+		sameDigest, sameSecrets bool
+	}{
+		{"token", "realm@pve!agent=first\n", true, true},
+		{"token", "realm@pve!agent=second\n", true, false},
+		{"ca.pem", authorities[1], true, false},
+		{"targets/berlin.yaml", "proxmox: {endpoints: [pve2], token_file: ../token, ca_file: ../ca.pem}\n", false, true},
+	} {
+		change(tt.name, tt.content)
+		c := load()
+		if (c.Digest == former.Digest) != tt.sameDigest || c.SameSecrets(former) != tt.sameSecrets {
+			t.Errorf("%s: same digest %v, same secrets %v", tt.name, c.Digest == former.Digest, c.SameSecrets(former))
+		}
+		former = c
 	}
 }
 

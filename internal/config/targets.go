@@ -112,6 +112,7 @@ func (l *loader) readTarget(ctx context.Context, t layer) (_ layer, there bool) 
 		t.broken = true
 		return t, true
 	}
+	l.see(t.at.File, c.data)
 	(&parser{at: t.at, problems: &l.problems}).target(c.data, &t)
 	if c.everyone && t.holdsSecret() {
 		l.warn(t.at, "", secretReadable)
