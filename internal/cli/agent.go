@@ -34,9 +34,9 @@ It answers to IP addresses, localhost, the name of this machine and the host
 that agent.listen names.
 
 Files and commands that give secrets or certificate authorities are read again
-before each run. SIGHUP makes it reload the configuration and run at once. If the
-new configuration has mistakes, the old one stays in force. SIGTERM and SIGINT end
-it after the current write.
+before each run. SIGHUP makes it reload the configuration and run at once. If
+the new configuration has mistakes, the old one stays in force. SIGTERM and
+SIGINT end it after the current write.
 
 A failure is logged when it begins, changes and ends. notify.command runs then,
 and after each change of a realm. Under systemd, the agent reports readiness,
