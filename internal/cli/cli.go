@@ -71,10 +71,11 @@ type app struct {
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "proxmox-realm",
-		Short: "Keep an OpenID Connect realm of Proxmox VE as declared, and verify that logins work",
-		Long: `proxmox-realm creates or updates one OpenID Connect realm of Proxmox VE
-("authelia" by default) and verifies it before a user logs in: the issuer as
-seen from this machine, the issuer as seen from Proxmox, and the client.
+		Short: "Keep an OpenID Connect realm of Proxmox as declared, and verify that logins work",
+		Long: `proxmox-realm creates or updates one OpenID Connect realm ("authelia" by
+default) of Proxmox VE, Backup Server or Datacenter Manager. It verifies it
+before a user logs in: the issuer as seen from this machine, the issuer as seen
+from Proxmox, and the client.
 
 Begin with "probe https://auth.example.com" and "bootstrap". Write a
 configuration ("help config"). Then run "authelia --new-key FILE", "plan" and

@@ -135,11 +135,8 @@ each value came from.
 		if len(k.Choices) > 0 {
 			text += " One of " + strings.Join(k.Choices, ", ") + "."
 		}
-		if k.Since != "" && k.Since > "7.1" {
-			text += " Needs Proxmox VE " + k.Since + " or later."
-		}
-		if k.OnlyVE {
-			text += " Only Proxmox VE has it."
+		if k.Needs != "" {
+			text += " Needs " + k.Needs + "."
 		}
 		b.WriteString("    " + name + "\n" + wrapped("        ", text))
 	}

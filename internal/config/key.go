@@ -57,8 +57,7 @@ type Key struct {
 	Flag    string   // without dashes; "" if there is none
 	Env     string   // "" for commands and grants, which only a file may hold
 	Target  bool     // a target may overlay it
-	Since   string   // first Proxmox VE version that knows the property; "" for keys that are not properties
-	OnlyVE  bool     // no other product has it
+	Needs   string   // which products and versions know it, if not all do
 
 	group group
 	empty bool // an empty list is a value
@@ -118,10 +117,12 @@ var table = sync.OnceValue(func() []Key {
 		k := &keys[i]
 		section, name, nested := strings.Cut(k.Path, ".")
 		if d, ok := realm.ByKey(name); ok && section == "realm" {
-			k.Kind, k.Since, k.OnlyVE = kinds[d.Kind], realm.VE.Since(d.Property).String(), !realm.BackupServer.Has(d.Property)
+			k.Kind, k.Needs = kinds[d.Kind], d.Property.Needs()
 			k.in = func(_ *Config, t *Target) field { return property{d, t} }
 		}
-		k.OnlyVE = k.OnlyVE || k.Kind == Grants
+		if k.Kind == Grants {
+			k.Needs = realm.VE.Name() // the only one that has groups
+		}
 		k.Target = nested && section != "agent" && section != "notify" || k.Kind == Grants
 		if k.Kind != Command && k.Kind != Grants {
 			k.Env = EnvPrefix + strings.ToUpper(strings.ReplaceAll(k.Path, ".", "_"))

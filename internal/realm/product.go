@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -232,6 +233,27 @@ func (p Product) Has(prop Property) bool {
 
 // Since returns the first version that has the property; the zero Version if none has.
 func (p Product) Since(prop Property) Version { return p.version(p.row().properties[prop].since) }
+
+// Needs says which versions have a property, such as "Proxmox VE 8.4 or later", where not all supported versions of all products
+// have it. It returns "" otherwise.
+func (p Property) Needs() string {
+	var needs []string
+	everywhere := true
+	for _, product := range Products() {
+		switch limits, has := product.row().properties[p]; {
+		case !has:
+			everywhere = false
+		case product.row().oldest.before(limits.since):
+			needs, everywhere = append(needs, product.version(limits.since).Named()+" or later"), false
+		default:
+			needs = append(needs, product.Name())
+		}
+	}
+	if everywhere {
+		return ""
+	}
+	return strings.Join(needs, ", ")
+}
 
 func (p Product) version(r release) Version {
 	return Version{Product: p, Major: r[0], Minor: r[1], Patch: r[2]}

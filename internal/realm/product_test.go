@@ -291,3 +291,16 @@ func TestTokenIDs(t *testing.T) {
 		}
 	}
 }
+
+func TestWhichProductsHaveAProperty(t *testing.T) {
+	for prop, want := range map[realm.Property]string{
+		realm.IssuerURL:   "",
+		realm.Default:     "Proxmox VE, Proxmox Backup Server 3.3.7 or later, Proxmox Datacenter Manager",
+		realm.GroupsClaim: "Proxmox VE 8.4 or later",
+		realm.Audiences:   "Proxmox VE 9.2 or later, Proxmox Backup Server 4.2.1 or later, Proxmox Datacenter Manager 1.0.4 or later",
+	} {
+		if got := prop.Needs(); got != want {
+			t.Errorf("%s: %q, want %q", prop, got, want)
+		}
+	}
+}
