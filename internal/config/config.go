@@ -81,6 +81,7 @@ type Target struct {
 	Name    string // "default" if the configuration has no targets; safe as part of a file name
 	Proxmox Proxmox
 	Realm   realm.Spec
+	Unnamed bool // nobody chose the realm's name: it is the default
 	// The file or the command that gives the client key; see [Target.ClientKeyFrom].
 	ClientKeyFile    string
 	ClientKeyCommand []string

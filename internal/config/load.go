@@ -185,6 +185,7 @@ func (l *loader) readKeys(m merged, t *Target) {
 		}
 	}
 	t.Realm.Product = t.Proxmox.Product
+	t.Unnamed = !m.given("realm.name")
 	t.Realm.Unset = slices.DeleteFunc(t.Realm.Unset, func(p realm.Property) bool { // a higher layer sets it
 		d, _ := p.Definition()
 		return m.givenOf("realm." + d.Key)

@@ -76,7 +76,7 @@ func problemsOf(t *testing.T, err error) string {
 func TestDefaults(t *testing.T) {
 	c := mustLoad(t, cluster+issuer, Options{})
 	target := c.Targets[0]
-	if len(c.Targets) != 1 || target.Name != "default" || target.Realm.Name != "authelia" || !target.Gate {
+	if len(c.Targets) != 1 || target.Name != "default" || target.Realm.Name != "authelia" || !target.Unnamed || !target.Gate {
 		t.Errorf("target %+v", target)
 	}
 	if got, want := target.Realm.Set.Properties(), []realm.Property{realm.ClientID, realm.IssuerURL}; !slices.Equal(got, want) {

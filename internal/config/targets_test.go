@@ -54,7 +54,7 @@ func TestTargetsFromAFolder(t *testing.T) {
 		t.Errorf("beside targets: %v", got)
 	}
 	c = mustLoad(t, text, Options{Targets: []string{"paris"}}, "realm.name=other")
-	if c.Targets[0].Name != "paris" || c.Targets[0].Realm.Name != "other" {
+	if c.Targets[0].Name != "paris" || c.Targets[0].Realm.Name != "other" || c.Targets[0].Unnamed {
 		t.Errorf("-t: %+v", c.Targets)
 	}
 	setenv(t, "PROXMOX_REALM_TARGETS_FROM="+dir)

@@ -9,6 +9,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
+	"proxmox-realm/internal/realm"
 )
 
 // askIssuer checks, before the user has to log in, whether the issuer works and accepts the redirect URL. If not, it returns
@@ -63,12 +64,14 @@ func (r *rehearsal) question(keyUnknown bool) issuer.Question {
 
 func (r *rehearsal) view(ctx context.Context) issuer.View {
 	offset, known := r.node.ClockOffset()
-	view := issuer.View{Login: r.held, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Target.Verify.MaxClockSkew}
+	view := issuer.View{Login: r.held, Version: realm.Version{Product: r.Target.Realm.Product}, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Target.Verify.MaxClockSkew}
 	if r.inspection.NeedsVersion() {
-		var err error
-		if view.Version, err = r.node.Version(ctx); err != nil {
+		version, err := r.node.Version(ctx)
+		if err != nil {
 			r.Log.Debug("asking for the version", "error", err)
+			return view
 		}
+		view.Version = version
 	}
 	return view
 }

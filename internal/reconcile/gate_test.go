@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -369,4 +370,39 @@ func TestAShortWait(t *testing.T) {
 		target := aim(t, c, p, spec(setKey(key)))
 		expect(t, waits(t.Context(), target, 3*time.Second), reconcile.Changed, realm.Update, "")
 	})
+}
+
+// Users have the realm's name in theirs for good, so a default that names other software than the issuer's is worth a word, in time.
+func TestADefaultNameThatIsNotTheIssuers(t *testing.T) {
+	for title, tt := range map[string]struct {
+		software string
+		chosen   bool
+		stored   bool
+		options  reconcile.Options
+		warns    bool
+	}{
+		"another issuer":             {software: "Keycloak", warns: true},
+		"another issuer, no gate":    {software: "Keycloak", options: reconcile.Options{NoGate: true}, warns: true},
+		"a name that somebody chose": {software: "Keycloak", chosen: true},
+		"the realm exists":           {software: "Keycloak", stored: true},
+		"Authelia":                   {software: "Authelia"},
+		"an issuer nobody knows":     {},
+	} {
+		t.Run(title, func(t *testing.T) {
+			c, p := newCluster(t), &provider{software: tt.software}
+			if tt.stored {
+				c.put(name, stored())
+			}
+			target := aim(t, c, p, spec())
+			target.Unnamed = !tt.chosen
+			for command, got := range map[string]reconcile.Result{"plan": plan(t.Context(), target, tt.options), "apply": apply(t.Context(), target, tt.options)} {
+				said := slices.ContainsFunc(got.Warnings, func(w string) bool {
+					return strings.Contains(w, "the issuer is Keycloak, but users will be called jane@authelia, for good: set realm.name")
+				})
+				if said != tt.warns {
+					t.Errorf("%s: warnings %q", command, got.Warnings)
+				}
+			}
+		})
+	}
 }

@@ -19,6 +19,7 @@ type provider struct {
 	redirect  func() bool                      // accepts the redirect URLs; nil: always
 	slow      bool
 	untrusted bool   // this machine does not trust its certificate
+	software  string // what it was recognised as
 	unclaimed string // a claim that it does not advertise
 	limited   bool   // answers 429 to discovery already
 	version   bool   // its verdict on keys needs the Proxmox version
@@ -73,6 +74,8 @@ func (i *inspection) LacksClaim(claim string) bool { return claim == i.unclaimed
 func (i *inspection) EncryptsTokens() bool { return i.encrypts }
 
 func (i *inspection) Advice(about issuer.Topic) check.Hint { return i.advice[about] }
+
+func (i *inspection) Provider() string { return i.software }
 
 func (i *inspection) Certificate() (time.Time, bool) { return time.Time{}, false }
 

@@ -83,6 +83,8 @@ type Inspection interface {
 	EncryptsTokens() bool
 	// Advice returns what the administrator of the software behind the issuer must know about a topic, or "".
 	Advice(about issuer.Topic) check.Hint
+	// Provider returns the name of the software behind the issuer, or "" if it was not recognised.
+	Provider() string
 	RateLimited() (retryAfter time.Duration, limited bool)
 	Certificate() (notAfter time.Time, ok bool)
 	Client(ctx context.Context, q issuer.Question) issuer.Answer
@@ -225,7 +227,7 @@ func (r run) change(ctx context.Context, steps steps, res Result, inspection Ins
 		if err := plan.otherClient(); err != nil && steps.key {
 			return res, plan, err
 		}
-		res = res.planned(plan, r.Cleaner)
+		res = r.unnamed(ctx, res.planned(plan, r.Cleaner), plan, inspection)
 		if err = plan.refusal(); err == nil && attempt > attempts && !plan.settled() {
 			err = r.gaveUp(plan, unsettled)
 		}
@@ -272,6 +274,19 @@ func (r run) inspect(ctx context.Context, notBefore time.Time) Inspection {
 
 // declared returns the login that the configuration asks for.
 func (r run) declared() realm.Login { return r.Realm.Set.Login(r.Realm.Name) }
+
+// unnamed warns if a realm would get the default name, which is that of other software than the issuer's. Users have it in their
+// names for good.
+func (r run) unnamed(ctx context.Context, res Result, plan planned, inspection Inspection) Result {
+	if !r.Unnamed || plan.Action != realm.Create || inspection == nil || inspection.Wait(ctx) != nil {
+		return res
+	}
+	if name := inspection.Provider(); name != "" && !strings.EqualFold(name, r.Realm.Name) {
+		return res.warn(fmt.Sprintf("the issuer is %s, but users will be called jane@%s, for good: set realm.name to choose another name than the default",
+			r.Cleaner.Clean(name), r.Realm.Name))
+	}
+	return res
+}
 
 // planned holds the plan for the realm and the plan for groups and grants. The zero value is no plan.
 type planned struct {

@@ -120,7 +120,7 @@ func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspect
 
 // inspected adds the issuer.* checks of an inspection that has ended.
 func (r run) inspected(res Result, plan planned, inspection Inspection, login realm.Login, about string) Result {
-	var version realm.Version
+	version := realm.Version{Product: r.Realm.Product}
 	if inspection.NeedsVersion() && plan.made() {
 		version = r.askVersion()
 	}
