@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,7 +25,7 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// bare makes the lab as nobody has prepared it, and writes the administrator's password to the file password.
+// bare makes the lab as nobody has prepared it, writes the administrator's password to the file password, and sets FINGERPRINT.
 func bare(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: bare")
@@ -33,6 +36,10 @@ func bare(ts *testscript.TestScript, neg bool, args []string) {
 		name, value, _ := strings.Cut(variable, "=")
 		ts.Setenv(name, value)
 	}
+	connection, err := tls.Dial("tcp", strings.TrimPrefix(l.PVE.URL(), "https://"), &tls.Config{RootCAs: l.Authority.Pool()})
+	ts.Check(err)
+	ts.Setenv("FINGERPRINT", fmt.Sprintf("%x", sha256.Sum256(connection.ConnectionState().PeerCertificates[0].Raw)))
+	ts.Check(connection.Close())
 	ts.Check(os.WriteFile(ts.MkAbs("password"), []byte(ts.Getenv("LAB_ADMIN_PASSWORD")+"\n"), 0o600))
 }
 
@@ -123,7 +130,7 @@ func (u *unprepared) run(more ...string) (code int, output string) {
 		"--password-file", u.file("password"), "--issuer-url", u.IssuerURL, "--issuer-ca-file", u.IssuerCAFile,
 		"--client-key-file", u.file("client-key"), "--redirect-url", u.RedirectURL, "--grant", "admins=/pool/dev:PVEAdmin", "--wait", "1s",
 	}
-	code = cli.Main(append(args, more...), strings.NewReader(""), &out, &out)
+	code = cli.Main(append(args, more...), strings.NewReader("a wrong password\n"), &out, &out)
 	return code, out.String()
 }
 
@@ -207,5 +214,150 @@ func TestInitGoesOnAfterAnInterruption(t *testing.T) {
 		if missing := u.complete(); second != 0 || len(missing) > 0 {
 			t.Errorf("request %d: exit code %d, %s:\n%s\n---\n%s", at+1, second, strings.Join(missing, "; "), before, output)
 		}
+	}
+}
+
+// initCase is a setup in one situation.
+type initCase struct {
+	name  string
+	state func(*pve.State)
+	args  []string
+	code  int
+	says  []string // patterns
+	made  []string // nil: nothing
+	// after looks at what Proxmox holds then.
+	after func(*pve.State) string
+}
+
+// roles are those that grants for groups need.
+var roles = []string{"PermissionsModifyOnly", "RealmAdmin", "RealmAuditor", "RealmGroupAdmin"}
+
+var initCases = []initCase{
+	{
+		name: "a wrong password is sent once", args: []string{"--password-file", "-"}, code: 77,
+		says: []string{"rejects the user root@pam: authentication failure"},
+	},
+	{
+		name: "a second factor is missing", state: func(s *pve.State) { s.RequireTOTP("root@pam") }, code: 77,
+		says: []string{"root@pam has a second factor, and no one-time code is given", "set --otp-file"},
+	},
+	{
+		name: "PVEAdmin may not set up", code: 77, args: []string{"--username", "boss@pve"},
+		state: func(s *pve.State) {
+			s.Users["boss@pve"] = &pve.User{Enable: true, Password: s.Users["root@pam"].Password}
+			s.ACL = append(s.ACL, pve.ACL{Path: "/", Type: "user", ID: "boss@pve", Role: "PVEAdmin", Propagate: true})
+		},
+		says: []string{"boss@pve may not set this up, nothing was made in Proxmox: missing is Permissions.Modify on /access, Sys.Modify on /access", "init --print-commands"},
+	},
+	{
+		name: "an Administrator may", args: []string{"--username", "boss@pve"}, made: wanted,
+		state: func(s *pve.State) {
+			s.Users["boss@pve"] = &pve.User{Enable: true, Password: s.Users["root@pam"].Password}
+			s.ACL = append(s.ACL, pve.ACL{Path: "/", Type: "user", ID: "boss@pve", Role: "Administrator", Propagate: true})
+		},
+	},
+	{
+		name: "a token whose secret is elsewhere", code: 12,
+		state: func(s *pve.State) {
+			s.Users["proxmox-realm@pve"] = &pve.User{Enable: true, Tokens: map[string]pve.Token{"agent": {}, "agent2": {}}}
+		},
+		says: []string{"the token proxmox-realm@pve!agent exists, and its secret is not in .*: it is not replaced", "add --token-id agent3 "},
+		made: []string{"proxmox-realm@pve", "proxmox-realm@pve!agent", "proxmox-realm@pve!agent2"},
+	},
+	{
+		name: "another id beside it", args: []string{"--token-id", "second"},
+		state: func(s *pve.State) {
+			s.Users["proxmox-realm@pve"] = &pve.User{Enable: true, Tokens: map[string]pve.Token{"agent": {}}}
+		},
+		says: []string{"pveum user token remove proxmox-realm@pve second", "pveum acl delete /access/realm --roles RealmAdmin --users proxmox-realm@pve"},
+		made: append(slices.Clone(wanted), "proxmox-realm@pve!second"),
+	},
+	{
+		name: "roles of others are not changed", state: func(s *pve.State) {
+			s.Roles = map[string][]string{"RealmAdmin": {"Sys.Audit"}, "RealmAuditor": {"Sys.Audit"}, "RealmAdmin2": {"Realm.Allocate", "Realm.AllocateUser"}}
+		},
+		made: []string{
+			"/access/groups:RealmGroupAdmin", "/access/realm:RealmAdmin3", "/access:RealmAuditor", "/pool/dev:PermissionsModifyOnly", "PermissionsModifyOnly",
+			"RealmAdmin", "RealmAdmin2", "RealmAdmin3", "RealmAuditor", "RealmGroupAdmin", "proxmox-realm@pve", "proxmox-realm@pve!agent",
+		},
+		after: func(s *pve.State) string {
+			return fmt.Sprint(s.Roles["RealmAdmin"], s.Roles["RealmAdmin2"], s.Roles["RealmAdmin3"], s.Roles["RealmAuditor"])
+		},
+		says: []string{`^\[Sys.Audit\] \[Realm.Allocate Realm.AllocateUser\] \[Realm.Allocate\] \[Sys.Audit\]$`},
+	},
+	{
+		name: "what the user inherits is not replaced", state: func(s *pve.State) {
+			s.Users["proxmox-realm@pve"] = &pve.User{Enable: true}
+			s.ACL = append(s.ACL, pve.ACL{Path: "/", Type: "user", ID: "proxmox-realm@pve", Role: "Administrator", Propagate: true})
+		},
+		made: append(append([]string{
+			"/:Administrator", "/access/groups:RealmGroupAdmin", "/access/realm:RealmAdmin", "/access:RealmAuditor", "/pool/dev:PermissionsModifyOnly",
+		}, roles...), "proxmox-realm@pve", "proxmox-realm@pve!agent"),
+		after: func(s *pve.State) string {
+			var of []string
+			for _, e := range s.ACL {
+				if e.ID == "proxmox-realm@pve" {
+					of = append(of, e.Path)
+				}
+			}
+			return fmt.Sprint(of)
+		},
+		says: []string{`^\[/\]$`},
+	},
+	{
+		name: "what the user inherits stays where more is granted", state: func(s *pve.State) {
+			s.Users["proxmox-realm@pve"] = &pve.User{Enable: true}
+			s.Roles = map[string][]string{"Pools": {"Pool.Audit", "Sys.Audit"}}
+			s.ACL = append(s.ACL, pve.ACL{Path: "/", Type: "user", ID: "proxmox-realm@pve", Role: "Pools", Propagate: true})
+		},
+		after: func(s *pve.State) string {
+			for _, e := range s.ACL {
+				if e.ID == "proxmox-realm@pve" && e.Path == "/pool/dev" {
+					return fmt.Sprint(s.Roles[e.Role])
+				}
+			}
+			return "none"
+		},
+		says: []string{`^\[Permissions.Modify Pool.Audit Sys.Audit\]$`},
+		made: []string{"?"},
+	},
+}
+
+// Each situation ends with its code, says what to do, and changes nothing of others.
+func TestInitInEverySituation(t *testing.T) {
+	u := newUnprepared(t)
+	for _, tt := range initCases {
+		t.Run(tt.name, func(t *testing.T) {
+			u.begin(t)
+			if tt.state != nil {
+				if err := u.PVE.Update(tt.state); err != nil {
+					t.Fatal(err)
+				}
+			}
+			u.node.Calm()
+			code, output := u.run(tt.args...)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d:\n%s", code, tt.code, output)
+			}
+			text := output
+			if tt.after != nil {
+				text = tt.after(u.PVE.State())
+			}
+			for _, pattern := range tt.says {
+				if !regexp.MustCompile(pattern).MatchString(text) {
+					t.Errorf("%q is not in\n%s", pattern, text)
+				}
+			}
+			if got := madeIn(u.PVE); !slices.Equal(got, tt.made) && !slices.Equal(tt.made, []string{"?"}) {
+				t.Errorf("made was %q, want %q:\n%s", got, tt.made, output)
+			}
+			logins := slices.DeleteFunc(u.node.Requests(), func(r fault.Request) bool { return r.Path != "/access/ticket" })
+			if len(logins) != 1 && !(len(logins) == 2 && strings.Contains(tt.name, "factor")) {
+				t.Errorf("%d logins", len(logins))
+			}
+			if _, err := os.Stat(u.file("etc")); code != 0 && err == nil {
+				t.Errorf("there are files after exit code %d", code)
+			}
+		})
 	}
 }

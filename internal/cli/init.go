@@ -224,15 +224,25 @@ func (i *initRun) openPlace(ctx context.Context) error {
 
 // parse reads keys and values as flags of other commands, without a configuration.
 func (i *initRun) parse(ctx context.Context, flags ...config.FlagValue) (config.Target, error) {
+	for _, f := range flags {
+		_, port, _ := strings.Cut(strings.TrimPrefix(f.Value, "https://"), ":")
+		if p, known := realm.ProductAt(strings.TrimSuffix(port, "/")); f.Key == "proxmox.endpoints" && known && p != realm.VE {
+			return config.Target{}, otherProduct(p)
+		}
+	}
 	c, err := config.Load(ctx, config.Options{File: "-", Stdin: strings.NewReader("{}"), Flags: flags, Partial: true, IssuerCA: true})
 	if err != nil {
 		return config.Target{}, err
 	}
-	if t := c.Targets[0]; t.Proxmox.Product != realm.VE {
-		return config.Target{}, usage("init sets up Proxmox VE, not %s", t.Proxmox.Product.Name()).
-			Try(check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", t.Proxmox.Product))
+	if p := c.Targets[0].Proxmox.Product; p != realm.VE {
+		return config.Target{}, otherProduct(p)
 	}
 	return c.Targets[0], nil
+}
+
+func otherProduct(p realm.Product) error {
+	return usage("init sets up Proxmox VE, not %s", p.Name()).
+		Try(check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", p))
 }
 
 // printLines prints the commands that make the token and what it needs.
@@ -302,6 +312,7 @@ func (i *initRun) words() check.Names {
 	own := map[string]string{
 		"proxmox.username": "--username", "proxmox.password_file": "--password-file", "proxmox.otp": "--otp-file",
 		"proxmox.token_file": "--token-file", "realm.client_key_file": "--client-key-file", "realm.groups_claim": "--groups-claim", "access": "--grant",
+		"verify.issuer": "PROXMOX_REALM_VERIFY_ISSUER",
 	}
 	for _, k := range initFlags {
 		own[k.key] = "--" + k.flag
@@ -319,7 +330,7 @@ func (i *initRun) words() check.Names {
 			case string(i.place) == config.Dir():
 			case strings.HasPrefix(line, "proxmox-realm init"):
 				line += " --dir " + check.Quote(string(i.place))
-			default:
+			case i.place.Has(setup.ConfigFile):
 				line += " -c " + check.Quote(i.place.Path(setup.ConfigFile))
 			}
 			return line

@@ -109,7 +109,7 @@ func (i *initRun) agreeAndMake(ctx context.Context, steps []setup.Step) error {
 		text += "    (with the grants for groups, the token is as good as an administrator's)\n"
 	}
 	if len(here) > 0 {
-		text += "and on this machine, in " + string(i.place) + ", readable by you alone:\n" + setup.Lines(here)
+		text += "This will be made on this machine, in " + string(i.place) + ", readable by you alone:\n" + setup.Lines(here)
 	}
 	if err := i.printf("%s", text); err != nil || i.dryRun {
 		return err
@@ -178,6 +178,9 @@ func (i *initRun) finishRealm(ctx context.Context) error {
 
 // register brings the client to the issuer, and waits until the issuer accepts its login request.
 func (i *initRun) register(ctx context.Context, until time.Time) error {
+	if !i.target.Verify.Issuer {
+		return i.showClient(ctx)
+	}
 	wait := setup.Wait{Client: i.issuer, Target: i.target}
 	missing, err := wait.Until(ctx, time.Time{}, func(string) {})
 	if err != nil || missing == nil {
@@ -258,15 +261,20 @@ func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) er
 		}
 	}
 	run := f.Apply(ctx, o)
+	shown := run
+	if i.asks { // the plan was shown
+		shown.Targets = slices.Clone(run.Targets)
+		shown.Targets[0].Changes, shown.Targets[0].Access = nil, nil
+	}
 	if run.Outcome == reconcile.Unchanged || run.Outcome == reconcile.Unverified && !run.Targets[0].Wrote() {
 		return i.verify(ctx, f)
 	}
 	i.noteUndo(run.Targets[0])
-	err := i.app.finish(run, false)
+	err := i.app.finish(shown, false)
 	if run.Outcome != reconcile.Changed && run.Outcome != reconcile.Unverified {
 		return err
 	}
-	return errors.Join(i.last(ctx), err)
+	return errors.Join(i.last(ctx, run.Outcome), err)
 }
 
 // verify ends a setup that had nothing to apply.
@@ -276,7 +284,7 @@ func (i *initRun) verify(ctx context.Context, f *fleet.Fleet) error {
 	err := i.app.finish(run, false)
 	switch {
 	case len(i.made) > 0:
-		return errors.Join(i.last(ctx), err)
+		return errors.Join(i.last(ctx, run.Outcome), err)
 	case err != nil || i.quiet:
 		return err
 	}
@@ -303,8 +311,8 @@ func (i *initRun) keepUndo(line string) {
 }
 
 // last says what comes next, and how everything is undone.
-func (i *initRun) last(ctx context.Context) error {
-	if i.asks {
+func (i *initRun) last(ctx context.Context, outcome reconcile.Outcome) error {
+	if i.asks && outcome != reconcile.Unverified {
 		try, err := i.yesOrNo(ctx, "Try a login now, in a browser?", true)
 		if err == nil && try {
 			err = i.login(i.cmd, loginOptions{})
@@ -317,11 +325,19 @@ func (i *initRun) last(ctx context.Context) error {
 		return nil
 	}
 	text := "Done."
-	if !i.asks {
+	switch {
+	case outcome == reconcile.Unverified:
+		text = "Made, but logins do not work yet. After the corrections above:\n    " + i.wording.Command("verify")
+	case !i.asks:
 		text += " To try a login in a browser:\n    " + i.wording.Command("login")
 	}
 	text += "\nTo keep it so, one of:\n    " + strings.Join(i.schedules(), "\n    ")
-	text += "\nTo undo all of it, here and on a node (pveum):\n    " + strings.Join(i.place.Undo(), "\n    ")
+	undo := strings.Join(i.place.Undo(), "\n    ")
+	text += "\nTo undo all of it"
+	if strings.Contains(undo, "    pveum ") {
+		text += ", here and (pveum) on a node"
+	}
+	text += ":\n    " + undo
 	return i.printf("%s\n", text)
 }
 

@@ -36,6 +36,9 @@ func (i *initRun) trust(ctx context.Context) (err error) {
 func (i *initRun) reach(ctx context.Context) (err error) {
 	p := &i.target.Proxmox
 	given := len(p.Endpoints) > 0
+	if i.asks {
+		i.tell("Sets up a login with OpenID Connect for a Proxmox VE cluster. Nothing is changed without a yes.")
+	}
 	for {
 		if len(p.Endpoints) == 0 {
 			t, err := i.wantKey(ctx, "proxmox.endpoints", "Proxmox VE, address of a node", "")
@@ -76,7 +79,8 @@ func (i *initRun) authorities(ctx context.Context, path string) (pem []byte, poo
 // askCertificate shows an unknown certificate and trusts it after a yes.
 func (i *initRun) askCertificate(ctx context.Context, why error, fingerprint string) error {
 	i.tell("%s", check.MessageOf(why))
-	i.tell("Compare it with the output of this command on the node:")
+	i.tell("Compare this with the output of a command on the node:")
+	i.tell("  SHA-256 %s", fingerprint)
 	i.tell("  %s", realm.VE.CertificateCommand())
 	same, err := i.yesOrNo(ctx, "Is it the same?", false)
 	if err != nil {

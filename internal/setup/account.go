@@ -41,7 +41,7 @@ func (a Account) Missing(ctx context.Context, admin *proxmox.Client) ([]Step, er
 	if err != nil {
 		return nil, err
 	}
-	grants, err := a.missingGrants(ctx, admin, roles)
+	grants, err := a.missingGrants(ctx, admin, userExists, roles)
 	if err != nil {
 		return nil, err
 	}
@@ -121,10 +121,13 @@ type grant struct {
 
 // missingGrants returns what is missing of the access control list, the shortest path first. There is one grant for each path, unless
 // user and token hold different things there. An existing role is used if it holds exactly the same.
-func (a Account) missingGrants(ctx context.Context, admin *proxmox.Client, existing realm.Roles) ([]grant, error) {
+func (a Account) missingGrants(ctx context.Context, admin *proxmox.Client, userExists bool, existing realm.Roles) ([]grant, error) {
 	held := map[string]realm.Privileges{}
 	for _, id := range []string{a.user(), a.Token()} {
-		privileges, err := admin.PrivilegesOf(ctx, id) // none, if there is no such identity
+		if !userExists {
+			break
+		}
+		privileges, err := admin.PrivilegesOf(ctx, id) // none, if there is no such token
 		if err != nil {
 			return nil, err
 		}

@@ -59,7 +59,7 @@ func (p Place) folder() []Step {
 		return nil
 	}
 	return []Step{{
-		What: string(p) + "/", Here: true, Undo: []string{p.remove()},
+		What: "this folder", Here: true, Undo: []string{p.remove()},
 		Make: func(context.Context) error { return config.MakePrivate(string(p)) },
 	}}
 }

@@ -23,9 +23,13 @@ func (a Account) missingToken(ctx context.Context, admin *proxmox.Client, userEx
 	if a.Here {
 		return nil, nil
 	}
-	comment, exists, err := admin.TokenComment(ctx, a.user(), a.id())
-	if err != nil {
-		return nil, err
+	var comment string
+	exists := false
+	if userExists { // otherwise Proxmox refuses the question of everybody but root@pam
+		var err error
+		if comment, exists, err = admin.TokenComment(ctx, a.user(), a.id()); err != nil {
+			return nil, err
+		}
 	}
 	orphan := exists && a.Place.pending().made(a.Token(), comment)
 	if exists && !orphan {
@@ -59,8 +63,8 @@ func (a Account) taken(ctx context.Context, admin *proxmox.Client) error {
 	}
 	return check.Errorf(check.TokenTaken, "the token %s exists, and its secret is not in %s: it is not replaced, because somebody may use it",
 		a.Token(), a.Place.Path(TokenFile)).
-		Try(check.Hintf("make a token with another id:\n    {init --token-id %s}", free),
-			check.Hintf("if its secret is in a file, take that:\n    {init --token-file FILE}"))
+		Try(check.Hintf("add --token-id %s to make another token beside it", free),
+			"add --token-file FILE if its secret is in a file")
 }
 
 // makeToken makes the token and stores its secret.
