@@ -109,7 +109,7 @@ func loads(t *testing.T, text string, secrets bool, targets map[string]string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config.yaml")
-	files := map[string]string{"config.yaml": text, "token": token, "client-key": "insecure_secret\n"}
+	files := map[string]string{"config.yaml": text, "token": token, "client-key": "insecure_secret_of_an_example\n"}
 	for name := range targets {
 		files[strings.TrimSuffix(name, ".yaml")+".token"] = token
 	}

@@ -191,7 +191,7 @@ func TestRoleProperties(t *testing.T) {
 		"groups-claim": "groups", "groups-autocreate": "1", "groups-overwrite": "0", "query-userinfo": "1", "audiences": "other", "prompt": "login",
 		"acr-values": "urn:a,urn:b", "default": "0",
 	} {
-		if got := stored.Properties[property]; got != want && !(got == "" && want == "0") {
+		if got := stored.Properties[property]; got != want && (got != "" || want != "0") {
 			t.Errorf("%s is %q, want %q", property, got, want)
 		}
 	}
@@ -277,7 +277,7 @@ func callAPI(method, path string, params url.Values) error {
 		return fmt.Errorf("%s %s: %s (%v)", method, path, response.Status, err)
 	}
 	if method == http.MethodGet || strings.Contains(path, "/token/") {
-		fmt.Println(string(answer.Data))
+		fmt.Fprintln(os.Stdout, string(answer.Data))
 	}
 	return nil
 }
