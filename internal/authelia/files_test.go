@@ -169,11 +169,13 @@ func TestSeveralFiles(t *testing.T) {
 		{"policies behind", []string{ours, policies}, []string{"no differences\n"}},
 		{"no policies", []string{ours}, []string{"1.yml:8: authorization_policy\n  found:   admins\n  wanted:  one_factor, two_factor or a name under authorization_policies\n", "1 difference\n"}},
 		{
-			"a list behind", []string{policies, ours, others},
+			"a list behind",
+			[]string{policies, ours, others},
 			[]string{"2.yml:3: clients\n  found:   replaced by the list in 3.yml:3\n  wanted:  one list with all clients: Authelia reads the last list alone\n"},
 		},
 		{
-			"a list before", []string{policies, others, ours},
+			"a list before",
+			[]string{policies, others, ours},
 			[]string{"2.yml:3: identity_providers.oidc.clients: warning: is replaced by the list in 3.yml:3\n", "no differences\n"},
 		},
 		{"an empty list behind", []string{policies, ours, part + "    clients:\n"}, []string{"replaced by the list in 3.yml:3"}},

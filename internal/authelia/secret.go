@@ -30,8 +30,10 @@ func (c *comparer) compareSecret(property Property, f field) {
 	case c.hidden(property, f):
 		return
 	case f.value.Tag != "!!str" || f.value.Kind != yaml.ScalarNode:
-		c.differ(Difference{Property: property,
-			Found: "no text: Authelia cannot read it", Wanted: wanted + ", in quotes"})
+		c.differ(Difference{
+			Property: property,
+			Found:    "no text: Authelia cannot read it", Wanted: wanted + ", in quotes",
+		})
 		return
 	}
 	found := f.value.Value
@@ -44,13 +46,17 @@ func (c *comparer) compareSecret(property Property, f field) {
 	ok, err := Verify(found, c.Login.ClientKey)
 	switch {
 	case err != nil:
-		c.differ(Difference{Property: property,
-			Found: err.Error(), Wanted: wanted})
+		c.differ(Difference{
+			Property: property,
+			Found:    err.Error(), Wanted: wanted,
+		})
 	case !c.Login.ClientKey.IsSet():
 		c.unseen(property, "the client key is not configured")
 	case !ok:
-		c.differ(Difference{Property: property,
-			Found: "the secret of another key", Wanted: wanted})
+		c.differ(Difference{
+			Property: property,
+			Found:    "the secret of another key", Wanted: wanted,
+		})
 	}
 }
 

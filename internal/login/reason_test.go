@@ -98,14 +98,18 @@ func TestGroupsThatALoginSets(t *testing.T) {
 				s.property("scopes", "openid profile email groups")
 				s.property("groups-autocreate", "1")
 			},
-			[]string{"admins-authelia", "dev-authelia"}, []string{}, "", "give one of the groups of this user a role in access: admins, dev", "groups_autocreate",
+			[]string{"admins-authelia", "dev-authelia"},
+			[]string{},
+			"", "give one of the groups of this user a role in access: admins, dev", "groups_autocreate",
 		},
 		"the claim is absent": {
 			func(*stage) {}, []string{}, []string{}, "sent no claim groups", "set realm.scopes to [openid, profile, email, groups]", "groups_autocreate",
 		},
 		"the claim is no list": {
 			func(s *stage) { s.property("groups-claim", "email") },
-			[]string{}, []string{}, "no list", "as a list of names", "groups_autocreate",
+			[]string{},
+			[]string{},
+			"no list", "as a list of names", "groups_autocreate",
 		},
 		"names are refused": {
 			func(s *stage) {
@@ -113,11 +117,15 @@ func TestGroupsThatALoginSets(t *testing.T) {
 				s.property("groups-autocreate", "1")
 				s.Issuer.SetUser(labissuer.User{Name: s.Username, Password: s.Password, Groups: []string{"/admins", "dev"}})
 			},
-			[]string{"dev-authelia"}, []string{"/admins"}, "/admins", "letters, digits", "groups_autocreate",
+			[]string{"dev-authelia"},
+			[]string{"/admins"},
+			"/admins", "letters, digits", "groups_autocreate",
 		},
 		"Proxmox has none of them": {
 			func(s *stage) { s.property("scopes", "openid profile email groups") },
-			[]string{}, []string{}, "has none of the groups", "realm.groups_autocreate", "realm.scopes",
+			[]string{},
+			[]string{},
+			"has none of the groups", "realm.groups_autocreate", "realm.scopes",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -78,7 +78,9 @@ var meanings = map[Kind]meaning{
 	},
 	IssuerMismatch: {
 		check.ProxmoxFailed, "{node}: the issuer's own name differs from issuer-url; Proxmox requires an exact match: {reason}",
-		func(e *Error) check.Hint { return check.Set("realm.issuer_url", e.Found).With("if its document is there") },
+		func(e *Error) check.Hint {
+			return check.Set("realm.issuer_url", e.Found).With("if its document is there")
+		},
 	},
 	IssuerDocument: {
 		check.ProxmoxFailed, "{node} cannot read the issuer's documents: {reason}",

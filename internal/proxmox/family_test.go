@@ -460,12 +460,18 @@ func TestAccessOnBackupServer(t *testing.T) {
 		users, access check.Status
 		says          string
 	}{
-		{"nobody yet", realm.BackupServer, lab.TokenRoot, nil, true, check.Pass, check.Warn,
-			"run on the host (once NAME has logged in):\n    proxmox-backup-manager acl update / Audit --auth-id NAME@authelia"},
-		{"a user without a role", realm.BackupServer, lab.TokenRoot, func(st *lab.State) { enabled(st, "jane@authelia") }, true, check.Pass, check.Warn,
-			"run on the host:\n    proxmox-backup-manager acl update / Audit --auth-id jane@authelia"},
-		{"on Datacenter Manager", realm.DatacenterManager, lab.TokenRoot, func(st *lab.State) { enabled(st, "jane@authelia") }, true, check.Pass, check.Warn,
-			"    proxmox-datacenter-manager-client acl update / Auditor --auth-id jane@authelia"},
+		{
+			"nobody yet", realm.BackupServer, lab.TokenRoot, nil, true, check.Pass, check.Warn,
+			"run on the host (once NAME has logged in):\n    proxmox-backup-manager acl update / Audit --auth-id NAME@authelia",
+		},
+		{
+			"a user without a role", realm.BackupServer, lab.TokenRoot, func(st *lab.State) { enabled(st, "jane@authelia") }, true, check.Pass, check.Warn,
+			"run on the host:\n    proxmox-backup-manager acl update / Audit --auth-id jane@authelia",
+		},
+		{
+			"on Datacenter Manager", realm.DatacenterManager, lab.TokenRoot, func(st *lab.State) { enabled(st, "jane@authelia") }, true, check.Pass, check.Warn,
+			"    proxmox-datacenter-manager-client acl update / Auditor --auth-id jane@authelia",
+		},
 		{"a user with a role", realm.BackupServer, lab.TokenRoot, func(st *lab.State) {
 			enabled(st, "jane@authelia")
 			st.ACL = append(st.ACL, lab.ACL{Path: "/datastore/one", ID: "jane@authelia", Role: "DatastoreReader"})
@@ -580,14 +586,23 @@ func TestFrontsAreNamed(t *testing.T) {
 		answer
 		says, hint string
 	}{
-		{"a sign-in proxy", answer{Status: 302, Reason: "Found", Header: "Location: https://login.example.com/?rd=x\r\n", Type: "text/html"},
-			"it redirects to https://login.example.com/?rd=x with status 302 Found, as a sign-in proxy does", "address of the node itself"},
-		{"a redirect without its path", answer{Status: 301, Reason: "Moved Permanently", Header: "Location: https://127.0.0.1:1/\r\n", Type: "-"},
-			"it redirects to https://127.0.0.1:1/", "address of the node itself"},
+		{
+			"a sign-in proxy",
+			answer{Status: 302, Reason: "Found", Header: "Location: https://login.example.com/?rd=x\r\n", Type: "text/html"},
+			"it redirects to https://login.example.com/?rd=x with status 302 Found, as a sign-in proxy does", "address of the node itself",
+		},
+		{
+			"a redirect without its path",
+			answer{Status: 301, Reason: "Moved Permanently", Header: "Location: https://127.0.0.1:1/\r\n", Type: "-"},
+			"it redirects to https://127.0.0.1:1/", "address of the node itself",
+		},
 		{"a sign-in page", answer{Status: 200, Reason: "OK", Type: "text/html", Body: "<!doctype html>Sign in"}, "it sent a web page with status 200 OK, as a sign-in proxy", "sign-in page"},
 		{"a sign-in page as 401", answer{Status: 401, Reason: "Unauthorized", Type: "text/html", Body: "<html>"}, "it sent a web page with status 401", "sign-in page"},
-		{"a load balancer", answer{Status: 503, Reason: "Service Unavailable", Type: "text/html", Body: "<html>No server is available"},
-			"a load balancer or reverse proxy sent its error page with status 503", "the node behind it"},
+		{
+			"a load balancer",
+			answer{Status: 503, Reason: "Service Unavailable", Type: "text/html", Body: "<html>No server is available"},
+			"a load balancer or reverse proxy sent its error page with status 503", "the node behind it",
+		},
 	} {
 		for _, p := range realm.Products() {
 			n := start(t, func(*call) answer { return tt.answer })

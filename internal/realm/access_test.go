@@ -33,8 +33,21 @@ func TestGrantsAreValidated(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	for _, g := range []realm.Grant{{Path: "/nonsense", Role: "PVEAuditor"}, {Path: "vms", Role: "PVEAuditor"}, {Path: "/vms/99", Role: "x"}, {Path: "/vms/", Role: "x"}, {Path: "/", Role: ""}, {Path: "/", Role: "a b"}, {Path: "/pool/a b", Role: "x"},
-		{Path: "/sdn/nonsense", Role: "x"}, {Path: "/sdn/zones/z/v/0", Role: "x"}, {Path: "/sdn/zones/z/v/1/x", Role: "x"}, {Path: "/sdn/ipams/a.b", Role: "x"}, {Path: "/sdn/dns/x/y", Role: "x"}, {Path: "/mapping/pci/x/y", Role: "x"}, {Path: "/mappings", Role: "x"},
+	for _, g := range []realm.Grant{
+		{Path: "/nonsense", Role: "PVEAuditor"},
+		{Path: "vms", Role: "PVEAuditor"},
+		{Path: "/vms/99", Role: "x"},
+		{Path: "/vms/", Role: "x"},
+		{Path: "/", Role: ""},
+		{Path: "/", Role: "a b"},
+		{Path: "/pool/a b", Role: "x"},
+		{Path: "/sdn/nonsense", Role: "x"},
+		{Path: "/sdn/zones/z/v/0", Role: "x"},
+		{Path: "/sdn/zones/z/v/1/x", Role: "x"},
+		{Path: "/sdn/ipams/a.b", Role: "x"},
+		{Path: "/sdn/dns/x/y", Role: "x"},
+		{Path: "/mapping/pci/x/y", Role: "x"},
+		{Path: "/mappings", Role: "x"},
 	} {
 		if g.Validate() == nil {
 			t.Errorf("%+v is taken", g)

@@ -158,17 +158,42 @@ func TestPlansRefuseWhatAProductLacks(t *testing.T) {
 		message string // "" if the plan is not refused
 		hints   []string
 	}{
-		{"groups", realm.BackupServer, realm.Values{realm.GroupsClaim: realm.Text("groups")}, realm.Version{},
-			"Proxmox Backup Server does not know groups-claim (it has no groups)", []string{"remove {realm.groups_claim}"}},
-		{"a default value", realm.DatacenterManager, realm.Values{realm.QueryUserinfo: realm.Bool(true)}, realm.Version{},
-			"Proxmox Datacenter Manager does not know query-userinfo (it always reads the userinfo endpoint)", []string{"remove {realm.query_userinfo}"}},
-		{"an old version", realm.BackupServer, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.BackupServer, "4.2.0"),
-			"Proxmox Backup Server 4.2 does not know audiences", []string{"remove {realm.audiences}", "upgrade to Proxmox Backup Server 4.2.1 or later"}},
+		{
+			"groups", realm.BackupServer,
+			realm.Values{realm.GroupsClaim: realm.Text("groups")},
+			realm.Version{},
+			"Proxmox Backup Server does not know groups-claim (it has no groups)",
+			[]string{"remove {realm.groups_claim}"},
+		},
+		{
+			"a default value", realm.DatacenterManager,
+			realm.Values{realm.QueryUserinfo: realm.Bool(true)},
+			realm.Version{},
+			"Proxmox Datacenter Manager does not know query-userinfo (it always reads the userinfo endpoint)",
+			[]string{"remove {realm.query_userinfo}"},
+		},
+		{
+			"an old version", realm.BackupServer,
+			realm.Values{realm.Audiences: realm.Text("a")},
+			version(realm.BackupServer, "4.2.0"),
+			"Proxmox Backup Server 4.2 does not know audiences",
+			[]string{"remove {realm.audiences}", "upgrade to Proxmox Backup Server 4.2.1 or later"},
+		},
 		{"the first version", realm.BackupServer, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.BackupServer, "4.2.1"), "", nil},
-		{"default on Backup Server 3.3", realm.BackupServer, realm.Values{realm.Default: realm.Bool(true)}, version(realm.BackupServer, "3.3.6"),
-			"Proxmox Backup Server 3.3.6 does not know default", []string{"3.3.7"}},
-		{"an old manager", realm.DatacenterManager, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.DatacenterManager, "1.0.3"),
-			"Proxmox Datacenter Manager 1.0.3 does not know audiences", []string{"1.0.4"}},
+		{
+			"default on Backup Server 3.3", realm.BackupServer,
+			realm.Values{realm.Default: realm.Bool(true)},
+			version(realm.BackupServer, "3.3.6"),
+			"Proxmox Backup Server 3.3.6 does not know default",
+			[]string{"3.3.7"},
+		},
+		{
+			"an old manager", realm.DatacenterManager,
+			realm.Values{realm.Audiences: realm.Text("a")},
+			version(realm.DatacenterManager, "1.0.3"),
+			"Proxmox Datacenter Manager 1.0.3 does not know audiences",
+			[]string{"1.0.4"},
+		},
 		{"a version of another product", realm.DatacenterManager, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.VE, "8.4"), "", nil},
 	} {
 		for _, have := range []realm.Current{{}, stored} {

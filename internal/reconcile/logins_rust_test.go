@@ -65,7 +65,6 @@ func TestLogsOfTheOtherProducts(t *testing.T) {
 			if got := strings.Join(causes, " "); err != nil || got != "issuer-unreachable state-lost" {
 				t.Errorf("%v: %s", err, got)
 			}
-
 		})
 	}
 }

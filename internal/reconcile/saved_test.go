@@ -310,8 +310,10 @@ func TestDeleteNamesWhatStays(t *testing.T) {
 	c := newCluster(t).put(name, stored()).put("x-"+name, stored())
 	c.groups = []string{"admins-" + name, "admins-x-" + name}
 	c.entries = []realm.Entry{
-		{Path: "/", Kind: "group", ID: "admins-" + name, Role: "PVEAdmin"}, {Path: "/", Kind: "group", ID: "admins-x-" + name, Role: "PVEAdmin"},
-		{Path: "/vms", Kind: "user", ID: "jane@" + name, Role: "PVEVMUser"}, {Path: "/vms", Kind: "user", ID: "jane@x-" + name, Role: "PVEVMUser"},
+		{Path: "/", Kind: "group", ID: "admins-" + name, Role: "PVEAdmin"},
+		{Path: "/", Kind: "group", ID: "admins-x-" + name, Role: "PVEAdmin"},
+		{Path: "/vms", Kind: "user", ID: "jane@" + name, Role: "PVEVMUser"},
+		{Path: "/vms", Kind: "user", ID: "jane@x-" + name, Role: "PVEVMUser"},
 	}
 	c.own = realm.Privileges{"/": {"Sys.Audit": true}}
 	want := "these groups and grants stay, and apply again to a new realm of this name: admins-authelia (PVEAdmin on /), jane@authelia (PVEVMUser on /vms)"

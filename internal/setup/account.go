@@ -103,8 +103,10 @@ func suffices(ctx context.Context, admin *proxmox.Client, needs []realm.Privileg
 // Strong tells whether an identity may make roles, users, tokens and grants. A token that may is used once, to make a lesser one.
 func Strong(own realm.Privileges) bool {
 	for _, need := range []realm.Privilege{
-		{Name: "Sys.Modify", Path: "/access"}, {Name: "Permissions.Modify", Path: "/access/realm"},
-		{Name: "User.Modify", Path: "/access/groups"}, {Name: "Realm.AllocateUser", Path: "/access/realm/pve"},
+		{Name: "Sys.Modify", Path: "/access"},
+		{Name: "Permissions.Modify", Path: "/access/realm"},
+		{Name: "User.Modify", Path: "/access/groups"},
+		{Name: "Realm.AllocateUser", Path: "/access/realm/pve"},
 	} {
 		if _, held := own.At(need.Path)[need.Name]; !held {
 			return false
