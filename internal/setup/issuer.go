@@ -66,7 +66,9 @@ func (i Issuer) SwitchedOff() bool { return i.inspection != nil && i.inspection.
 func (i Issuer) Trusted() bool { return i.inspection.Trusted() }
 
 // LacksClaim tells whether the issuer advertises its claims, and not this one.
-func (i Issuer) LacksClaim(claim string) bool { return i.inspection != nil && i.inspection.LacksClaim(claim) }
+func (i Issuer) LacksClaim(claim string) bool {
+	return i.inspection != nil && i.inspection.LacksClaim(claim)
+}
 
 // Provider is the software behind the issuer, such as [Authelia]; "" if it was not recognised.
 func (i Issuer) Provider() string {
