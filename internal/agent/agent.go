@@ -111,7 +111,7 @@ func (a *agent) cycle(ctx context.Context) (run fleet.Run, whole bool) {
 		WaitLock: min(a.Config.Agent.Interval/2, time.Minute),
 		Logins:   a.logins,
 	}
-	a.status.work(limit)
+	a.status.work()
 	bounded, cancel := context.WithTimeoutCause(ctx, limit, check.Errorf(check.Unreachable, "the run was aborted after %s", limit))
 	run = a.runner.Apply(bounded, options)
 	cancel()
@@ -149,7 +149,7 @@ func (a *agent) tell(ctx context.Context, run fleet.Run) {
 func (a *agent) reload(ctx context.Context) {
 	a.systemd(daemon.SdNotifyReloading, strings.TrimSpace(daemon.SdNotifyMonotonicUsec()), "STATUS=reloading")
 	defer a.systemd(daemon.SdNotifyReady)
-	a.status.work(limit)
+	a.status.work()
 	c, err := a.Load(ctx)
 	a.read = true
 	if err == nil && c.Agent.Listen != a.Config.Agent.Listen {
@@ -177,7 +177,7 @@ func (a *agent) refresh(ctx context.Context) {
 		a.read = false
 		return
 	}
-	a.status.work(limit)
+	a.status.work()
 	c, err := a.Load(ctx)
 	switch {
 	case ctx.Err() != nil:

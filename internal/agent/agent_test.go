@@ -338,7 +338,7 @@ func TestTheEndCutsARunShortAndTellsNobody(t *testing.T) {
 func TestARunThatHangsIsGivenUpAndShows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStatus("x")
-		s.work(limit)
+		s.work()
 		time.Sleep(limit + slack - time.Second)
 		if !s.alive() {
 			t.Error("dead too early")

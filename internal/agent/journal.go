@@ -55,7 +55,7 @@ func (j *journal) target(t reconcile.Result, news report.News) {
 	for _, w := range t.Notes() {
 		j.log.Warn("warning", append(slices.Clone(who), "warning", w)...)
 	}
-	why := append(who, "outcome", t.Outcome)
+	why := append(slices.Clone(who), "outcome", t.Outcome)
 	if t.Err != nil {
 		why = append(why, "error", check.MessageOf(t.Err), "hint", check.HintOf(t.Err).For(check.Names{}))
 	}

@@ -45,11 +45,11 @@ func newStatus(version string) *status {
 	return &status{version: version, started: now, due: now.Add(slack), metrics: newMetrics(version, now), targets: map[string]past{}}
 }
 
-// work notes that the loop is busy, for so long at most.
-func (s *status) work(atMost time.Duration) {
+// work notes that the loop is busy.
+func (s *status) work() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.due = time.Now().Add(atMost + slack)
+	s.due = time.Now().Add(limit + slack)
 }
 
 // sleep notes that the loop waits for the next run.

@@ -38,7 +38,7 @@ func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) e
 	}
 	var told []history.Told
 	var news []report.News
-	any := false
+	worth := false
 	run.Targets = slices.Clone(run.Targets)
 	for i, t := range run.Targets {
 		known := r.Runs.Target(t.ID).Told[r.Reader]
@@ -48,7 +48,7 @@ func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) e
 		})
 		run.Targets[i] = t
 		told, news = append(told, next), append(news, n)
-		any = any || n.Text != ""
+		worth = worth || n.Text != ""
 	}
 	whole := r.Usual.Target(r.whole()).Told[r.Reader]
 	if len(whole.Troubles) > 0 { // the last run could not load the configuration
@@ -58,9 +58,9 @@ func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) e
 				news[i] = again
 			}
 		}
-		any = true
+		worth = true
 	}
-	if any {
+	if worth {
 		if err := show(run, news); err != nil {
 			return err
 		}

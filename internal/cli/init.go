@@ -19,7 +19,6 @@ import (
 )
 
 type initOptions struct {
-	dir string
 	// How Proxmox is reached, and by whom.
 	username, passwordFile, otpFile, tokenFile, tokenID string
 	// Who may do what.

@@ -56,7 +56,8 @@ func (i *initRun) make(ctx context.Context) error {
 func (i *initRun) files(ctx context.Context) (f setup.Files, err error) {
 	f.Token = i.newToken
 	if i.known {
-		return f, i.sameKey(ctx, &f)
+		err = i.sameKey(ctx, &f)
+		return f, err
 	}
 	t := i.target
 	f.Authority = i.cluster.Authority
@@ -147,10 +148,10 @@ func (i *initRun) finishRealm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.target, i.app.file = c.Targets[0], i.place.Path(setup.ConfigFile)
+	i.target, i.file = c.Targets[0], i.place.Path(setup.ConfigFile)
 	f := i.fleet(c)
 	if i.dryRun {
-		return i.app.finish(f.Plan(ctx, fleet.Options{Options: reconcile.Options{Waits: true}}), false)
+		return i.finish(f.Plan(ctx, fleet.Options{Options: reconcile.Options{Waits: true}}), false)
 	}
 	client, err := f.Connect(i.target)
 	if err != nil {
@@ -251,9 +252,9 @@ func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) er
 		case plan.Outcome == reconcile.Unchanged, plan.Outcome == reconcile.Unverified:
 			return i.verify(ctx, f)
 		case plan.Outcome != reconcile.Drift:
-			return i.app.finish(plan, false)
+			return i.finish(plan, false)
 		}
-		if err := i.app.finish(plan, false); err != nil {
+		if err := i.finish(plan, false); err != nil {
 			return err
 		}
 		if err := i.goOn(ctx, "Apply it?"); err != nil {
@@ -270,7 +271,7 @@ func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) er
 		return i.verify(ctx, f)
 	}
 	i.noteUndo(run.Targets[0])
-	err := i.app.finish(shown, false)
+	err := i.finish(shown, false)
 	if run.Outcome != reconcile.Changed && run.Outcome != reconcile.Unverified {
 		return err
 	}
@@ -281,14 +282,14 @@ func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) er
 func (i *initRun) verify(ctx context.Context, f *fleet.Fleet) error {
 	run := f.Verify(ctx, fleet.Options{})
 	run.Command = "apply" // shows only what is wrong
-	err := i.app.finish(run, false)
+	err := i.finish(run, false)
 	switch {
 	case len(i.made) > 0:
 		return errors.Join(i.last(ctx, run.Outcome), err)
 	case err != nil || i.quiet:
 		return err
 	}
-	return i.printf("Nothing to do. To change something, edit %s and run\n    %s\n", i.app.file, i.wording.Command("apply"))
+	return i.printf("Nothing to do. To change something, edit %s and run\n    %s\n", i.file, i.wording.Command("apply"))
 }
 
 // noteUndo keeps how the realm and its groups are removed, if this run made them.

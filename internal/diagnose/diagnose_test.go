@@ -289,7 +289,7 @@ func TestPagesChangeNothing(t *testing.T) {
 		"                                  b@authelia' does not look like a valid user name",
 	}
 	whole := read(virtualEnvironment(), vienna(t), lines...)
-	for cut := range len(lines) {
+	for cut := range lines {
 		var got []diagnose.Login
 		r := diagnose.NewReader("pve", virtualEnvironment(), func(l diagnose.Login) { got = append(got, l) })
 		r.Read(vienna(t), lines[:cut])

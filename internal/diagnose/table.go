@@ -282,7 +282,7 @@ var userinfoRows = []row{
 		cause: NoUserinfo, texts: []pattern{"No user info endpoint %"},
 		related: []check.ID{check.IssuerEndpoints},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the issuer has no userinfo endpoint, but Proxmox asks it", f.withoutUserinfo("if the ID token holds every claim that is needed")
+			return "the issuer has no userinfo endpoint, but Proxmox asks it", f.withoutUserinfo()
 		},
 	},
 	{
@@ -290,7 +290,7 @@ var userinfoRows = []row{
 		related: []check.ID{check.IssuerEndpoints},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
 			return "the issuer gave a token, and its userinfo endpoint then refused it or could not be reached",
-				check.Hints("read the issuer's log at the time of the login: it names the reason", f.withoutUserinfo("if the ID token holds every claim that is needed"))
+				check.Hints("read the issuer's log at the time of the login: it names the reason", f.withoutUserinfo())
 		},
 	},
 	{
@@ -298,7 +298,7 @@ var userinfoRows = []row{
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
 			return "Proxmox cannot verify the signed answer of the userinfo endpoint",
 				check.Hints("let the issuer answer this client's userinfo requests without a signature, or with RS256 and the claims iss and aud",
-					f.withoutUserinfo("if the ID token holds every claim that is needed"))
+					f.withoutUserinfo())
 		},
 	},
 	{
@@ -306,15 +306,15 @@ var userinfoRows = []row{
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
 			return "Proxmox cannot read the answer of the userinfo endpoint: it is neither JSON nor a signed token, or a claim has another type than the standard says",
 				check.Hints("let the issuer send standard claims in their types, such as email_verified as true and not as \"true\"",
-					f.withoutUserinfo("if the ID token holds every claim that is needed"))
+					f.withoutUserinfo())
 		},
 	},
 }
 
 // withoutUserinfo is the hint to read the ID token alone, for products that can.
-func (f Facts) withoutUserinfo(when string) check.Hint {
+func (f Facts) withoutUserinfo() check.Hint {
 	if !f.Product.Has(realm.QueryUserinfo) {
 		return ""
 	}
-	return check.Set("realm.query_userinfo", "false").With("%s", when)
+	return check.Set("realm.query_userinfo", "false").With("if the ID token holds every claim that is needed")
 }

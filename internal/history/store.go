@@ -247,12 +247,12 @@ var ErrLocked = errors.New("another run holds the lock")
 func (s *Store) Lock(ctx context.Context, names []string, wait time.Duration) (unlock func(), err error) {
 	if err := s.Usable(); err != nil {
 		s.failed(err)
-		return func() {}, nil //nolint:nilerr // told by Problem
+		return func() {}, nil
 	}
 	dir := filepath.Join(s.stateDir, "locks")
 	if err := config.MakePrivate(dir); err != nil {
 		s.failed(err)
-		return func() {}, nil //nolint:nilerr // told by Problem
+		return func() {}, nil
 	}
 	var held []func()
 	unlock = func() {

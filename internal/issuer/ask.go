@@ -114,7 +114,7 @@ func (i *Inspection) begin(ctx context.Context, q Question) *asking {
 	if a.barred = a.bar(); a.barred == nil {
 		a.known = q.Known.at(i.document.digest, time.Now())
 		if others, ok := i.questions.clients.Load(q.Login.ClientID); ok {
-			a.known = a.known.with(others.(Known)) //nolint:forcetypeassert // see remembers
+			a.known = a.known.with(others.(Known)) //nolint:forcetypeassert,errcheck // see remembers
 		}
 	}
 	return a
@@ -297,7 +297,7 @@ func (a *asking) credentials(requests []asked) judgement {
 		if n == 0 || q.decision == Accepted && !p.redirectOK {
 			redirectURL, p.redirectOK = q.url, q.decision == Accepted
 		}
-		p.clientKnown = p.clientKnown || q.decision == Accepted || q.judgement.clientKnown || q.decision == Rejected && q.cause == ofRequest
+		p.clientKnown = p.clientKnown || q.decision == Accepted || q.clientKnown || q.decision == Rejected && q.cause == ofRequest
 	}
 	places := map[string]**kind{
 		"D": &p.d, "K": &p.k, "C": &p.c, "I": &p.i, "IK": &p.ik, "post": &p.post, "postK": &p.postK, "none": &p.none, "plain": &p.plain,

@@ -154,7 +154,7 @@ func checkAudience(i *Inspection, v View) check.Check {
 	case p.namesOthers:
 		hint := check.Hints("set {realm.audiences} to the id of the project", p.tell(OnAudience))
 		if !v.Version.IsZero() && v.Version.Less(since) {
-			hint = check.Hints(check.Hint("upgrade to "+check.Hint(since.Named())+", and then set {realm.audiences} to the id of the project"), p.tell(OnAudience))
+			hint = check.Hints("upgrade to "+check.Hint(since.Named())+", and then set {realm.audiences} to the id of the project", p.tell(OnAudience))
 		}
 		return warn(hint, "%s names more than the client in the ID token, and Proxmox refuses such a login unless the realm lists them", p.name)
 	case p.known():

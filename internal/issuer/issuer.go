@@ -312,7 +312,7 @@ func (i *Inspection) Checks(v View) []check.Check {
 func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 	for _, need := range r.needs {
 		c, _ := check.Find(before, need)
-		skipped := c.Status == check.Skip && !(need == check.IssuerCertificate && i.overHTTP())
+		skipped := c.Status == check.Skip && (need != check.IssuerCertificate || !i.overHTTP())
 		if c.Status == check.Fail || skipped {
 			return check.Skipped(r.id, "needs %s", need)
 		}

@@ -151,7 +151,7 @@ func (i *Inspection) judgeKeys(v View) check.Check {
 	case len(i.keys) == 0:
 		return fail(hint, "the key set is empty: Proxmox cannot verify ID tokens")
 	case len(older) == 0 && len(newer) == 0 && len(i.verifiable(all[len(all)-1])) > 0:
-		return fail(check.Hints(hint, check.Hint("upgrade to "+check.Hint(newest.Named()))), "%s cannot verify ID tokens with any key of the key set", v.Version.Named())
+		return fail(check.Hints(hint, "upgrade to "+check.Hint(newest.Named())), "%s cannot verify ID tokens with any key of the key set", v.Version.Named())
 	case len(older) == 0 && len(newer) == 0:
 		return fail(hint, "Proxmox cannot verify ID tokens with any key of the key set")
 	case len(older) == 0:

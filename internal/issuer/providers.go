@@ -11,6 +11,7 @@ import (
 // Topic is what an administrator asks about a provider.
 type Topic string
 
+// What the advice on providers is about.
 const (
 	OnKey        Topic = "key"        // where the client key stands
 	OnMethod     Topic = "method"     // how a client uses client_secret_basic

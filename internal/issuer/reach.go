@@ -40,7 +40,7 @@ func (i *Inspection) unreached() check.Check {
 	case c.Cause == check.ProxyFailed:
 		what, hint = "cannot use the proxy in HTTPS_PROXY", "name the issuer's host in NO_PROXY, or unset HTTPS_PROXY"
 	case c.Stage == check.AtName:
-		what, hint = "cannot resolve the name "+host, check.Hint("correct the DNS of this machine; to see what it answers:\n"+check.Command+"getent hosts "+check.Hint(host))
+		what, hint = "cannot resolve the name "+host, "correct the DNS of this machine; to see what it answers:\n"+check.Command+"getent hosts "+check.Hint(host)
 	case c.Stage == check.AtTLS && c.Cause == check.TimedOut:
 		what = "reaches " + address + ", but gets no answer"
 		hint = "look whether the issuer hangs or is paused: its port takes connections, and nothing answers"

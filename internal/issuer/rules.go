@@ -205,7 +205,7 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 		return warn(check.Hints("set {realm.prompt} to login", check.Unset("realm.prompt")),
 			"with the prompt none, only users with a session at the issuer can log in").Because("prompt: none")
 	case prompt != "" && request && len(d.Prompts) > 0 && !slices.Contains(d.Prompts, prompt):
-		return warn(check.Hints(check.Unset("realm.prompt"), check.Hint("set {realm.prompt} to one of "+check.Hint(i.clean(strings.Join(d.Prompts, ", "))))),
+		return warn(check.Hints(check.Unset("realm.prompt"), "set {realm.prompt} to one of "+check.Hint(i.clean(strings.Join(d.Prompts, ", ")))),
 			"the issuer does not advertise the prompt %s", i.clean(prompt)).Because("prompt_values_supported: %s", i.clean(listed(d.Prompts)))
 	case v.Proven.Key && v.Proven.Request:
 		return pass("the issuer accepts the code flow, client_secret_basic and S256")

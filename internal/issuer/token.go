@@ -165,7 +165,7 @@ func (p keyProof) judgeAlike() (j judgement, need string) {
 		return judgement{decision: Rejected, cause: ofNotKey}.quoting(p.d.evidence), ""
 	case p.d.class() == aboutCode:
 		return p.judgePublic()
-	case p.c == nil && !(p.i != nil && p.i.limited):
+	case p.c == nil && (p.i == nil || !p.i.limited):
 		return j, "C"
 	case p.known.Refused == p.d.mark: // somebody asked for the cause before
 		j = p.rejected()

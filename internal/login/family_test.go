@@ -29,10 +29,10 @@ func TestLoginOnEachProduct(t *testing.T) {
 	} {
 		s := set(t, stand(product))
 		result := s.rehearse(s.browser().visit)
-		if result.Err != nil || result.Identity.User != "john@authelia" || result.Identity.Privileges == nil || len(result.Identity.Privileges) != 0 {
+		if result.Err != nil || result.User != "john@authelia" || result.Privileges == nil || len(result.Privileges) != 0 {
 			t.Errorf("%s: %v, %+v", product, result.Err, result.Identity)
 		}
-		if hint := string(result.Identity.Hint); !strings.Contains(hint, grant) || product != "pve" && (strings.Contains(hint, "access") || strings.Contains(hint, "pveum")) {
+		if hint := string(result.Hint); !strings.Contains(hint, grant) || product != "pve" && (strings.Contains(hint, "access") || strings.Contains(hint, "pveum")) {
 			t.Errorf("%s: %s", product, hint)
 		}
 	}

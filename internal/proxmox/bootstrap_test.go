@@ -80,7 +80,7 @@ func TestBootstrapLines(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			folder := t.TempDir()
 			for _, name := range []string{"pveum", "proxmox-backup-manager"} {
-				if err := os.WriteFile(filepath.Join(folder, name), []byte(administration), 0o700); err != nil { //nolint:gosec // a command
+				if err := os.WriteFile(filepath.Join(folder, name), []byte(administration), 0o700); err != nil {
 					t.Fatal(err)
 				}
 			}

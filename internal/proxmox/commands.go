@@ -1,7 +1,6 @@
 package proxmox
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 
@@ -199,9 +198,9 @@ func (d *dialect) granting(who string, needs ...Need) (creations, grants []strin
 }
 
 // grant is the hint that gives an identity a privilege on a path.
-func (d *dialect) grant(note, who, path, privilege string) check.Hint {
+func (d *dialect) grant(who, path, privilege string) check.Hint {
 	creations, grants := d.granting(who, d.need(privilege, path))
-	return d.commands.on(cmp.Or(note, d.late()), append(creations, grants...)...)
+	return d.commands.on(d.late(), append(creations, grants...)...)
 }
 
 // late is the note that a grant does not count at once.

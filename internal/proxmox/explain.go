@@ -203,9 +203,9 @@ func grantMissing(e *Error) check.Hint {
 	case e.who == "":
 		return ""
 	case len(e.Privileges) > 0:
-		return d.grant("", e.who, e.DeniedPath, e.Privileges[0])
+		return d.grant(e.who, e.DeniedPath, e.Privileges[0])
 	case lost: // a reverse proxy replaced Proxmox's reason
-		return d.grant("", e.who, d.write.path, d.write.all[0])
+		return d.grant(e.who, d.write.path, d.write.all[0])
 	case isToken:
 		return k.on("shows what the token may do", fill(k.tokenRights, "user", user, "id", id, "token", e.who))
 	}

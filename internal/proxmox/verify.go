@@ -35,12 +35,12 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []rea
 		writer := check.Hintf("set {proxmox.token_file} to another token, which has %s%s: this one can only plan and verify", d.write.all[0], at)
 		found = check.Failed(id, writer, "%s may read realms but not change them", who).Because("%s%s is missing", d.write.all[0], at)
 	case write:
-		found = check.Failed(id, d.grant("", who, d.write.path, d.write.all[0]), "%s may not change realms", who).
+		found = check.Failed(id, d.grant(who, d.write.path, d.write.all[0]), "%s may not change realms", who).
 			Because("%s is missing", strings.Join(d.write.missing(held), " and ")+at)
 	case reads:
 		found = check.Passed(id, "%s may read realms, and nothing else is needed", who).Because("%s", d.audit+at)
 	default:
-		found = check.Failed(id, d.grant("", who, d.read.path, d.audit), "%s may not read realms", who).
+		found = check.Failed(id, d.grant(who, d.read.path, d.audit), "%s may not read realms", who).
 			Because("%s is missing", strings.Join(d.read.missing(held), " and ")+at)
 	}
 	if found.Status == check.Pass && len(missing) > 0 {

@@ -138,7 +138,7 @@ func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, insp
 		return out, context.Cause(ctx)
 	}
 	q := issuer.Question{
-		Login: l, KeyUnknown: keyUnknown, RedirectsDeclared: r.Verify.RedirectsDeclared, Depth: depth, Known: r.controls(known, l),
+		Login: l, KeyUnknown: keyUnknown, RedirectsDeclared: r.Verify.RedirectsDeclared, Depth: depth, Known: r.controls(known),
 	}
 	for _, u := range r.Verify.RedirectURLs {
 		q.RedirectURLs = append(q.RedirectURLs, string(u))
@@ -173,7 +173,7 @@ func (r run) clientID(l realm.Login) history.ClientID {
 }
 
 // controls returns what is remembered of the answers to control questions.
-func (r run) controls(known history.Client, l realm.Login) (k issuer.Known) {
+func (r run) controls(known history.Client) (k issuer.Known) {
 	if len(known.Known) > 0 && json.Unmarshal(known.Known, &k) == nil {
 		return k
 	}

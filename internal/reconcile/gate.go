@@ -113,7 +113,7 @@ func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection)
 	if known.Findings[check.ClientCredentials].Red() {
 		return false, false, nil
 	}
-	answer := inspection.Client(ctx, issuer.Question{Login: l, Depth: issuer.Free, Known: r.controls(known, l), Limited: known.Limited})
+	answer := inspection.Client(ctx, issuer.Question{Login: l, Depth: issuer.Free, Known: r.controls(known), Limited: known.Limited})
 	if ctx.Err() != nil {
 		return false, false, context.Cause(ctx)
 	}

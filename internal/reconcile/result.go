@@ -77,15 +77,15 @@ type Result struct {
 }
 
 // Wrote reports whether a write took effect, or may have.
-func (r Result) Wrote() bool { return r.Stage >= Sent }
+func (res Result) Wrote() bool { return res.Stage >= Sent }
 
 // WroteRealm reports whether the changes of the realm itself took effect.
-func (r Result) WroteRealm() bool { return r.Stage == Written && len(r.Changes) > 0 }
+func (res Result) WroteRealm() bool { return res.Stage == Written && len(res.Changes) > 0 }
 
 // Notes returns the warnings, and what earlier runs wrote and could not report.
-func (r Result) Notes() []string {
-	notes := slices.Clone(r.Warnings)
-	for _, line := range r.Untold {
+func (res Result) Notes() []string {
+	notes := slices.Clone(res.Warnings)
+	for _, line := range res.Untold {
 		notes = append(notes, "written by an earlier run, and not reported then: "+line)
 	}
 	return notes

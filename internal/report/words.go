@@ -61,12 +61,12 @@ func verdict(command string, t reconcile.Result) string {
 	case reconcile.Changed:
 		return achieved(t)
 	case reconcile.Unchanged:
-		return unchanged(command, t)
+		return unchanged(command)
 	}
 	return ": " + string(t.Outcome)
 }
 
-func unchanged(command string, t reconcile.Result) string {
+func unchanged(command string) string {
 	switch {
 	case command == "delete":
 		return " does not exist: nothing to delete"

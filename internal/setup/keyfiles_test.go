@@ -152,27 +152,27 @@ func TestNoKeyIsLostInASwap(t *testing.T) {
 func TestASwapKeepsModeAndLink(t *testing.T) {
 	ctx := context.Background()
 	dir := files{"real": "old"}.write(t)
-	link, real := filepath.Join(dir, "link"), filepath.Join(dir, "real")
+	link, target := filepath.Join(dir, "link"), filepath.Join(dir, "real")
 	if err := os.Symlink("real", link); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(real, 0o640); err != nil {
+	if err := os.Chmod(target, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := setup.LookAtKeys(ctx, []string{link, real}, check.Secret{})
+	keys, err := setup.LookAtKeys(ctx, []string{link, target}, check.Secret{})
 	if err == nil {
 		err = begin(ctx, keys)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info, err := os.Stat(real + ".new"); err != nil || info.Mode().Perm() != 0o600 {
+	if info, err := os.Stat(target + ".new"); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
 	if err := keys.Swap(ctx); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(real)
+	info, err := os.Stat(target)
 	if target, linkErr := os.Readlink(link); err != nil || info.Mode().Perm() != 0o640 || linkErr != nil || target != "real" {
 		t.Errorf("%v, %v, %s, %v", info, err, target, linkErr)
 	}
