@@ -37,6 +37,8 @@ type operation struct {
 	saved bool
 	// declared returns the realm that must exist after exit code 0; nil means none.
 	declared func(l *lab.Lab) map[string]string
+	// rotates says that the issuer has the key newKey, and that it is in a file of its own.
+	rotates bool
 	// access says that the configuration declares access, and that Proxmox holds another one.
 	access bool
 	// reads says that the operation must change nothing.
@@ -51,6 +53,16 @@ func configured(l *lab.Lab) map[string]string { return l.Realm().Properties }
 func replaced(l *lab.Lab) map[string]string {
 	properties := configured(l)
 	properties["prompt"] = "login"
+	return properties
+}
+
+// newKey is the key that a rotation gives the client.
+const newKey = "the-key-that-the-issuer-made-for-this-client"
+
+// rotated is the realm of the seed "converged" with the new key.
+func rotated(l *lab.Lab) map[string]string {
+	properties := configured(l)
+	properties["client-key"] = newKey
 	return properties
 }
 
@@ -78,6 +90,7 @@ var operations = []operation{
 		delete(properties, "username-claim")
 		return properties
 	}},
+	{name: "rotate", args: []string{"rotate", "--yes", "--wait", "0", "--new-key-file", newKeyFile}, seed: "converged", rotates: true, declared: rotated},
 	{name: "delete", args: []string{"delete", lab.RealmName, "--yes"}, seed: "converged", declared: func(*lab.Lab) map[string]string { return nil }},
 	{name: "verify", args: []string{"verify"}, seed: "converged", reads: true, declared: configured},
 	{name: "plan", args: []string{"plan", "--exit-code"}, seed: "drifted", reads: true, clean: 10},
@@ -262,6 +275,9 @@ func (b *bench) prepare(o operation) error {
 		return err
 	}
 	b.other.Calm()
+	if err := b.prepareKeys(o); err != nil {
+		return err
+	}
 	if err := errors.Join(os.RemoveAll(b.state), os.Mkdir(b.state, 0o700)); err != nil || !o.saved {
 		return err
 	}
@@ -269,6 +285,34 @@ func (b *bench) prepare(o operation) error {
 	slices.Reverse(values)
 	content := strings.NewReplacer(values...).Replace(b.recovery)
 	return os.WriteFile(filepath.Join(b.state, recoveryName), []byte(content), 0o600)
+}
+
+// newKeyFile is the file of the new key in a lab's folder.
+const newKeyFile = "key-of-the-issuer"
+
+// prepareKeys gives the client its key, and removes what a rotation left.
+func (b *bench) prepareKeys(o operation) error {
+	client, _ := b.Issuer.Client(b.ClientID)
+	if client.Secret = b.ClientKey; o.rotates {
+		client.Secret = newKey
+	}
+	b.Issuer.SetClient(client)
+	for _, suffix := range []string{".new", ".former"} {
+		_ = os.Remove(filepath.Join(b.Dir, "client-key"+suffix))
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(b.Dir, "client-key"), []byte(b.ClientKey), 0o600),
+		os.WriteFile(filepath.Join(b.Dir, newKeyFile), []byte(newKey), 0o600))
+}
+
+// keys returns the keys in the key file and beside it.
+func (b *bench) keys() (all []string) {
+	for _, suffix := range []string{"", ".new", ".former"} {
+		if key, err := os.ReadFile(filepath.Join(b.Dir, "client-key"+suffix)); err == nil {
+			all = append(all, string(key))
+		}
+	}
+	return all
 }
 
 // The values of proxmox.timeout. A busy machine must not reach the patient one. Requests that hang get the impatient one.
@@ -310,6 +354,11 @@ func (b *bench) config() string { return filepath.Join(b.Dir, "faulty.yaml") }
 func (b *bench) run(args []string) (code int, output string) {
 	var out bytes.Buffer
 	args = append(slices.Clone(args), "-c", b.config())
+	for i, arg := range args {
+		if arg == newKeyFile {
+			args[i] = filepath.Join(b.Dir, newKeyFile)
+		}
+	}
 	code = cli.Main(args, strings.NewReader(""), &out, &out)
 	return code, out.String()
 }
@@ -360,6 +409,12 @@ func (b *bench) try(a attempt) (wrong []string) {
 	}
 	if _, exists := b.PVE.Realm(lab.RealmName); existed && !exists && len(b.saved()) == 0 {
 		complain("the realm is lost without a copy")
+	}
+	if a.operation.rotates && code == 0 && !slices.Equal(b.keys(), []string{newKey}) {
+		complain("exit code 0, but the new key is not in the key file alone")
+	}
+	if r, _ := b.PVE.Realm(lab.RealmName); a.operation.rotates && !slices.Contains(b.keys(), r.Properties["client-key"]) {
+		complain("the key that Proxmox holds is in no file")
 	}
 	wrong = append(wrong, b.traffic(a, requests)...)
 	for _, secret := range b.secrets() {
@@ -434,7 +489,7 @@ func (b *bench) traffic(a attempt, requests []fault.Request) (wrong []string) {
 
 // secrets lists the values that must not be printed.
 func (b *bench) secrets() []string {
-	list := []string{b.ClientKey, b.Password, b.PVE.User(pve.UserAdmin).Password, "the-key-before-the-last-rotation"}
+	list := []string{b.ClientKey, newKey, b.Password, b.PVE.User(pve.UserAdmin).Password, "the-key-before-the-last-rotation"}
 	for _, name := range []string{pve.TokenRoot, pve.TokenRealmAllocate} {
 		_, secret, _ := strings.Cut(b.PVE.Token(name), "=")
 		list = append(list, secret)

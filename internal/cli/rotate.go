@@ -281,7 +281,11 @@ func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit setup.Edi
 	if edit.Changes() {
 		r.tell(authelia.Diff(r.authelia, edit.Before, edit.After))
 	}
-	if !accepted {
+	switch {
+	case accepted:
+	case r.authelia == "" && r.newKeyFile != "":
+		r.note("if the issuer holds one key for each client, logins fail from its change until rotate looks again, which is at most 10 s later")
+	default:
 		r.note("Authelia holds one key for each client: logins fail from its restart until rotate looks again, which is at most 10 s later")
 	}
 	if r.yes {
