@@ -36,8 +36,9 @@ func readmeScript(t *testing.T, readme string) string {
 			}
 			commands++
 			for from, to := range map[string]string{
-				"/etc/proxmox-realm/":      "lab/", // the folder of the lab's client key
-				"https://auth.example.com": "$LAB_ISSUER",
+				"/etc/proxmox-realm/":             "lab/", // the folder of the lab's client key
+				"https://auth.example.com":        "$LAB_ISSUER",
+				"/etc/authelia/configuration.yml": "$LAB_AUTHELIA_CONFIG",
 			} {
 				command = strings.ReplaceAll(command, from, to)
 			}
@@ -46,6 +47,10 @@ func readmeScript(t *testing.T, readme string) string {
 				command += " --help" // internal/login tests the rest with a browser, scripts the rest of diagnose
 			case strings.HasPrefix(command, "proxmox-realm probe"):
 				command += " --ca-file $LAB_ISSUER_CA_FILE"
+			}
+			if strings.HasPrefix(command, "proxmox-realm rotate") {
+				command += " --yes --wait 0"
+				script.WriteString("exits 13 sh -c '" + command + "'\nissuer restart\n")
 			}
 			script.WriteString("exits 0 sh -c '" + command + "'\n")
 			if _, file, made := strings.Cut(command, " --new-key "); made {

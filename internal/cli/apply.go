@@ -26,10 +26,10 @@ func (a *app) applyCommand() *cobra.Command {
 
 If the issuer would reject a change to an existing realm, nothing is written and
 logins keep working. With --wait, apply asks the issuer again until it accepts
-the change. That is how a client key is rotated.` +
+the change. "rotate" gives a client a new key.` +
 			exitHelp(exitUnverified, exitRefused, exitHeld, exitTryAgain, exitDenied),
 		Example: "  proxmox-realm apply\n" +
-			"  proxmox-realm apply --wait 10m   # a new client key: now restart Authelia\n" +
+			"  proxmox-realm apply --wait 10m   # until the issuer accepts the change\n" +
 			"  proxmox-realm apply -q           # cron",
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.apply(cmd, o) },

@@ -66,7 +66,8 @@ says why.` +
   proxmox-realm authelia --check /etc/authelia/configuration.yml
   ssh auth.example.com cat /etc/authelia/configuration.yml | proxmox-realm authelia --check -
 
-  # new key: replace client_secret, then restart Authelia while apply waits
+  # a new key for a client in use: "rotate", or by hand with a restart of
+  # Authelia while apply waits
   proxmox-realm authelia --new-key client-key.new
   proxmox-realm apply --wait 10m --client-key-file client-key.new`,
 		Args: exactly(0, ""),

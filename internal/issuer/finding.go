@@ -111,7 +111,7 @@ func (a *asking) refusal(j judgement, client string) (summary string, hint check
 	case ofClientOrAll:
 		return "the issuer refuses the client " + client + " with any key", check.Hints(id, "look in the issuer whether the client is enabled")
 	case ofKey:
-		return "the issuer accepted the key of the client " + client + " before, and no longer does", check.Hints(key, p.tell(OnKey))
+		return "the issuer accepted the key of the client " + client + " before, and no longer does", check.Hints(key, p.tell(OnKey), "or give both sides a new key:\n    {rotate}")
 	case ofKeyOrMethod:
 		return "the issuer refuses the key or the authentication method of the client " + client,
 			check.Hints(key, p.tell(OnKey), method, p.tell(OnMethod))
