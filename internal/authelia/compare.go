@@ -61,13 +61,13 @@ func Compare(o Options, files ...File) (Comparison, error) {
 	if err != nil {
 		return Comparison{}, err
 	}
-	found, err := c.find()
+	client, err := c.find()
 	if err != nil {
 		return Comparison{}, err
 	}
-	c.take(found)
-	for i := 0; i+1 < len(wanted.Content); i += 2 {
-		c.compare(wanted.Content[i].Value, wanted.Content[i+1])
+	c.take(client)
+	for key, value := range pairs(wanted) {
+		c.compare(key.Value, value)
 	}
 	c.keepRest()
 	c.startable()
@@ -101,9 +101,9 @@ func blockNode(o Options) (*yaml.Node, error) {
 }
 
 // take reads the properties of the client.
-func (c *comparer) take(found finding) {
-	c.in, c.own = found.in, map[string]field{}
-	for _, f := range fields(found.node) {
+func (c *comparer) take(client *yaml.Node) {
+	c.own = map[string]field{}
+	for _, f := range fields(client) {
 		c.own[f.name] = f
 	}
 	for now, former := range formerNames {
@@ -114,8 +114,8 @@ func (c *comparer) take(found finding) {
 			}
 		}
 	}
-	if line := c.in.controlled(1, c.in.next[found.node]); line > 0 {
-		c.unseen(Property{Name: "(template)", File: c.in.file, Line: line},
+	if line := c.in.controlled(1, c.in.next[client]); line > 0 {
+		c.unseen(c.in.at(line, "(template)"),
 			"conditions and loops of templates: compared as if all that they hold were there")
 	}
 }
@@ -175,7 +175,7 @@ func (c *comparer) compare(name string, wanted *yaml.Node) {
 			c.result.Kept = append(c.result.Kept, property)
 		}
 	case !equal(value, wanted.Value):
-		c.differ(Difference{Property: property, Found: value, Wanted: wanted.Value})
+		c.differ(property, value, wanted.Value)
 	}
 }
 
@@ -237,12 +237,7 @@ func (c *comparer) compareList(property Property, f field, found, wanted []strin
 		c.unseen(property, c.in.templateReason(f)+", which may make: "+strings.Join(open, ", "))
 	}
 	if len(missing) > 0 {
-		var shown []string
-		for _, item := range found {
-			shown = append(shown, c.shown(item))
-		}
-		c.result.Differences = append(c.result.Differences,
-			Difference{Property: property, Found: strings.Join(shown, ", "), Missing: missing})
+		c.lacks(property, found, missing...)
 	}
 }
 
@@ -278,7 +273,7 @@ func loopback(uri string) bool {
 // compareClaims looks for the claims in the client's claims policy, whatever that policy is called.
 func (c *comparer) compareClaims(property Property, policy string) {
 	if policy == "" {
-		c.differ(Difference{Property: property, Wanted: claimsPolicy})
+		c.differ(property, "", claimsPolicy)
 		policy = claimsPolicy
 	}
 	property.Name = "claims_policies." + c.clean.Clean(policy) + ".id_token"
@@ -308,7 +303,7 @@ func (c *comparer) keepRest() {
 		case c.hidden(property, f):
 		case !c.acceptable(name, property, f):
 		case known && value != "" && !slices.ContainsFunc(works, func(w string) bool { return equal(value, w) }):
-			c.differ(Difference{Property: property, Found: value, Wanted: append(works, "")[0]})
+			c.differ(property, value, append(works, "")[0])
 		case value != "":
 			c.result.Kept = append(c.result.Kept, property)
 		}
@@ -331,9 +326,23 @@ func (c *comparer) property(name string, f field) Property {
 	return Property{Name: c.clean.Clean(name), File: c.in.file, Line: cmp.Or(f.line, c.result.Line), own: true}
 }
 
-func (c *comparer) differ(d Difference) {
-	d.Found = c.shown(d.Found)
-	c.result.Differences = append(c.result.Differences, d)
+// at returns a part of a source by its name.
+func (s *source) at(line int, name string) Property {
+	return Property{Name: name, File: s.file, Line: line}
+}
+
+// differ notes a difference. found and wanted are "" for what is absent, and for what must be removed.
+func (c *comparer) differ(p Property, found, wanted string) {
+	c.result.Differences = append(c.result.Differences, Difference{Property: p, Found: c.shown(found), Wanted: wanted})
+}
+
+// lacks notes a list that lacks something.
+func (c *comparer) lacks(p Property, found []string, missing ...string) {
+	var shown []string
+	for _, item := range found {
+		shown = append(shown, c.shown(item))
+	}
+	c.result.Differences = append(c.result.Differences, Difference{Property: p, Found: strings.Join(shown, ", "), Missing: missing})
 }
 
 func (c *comparer) unseen(p Property, reason string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"regexp"
 	"slices"
 	"sort"
@@ -98,51 +99,61 @@ type field struct {
 
 // fields returns the keys of a mapping in their order. Aliases are followed and merged mappings (`<<`) included, where no
 // key of the mapping itself replaces theirs.
-func fields(mapping *yaml.Node) []field {
-	c := collector{seen: map[*yaml.Node]bool{}}
-	c.collect(mapping)
-	return c.fields
-}
-
-type collector struct {
-	fields []field
-	seen   map[*yaml.Node]bool // mappings, each of which counts once
-}
-
-func (c *collector) collect(mapping *yaml.Node) {
-	mapping = target(mapping)
-	if mapping == nil || mapping.Kind != yaml.MappingNode || c.seen[mapping] {
-		return
-	}
-	first := len(c.seen) == 0
-	c.seen[mapping] = true
-	var merged []*yaml.Node
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		key, value := mapping.Content[i], mapping.Content[i+1]
-		name := target(key)
-		switch {
-		case key.Tag == "!!merge":
-			merged = append(merged, value)
-		case name == nil || name.Kind != yaml.ScalarNode:
-		case !has(c.fields, name.Value):
-			c.fields = append(c.fields, field{name: name.Value, key: key, value: target(value), line: value.Line})
-		case first:
-			c.fields[slices.IndexFunc(c.fields, func(f field) bool { return f.name == name.Value })].twice = true
+func fields(mapping *yaml.Node) (found []field) {
+	seen := map[*yaml.Node]bool{} // mappings, each of which counts once
+	var collect func(n *yaml.Node)
+	collect = func(n *yaml.Node) {
+		n = target(n)
+		if n == nil || n.Kind != yaml.MappingNode || seen[n] {
+			return
 		}
-	}
-	for _, m := range merged {
-		if m = target(m); m != nil && m.Kind == yaml.SequenceNode {
-			for _, each := range m.Content {
-				c.collect(each)
+		own := len(seen) == 0
+		seen[n] = true
+		var merged []*yaml.Node
+		for key, value := range pairs(n) {
+			name := target(key)
+			if key.Tag == "!!merge" {
+				merged = append(merged, value)
+			} else if name != nil && name.Kind == yaml.ScalarNode {
+				if i := slices.IndexFunc(found, func(f field) bool { return f.name == name.Value }); i < 0 {
+					found = append(found, field{name: name.Value, key: key, value: target(value), line: value.Line})
+				} else if own {
+					found[i].twice = true
+				}
 			}
-			continue
 		}
-		c.collect(m)
+		for _, m := range merged {
+			if m = target(m); m != nil && m.Kind == yaml.SequenceNode {
+				for _, each := range m.Content {
+					collect(each)
+				}
+			}
+			collect(m)
+		}
+	}
+	collect(mapping)
+	return found
+}
+
+// pairs returns the keys of a mapping with their values, as they are written.
+func pairs(mapping *yaml.Node) iter.Seq2[*yaml.Node, *yaml.Node] {
+	return func(yield func(key, value *yaml.Node) bool) {
+		if mapping == nil || mapping.Kind != yaml.MappingNode {
+			return
+		}
+		for i := 0; i+1 < len(mapping.Content) && yield(mapping.Content[i], mapping.Content[i+1]); i += 2 {
+		}
 	}
 }
 
-func has(have []field, name string) bool {
-	return slices.ContainsFunc(have, func(f field) bool { return f.name == name })
+// pair returns the value of a mapping's own key, or nil.
+func pair(mapping *yaml.Node, name string) *yaml.Node {
+	for key, value := range pairs(mapping) {
+		if key.Kind == yaml.ScalarNode && key.Value == name {
+			return value
+		}
+	}
+	return nil
 }
 
 // get returns a key of a mapping; its value is nil if the mapping does not have it.
@@ -169,25 +180,46 @@ func target(n *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// doubled calls report for each key that a mapping has twice, anywhere below a node.
-func doubled(n *yaml.Node, report func(first, second *yaml.Node)) {
-	if n.Kind == yaml.MappingNode {
+// nodes returns a node and all below it, in the order of the file. It follows no alias.
+func nodes(n *yaml.Node) iter.Seq[*yaml.Node] {
+	return func(yield func(*yaml.Node) bool) {
+		var visit func(n *yaml.Node) bool
+		visit = func(n *yaml.Node) bool {
+			return n == nil || yield(n) && !slices.ContainsFunc(n.Content, func(child *yaml.Node) bool { return !visit(child) })
+		}
+		visit(n)
+	}
+}
+
+// twice is a key that a mapping has two times.
+type twice struct{ first, second *yaml.Node }
+
+// doubled returns the keys that mappings at or below a node have twice.
+func doubled(root *yaml.Node) (found []twice) {
+	for n := range nodes(root) {
 		seen := map[string]*yaml.Node{}
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			key := n.Content[i]
-			if key.Kind != yaml.ScalarNode {
-				continue
+		for key := range pairs(n) {
+			first := seen[key.Value]
+			switch {
+			case key.Kind != yaml.ScalarNode:
+			case first != nil:
+				found = append(found, twice{first, key})
+			default:
+				seen[key.Value] = key
 			}
-			if first, ok := seen[key.Value]; ok {
-				report(first, key)
-				continue
-			}
-			seen[key.Value] = key
 		}
 	}
-	for _, child := range n.Content {
-		doubled(child, report)
+	return found
+}
+
+// lineOf returns the line of the first node at or below a node that has a property, or 0.
+func lineOf(root *yaml.Node, has func(*yaml.Node) bool) int {
+	for n := range nodes(root) {
+		if has(n) {
+			return n.Line
+		}
 	}
+	return 0
 }
 
 // documents returns what the documents of a text hold, up to the first one that is not YAML.

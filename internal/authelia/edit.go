@@ -170,14 +170,17 @@ func editable(file []byte) (*layout, error) {
 		}
 	}
 	root, second, err := readYAML(file)
+	inside := lineOf(root, func(n *yaml.Node) bool {
+		return n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "identity_providers:") || pair(n, "identity_providers") != nil
+	})
 	var syntax *syntaxError
 	switch {
 	case errors.As(err, &syntax):
 		return nil, refuse(syntax.line, "the file is not YAML: %s", syntax.reason)
 	case root == nil:
 		return nil, &RefusedError{Reason: "the file is empty", NoOpenID: true}
-	case pair(root, "identity_providers") == nil && embedded(root) > 0:
-		return nil, refuse(embedded(root), "the configuration is a part of another file here")
+	case pair(root, "identity_providers") == nil && inside > 0:
+		return nil, refuse(inside, "the configuration is a part of another file here")
 	case second > 0:
 		return nil, refuse(second, "a second document begins here")
 	}
@@ -187,14 +190,8 @@ func editable(file []byte) (*layout, error) {
 	if line := expansion(root); line > 0 {
 		return nil, refuse(line, "the file goes through the filter expand-env: every $ of a digest would have to be doubled")
 	}
-	var twice error
-	doubled(root, func(first, second *yaml.Node) {
-		if twice == nil {
-			twice = refuse(second.Line, "a key is here a second time, first in line %d", first.Line)
-		}
-	})
-	if twice != nil {
-		return nil, twice
+	if twice := doubled(root); len(twice) > 0 {
+		return nil, refuse(twice[0].second.Line, "a key is here a second time, first in line %d", twice[0].first.Line)
 	}
 	l := &layout{text: text, lines: splitLines(text), root: root}
 	if err := l.findClients(); err != nil {
@@ -233,32 +230,6 @@ func (l *layout) findClients() error {
 		return refuse(node.Line, "the list of clients has a tag")
 	}
 	return nil
-}
-
-// pair returns the value of a mapping's own key, or nil.
-func pair(mapping *yaml.Node, name string) *yaml.Node {
-	if mapping.Kind != yaml.MappingNode {
-		return nil
-	}
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		if key := mapping.Content[i]; key.Kind == yaml.ScalarNode && key.Value == name {
-			return mapping.Content[i+1]
-		}
-	}
-	return nil
-}
-
-// embedded returns the line of a value that holds identity_providers, deeper in a file or as text; 0 if there is none.
-func embedded(n *yaml.Node) int {
-	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "identity_providers:") || pair(n, "identity_providers") != nil {
-		return n.Line
-	}
-	for _, child := range n.Content {
-		if line := embedded(child); line > 0 {
-			return line
-		}
-	}
-	return 0
 }
 
 // client returns the client of an id, or nil. An id that a template makes could be any.

@@ -21,7 +21,7 @@ var (
 
 // expansion returns the first line of a value that could show that the file goes through the filter, or 0.
 func expansion(n *yaml.Node) int {
-	return firstLine(n, func(value string) bool {
+	return dollar(n, func(value string) bool {
 		return doubling.MatchString(value) || possible.MatchString(literal(value))
 	})
 }
@@ -34,14 +34,9 @@ func literal(value string) string {
 	return digests.ReplaceAllString(inBraces.ReplaceAllString(value, ""), "")
 }
 
-func firstLine(n *yaml.Node, shows func(value string) bool) int {
-	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "$") && shows(n.Value) {
-		return n.Line
-	}
-	for _, child := range n.Content {
-		if line := firstLine(child, shows); line > 0 {
-			return line
-		}
-	}
-	return 0
+// dollar returns the line of the first value with a $ that shows something, or 0.
+func dollar(root *yaml.Node, shows func(value string) bool) int {
+	return lineOf(root, func(n *yaml.Node) bool {
+		return n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "$") && shows(n.Value)
+	})
 }

@@ -18,16 +18,10 @@ type registry struct {
 	*source
 	path    string // of the list; "" if the file holds the list or the client alone
 	list    field
-	clients []candidate
+	clients []*yaml.Node
 }
 
-// candidate is a client in a list.
-type candidate struct {
-	id   *yaml.Node // nil: it has none
-	node *yaml.Node
-}
-
-func (r registry) at() string { return fmt.Sprintf("%s:%d", r.file, r.list.line) }
+func (r registry) place() string { return fmt.Sprintf("%s:%d", r.file, r.list.line) }
 
 // oidc returns the OpenID part of a source, or nil.
 func (s *source) oidc() *yaml.Node {
@@ -44,7 +38,7 @@ func (s *source) registries() (right *registry, others []registry) {
 		}
 	}
 	if root := s.root; isClient(root) {
-		others = append(others, registry{s, "", field{value: root, line: root.Line}, []candidate{{clientIDOf(root), root}}})
+		others = append(others, registry{s, "", field{value: root, line: root.Line}, []*yaml.Node{root}})
 		return right, others
 	}
 	var visit func(n *yaml.Node, path string, line int)
@@ -61,8 +55,8 @@ func (s *source) registries() (right *registry, others []registry) {
 			}
 			return
 		}
-		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			visit(n.Content[i+1], strings.TrimPrefix(path+"."+n.Content[i].Value, "."), n.Content[i].Line)
+		for key, value := range pairs(n) {
+			visit(value, strings.TrimPrefix(path+"."+key.Value, "."), key.Line)
 		}
 	}
 	visit(s.root, "", 1)
@@ -71,44 +65,26 @@ func (s *source) registries() (right *registry, others []registry) {
 
 // isClient tells whether a node looks like a client of Authelia.
 func isClient(n *yaml.Node) bool {
-	return hasKey(n, "client_id") || hasKey(n, "redirect_uris") && hasKey(n, "id")
+	return pair(n, "client_id") != nil || pair(n, "redirect_uris") != nil && pair(n, "id") != nil
 }
 
-func hasKey(n *yaml.Node, name string) bool { return n != nil && pair(n, name) != nil }
-
 // candidates returns the clients of a list, or of a mapping that stands in its place.
-func candidates(list *yaml.Node) (found []candidate) {
+func candidates(list *yaml.Node) (found []*yaml.Node) {
 	if list == nil || list.Kind != yaml.SequenceNode && list.Kind != yaml.MappingNode {
 		return nil
 	}
 	for _, item := range list.Content {
 		item = target(item)
 		if item != nil && item.Kind == yaml.MappingNode && (list.Kind == yaml.SequenceNode || isClient(item)) {
-			found = append(found, candidate{clientIDOf(item), item})
+			found = append(found, item)
 		}
 	}
 	return found
 }
 
-// with returns the clients of a list that have an id.
-func (r registry) with(id string) (found []candidate) {
-	for _, c := range r.clients {
-		if c.id != nil && c.id.Value == id {
-			found = append(found, c)
-		}
-	}
-	return found
-}
-
-// finding is where the client was found.
-type finding struct {
-	candidate
-	in registry
-}
-
-// find finds the client in the sources. Of several lists in their right place Authelia reads the last one alone. A client
+// find finds the client and the list that has it. Of several lists in their right place Authelia reads the last one alone. A client
 // that stands elsewhere is a difference.
-func (c *comparer) find() (finding, error) {
+func (c *comparer) find() (*yaml.Node, error) {
 	var right, others []registry
 	for _, s := range c.sources {
 		list, more := s.registries()
@@ -122,47 +98,50 @@ func (c *comparer) find() (finding, error) {
 	all := append(slices.Clone(right), others...)
 	slices.Reverse(all[:len(right)])
 	for i, r := range all {
-		found := r.with(c.Login.ClientID)
+		var found []*yaml.Node
+		for _, client := range r.clients {
+			if id := clientIDOf(client); id != nil && id.Value == c.Login.ClientID {
+				found = append(found, client)
+			}
+		}
 		if len(found) == 0 {
 			continue
 		}
 		if len(found) > 1 {
-			return finding{}, c.definedTwice(r, found)
+			return nil, c.definedTwice(r, found)
 		}
-		c.result.Client, c.result.File, c.result.Line = c.Login.ClientID, r.file, found[0].node.Line
+		c.in, c.result.Client, c.result.File, c.result.Line = r, c.Login.ClientID, r.file, found[0].Line
 		if i > 0 || len(right) == 0 {
 			c.misplaced(r, right)
 			right = nil
 		}
 		for _, other := range all[min(1, len(right)):len(right)] {
-			c.warn(Property{Name: rightPlace, File: other.file, Line: other.list.line}, "is replaced by the list in "+r.at())
+			c.warn(other.at(other.list.line, rightPlace), "is replaced by the list in "+r.place())
 		}
-		return finding{found[0], r}, nil
+		return found[0], nil
 	}
-	return finding{}, c.absent(all)
+	return nil, c.absent(all)
 }
 
 // misplaced notes why Authelia does not read the list that holds the client.
 func (c *comparer) misplaced(r registry, right []registry) {
-	d := Difference{Property: Property{Name: "clients", File: r.file, Line: r.list.line}, Wanted: "under " + rightPlace}
+	found, wanted := "", "under "+rightPlace
 	switch {
 	case r.kind == unread:
-		d.Found = "in a second document, which Authelia does not read"
-		d.Wanted = "in the first document"
+		found, wanted = "in a second document, which Authelia does not read", "in the first document"
 	case r.path == rightPlace && len(right) > 0:
-		d.Found = "replaced by the list in " + right[len(right)-1].at()
-		d.Wanted = "one list with all clients: Authelia reads the last list alone"
+		found, wanted = "replaced by the list in "+right[len(right)-1].place(), "one list with all clients: Authelia reads the last list alone"
 	case r.path == "" || !looksLikeAuthelia(r):
 		return // the file holds clients alone
 	case r.path == rightPlace:
-		d.Found, d.Wanted = "a mapping", "a list"
+		found, wanted = "a mapping", "a list"
 	case strings.Contains(r.path, "."):
-		d.Found = "under " + r.path
+		found = "under " + r.path
 	default:
-		d.Found = "at the root of the file"
+		found = "at the root of the file"
 	}
 	c.astray = r.path
-	c.differ(d)
+	c.differ(r.at(r.list.line, "clients"), found, wanted)
 }
 
 // looksLikeAuthelia tells whether a list stands in a file that Authelia would read, not in variables of another tool.
@@ -179,10 +158,10 @@ func (s *source) isAuthelia() bool {
 	return s.root == nil || slices.ContainsFunc(fields(s.root), func(f field) bool { return slices.Contains(rootKeys, f.name) })
 }
 
-func (c *comparer) definedTwice(r registry, found []candidate) error {
+func (c *comparer) definedTwice(r registry, found []*yaml.Node) error {
 	var places []string
 	for _, f := range found {
-		places = append(places, fmt.Sprintf("%s:%d", r.file, f.node.Line))
+		places = append(places, fmt.Sprintf("%s:%d", r.file, f.Line))
 	}
 	return check.Errorf(check.Config, "client %s is defined %d times: %s",
 		c.Login.ClientID, len(found), strings.Join(places, ", ")).Try("keep one of them")
@@ -194,16 +173,16 @@ func (c *comparer) absent(all []registry) error {
 	var hints []check.Hint
 	for _, r := range all {
 		for _, client := range r.clients {
-			switch {
-			case client.id == nil:
-			case strings.ContainsRune(client.id.Value, filler) || client.id.Kind != yaml.ScalarNode:
-				hidden = append(hidden, fmt.Sprintf("%s:%d", r.file, client.id.Line))
+			switch id := clientIDOf(client); {
+			case id == nil:
+			case strings.ContainsRune(id.Value, filler) || id.Kind != yaml.ScalarNode:
+				hidden = append(hidden, fmt.Sprintf("%s:%d", r.file, id.Line))
 			default:
-				ids = append(ids, c.clean.Clean(client.id.Value))
+				ids = append(ids, c.clean.Clean(id.Value))
 			}
 		}
 		if len(r.templates) > 0 && r.filled(r.list) && len(hidden) == 0 {
-			hidden = append(hidden, r.at())
+			hidden = append(hidden, r.place())
 		}
 	}
 	message := fmt.Sprintf("%s has no client %s", names(c.sources), c.Login.ClientID)

@@ -24,16 +24,13 @@ func (c *comparer) compareSecret(property Property, f field) {
 	switch {
 	case f.value == nil || f.value.Tag == "!!null" || f.value.Kind == yaml.ScalarNode && f.value.Value == "":
 		if f.value == nil || !c.hidden(property, f) {
-			c.differ(Difference{Property: property, Wanted: wanted})
+			c.differ(property, "", wanted)
 		}
 		return
 	case c.hidden(property, f):
 		return
 	case f.value.Tag != "!!str" || f.value.Kind != yaml.ScalarNode:
-		c.differ(Difference{
-			Property: property,
-			Found:    "no text: Authelia cannot read it", Wanted: wanted + ", in quotes",
-		})
+		c.differ(property, "no text: Authelia cannot read it", wanted+", in quotes")
 		return
 	}
 	found := f.value.Value
@@ -46,17 +43,11 @@ func (c *comparer) compareSecret(property Property, f field) {
 	ok, err := Verify(found, c.Login.ClientKey)
 	switch {
 	case err != nil:
-		c.differ(Difference{
-			Property: property,
-			Found:    err.Error(), Wanted: wanted,
-		})
+		c.differ(property, err.Error(), wanted)
 	case !c.Login.ClientKey.IsSet():
 		c.unseen(property, "the client key is not configured")
 	case !ok:
-		c.differ(Difference{
-			Property: property,
-			Found:    "the secret of another key", Wanted: wanted,
-		})
+		c.differ(property, "the secret of another key", wanted)
 	}
 }
 
@@ -68,7 +59,7 @@ func (c *comparer) undouble(property Property, found string) string {
 	alone := single.MatchString(strings.ReplaceAll(found, "$$", ""))
 	evidence := c.in.variable
 	if evidence == 0 && c.in.root != nil {
-		evidence = firstLine(c.in.root, doubling.MatchString)
+		evidence = dollar(c.in.root, doubling.MatchString)
 	}
 	switch {
 	case doubled && !alone:
@@ -77,11 +68,7 @@ func (c *comparer) undouble(property Property, found string) string {
 		}
 		return strings.ReplaceAll(found, "$$", "$")
 	case alone && evidence > 0 && c.in.kind == plainFile:
-		c.differ(Difference{
-			Property: property,
-			Found:    fmt.Sprintf("single $, which the filter expand-env replaces: line %d shows that it is on", evidence),
-			Wanted:   "each $ doubled",
-		})
+		c.differ(property, fmt.Sprintf("single $, which the filter expand-env replaces: line %d shows that it is on", evidence), "each $ doubled")
 	case alone && evidence > 0:
 		c.warn(property, fmt.Sprintf("line %d has a variable: if it is replaced by the filter expand-env of Authelia, "+
 			"each $ of the secret must be doubled", evidence))

@@ -25,8 +25,8 @@ type source struct {
 	kind      kind
 	second    int // where a second document begins, which Authelia does not read; 0: there is none
 	templates []action
-	variable  int // line of a value that shows that variables of the environment are replaced; 0: there is none
-	next      map[*yaml.Node]int
+	variable  int                // line of a value that shows that variables of the environment are replaced; 0: there is none
+	next      map[*yaml.Node]int // where the node behind a node begins
 }
 
 type kind int
@@ -98,27 +98,18 @@ func (s *source) rest(masked []byte) (more []*source) {
 
 // prepare notes what is asked about the nodes later.
 func (s *source) prepare() {
-	if s.root == nil {
-		return
+	if s.root != nil {
+		s.variable, s.next = dollar(s.root, namesVariable), map[*yaml.Node]int{}
+		s.ends(s.root, math.MaxInt)
 	}
-	s.variable = firstLine(s.root, namesVariable)
-	var order []*yaml.Node
-	ends := map[*yaml.Node]int{}
-	var visit func(n *yaml.Node)
-	visit = func(n *yaml.Node) {
-		order = append(order, n)
-		for _, child := range n.Content {
-			visit(child)
-		}
-		ends[n] = len(order)
-	}
-	visit(s.root)
-	s.next = make(map[*yaml.Node]int, len(order))
-	for n, end := range ends {
-		s.next[n] = math.MaxInt
-		if end < len(order) {
-			s.next[n] = order[end].Line
-		}
+}
+
+// ends notes of a node and all below it in which line the next node behind each begins.
+func (s *source) ends(n *yaml.Node, next int) {
+	s.next[n] = next
+	for _, child := range slices.Backward(n.Content) {
+		s.ends(child, next)
+		next = child.Line
 	}
 }
 
@@ -197,7 +188,12 @@ func (s *source) text(n *yaml.Node) ([]*source, error) {
 	case root == nil || root.Kind == yaml.ScalarNode:
 		return nil, nil
 	}
-	move(root, n)
+	for inner := range nodes(root) { // its lines are those of the file
+		if n.Style&yaml.LiteralStyle == 0 {
+			inner.Line = 0
+		}
+		inner.Line += n.Line
+	}
 	sub := &source{file: s.file, root: root, kind: manifest, templates: s.templates}
 	sub.prepare()
 	if pair(root, "identity_providers") == nil {
@@ -206,16 +202,4 @@ func (s *source) text(n *yaml.Node) ([]*source, error) {
 		}
 	}
 	return []*source{sub}, nil
-}
-
-// move gives the nodes of a text the lines of the file that holds it.
-func move(n, text *yaml.Node) {
-	if text.Style&yaml.LiteralStyle != 0 {
-		n.Line += text.Line
-	} else {
-		n.Line = text.Line
-	}
-	for _, child := range n.Content {
-		move(child, text)
-	}
 }

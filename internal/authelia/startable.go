@@ -22,7 +22,7 @@ func (c *comparer) startable() {
 		}
 		c.doubled(s)
 		if s.second > 0 && !slices.ContainsFunc(c.result.Differences, func(d Difference) bool { return d.File == s.file && d.Name == "clients" }) {
-			c.warn(Property{Name: "(document)", File: s.file, Line: s.second}, "a second document begins here, which Authelia does not read")
+			c.warn(s.at(s.second, "(document)"), "a second document begins here, which Authelia does not read")
 		}
 		c.unknownAtRoot(s)
 		if oidc := s.oidc(); oidc != nil && oidc.Kind == yaml.MappingNode {
@@ -37,15 +37,11 @@ func (c *comparer) startable() {
 
 // doubled reports keys that a mapping has twice, except in different branches of a template.
 func (c *comparer) doubled(s *source) {
-	doubled(s.root, func(first, second *yaml.Node) {
-		if s.controlled(first.Line, second.Line) > 0 {
-			return
+	for _, key := range doubled(s.root) {
+		if s.controlled(key.first.Line, key.second.Line) == 0 {
+			c.differ(s.at(key.second.Line, c.clean.Clean(key.second.Value)), fmt.Sprintf("a second time, first in line %d", key.first.Line), "once")
 		}
-		c.differ(Difference{
-			Property: Property{Name: c.clean.Clean(second.Value), File: s.file, Line: second.Line},
-			Found:    fmt.Sprintf("a second time, first in line %d", first.Line), Wanted: "once",
-		})
-	})
+	}
 }
 
 // unknown reports keys of a mapping that Authelia does not know.
@@ -61,13 +57,10 @@ func (c *comparer) unknown(s *source, mapping *yaml.Node, prefix string, known [
 			line = f.key.Line
 		}
 		wanted := nearest(f.name, known)
-		if has(fields(mapping), wanted) {
+		if get(mapping, wanted).key != nil {
 			wanted = ""
 		}
-		c.differ(Difference{
-			Property: Property{Name: prefix + c.clean.Clean(f.name), File: s.file, Line: line},
-			Found:    "a key that Authelia 4.39 does not know", Wanted: wanted,
-		})
+		c.differ(s.at(line, prefix+c.clean.Clean(f.name)), "a key that Authelia 4.39 does not know", wanted)
 	}
 }
 
@@ -92,10 +85,7 @@ func (c *comparer) provider(s *source, oidc *yaml.Node) {
 			continue
 		}
 		if len(f.value.Content) == 0 {
-			c.differ(Difference{
-				Property: Property{Name: "oidc." + name, File: s.file, Line: f.line},
-				Found:    "a key without content, which Authelia refuses",
-			})
+			c.differ(s.at(f.line, "oidc."+name), "a key without content, which Authelia refuses", "")
 		}
 		c.unknown(s, f.value, "oidc."+name+".", inner[name])
 	}
@@ -103,10 +93,7 @@ func (c *comparer) provider(s *source, oidc *yaml.Node) {
 		c.named(s, "authorization_policies", f)
 		rules := get(f.value, "rules")
 		if len(list(rules.value)) == 0 && (rules.value == nil || len(rules.value.Content) == 0) && !s.filled(f) {
-			c.differ(Difference{
-				Property: Property{Name: "authorization_policies." + c.clean.Clean(f.name), File: s.file, Line: f.line},
-				Found:    "no rules", Wanted: "at least one rule",
-			})
+			c.differ(s.at(f.line, "authorization_policies."+c.clean.Clean(f.name)), "no rules", "at least one rule")
 		} else if rules.value != nil && rules.value.Kind == yaml.SequenceNode {
 			for _, rule := range rules.value.Content {
 				c.unknown(s, rule, "authorization_policies."+c.clean.Clean(f.name)+".rules.", inner["rules"])
@@ -119,27 +106,18 @@ func (c *comparer) provider(s *source, oidc *yaml.Node) {
 		}
 	}
 	if f := get(oidc, "require_pushed_authorization_requests"); equal(strings.Join(list(f.value), ","), "true") {
-		c.differ(Difference{
-			Property: Property{Name: "oidc.require_pushed_authorization_requests", File: s.file, Line: f.line},
-			Found:    "true", Wanted: "false",
-		})
+		c.differ(s.at(f.line, "oidc.require_pushed_authorization_requests"), "true", "false")
 	}
 	if f := get(oidc, "enforce_pkce"); f.value != nil && !s.filled(f) && f.value.Value != "" && !namesVariable(f.value.Value) &&
 		!slices.Contains([]string{"always", "never", "public_clients_only"}, f.value.Value) {
-		c.differ(Difference{
-			Property: Property{Name: "oidc.enforce_pkce", File: s.file, Line: f.line},
-			Found:    f.value.Value, Wanted: "public_clients_only, always or never",
-		})
+		c.differ(s.at(f.line, "oidc.enforce_pkce"), f.value.Value, "public_clients_only, always or never")
 	}
 }
 
 // named reports a name that Authelia does not take for a policy or a scope.
 func (c *comparer) named(s *source, of string, f field) {
 	if !policyName.MatchString(f.name) && !strings.ContainsRune(f.name, filler) {
-		c.differ(Difference{
-			Property: Property{Name: of + "." + c.clean.Clean(f.name), File: s.file, Line: f.line},
-			Found:    "a name that Authelia refuses", Wanted: "letters and digits, with /_.:~- between them",
-		})
+		c.differ(s.at(f.line, of+"."+c.clean.Clean(f.name)), "a name that Authelia refuses", "letters and digits, with /_.:~- between them")
 	}
 }
 
@@ -147,29 +125,27 @@ func (c *comparer) named(s *source, of string, f field) {
 func (c *comparer) otherClients() {
 	seen := map[string]int{}
 	for i, client := range c.in.clients {
-		known := client.id != nil && client.id.Kind == yaml.ScalarNode && !strings.ContainsRune(client.id.Value, filler)
-		at := Property{Name: fmt.Sprintf("client #%d", i+1), File: c.in.file, Line: client.node.Line}
-		if known {
-			at.Name = "client " + c.shown(client.id.Value)
+		id, at := "", c.in.at(client.Line, fmt.Sprintf("client #%d", i+1))
+		node := clientIDOf(client)
+		if node != nil && node.Kind == yaml.ScalarNode && !strings.ContainsRune(node.Value, filler) {
+			id, at.Name = node.Value, "client "+c.shown(node.Value)
 		}
 		switch {
-		case client.id == nil && c.in.controlled(client.node.Line, c.in.next[client.node]) == 0:
-			c.differ(Difference{Property: at, Found: "no client_id", Wanted: "client_id"})
-		case !known:
-		case seen[client.id.Value] > 0:
-			c.differ(Difference{Property: at, Found: fmt.Sprintf("a second time, first in line %d", seen[client.id.Value]), Wanted: "once"})
-		case !isClientID(client.id.Value) && !namesVariable(client.id.Value):
-			c.differ(Difference{Property: at, Found: "an id that Authelia refuses", Wanted: "at most 100 letters, digits and -._~"})
+		case node == nil && c.in.controlled(client.Line, c.in.next[client]) == 0:
+			c.differ(at, "no client_id", "client_id")
+		case id == "":
+		case seen[id] > 0:
+			c.differ(at, fmt.Sprintf("a second time, first in line %d", seen[id]), "once")
+		case !isClientID(id) && !namesVariable(id):
+			c.differ(at, "an id that Authelia refuses", "at most 100 letters, digits and -._~")
 		}
-		if known {
-			seen[client.id.Value] = client.node.Line
-			if client.id.Value == c.Login.ClientID {
-				continue
-			}
+		seen[id] = client.Line
+		if id == c.Login.ClientID {
+			continue
 		}
-		for _, f := range fields(client.node) {
+		for _, f := range fields(client) {
 			if !c.in.filled(f) && !encrypted(f.value) && !namesVariable(f.value.Value) {
-				property := Property{Name: at.Name + ": " + c.clean.Clean(f.name), File: c.in.file, Line: f.line}
+				property := c.in.at(f.line, at.Name+": "+c.clean.Clean(f.name))
 				c.acceptable(today(f.name), property, f)
 			}
 		}
@@ -201,7 +177,7 @@ func (c *comparer) acceptable(name string, property Property, f field) bool {
 		if f.key != nil {
 			property.Line = f.key.Line
 		}
-		c.differ(Difference{Property: property, Found: "a key that Authelia 4.39 does not know", Wanted: wanted})
+		c.differ(property, "a key that Authelia 4.39 does not know", wanted)
 		return false
 	}
 	if value == "" {
@@ -210,12 +186,12 @@ func (c *comparer) acceptable(name string, property Property, f field) bool {
 	if name == "client_secret" && f.value.Kind == yaml.ScalarNode {
 		c.hold(f.value.Value)
 		if secret := strings.ReplaceAll(f.value.Value, "$$", "$"); f.value.Tag != "!!str" || !readable(secret) {
-			c.differ(Difference{Property: property, Found: errNotDigest.Error(), Wanted: "a digest, in quotes"})
+			c.differ(property, errNotDigest.Error(), "a digest, in quotes")
 			return false
 		}
 	}
 	if defined, where := c.defined(name); where != "" && !slices.Contains(defined, value) {
-		c.differ(Difference{Property: property, Found: value, Wanted: oneOf(defined, where)})
+		c.differ(property, value, oneOf(defined, where))
 		return false
 	}
 	if values, some := accepted[name]; some {
@@ -225,7 +201,7 @@ func (c *comparer) acceptable(name string, property Property, f field) bool {
 				if slices.Equal(values, truths) {
 					shown = []string{"true", "false"}
 				}
-				c.differ(Difference{Property: property, Found: value, Wanted: oneOf(shown, "")})
+				c.differ(property, value, oneOf(shown, ""))
 				return false
 			}
 		}
@@ -281,7 +257,7 @@ func (c *comparer) openID(parts []*source) {
 		if f := get(oidc, "hmac_secret"); f.value != nil && (f.value.Value != "" || s.filled(f)) {
 			hmac = true
 			if f.value.Value == placeholder {
-				c.warn(Property{Name: "oidc.hmac_secret", File: s.file, Line: f.line}, "replace the text with the output of: "+commandHMAC)
+				c.warn(s.at(f.line, "oidc.hmac_secret"), "replace the text with the output of: "+commandHMAC)
 			}
 		}
 		if f := get(oidc, "issuer_private_key"); f.value != nil {
@@ -304,7 +280,7 @@ func (c *comparer) openID(parts []*source) {
 
 // keys looks for a key that signs with RS256, and for keys that are none.
 func (c *comparer) keys(s *source, f field) {
-	property := Property{Name: "oidc.jwks", File: s.file, Line: f.line}
+	property := s.at(f.line, "oidc.jwks")
 	rs256, unknown := false, s.filled(f)
 	var others []string
 	for _, item := range f.value.Content {
@@ -323,14 +299,14 @@ func (c *comparer) keys(s *source, f field) {
 		if key.value == nil || s.filled(key) {
 			continue
 		}
-		if at := (Property{Name: "oidc.jwks.key", File: s.file, Line: key.line}); strings.TrimSpace(key.value.Value) == placeholder {
+		if at := (s.at(key.line, "oidc.jwks.key")); strings.TrimSpace(key.value.Value) == placeholder {
 			c.warn(at, "replace the text with the private key that this makes: "+commandKey)
 		} else if !isKey(key.value.Value) && !namesVariable(key.value.Value) && !encrypted(key.value) {
-			c.differ(Difference{Property: at, Found: "no key in PEM", Wanted: "a private key, made by: " + commandKey})
+			c.differ(at, "no key in PEM", "a private key, made by: "+commandKey)
 		}
 	}
 	if !rs256 && !unknown {
-		c.differ(Difference{Property: property, Found: strings.Join(others, ", "), Missing: []string{"a key with the algorithm RS256"}})
+		c.lacks(property, others, "a key with the algorithm RS256")
 	}
 }
 

@@ -202,7 +202,7 @@ func FormerKeys(file []byte) bool {
 	list := get((&source{root: root}).oidc(), "clients").value
 	former := false
 	for _, client := range candidates(list) {
-		for _, f := range fields(client.node) {
+		for _, f := range fields(client) {
 			if _, renamed := formerNames[f.name]; renamed {
 				return false
 			}
