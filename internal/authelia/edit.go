@@ -40,16 +40,12 @@ func Append(file []byte, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, err := editable(file)
-	if err != nil {
-		return nil, err
-	}
-	found, err := before.client(o.Login.ClientID)
+	before, client, err := open(file, o.Login.ClientID)
 	switch {
 	case err != nil:
 		return nil, err
-	case found != nil:
-		return file, before.equals(found, file, o)
+	case client != nil:
+		return file, before.equals(client, file, o)
 	}
 	if err := before.definesClaims(o); err != nil {
 		return nil, err
@@ -68,11 +64,7 @@ func Append(file []byte, o Options) ([]byte, error) {
 // other byte: the result is parsed again and must equal the former configuration otherwise. Every other case is a
 // *[RefusedError].
 func ReplaceSecret(file []byte, clientID, digest string) ([]byte, error) {
-	before, err := editable(file)
-	if err != nil {
-		return nil, err
-	}
-	client, err := before.client(clientID)
+	before, client, err := open(file, clientID)
 	switch {
 	case err != nil:
 		return nil, err
@@ -98,53 +90,44 @@ func ReplaceSecret(file []byte, clientID, digest string) ([]byte, error) {
 }
 
 // Put returns Authelia's configuration with the client of the options: it appends the client, or gives a client that is there
-// the digest, if its secret is not that of the client key. Other differences of such a client stay. The errors are those of
-// [Append] and [ReplaceSecret].
+// the digest, as [Rekey] does. Other differences of such a client stay. The errors are those of [Append] and [ReplaceSecret].
 func Put(file []byte, o Options) ([]byte, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	before, err := editable(file)
-	if err != nil {
-		return nil, err
+	if _, client, err := open(file, o.Login.ClientID); err != nil || client != nil {
+		return Rekey(file, o)
 	}
-	client, err := before.client(o.Login.ClientID)
-	switch {
-	case err != nil:
-		return nil, err
-	case client == nil:
-		return Append(file, o)
-	}
-	return before.rekey(file, client, o)
+	return Append(file, o)
 }
 
 // Rekey returns Authelia's configuration with the digest for a client that is there, if its secret is not that of the client
 // key. Nothing else changes. The errors are those of [ReplaceSecret].
 func Rekey(file []byte, o Options) ([]byte, error) {
-	before, err := editable(file)
+	_, client, err := open(file, o.Login.ClientID)
 	if err != nil {
 		return nil, err
 	}
-	client, err := before.client(o.Login.ClientID)
-	switch {
-	case err != nil:
-		return nil, err
-	case client == nil:
-		return nil, refuse(before.clients.Line, "the list has no client %s", o.Login.ClientID)
+	secret := get(client, "client_secret")
+	if secret.value == nil {
+		secret = get(client, formerNames["client_secret"])
 	}
-	return before.rekey(file, client, o)
-}
-
-func (l *layout) rekey(file []byte, client *yaml.Node, o Options) ([]byte, error) {
-	for _, name := range []string{"client_secret", "secret"} { // Authelia takes the first
-		if secret := get(client, name).value; secret != nil {
-			if ok, err := Verify(secret.Value, o.Login.ClientKey); err == nil && ok && !plain(secret.Value) {
-				return file, nil
-			}
-			break
+	if secret.value != nil && !plain(secret.value.Value) {
+		if ok, err := Verify(secret.value.Value, o.Login.ClientKey); err == nil && ok {
+			return file, nil
 		}
 	}
 	return ReplaceSecret(file, o.Login.ClientID, o.Digest)
+}
+
+// open reads a configuration that can be edited, and finds a client in it; nil if it has none of that id.
+func open(file []byte, clientID string) (*layout, *yaml.Node, error) {
+	l, err := editable(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := l.client(clientID)
+	return l, client, err
 }
 
 // layout is a configuration that can be edited: its text, its YAML and its list of clients.
@@ -193,43 +176,38 @@ func editable(file []byte) (*layout, error) {
 	if twice := doubled(root); len(twice) > 0 {
 		return nil, refuse(twice[0].second.Line, "a key is here a second time, first in line %d", twice[0].first.Line)
 	}
-	l := &layout{text: text, lines: splitLines(text), root: root}
-	if err := l.findClients(); err != nil {
-		return nil, err
-	}
-	return l, nil
+	clients, err := clientsOf(root)
+	return &layout{text: text, lines: splitLines(text), root: root, clients: clients}, err
 }
 
-// findClients walks to the list of clients. It follows no alias, and passes no anchor: what is below could be used
-// elsewhere as well.
-func (l *layout) findClients() error {
-	node := l.root
+// clientsOf walks to the list of clients. It follows no alias, and passes no anchor: what is below could be used elsewhere as
+// well.
+func clientsOf(node *yaml.Node) (*yaml.Node, error) {
 	for _, name := range []string{"identity_providers", "oidc", "clients"} {
 		next := pair(node, name)
 		switch {
 		case next == nil && name != "clients":
-			return &RefusedError{Reason: "the file has no identity_providers.oidc", NoOpenID: true}
+			return nil, &RefusedError{Reason: "the file has no identity_providers.oidc", NoOpenID: true}
 		case next == nil:
-			return refuse(node.Line, "no %s here", name)
+			return nil, refuse(node.Line, "no %s here", name)
 		case next.Anchor != "" || next.Kind == yaml.AliasNode:
-			return refuse(next.Line, "%s has an anchor or is an alias", name)
+			return nil, refuse(next.Line, "%s has an anchor or is an alias", name)
 		case name != "clients" && next.Kind != yaml.MappingNode:
-			return refuse(next.Line, "%s is no mapping", name)
+			return nil, refuse(next.Line, "%s is no mapping", name)
 		}
 		node = next
 	}
-	l.clients = node
 	switch {
 	case node.Kind != yaml.SequenceNode:
-		return refuse(node.Line, "clients is no list")
+		return nil, refuse(node.Line, "clients is no list")
 	case len(node.Content) == 0:
-		return refuse(node.Line, "the list of clients is empty")
+		return nil, refuse(node.Line, "the list of clients is empty")
 	case node.Style&yaml.FlowStyle != 0:
-		return refuse(node.Line, "the list of clients is written in brackets")
+		return nil, refuse(node.Line, "the list of clients is written in brackets")
 	case node.Style&yaml.TaggedStyle != 0:
-		return refuse(node.Line, "the list of clients has a tag")
+		return nil, refuse(node.Line, "the list of clients has a tag")
 	}
-	return nil
+	return node, nil
 }
 
 // client returns the client of an id, or nil. An id that a template makes could be any.
@@ -276,10 +254,9 @@ func (l *layout) equals(client *yaml.Node, file []byte, o Options) error {
 		return refuse(client.Line, "client %s is there and cannot be compared: %v", o.Login.ClientID, err)
 	}
 	for _, d := range compared.Differences {
-		if !d.own {
-			continue
+		if d.own {
+			return refuse(d.Line, "client %s is there and differs in %s", o.Login.ClientID, d.Name)
 		}
-		return refuse(d.Line, "client %s is there and differs in %s", o.Login.ClientID, d.Name)
 	}
 	return nil
 }

@@ -185,9 +185,5 @@ func same(a, b *yaml.Node) bool {
 // adds tells whether a text is another one with something inserted in one place.
 func adds(before, after string) bool {
 	a, b := []byte(before), []byte(after)
-	head := 0
-	for head < min(len(a), len(b)) && a[head] == b[head] {
-		head++
-	}
-	return len(b) >= len(a) && bytes.HasSuffix(b, a[head:])
+	return len(b) >= len(a) && bytes.HasSuffix(b, a[common(a, b):])
 }

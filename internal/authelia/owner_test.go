@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-
-	"proxmox-realm/internal/authelia"
 )
 
 func TestWriteFileKeepsTheOwner(t *testing.T) {
@@ -21,7 +19,7 @@ func TestWriteFileKeepsTheOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	backup, err := authelia.WriteFile(file, to("two\n"))
+	backup, err := edit(file, "one\n", "two\n")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,14 +2,13 @@ package authelia
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -19,38 +18,63 @@ import (
 // MaxFile bounds a file of Authelia's configuration, in bytes. Authelia's annotated template has 80 KiB.
 const MaxFile = 1 << 20
 
-// WriteFile changes a file of Authelia's configuration, as [Append] and [ReplaceSecret] do. It replaces the file as a whole
-// and keeps owner and mode, and a link to the file. The former content is kept beside it in a file whose name ends in
-// `.bak`: Authelia may load every *.yml of a folder. Nothing is written if change fails or changes nothing; backup is "" then.
-// Errors of change are returned as they are, others as a *check.Error. With a backup, the error is that the disk may not hold
-// the new file yet.
-func WriteFile(path string, change func([]byte) ([]byte, error)) (backup string, err error) {
-	file, err := filepath.EvalSymlinks(path)
+// Edit is what becomes of a file of Authelia's configuration.
+type Edit struct {
+	Options       Options // of the client; [NewEdit] adds the digest of its key
+	Path          string  // "": somebody edits the file by hand
+	Before, After []byte
+	Refused       *RefusedError // why the file cannot be edited; nil: it can
+}
+
+// NewEdit makes the digest of the client's key, and finds out what [Put] or [Rekey] make of a file. Other errors than a
+// *[RefusedError] are *check.Error.
+func NewEdit(file File, o Options, change func([]byte, Options) ([]byte, error)) (e Edit, err error) {
+	e = Edit{Options: o, Path: file.Name, Before: file.Data}
+	if e.Options.Digest, err = Digest(o.Login.ClientKey); err != nil || file.Name == "" {
+		return e, err
+	}
+	if e.After, err = change(e.Before, e.Options); errors.As(err, &e.Refused) {
+		err = nil
+	}
+	return e, err
+}
+
+// Changes reports whether [Edit.Write] changes the file.
+func (e Edit) Changes() bool { return e.Refused == nil && !bytes.Equal(e.Before, e.After) }
+
+// Write replaces the file as a whole and keeps owner and mode, and a link to the file. The former content is kept beside it in a
+// file whose name ends in `.bak`: Authelia may load every *.yml of a folder. An error is a *check.Error: [check.Conflict] if the
+// file is not as it was, otherwise [check.Internal]. If backup is not "", the error is that the disk may not hold the new file
+// yet; otherwise nothing is written.
+func (e Edit) Write() (backup string, err error) {
+	if !e.Changes() {
+		return "", nil
+	}
+	file, info, err := e.writable()
 	if err != nil {
-		return "", unwritten(path, err)
+		return "", unwritten(e.Path, err)
 	}
-	before, info, err := readRegular(file)
-	if err != nil {
-		return "", unwritten(path, err)
+	if backup, err = keep(file, e.Before, info); err != nil {
+		return "", unwritten(e.Path, err)
 	}
-	after, err := change(bytes.Clone(before))
-	if err != nil || bytes.Equal(before, after) {
-		return "", err
+	made := filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"."+rand.Text()+".tmp") // no name that Authelia loads
+	if err = config.CreatePrivate(made, e.After); err == nil {
+		if err = config.MoveOver(made, file); err == nil {
+			return backup, nil
+		}
+		if os.Remove(made) != nil { // it is in its place
+			return backup, check.Errorf(check.Internal, "%s is written, but the disk may not hold it yet: %v", e.Path, err).Because(err)
+		}
 	}
-	if backup, err = keep(file, before, info); err != nil {
-		return "", unwritten(path, err)
-	}
-	if err := replace(file, after, info); err != nil {
-		_ = os.Remove(backup)
-		return "", unwritten(path, err)
-	}
-	if err := syncFolder(filepath.Dir(file)); err != nil {
-		return backup, check.Errorf(check.Internal, "%s is written, but the disk may not hold it yet: %v", path, err).Because(err)
-	}
-	return backup, nil
+	_ = os.Remove(backup)
+	return "", unwritten(e.Path, err)
 }
 
 func unwritten(path string, err error) error {
+	var known *check.Error
+	if errors.As(err, &known) {
+		return known
+	}
 	var cause *fs.PathError
 	if errors.As(err, &cause) {
 		err = cause.Err // without the name of a temporary file
@@ -58,19 +82,25 @@ func unwritten(path string, err error) error {
 	return check.Errorf(check.Internal, "%s is not changed: %v", path, err).Because(err)
 }
 
-// readRegular reads a file that can be replaced.
-func readRegular(path string) ([]byte, fs.FileInfo, error) {
-	info, err := os.Stat(path)
+// writable returns the file behind a link, which can be replaced and is as it was.
+func (e Edit) writable() (path string, info fs.FileInfo, err error) {
+	if path, err = filepath.EvalSymlinks(e.Path); err != nil {
+		return "", nil, err
+	}
+	info, err = os.Stat(path)
 	switch {
 	case err != nil:
-		return nil, nil, err
+		return "", nil, err
 	case !info.Mode().IsRegular():
-		return nil, nil, errors.New("it is not a regular file")
+		return "", nil, errors.New("it is not a regular file")
 	case info.Size() > MaxFile:
-		return nil, nil, fmt.Errorf("it is larger than %d KiB", MaxFile>>10)
+		return "", nil, fmt.Errorf("it is larger than %d KiB", MaxFile>>10)
 	}
-	data, err := os.ReadFile(path)
-	return data, info, err
+	now, err := os.ReadFile(path)
+	if err == nil && !bytes.Equal(now, e.Before) {
+		err = check.Errorf(check.Conflict, "%s has changed meanwhile: it is not written", e.Path).Try("run the command again")
+	}
+	return path, info, err
 }
 
 // keep writes the former content to a new file beside the file.
@@ -80,52 +110,11 @@ func keep(file string, before []byte, info fs.FileInfo) (backup string, err erro
 		if n > 1 {
 			backup = fmt.Sprintf("%s.%d.bak", file, n)
 		}
-		copied, err := os.OpenFile(backup, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			continue
+		if err = config.CreateLike(backup, before, info); !errors.Is(err, fs.ErrExist) {
+			return backup, err
 		}
-		if err != nil {
-			return "", err
-		}
-		return backup, fill(copied, before, info)
 	}
 	return "", fmt.Errorf("%s and 998 more backups exist", filepath.Base(file)+".bak")
-}
-
-// replace puts new content in the place of the file.
-func replace(file string, after []byte, info fs.FileInfo) error {
-	made, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*.tmp") // no name that Authelia loads
-	if err != nil {
-		return err
-	}
-	if err := fill(made, after, info); err != nil {
-		return err
-	}
-	if err := os.Rename(made.Name(), file); err != nil {
-		_ = os.Remove(made.Name())
-		return err
-	}
-	return nil
-}
-
-// fill gives a new file content, owner and mode. After an error the file is gone.
-func fill(file *os.File, content []byte, like fs.FileInfo) error {
-	_, err := io.Copy(file, bytes.NewReader(content))
-	if err = errors.Join(err, config.Own(file, like), file.Chmod(like.Mode().Perm()), file.Sync(), file.Close()); err != nil {
-		_ = os.Remove(file.Name())
-	}
-	return err
-}
-
-func syncFolder(dir string) error {
-	if runtime.GOOS == "windows" { // has no such operation
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // secretLine matches a line with a digest in quotes.
@@ -145,10 +134,7 @@ func foreignComment(line string) (head string, ok bool) {
 // and [ReplaceSecret] do. It shows nothing of what was removed but the key, because that may be a secret.
 func Diff(name string, before, after []byte) string {
 	a, b := splitLines(string(before)), splitLines(string(after))
-	head := 0
-	for head < min(len(a), len(b)) && a[head] == b[head] {
-		head++
-	}
+	head := common(a, b)
 	tail := 0
 	for tail < min(len(a), len(b))-head && a[len(a)-1-tail] == b[len(b)-1-tail] {
 		tail++
@@ -180,16 +166,23 @@ func Diff(name string, before, after []byte) string {
 // CommentBehind returns the line of the first difference between two versions if a comment stands behind the value there.
 // After another digest it may no longer be true.
 func CommentBehind(before, after []byte) (line int) {
-	a, b := splitLines(string(before)), splitLines(string(after))
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			if _, ok := foreignComment(b[i]); ok && strings.Contains(b[i], "#") {
-				return i + 1
-			}
-			return 0
-		}
+	b := splitLines(string(after))
+	i := common(splitLines(string(before)), b)
+	if i == len(b) {
+		return 0
+	}
+	if _, ok := foreignComment(b[i]); ok && strings.Contains(b[i], "#") {
+		return i + 1
 	}
 	return 0
+}
+
+// common returns how many elements at the beginning two lists share.
+func common[T comparable](a, b []T) (n int) {
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	return n
 }
 
 // FormerKeys tells whether all clients in a configuration have only the keys of Authelia 4.37 and before. Such an Authelia

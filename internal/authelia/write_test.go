@@ -1,7 +1,6 @@
 package authelia_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	"proxmox-realm/internal/authelia"
+	"proxmox-realm/internal/check"
 )
 
 func write(t *testing.T, path, content string, mode os.FileMode) {
@@ -43,8 +43,9 @@ func names(t *testing.T, dir string) (names []string) {
 	return names
 }
 
-func to(after string) func([]byte) ([]byte, error) {
-	return func([]byte) ([]byte, error) { return []byte(after), nil }
+// edit writes another content to a file.
+func edit(path, before, after string) (backup string, err error) {
+	return authelia.Edit{Path: path, Before: []byte(before), After: []byte(after)}.Write()
 }
 
 func TestWriteFile(t *testing.T) {
@@ -60,7 +61,7 @@ func TestWriteFile(t *testing.T) {
 		{"three\n", "", ""},
 		{"four\n", "authelia.yml.3.bak", "three\n"},
 	} {
-		backup, err := authelia.WriteFile(link, to(step.after))
+		backup, err := edit(link, content(t, link), step.after)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,16 +103,18 @@ func TestWriteFileThatFailsLeavesNothing(t *testing.T) {
 	}
 	large := filepath.Join(dir, "large.yml")
 	write(t, large, strings.Repeat("#\n", authelia.MaxFile), 0o600)
-	failed := errors.New("failed")
-	if _, err := authelia.WriteFile(file, func([]byte) ([]byte, error) { return nil, failed }); !errors.Is(err, failed) {
+	if _, err := edit(file, "what was there before\n", "two\n"); check.CodeOf(err) != check.Conflict {
 		t.Errorf("%v", err)
+	}
+	if backup, err := (authelia.Edit{Path: file, Before: []byte("one\n"), Refused: &authelia.RefusedError{}}).Write(); backup != "" || err != nil {
+		t.Errorf("%s, %v", backup, err)
 	}
 	for path, says := range map[string]string{
 		filepath.Join(dir, "absent.yml"): "absent.yml is not changed: no such file or directory",
 		pipe:                             "folder.yml is not changed: it is not a regular file",
 		large:                            "large.yml is not changed: it is larger than 1024 KiB",
 	} {
-		if _, err := authelia.WriteFile(path, to("two\n")); err == nil || !strings.HasSuffix(err.Error(), says) {
+		if _, err := edit(path, "one\n", "two\n"); err == nil || !strings.HasSuffix(err.Error(), says) {
 			t.Errorf("%v, want %s", err, says)
 		}
 	}
@@ -120,15 +123,15 @@ func TestWriteFileThatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
-// The change gets a copy: what it does to it does not matter.
-func TestWriteFileKeepsTheFormerContent(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "configuration.yml")
-	write(t, file, "one\n", 0o600)
-	backup, err := authelia.WriteFile(file, func(data []byte) ([]byte, error) {
-		copy(data, "two")
-		return data, nil
-	})
-	if err != nil || content(t, backup) != "one\n" || content(t, file) != "two\n" {
-		t.Errorf("%v", err)
+// Where the new content cannot be put beside the file, the former one stays, and nothing is left behind.
+func TestWriteFileThatIsStopped(t *testing.T) {
+	for _, length := range []int{240, 252} { // its temporary name is too long, and that of its backup too
+		dir := t.TempDir()
+		file := filepath.Join(dir, strings.Repeat("x", length))
+		write(t, file, "one\n", 0o600)
+		backup, err := edit(file, "one\n", "two\n")
+		if got := names(t, dir); err == nil || backup != "" || content(t, file) != "one\n" || len(got) != 1 {
+			t.Errorf("%d: %v, %q, %v", length, err, backup, got)
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -21,10 +20,8 @@ const validate = "authelia config validate (docker compose exec authelia autheli
 
 // autheliaEdit is what `authelia --write` is about to do.
 type autheliaEdit struct {
-	options       authelia.Options
-	configured    string // the source of the configured client key
-	before, after []byte
-	refused       *authelia.RefusedError // why the file is not edited
+	authelia.Edit
+	configured string // the source of the configured client key
 }
 
 // writeAuthelia puts the client or its digest into Authelia's configuration. What cannot be proven right it prints.
@@ -42,13 +39,13 @@ func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	switch {
 	case err != nil:
 		return err
-	case e.refused != nil:
+	case e.Refused != nil:
 		return a.printInstead(o, e)
-	case bytes.Equal(e.before, e.after):
-		a.note("client %s is there with this key: %s is not changed", e.options.Login.ClientID, o.write)
+	case !e.Changes():
+		a.note("client %s is there with this key: %s is not changed", e.Options.Login.ClientID, o.write)
 		return a.remaining(o.write, e)
 	}
-	if err := a.printf("%s", authelia.Diff(o.write, e.before, e.after)); err != nil {
+	if err := a.printf("%s", authelia.Diff(o.write, e.Before, e.After)); err != nil {
 		return err
 	}
 	if o.dryRun {
@@ -68,45 +65,40 @@ func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 
 // prepareEdit works out the new content of the file.
 func (a *app) prepareEdit(cmd *cobra.Command, o autheliaOptions) (e autheliaEdit, err error) {
-	if e.options, e.configured, err = a.autheliaClient(cmd, o); err != nil {
+	options, configured, err := a.autheliaClient(cmd, o)
+	if err != nil {
 		return e, err
 	}
 	file, err := a.readAuthelia(cmd.Context(), o.write)
 	if err != nil {
 		return e, err
 	}
-	e.before = file.Data
 	if o.newKey != "" {
-		e.options.Login.ClientKey = authelia.NewKey()
+		options.Login.ClientKey = authelia.NewKey()
 	}
-	if e.options.Digest, err = authelia.Digest(e.options.Login.ClientKey); err != nil {
-		return e, err
-	}
-	e.after, err = authelia.Put(e.before, e.options)
-	if errors.As(err, &e.refused) {
-		err = nil
-	}
+	e.configured = configured
+	e.Edit, err = authelia.NewEdit(file, options, authelia.Put)
 	return e, err
 }
 
 // printInstead prints the lines that somebody has to put into the file by hand, and returns why as an error.
 func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
 	show := authelia.Block
-	e.options.Whole = e.refused.NoOpenID
+	e.Options.Whole = e.Refused.NoOpenID
 	hints := []check.Hint{"the file is not changed: put the printed lines in by hand"}
-	if compared, err := authelia.Compare(e.options, authelia.File{Name: o.write, Data: e.before}); err == nil {
+	if compared, err := authelia.Compare(e.Options, authelia.File{Name: o.write, Data: e.Before}); err == nil {
 		show = authelia.SecretLine
 		if len(compared.Differences) > 1 {
 			hints = append(hints, check.Hintf("look at all differences:\n    {authelia --check %s}", o.write))
 		}
 	}
 	hints = append(hints, "then let Authelia check it (in Docker behind `docker compose exec authelia`):\n    authelia config validate")
-	text, err := show(e.options)
+	text, err := show(e.Options)
 	if err != nil {
 		return err
 	}
 	if o.newKey != "" && !o.dryRun {
-		if err := writeKey(o.newKey, e.options.Login.ClientKey); err != nil {
+		if err := writeKey(o.newKey, e.Options.Login.ClientKey); err != nil {
 			return err
 		}
 	}
@@ -114,10 +106,10 @@ func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
 		return err
 	}
 	place := o.write
-	if e.refused.Line > 0 {
-		place = fmt.Sprintf("%s:%d", o.write, e.refused.Line)
+	if e.Refused.Line > 0 {
+		place = fmt.Sprintf("%s:%d", o.write, e.Refused.Line)
 	}
-	return check.Errorf(check.NotProven, "%s: %s", place, e.refused.Reason).Try(hints...)
+	return check.Errorf(check.NotProven, "%s: %s", place, e.Refused.Reason).Try(hints...)
 }
 
 // agreeToWrite asks, unless --yes answers.
@@ -135,16 +127,11 @@ func (a *app) agreeToWrite(ctx context.Context, o autheliaOptions) error {
 // store writes a new key and then the file, so that no digest of a lost key stays.
 func (a *app) store(o autheliaOptions, e autheliaEdit) (backup string, err error) {
 	if o.newKey != "" {
-		if err := writeKey(o.newKey, e.options.Login.ClientKey); err != nil {
+		if err := writeKey(o.newKey, e.Options.Login.ClientKey); err != nil {
 			return "", err
 		}
 	}
-	backup, err = authelia.WriteFile(o.write, func(now []byte) ([]byte, error) {
-		if !bytes.Equal(now, e.before) {
-			return nil, check.Errorf(check.Conflict, "%s has changed meanwhile: nothing is written", o.write).Try("run the command again")
-		}
-		return e.after, nil
-	})
+	backup, err = e.Write()
 	if err != nil && backup == "" && o.newKey != "" {
 		_ = os.Remove(o.newKey) // of no use: nobody has its digest
 	}
@@ -153,10 +140,10 @@ func (a *app) store(o autheliaOptions, e autheliaEdit) (backup string, err error
 
 // adviseWritten says what was written and what comes next.
 func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
-	if line := authelia.CommentBehind(e.before, e.after); line > 0 {
+	if line := authelia.CommentBehind(e.Before, e.After); line > 0 {
 		a.warning(fmt.Sprintf("%s:%d: the comment behind the digest may no longer be true", o.write, line))
 	}
-	if authelia.FormerKeys(e.before) {
+	if authelia.FormerKeys(e.Before) {
 		a.warning("the other clients have the keys of Authelia 4.37: this one needs Authelia 4.38 or later")
 	}
 	a.note("%s is written; its former content is in %s", o.write, backup)
@@ -177,7 +164,7 @@ func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
 
 // remaining shows how the client still differs: --write changes only its secret.
 func (a *app) remaining(name string, e autheliaEdit) error {
-	compared, err := authelia.Compare(e.options, authelia.File{Name: name, Data: e.after})
+	compared, err := authelia.Compare(e.Options, authelia.File{Name: name, Data: e.After})
 	if err != nil || len(compared.Differences) == 0 {
 		return err
 	}

@@ -238,15 +238,15 @@ func (r rotator) command(abort bool) string {
 }
 
 // edit returns what becomes of Authelia's configuration; the zero value if nothing does.
-func (r rotator) edit(ctx context.Context, accepted bool) (setup.Edit, error) {
+func (r rotator) edit(ctx context.Context, accepted bool) (authelia.Edit, error) {
 	if accepted && !r.abort || r.newKeyFile != "" && r.authelia == "" {
-		return setup.Edit{}, nil
+		return authelia.Edit{}, nil
 	}
 	return r.Edit(ctx, r.authelia)
 }
 
 // agreeTo shows what is to be done, and asks.
-func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit setup.Edit, accepted bool) error {
+func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit authelia.Edit, accepted bool) error {
 	steps := r.Begin()
 	add := func(sign, what, note string) { steps = append(steps, setup.Step{Sign: sign, What: what, Note: note}) }
 	if edit.Changes() {
@@ -306,7 +306,7 @@ func (r rotator) tell(text string) {
 }
 
 // tellIssuer gives Authelia the digest, or shows it to whoever does.
-func (r rotator) tellIssuer(ctx context.Context, edit setup.Edit) error {
+func (r rotator) tellIssuer(ctx context.Context, edit authelia.Edit) error {
 	switch {
 	case edit.Options.Digest == "":
 		return nil

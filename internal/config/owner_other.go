@@ -8,4 +8,4 @@ import (
 )
 
 // Own does nothing: a file belongs to whoever made its folder.
-func Own(*os.File, fs.FileInfo) error { return nil }
+func own(*os.File, fs.FileInfo) error { return nil }

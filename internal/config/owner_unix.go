@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Own gives a new file the owner of another one.
-func Own(file *os.File, like fs.FileInfo) error {
+// own gives a new file the owner of another one.
+func own(file *os.File, like fs.FileInfo) error {
 	want, ok := like.Sys().(*syscall.Stat_t)
 	if !ok {
 		return nil

@@ -10,12 +10,18 @@ import (
 
 // CreatePrivate creates a file that must not exist yet, readable by its owner alone. It follows no symbolic link. On
 // return the content is on disk; a file that could not be written whole is removed.
-func CreatePrivate(path string, content []byte) error {
+func CreatePrivate(path string, content []byte) error { return CreateLike(path, content, nil) }
+
+// CreateLike creates a file as [CreatePrivate] does, with the owner and mode of another one.
+func CreateLike(path string, content []byte, other os.FileInfo) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = file.Write(content)
+	if other != nil {
+		err = errors.Join(err, own(file, other), file.Chmod(other.Mode().Perm()))
+	}
 	if err = errors.Join(err, file.Sync(), file.Close(), syncDir(filepath.Dir(path))); err != nil {
 		_ = os.Remove(path)
 	}
@@ -76,7 +82,7 @@ func MoveOver(from, to string) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(Own(file, like), file.Chmod(like.Mode().Perm()), file.Sync(), file.Close())
+	err = errors.Join(own(file, like), file.Chmod(like.Mode().Perm()), file.Sync(), file.Close())
 	if err == nil {
 		err = os.Rename(from, to)
 	}

@@ -1,9 +1,7 @@
 package setup
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -151,40 +149,17 @@ func await(ctx context.Context, f *fleet.Fleet, o fleet.Options) (accepted bool,
 	return found.Err == nil, found, found.Err
 }
 
-// Edit is what becomes of the client in Authelia's configuration.
-type Edit struct {
-	Options       authelia.Options // with the digest of the key
-	Path          string           // "": somebody edits the file by hand
-	Before, After []byte
-	Refused       *authelia.RefusedError // why the file cannot be edited; nil: it can
-}
-
-// Changes reports whether [Edit.Write] changes the file.
-func (e Edit) Changes() bool { return e.Refused == nil && !bytes.Equal(e.Before, e.After) }
-
-// Edit makes the digest of the key, and finds out what becomes of a file of Authelia's configuration; "" is no file.
-func (r *Rotation) Edit(ctx context.Context, path string) (e Edit, err error) {
-	e.Path, e.Options.Login = path, r.Client()
-	if e.Options.Digest, err = authelia.Digest(e.Options.Login.ClientKey); err != nil || path == "" {
-		return e, err
-	}
-	if e.Before, err = config.ReadFile(ctx, path, nil, authelia.MaxFile); err != nil {
-		return e, err
-	}
-	if e.After, err = authelia.Rekey(e.Before, e.Options); errors.As(err, &e.Refused) {
-		err = nil
-	}
-	return e, err
-}
-
-// Write changes the file. Its errors are those of [authelia.WriteFile], and [check.Conflict] if the file is not as it was.
-func (e Edit) Write() (backup string, err error) {
-	return authelia.WriteFile(e.Path, func(now []byte) ([]byte, error) {
-		if !bytes.Equal(now, e.Before) {
-			return nil, check.Errorf(check.Conflict, "%s has changed meanwhile: it is not written", e.Path)
+// Edit finds out what becomes of a file of Authelia's configuration; "" is no file.
+func (r *Rotation) Edit(ctx context.Context, path string) (authelia.Edit, error) {
+	o := authelia.Options{Client: authelia.Client{Login: r.Client()}}
+	file := authelia.File{Name: path}
+	if path != "" {
+		var err error
+		if file.Data, err = config.ReadFile(ctx, path, nil, authelia.MaxFile); err != nil {
+			return authelia.Edit{}, err
 		}
-		return e.After, nil
-	})
+	}
+	return authelia.NewEdit(file, o, authelia.Rekey)
 }
 
 // Write gives all realms the key, and then puts it into the key files. Meanwhile no other run can read a file and a realm that
