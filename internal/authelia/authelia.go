@@ -6,7 +6,9 @@
 package authelia
 
 import (
+	"regexp"
 	"slices"
+	"sync"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -92,4 +94,9 @@ func union(words, more []string) []string {
 		}
 	}
 	return out
+}
+
+// pattern returns a regular expression that is compiled at first use: most commands read no file of Authelia.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }

@@ -3,7 +3,6 @@ package authelia
 import (
 	"bytes"
 	_ "embed" // the template
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -80,9 +79,9 @@ func (o Options) execute(name, indent string) ([]byte, error) {
 }
 
 // clientID is what Authelia accepts as a client id.
-var clientID = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
+var clientID = pattern(`^[A-Za-z0-9._~-]+$`)
 
-func isClientID(id string) bool { return len(id) <= 100 && clientID.MatchString(id) }
+func isClientID(id string) bool { return len(id) <= 100 && clientID().MatchString(id) }
 
 // Validate checks the options without the digest, because making a digest takes a moment.
 func (o Options) Validate() error {

@@ -241,14 +241,14 @@ func (c *comparer) compareList(property Property, f field, found, wanted []strin
 	}
 }
 
-var fillers = regexp.MustCompile(string(filler) + "+")
+var fillers = pattern(string(filler) + "+")
 
 // mayMake tells whether one of the items that templates make could be a text. No item at all: lines of templates stand in
 // place of the list.
 func mayMake(items []string, wanted string) bool {
 	made := false
 	for _, item := range items {
-		parts := fillers.Split(item, -1)
+		parts := fillers().Split(item, -1)
 		if len(parts) == 1 {
 			continue
 		}
@@ -372,12 +372,12 @@ func (c *comparer) hold(secret string) {
 // shown returns a value of a file as it is shown. Words of Authelia are shown whatever the secrets are.
 func (c *comparer) shown(value string) string {
 	switch {
-	case ownWords[value]:
+	case ownWords()[value]:
 		return value
 	case slices.Contains(c.held, value):
 		return check.Mask
 	}
-	return c.clean.Clean(strings.ReplaceAll(fillers.ReplaceAllString(value, "{{…}}"), "\n", " "))
+	return c.clean.Clean(strings.ReplaceAll(fillers().ReplaceAllString(value, "{{…}}"), "\n", " "))
 }
 
 // list returns the items of a list. Authelia splits a text at its commas. An item that a template makes has a filler.

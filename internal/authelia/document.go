@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"regexp"
 	"slices"
 	"sort"
 	"strings"
@@ -55,7 +54,7 @@ func content(document *yaml.Node) *yaml.Node {
 	return document
 }
 
-var place = regexp.MustCompile(`^yaml: (line \d+: )?`)
+var place = pattern(`^yaml: (line \d+: )?`)
 
 // locate finds the line of a syntax error. The library names the line before or after it, or the one where a construct
 // began. The first lines of the text give the same error from that line on that is wrong.
@@ -70,7 +69,7 @@ func locate(data []byte, err error) *syntaxError {
 			}
 		}
 	})
-	return &syntaxError{min(wrong+1, len(lines)), place.ReplaceAllString(err.Error(), "")}
+	return &syntaxError{min(wrong+1, len(lines)), place().ReplaceAllString(err.Error(), "")}
 }
 
 // lines splits a text after its line ends, as YAML counts them.

@@ -1,8 +1,8 @@
 package authelia
 
 import (
-	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/agext/levenshtein"
 )
@@ -62,7 +62,7 @@ var formerNames = map[string]string{
 }
 
 // policyName is the form of the names that Authelia accepts for policies, lifespans and scopes.
-var policyName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9/_.:~-]*[a-zA-Z0-9])?$`)
+var policyName = pattern(`^[a-zA-Z0-9]([a-zA-Z0-9/_.:~-]*[a-zA-Z0-9])?$`)
 
 // The values that Authelia 4.39 accepts, where it accepts only some (internal/configuration/validator). It compares their
 // case too. An empty value means the default.
@@ -95,7 +95,7 @@ var (
 )
 
 // ownWords are values that mean the same in every file. A short secret that is one of them is not recognised by its mask.
-var ownWords = func() map[string]bool {
+var ownWords = sync.OnceValue(func() map[string]bool {
 	words := map[string]bool{}
 	for _, word := range strings.Fields(`one_factor two_factor deny bypass openid profile email groups offline_access code
 		id_token token form_post query yes no on off`) {
@@ -107,7 +107,7 @@ var ownWords = func() map[string]bool {
 		}
 	}
 	return words
-}()
+})
 
 // nearest returns the known key that an unknown one is probably meant to be, or "".
 func nearest(name string, known []string) string {

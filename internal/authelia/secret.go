@@ -2,7 +2,6 @@ package authelia
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -51,15 +50,15 @@ func (c *comparer) compareSecret(property Property, f field) {
 	}
 }
 
-var single = regexp.MustCompile(`\$[A-Za-z0-9_]`)
+var single = pattern(`\$[A-Za-z0-9_]`)
 
 // undouble returns a secret as Authelia's filter `expand-env` makes it, if the file shows that it goes through the filter.
 func (c *comparer) undouble(property Property, found string) string {
 	doubled := strings.HasPrefix(found, "$$")
-	alone := single.MatchString(strings.ReplaceAll(found, "$$", ""))
+	alone := single().MatchString(strings.ReplaceAll(found, "$$", ""))
 	evidence := c.in.variable
 	if evidence == 0 && c.in.root != nil {
-		evidence = dollar(c.in.root, doubling.MatchString)
+		evidence = dollar(c.in.root, doubling().MatchString)
 	}
 	switch {
 	case doubled && !alone:

@@ -3,7 +3,6 @@ package authelia
 import (
 	"errors"
 	"math"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -162,7 +161,7 @@ func (s *source) inside(n *yaml.Node) (found []*source, err error) {
 		sub := *s
 		sub.root, sub.kind, sub.second = n, helm, 0
 		return []*source{&sub}, nil
-	case n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") && configures.MatchString(n.Value):
+	case n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") && configures().MatchString(n.Value):
 		return s.text(n)
 	}
 	for _, child := range n.Content {
@@ -175,7 +174,7 @@ func (s *source) inside(n *yaml.Node) (found []*source, err error) {
 	return found, nil
 }
 
-var configures = regexp.MustCompile(`(?m)^\s*(- )?(identity_providers|client_id):`)
+var configures = pattern(`(?m)^\s*(- )?(identity_providers|client_id):`)
 
 // text reads a value that is itself a configuration.
 func (s *source) text(n *yaml.Node) ([]*source, error) {

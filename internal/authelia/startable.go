@@ -116,7 +116,7 @@ func (c *comparer) provider(s *source, oidc *yaml.Node) {
 
 // named reports a name that Authelia does not take for a policy or a scope.
 func (c *comparer) named(s *source, of string, f field) {
-	if !policyName.MatchString(f.name) && !strings.ContainsRune(f.name, filler) {
+	if !policyName().MatchString(f.name) && !strings.ContainsRune(f.name, filler) {
 		c.differ(s.at(f.line, of+"."+c.clean.Clean(f.name)), "a name that Authelia refuses", "letters and digits, with /_.:~- between them")
 	}
 }

@@ -1,7 +1,6 @@
 package authelia
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -23,10 +22,10 @@ type action struct {
 var branches = strings.Fields("if else end range with define block template break continue for endfor endif elif macro raw")
 
 var (
-	assigns = regexp.MustCompile(`^\$\w+(\s*,\s*\$\w+)?\s*:?=`)
+	assigns = pattern(`^\$\w+(\s*,\s*\$\w+)?\s*:?=`)
 	// byName matches an action that is only the name of a value, as Ansible and Helm have them. In Authelia's filter almost
 	// every action calls a function with an argument.
-	byName = regexp.MustCompile(`^(\.[A-Z]|[A-Za-z_][\w.\[\]'"]*\s*(\||$))`)
+	byName = pattern(`^(\.[A-Z]|[A-Za-z_][\w.\[\]'"]*\s*(\||$))`)
 	calls  = []string{"now", "uuidv4"} // functions of Authelia's filter that need no argument
 )
 
@@ -50,9 +49,9 @@ func actions(text string) []action {
 		ansible, branch := text[at+1] != '{', slices.Contains(branches, word) && !comment
 		found = append(found, action{
 			from: at, to: end, line: line,
-			control: comment || ansible || branch || assigns.MatchString(words), branch: branch,
+			control: comment || ansible || branch || assigns().MatchString(words), branch: branch,
 			trims:   strings.HasPrefix(inner, "-") || strings.HasSuffix(inner, "-"),
-			foreign: ansible || byName.MatchString(words) && !slices.Contains(calls, word) && !branch,
+			foreign: ansible || byName().MatchString(words) && !slices.Contains(calls, word) && !branch,
 		})
 		at = end - 1
 	}

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -118,12 +117,12 @@ func keep(file string, before []byte, info fs.FileInfo) (backup string, err erro
 }
 
 // secretLine matches a line with a digest in quotes.
-var secretLine = regexp.MustCompile(`^(.*'\$pbkdf2[^']*')\s*(.*)$`)
+var secretLine = pattern(`^(.*'\$pbkdf2[^']*')\s*(.*)$`)
 
 // foreignComment splits a line behind its digest. What follows there may be a comment that tells the former secret; the
 // comment of a block is none.
 func foreignComment(line string) (head string, ok bool) {
-	m := secretLine.FindStringSubmatch(strings.TrimRight(line, "\r\n"))
+	m := secretLine().FindStringSubmatch(strings.TrimRight(line, "\r\n"))
 	if len(m) == 3 && m[2] != "" && m[2] != digestComment {
 		return m[1], true
 	}
