@@ -195,7 +195,7 @@ func (i *initRun) open(ctx context.Context) (err error) {
 
 // openPlace reads the configuration, if there is one. What the flags say must not contradict it.
 func (i *initRun) openPlace(ctx context.Context) error {
-	if err := i.place.Finish(); err != nil {
+	if err := i.place.Check(); err != nil {
 		return err
 	}
 	i.target = i.asked
@@ -282,16 +282,21 @@ func (i *initRun) stopped(err error) error {
 		return err
 	}
 	if len(i.made) > 0 {
-		var what []string
-		for _, s := range i.made {
-			what = append(what, s.What)
-		}
-		i.note("made so far: %s", strings.Join(what, ", "))
+		i.note("made so far: %s", i.whatWasMade())
 	}
 	if i.place.Has(setup.ConfigFile) && check.CodeOf(err) != check.Usage && check.CodeOf(err) != check.Config {
 		i.note("to go on:\n%s%s", check.Command, i.wording.Command(i.again()))
 	}
 	return err
+}
+
+// whatWasMade names what this run made.
+func (i *initRun) whatWasMade() string {
+	var what []string
+	for _, s := range i.made {
+		what = append(what, s.What)
+	}
+	return strings.Join(what, ", ")
 }
 
 // again is the command that goes on. The answers are in the configuration.

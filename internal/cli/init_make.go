@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -112,8 +113,21 @@ func (i *initRun) agreeAndMake(ctx context.Context, steps []setup.Step) error {
 	if len(here) > 0 {
 		text += "This will be made on this machine, in " + string(i.place) + ", readable by you alone:\n" + setup.Lines(here)
 	}
-	if err := i.printf("%s", text); err != nil || i.dryRun {
-		return err
+	if len(text) > 0 && !i.known && !i.adopted {
+		text += "and, once the issuer accepts the client " + i.target.Realm.Login().ClientID + ":\n  + realm " + i.target.Realm.Name + "\n"
+		for _, group := range i.target.Access.Groups() {
+			for _, g := range i.target.Access[group] {
+				text += fmt.Sprintf("  + group %s, %s on %s\n", realm.GroupName(group, i.target.Realm.Name), g.Role, g.Path)
+			}
+		}
+	}
+	if !i.quiet || i.asks {
+		if err := i.printf("%s", text); err != nil {
+			return err
+		}
+	}
+	if i.dryRun {
+		return nil
 	}
 	if err := i.goOn(ctx, "Go on?"); err != nil {
 		return err
@@ -299,9 +313,11 @@ func (i *initRun) noteUndo(r reconcile.Result) {
 	}
 	for _, c := range r.Made {
 		if c.Kind == realm.AccessGroup {
+			i.made = append(i.made, setup.Step{What: "group " + c.Group})
 			i.keepUndo("pveum group delete " + c.Group)
 		}
 	}
+	i.made = append(i.made, setup.Step{What: "realm " + r.Realm})
 	i.keepUndo(i.wording.Command("delete " + r.Realm))
 }
 
@@ -331,6 +347,9 @@ func (i *initRun) last(ctx context.Context, outcome reconcile.Outcome) error {
 		text = "Made, but logins do not work yet. After the corrections above:\n    " + i.wording.Command("verify")
 	case !i.asks:
 		text += " To try a login in a browser:\n    " + i.wording.Command("login")
+	}
+	if len(i.made) > 0 {
+		text += "\nMade now: " + i.whatWasMade()
 	}
 	text += "\nTo keep it so, one of:\n    " + strings.Join(i.schedules(), "\n    ")
 	undo := strings.Join(i.place.Undo(), "\n    ")

@@ -154,16 +154,9 @@ func (i *initRun) logIn(ctx context.Context) error {
 		i.tell("An administrator is needed once. One who has no second factor but a security key cannot log in here:")
 		i.tell("for those, begin with --token-file FILE or --print-commands.")
 	}
-	name := i.username
-	if name == "" {
-		var err error
-		if name, err = i.want(ctx, "username", "Administrator", "root@pam"); err != nil {
-			return err
-		}
-	}
-	user, err := config.ParseUserID(realm.VE, name)
+	user, err := i.administrator(ctx)
 	if err != nil {
-		return usage("--username %v", err)
+		return err
 	}
 	p := i.target.Proxmox
 	p.Username, p.Token, p.TokenFile = user, config.Token{}, ""
@@ -171,7 +164,7 @@ func (i *initRun) logIn(ctx context.Context) error {
 	case i.passwordFile != "":
 		p.Password, err = i.secret(ctx, i.passwordFile)
 	case i.asks:
-		p.Password, _, err = i.askHidden(ctx, "Password of "+name+" (used once, not stored): ")
+		p.Password, _, err = i.askHidden(ctx, "Password of "+user.String()+" (used once, not stored): ")
 	default:
 		return usage("an administrator is needed, and no password is given").
 			Try("set --password-file", "set --token-file to the file of an API token", "print the commands for a node:\n    {init --print-commands}")
@@ -184,6 +177,27 @@ func (i *initRun) logIn(ctx context.Context) error {
 	}
 	_, err = i.admin.Privileges(ctx)
 	return err
+}
+
+// administrator returns the user who logs in.
+func (i *initRun) administrator(ctx context.Context) (config.UserID, error) {
+	for {
+		name, err := i.username, error(nil)
+		if name == "" {
+			name, err = i.want(ctx, "username", "Administrator", "root@pam")
+		}
+		if err != nil {
+			return config.UserID{}, err
+		}
+		user, err := config.ParseUserID(realm.VE, name)
+		switch {
+		case err == nil:
+			return user, nil
+		case i.username != "" || !i.asks:
+			return user, usage("--username %v", err)
+		}
+		i.sayError(usage("it %v", err))
+	}
 }
 
 // secondFactor gives the one-time code of an administrator who needs one.

@@ -3,12 +3,14 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/setup"
 )
@@ -206,17 +208,21 @@ func (i *initRun) printEntries() error {
 
 func (i *initRun) askRealm(ctx context.Context) error {
 	t := &i.target
-	if i.asks && !i.given["realm.name"] {
-		named, err := i.wantKey(ctx, "realm.name", "Name of the realm; users will be called NAME@"+t.Realm.Name+", for good", t.Realm.Name)
+	for i.asks && !i.given["realm.name"] {
+		free := t.Realm.Name
+		if i.taken(free) {
+			free = "sso"
+		}
+		named, err := i.wantKey(ctx, "realm.name", "Name of the realm; users will be called NAME@"+free+", for good", free)
 		if err != nil {
 			return err
 		}
-		t.Realm.Name = named.Realm.Name
-		for _, r := range i.realms {
-			if r.Name == t.Realm.Name {
-				return setup.WrongType(r.Name, r.Type)
-			}
+		if i.taken(named.Realm.Name) {
+			i.sayError(usage("the realm %s exists", named.Realm.Name))
+			continue
 		}
+		t.Realm.Name = named.Realm.Name
+		break
 	}
 	if i.asks && !i.given["realm.username_claim"] {
 		otherwise := "preferred_username"
@@ -230,6 +236,11 @@ func (i *initRun) askRealm(ctx context.Context) error {
 		i.set(named, realm.UsernameClaim)
 	}
 	return nil
+}
+
+// taken tells whether there is a realm of that name.
+func (i *initRun) taken(name string) bool {
+	return slices.ContainsFunc(i.realms, func(r proxmox.NamedRealm) bool { return r.Name == name })
 }
 
 // askGrants asks what the issuer's groups may do.

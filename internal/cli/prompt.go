@@ -31,7 +31,7 @@ func (a *app) ask(ctx context.Context, question string, read func() (string, err
 		return "", context.Cause(ctx)
 	case got := <-answers:
 		if got.err != nil && got.text == "" {
-			return "", usage("no answer: nothing was done")
+			return "", usage("no answer")
 		}
 		return got.text, nil
 	}

@@ -117,7 +117,11 @@ func (l *login) ticket(ctx context.Context, c *Client, endpoint config.Origin) (
 // begin logs in. If the user has a second factor, Proxmox answers with a challenge, and a second request carries the
 // one-time code (PVE::API2::AccessControl, create_ticket).
 func (l *login) begin(ctx context.Context, c *Client, endpoint config.Origin) (Session, error) {
-	answer, err := l.post(ctx, c, endpoint, map[string]string{"password": l.password.Reveal()})
+	// Proxmox VE 7.1 to 7.4 make challenges only of this form if they are told to, later ones always. 7.0 does not know the parameter.
+	answer, err := l.post(ctx, c, endpoint, map[string]string{"password": l.password.Reveal(), "new-format": "1"})
+	if e := (*Error)(nil); errors.As(err, &e) && e.Fields["new-format"] != "" {
+		answer, err = l.post(ctx, c, endpoint, map[string]string{"password": l.password.Reveal()})
+	}
 	if err == nil && truth(answer.NeedTFA) {
 		response, factorErr := l.secondFactor(ctx, factors(answer.Ticket))
 		if factorErr != nil {

@@ -38,6 +38,18 @@ func (p Place) Has(name string) bool {
 	return err == nil
 }
 
+// Check returns an error if the folder is there and other users could change its files. It gives its name to a token that an
+// interrupted setup stored, and did not name yet.
+func (p Place) Check() error {
+	if _, err := os.Lstat(string(p)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := config.MakePrivate(string(p)); err != nil {
+		return check.Errorf(check.Config, "%s", check.MessageOf(err)).Try("name a folder that only this user can write to:\n    {init --dir DIR}")
+	}
+	return p.finish()
+}
+
 // limit bounds a file of a [Place], in bytes.
 const limit = 4 << 20
 

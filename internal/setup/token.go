@@ -143,8 +143,8 @@ func (p Place) store(token config.Token) error {
 	return nil
 }
 
-// Finish gives its name to a token that an interrupted setup stored, and did not name yet.
-func (p Place) Finish() error {
+// finish gives its name to a token that an interrupted setup stored, and did not name yet.
+func (p Place) finish() error {
 	text, err := p.Read(pendingFile)
 	if err != nil || p.Has(TokenFile) {
 		return err
