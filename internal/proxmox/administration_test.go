@@ -271,3 +271,37 @@ func TestSecondFactorIsAskedFor(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// An address is reached without credentials. What is there instead of Proxmox VE is named.
+func TestReach(t *testing.T) {
+	for name, tt := range map[string]struct {
+		says answer
+		want string // of the error; "" for none
+	}{
+		"a node":            {ok(`[{"realm":"pam","type":"pam"},{"realm":"pve","type":"pve"},{"realm":"sso","type":"openid"}]`), ""},
+		"another product":   {ok(`[{"realm":"pam","type":"pam"},{"realm":"pbs","type":"pbs"}]`), "is Proxmox Backup Server, not Proxmox VE"},
+		"a sign-in proxy":   {answer{Status: 302, Reason: "Found", Header: "Location: https://auth.example.com/?rd=x\r\n"}, "redirects to https://auth.example.com"},
+		"a page of another": {answer{Status: 200, Reason: "OK", Type: "text/html", Body: "<html>"}, "it sent a web page"},
+		"another service":   {ok(`{"version":1}`), "does not answer GET /access/domains like Proxmox VE"},
+	} {
+		n := start(t, func(c *call) answer {
+			if c.Header.Get("Authorization") != "" || c.Header.Get("Cookie") != "" {
+				t.Errorf("%s: credentials were sent", name)
+			}
+			return tt.says
+		})
+		realms, err := proxmox.Reach(t.Context(), config.Proxmox{Endpoints: []config.Origin{n.URL}, CA: authorities()}, proxmox.Options{})
+		switch {
+		case tt.want == "" && (err != nil || len(realms) != 3 || realms[2] != proxmox.NamedRealm{Name: "sso", Type: "openid"}):
+			t.Errorf("%s: %v, %v", name, realms, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	n := start(t, func(*call) answer { return ok(`[]`) })
+	_, err := proxmox.Reach(t.Context(), config.Proxmox{Endpoints: []config.Origin{n.URL}}, proxmox.Options{})
+	var e *proxmox.Error
+	if !errors.As(err, &e) || e.Kind != proxmox.Certificate || len(e.Fingerprint) != 95 {
+		t.Errorf("an unknown certificate: %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package proxmox_test
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,5 +154,78 @@ func TestBootstrapComments(t *testing.T) {
 		if got := proxmox.Quote(word); got != want {
 			t.Errorf("%q: %s, want %s", word, got, want)
 		}
+	}
+}
+
+// Everything that the token needs is granted with one role for each path. What an identity holds already is not granted again, and
+// what it inherits is not lost.
+func TestGrants(t *testing.T) {
+	everything := map[string]bool{"Realm.Allocate": true, "Sys.Audit": true, "Group.Allocate": true, "Permissions.Modify": true, "Sys.Syslog": true}
+	on := func(paths ...string) realm.Access {
+		access := realm.Access{}
+		for _, path := range paths {
+			access["admins"] = append(access["admins"], realm.Grant{Path: path, Role: "PVEAdmin", Propagate: true})
+		}
+		return access
+	}
+	groups := "RealmAuditor on /access: Sys.Audit; RealmAdmin on /access/realm: Realm.Allocate; RealmGroupAdmin on /access/groups: Group.Allocate Sys.Audit"
+	for name, tt := range map[string]struct {
+		b    proxmox.Bootstrap
+		held realm.Privileges
+		want string
+	}{
+		"the least":            {proxmox.Bootstrap{}, nil, "RealmAdmin on /access/realm: Realm.Allocate"},
+		"groups":               {proxmox.Bootstrap{Access: on("/")}, nil, "PermissionsModifyOnly on /: Permissions.Modify; " + groups},
+		"a path below another": {proxmox.Bootstrap{Access: on("/", "/pool/dev")}, nil, "PermissionsModifyOnly on /: Permissions.Modify; " + groups},
+		"a path of its own": {
+			proxmox.Bootstrap{Access: on("/access/groups/x")}, nil,
+			groups + "; PermissionsModifyOnly2 on /access/groups/x: Group.Allocate Permissions.Modify Sys.Audit",
+		},
+		"two needs of one path": {
+			proxmox.Bootstrap{Access: on("/access/realm"), Diagnose: true}, nil,
+			"RealmLogReader on /nodes: Sys.Audit Sys.Syslog; RealmAuditor on /access: Sys.Audit; " +
+				"RealmAdmin2 on /access/realm: Permissions.Modify Realm.Allocate Sys.Audit; RealmGroupAdmin on /access/groups: Group.Allocate Sys.Audit",
+		},
+		"everything is held": {proxmox.Bootstrap{Access: on("/", "/vms"), Diagnose: true}, realm.Privileges{"/": everything}, ""},
+		"something is inherited": {
+			proxmox.Bootstrap{}, realm.Privileges{"/": {"VM.Audit": true, "VM.Console": false}}, "RealmAdmin2 on /access/realm: Realm.Allocate VM.Audit",
+		},
+		"something is held there": {
+			proxmox.Bootstrap{}, realm.Privileges{"/": {"VM.Audit": true}, "/access/realm": {"Sys.Audit": true}}, "RealmAdmin2 on /access/realm: Realm.Allocate Sys.Audit",
+		},
+	} {
+		var got []string
+		held := maps.Clone(tt.held)
+		if held == nil {
+			held = realm.Privileges{}
+		}
+		for _, need := range proxmox.NameRoles(tt.b.Grants(tt.held), nil) {
+			got = append(got, need.Role+" on "+need.Path+": "+strings.Join(need.Privileges, " "))
+			held[need.Path] = map[string]bool{}
+			for _, name := range need.Privileges {
+				held[need.Path][name] = true
+			}
+		}
+		if strings.Join(got, "; ") != tt.want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, strings.Join(got, "; "), tt.want)
+		}
+		if lacks := tt.b.Lacks(held); len(lacks) > 0 || (len(tt.b.Lacks(tt.held)) > 0) != (tt.want != "") {
+			t.Errorf("%s: lacks %v then, and %v before", name, lacks, tt.b.Lacks(tt.held))
+		}
+	}
+}
+
+// Roles of others keep their names, and roles that hold the same share one.
+func TestNamesOfRoles(t *testing.T) {
+	needs := proxmox.NameRoles([]proxmox.Need{
+		{Role: "A", Privileges: []string{"x"}, Path: "/1"}, {Role: "A", Privileges: []string{"x"}, Path: "/2"}, {Role: "A", Privileges: []string{"y"}, Path: "/3"},
+		{Role: "B", Privileges: []string{"y", "x"}, Path: "/4"}, {Role: "C2", Privileges: []string{"x"}, Path: "/5"},
+	}, realm.Roles{"A2": {"z"}, "B": {"x", "y"}, "C2": {"z"}})
+	var got []string
+	for _, need := range needs {
+		got = append(got, need.Role)
+	}
+	if want := "A A A3 B C3"; strings.Join(got, " ") != want {
+		t.Errorf("%v, want %s", got, want)
 	}
 }

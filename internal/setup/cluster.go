@@ -148,9 +148,11 @@ func (s *surveyor) address(ctx context.Context, n proxmox.Node, local string, st
 		}
 	}
 	for _, host := range hosts {
-		endpoint, err := config.ParseEndpoint(realm.VE, "https://"+net.JoinHostPort(host, given.Port()))
-		if err == nil && s.answers(ctx, endpoint, s.trusting(n)) == nil {
-			return endpoint
+		for _, port := range slices.Compact([]string{given.Port(), realm.VE.Port()}) { // a front may have a port of its own
+			endpoint, err := config.ParseEndpoint(realm.VE, "https://"+net.JoinHostPort(host, port))
+			if err == nil && s.answers(ctx, endpoint, s.trusting(n)) == nil {
+				return endpoint
+			}
 		}
 	}
 	return ""
