@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -285,9 +286,10 @@ func TestExampleCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	targets := func(pairs ...string) {
-		var list []map[string]string
+		var list []map[string]any
 		for i := 1; i < len(pairs); i += 2 {
-			list = append(list, map[string]string{"outcome": pairs[i], "action": pairs[i+1]})
+			wrote := pairs[i+1] != "none" && slices.Contains([]string{"changed", "unverified"}, pairs[i])
+			list = append(list, map[string]any{"outcome": pairs[i], "action": pairs[i+1], "wrote": wrote})
 		}
 		c.write(pairs[0]+".json", map[string]any{"version": 1, "targets": list})
 	}

@@ -96,6 +96,7 @@ func (p rolePlay) granted() []string {
 // The role creates a token with what it needs. The token survives a run that fails afterwards. A second run changes nothing.
 func TestRole(t *testing.T) {
 	p := newRolePlay(t, nil)
+	p.runs("failed=0 ", "", "--check") // there is neither program nor token
 	failing := append(slices.Clone(p.env), "PVEUM_FAILS=acl modify")
 	if out, err := p.play("testdata/role.yml", failing, "-e", "@role.json"); err == nil || !strings.Contains(out, "failed=1 ") {
 		t.Fatalf("the ACL could not be changed: %v\n%s", err, out)
