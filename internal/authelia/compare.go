@@ -93,11 +93,11 @@ func blockNode(o Options) (*yaml.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	root, _, err := readYAML(text)
+	roots, _, err := readYAML(text)
 	if err != nil {
 		return nil, check.Errorf(check.Internal, "read the client block").Because(err)
 	}
-	return root.Content[0], nil
+	return roots[0].Content[0], nil
 }
 
 // take reads the properties of the client.

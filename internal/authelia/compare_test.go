@@ -167,6 +167,7 @@ func TestCompareFindsTheClient(t *testing.T) {
 
 func TestCompareRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, text, says string }{
+		{"a secret that looks like an alias", "a: b\nsecret: *hunter2\n", "configuration.yml:2: the file is not YAML: an alias names no anchor"},
 		{"not YAML", "a: b\n c: - d\n", "configuration.yml:2: the file is not YAML: "},
 		{"empty", "", "configuration.yml has no client proxmox"},
 		{"other clients", strings.Replace(right(t), "client_id: 'proxmox'", "client_id: 'Proxmox'", 1), "has no client proxmox, only grafana, Proxmox"},

@@ -1,49 +1,39 @@
 package authelia
 
 import (
-	"bytes"
 	"errors"
-	"fmt"
-	"io"
 	"iter"
+	"proxmox-realm/internal/config"
 	"slices"
-	"sort"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// syntaxError is why a text is not YAML.
-type syntaxError struct {
-	line   int // where the YAML reader stopped
-	reason string
-}
-
-func (e *syntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.line, e.reason) }
-
-// readYAML reads the first document of a text, and tells where a second one begins (0: there is none). Authelia reads the
-// first document alone. An empty text gives nil. An error is a *syntaxError.
-func readYAML(data []byte) (root *yaml.Node, second int, err error) {
+// readYAML reads what the documents of a text hold, and tells where a second one begins (0: there is none). Authelia reads the
+// first document alone; that of an empty text is nil. An error is a *config.SyntaxError.
+func readYAML(data []byte) (roots []*yaml.Node, second int, err error) {
 	if !utf8.Valid(data) {
-		return nil, 0, &syntaxError{1, "the text is not UTF-8"}
+		return nil, 0, &config.SyntaxError{Line: 1, Reason: "the text is not UTF-8"}
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var first, next yaml.Node
-	switch err := decoder.Decode(&first); {
-	case errors.Is(err, io.EOF):
-		return nil, 0, nil
-	case err != nil:
-		return nil, 0, locate(data, err)
+	documents, err := config.Documents(data)
+	var mistake *config.SyntaxError
+	switch errors.As(err, &mistake); {
+	case mistake != nil && len(documents) == 0:
+		return nil, 0, mistake
+	case mistake != nil && len(documents) == 1: // Authelia does not read so far
+		second = mistake.Line
+	case len(documents) > 1:
+		second = documents[1].Line
 	}
-	switch err := decoder.Decode(&next); {
-	case errors.Is(err, io.EOF):
-	case err != nil: // Authelia does not read so far
-		second = locate(data, err).line
-	default:
-		second = next.Line
+	for _, d := range documents {
+		roots = append(roots, content(d))
 	}
-	return content(&first), second, nil
+	if len(roots) == 0 {
+		roots = []*yaml.Node{nil}
+	}
+	return roots, second, nil
 }
 
 // content returns what a document holds.
@@ -54,25 +44,7 @@ func content(document *yaml.Node) *yaml.Node {
 	return document
 }
 
-var place = pattern(`^yaml: (line \d+: )?`)
-
-// locate finds the line of a syntax error. The library names the line before or after it, or the one where a construct
-// began. The first lines of the text give the same error from that line on that is wrong.
-func locate(data []byte, err error) *syntaxError {
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	wrong := sort.Search(len(lines), func(n int) bool {
-		var node yaml.Node
-		decoder := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines[:n+1], nil)))
-		for {
-			if found := decoder.Decode(&node); found != nil {
-				return found.Error() == err.Error()
-			}
-		}
-	})
-	return &syntaxError{min(wrong+1, len(lines)), place().ReplaceAllString(err.Error(), "")}
-}
-
-// lines splits a text after its line ends, as YAML counts them.
+// splitLines splits a text after its line ends, as YAML counts them.
 func splitLines(text string) []string {
 	var lines []string
 	from := 0
@@ -219,16 +191,4 @@ func lineOf(root *yaml.Node, has func(*yaml.Node) bool) int {
 		}
 	}
 	return 0
-}
-
-// documents returns what the documents of a text hold, up to the first one that is not YAML.
-func documents(data []byte) (roots []*yaml.Node) {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var document yaml.Node
-		if decoder.Decode(&document) != nil {
-			return roots
-		}
-		roots = append(roots, content(&document))
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"proxmox-realm/internal/config"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -152,14 +153,16 @@ func editable(file []byte) (*layout, error) {
 			return nil, refuse(a.line, "a template removes line feeds here")
 		}
 	}
-	root, second, err := readYAML(file)
+	roots, second, err := readYAML(file)
+	var syntax *config.SyntaxError
+	if errors.As(err, &syntax) {
+		return nil, refuse(syntax.Line, "the file is not YAML: %s", syntax.Reason)
+	}
+	root := roots[0]
 	inside := lineOf(root, func(n *yaml.Node) bool {
 		return n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "identity_providers:") || pair(n, "identity_providers") != nil
 	})
-	var syntax *syntaxError
 	switch {
-	case errors.As(err, &syntax):
-		return nil, refuse(syntax.line, "the file is not YAML: %s", syntax.reason)
 	case root == nil:
 		return nil, &RefusedError{Reason: "the file is empty", NoOpenID: true}
 	case pair(root, "identity_providers") == nil && inside > 0:

@@ -133,13 +133,13 @@ func (l *layout) proveAppended(after, block []byte) error {
 		return refuse(l.clients.Line, "%s: %v", reason, err)
 	}
 	printed, _, err := readYAML(block)
-	if err != nil || printed == nil || len(printed.Content) != 1 {
+	if err != nil || printed[0] == nil || len(printed[0].Content) != 1 {
 		return refuse(0, "the printed client is not YAML")
 	}
 	last := len(now.clients.Content) - 1
 	added := now.clients.Content[last]
 	now.clients.Content = now.clients.Content[:last]
-	if !same(l.root, now.root) || !same(printed.Content[0], added) || !adds(l.text, string(after)) {
+	if !same(l.root, now.root) || !same(printed[0].Content[0], added) || !adds(l.text, string(after)) {
 		return refuse(l.clients.Line, reason)
 	}
 	return nil

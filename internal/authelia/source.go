@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/config"
 )
 
 // File is one file of Authelia's configuration.
@@ -41,21 +42,26 @@ const (
 func read(file File) ([]*source, error) {
 	text := string(file.Data)
 	templates := actions(text)
-	masked := []byte(mask(text, templates))
-	root, second, err := readYAML(masked)
-	var syntax *syntaxError
+	roots, second, err := readYAML([]byte(mask(text, templates)))
+	var syntax *config.SyntaxError
 	if errors.As(err, &syntax) {
-		return nil, check.Errorf(check.Config, "%s:%d: the file is not YAML: %s", file.Name, syntax.line, syntax.reason).
+		return nil, check.Errorf(check.Config, "%s:%d: the file is not YAML: %s", file.Name, syntax.Line, syntax.Reason).
 			Try(correct(templates))
 	}
-	first := &source{file: file.Name, root: root, second: second, templates: templates}
-	first.prepare()
-	if root == nil || pair(root, "identity_providers") != nil {
-		return append([]*source{first}, first.rest(masked)...), nil
+	var documents, inside []*source
+	for i, root := range roots {
+		s := &source{file: file.Name, root: root, templates: templates}
+		if s.second = second; i > 0 {
+			s.kind, s.second = unread, 0
+		}
+		s.prepare()
+		documents = append(documents, s)
 	}
-	var inside []*source
-	for _, document := range append([]*source{first}, first.rest(masked)...) {
-		found, err := document.inside(document.root)
+	if roots[0] == nil || pair(roots[0], "identity_providers") != nil {
+		return documents, nil
+	}
+	for _, s := range documents {
+		found, err := s.inside(s.root)
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +70,7 @@ func read(file File) ([]*source, error) {
 	if len(inside) > 0 {
 		return inside, nil
 	}
-	return append([]*source{first}, first.rest(masked)...), nil
+	return documents, nil
 }
 
 func correct(templates []action) check.Hint {
@@ -78,21 +84,6 @@ func correct(templates []action) check.Hint {
 			"    authelia config template --config FILE"
 	}
 	return "correct that line"
-}
-
-// rest returns the documents behind the first one.
-func (s *source) rest(masked []byte) (more []*source) {
-	if s.second == 0 {
-		return nil
-	}
-	for i, root := range documents(masked) {
-		if i > 0 {
-			d := &source{file: s.file, root: root, kind: unread, templates: s.templates}
-			d.prepare()
-			more = append(more, d)
-		}
-	}
-	return more
 }
 
 // prepare notes what is asked about the nodes later.
@@ -178,13 +169,14 @@ var configures = pattern(`(?m)^\s*(- )?(identity_providers|client_id):`)
 
 // text reads a value that is itself a configuration.
 func (s *source) text(n *yaml.Node) ([]*source, error) {
-	root, _, err := readYAML([]byte(n.Value))
-	var syntax *syntaxError
-	switch {
-	case errors.As(err, &syntax):
-		return nil, check.Errorf(check.Config, "%s:%d: the text here is not YAML: %s", s.file, n.Line+syntax.line, syntax.reason).
+	roots, _, err := readYAML([]byte(n.Value))
+	var syntax *config.SyntaxError
+	if errors.As(err, &syntax) {
+		return nil, check.Errorf(check.Config, "%s:%d: the text here is not YAML: %s", s.file, n.Line+syntax.Line, syntax.Reason).
 			Try(correct(s.templates))
-	case root == nil || root.Kind == yaml.ScalarNode:
+	}
+	root := roots[0]
+	if root == nil || root.Kind == yaml.ScalarNode {
 		return nil, nil
 	}
 	for inner := range nodes(root) { // its lines are those of the file

@@ -187,11 +187,11 @@ func common[T comparable](a, b []T) (n int) {
 // FormerKeys tells whether all clients in a configuration have only the keys of Authelia 4.37 and before. Such an Authelia
 // does not start with the client that [Append] adds.
 func FormerKeys(file []byte) bool {
-	root, _, err := readYAML(file)
-	if err != nil || root == nil {
+	roots, _, err := readYAML(file)
+	if err != nil {
 		return false
 	}
-	list := get((&source{root: root}).oidc(), "clients").value
+	list := get((&source{root: roots[0]}).oidc(), "clients").value
 	former := false
 	for _, client := range candidates(list) {
 		for _, f := range fields(client) {

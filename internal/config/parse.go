@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -34,20 +35,21 @@ func (p *parser) parse(data []byte) (base layer, targets []layer, ok bool) {
 
 // document returns the content of the one document, nil if the file is empty.
 func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
-	document, second, line, err := documents(data)
+	documents, err := Documents(data)
+	var syntax *SyntaxError
 	switch {
-	case err != nil:
+	case errors.As(err, &syntax):
 		at := p.at
-		at.Line = line
-		p.problems.add(at, "", err)
+		at.Line = syntax.Line
+		p.problems.add(at, "", advised(syntax, data))
 		return nil, false
-	case second != nil:
-		p.problems.addf(p.line(second, ""), "", "must be one document: a second one begins here")
+	case len(documents) > 1:
+		p.problems.addf(p.line(documents[1], ""), "", "must be one document: a second one begins here")
 		return nil, false
-	case document == nil:
+	case len(documents) == 0:
 		return nil, true
 	}
-	root = document.Content[0]
+	root = documents[0].Content[0]
 	if root.ShortTag() == "!!null" {
 		return nil, true
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"slices"
@@ -15,30 +16,36 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// documents reads the first two documents of a file; second is nil if there is one, and both are if there is none. The error is
-// a mistake in the YAML, with its line.
-func documents(data []byte) (first, second *yaml.Node, line int, err error) {
-	first, second, err = decode(data)
-	if err == nil {
-		return first, second, 0, nil
-	}
-	line, err = yamlMistake(err, data)
-	return nil, nil, line, err
+// SyntaxError says why a text is not YAML. It quotes nothing of the text.
+type SyntaxError struct {
+	Line   int
+	Reason string
 }
 
-func decode(data []byte) (first, second *yaml.Node, err error) {
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	for _, document := range []**yaml.Node{&first, &second} {
-		var node yaml.Node
-		switch err := decoder.Decode(&node); {
-		case errors.Is(err, io.EOF):
-			return first, second, nil
-		case err != nil:
-			return nil, nil, err
-		}
-		*document = &node
+// Error implements error.
+func (e *SyntaxError) Error() string { return fmt.Sprintf("line %d: %s", e.Line, e.Reason) }
+
+// Documents reads the documents of a text, up to the first mistake, which is a *[SyntaxError].
+func Documents(text []byte) ([]*yaml.Node, error) {
+	documents, err := decode(text)
+	if err != nil {
+		return documents, locate(err, text)
 	}
-	return first, second, nil
+	return documents, nil
+}
+
+func decode(text []byte) (documents []*yaml.Node, err error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	for {
+		var document yaml.Node
+		switch err := decoder.Decode(&document); {
+		case errors.Is(err, io.EOF):
+			return documents, nil
+		case err != nil:
+			return documents, err
+		}
+		documents = append(documents, &document)
+	}
 }
 
 var (
@@ -48,36 +55,50 @@ var (
 	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
 )
 
-// yamlMistake returns the line of a mistake and what it is. The line of the library is often that of the block around the
-// mistake. The right one is the last of the first lines that have the mistake by themselves.
-func yamlMistake(mistake error, data []byte) (int, error) {
+const (
+	noAnchor   = "an alias names no anchor"
+	noToken    = "found character that cannot start any token"
+	unexpected = "found unexpected end of stream"
+	noComma    = "did not find expected ','"
+)
+
+// locate finds the line of a mistake. The line of the library is often that of the block around the mistake. The right one is the
+// last of the first lines that have the mistake by themselves.
+func locate(mistake error, text []byte) *SyntaxError {
 	number, what := yamlParts(mistake)
-	lines := slices.Collect(bytes.Lines(data))
-	quote := check.Hint("put a value that begins with a special character, such as *, &, @ or `, in quotation marks")
+	lines := slices.Collect(bytes.Lines(text))
 	if anchor := unknownAnchor.FindStringSubmatch(what); anchor != nil {
 		names := func(line []byte) bool { return bytes.Contains(line, []byte("*"+anchor[1])) }
-		return 1 + slices.IndexFunc(lines, names), check.Errorf(check.Config, "an alias names no anchor").Try(quote)
+		return &SyntaxError{1 + slices.IndexFunc(lines, names), noAnchor}
 	}
 	found := 1 + sort.Search(len(lines), func(n int) bool {
-		_, _, err := decode(bytes.Join(lines[:n+1], nil))
+		_, err := decode(bytes.Join(lines[:n+1], nil))
 		_, same := yamlParts(err)
 		return same == what
 	})
-	open := strings.HasPrefix(what, "did not find expected ','") || what == "found unexpected end of stream"
 	switch { // what is still open has the mistake from its beginning on
-	case open && strings.HasPrefix(what, "did"): // this message counts lines from 0
+	case strings.HasPrefix(what, noComma): // this message counts lines from 0
 		found = number + 1
-	case open:
+	case what == unexpected:
 		found = max(number, 1)
 	}
-	found = min(found, max(len(lines), 1))
-	switch indentation := regexp.MustCompile(`^ *\t`); {
-	case len(lines) > 0 && !open && indentation.Match(lines[found-1]):
-		return found, check.Errorf(check.Config, "is indented with a tab").Try("indent with spaces")
-	case what == "found character that cannot start any token":
-		return found, check.Errorf(check.Config, "%s", what).Try(quote)
+	return &SyntaxError{min(found, max(len(lines), 1)), what}
+}
+
+var indentedByTab = regexp.MustCompile(`^ *\t`)
+
+// advised returns a mistake in a configuration, with what to do about it.
+func advised(e *SyntaxError, text []byte) error {
+	lines := slices.Collect(bytes.Lines(text))
+	open := strings.HasPrefix(e.Reason, noComma) || e.Reason == unexpected
+	switch {
+	case e.Reason != noAnchor && !open && len(lines) > 0 && indentedByTab.Match(lines[e.Line-1]):
+		return check.Errorf(check.Config, "is indented with a tab").Try("indent with spaces")
+	case e.Reason == noAnchor, e.Reason == noToken:
+		return check.Errorf(check.Config, "%s", e.Reason).
+			Try("put a value that begins with a special character, such as *, &, @ or `, in quotation marks")
 	}
-	return found, check.Errorf(check.Config, "%s", what)
+	return check.Errorf(check.Config, "%s", e.Reason)
 }
 
 // yamlParts returns the line and the mistake of a message.
