@@ -3,8 +3,6 @@ package authelia
 import (
 	"strings"
 	"sync"
-
-	"github.com/agext/levenshtein"
 )
 
 // The keys that Authelia 4.39 knows (internal/configuration/schema/keys.go), with those of former versions that it still
@@ -108,14 +106,3 @@ var ownWords = sync.OnceValue(func() map[string]bool {
 	}
 	return words
 })
-
-// nearest returns the known key that an unknown one is probably meant to be, or "".
-func nearest(name string, known []string) string {
-	best, distance := "", 1+len(name)/3
-	for _, k := range known {
-		if d := levenshtein.Distance(strings.ToLower(name), k, nil); d < distance || best == "" && d == distance {
-			best, distance = k, d
-		}
-	}
-	return best
-}

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"proxmox-realm/internal/config"
 	"slices"
 	"strings"
 
@@ -56,7 +57,7 @@ func (c *comparer) unknown(s *source, mapping *yaml.Node, prefix string, known [
 		if f.key != nil {
 			line = f.key.Line
 		}
-		wanted := nearest(f.name, known)
+		wanted := config.Nearest(f.name, known)
 		if get(mapping, wanted).key != nil {
 			wanted = ""
 		}
@@ -170,7 +171,7 @@ func (c *comparer) acceptable(name string, property Property, f field) bool {
 	items := list(f.value)
 	value := strings.Join(items, ",")
 	if !slices.Contains(clientKeys, name) {
-		wanted := nearest(name, clientKeys)
+		wanted := config.Nearest(name, clientKeys)
 		if _, there := c.own[wanted]; there {
 			wanted = ""
 		}

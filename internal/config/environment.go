@@ -29,7 +29,7 @@ func fromEnvironment(dir string, problems *collector) layer {
 		case name == envShards: // [loader.takeShard] reads it
 		case k == nil:
 			at.Name = printable(name)
-			near := nearest(strings.TrimPrefix(name, EnvPrefix), slices.Sorted(maps.Keys(index().path)))
+			near := Nearest(strings.TrimPrefix(name, EnvPrefix), slices.Sorted(maps.Keys(index().path)))
 			if k := index().path[near]; k != nil {
 				near = k.Env
 			}

@@ -73,7 +73,7 @@ func (p *parser) grant(at Place, path string, node *yaml.Node) (g realm.Grant, e
 		case text != nil:
 			err = fmt.Errorf("%s must be a string", name)
 		case name != "propagate":
-			err = fmt.Errorf("%s is not a key%s", printable(name), didYouMean(nearest(name, []string{"path", "role", "propagate"})))
+			err = fmt.Errorf("%s is not a key%s", printable(name), didYouMean(Nearest(name, []string{"path", "role", "propagate"})))
 		case tag != "!!bool":
 			err = fmt.Errorf("propagate %w", mustBe(Bool))
 		default:

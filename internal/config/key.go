@@ -159,9 +159,9 @@ var index = sync.OnceValue(func() (x struct {
 	return x
 })
 
-// nearest returns the candidate that is most like what was written, or "" if none is. A missing or wrong section, and the
+// Nearest returns the candidate that is most like what was written, or "" if none is. A missing or wrong section, and the
 // missing end of a name, count as one wrong character. Case and the kind of separator do not count.
-func nearest(written string, candidates []string) string {
+func Nearest(written string, candidates []string) string {
 	fold := func(name string) string {
 		return strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToLower(name))
 	}

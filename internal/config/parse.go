@@ -198,7 +198,7 @@ func (p *parser) unknown(at Place, section, name string, into layer) {
 	}
 	slices.Sort(candidates)
 	unknown := check.Errorf(check.Config, "is not a key")
-	if near := nearest(shown, candidates); near != "" {
+	if near := Nearest(shown, candidates); near != "" {
 		unknown.Message += didYouMean(near)
 	} else {
 		unknown = unknown.Try(check.Run("help config").With("it lists the keys"))
