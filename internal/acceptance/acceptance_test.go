@@ -57,7 +57,7 @@ func TestAcceptance(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "realm": realm, "api": direct, "found": found, "target": target, "granted": granted, "meddle": meddle,
-			"expand": expand, "secretfile": secretFile, "forget": forget,
+			"expand": expand, "secretfile": secretFile, "forget": forget, "failedlogin": failedLogin, "removed": removed,
 		},
 	})
 }
@@ -102,14 +102,15 @@ func setup(e *testscript.Env, shared *api) error {
 	e.Setenv("PRODUCT", a.product.id)
 	e.Setenv("HOME", e.WorkDir)
 	e.Setenv("PROXMOX_REALM_CONFIG", filepath.Join(e.WorkDir, "config.yaml"))
-	ca := ""
+	ca, flag := "", ""
 	if file := os.Getenv("LAB_ISSUER_CA_FILE"); file != "" {
-		ca = "issuer_ca_file: " + file + ", "
+		ca, flag = "issuer_ca_file: "+file+", ", "--issuer-ca-file "+file
 	}
+	e.Setenv("ISSUER_CA", flag)
 	e.Setenv("CA", ca)
 	e.Setenv("VERIFY", ca+"redirect_urls: ["+os.Getenv("LAB_REDIRECT_URL")+"]")
 	files := map[string]string{
-		"token": os.Getenv("LAB_TOKEN_REALM_ALLOCATE") + "\n", "root": os.Getenv("LAB_TOKEN_ROOT") + "\n", "client-key": os.Getenv("LAB_CLIENT_KEY") + "\n",
+		"token": os.Getenv("LAB_TOKEN_REALM_ALLOCATE") + "\n", "root": os.Getenv("LAB_TOKEN_ROOT") + "\n", "none": os.Getenv("LAB_TOKEN_NO_PRIVILEGE") + "\n", "client-key": os.Getenv("LAB_CLIENT_KEY") + "\n",
 		"config.yaml": `proxmox: {product: $PRODUCT, endpoints: [$LAB_ENDPOINT], token_file: token, ca_file: $LAB_CA_FILE}
 realm: {name: $REALM, issuer_url: "$LAB_ISSUER", client_id: "$LAB_CLIENT_ID", client_key_file: client-key, username_claim: preferred_username, scopes: [openid, profile, email], autocreate: true}
 verify: {client: false, proxmox: false, $VERIFY}

@@ -313,3 +313,32 @@ func meddle(ts *testscript.TestScript, neg bool, args []string) {
 	a.meddlers = append(a.meddlers, stop)
 	ts.Defer(stop)
 }
+
+// failedlogin REALM begins a login and ends it with a code that the issuer never gave. The API refuses it.
+func failedLogin(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: failedlogin REALM")
+	}
+	a, redirect := theAPI(ts), os.Getenv("LAB_REDIRECT_URL")
+	data, err := a.must(http.MethodPost, "/access/openid/auth-url", url.Values{"realm": {args[0]}, "redirect-url": {redirect}})
+	ts.Check(err)
+	var location string
+	ts.Check(json.Unmarshal(data, &location))
+	begun, err := url.Parse(location)
+	ts.Check(err)
+	status, _, says, err := a.ask(http.MethodPost, "/access/openid/login", url.Values{
+		"state": {begun.Query().Get("state")}, "code": {"made-up"}, "redirect-url": {redirect},
+	})
+	ts.Check(err)
+	if status != http.StatusUnauthorized {
+		ts.Fatalf("a login with a made-up code: %s", says)
+	}
+}
+
+// removed PATH … removes what is at these paths at the end of the script.
+func removed(ts *testscript.TestScript, neg bool, args []string) {
+	a := theAPI(ts)
+	for _, path := range args {
+		ts.Defer(func() { _, _, _, _ = a.ask(http.MethodDelete, path, nil) })
+	}
+}
