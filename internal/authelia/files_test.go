@@ -248,6 +248,12 @@ func TestPut(t *testing.T) {
 		if err != nil || !strings.Contains(diff, tt.want) || (tt.want == "") != (diff == "") {
 			t.Errorf("%s: %v\n%s", tt.name, err, diff)
 		}
+		// Rekey does the same to a client that is there, and adds none.
+		rekeyed, err := authelia.Rekey([]byte(tt.before), withLogin())
+		var refused *authelia.RefusedError
+		if absent := tt.before == list; absent != errors.As(err, &refused) || !absent && !bytes.Equal(rekeyed, after) {
+			t.Errorf("%s: %v\n%s", tt.name, err, rekeyed)
+		}
 	}
 }
 

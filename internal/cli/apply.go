@@ -60,6 +60,9 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 		}
 		return err
 	}
+	if o.Replace {
+		a.saysState(c.StateDir)
+	}
 	o.Quiet = a.quiet
 	if o.Wait > 0 {
 		o.Waiting = a.saysWhy()

@@ -55,6 +55,7 @@ func (a *app) delete(cmd *cobra.Command, name string, o deleteOptions) error {
 		c.Targets[i].Realm = realm.Spec{Product: c.Targets[i].Proxmox.Product, Name: name}
 		where = append(where, string(c.Targets[i].Proxmox.Endpoints[0]))
 	}
+	a.saysState(c.StateDir)
 	f := a.fleet(c)
 	if o.dryRun {
 		return a.finish(f.PlanDelete(cmd.Context(), o.Options), false)
@@ -69,7 +70,11 @@ func (a *app) delete(cmd *cobra.Command, name string, o deleteOptions) error {
 	for _, t := range run.Targets {
 		if t.Saved != "" && !a.quiet {
 			a.say("note", fmt.Sprintf("realm %s of %s is saved in %s for 30 days", t.Realm, t.Endpoint, t.Saved))
-			a.say("hint", check.Hintf("to bring it back:\n    {restore %s}", t.Realm).For(a.wording))
+			command := "restore " + t.Realm
+			if len(a.targets) > 0 {
+				command += " -t " + t.Name
+			}
+			a.say("hint", check.Hintf("to bring it back:\n"+check.Command+"{%s}", command).For(a.wording))
 		}
 	}
 	return err

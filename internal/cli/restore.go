@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +68,7 @@ func (a *app) listSaved(cmd *cobra.Command) error {
 	} else if a.file != "" {
 		return err
 	}
+	a.saysState(dir)
 	saved, problems := reconcile.ListSaved(dir)
 	for _, err := range problems {
 		a.warning(check.MessageOf(err))
@@ -116,7 +118,8 @@ func (a *app) restore(cmd *cobra.Command, what string, o restoreOptions) error {
 	if err != nil {
 		return err
 	}
-	s, err := a.chooseSaved(c, what)
+	a.saysState(c.StateDir)
+	s, err := a.chooseSaved(cmd, c, what)
 	if err != nil {
 		return err
 	}
@@ -143,12 +146,23 @@ func (a *app) restore(cmd *cobra.Command, what string, o restoreOptions) error {
 			return err
 		}
 	}
-	return a.finish(f.Restore(cmd.Context(), o.Options, s, !o.dryRun), false)
+	if err := a.finish(f.Restore(cmd.Context(), o.Options, s, !o.dryRun), false); err != nil || o.dryRun {
+		return err
+	}
+	a.note("%s", check.Hint("to see whether logins work:\n    {verify}").For(a.wording))
+	return nil
 }
 
-// chooseSaved returns the saved realm in a file, or the newest one of that name. If a target has one of an interrupted replace, that
-// one counts.
-func (a *app) chooseSaved(c *config.Config, what string) (reconcile.Saved, error) {
+// saysState tells somebody who is not root which state_dir counts, if root has another one: saved realms and locks are not shared.
+func (a *app) saysState(dir string) {
+	if root := config.RootState(dir); root != "" {
+		a.note("saved realms, locks and findings of this user are in %s, and those of root in %s", cmp.Or(dir, "no folder"), root)
+	}
+}
+
+// chooseSaved returns the saved realm in a file, or the newest one of that name. If there is one of an interrupted replace, that one
+// counts. Targets that each have one are not guessed at.
+func (a *app) chooseSaved(cmd *cobra.Command, c *config.Config, what string) (reconcile.Saved, error) {
 	if strings.ContainsRune(what, filepath.Separator) || strings.HasSuffix(what, ".json") {
 		path, err := filepath.Abs(what)
 		if err != nil {
@@ -158,14 +172,16 @@ func (a *app) chooseSaved(c *config.Config, what string) (reconcile.Saved, error
 	}
 	saved, problems := reconcile.ListSaved(c.StateDir)
 	var found *reconcile.Saved
-	for i, s := range saved {
-		ours := false
-		for _, t := range c.Targets {
-			t.Realm.Name = what
-			ours = ours || s.Of(reconcile.ID(t))
-		}
-		if ours && (found == nil || s.Reason == reconcile.Replacement && found.Reason != reconcile.Replacement) {
-			found = &saved[i]
+	for _, t := range c.Targets {
+		t.Realm.Name = what
+		ours := slices.DeleteFunc(slices.Clone(saved), func(s reconcile.Saved) bool { return !s.Of(reconcile.ID(t)) })
+		slices.SortStableFunc(ours, func(a, b reconcile.Saved) int { return cmp.Compare(rank(a), rank(b)) })
+		switch {
+		case len(ours) == 0:
+		case found == nil:
+			found = &ours[0]
+		case found.Path != ours[0].Path:
+			return reconcile.Saved{}, chooseTarget(cmd, c)
 		}
 	}
 	if found != nil {
@@ -178,4 +194,12 @@ func (a *app) chooseSaved(c *config.Config, what string) (reconcile.Saved, error
 	}
 	return reconcile.Saved{}, check.Errorf(check.SavedRealm, "no realm %s of this configuration is saved in %s", what, cmp.Or(c.StateDir, "state_dir")).
 		Try("to see what can be restored:\n    {restore}")
+}
+
+// rank puts the realm of an interrupted replace before deleted ones.
+func rank(s reconcile.Saved) int {
+	if s.Reason == reconcile.Replacement {
+		return 0
+	}
+	return 1
 }

@@ -99,6 +99,7 @@ func (a *app) rotate(cmd *cobra.Command, o rotateOptions) error {
 	if r.Rotation, err = setup.NewRotation(c, a.fleet); err != nil {
 		return err
 	}
+	a.saysState(c.StateDir)
 	unlock, err := r.Lock(ctx)
 	if err != nil {
 		return err
@@ -107,9 +108,12 @@ func (a *app) rotate(cmd *cobra.Command, o rotateOptions) error {
 	if err := r.look(ctx); err != nil {
 		return err
 	}
-	if o.abort && !r.Begun {
+	switch {
+	case o.abort && !r.Begun:
 		a.note("no rotation has begun: nothing was changed")
-		return nil
+		return a.finish(fleet.Run{Command: "rotate", Outcome: reconcile.Unchanged, Began: time.Now()}, false)
+	case r.Begun && !o.abort:
+		a.note("a rotation has begun: it goes on with the key in %s", r.From)
 	}
 	return r.resumable(r.run(ctx))
 }
@@ -372,7 +376,7 @@ func (r rotator) await(ctx context.Context) error {
 
 // conclude gives all realms and files the key, and verifies.
 func (r rotator) conclude(ctx context.Context) error {
-	written, complete, err := r.Write(ctx, r.wait)
+	written, complete, err := r.Write(ctx, max(r.wait, time.Minute)) // logins may fail meanwhile, so a short run is waited for
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,9 @@ import (
 	"proxmox-realm/internal/check"
 )
 
+// program is what the directories of this program are called.
+const program = "proxmox-realm"
+
 // StateDir returns the default of state_dir: the first directory that systemd names (systemd.exec(5), StateDirectory=), or one
 // that [MakePrivate] makes.
 func StateDir() string {
@@ -18,6 +21,19 @@ func StateDir() string {
 		return first
 	}
 	return ownDir("/var/lib", "XDG_STATE_HOME", filepath.Join(".local", "state"))
+}
+
+// RootState returns root's state_dir if it exists and somebody else works with another one; otherwise "".
+func RootState(stateDir string) string {
+	return rootState(os.Geteuid(), filepath.Join("/var/lib", program), stateDir)
+}
+
+func rootState(uid int, ofRoot, stateDir string) string {
+	info, err := os.Stat(ofRoot)
+	if uid <= 0 || ofRoot == filepath.Clean(stateDir) || err != nil || !info.IsDir() {
+		return ""
+	}
+	return ofRoot
 }
 
 // Dir returns the directory of a configuration and its files: /etc/proxmox-realm for root, else one of the user's own.
@@ -36,7 +52,7 @@ func ownDir(ofRoot, variable, belowHome string) string {
 	case !filepath.IsAbs(parent):
 		return filepath.Join(os.TempDir(), fmt.Sprintf("proxmox-realm-%d", uid))
 	}
-	return filepath.Join(parent, "proxmox-realm")
+	return filepath.Join(parent, program)
 }
 
 // MakePrivate makes the directory, with its parents, for this user alone (0700) if it does not exist. One that exists must

@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// Own does nothing: a file belongs to whoever made its folder.
+// own does nothing: a file belongs to whoever made its folder.
 func own(*os.File, fs.FileInfo) error { return nil }

@@ -95,7 +95,10 @@ func ReadSaved(path string) (Saved, error) {
 		return check.Errorf(check.SavedRealm, "the saved realm %s %s", path, fmt.Sprintf(format, args...)).
 			Try("remove the file if the realm in Proxmox is as you want it")
 	}
-	if err := config.MakePrivate(filepath.Dir(path)); err != nil {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return Saved{}, check.Errorf(check.SavedRealm, "there is no file %s", path).Try("to see what can be restored:\n    {restore}")
+	}
+	if err := config.MakePrivate(filepath.Dir(path)); err != nil { // it exists, so this only looks at it
 		return Saved{}, unusable("may be another user's: %v", err)
 	}
 	content, err := config.ReadPrivate(path, maxSaved)

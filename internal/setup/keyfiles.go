@@ -25,8 +25,8 @@ import (
 // A key is removed only when nobody needs it: the former one after the verification, and, when a rotation goes back, the new one
 // likewise. If there are several files, each is in one of these states.
 type KeyFiles struct {
-	// Begun says that an earlier run made the new key.
-	Begun bool
+	Begun bool   // an earlier run made the new key
+	From  string // the file that holds the new key, if the rotation has begun
 	// Goal is the key that the client gets: the new one or, going back, the former one.
 	Goal  check.Secret
 	back  bool
@@ -78,13 +78,14 @@ func LookAtKeys(ctx context.Context, paths []string, given check.Secret) (KeyFil
 
 // findGoal finds the new key: it stands beside a key file or, beside the former key, in it.
 func (k *KeyFiles) findGoal(given check.Secret) error {
-	from := ""
 	agree := func(key check.Secret, path string) error {
-		if k.Begun && !key.Equal(k.Goal) {
-			return check.Errorf(check.KeyRotation, "%s and %s hold different keys, and one of them is to be the new key", from, path).
+		switch {
+		case !k.Begun:
+			k.Begun, k.Goal, k.From = true, key, path
+		case !key.Equal(k.Goal):
+			return check.Errorf(check.KeyRotation, "%s and %s hold different keys, and one of them is to be the new key", k.From, path).
 				Try("remove the file whose key neither Proxmox nor the issuer has")
 		}
-		k.Begun, k.Goal, from = true, key, path
 		return nil
 	}
 	for _, f := range k.files {
@@ -103,7 +104,7 @@ func (k *KeyFiles) findGoal(given check.Secret) error {
 	}
 	switch {
 	case k.Begun && given.IsSet() && !given.Equal(k.Goal):
-		return check.Errorf(check.KeyRotation, "a rotation to another key has begun: it is in %s", from).
+		return check.Errorf(check.KeyRotation, "a rotation to another key has begun: it is in %s", k.From).
 			Try("to finish it:\n    {rotate}", "to go back to the former key:\n    {rotate --abort}")
 	case k.Begun:
 	case given.IsSet():
@@ -149,7 +150,7 @@ func (k KeyFiles) Back() (KeyFiles, error) {
 		return k, check.Errorf(check.KeyRotation, "the former client key is in no file any more: %s holds the new one", k.files[0].path).
 			Try("to finish the rotation:\n    {rotate}")
 	}
-	out := KeyFiles{Begun: k.Begun, Goal: former, back: true}
+	out := KeyFiles{Begun: k.Begun, From: k.From, Goal: former, back: true}
 	for _, f := range k.files {
 		back := *f
 		switch {
