@@ -87,11 +87,12 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 	if err := o.Validate(); err != nil {
 		return err
 	}
-	if err := a.printf("%s\n", strings.Join(o.Lines(), "\n")); err != nil || a.quiet {
+	lines := strings.Join(o.Lines(), "\n")
+	if err := a.printf("%s\n", lines); err != nil || a.quiet {
 		return err
 	}
 	note := "run these lines as root on one node or host"
-	if o.Access == nil && !o.Diagnose {
+	if strings.Contains(lines, proxmox.TokenFile) { // not where a token is made by hand, or made already
 		note += ", then move the token from " + proxmox.TokenFile + " there to the file of proxmox.token_file: it is " + o.Token()
 	}
 	a.say("note", note)
