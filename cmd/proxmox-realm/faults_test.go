@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,11 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"proxmox-realm/internal/cli"
 	"proxmox-realm/internal/lab"
 	"proxmox-realm/internal/lab/fault"
 	"proxmox-realm/internal/lab/issuer"
-	"proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/lab/pbs"
 )
 
 // operation is one command in one situation. The test makes each of its requests fail in each way.
@@ -29,6 +26,8 @@ type operation struct {
 	name string
 	args []string
 	seed string
+	// onlyVE says that the other products have no such thing.
+	onlyVE bool
 	// nodes is the number of endpoints, if not 1. The second one has no faults.
 	nodes int
 	// ticket says that the program logs in with a password instead of a token.
@@ -81,10 +80,10 @@ var operations = []operation{
 	{name: "apply updates", args: []string{"apply"}, seed: "drifted", declared: configured},
 	{name: "apply changes nothing", args: []string{"apply"}, seed: "converged", declared: configured},
 	{name: "apply replaces", args: []string{"apply", "--replace"}, seed: "claim", declared: replaced},
-	{name: "apply updates through two nodes", args: []string{"apply"}, seed: "drifted", nodes: 2, declared: configured},
-	{name: "apply replaces through two nodes", args: []string{"apply", "--replace"}, seed: "claim", nodes: 2, declared: replaced},
-	{name: "apply changes access", args: []string{"apply"}, seed: "unmanaged", access: true, declared: unmanaged},
-	{name: "apply updates with a password", args: []string{"apply"}, seed: "drifted", ticket: true, declared: configured},
+	{name: "apply updates through two nodes", args: []string{"apply"}, seed: "drifted", nodes: 2, onlyVE: true, declared: configured},
+	{name: "apply replaces through two nodes", args: []string{"apply", "--replace"}, seed: "claim", nodes: 2, onlyVE: true, declared: replaced},
+	{name: "apply changes access", args: []string{"apply"}, seed: "unmanaged", access: true, onlyVE: true, declared: unmanaged},
+	{name: "apply updates with a password", args: []string{"apply"}, seed: "drifted", ticket: true, onlyVE: true, declared: configured},
 	{name: "restore", args: []string{"restore", lab.RealmName, "--yes"}, seed: "empty", saved: true, declared: func(l *lab.Lab) map[string]string {
 		properties := replaced(l)
 		delete(properties, "username-claim")
@@ -121,12 +120,18 @@ func (a attempt) String() string {
 // TestFaults injects each fault into each request of each operation, once and lasting, and checks what must always be
 // true. FAULTS=all in the environment runs the whole matrix. Otherwise the test runs a sample without slow attempts.
 func TestFaults(t *testing.T) {
-	whole := os.Getenv("FAULTS") == "all"
 	keys, err := issuer.DefaultKeys()
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := newBench(t, keys)
+	for name, product := range map[string]*pbs.Product{"pve": nil, "pbs": pbs.BackupServer} {
+		t.Run(name, func(t *testing.T) { injectAll(t, keys, product) })
+	}
+}
+
+func injectAll(t *testing.T, keys []issuer.Key, product *pbs.Product) {
+	whole := os.Getenv("FAULTS") == "all"
+	first := newBench(t, keys, product)
 	attempts := first.matrix(t)
 	if !whole {
 		attempts = sample(attempts)
@@ -138,7 +143,7 @@ func TestFaults(t *testing.T) {
 	queue := make(chan attempt)
 	var done sync.WaitGroup
 	for range workers {
-		b := newBench(t, keys)
+		b := newBench(t, keys, product)
 		b.recovery = first.recovery
 		done.Go(func() {
 			for a := range queue {
@@ -171,40 +176,15 @@ func sample(attempts []attempt) []attempt {
 	return kept
 }
 
-// bench is a lab with two nodes of Proxmox, for one attempt at a time.
-type bench struct {
-	*lab.Lab
-	proxy *fault.Node
-	other *fault.Node // a second node, without faults
-	state string
-	// recovery is a saved realm for the seed "claim". It has placeholders for the values that differ between labs.
-	recovery string
-}
-
-func newBench(t *testing.T, keys []issuer.Key) *bench {
-	t.Helper()
-	l, err := lab.Start(lab.Options{Issuer: issuer.Options{Keys: keys}, PVE: pve.Options{LockTimeout: 50 * time.Millisecond, Nodes: make([]pve.Node, 2)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	urls := l.PVE.URLs()
-	b := &bench{Lab: l, state: filepath.Join(l.Dir, "agent"), proxy: fault.At(l.PVE, urls[0]), other: fault.At(l.PVE, urls[1])}
-	t.Cleanup(b.proxy.Calm)
-	return b
-}
-
-// placeholders lists the values that differ between labs, each with the placeholder that replaces it in a saved realm.
-func (b *bench) placeholders() []string {
-	return []string{b.proxy.URL(), "{{endpoint}}", b.IssuerURL, "{{issuer}}", b.ClientKey, "{{key}}"}
-}
-
 // matrix runs each operation without a fault to count its requests, and returns all attempts. It also sets b.recovery.
 func (b *bench) matrix(t *testing.T) []attempt {
 	t.Helper()
 	b.recovery = b.cutShort(t)
 	var all []attempt
 	for _, o := range operations {
+		if o.onlyVE && b.PVE == nil {
+			continue
+		}
 		if err := b.prepare(o); err != nil {
 			t.Fatal(err)
 		}
@@ -227,148 +207,6 @@ func (b *bench) matrix(t *testing.T) []attempt {
 	return all
 }
 
-// cutShort returns the recovery file of a replace whose Proxmox fails after the DELETE.
-func (b *bench) cutShort(t *testing.T) string {
-	t.Helper()
-	if err := b.prepare(operation{seed: "claim"}); err != nil {
-		t.Fatal(err)
-	}
-	faults := fault.Faults()
-	gone := faults[slices.IndexFunc(faults, func(f fault.Fault) bool { return f.Answers == http.StatusServiceUnavailable })]
-	b.proxy.Begin(fault.Rule{Fault: gone, Method: http.MethodPost, Path: "/access/domains", Lasting: true})
-	code, output := b.run([]string{"apply", "--replace"})
-	files := b.saved()
-	if len(files) != 1 {
-		t.Fatalf("exit code %d, and saved realms %v:\n%s", code, files, output)
-	}
-	text, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.NewReplacer(b.placeholders()...).Replace(aged(string(text)))
-}
-
-var savedAt = regexp.MustCompile(`"saved_at": "[^"]+"`)
-
-// aged makes a saved realm an hour old. restore then does not wait for a late DELETE.
-func aged(file string) string {
-	return savedAt.ReplaceAllString(file, `"saved_at": "`+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)+`"`)
-}
-
-// recoveryName is the name of a saved realm of a replace. Any name that begins with saved- will do.
-const recoveryName = "saved-" + lab.RealmName + "@0-replace.json"
-
-// prepare sets up the situation of an operation.
-func (b *bench) prepare(o operation) error {
-	if err := errors.Join(b.Seed(o.seed), b.configure(o, patient)); err != nil {
-		return err
-	}
-	// Each authorization URL leaves a pending login, and Proxmox refuses new ones above a hundred.
-	err := b.PVE.Update(func(state *pve.State) {
-		state.Pending, state.Groups = nil, map[string]pve.Group{"others-authelia": {}, "dev-authelia": {}}
-		state.ACL = slices.DeleteFunc(slices.Clone(state.ACL), func(e pve.ACL) bool { return e.Type == "group" })
-		for _, group := range []string{"others-authelia", "dev-authelia"} {
-			state.ACL = append(state.ACL, pve.ACL{Path: "/vms", Type: "group", ID: group, Role: "PVEAuditor", Propagate: true})
-		}
-	})
-	if err != nil {
-		return err
-	}
-	b.other.Calm()
-	if err := b.prepareKeys(o); err != nil {
-		return err
-	}
-	if err := errors.Join(os.RemoveAll(b.state), os.Mkdir(b.state, 0o700)); err != nil || !o.saved {
-		return err
-	}
-	values := b.placeholders()
-	slices.Reverse(values)
-	content := strings.NewReplacer(values...).Replace(b.recovery)
-	return os.WriteFile(filepath.Join(b.state, recoveryName), []byte(content), 0o600)
-}
-
-// newKeyFile is the file of the new key in a lab's folder.
-const newKeyFile = "key-of-the-issuer"
-
-// prepareKeys gives the client its key, and removes what a rotation left.
-func (b *bench) prepareKeys(o operation) error {
-	client, _ := b.Issuer.Client(b.ClientID)
-	if client.Secret = b.ClientKey; o.rotates {
-		client.Secret = newKey
-	}
-	b.Issuer.SetClient(client)
-	for _, suffix := range []string{".new", ".former"} {
-		_ = os.Remove(filepath.Join(b.Dir, "client-key"+suffix))
-	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(b.Dir, "client-key"), []byte(b.ClientKey), 0o600),
-		os.WriteFile(filepath.Join(b.Dir, newKeyFile), []byte(newKey), 0o600))
-}
-
-// keys returns the keys in the key file and beside it.
-func (b *bench) keys() (all []string) {
-	for _, suffix := range []string{"", ".new", ".former"} {
-		if key, err := os.ReadFile(filepath.Join(b.Dir, "client-key"+suffix)); err == nil {
-			all = append(all, string(key))
-		}
-	}
-	return all
-}
-
-// The values of proxmox.timeout. A busy machine must not reach the patient one. Requests that hang get the impatient one.
-const (
-	patient   = "30s"
-	impatient = "1s"
-)
-
-// configure writes the lab's configuration with the proxy as the endpoint.
-func (b *bench) configure(o operation, timeout string) error {
-	text, err := os.ReadFile(b.ConfigFile)
-	if err != nil {
-		return err
-	}
-	endpoints := b.proxy.URL()
-	if o.nodes == 2 {
-		endpoints += ", " + b.other.URL()
-	}
-	_, rest, found := strings.Cut(string(text), "\nrealm:\n")
-	if !found {
-		return fmt.Errorf("no realm in %s", b.ConfigFile)
-	}
-	credentials := "token_file: " + filepath.Join(b.Dir, "token")
-	if o.ticket {
-		admin := b.PVE.User(pve.UserAdmin)
-		credentials = "username: " + admin.Username + "\n  password: " + admin.Password
-	}
-	if o.access {
-		credentials = "token: " + b.PVE.Token(pve.TokenRoot)
-		rest += "access:\n  admins: [{path: /, role: PVEAdmin}]\n  dev: [{path: /vms, role: PVEVMUser, propagate: false}]\n"
-	}
-	config := "proxmox:\n  endpoints: [" + endpoints + "]\n  timeout: " + timeout + "\n  ca_file: " + b.CAFile + "\n  " + credentials + "\nrealm:\n" + rest
-	return os.WriteFile(b.config(), []byte(config), 0o600)
-}
-
-func (b *bench) config() string { return filepath.Join(b.Dir, "faulty.yaml") }
-
-// run runs the program in this process.
-func (b *bench) run(args []string) (code int, output string) {
-	var out bytes.Buffer
-	args = append(slices.Clone(args), "-c", b.config())
-	for i, arg := range args {
-		if arg == newKeyFile {
-			args[i] = filepath.Join(b.Dir, newKeyFile)
-		}
-	}
-	code = cli.Main(args, strings.NewReader(""), &out, &out)
-	return code, out.String()
-}
-
-// saved returns the files that hold a copy of a realm.
-func (b *bench) saved() []string {
-	files, _ := filepath.Glob(filepath.Join(b.state, "saved-*"))
-	return files
-}
-
 // try runs an attempt, and returns the promises that it broke.
 func (b *bench) try(a attempt) (wrong []string) {
 	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
@@ -383,7 +221,10 @@ func (b *bench) try(a attempt) (wrong []string) {
 	existed := a.operation.seed != "empty" || a.operation.saved
 	b.proxy.Begin(fault.Rule{Fault: a.fault, At: a.at, Lasting: a.lasting})
 	code, output := b.run(a.operation.args)
-	requests := append(b.proxy.Requests(), b.other.Requests()...)
+	requests := b.proxy.Requests()
+	if b.other != nil {
+		requests = append(requests, b.other.Requests()...)
+	}
 	if a.fault.Late() {
 		time.Sleep(fault.LateAfter + 100*time.Millisecond)
 	}
@@ -407,13 +248,13 @@ func (b *bench) try(a attempt) (wrong []string) {
 	if code == 0 && a.refusesLogins(requests) {
 		complain("exit code 0, but Proxmox refuses the first request of a login")
 	}
-	if _, exists := b.PVE.Realm(lab.RealmName); existed && !exists && len(b.saved()) == 0 {
+	if existed && b.realm() == nil && len(b.saved()) == 0 {
 		complain("the realm is lost without a copy")
 	}
 	if a.operation.rotates && code == 0 && !slices.Equal(b.keys(), []string{newKey}) {
 		complain("exit code 0, but the new key is not in the key file alone")
 	}
-	if r, _ := b.PVE.Realm(lab.RealmName); a.operation.rotates && !slices.Contains(b.keys(), r.Properties["client-key"]) {
+	if a.operation.rotates && !slices.Contains(b.keys(), b.realm()["client-key"]) {
 		complain("the key that Proxmox holds is in no file")
 	}
 	wrong = append(wrong, b.traffic(a, requests)...)
@@ -429,36 +270,6 @@ func (b *bench) try(a attempt) (wrong []string) {
 		wrong[i] += fmt.Sprintf(": exit code %d after %v:\n\t\t%s", code, requests, strings.ReplaceAll(output, "\n", "\n\t\t"))
 	}
 	return wrong
-}
-
-// What groups hold after an operation that changes access.
-const (
-	neighbourGrant = "/vms others-authelia PVEAuditor true"
-	declaredGrants = "/ admins-authelia PVEAdmin true; /vms dev-authelia PVEVMUser false; " + neighbourGrant
-)
-
-// grants returns what groups hold, sorted.
-func (b *bench) grants() string {
-	var held []string
-	for _, e := range b.PVE.State().ACL {
-		if e.Type == "group" {
-			held = append(held, fmt.Sprintf("%s %s %s %v", e.Path, e.ID, e.Role, e.Propagate))
-		}
-	}
-	slices.Sort(held)
-	return strings.Join(held, "; ")
-}
-
-// differs describes how the realm differs from the declared one. It returns "" if it does not.
-func (b *bench) differs(declared map[string]string) string {
-	realm, exists := b.PVE.Realm(lab.RealmName)
-	switch {
-	case exists != (declared != nil):
-		return fmt.Sprintf("realm %s exists: %v", lab.RealmName, exists)
-	case !maps.Equal(realm.Properties, declared):
-		return "the realm is not as declared"
-	}
-	return ""
 }
 
 // refusesLogins says whether the request for the authorization URL was refused with an error status, or whether a verify
@@ -487,16 +298,6 @@ func (b *bench) traffic(a attempt, requests []fault.Request) (wrong []string) {
 	return wrong
 }
 
-// secrets lists the values that must not be printed.
-func (b *bench) secrets() []string {
-	list := []string{b.ClientKey, newKey, b.Password, b.PVE.User(pve.UserAdmin).Password, "the-key-before-the-last-rotation"}
-	for _, name := range []string{pve.TokenRoot, pve.TokenRealmAllocate} {
-		_, secret, _ := strings.Cut(b.PVE.Token(name), "=")
-		list = append(list, secret)
-	}
-	return list
-}
-
 // again checks that the next run, without a fault, completes the operation.
 func (b *bench) again(a attempt) []string {
 	b.proxy.Calm()
@@ -515,7 +316,7 @@ func (b *bench) again(a attempt) []string {
 		if code, output := b.run([]string{"restore", lab.RealmName, "--yes"}); code != 0 {
 			return []string{fmt.Sprintf("restore ends with %d:\n%s", code, output)}
 		}
-		if _, exists := b.PVE.Realm(lab.RealmName); !exists {
+		if b.realm() == nil {
 			return []string{"restore ends with 0, and there is no realm"}
 		}
 	}

@@ -1,5 +1,5 @@
 // Package fault lists the faults of networks, load balancers and dying servers, and injects them into chosen requests to a
-// node of the Proxmox VE stand-in: the node closes the connection, cuts the answer, or sends another one.
+// node of a Proxmox stand-in: the node closes the connection, cuts the answer, or sends another one.
 //
 // [Faults] lists the faults, so that a test can inject each of them into each request of each operation.
 package fault
@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // Fault is one way in which a request can fail.
@@ -24,7 +24,7 @@ type Fault struct {
 	// Slow says that the client waits until its own timeout.
 	Slow bool
 
-	rule pve.Rule
+	rule standin.Rule
 }
 
 // Lost says whether the client cannot know if the request took effect.
@@ -68,29 +68,29 @@ const oversize = 4 << 20
 // Faults returns every fault, in a fixed order.
 func Faults() []Fault {
 	list := []Fault{
-		{Name: "TLS handshake fails", rule: pve.Rule{Handshake: true}},
-		{Name: "closed before the request is processed", rule: pve.Rule{Drop: true}},
-		{Name: "reset before the request is processed", rule: pve.Rule{Drop: true, Reset: true}},
-		{Name: "closed after the request was processed", Reaches: true, rule: pve.Rule{DropAnswer: true}},
-		{Name: "reset after the request was processed", Reaches: true, rule: pve.Rule{DropAnswer: true, Reset: true}},
-		{Name: "closed at once, processed later", Reaches: true, rule: pve.Rule{Drop: true, Delay: LateAfter}},
-		{Name: "never answered, never processed", Slow: true, rule: pve.Rule{Hang: true}},
-		{Name: "never answered, but processed", Reaches: true, Slow: true, rule: pve.Rule{Hang: true, Process: true}},
-		{Name: "cut in the head", Reaches: true, rule: pve.Rule{TruncateHead: true}},
-		{Name: "cut in the body", Reaches: true, rule: pve.Rule{Truncate: true}},
-		{Name: "endless body", Reaches: true, rule: pve.Rule{Endless: true}},
-		{Name: "delayed", Reaches: true, Answers: http.StatusOK, rule: pve.Rule{Delay: 20 * time.Millisecond}},
-		{Name: "processed twice", Reaches: true, Answers: http.StatusOK, rule: pve.Rule{Twice: true}},
-		{Name: "wrong content type, but processed", Reaches: true, Answers: http.StatusOK, rule: pve.Rule{ContentType: "text/plain"}},
+		{Name: "TLS handshake fails", rule: standin.Rule{Handshake: true}},
+		{Name: "closed before the request is processed", rule: standin.Rule{Drop: true}},
+		{Name: "reset before the request is processed", rule: standin.Rule{Drop: true, Reset: true}},
+		{Name: "closed after the request was processed", Reaches: true, rule: standin.Rule{DropAnswer: true}},
+		{Name: "reset after the request was processed", Reaches: true, rule: standin.Rule{DropAnswer: true, Reset: true}},
+		{Name: "closed at once, processed later", Reaches: true, rule: standin.Rule{Drop: true, Delay: LateAfter}},
+		{Name: "never answered, never processed", Slow: true, rule: standin.Rule{Hang: true}},
+		{Name: "never answered, but processed", Reaches: true, Slow: true, rule: standin.Rule{Hang: true, Process: true}},
+		{Name: "cut in the head", Reaches: true, rule: standin.Rule{TruncateHead: true}},
+		{Name: "cut in the body", Reaches: true, rule: standin.Rule{Truncate: true}},
+		{Name: "endless body", Reaches: true, rule: standin.Rule{Endless: true}},
+		{Name: "delayed", Reaches: true, Answers: http.StatusOK, rule: standin.Rule{Delay: 20 * time.Millisecond}},
+		{Name: "processed twice", Reaches: true, Answers: http.StatusOK, rule: standin.Rule{Twice: true}},
+		{Name: "wrong content type, but processed", Reaches: true, Answers: http.StatusOK, rule: standin.Rule{ContentType: "text/plain"}},
 	}
 	for _, done := range []bool{false, true} {
-		add := func(name string, answers int, rule pve.Rule) {
+		add := func(name string, answers int, rule standin.Rule) {
 			name += map[bool]string{false: ", not processed", true: ", but processed"}[done]
 			rule.Process = done
 			list = append(list, Fault{Name: name, Reaches: done, Answers: answers, rule: rule})
 		}
 		for _, s := range statuses {
-			rule := pve.Rule{Status: s.status, Reason: s.reason, ContentType: "text/html", Body: "<html><h1>" + s.reason + "</h1></html>"}
+			rule := standin.Rule{Status: s.status, Reason: s.reason, ContentType: "text/html", Body: "<html><h1>" + s.reason + "</h1></html>"}
 			if s.status/100 == 3 {
 				rule.Header = http.Header{"Location": {"https://elsewhere.example.test/"}}
 			}
@@ -100,7 +100,7 @@ func Faults() []Fault {
 			g.rule.Status = g.answers
 			add(g.name, g.answers, g.rule)
 		}
-		add("no HTTP", 0, pve.Rule{Status: http.StatusOK, Garbage: "SSH-2.0-OpenSSH_9.2\r\n"})
+		add("no HTTP", 0, standin.Rule{Status: http.StatusOK, Garbage: "SSH-2.0-OpenSSH_9.2\r\n"})
 	}
 	return list
 }
@@ -109,16 +109,16 @@ func Faults() []Fault {
 var garbles = []struct {
 	name    string
 	answers int
-	rule    pve.Rule
+	rule    standin.Rule
 }{
-	{"empty answer", http.StatusOK, pve.Rule{}},
-	{"no content", http.StatusNoContent, pve.Rule{}},
-	{"page of a portal", http.StatusOK, pve.Rule{ContentType: "text/html; charset=utf-8", Body: "<!doctype html><title>Log in to the network</title>"}},
-	{"null", http.StatusOK, pve.Rule{Body: `{"data":null}`}},
-	{"half of a JSON document", http.StatusOK, pve.Rule{Body: `{"data":{"type":"openid","issuer-url":"https://`}},
-	{"data of another shape", http.StatusOK, pve.Rule{Body: `{"data":[{"type":["openid"]},7]}`}},
-	{"null as text", http.StatusOK, pve.Rule{ContentType: "text/plain", Body: `{"data":null}`}},
-	{"oversized body", http.StatusOK, pve.Rule{Body: `{"data":null}`, Pad: oversize}},
+	{"empty answer", http.StatusOK, standin.Rule{}},
+	{"no content", http.StatusNoContent, standin.Rule{}},
+	{"page of a portal", http.StatusOK, standin.Rule{ContentType: "text/html; charset=utf-8", Body: "<!doctype html><title>Log in to the network</title>"}},
+	{"null", http.StatusOK, standin.Rule{Body: `{"data":null}`}},
+	{"half of a JSON document", http.StatusOK, standin.Rule{Body: `{"data":{"type":"openid","issuer-url":"https://`}},
+	{"data of another shape", http.StatusOK, standin.Rule{Body: `{"data":[{"type":["openid"]},7]}`}},
+	{"null as text", http.StatusOK, standin.Rule{ContentType: "text/plain", Body: `{"data":null}`}},
+	{"oversized body", http.StatusOK, standin.Rule{Body: `{"data":null}`, Pad: oversize}},
 }
 
 // Rule chooses the requests that a fault hits: by default the first one.
@@ -139,15 +139,22 @@ type Request struct {
 	Hit    bool   // the fault was injected
 }
 
+// Server is a stand-in of any product.
+type Server interface {
+	Inject(rule standin.Rule) (remove func())
+	Requests() []standin.Request
+	Reset()
+}
+
 // Node is a node of a stand-in, into whose requests faults are injected.
 type Node struct {
-	server *pve.Server
+	server Server
 	url    string
 	calm   func()
 }
 
 // At returns the node of a server that has this URL.
-func At(server *pve.Server, url string) *Node {
+func At(server Server, url string) *Node {
 	return &Node{server: server, url: url, calm: func() {}}
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"proxmox-realm/internal/lab/fault"
+	"proxmox-realm/internal/lab/pbs"
 	"proxmox-realm/internal/lab/pve"
 )
 
@@ -22,34 +23,68 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is a stand-in with a realm, its node, and a client.
 type world struct {
-	*pve.Server
 	node   *fault.Node
 	client *http.Client
 	sent   int
+
+	realm, token string
+	current      func() string // the comment of the realm
 }
 
-func newWorld(t *testing.T) *world {
+var properties = map[string]string{"issuer-url": "https://auth.example.com", "client-id": "proxmox"}
+
+// worlds start a stand-in of each kind.
+var worlds = map[string]func(t *testing.T) *world{
+	"pve": func(t *testing.T) *world {
+		seed := pve.DefaultState()
+		seed.Realms = []pve.Realm{{Name: "authelia", Type: "openid", Properties: properties}}
+		s, err := pve.Start(pve.Options{Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return over(t, s, s.URL(), s.CertificatePEM(), &world{
+			realm: "/access/domains/authelia", token: "PVEAPIToken=" + s.Token(pve.TokenRoot),
+			current: func() string { r, _ := s.Realm("authelia"); return r.Properties["comment"] },
+		})
+	},
+	"pbs": func(t *testing.T) *world {
+		seed := pbs.DefaultState(pbs.BackupServer)
+		seed.Realms = append(seed.Realms, pbs.Realm{Name: "authelia", Type: "openid", Properties: properties})
+		s, err := pbs.Start(pbs.Options{Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return over(t, s, s.URL(), s.CertificatePEM(), &world{
+			realm: "/config/access/openid/authelia", token: "PBSAPIToken=" + s.Token(pbs.TokenRoot),
+			current: func() string {
+				realms := s.State().Realms
+				return realms[len(realms)-1].Properties["comment"]
+			},
+		})
+	},
+}
+
+func over(t *testing.T, s interface {
+	fault.Server
+	Close() error
+}, url string, certificate []byte, w *world,
+) *world {
 	t.Helper()
-	seed := pve.DefaultState()
-	seed.Realms = []pve.Realm{{Name: "authelia", Type: "openid", Properties: map[string]string{"issuer-url": "https://auth.example.com", "client-id": "proxmox"}}}
-	s, err := pve.Start(pve.Options{Seed: seed})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	trusted := x509.NewCertPool()
-	trusted.AppendCertsFromPEM(s.CertificatePEM())
+	trusted.AppendCertsFromPEM(certificate)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &world{Server: s, node: fault.At(s, s.URL()), client: &http.Client{
+	w.node, w.client = fault.At(s, url), &http.Client{
 		Transport:     transport,
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return w
 }
 
 // limit is more than any answer that ends.
@@ -60,11 +95,11 @@ func (w *world) put(t *testing.T) int {
 	t.Helper()
 	w.sent++
 	body := strings.NewReader("comment=" + w.comment())
-	request, err := http.NewRequest(http.MethodPut, w.node.URL()+"/api2/json/access/domains/authelia", body)
+	request, err := http.NewRequest(http.MethodPut, w.node.URL()+"/api2/json"+w.realm, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", "PVEAPIToken="+w.Token(pve.TokenRoot))
+	request.Header.Set("Authorization", w.token)
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	response, err := w.client.Do(request)
 	if err != nil {
@@ -81,10 +116,7 @@ func (w *world) put(t *testing.T) int {
 func (w *world) comment() string { return fmt.Sprint("of request ", w.sent) }
 
 // reached says whether the latest request has taken effect.
-func (w *world) reached() bool {
-	r, _ := w.Realm("authelia")
-	return r.Properties["comment"] == w.comment()
-}
+func (w *world) reached() bool { return w.current() == w.comment() }
 
 // TestFaults holds each fault to what it says of itself: whether the request takes effect, and what is answered.
 func TestFaults(t *testing.T) {
@@ -94,35 +126,41 @@ func TestFaults(t *testing.T) {
 			t.Errorf("two faults are called %q", f.Name)
 		}
 		names[f.Name] = true
-		t.Run(f.Name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			w.node.Begin(fault.Rule{Fault: f, At: 2})
-			if got := w.put(t); got != http.StatusOK {
-				t.Fatalf("the request before it was answered %d", got)
-			}
-			if f.Slow {
-				w.client.Timeout = 100 * time.Millisecond
-			}
-			if got := w.put(t); got != f.Answers {
-				t.Errorf("answered %d, want %d", got, f.Answers)
-			}
-			for f.Reaches && !w.reached() {
-				runtime.Gosched()
-			}
-			if w.reached() != f.Reaches {
-				t.Errorf("it reached Proxmox, want %v", f.Reaches)
-			}
-			w.client.Timeout = 10 * time.Second
-			if got := w.put(t); got != http.StatusOK || !w.reached() {
-				t.Errorf("the request after it was answered %d", got)
-			}
-		})
+		for product, start := range worlds {
+			t.Run(f.Name+" of "+product, func(t *testing.T) {
+				t.Parallel()
+				start(t).holds(t, f)
+			})
+		}
+	}
+}
+
+// holds holds a fault to what it says of itself.
+func (w *world) holds(t *testing.T, f fault.Fault) {
+	w.node.Begin(fault.Rule{Fault: f, At: 2})
+	if got := w.put(t); got != http.StatusOK {
+		t.Fatalf("the request before it was answered %d", got)
+	}
+	if f.Slow {
+		w.client.Timeout = 100 * time.Millisecond
+	}
+	if got := w.put(t); got != f.Answers {
+		t.Errorf("answered %d, want %d", got, f.Answers)
+	}
+	for f.Reaches && !w.reached() {
+		runtime.Gosched()
+	}
+	if w.reached() != f.Reaches {
+		t.Errorf("it reached Proxmox, want %v", f.Reaches)
+	}
+	w.client.Timeout = 10 * time.Second
+	if got := w.put(t); got != http.StatusOK || !w.reached() {
+		t.Errorf("the request after it was answered %d", got)
 	}
 }
 
 func TestLasting(t *testing.T) {
-	w := newWorld(t)
+	w := worlds["pve"](t)
 	faults := fault.Faults()
 	bad := faults[slices.IndexFunc(faults, func(f fault.Fault) bool { return f.Answers == http.StatusBadGateway && !f.Reaches })]
 	w.node.Begin(fault.Rule{Fault: bad, Method: http.MethodPut, Path: "/access/domains", At: 2, Lasting: true})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/zlib"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,17 +58,52 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.running.Done()
 	active := s.rules.Match(r.Method, r.Host, strings.TrimPrefix(r.URL.Path, "/api2/json"))
 	entry := s.seen.Begin(r.Method, r.Host, r.RequestURI, active != nil)
-	if active == nil {
-		active = &standin.Active{}
-	}
-	rule := &active.Rule
-	if !active.Wait(s.ctx) {
-		panic(http.ErrAbortHandler) // closes the connection without an answer
-	}
 	var res *response
 	var user string
-	if rule.Status == 0 || rule.Process {
+	rule := &Rule{}
+	if active == nil {
 		res, user = s.handle(r)
+	} else {
+		rule = &active.Rule
+		res, user = s.disturb(active, r)
+	}
+	if res == nil || !s.travel(1) {
+		hangUp(w, rule.Reset)
+		return
+	}
+	s.seen.End(entry, res.status, user)
+	s.log.Info("request", "method", r.Method, "path", r.URL.Path, "status", res.status, "user", user)
+	s.write(w, r, res, rule)
+}
+
+// disturb processes a request as a rule wants it. It returns nil if the connection is to be closed without an answer.
+func (s *Server) disturb(active *standin.Active, r *http.Request) (res *response, user string) {
+	rule := &active.Rule
+	body, _ := io.ReadAll(io.LimitReader(r.Body, maxBody+1)) // whoever sent it may be gone when it is processed
+	process := func() (*response, string) {
+		again := r.Clone(s.ctx)
+		again.Body = io.NopCloser(bytes.NewReader(body))
+		return s.handle(again)
+	}
+	if rule.Drop && rule.Delay > 0 {
+		s.running.Go(func() {
+			if s.sleep(rule.Delay) {
+				process()
+			}
+		})
+		return nil, ""
+	}
+	if rule.Hang && rule.Process {
+		process()
+	}
+	if !active.Wait(s.ctx) {
+		return nil, ""
+	}
+	if rule.Status == 0 || rule.Process {
+		res, user = process()
+	}
+	if rule.Twice {
+		res, user = process()
 	}
 	if rule.Status != 0 {
 		res = &response{status: rule.Status, body: []byte(rule.Body)}
@@ -78,16 +114,34 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rule.After != nil {
 		rule.After()
 	}
-	if rule.DropAnswer || !s.travel(1) {
-		panic(http.ErrAbortHandler)
+	if rule.DropAnswer {
+		return nil, user
 	}
-	s.seen.End(entry, res.status, user)
-	s.log.Info("request", "method", r.Method, "path", r.URL.Path, "status", res.status, "user", user)
 	if rule.ContentType != "" {
 		res.contentType = strings.TrimPrefix(rule.ContentType, "-")
 	}
 	res.header = merge(rule.Header, res.header)
-	s.write(w, r, res, rule)
+	return res, user
+}
+
+// hangUp closes a connection without an answer, by a TCP reset if that is wanted.
+func hangUp(w http.ResponseWriter, reset bool) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler) // closes it too
+	}
+	defer func() { _ = conn.Close() }()
+	raw := conn
+	if secure, ok := conn.(*tls.Conn); ok {
+		raw = secure.NetConn()
+	}
+	if peeked, ok := raw.(*peekedConn); ok {
+		raw = peeked.Conn
+	}
+	if tcp, ok := raw.(*net.TCPConn); ok && reset {
+		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
+	}
 }
 
 func merge(a, b http.Header) http.Header {
@@ -99,7 +153,7 @@ func merge(a, b http.Header) http.Header {
 
 // write sends an answer through net/http, or byte by byte where a rule wants what net/http refuses to send.
 func (s *Server) write(w http.ResponseWriter, r *http.Request, res *response, rule *Rule) {
-	if rule.Reason != "" || rule.Garbage != "" || rule.Pad > 0 || rule.Endless || rule.Slow > 0 || rule.Truncate {
+	if rule.Reason != "" || rule.Garbage != "" || rule.Pad > 0 || rule.Endless || rule.Slow > 0 || rule.Truncate || rule.TruncateHead {
 		s.writeFaulty(w, res, rule)
 		return
 	}

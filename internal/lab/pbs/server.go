@@ -226,6 +226,11 @@ func (s *Server) handshake(conn net.Conn) net.Conn {
 		_ = conn.SetDeadline(time.Time{})
 		return peeked
 	}
+	if s.rules.RefusesHandshake(s.listener.Addr().String()) {
+		_, _ = conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x28")) // alert: handshake_failure
+		_ = conn.Close()
+		return nil
+	}
 	secure := tls.Server(peeked, s.tls)
 	if secure.HandshakeContext(s.ctx) != nil {
 		_ = conn.Close()

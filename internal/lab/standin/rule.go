@@ -28,11 +28,11 @@ type Rule struct {
 	Count int
 
 	// Handshake fails the TLS handshake of the connection that the request would come on. A request on an open connection is
-	// dropped. Only Proxmox VE does this.
+	// dropped.
 	Handshake bool
 	// Drop closes the connection before anything is processed. With Delay, the request is processed later nevertheless.
 	Drop bool
-	// Reset makes Drop and DropAnswer send a TCP reset. Only Proxmox VE does this.
+	// Reset makes Drop and DropAnswer send a TCP reset.
 	Reset bool
 	// Hang does not answer the request, and processes it only with Process. The connection stays open until the rule is
 	// removed, or the server closes.
@@ -48,7 +48,7 @@ type Rule struct {
 	Before func()
 	// After, if not nil, runs after the request was processed and before it is answered.
 	After func()
-	// Twice processes the request twice. Only Proxmox VE does this.
+	// Twice processes the request twice.
 	Twice bool
 	// DropAnswer processes the request, then closes the connection instead of answering.
 	DropAnswer bool
