@@ -57,7 +57,7 @@ var lab = map[string][]string{
 	"cmd/proxmox-realm-lab":  {"internal/lab", "internal/lab/authority", "internal/lab/issuer", "internal/lab/pbs", "internal/lab/pve"},
 	"internal/lab":           {"internal/lab/authority", "internal/lab/issuer", "internal/lab/pbs", "internal/lab/pve"},
 	"internal/lab/authority": {},
-	"internal/lab/fault":     {"internal/lab/pve"},
+	"internal/lab/fault":     {"internal/lab/standin"},
 	"internal/lab/issuer":    {"internal/lab/authority"},
 	"internal/lab/openid":    {},
 	"internal/lab/pbs":       {"internal/lab/authority", "internal/lab/openid", "internal/lab/standin"},
