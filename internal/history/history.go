@@ -51,6 +51,7 @@ type Target struct {
 	Nodes    map[string]Node      `json:"nodes,omitzero"`    // by endpoint
 	Told     map[Reader]Told      `json:"told,omitzero"`
 	Success  time.Time            `json:"success,omitzero"` // when a run last left the realm as declared
+	Lost     bool                 `json:"-"`                // there was a memory that cannot be read: what it held is to be asked again
 }
 
 // Node is what is known of one node of the target.

@@ -70,6 +70,55 @@ func TestRunsMerge(t *testing.T) {
 	}
 }
 
+// Answers of a clock that ran ahead never stand against the answers of the right clock.
+func TestAnswersFromTheFutureLose(t *testing.T) {
+	s := history.Open(t.TempDir())
+	now, ahead := time.Now(), time.Now().Add(48*time.Hour)
+	s.KeepTarget(id, history.Target{}, history.Target{}.Record(finding(check.ProxmoxUsers, check.Pass, ahead)).
+		WithNode("https://pve1:8006", history.Node{Discovery: finding(check.ProxmoxDiscovery, check.Pass, ahead)}))
+	read := s.Target(id)
+	s.KeepTarget(id, read, read.Record(finding(check.ProxmoxUsers, check.Fail, now)).
+		WithNode("https://pve1:8006", history.Node{Discovery: finding(check.ProxmoxDiscovery, check.Fail, now)}))
+	if got := s.Target(id); !got.Findings[check.ProxmoxUsers].Red() || !got.Nodes["https://pve1:8006"].Discovery.Red() {
+		t.Errorf("%+v", got)
+	}
+	client := history.ClientID{Issuer: "https://auth.example.com", Client: "proxmox"}
+	answer := func(status check.Status, at time.Time) history.Client {
+		return history.Client{Full: at, Findings: map[check.ID]history.Finding{check.ClientCredentials: finding(check.ClientCredentials, status, at)}}
+	}
+	s.KeepClient(client, answer(check.Pass, ahead))
+	s.KeepClient(client, answer(check.Fail, now))
+	if got := s.Client(client); !got.Red() || !got.Full.Equal(now) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A memory that cannot be read may have held a failure; one that was never kept held none.
+func TestADamagedMemoryIsLost(t *testing.T) {
+	dir := t.TempDir()
+	s := history.Open(dir)
+	if s.Target(id).Lost || history.Open("").Target(id).Lost {
+		t.Error("there was no memory")
+	}
+	s.KeepTarget(id, history.Target{}, history.Target{Begun: time.Now()})
+	files, err := filepath.Glob(filepath.Join(dir, "history", "target-*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, content := range []string{"", "{", `{"findings":[]}`} {
+		if err := os.WriteFile(files[0], []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if !s.Target(id).Lost {
+			t.Errorf("%q can be read", content)
+		}
+	}
+	s.KeepTarget(id, history.Target{}, history.Target{Begun: time.Now()})
+	if s.Target(id).Lost {
+		t.Error("it was kept again")
+	}
+}
+
 func TestConcurrentRunsLoseNothing(t *testing.T) {
 	dir := t.TempDir()
 	var runs sync.WaitGroup

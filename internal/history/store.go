@@ -114,37 +114,42 @@ func (s *Store) readSecret() []byte {
 	return fresh
 }
 
-// Target returns what runs of a target remember; the zero value if there is nothing that can be used.
-func (s *Store) Target(id TargetID) Target {
-	t := load[Target](s, id.file())
+// Target returns what runs of a target remember; the zero value if there is nothing, with Lost if it cannot be read.
+func (s *Store) Target(id TargetID) Target { return s.target(id.file()) }
+
+func (s *Store) target(name string) Target {
+	t, read := load[Target](s, name)
 	now := time.Now()
+	t.Lost = !read
 	t.Findings = past(t.Findings, now)
 	for name, node := range t.Nodes {
 		node.Discovery.Asked = notAfter(node.Discovery.Asked, now)
 		t.Nodes[name] = node
 	}
-	t.Begun = notAfter(t.Begun, now)
+	t.Begun, t.Success = notAfter(t.Begun, now), notAfter(t.Success, now)
 	return t
 }
 
 // KeepTarget keeps what a run found out about a target, merged with what other runs found out meanwhile. before is what the run read.
 // [Store.Problem] tells if it could not.
 func (s *Store) KeepTarget(id TargetID, before, mine Target) {
-	s.update(id.file(), func(name string) any { return merged(load[Target](s, name), before, mine) })
+	s.update(id.file(), func(name string) any { return merged(s.target(name), before, mine) })
 }
 
 // ChangeTarget changes what is kept of a target, under the lock.
 func (s *Store) ChangeTarget(id TargetID, change func(*Target)) {
 	s.update(id.file(), func(name string) any {
-		t := load[Target](s, name)
+		t := s.target(name)
 		change(&t)
 		return t
 	})
 }
 
 // Client returns what is known of a client; the zero value if there is nothing that can be used.
-func (s *Store) Client(id ClientID) Client {
-	c := load[Client](s, id.file(s))
+func (s *Store) Client(id ClientID) Client { return s.client(id.file(s)) }
+
+func (s *Store) client(name string) Client {
+	c, _ := load[Client](s, name)
 	now := time.Now()
 	c.Findings = past(c.Findings, now)
 	c.Begun, c.Full, c.Free = notAfter(c.Begun, now), notAfter(c.Full, now), notAfter(c.Free, now)
@@ -153,13 +158,14 @@ func (s *Store) Client(id ClientID) Client {
 
 // KeepClient keeps what a run found out about a client, merged with what other runs found out meanwhile.
 func (s *Store) KeepClient(id ClientID, mine Client) {
-	s.update(id.file(s), func(name string) any { return mergedClient(load[Client](s, name), mine) })
+	s.update(id.file(s), func(name string) any { return mergedClient(s.client(name), mine) })
 }
 
 // Hung returns when an issuer last kept a node waiting, which blocks one of its workers; zero if it did not, or if the node answered
 // since. It is known to all targets of the node.
 func (s *Store) Hung(endpoint string) time.Time {
-	return notAfter(load[time.Time](s, nodeFile(endpoint)), time.Now())
+	at, _ := load[time.Time](s, nodeFile(endpoint))
+	return notAfter(at, time.Now())
 }
 
 // KeepHung keeps when an issuer kept a node waiting; zero: the node answers.
@@ -187,8 +193,9 @@ func notAfter(t, now time.Time) time.Time {
 	return t
 }
 
-// load returns what a file holds, or the zero value if it cannot be used.
-func load[T any](s *Store, name string) (value T) {
+// load returns what a file holds. If it cannot be used, that is the zero value; read is false if there
+// is a file.
+func load[T any](s *Store, name string) (value T, read bool) {
 	s.mu.Lock()
 	content, ok := s.kept[name]
 	s.mu.Unlock()
@@ -196,13 +203,14 @@ func load[T any](s *Store, name string) (value T) {
 	if !ok && s.stateDir != "" {
 		content, _ = config.ReadPrivate(path, maxFile)
 	}
+	info, err := os.Lstat(path)
 	if json.Unmarshal(content, &value) != nil {
-		return *new(T)
+		return *new(T), s.stateDir == "" || err != nil
 	}
-	if info, err := os.Lstat(path); err == nil && time.Since(info.ModTime()) > touchAfter {
+	if err == nil && time.Since(info.ModTime()) > touchAfter {
 		_ = os.Chtimes(path, time.Time{}, time.Now())
 	}
-	return value
+	return value, true
 }
 
 // update replaces a file by the value that change returns, while no other process does the same.

@@ -256,7 +256,7 @@ func (r run) discover(ctx context.Context, res Result, plan planned, inspection 
 	for _, node := range r.Proxmox.Endpoints {
 		var c check.Check
 		var err error
-		known, over := r.standing(res.known.Nodes[string(node)], about, inspection)
+		known, over := r.standing(node, res.known.Nodes[string(node)], about, inspection)
 		if slices.Contains(nodes, node) && why == "" && failure == nil && r.nodeDue(res, node, known, w, over) {
 			c, known, inspection, err = r.discoverAt(ctx, node, plan.before(), known, inspection)
 			failure = err
@@ -279,14 +279,14 @@ func (r run) discover(ctx context.Context, res Result, plan planned, inspection 
 
 // standing returns what is known of a node, without a finding about other values. over tells that it is also without a failure that
 // an outage of the issuer caused: the outage is over.
-func (r run) standing(n history.Node, about string, inspection Inspection) (_ history.Node, over bool) {
+func (r run) standing(node config.Origin, n history.Node, about string, inspection Inspection) (_ history.Node, over bool) {
 	reachable := inspection == nil || inspection.Quick()
 	switch {
 	case n.Discovery.About != about:
 		n.Discovery, n.Outage = history.Finding{About: about}, false
 	case n.Outage && reachable:
 		n.Discovery, n.Outage, over = history.Finding{About: about}, false, true
-	case !reachable && n.Discovery.Red():
+	case !reachable && n.Discovery.Red() && !r.resting(node): // a node at rest could not prove that the failure fell with the outage
 		n.Outage = true
 	}
 	return n, over

@@ -1,6 +1,8 @@
 package reconcile_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,6 +175,34 @@ func TestAnOutageOfTheIssuerEnds(t *testing.T) {
 			t.Errorf("asked %d times", c.count(discovery))
 		}
 	})
+}
+
+// An outage that comes and goes later does not silence a node that is left alone and cannot prove that it is mended.
+func TestALaterOutageDoesNotMendANode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, p := newCluster(t), &provider{}
+		c.hung = true
+		c.script[discovery] = trouble{never: true}
+		target := aim(t, c, p, spec())
+		expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.Create, "")
+		for _, p.slow = range []bool{true, false, false} {
+			time.Sleep(2 * time.Hour)
+			expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.None, "")
+		}
+	})
+}
+
+// A memory that cannot be read may have held a failure: everything is asked again.
+func TestALostMemoryIsAskedAgain(t *testing.T) {
+	c, p := newCluster(t).put(name, stored()), &provider{}
+	c.failing = "https://pve1.example.com:8006"
+	target := aim(t, c, p, spec())
+	expect(t, verify(t.Context(), target), reconcile.Unverified, realm.None, "")
+	files, err := filepath.Glob(filepath.Join(target.History.Dir(), "history", "target-*"))
+	if err != nil || len(files) != 1 || os.WriteFile(files[0], []byte("{"), 0o600) != nil {
+		t.Fatal(files, err)
+	}
+	expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.None, "")
 }
 
 // What one node found stands, whichever node answers later.

@@ -30,6 +30,9 @@ func (r run) verify(ctx context.Context, res Result, plan planned, inspection In
 	if res.Stage > Idle && (res.Action != realm.Update || res.concernsLogin()) {
 		asks = max(asks, anew)
 	}
+	if res.known.Lost { // a failure may have been in it
+		asks = max(asks, anew)
+	}
 	var err, issuerErr error
 	if why == nil {
 		res, inspection, err = r.verifyProxmox(ctx, res, plan, inspection, take, asks)
