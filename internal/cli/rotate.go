@@ -100,11 +100,14 @@ func (a *app) rotate(cmd *cobra.Command, o rotateOptions) error {
 		return err
 	}
 	a.saysState(c.StateDir)
-	unlock, err := r.Lock(ctx)
+	unlock, problem, err := r.Lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	if problem != nil {
+		a.warning(check.MessageOf(problem))
+	}
 	if err := r.look(ctx); err != nil {
 		return err
 	}

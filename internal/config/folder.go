@@ -25,7 +25,7 @@ func StateDir() string {
 
 // RootState returns root's state_dir if it exists and somebody else works with another one; otherwise "".
 func RootState(stateDir string) string {
-	return rootState(os.Geteuid(), filepath.Join("/var/lib", program), stateDir)
+	return rootState(os.Geteuid(), "/var/lib/"+program, stateDir)
 }
 
 func rootState(uid int, ofRoot, stateDir string) string {

@@ -59,7 +59,10 @@ func (s *Store) Usable() error {
 	if s.stateDir == "" {
 		return errors.New("there is no state directory")
 	}
-	return errors.Join(config.MakePrivate(s.stateDir), config.MakePrivate(s.folder()))
+	if err := config.MakePrivate(s.stateDir); err != nil {
+		return err
+	}
+	return config.MakePrivate(s.folder())
 }
 
 // Problem returns, once in a process, why something could not be kept; nil if there is nothing new to say.

@@ -64,15 +64,15 @@ func notInFile(t config.Target) error {
 // Client returns the login of the client, with the key that it is to get.
 func (r *Rotation) Client() realm.Login { return r.declaring(r.KeyOf).Targets[0].Realm.Login() }
 
-// Lock keeps other rotations of the client away. It returns [check.Locked] if there is one.
-func (r *Rotation) Lock(ctx context.Context) (unlock func(), err error) {
-	l := r.config.Targets[0].Realm.Login()
-	unlock, err = r.open(r.config).History().Lock(ctx, []string{"rotate " + l.IssuerURL + " " + l.ClientID}, 0)
+// Lock keeps other rotations of the client away. It returns [check.Locked] if there is one. The problem is why there are no locks.
+func (r *Rotation) Lock(ctx context.Context) (unlock func(), problem, err error) {
+	l, store := r.config.Targets[0].Realm.Login(), r.open(r.config).History()
+	unlock, err = store.Lock(ctx, []string{"rotate " + l.IssuerURL + " " + l.ClientID}, 0)
 	if err != nil {
-		return nil, check.Errorf(check.Locked, "the key of client %s cannot be rotated: %v", l.ClientID, err).
+		return nil, nil, check.Errorf(check.Locked, "the key of client %s cannot be rotated: %v", l.ClientID, err).
 			Try("run the command again when the other one has ended").Because(err)
 	}
-	return unlock, nil
+	return unlock, store.Problem(), nil
 }
 
 // Look reads the key files. given is the new key if the issuer made it. back says that the rotation is to go back to the former key.
