@@ -119,6 +119,7 @@ func (a *agent) cycle(ctx context.Context) (run fleet.Run, whole bool) {
 		return run, false
 	}
 	a.status.ran(run, a.journal.run(run))
+	Printed(a.runner.History(), run)
 	a.tell(ctx, run)
 	return run, true
 }

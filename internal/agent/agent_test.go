@@ -284,6 +284,36 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 	})
 }
 
+// remembering is a Runner whose runs write, and note that in a history.
+type remembering struct {
+	*counting
+	store *history.Store
+}
+
+func (r *remembering) History() *history.Store { return r.store }
+
+// What a run wrote is in the agent's log. Later runs do not say that it was never reported.
+func TestWhatTheLogHasIsReported(t *testing.T) {
+	store := history.Open(t.TempDir())
+	id := history.TargetID{Product: "pve", Endpoints: []string{"https://pve1.example.com:8006"}, Realm: "authelia"}
+	runner := &remembering{store: store, counting: &counting{run: func() fleet.Run {
+		store.ChangeTarget(id, func(known *history.Target) {
+			known.Told = map[history.Reader]history.Told{history.Quiet: {Written: []string{"~ comment"}}}
+		})
+		run := target(reconcile.Changed, nil)
+		run.Targets[0].ID = id
+		return run
+	}}}
+	o := Options{Config: settings(), Runner: func(*config.Config) Runner { return runner }, Log: slog.New(slog.DiscardHandler)}
+	a := &agent{Options: o, status: newStatus("x"), journal: newJournal(o.Log), runner: runner}
+	if _, whole := a.cycle(t.Context()); !whole {
+		t.Fatal("the run was interrupted")
+	}
+	if left := store.Target(id).Told[history.Quiet].Written; len(left) > 0 {
+		t.Errorf("not reported: %v", left)
+	}
+}
+
 // A changed secret is used in the next cycle. A secret that cannot be read leaves the former one in force, and so does a
 // change of the configuration itself, which waits for a reload.
 func TestSecretsAreReadAgainInEachCycle(t *testing.T) {
