@@ -34,11 +34,11 @@ Proxmox VE and Backup Server take a grant for realms alone. Datacenter Manager
 takes none that is smaller than Administrator on /access, which is as good as
 everything.
 
---access and --diagnose print only what they need beyond that. A configuration
-with "access" needs a token that may also create groups and change permissions
-on its paths: whoever holds such a token is as powerful as an administrator.
---diagnose opens the whole system log of the nodes, with the names and addresses
-of users.`,
+--access and --diagnose print only what they need beyond that, for the token of
+the configuration of -c if no other is named. A configuration with "access"
+needs a token that may also create groups and change permissions on its paths:
+whoever holds such a token is as powerful as an administrator. --diagnose opens
+the whole system log of the nodes, with the names and addresses of users.`,
 		Example: "  proxmox-realm bootstrap\n  proxmox-realm bootstrap | ssh root@pve1.example.com sh -e\n" +
 			"  proxmox-realm bootstrap --product pbs | ssh root@backup.example.com sh -e\n" +
 			"  proxmox-realm bootstrap --access -c config.yaml",
@@ -62,7 +62,8 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 	if o.access && o.Audit {
 		return usage("--access and --audit exclude each other: --access grants writing")
 	}
-	if o.access || a.file != "" || len(a.targets) > 0 {
+	configured := o.access || a.file != "" || len(a.targets) > 0
+	if configured {
 		t, err := a.declared(cmd)
 		if err != nil {
 			return err
@@ -81,6 +82,9 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 			return usage("--product %v", err)
 		}
 	}
+	if (o.access || o.Diagnose) && o.User == "" && o.TokenID == "" && configured {
+		o.User, o.TokenID = a.declaredToken(cmd, o.Product)
+	}
 	if o.access && o.Access == nil {
 		o.Access = realm.Access{} // for a product without groups, which refuses it
 	}
@@ -92,11 +96,24 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 		return err
 	}
 	note := "run these lines as root on one node or host"
+	if o.access || o.Diagnose {
+		note += ": they are for the token " + o.Token()
+	}
 	if strings.Contains(lines, proxmox.TokenFile) { // not where a token is made by hand, or made already
 		note += ", then move the token from " + proxmox.TokenFile + " there to the file of proxmox.token_file: it is " + o.Token()
 	}
 	a.say("note", note)
 	return nil
+}
+
+// declaredToken returns the user and the id of the configuration's token of a product; "" if there is none yet.
+func (a *app) declaredToken(cmd *cobra.Command, p realm.Product) (user, id string) {
+	c, err := a.read(cmd, config.Options{Partial: true, Secrets: true})
+	if err != nil || len(c.Targets) != 1 || c.Targets[0].Proxmox.Product != p {
+		return "", ""
+	}
+	token := c.Targets[0].Proxmox.Token
+	return token.User.String(), token.ID
 }
 
 // declared returns the one target of the configuration.

@@ -34,9 +34,8 @@ func (b Bootstrap) Validate() error {
 				Try(check.Hintf("use a name such as %s", Bootstrap{Product: b.Product}.user()))
 		}
 	}
-	if b.TokenID != "" && realm.VE.ValidateName(b.TokenID) != nil {
-		return check.Errorf(check.Usage, "a token id has 2 to 32 characters: a letter, then letters, digits, '.', '_' or '-'").
-			Try("use an id such as agent")
+	if err := b.Product.ValidateTokenID(b.TokenID); b.TokenID != "" && err != nil {
+		return check.Errorf(check.Usage, "a token id %v", err).Try("use an id such as agent")
 	}
 	if b.Access != nil && !b.Product.HasGroups() {
 		return check.Errorf(check.Usage, "%s has no groups, so `access` cannot be declared", b.Product.Name()).
