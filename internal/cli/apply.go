@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,7 +85,7 @@ func (a *app) saysWhy() func(target, why string, until time.Time) {
 	return func(_, why string, until time.Time) {
 		if !told[why] {
 			told[why] = true
-			a.say("note", fmt.Sprintf("%s; waiting until %s for that to change", why, until.Format("2006-01-02 15:04:05 MST")))
+			a.note("%s; waiting until %s for that to change", why, until.Format("2006-01-02 15:04:05 MST"))
 		}
 	}
 }

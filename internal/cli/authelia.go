@@ -191,23 +191,23 @@ const restart = "Authelia is restarted with `docker compose restart authelia` or
 
 // adviseRotation says what to do with a new key beside the configured one.
 func (a *app) adviseRotation(o autheliaOptions, configured string) {
-	a.say("note", "replace the client_secret line of this client in Authelia's configuration, but do not restart Authelia yet")
+	a.note("replace the client_secret line of this client in Authelia's configuration, but do not restart Authelia yet")
 	a.adviseWait(o.newKey, configured)
 }
 
 func (a *app) adviseWait(newKey, configured string) {
-	a.say("note", "run `proxmox-realm apply --wait 10m --client-key-file "+newKey+"`, and restart Authelia while it waits")
-	a.say("note", restart)
-	a.say("note", "then put the new key in place of the old one: "+configured)
+	a.note("run `proxmox-realm apply --wait 10m --client-key-file %s`, and restart Authelia while it waits", newKey)
+	a.note(restart)
+	a.note("then put the new key in place of the old one: %s", configured)
 }
 
 // adviseFirst says what to do with a client that Authelia may not have yet.
 func (a *app) adviseFirst(o autheliaOptions, configured string) {
 	a.adviseKey(o.newKey, configured)
-	a.say("note", "add this client below identity_providers.oidc.clients in Authelia's configuration, "+
+	a.note("add this client below identity_providers.oidc.clients in Authelia's configuration, %s",
 		cmp.Or(o.next, "restart Authelia, then run `proxmox-realm apply`"))
-	a.say("note", restart)
-	a.say("note", "if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
+	a.note(restart)
+	a.note("if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
 }
 
 func (a *app) adviseKey(newKey, configured string) {
@@ -252,9 +252,7 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if err := show(); err != nil {
 		return unwritten(err)
 	}
-	if !a.quiet {
-		a.say("note", "Authelia itself checks the rest of its configuration: "+validate)
-	}
+	a.note("Authelia itself checks the rest of its configuration: %s", validate)
 	if compared.Outcome() == reconcile.Unverified {
 		return done(exitUnverified)
 	}

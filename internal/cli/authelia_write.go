@@ -151,15 +151,14 @@ func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
 		return
 	}
 	a.adviseKey(o.newKey, e.configured)
-	a.say("note", "let Authelia check it:\n    authelia config validate --config "+o.write+"\n"+
-		"in Docker:\n    docker compose exec authelia authelia config validate")
+	a.note("let Authelia check it:\n    authelia config validate --config %s\nin Docker:\n    docker compose exec authelia authelia config validate", o.write)
 	if o.newKey != "" && e.configured != "" && e.configured != absolute(o.newKey) {
-		a.say("note", "do not restart Authelia yet")
+		a.note("do not restart Authelia yet")
 		a.adviseWait(o.newKey, e.configured)
 		return
 	}
-	a.say("note", "then "+cmp.Or(o.next, "restart Authelia, and run `proxmox-realm apply`"))
-	a.say("note", restart)
+	a.note("then %s", cmp.Or(o.next, "restart Authelia, and run `proxmox-realm apply`"))
+	a.note(restart)
 }
 
 // remaining shows how the client still differs: --write changes only its secret.
@@ -173,11 +172,4 @@ func (a *app) remaining(name string, e autheliaEdit) error {
 	}
 	a.warning("these differences remain: correct them by hand")
 	return done(exitUnverified)
-}
-
-// note says what a person may want to know.
-func (a *app) note(format string, args ...any) {
-	if !a.quiet {
-		a.say("note", fmt.Sprintf(format, args...))
-	}
 }

@@ -102,7 +102,7 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 	if strings.Contains(lines, proxmox.TokenFile) { // not where a token is made by hand, or made already
 		note += ", then move the token from " + proxmox.TokenFile + " there to the file of proxmox.token_file: it is " + o.Token()
 	}
-	a.say("note", note)
+	a.note("%s", note)
 	return nil
 }
 

@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/check"
@@ -69,12 +67,12 @@ func (a *app) delete(cmd *cobra.Command, name string, o deleteOptions) error {
 	err = a.finish(run, false)
 	for _, t := range run.Targets {
 		if t.Saved != "" && !a.quiet {
-			a.say("note", fmt.Sprintf("realm %s of %s is saved in %s for 30 days", t.Realm, t.Endpoint, t.Saved))
+			a.note("realm %s of %s is saved in %s for 30 days", t.Realm, t.Endpoint, t.Saved)
 			command := "restore " + t.Realm
 			if len(a.targets) > 0 {
 				command += " -t " + t.Name
 			}
-			a.say("hint", check.Hintf("to bring it back:\n"+check.Command+"{%s}", command).For(a.wording))
+			a.sayHint(check.Hintf("to bring it back:\n    {%s}", command))
 		}
 	}
 	return err

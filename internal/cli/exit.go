@@ -244,6 +244,13 @@ func (a *app) sayHint(hint check.Hint) {
 
 func (a *app) warning(text string) { a.say("warning", text) }
 
+// note says what a person may want to know.
+func (a *app) note(format string, args ...any) {
+	if !a.quiet {
+		a.say("note", fmt.Sprintf(format, args...))
+	}
+}
+
 // say writes a message to stderr: each line with the program's name and the kind of message. Commands have neither, so that
 // they can be copied.
 func (a *app) say(kind, text string) {

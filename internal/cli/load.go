@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -139,8 +138,8 @@ func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, err
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Targets) == 0 && !a.quiet {
-		a.say("note", fmt.Sprintf("shard %s has no target", c.Shard))
+	if len(c.Targets) == 0 {
+		a.note("shard %s has no target", c.Shard)
 	}
 	for i := range c.Targets {
 		p := &c.Targets[i].Proxmox

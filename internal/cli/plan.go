@@ -20,12 +20,7 @@ plan exits with 0 for failed checks, and for drift unless --exit-code is given.`
 		Example: "  proxmox-realm plan\n  proxmox-realm plan --exit-code || proxmox-realm apply",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connectable(cmd, false)
-			if err != nil {
-				return err
-			}
-			o.Quiet = a.quiet
-			run, err := a.watched(cmd, c, "comparing", "", o, (*fleet.Fleet).Plan)
+			run, err := a.run(cmd, "comparing", "", o, (*fleet.Fleet).Plan)
 			if err != nil {
 				return err
 			}

@@ -21,6 +21,19 @@ import (
 	"proxmox-realm/internal/report"
 )
 
+// run loads the configuration and runs a command on its targets.
+func (a *app) run(
+	cmd *cobra.Command, doing, metrics string, o fleet.Options, command func(*fleet.Fleet, context.Context, fleet.Options) fleet.Run,
+) (fleet.Run, error) {
+	c, err := a.connectable(cmd, false)
+	if err != nil {
+		a.writeMetrics(cmd, metrics, fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err})
+		return fleet.Run{}, err
+	}
+	o.Quiet = a.quiet
+	return a.watched(cmd, c, doing, metrics, o, command)
+}
+
 // watched runs a command on the targets of a configuration and writes its metrics if there is a file for them. Meanwhile it
 // prints each target's line if the output is jsonl, and on a terminal how far the run is.
 func (a *app) watched(

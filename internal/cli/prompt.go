@@ -59,36 +59,28 @@ func (a *app) askHidden(ctx context.Context, question string) (answer check.Secr
 // confirm asks for the realm's name before a delete.
 func (a *app) confirm(ctx context.Context, realm string, where []string) error {
 	from := strings.Join(where, ", ")
-	if _, ok := terminal(a.stdin); !ok {
+	if !onTerminal(a.stdin) {
 		return usage("delete asks before it removes realm %s from %s, and stdin is not a terminal", realm, from).
 			Try(check.Hintf("run:\n    {delete %s --yes}", realm))
 	}
-	question := fmt.Sprintf("Realm %s will be removed from %s. Nobody can log in through it then.\n"+
-		"Type its name to go on: ", realm, from)
-	typed, err := a.ask(ctx, question, func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
-	if err != nil {
-		return err
+	typed, err := a.line(ctx, fmt.Sprintf("Realm %s will be removed from %s. Nobody can log in through it then.\nType its name to go on: ", realm, from))
+	if err == nil && typed != realm {
+		err = usage("not confirmed: nothing was deleted")
 	}
-	if strings.TrimSpace(typed) != realm {
-		return usage("not confirmed: nothing was deleted")
-	}
-	return nil
+	return err
 }
 
 // agree asks a question that only y or yes answers with yes. The command does the same without asking.
 func (a *app) agree(ctx context.Context, question, command string) error {
-	if _, ok := terminal(a.stdin); !ok {
+	if !onTerminal(a.stdin) {
 		return usage("the answer to a question is needed, and stdin is not a terminal: %s", question).
 			Try(check.Hintf("without the question:\n    {%s}", command))
 	}
-	typed, err := a.ask(ctx, question+" [y/N] ", func() (string, error) { return bufio.NewReader(a.stdin).ReadString('\n') })
-	if err != nil {
-		return err
+	typed, err := a.line(ctx, question+" [y/N] ")
+	if answer := strings.ToLower(typed); err == nil && answer != "y" && answer != "yes" {
+		err = usage("not confirmed: nothing was done")
 	}
-	if answer := strings.ToLower(strings.TrimSpace(typed)); answer != "y" && answer != "yes" {
-		return usage("not confirmed: nothing was done")
-	}
-	return nil
+	return err
 }
 
 // askPassword asks for the password of a ticket login, and for a one-time code.

@@ -58,6 +58,6 @@ func (a *app) working(what string) (stop func()) {
 	if _, ok := terminal(a.stderr); !ok || a.quiet {
 		return func() {}
 	}
-	timer := time.AfterFunc(2*time.Second, func() { a.say("note", what+" …") })
+	timer := time.AfterFunc(2*time.Second, func() { a.note("%s …", what) })
 	return func() { timer.Stop() }
 }

@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/fleet"
-	"proxmox-realm/internal/reconcile"
 )
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -21,13 +20,7 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 		Example: "  proxmox-realm verify\n  proxmox-realm verify --all-endpoints -o json",
 		Args:    exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := a.connectable(cmd, false)
-			if err != nil {
-				a.writeMetrics(cmd, metrics, fleet.Run{Command: "verify", Outcome: reconcile.Failed, Err: err})
-				return err
-			}
-			o.Quiet = a.quiet
-			run, err := a.watched(cmd, c, "verifying", metrics, o, (*fleet.Fleet).Verify)
+			run, err := a.run(cmd, "verifying", metrics, o, (*fleet.Fleet).Verify)
 			if err != nil {
 				return err
 			}
