@@ -139,7 +139,7 @@ func (a *agent) tell(ctx context.Context, run fleet.Run) {
 		return
 	}
 	reader := Told{
-		Reader: history.Notify, Rule: report.Rule{After: report.DefaultAfter}, Runs: a.runner.History(), Usual: a.runner.History(),
+		Reader: history.Notify, Patience: report.Patience{After: report.DefaultAfter}, Runs: a.runner.History(), Usual: a.runner.History(),
 		Configuration: a.Config.File,
 	}
 	err := reader.Tell(run, func(run fleet.Run, _ []report.News) error { return Notify(ctx, a.Config, run, a.By) })

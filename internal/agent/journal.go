@@ -38,7 +38,7 @@ func (j *journal) run(run fleet.Run) map[string]history.Told {
 	j.ends("run", "runs succeed again")
 	told := make(map[string]history.Told, len(run.Targets))
 	for _, t := range run.Targets {
-		next, news := report.Rule{}.News(j.told[t.Name], t, time.Now())
+		next, news := report.Patience{}.News(j.told[t.Name], t, time.Now())
 		if told[t.Name] = next; news.Text != "" {
 			j.target(t, news)
 		}

@@ -18,7 +18,7 @@ var (
 	//go:embed style.css
 	style string
 	//go:embed page.html
-	document string
+	pageHTML string
 
 	page = sync.OnceValue(func() *template.Template { // at first use: most commands need no page
 		return template.Must(template.New("page").Funcs(template.FuncMap{
@@ -32,7 +32,7 @@ var (
 			"color": func(s check.Status) string {
 				return map[check.Status]string{check.Pass: "good", check.Warn: "wait", check.Fail: "bad", check.Skip: "dim"}[s]
 			},
-		}).Parse(document))
+		}).Parse(pageHTML))
 	})
 )
 

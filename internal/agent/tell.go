@@ -13,9 +13,9 @@ import (
 
 // Told is a reader, with what it was told.
 type Told struct {
-	Reader history.Reader
-	Rule   report.Rule
-	Runs   *history.Store // what runs of the targets remember
+	Reader   history.Reader
+	Patience report.Patience
+	Runs     *history.Store // what runs of the targets remember
 	// Usual is what runs remember whose configuration cannot be loaded, so that neither their targets nor their state_dir are known;
 	// Configuration names the file of these runs.
 	Usual         *history.Store
@@ -27,7 +27,7 @@ type Told struct {
 func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) error) error {
 	now := time.Now()
 	if run.Err != nil {
-		next, news := r.Rule.News(r.Usual.Target(r.whole()).Told[r.Reader], reconcile.Result{Outcome: reconcile.Failed, Err: run.Err}, now)
+		next, news := r.Patience.News(r.Usual.Target(r.whole()).Told[r.Reader], reconcile.Result{Outcome: reconcile.Failed, Err: run.Err}, now)
 		if news.Text != "" {
 			if err := show(run, []report.News{news}); err != nil {
 				return err
@@ -42,7 +42,7 @@ func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) e
 	run.Targets = slices.Clone(run.Targets)
 	for i, t := range run.Targets {
 		known := r.Runs.Target(t.ID).Told[r.Reader]
-		next, n := r.Rule.News(known, t, now)
+		next, n := r.Patience.News(known, t, now)
 		t.Untold = slices.DeleteFunc(slices.Clone(known.Written), func(line string) bool { // this run's are in its report
 			return slices.Contains(t.Noted, line)
 		})
@@ -52,7 +52,7 @@ func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) e
 	}
 	whole := r.Usual.Target(r.whole()).Told[r.Reader]
 	if len(whole.Troubles) > 0 { // the last run could not load the configuration
-		_, again := r.Rule.News(whole, reconcile.Result{Outcome: run.Outcome}, now)
+		_, again := r.Patience.News(whole, reconcile.Result{Outcome: run.Outcome}, now)
 		for i := range news {
 			if news[i].Text == "" {
 				news[i] = again

@@ -88,7 +88,7 @@ func (c *comparer) find() (*yaml.Node, error) {
 	var right, others []registry
 	for _, s := range c.sources {
 		list, more := s.registries()
-		if list != nil && s.kind != unread {
+		if list != nil && s.form != unread {
 			right = append(right, *list)
 		} else if list != nil {
 			others = append([]registry{*list}, others...)
@@ -127,7 +127,7 @@ func (c *comparer) find() (*yaml.Node, error) {
 func (c *comparer) misplaced(r registry, right []registry) {
 	found, wanted := "", "under "+rightPlace
 	switch {
-	case r.kind == unread:
+	case r.form == unread:
 		found, wanted = "in a second document, which Authelia does not read", "in the first document"
 	case r.path == rightPlace && len(right) > 0:
 		found, wanted = "replaced by the list in "+right[len(right)-1].place(), "one list with all clients: Authelia reads the last list alone"

@@ -12,7 +12,7 @@ import (
 // compareSecret verifies the client's secret with the client key.
 func (c *comparer) compareSecret(property Property, f field) {
 	const wanted = "a digest of the realm's client key"
-	if c.in.kind == helm && f.value != nil && f.value.Kind == yaml.MappingNode && !c.in.filled(f) {
+	if c.in.form == helm && f.value != nil && f.value.Kind == yaml.MappingNode && !c.in.filled(f) {
 		value := get(f.value, "value")
 		if list(value.value) == nil {
 			c.unseen(property, "Helm reads it from another place")
@@ -66,7 +66,7 @@ func (c *comparer) undouble(property Property, found string) string {
 			c.warn(property, "each $ is doubled, which is right only with the filter expand-env of Authelia")
 		}
 		return strings.ReplaceAll(found, "$$", "$")
-	case alone && evidence > 0 && c.in.kind == plainFile:
+	case alone && evidence > 0 && c.in.form == plainFile:
 		c.differ(property, fmt.Sprintf("single $, which the filter expand-env replaces: line %d shows that it is on", evidence), "each $ doubled")
 	case alone && evidence > 0:
 		c.warn(property, fmt.Sprintf("line %d has a variable: if it is replaced by the filter expand-env of Authelia, "+

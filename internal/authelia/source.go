@@ -22,17 +22,17 @@ type File struct {
 type source struct {
 	file      string
 	root      *yaml.Node // nil if it is empty
-	kind      kind
+	form      form
 	second    int // where a second document begins, which Authelia does not read; 0: there is none
 	templates []action
 	variable  int                // line of a value that shows that variables of the environment are replaced; 0: there is none
 	next      map[*yaml.Node]int // where the node behind a node begins
 }
 
-type kind int
+type form int
 
 const (
-	plainFile kind = iota // a file as Authelia reads it
+	plainFile form = iota // a file as Authelia reads it
 	unread                // a further document of such a file
 	manifest              // text in a Kubernetes manifest or the like
 	helm                  // values of Helm
@@ -52,7 +52,7 @@ func read(file File) ([]*source, error) {
 	for i, root := range roots {
 		s := &source{file: file.Name, root: root, templates: templates}
 		if s.second = second; i > 0 {
-			s.kind, s.second = unread, 0
+			s.form, s.second = unread, 0
 		}
 		s.prepare()
 		documents = append(documents, s)
@@ -150,7 +150,7 @@ func (s *source) inside(n *yaml.Node) (found []*source, err error) {
 		return nil, nil
 	case n != s.root && pair(n, "identity_providers") != nil:
 		sub := *s
-		sub.root, sub.kind, sub.second = n, helm, 0
+		sub.root, sub.form, sub.second = n, helm, 0
 		return []*source{&sub}, nil
 	case n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "\n") && configures().MatchString(n.Value):
 		return s.text(n)
@@ -185,7 +185,7 @@ func (s *source) text(n *yaml.Node) ([]*source, error) {
 		}
 		inner.Line += n.Line
 	}
-	sub := &source{file: s.file, root: root, kind: manifest, templates: s.templates}
+	sub := &source{file: s.file, root: root, form: manifest, templates: s.templates}
 	sub.prepare()
 	if pair(root, "identity_providers") == nil {
 		if deeper, err := sub.inside(root); err != nil || len(deeper) > 0 {

@@ -16,9 +16,9 @@ import (
 // startable looks for what keeps Authelia 4.39 from starting: in the form of the files, in the OpenID part and in the other
 // clients. Helm's values are not judged: its chart turns them into a configuration of another form.
 func (c *comparer) startable() {
-	parts := slices.DeleteFunc(slices.Clone(c.sources), func(s *source) bool { return s.root == nil || s.kind == helm })
+	parts := slices.DeleteFunc(slices.Clone(c.sources), func(s *source) bool { return s.root == nil || s.form == helm })
 	for _, s := range parts {
-		if s.kind == unread {
+		if s.form == unread {
 			continue
 		}
 		c.doubled(s)
@@ -30,7 +30,7 @@ func (c *comparer) startable() {
 			c.provider(s, oidc)
 		}
 	}
-	if c.in.path == rightPlace && c.in.kind != helm {
+	if c.in.path == rightPlace && c.in.form != helm {
 		c.otherClients()
 		c.openID(parts)
 	}
@@ -165,7 +165,7 @@ func today(name string) string {
 
 // acceptable reports a property of a client that Authelia refuses, and returns whether it is none.
 func (c *comparer) acceptable(name string, property Property, f field) bool {
-	if c.in.kind == helm || f.value == nil {
+	if c.in.form == helm || f.value == nil {
 		return true
 	}
 	items := list(f.value)

@@ -12,8 +12,8 @@ import (
 
 type applyOptions struct {
 	fleet.Options
-	rule    report.Rule
-	metrics string
+	patience report.Patience
+	metrics  string
 }
 
 func (a *app) applyCommand() *cobra.Command {
@@ -39,7 +39,7 @@ the change. "rotate" gives a client a new key.` +
 	f.BoolVar(&o.NoGate, "no-gate", false, "write the change even if logins would fail")
 	f.DurationVar(&o.Wait, "wait", 0, "ask the issuer again for up to `DURATION` until it accepts the change")
 	f.DurationVar(&o.WaitLock, "wait-lock", 0, "wait up to `DURATION` while another run holds the lock")
-	ruleFlags(cmd, &o.rule)
+	patienceFlags(cmd, &o.patience)
 	metricsFlag(cmd, &o.metrics)
 	shardFlag(cmd)
 	a.configFlags(cmd)
@@ -47,7 +47,7 @@ the change. "rotate" gives a client a new key.` +
 }
 
 func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
-	if o.Wait < 0 || o.WaitLock < 0 || o.rule.Remind < 0 || o.rule.After < 0 {
+	if o.Wait < 0 || o.WaitLock < 0 || o.patience.Remind < 0 || o.patience.After < 0 {
 		return usage("--wait, --wait-lock, --remind and --after take no negative values")
 	}
 	c, err := a.connectable(cmd, false)
@@ -55,7 +55,7 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 		run := fleet.Run{Command: "apply", Outcome: reconcile.Failed, Err: err, Began: time.Now()}
 		a.writeMetrics(cmd, o.metrics, run)
 		if a.quiet && a.output == "text" {
-			return a.finishQuietly(cmd.Context(), nil, run, o.rule)
+			return a.finishQuietly(cmd.Context(), nil, run, o.patience)
 		}
 		return err
 	}
@@ -71,7 +71,7 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 		return err
 	}
 	if a.quiet {
-		return a.finishQuietly(cmd.Context(), c, result, o.rule)
+		return a.finishQuietly(cmd.Context(), c, result, o.patience)
 	}
 	return a.finish(result, false)
 }

@@ -80,8 +80,8 @@ func (a *app) configCheck(cmd *cobra.Command) error {
 	return a.printf("%s: %s, no mistakes\n", name, targets)
 }
 
-// setting is a line of config show as JSON. Target is null for what concerns the whole run.
-type setting struct {
+// shownSetting is a line of config show as JSON. Target is null for what concerns the whole run.
+type shownSetting struct {
 	Target *string `json:"target"`
 	config.Setting
 }
@@ -96,9 +96,9 @@ func (a *app) configShow(cmd *cobra.Command) error {
 		c.Settings[i].Value = secrets.Hide(s.Value)
 	}
 	if a.output != "text" {
-		settings := []setting{}
+		settings := []shownSetting{}
 		for _, s := range c.Settings {
-			row := setting{Setting: s}
+			row := shownSetting{Setting: s}
 			if s.Target != "" {
 				row.Target = &s.Target
 			}
@@ -107,10 +107,10 @@ func (a *app) configShow(cmd *cobra.Command) error {
 		encoder := json.NewEncoder(a.stdout)
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(struct {
-			Version  int       `json:"version"`
-			Command  string    `json:"command"`
-			File     string    `json:"file"`
-			Settings []setting `json:"settings"`
+			Version  int            `json:"version"`
+			Command  string         `json:"command"`
+			File     string         `json:"file"`
+			Settings []shownSetting `json:"settings"`
 		}{report.Version, a.command, c.File, settings})
 	}
 	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)

@@ -109,23 +109,23 @@ func runCode(run fleet.Run, drift bool) int {
 	return exitOK
 }
 
-// status is the exit code of a command that has printed everything.
-type status int
+// exited is the exit code of a command that has printed everything.
+type exited int
 
 // Error implements error.
-func (s status) Error() string { return fmt.Sprintf("exit code %d", int(s)) }
+func (code exited) Error() string { return fmt.Sprintf("exit code %d", int(code)) }
 
 // done returns an exit code as the error that a command returns.
 func done(code int) error {
 	if code == exitOK {
 		return nil
 	}
-	return status(code)
+	return exited(code)
 }
 
 // exit shows an error and returns the exit code. With an output for programs, the error is also a report on stdout.
 func (a *app) exit(err error) int {
-	var said status
+	var said exited
 	switch {
 	case err == nil:
 		return exitOK

@@ -277,7 +277,7 @@ func (i *initRun) close() {
 
 // stopped adds to an error what was made so far, and how to go on.
 func (i *initRun) stopped(err error) error {
-	var ended status
+	var ended exited
 	if err == nil || errors.As(err, &ended) && int(ended) != exitHeld {
 		return err
 	}

@@ -246,7 +246,7 @@ func (i *initRun) showClient(ctx context.Context) (err error) {
 	if after, _ := os.ReadFile(i.autheliaConfig); !bytes.Equal(before, after) {
 		i.keepUndo("# remove the client " + i.target.Realm.Login().ClientID + " from " + i.autheliaConfig + ", and restart Authelia")
 	}
-	var remaining status
+	var remaining exited
 	if check.CodeOf(err) == check.NotProven { // the lines were printed
 		i.sayError(err)
 		return nil

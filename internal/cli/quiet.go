@@ -15,23 +15,23 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-// ruleFlags gives a command the flags that decide when a quiet run prints something.
-func ruleFlags(cmd *cobra.Command, rule *report.Rule) {
+// patienceFlags gives a command the flags that decide when a quiet run prints something.
+func patienceFlags(cmd *cobra.Command, p *report.Patience) {
 	f := cmd.Flags()
-	f.IntVar(&rule.After, "after", report.DefaultAfter,
+	f.IntVar(&p.After, "after", report.DefaultAfter,
 		"with --quiet, report exit codes 69 and 75 only after `N` failed runs in a row: they may pass")
-	f.DurationVar(&rule.Remind, "remind", 24*time.Hour, "with --quiet, repeat an unresolved problem every `DURATION`")
+	f.DurationVar(&p.Remind, "remind", 24*time.Hour, "with --quiet, repeat an unresolved problem every `DURATION`")
 }
 
 // finishQuietly shows a run only if it is news, because cron mails all output. notify.command gets the same news, without
 // the reminders. An interrupted run says nothing about the realm, so it is shown and not remembered, unless it wrote something. c is
 // nil if the configuration cannot be loaded.
-func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run, rule report.Rule) error {
+func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run, patience report.Patience) error {
 	if interrupted(ctx) {
 		return a.finish(run, false)
 	}
 	reader := agent.Told{
-		Reader: history.Quiet, Rule: rule, Runs: a.runs(), Usual: history.Open(config.StateDir()),
+		Reader: history.Quiet, Patience: patience, Runs: a.runs(), Usual: history.Open(config.StateDir()),
 		Configuration: cmp.Or(a.file, os.Getenv("PROXMOX_REALM_CONFIG")),
 	}
 	for _, w := range run.Warnings {
@@ -40,7 +40,7 @@ func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run
 	run.Warnings = nil
 	if c != nil && len(c.Notify.Command) > 0 {
 		notified := reader
-		notified.Reader, notified.Rule.Remind = history.Notify, 0
+		notified.Reader, notified.Patience.Remind = history.Notify, 0
 		err := notified.Tell(run, func(run fleet.Run, _ []report.News) error { return agent.Notify(ctx, c, run, by()) })
 		if err != nil {
 			a.warning("notify.command: " + err.Error())

@@ -10,33 +10,13 @@ import (
 	"testing"
 )
 
-// riddles are phrases that had to be read twice. The patterns are spelled so that they do not match themselves.
-var riddles = []rule{
-	{regexp.MustCompile(`(?i)a write that was refused its final [f]orm`), "say what is added to the error"},
-	{regexp.MustCompile(`(?i)may come to accept both [k]eys`), "the issuer may accept both keys during a rotation"},
-	{regexp.MustCompile(`(?i)target in the [m]aking`), "the state of reconciling one target"},
-	{regexp.MustCompile(`(?i)said to [n]obody`), "no notification is sent"},
-	{regexp.MustCompile(`(?i)on a right set-?up [n]othing`), "a correct setup produces no warnings"},
-	{regexp.MustCompile(`(?i)the answer is no [H]TTP`), "the server did not answer with valid HTTP"},
-	{regexp.MustCompile(`(?i)what this machine or (token|these credentials) cannot [s]ee`), "a check is skipped if this machine or token lacks access"},
-	{regexp.MustCompile(`(?i)asks for a [d]ecision`), "needs --replace"},
-	{regexp.MustCompile(`(?i)\bheld [b]ack\b`), "not applied: logins would fail"},
-	{regexp.MustCompile(`(?i)the gate let it [p]ass`), "name the check that decided"},
-}
-
-func TestPlainWords(t *testing.T) {
-	for path, text := range texts(t) {
-		report(t, path, text, riddles)
-	}
-}
-
 // proseNames matches configuration keys and flags, but not the ids of checks.
 var proseNames = regexp.MustCompile(`\b(?:realm|verify|policy|agent|notify)\.[a-z]+_?[a-z]*\b|\bproxmox\.(?:endpoint|token|username|password|otp|ca_file|fingerprints|insecure|timeout)|(?:^|\s)--[a-z][a-z-]+|\bstate_dir\b`)
 
-// TestProseNamesNoKeys fails for keys and flags in the words of findings, errors and remedies below the command line: they are
-// data there (Set, Unset, Omit, Run), because the Ansible module and probe know them by other names.
+// TestProseNamesNoKeys fails for keys and flags in the words of findings, errors and hints below the command line: they stand in
+// braces there, because the Ansible module and probe know them by other names.
 func TestProseNamesNoKeys(t *testing.T) {
-	words := map[string]bool{"Advise": true, "With": true, "Errorf": true, "Failed": true, "Warned": true, "Passed": true, "Skipped": true, "Because": true}
+	words := map[string]bool{"Errorf": true, "Failed": true, "Warned": true, "Passed": true, "Skipped": true, "Because": true}
 	for path, text := range texts(t) {
 		dir := filepath.ToSlash(filepath.Dir(path))
 		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || !strings.HasPrefix(dir, "internal/") || isLab(dir) ||
@@ -60,7 +40,7 @@ func TestProseNamesNoKeys(t *testing.T) {
 				literal, ok := arg.(*ast.BasicLit)
 				if ok && words[name] && literal.Kind == token.STRING {
 					if found := proseNames.FindString(literal.Value); found != "" {
-						t.Errorf("%s: %s names %s: say it as a step of a remedy", path, literal.Value, strings.TrimSpace(found))
+						t.Errorf("%s: %s names %s: name it in a hint, in braces", path, literal.Value, strings.TrimSpace(found))
 					}
 				}
 			}

@@ -31,7 +31,7 @@ func granting(t *testing.T, access realm.Access) (*cluster, aimed) {
 	c := newCluster(t).put(name, stored(with(realm.GroupsClaim, "groups")))
 	c.own = realm.Privileges{"/": {"Sys.Audit": true, "Group.Allocate": true, "Permissions.Modify": true}}
 	c.groups, c.entries = []string{"others-authelia", "admins-other"}, slices.Clone(neighbours)
-	target := aim(t, c, &provider{}, spec())
+	target := aim(t, c, &fakeIssuer{}, spec())
 	target.Access = access
 	return c, target
 }

@@ -52,7 +52,7 @@ type aimed struct {
 }
 
 // aim makes a target as a configuration with every default does.
-func aim(tb testing.TB, c *cluster, p *provider, s realm.Spec) aimed {
+func aim(tb testing.TB, c *cluster, p *fakeIssuer, s realm.Spec) aimed {
 	endpoints := []config.Origin{"https://pve1.example.com:8006"}
 	t := aimed{
 		config.Target{
@@ -159,7 +159,7 @@ func status(r reconcile.Result, id check.ID) check.Status {
 }
 
 func TestApplyCreatesReadsBackAndVerifies(t *testing.T) {
-	c, p := newCluster(t), &provider{}
+	c, p := newCluster(t), &fakeIssuer{}
 	target := aim(t, c, p, spec(setKey(key)))
 	got := apply(t.Context(), target, reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Create, "")
@@ -191,7 +191,7 @@ func TestApplyCreatesReadsBackAndVerifies(t *testing.T) {
 
 // The issuer is inspected while the realm is read: the inspection begins first and is not waited for.
 func TestObservesBothSidesAtOnce(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 	c.script[read] = trouble{before: func() {
 		if len(p.inspected) != 1 {
 			t.Error("the realm is read before the inspection begins")
@@ -205,7 +205,7 @@ func TestApplyUpdatesEveryProperty(t *testing.T) {
 		if d.CreateOnly {
 			continue
 		}
-		c, p := newCluster(t).put(name, stored()), &provider{}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 		change, value := set(d.Property, "other"), any("other")
 		switch d.Kind {
 		case realm.KindBool:
@@ -238,7 +238,7 @@ func TestApplyUpdatesEveryProperty(t *testing.T) {
 
 func TestApplyUnsetsAndMovesTheDefaultFlag(t *testing.T) {
 	c := newCluster(t).put("other", fields{"type": "openid", "default": 1}).put(name, stored())
-	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Default, "1"), unset(realm.Comment, realm.Prompt))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &fakeIssuer{}, spec(set(realm.Default, "1"), unset(realm.Comment, realm.Prompt))), reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Update, "")
 	if c.realms["other"]["default"] != nil || c.realms[name]["default"] != 1 || c.realms[name]["comment"] != nil {
 		t.Errorf("%v", c.realms)
@@ -401,7 +401,7 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c, p := newCluster(t), &provider{}
+			c, p := newCluster(t), &fakeIssuer{}
 			if tt.begin != nil {
 				c.put(name, tt.begin)
 			}
@@ -434,7 +434,7 @@ func TestALatePutIsGuardedByItsDigest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t).put(name, stored())
 		c.script["update#1"] = trouble{late: 20 * time.Second}
-		target := aim(t, c, &provider{}, spec(set(realm.Comment, "declared")))
+		target := aim(t, c, &fakeIssuer{}, spec(set(realm.Comment, "declared")))
 		expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Changed, realm.Update, "")
 		c.put(name, stored(with(realm.Comment, "theirs, later")))
 		time.Sleep(time.Minute)
@@ -459,7 +459,7 @@ func TestApplyRefuses(t *testing.T) {
 		{"a property of a later generation", spec(set(realm.Audiences, "x")), stored(), check.UnknownProperty, []string{read, version}},
 	} {
 		for _, run := range []func(context.Context, aimed, reconcile.Options) reconcile.Result{apply, plan} {
-			c, p := newCluster(t), &provider{}
+			c, p := newCluster(t), &fakeIssuer{}
 			c.version, c.users = realm.Version{Major: 8, Minor: 4}, realm.Users{Visible: true, Count: 42}
 			if tt.begin != nil {
 				c.put(name, tt.begin)
@@ -482,7 +482,7 @@ func TestApplyRefuses(t *testing.T) {
 func TestRefusalWithoutCountableUsers(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.script[users] = trouble{err: errPermission}
-	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.UsernameClaim, "email"))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &fakeIssuer{}, spec(set(realm.UsernameClaim, "email"))), reconcile.Options{})
 	expect(t, got, reconcile.Refused, realm.Refuse, check.UsernameClaim)
 	if !strings.Contains(got.Err.Error(), "not visible") || c.count(users) != 1 {
 		t.Errorf("%v after %v", got.Err, c.calls)
@@ -493,7 +493,7 @@ func TestRefusalWithoutCountableUsers(t *testing.T) {
 func TestANodeThatDoesNotKnowAProperty(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.version, c.lacks = realm.Version{Major: 8, Minor: 1}, []realm.Property{realm.GroupsClaim}
-	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.GroupsClaim, "groups"))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &fakeIssuer{}, spec(set(realm.GroupsClaim, "groups"))), reconcile.Options{})
 	expect(t, got, reconcile.Refused, realm.Refuse, check.UnknownProperty)
 	if want := []string{read, version, update}; !slices.Equal(c.calls, want) {
 		t.Errorf("calls %v, want %v", c.calls, want)
@@ -506,7 +506,7 @@ func TestANodeThatDoesNotKnowAProperty(t *testing.T) {
 
 // A node that does not tell its version is asked once.
 func TestTheVersionIsAskedOnce(t *testing.T) {
-	c, p := newCluster(t), &provider{version: true}
+	c, p := newCluster(t), &fakeIssuer{version: true}
 	c.script[version] = trouble{err: errPermission}
 	got := apply(t.Context(), aim(t, c, p, spec(set(realm.Audiences, "x"))), reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Create, "")
@@ -518,10 +518,10 @@ func TestTheVersionIsAskedOnce(t *testing.T) {
 func TestAFailedCheckAfterTheWriteIsUnverified(t *testing.T) {
 	c := newCluster(t)
 	c.script[discovery] = trouble{never: true}
-	got := apply(t.Context(), aim(t, c, &provider{}, spec()), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &fakeIssuer{}, spec()), reconcile.Options{})
 	expect(t, got, reconcile.Unverified, realm.Create, "")
 
-	c, p := newCluster(t).put(name, stored()), &provider{finds: broken}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{finds: broken}
 	expect(t, apply(t.Context(), aim(t, c, p, spec()), reconcile.Options{}), reconcile.Unverified, realm.None, "")
 	ignoring := aim(t, c, p, spec())
 	ignoring.Verify.Ignore = []check.ID{check.IssuerIdentity}
@@ -544,7 +544,7 @@ func TestModes(t *testing.T) {
 		{false, true, false},
 		{false, false, false},
 	} {
-		c, p := newCluster(t), &provider{}
+		c, p := newCluster(t), &fakeIssuer{}
 		if !tt.write {
 			c.put(name, stored())
 		}
@@ -564,17 +564,17 @@ func TestModes(t *testing.T) {
 // Proxmox is not asked to discover an issuer that could block a worker of the node, nor about another realm than ours.
 func TestProxmoxIsNotAskedAtTheNodesExpense(t *testing.T) {
 	c := newCluster(t)
-	got := apply(t.Context(), aim(t, c, &provider{slow: true}, spec()), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &fakeIssuer{slow: true}, spec()), reconcile.Options{})
 	if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 		t.Errorf("a slow issuer: calls %v, %q", c.calls, status(got, check.ProxmoxDiscovery))
 	}
 	c = newCluster(t).put(name, stored(with(realm.IssuerURL, "https://elsewhere.example.com")))
-	got = verify(t.Context(), aim(t, c, &provider{}, spec()))
+	got = verify(t.Context(), aim(t, c, &fakeIssuer{}, spec()))
 	if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 		t.Errorf("another issuer is stored: calls %v", c.calls)
 	}
 	c = newCluster(t)
-	got = verify(t.Context(), aim(t, c, &provider{}, spec()))
+	got = verify(t.Context(), aim(t, c, &fakeIssuer{}, spec()))
 	if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 		t.Errorf("no realm: calls %v", c.calls)
 	}
@@ -609,7 +609,7 @@ func TestVerify(t *testing.T) {
 		{"another type", fields{"type": "ldap"}, spec(), reconcile.Unverified, check.Fail, "ldap"},
 		{"another claim", stored(), spec(set(realm.UsernameClaim, "email")), reconcile.Unverified, check.Fail, "email"},
 	} {
-		c, p := newCluster(t), &provider{}
+		c, p := newCluster(t), &fakeIssuer{}
 		if tt.begin != nil {
 			c.put(name, tt.begin)
 		}
@@ -632,7 +632,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyAsksNothingCostlyWhereItMustNot(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 	target := aim(t, c, p, spec())
 	target.Verify.Proxmox, target.Verify.Client = false, false
 	expect(t, verify(t.Context(), target), reconcile.Unchanged, realm.None, "")
@@ -643,7 +643,7 @@ func TestVerifyAsksNothingCostlyWhereItMustNot(t *testing.T) {
 
 // Where Proxmox cannot be read the issuer is examined all the same.
 func TestVerifyWithoutProxmox(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 	c.script[read] = trouble{err: errDown}
 	got := verify(t.Context(), aim(t, c, p, spec(setKey(key))))
 	expect(t, got, reconcile.Failed, "", check.Unreachable)
@@ -681,7 +681,7 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 		{"replace", stored(), spec(set(realm.UsernameClaim, "email")), nil, reconcile.Options{Replace: true}, reconcile.Drift, realm.Replace, ""},
 		{"refused", stored(), spec(set(realm.UsernameClaim, "email")), nil, reconcile.Options{}, reconcile.Refused, realm.Refuse, check.UsernameClaim},
 	} {
-		c, p := newCluster(t), &provider{finds: tt.issuer}
+		c, p := newCluster(t), &fakeIssuer{finds: tt.issuer}
 		if tt.begin != nil {
 			c.put(name, tt.begin)
 		}
@@ -709,7 +709,7 @@ func TestPlanForeseesAndNeverWrites(t *testing.T) {
 
 // Plan says that a gated change passes, with the client's checks.
 func TestPlanShowsTheGatesConsent(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{takes: only(key)}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: only(key)}
 	got := plan(t.Context(), aim(t, c, p, spec(setKey(key))), reconcile.Options{})
 	expect(t, got, reconcile.Drift, realm.Update, "")
 	if status(got, check.ClientCredentials) != check.Pass || len(p.questions) != 1 {
@@ -721,7 +721,7 @@ func TestPlanShowsTheGatesConsent(t *testing.T) {
 func TestInterruptionAtEveryCall(t *testing.T) {
 	for _, cause := range []check.Code{check.Interrupted, check.Terminated} {
 		for n := 1; n <= 4; n++ {
-			c, p := newCluster(t).put(name, stored()), &provider{}
+			c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 			ctx, stop := context.WithCancelCause(t.Context())
 			c.atCall = func(i int, _ string) {
 				if i == n {
@@ -758,7 +758,7 @@ func TestAnInterruptionHidesNoVerdict(t *testing.T) {
 			stop(check.Errorf(check.Terminated, "stopped"))
 		}
 	}
-	got := apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
+	got := apply(ctx, aim(t, c, &fakeIssuer{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
 	expect(t, got, reconcile.Failed, realm.Update, check.NotTaken)
 	// After a lost answer the interruption ends the run, instead of another look.
 	c.script[update] = trouble{lost: true, never: true}
@@ -769,7 +769,7 @@ func TestAnInterruptionHidesNoVerdict(t *testing.T) {
 			again(check.Errorf(check.Terminated, "stopped"))
 		}
 	}
-	got = apply(ctx, aim(t, c, &provider{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
+	got = apply(ctx, aim(t, c, &fakeIssuer{}, spec(set(realm.Comment, "declared"))), reconcile.Options{})
 	expect(t, got, reconcile.Failed, realm.Update, check.Terminated)
 }
 
@@ -784,7 +784,7 @@ func TestChecksAreSortedAndTimed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t).put(name, stored())
 		c.script[read] = trouble{before: func() { time.Sleep(3 * time.Second) }}
-		got := verify(t.Context(), aim(t, c, &provider{}, spec()))
+		got := verify(t.Context(), aim(t, c, &fakeIssuer{}, spec()))
 		sorted := slices.Clone(got.Checks)
 		check.Sort(sorted)
 		if !reflect.DeepEqual(sorted, got.Checks) || len(got.Checks) != 10 || got.Duration != 3*time.Second {
@@ -796,7 +796,7 @@ func TestChecksAreSortedAndTimed(t *testing.T) {
 // A key that somebody pasted into another property is not shown.
 func TestSecretsInOtherPropertiesAreMasked(t *testing.T) {
 	c := newCluster(t).put(name, stored(with(realm.Comment, "the key is "+oldKey), with(realm.ClientID, oldKey)))
-	target := aim(t, c, &provider{}, spec(set(realm.Comment, "see "+key)))
+	target := aim(t, c, &fakeIssuer{}, spec(set(realm.Comment, "see "+key)))
 	target.Cleaner.Hold(check.NewSecret(oldKey), check.NewSecret(key))
 	for _, got := range []reconcile.Result{plan(t.Context(), target, reconcile.Options{}), planDelete(t.Context(), target)} {
 		for _, change := range got.Changes {
@@ -814,7 +814,7 @@ func TestVerifyThatLosesProxmox(t *testing.T) {
 	for _, call := range []string{permissions, discovery, usersCheck} {
 		c := newCluster(t).put(name, stored())
 		c.script[call] = trouble{err: errDown}
-		expect(t, verify(t.Context(), aim(t, c, &provider{}, spec())), reconcile.Failed, realm.None, check.Unreachable)
+		expect(t, verify(t.Context(), aim(t, c, &fakeIssuer{}, spec())), reconcile.Failed, realm.None, check.Unreachable)
 	}
 }
 
@@ -822,14 +822,14 @@ func TestVerifyThatLosesProxmox(t *testing.T) {
 func TestApplyThatLosesProxmoxAfterItsWrite(t *testing.T) {
 	c := newCluster(t).put(name, stored())
 	c.script[discovery] = trouble{err: errDown}
-	got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Prompt, "login"))), reconcile.Options{})
+	got := apply(t.Context(), aim(t, c, &fakeIssuer{}, spec(set(realm.Prompt, "login"))), reconcile.Options{})
 	expect(t, got, reconcile.Failed, realm.Update, check.Unreachable)
 	if !got.Wrote() || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "was written and read back, but not verified") {
 		t.Errorf("wrote: %t; warnings %q", got.Wrote(), got.Warnings)
 	}
 	// A write that took no effect was none.
 	c.script[update] = trouble{err: errDown}
-	if got := apply(t.Context(), aim(t, c, &provider{}, spec(set(realm.Comment, "another"))), reconcile.Options{}); got.Wrote() {
+	if got := apply(t.Context(), aim(t, c, &fakeIssuer{}, spec(set(realm.Comment, "another"))), reconcile.Options{}); got.Wrote() {
 		t.Error("a write that failed counts")
 	}
 }

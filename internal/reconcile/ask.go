@@ -49,8 +49,8 @@ func open(f history.Finding) bool {
 	return f.Check.Status == check.Fail || f.Check.Status == check.Warn
 }
 
-// client is what is known about the client of one login.
-type client struct {
+// clientFindings is what is known about the client of one login.
+type clientFindings struct {
 	about  string // digest of what was asked; "" if nothing was
 	fresh  bool   // the issuer was asked now
 	checks []check.Check
@@ -59,7 +59,7 @@ type client struct {
 }
 
 // decision returns what the issuer makes of id and key.
-func (c client) decision() issuer.Decision {
+func (c clientFindings) decision() issuer.Decision {
 	found, _ := check.Find(c.checks, check.ClientCredentials)
 	switch found.Status {
 	case check.Pass:
@@ -72,7 +72,7 @@ func (c client) decision() issuer.Decision {
 }
 
 // yes reports whether the issuer accepts everything that was asked.
-func (c client) yes() bool {
+func (c clientFindings) yes() bool {
 	return len(c.checks) > 0 && !slices.ContainsFunc(c.checks, func(c check.Check) bool { return c.Status != check.Pass })
 }
 
@@ -126,13 +126,13 @@ func later(a, b time.Time) time.Time {
 
 // askClient asks the issuer about a client, as far as that is due, and adds what is remembered. keyUnknown tells that the
 // client may have a key that is not known here.
-func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, inspection Inspection, w want) (client, error) {
+func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, inspection Inspection, w want) (clientFindings, error) {
 	id, about := r.clientID(l), r.about(l)
 	known := r.History.Client(id)
 	if slices.ContainsFunc(slices.Collect(maps.Values(known.Findings)), func(f history.Finding) bool { return f.About != about }) {
 		known.Findings, known.Full, known.Free = nil, time.Time{}, time.Time{} // other scopes, or another prompt
 	}
-	out := client{about: about, checks: known.Recall(), limited: known.Limited}
+	out := clientFindings{about: about, checks: known.Recall(), limited: known.Limited}
 	depth, ask := r.due(known, w)
 	if !ask || inspection.Wait(ctx) != nil {
 		return out, context.Cause(ctx)
@@ -145,7 +145,7 @@ func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, insp
 	}
 	answer := inspection.Client(ctx, q)
 	_, limited := answer.RateLimited()
-	if depth == issuer.Free && ctx.Err() == nil && !limited && !(client{checks: answer.Checks}).yes() {
+	if depth == issuer.Free && ctx.Err() == nil && !limited && !(clientFindings{checks: answer.Checks}).yes() {
 		q.Depth, q.Known = issuer.Full, answer.Known
 		answer = inspection.Client(ctx, q)
 	}

@@ -17,7 +17,7 @@ import (
 // minute.
 func TestFindingsAboutTheClientStand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t).put(name, stored(with(realm.ClientKey, key))), &provider{takes: only("another-key")}
+		c, p := newCluster(t).put(name, stored(with(realm.ClientKey, key))), &fakeIssuer{takes: only("another-key")}
 		target := aim(t, c, p, spec(setKey(key)))
 		run := func(o reconcile.Options, want reconcile.Outcome, questions int) {
 			t.Helper()
@@ -74,7 +74,7 @@ func TestUnansweredIsNotAsked(t *testing.T) {
 	for decision, want := range map[issuer.Decision]int{issuer.NoVerdict: 8, issuer.RateLimited: 2, issuer.Accepted: 1} {
 		synctest.Test(t, func(t *testing.T) {
 			c := newCluster(t).put(name, stored())
-			p := &provider{verdict: func(string) *issuer.Verdict {
+			p := &fakeIssuer{verdict: func(string) *issuer.Verdict {
 				return &issuer.Verdict{Decision: decision, RetryAfter: 30 * time.Minute}
 			}}
 			target := aim(t, c, p, spec())
@@ -92,7 +92,7 @@ func TestUnansweredIsNotAsked(t *testing.T) {
 // What a day of quiet runs costs issuer and node while all is well: the client for free each hour and in full once, and one discovery.
 func TestADayOfRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &provider{}
+		c, p := newCluster(t), &fakeIssuer{}
 		target := aim(t, c, p, spec(setKey(key)))
 		expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Changed, realm.Create, "")
 		p.questions, c.calls = nil, nil
@@ -116,7 +116,7 @@ func TestADayOfRuns(t *testing.T) {
 // A verify that loses Proxmox half-way shows what issuer and client said.
 func TestAVerifyThatLosesProxmoxShowsTheRest(t *testing.T) {
 	for _, call := range []string{permissions, discovery, usersCheck, readAccess} {
-		c, p := newCluster(t).put(name, stored()), &provider{takes: only("another-key")}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: only("another-key")}
 		c.script[call] = trouble{err: errDown}
 		target := aim(t, c, p, spec())
 		target.Access = realm.Access{}
@@ -130,7 +130,7 @@ func TestAVerifyThatLosesProxmoxShowsTheRest(t *testing.T) {
 // A node on which the issuer hung is left alone for a day, but for a verify that somebody waits for. What the node said stands.
 func TestANodeOnWhichTheIssuerHungIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &provider{}
+		c, p := newCluster(t), &fakeIssuer{}
 		c.hung = true
 		c.script[discovery] = trouble{never: true}
 		target := aim(t, c, p, spec())
@@ -162,7 +162,7 @@ func TestANodeOnWhichTheIssuerHungIsLeftAlone(t *testing.T) {
 // A failure of Proxmox's discovery that an outage of the issuer caused falls with the outage.
 func TestAnOutageOfTheIssuerEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &provider{}
+		c, p := newCluster(t), &fakeIssuer{}
 		c.script[discovery] = trouble{never: true, before: func() { p.slow = true }} // the issuer falls over between two requests
 		target := aim(t, c, p, spec())
 		expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.Create, "")
@@ -207,7 +207,7 @@ func TestALostMemoryIsAskedAgain(t *testing.T) {
 
 // What one node found stands, whichever node answers later.
 func TestEachNodeSpeaksForItself(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 	target := aim(t, c, p, spec())
 	target.Proxmox.Endpoints = append(target.Proxmox.Endpoints, "https://pve2.example.com:8006")
 	c.failing = "https://pve2.example.com:8006"
@@ -222,7 +222,7 @@ func TestEachNodeSpeaksForItself(t *testing.T) {
 
 // What closed the gate keeps it closed: a question that is not asked again opens nothing.
 func TestASkipDoesNotOpenTheGate(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{untrusted: true}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{untrusted: true}
 	c.hung = true
 	c.script[discovery] = trouble{never: true}
 	target := aim(t, c, p, spec(set(realm.Scopes, "openid email")))
@@ -245,7 +245,7 @@ func TestFindingsFall(t *testing.T) {
 			t.Realm = spec(setKey(oldKey))
 		},
 	} {
-		c, p := newCluster(t).put(name, stored(with(realm.ClientKey, key))), &provider{takes: only(oldKey)}
+		c, p := newCluster(t).put(name, stored(with(realm.ClientKey, key))), &fakeIssuer{takes: only(oldKey)}
 		target := aim(t, c, p, spec(setKey(key)))
 		expect(t, verify(t.Context(), target), reconcile.Unverified, realm.None, "")
 		expect(t, plan(t.Context(), target, reconcile.Options{}), reconcile.Unverified, realm.None, "")
@@ -259,7 +259,7 @@ func TestFindingsFall(t *testing.T) {
 // Proxmox is never asked to discover an issuer that took more than 5 s: that rule keeps a node's workers alive.
 func TestASlowIssuerIsNotDiscoveredByProxmox(t *testing.T) {
 	c := newCluster(t).put(name, stored())
-	target := aim(t, c, &provider{slow: true}, spec(set(realm.Comment, "new")))
+	target := aim(t, c, &fakeIssuer{slow: true}, spec(set(realm.Comment, "new")))
 	for _, got := range []reconcile.Result{apply(t.Context(), target, reconcile.Options{}), verify(t.Context(), target)} {
 		if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
 			t.Errorf("asked %d times: %s", c.count(discovery), status(got, check.ProxmoxDiscovery))
@@ -269,7 +269,7 @@ func TestASlowIssuerIsNotDiscoveredByProxmox(t *testing.T) {
 
 // This machine's distrust of the issuer proves nothing about the node: Proxmox's own discovery decides.
 func TestAnIssuerThatThisMachineDoesNotTrust(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{untrusted: true}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{untrusted: true}
 	target := aim(t, c, p, spec(set(realm.Scopes, "openid email")))
 	got := apply(t.Context(), target, reconcile.Options{})
 	expect(t, got, reconcile.Changed, realm.Update, "")

@@ -79,14 +79,14 @@ func diagnoses(t *testing.T, target aimed, l *logs, q reconcile.DiagnoseOptions)
 
 // TestDiagnose: what the checks find decides why a code was refused, and what logins use is the realm as it is stored.
 func TestDiagnose(t *testing.T) {
-	accepts := func(keys ...string) *provider {
-		return &provider{takes: func(k string) bool { return strings.Contains(strings.Join(keys, " "), k) }}
+	accepts := func(keys ...string) *fakeIssuer {
+		return &fakeIssuer{takes: func(k string) bool { return strings.Contains(strings.Join(keys, " "), k) }}
 	}
 	limits := func(string) *issuer.Verdict {
 		return &issuer.Verdict{Decision: issuer.RateLimited, RetryAfter: time.Minute}
 	}
 	for title, c := range map[string]struct {
-		issuer  *provider
+		issuer  *fakeIssuer
 		key     string // declared
 		cause   string
 		hint    string
@@ -95,7 +95,7 @@ func TestDiagnose(t *testing.T) {
 		"the issuer refuses the key":     {accepts(key), oldKey, "1 client-refused", "", reconcile.Unverified},
 		"the declared key is not stored": {accepts(key), key, "1 client-refused", "proxmox-realm apply", reconcile.Unverified},
 		"the issuer accepts the key":     {accepts(oldKey), oldKey, "1 node-to-issuer", "on pve1, see whether", reconcile.Unverified},
-		"the issuer limits requests":     {&provider{verdict: limits}, oldKey, "1 rate-limited", "who asks the issuer so often", reconcile.Unverified},
+		"the issuer limits requests":     {&fakeIssuer{verdict: limits}, oldKey, "1 rate-limited", "who asks the issuer so often", reconcile.Unverified},
 		"the issuer is not asked":        {nil, oldKey, "1 request-failed", "proxmox-realm verify", reconcile.Unverified},
 	} {
 		t.Run(title, func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestDiagnose(t *testing.T) {
 // TestTheSoftwareBehindTheIssuer: what is known of it decides why a token cannot be read, and says what to do in its own words.
 func TestTheSoftwareBehindTheIssuer(t *testing.T) {
 	const unreadable = "Failed to contact token endpoint: Failed to parse server response"
-	p := &provider{encrypts: true, advice: map[issuer.Topic]check.Hint{issuer.OnEncryption: "its own words"}}
+	p := &fakeIssuer{encrypts: true, advice: map[issuer.Topic]check.Hint{issuer.OnEncryption: "its own words"}}
 	l := &logs{}
 	l.write(failure(unreadable))
 	res := diagnoses(t, aim(t, newCluster(t).put(name, stored()), p, spec()), l, reconcile.DiagnoseOptions{})
@@ -130,7 +130,7 @@ func TestTheSoftwareBehindTheIssuer(t *testing.T) {
 
 // TestAbout: advice depends on where the realm's claims come from.
 func TestAbout(t *testing.T) {
-	p := &provider{advice: map[issuer.Topic]check.Hint{issuer.OnNames: "names", issuer.OnClaims: "claims", issuer.OnGroups: "groups"}}
+	p := &fakeIssuer{advice: map[issuer.Topic]check.Hint{issuer.OnNames: "names", issuer.OnClaims: "claims", issuer.OnGroups: "groups"}}
 	for _, c := range []struct {
 		of                    realm.Login
 		refused, absent, none check.Hint
@@ -193,7 +193,7 @@ func TestAReadThatEndsTooEarly(t *testing.T) {
 func TestNothingFailed(t *testing.T) {
 	l := &logs{}
 	l.write("<root@pam> successful openid auth for user 'jane@authelia'")
-	target := aim(t, newCluster(t).put(name, stored()), &provider{}, spec(set(realm.Comment, "another")))
+	target := aim(t, newCluster(t).put(name, stored()), &fakeIssuer{}, spec(set(realm.Comment, "another")))
 	res := diagnoses(t, target, l, reconcile.DiagnoseOptions{})
 	if res.Outcome != reconcile.Unchanged || res.Diagnosis.Succeeded != 1 || len(res.Diagnosis.Logins) != 0 ||
 		len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "differs from its configuration") {
@@ -207,7 +207,7 @@ func TestNothingFailed(t *testing.T) {
 // TestLogsThatCannotBeRead: the checks are shown all the same.
 func TestLogsThatCannotBeRead(t *testing.T) {
 	l := &logs{err: check.Errorf(check.PermissionDenied, "no").Try("grant it")}
-	res := diagnoses(t, aim(t, newCluster(t).put(name, stored()), &provider{}, spec()), l, reconcile.DiagnoseOptions{})
+	res := diagnoses(t, aim(t, newCluster(t).put(name, stored()), &fakeIssuer{}, spec()), l, reconcile.DiagnoseOptions{})
 	if res.Outcome != reconcile.Failed || check.CodeOf(res.Err) != check.PermissionDenied || check.HintOf(res.Err) != "grant it" || len(res.Checks) == 0 {
 		t.Errorf("%s, %v, %d checks", res.Outcome, res.Err, len(res.Checks))
 	}
@@ -219,7 +219,7 @@ func TestARealmThatCannotBeRead(t *testing.T) {
 	l.write(failure("user 'jane@authelia' is disabled"))
 	c := newCluster(t).put(name, stored())
 	c.script[read] = trouble{err: check.Errorf(check.PermissionDenied, "no realm for you")}
-	res := diagnoses(t, aim(t, c, &provider{}, spec()), l, reconcile.DiagnoseOptions{})
+	res := diagnoses(t, aim(t, c, &fakeIssuer{}, spec()), l, reconcile.DiagnoseOptions{})
 	if res.Err != nil || causes(res) != "1 user-disabled" || !strings.Contains(strings.Join(res.Warnings, "\n"), "no realm for you") {
 		t.Errorf("%v, %s, %q", res.Err, causes(res), res.Warnings)
 	}
@@ -229,7 +229,7 @@ func TestARealmThatCannotBeRead(t *testing.T) {
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &logs{}
-		p := &provider{takes: func(k string) bool { return k == oldKey }}
+		p := &fakeIssuer{takes: func(k string) bool { return k == oldKey }}
 		target := aim(t, newCluster(t).put(name, stored()), p, spec(setKey(oldKey)))
 		target.Logs = l
 		l.write(failure("user 'jane@authelia' is disabled"))
@@ -287,7 +287,7 @@ func TestFollow(t *testing.T) {
 
 // TestDiagnosisOfAnAbsentRealm says that it is absent.
 func TestDiagnosisOfAnAbsentRealm(t *testing.T) {
-	res := diagnoses(t, aim(t, newCluster(t), &provider{}, spec()), &logs{}, reconcile.DiagnoseOptions{})
+	res := diagnoses(t, aim(t, newCluster(t), &fakeIssuer{}, spec()), &logs{}, reconcile.DiagnoseOptions{})
 	found, _ := check.Find(res.Checks, check.ProxmoxRealm)
 	if res.Outcome != reconcile.Unverified || found.Status != check.Fail {
 		t.Errorf("%s %+v", res.Outcome, found)

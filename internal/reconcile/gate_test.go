@@ -30,7 +30,7 @@ func TestTheGateStandsWhereLoginsCouldBreak(t *testing.T) {
 		case d.CreateOnly:
 			action = realm.Replace
 		}
-		c, p := newCluster(t).put(name, stored()), &provider{finds: broken}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{finds: broken}
 		target := aim(t, c, p, spec(change))
 		got := apply(t.Context(), target, reconcile.Options{Replace: true})
 		if gated[d.Property] {
@@ -49,7 +49,7 @@ func TestTheGateStandsWhereLoginsCouldBreak(t *testing.T) {
 		}
 	}
 	c := newCluster(t)
-	expect(t, apply(t.Context(), aim(t, c, &provider{finds: broken}, spec()), reconcile.Options{}), reconcile.Unverified, realm.Create, "")
+	expect(t, apply(t.Context(), aim(t, c, &fakeIssuer{finds: broken}, spec()), reconcile.Options{}), reconcile.Unverified, realm.Create, "")
 }
 
 func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
@@ -59,32 +59,32 @@ func TestWhatHoldsAndWhatDoesNot(t *testing.T) {
 	never := func() bool { return false }
 	for _, tt := range []struct {
 		name    string
-		issuer  provider
+		issuer  fakeIssuer
 		target  func(*aimed)
 		options reconcile.Options
 		held    check.Code // "": written
 		says    string     // in message or hint, or, where it is written, in a warning
 	}{
-		{name: "an issuer check fails", issuer: provider{finds: broken}, held: check.Held, says: "issuer.identity: the issuer calls itself"},
-		{name: "its hint is the remedy", issuer: provider{finds: broken}, held: check.Held, says: "set realm.issuer_url to https://auth.example.com/\nto write it anyway:\n    proxmox-realm apply --no-gate"},
-		{name: "the client's key is refused", issuer: provider{takes: func(string) bool { return false }}, held: check.Held, says: "client.credentials: the issuer refuses the key"},
-		{name: "the redirect URL is refused", issuer: provider{redirect: never}, held: check.Held, says: "client.redirect: the issuer refuses the redirect URL"},
-		{name: "only the former key is taken", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "accepts the client key that Proxmox holds, but not the declared one"},
-		{name: "only the former key is taken: what to do", issuer: provider{takes: only(oldKey)}, held: check.Held, says: "give the issuer the declared key"},
-		{name: "the issuer limits requests", issuer: provider{verdict: limited}, held: check.RateLimited, says: "run again in 1m30s"},
-		{name: "the issuer limits requests without saying for how long", issuer: provider{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{Decision: issuer.RateLimited} }}, held: check.RateLimited, says: "run again in 5m"},
-		{name: "the issuer limits requests for its documents", issuer: provider{limited: true}, held: check.RateLimited, says: "run again in 1m0s"},
-		{name: "that counts where no client is asked about, too", issuer: provider{limited: true}, target: func(t *aimed) { t.Verify.Client = false }, held: check.RateLimited, says: "run again in 1m0s"},
-		{name: "no verdict", issuer: provider{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{} }}, held: check.Held, says: "nothing shows whether the issuer accepts the new client id or key"},
-		{name: "all is well", issuer: provider{takes: only(key)}},
-		{name: "--no-gate", issuer: provider{finds: broken, takes: only(oldKey)}, options: reconcile.Options{NoGate: true}},
-		{name: "policy.gate: false", issuer: provider{finds: broken, takes: only(oldKey)}, target: func(t *aimed) { t.Gate = false }},
-		{name: "verify.issuer: false", issuer: provider{finds: broken}, target: func(t *aimed) { t.Issuer = nil }},
-		{name: "an ignored issuer check", issuer: provider{finds: broken}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.IssuerIdentity} }},
-		{name: "an ignored client check", issuer: provider{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientRedirect} }},
-		{name: "another check is ignored", issuer: provider{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientCredentials} }, held: check.Held, says: "client.redirect"},
-		{name: "verify.client: false", issuer: provider{takes: only(oldKey)}, target: func(t *aimed) { t.Verify.Client = false }, says: "was not checked"},
-		{name: "verify.client: false leaves the issuer checks", issuer: provider{finds: broken}, target: func(t *aimed) { t.Verify.Client = false }, held: check.Held, says: "issuer.identity"},
+		{name: "an issuer check fails", issuer: fakeIssuer{finds: broken}, held: check.Held, says: "issuer.identity: the issuer calls itself"},
+		{name: "its hint is the remedy", issuer: fakeIssuer{finds: broken}, held: check.Held, says: "set realm.issuer_url to https://auth.example.com/\nto write it anyway:\n    proxmox-realm apply --no-gate"},
+		{name: "the client's key is refused", issuer: fakeIssuer{takes: func(string) bool { return false }}, held: check.Held, says: "client.credentials: the issuer refuses the key"},
+		{name: "the redirect URL is refused", issuer: fakeIssuer{redirect: never}, held: check.Held, says: "client.redirect: the issuer refuses the redirect URL"},
+		{name: "only the former key is taken", issuer: fakeIssuer{takes: only(oldKey)}, held: check.Held, says: "accepts the client key that Proxmox holds, but not the declared one"},
+		{name: "only the former key is taken: what to do", issuer: fakeIssuer{takes: only(oldKey)}, held: check.Held, says: "give the issuer the declared key"},
+		{name: "the issuer limits requests", issuer: fakeIssuer{verdict: limited}, held: check.RateLimited, says: "run again in 1m30s"},
+		{name: "the issuer limits requests without saying for how long", issuer: fakeIssuer{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{Decision: issuer.RateLimited} }}, held: check.RateLimited, says: "run again in 5m"},
+		{name: "the issuer limits requests for its documents", issuer: fakeIssuer{limited: true}, held: check.RateLimited, says: "run again in 1m0s"},
+		{name: "that counts where no client is asked about, too", issuer: fakeIssuer{limited: true}, target: func(t *aimed) { t.Verify.Client = false }, held: check.RateLimited, says: "run again in 1m0s"},
+		{name: "no verdict", issuer: fakeIssuer{verdict: func(string) *issuer.Verdict { return &issuer.Verdict{} }}, held: check.Held, says: "nothing shows whether the issuer accepts the new client id or key"},
+		{name: "all is well", issuer: fakeIssuer{takes: only(key)}},
+		{name: "--no-gate", issuer: fakeIssuer{finds: broken, takes: only(oldKey)}, options: reconcile.Options{NoGate: true}},
+		{name: "policy.gate: false", issuer: fakeIssuer{finds: broken, takes: only(oldKey)}, target: func(t *aimed) { t.Gate = false }},
+		{name: "verify.issuer: false", issuer: fakeIssuer{finds: broken}, target: func(t *aimed) { t.Issuer = nil }},
+		{name: "an ignored issuer check", issuer: fakeIssuer{finds: broken}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.IssuerIdentity} }},
+		{name: "an ignored client check", issuer: fakeIssuer{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientRedirect} }},
+		{name: "another check is ignored", issuer: fakeIssuer{redirect: never}, target: func(t *aimed) { t.Verify.Ignore = []check.ID{check.ClientCredentials} }, held: check.Held, says: "client.redirect"},
+		{name: "verify.client: false", issuer: fakeIssuer{takes: only(oldKey)}, target: func(t *aimed) { t.Verify.Client = false }, says: "was not checked"},
+		{name: "verify.client: false leaves the issuer checks", issuer: fakeIssuer{finds: broken}, target: func(t *aimed) { t.Verify.Client = false }, held: check.Held, says: "issuer.identity"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, p := newCluster(t).put(name, stored()), &tt.issuer
@@ -135,7 +135,7 @@ func TestTheFormerKeyIsAskedAboutOnlyWhereItTellsSomething(t *testing.T) {
 		"the key is not managed":   {stored(), spec(set(realm.Prompt, "login")), 0},
 		"the key is being removed": {stored(), spec(unset(realm.ClientKey)), 1},
 	} {
-		c, p := newCluster(t).put(name, tt.begin), &provider{takes: refuseAll}
+		c, p := newCluster(t).put(name, tt.begin), &fakeIssuer{takes: refuseAll}
 		expect(t, apply(t.Context(), aim(t, c, p, tt.spec), reconcile.Options{}), reconcile.Held, realm.Update, check.Held)
 		if p.accepts != tt.accepts {
 			t.Errorf("%s: asked %d times", title, p.accepts)
@@ -145,7 +145,7 @@ func TestTheFormerKeyIsAskedAboutOnlyWhereItTellsSomething(t *testing.T) {
 
 // After a lost or conflicting write the gate is asked again about the same inspection: issuer and client hear nothing new.
 func TestTheGateAsksOnceAcrossAttempts(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{takes: only(key)}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: only(key)}
 	c.script["update#1"] = trouble{before: c.touch}
 	expect(t, apply(t.Context(), aim(t, c, p, spec(setKey(key))), reconcile.Options{}), reconcile.Changed, realm.Update, "")
 	if len(p.inspected) != 1 {
@@ -154,7 +154,7 @@ func TestTheGateAsksOnceAcrossAttempts(t *testing.T) {
 }
 
 // waiting runs apply --wait 10m and returns what it took.
-func waiting(t *testing.T, c *cluster, p *provider, s realm.Spec) (reconcile.Result, time.Duration) {
+func waiting(t *testing.T, c *cluster, p *fakeIssuer, s realm.Spec) (reconcile.Result, time.Duration) {
 	t.Helper()
 	began := time.Now()
 	got := waits(t.Context(), aim(t, c, p, s), 10*time.Minute)
@@ -165,7 +165,7 @@ func waiting(t *testing.T, c *cluster, p *provider, s realm.Spec) (reconcile.Res
 func TestWaitingRotatesAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		restart := time.Now().Add(4*time.Minute + 5*time.Second)
-		c, p := newCluster(t).put(name, stored()), &provider{takes: func(k string) bool { return (k == key) == time.Now().After(restart) }}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: func(k string) bool { return (k == key) == time.Now().After(restart) }}
 		got, took := waiting(t, c, p, spec(setKey(key)))
 		expect(t, got, reconcile.Changed, realm.Update, "")
 		if took < 4*time.Minute || took > 4*time.Minute+20*time.Second {
@@ -185,7 +185,7 @@ func TestWaitingRotatesAKey(t *testing.T) {
 func TestWaitingNoticesThatBothKeysAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		restart := time.Now().Add(3 * time.Minute)
-		c, p := newCluster(t).put(name, stored()), &provider{takes: func(k string) bool { return k == oldKey || time.Now().After(restart) }}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: func(k string) bool { return k == oldKey || time.Now().After(restart) }}
 		got, took := waiting(t, c, p, spec(setKey(key)))
 		expect(t, got, reconcile.Changed, realm.Update, "")
 		if took < 3*time.Minute || took > 5*time.Minute+20*time.Second {
@@ -197,14 +197,14 @@ func TestWaitingNoticesThatBothKeysAreTaken(t *testing.T) {
 // Authelia's smallest bursts are 30 refusals, refilled by one a minute: a wait must leave most of them to real logins.
 func TestWaitingInVainIsSparing(t *testing.T) {
 	for title, tt := range map[string]struct {
-		issuer    *provider
+		issuer    *fakeIssuer
 		refusals  int
 		questions int
 	}{
-		"the former key is taken":     {&provider{takes: only(oldKey)}, 11, 11},
-		"neither key is taken":        {&provider{takes: func(string) bool { return false }}, 12, 11},
-		"the redirect URL is refused": {&provider{redirect: func() bool { return false }}, 0, 11},
-		"the issuer is broken":        {&provider{finds: broken}, 0, 0},
+		"the former key is taken":     {&fakeIssuer{takes: only(oldKey)}, 11, 11},
+		"neither key is taken":        {&fakeIssuer{takes: func(string) bool { return false }}, 12, 11},
+		"the redirect URL is refused": {&fakeIssuer{redirect: func() bool { return false }}, 0, 11},
+		"the issuer is broken":        {&fakeIssuer{finds: broken}, 0, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			c, p := newCluster(t).put(name, stored()), tt.issuer
@@ -231,7 +231,7 @@ func TestWaitingInVainIsSparing(t *testing.T) {
 func TestWaitingForAnIssuerThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		back := time.Now().Add(3 * time.Minute)
-		c, p := newCluster(t).put(name, stored()), &provider{takes: only(key)}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: only(key)}
 		p.finds = func() []check.Check {
 			if time.Now().Before(back) {
 				return broken()
@@ -250,7 +250,7 @@ func TestWaitingForAnIssuerThatIsAway(t *testing.T) {
 func TestWaitingEndsWhereTheIssuerLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limit := time.Now().Add(2 * time.Minute)
-		c, p := newCluster(t).put(name, stored()), &provider{takes: func(string) bool { return false }}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: func(string) bool { return false }}
 		p.verdict = func(string) *issuer.Verdict {
 			if time.Now().Before(limit) {
 				return nil
@@ -267,7 +267,7 @@ func TestWaitingEndsWhereTheIssuerLimits(t *testing.T) {
 
 func TestWaitingIsInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t).put(name, stored()), &provider{takes: only(oldKey)}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: only(oldKey)}
 		ctx, stop := context.WithCancelCause(t.Context())
 		defer stop(nil)
 		time.AfterFunc(95*time.Second, func() { stop(check.Errorf(check.Interrupted, "interrupted")) })
@@ -284,7 +284,7 @@ func TestWaitingIsInterrupted(t *testing.T) {
 func TestWaitingMeetsAnotherWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		opens := time.Now().Add(6 * time.Minute)
-		c, p := newCluster(t).put(name, stored()), &provider{}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 		p.takes = func(k string) bool { return (k == key) == time.Now().After(opens) }
 		c.script["update#1"] = trouble{before: func() {
 			c.put(name, stored(with(realm.Comment, "theirs")))
@@ -303,7 +303,7 @@ func TestWaitingMeetsAnotherWriter(t *testing.T) {
 
 // A create breaks no login, so it is written; but what certainly cannot work is said before.
 func TestACreateThatCannotWork(t *testing.T) {
-	for _, p := range []*provider{{takes: only("another-key")}, {finds: broken}} {
+	for _, p := range []*fakeIssuer{{takes: only("another-key")}, {finds: broken}} {
 		c := newCluster(t)
 		target := aim(t, c, p, spec(setKey(key)))
 		foreseen := plan(t.Context(), target, reconcile.Options{})
@@ -324,7 +324,7 @@ func TestNobodyCanLogInAfterAWrite(t *testing.T) {
 	c := newCluster(t)
 	c.script[usersCheck] = trouble{never: true}
 	synctest.Test(t, func(t *testing.T) {
-		target := aim(t, c, &provider{}, spec())
+		target := aim(t, c, &fakeIssuer{}, spec())
 		got := apply(t.Context(), target, reconcile.Options{}) // users can only be made once there is the realm
 		expect(t, got, reconcile.Changed, realm.Create, "")
 		if status(got, check.ProxmoxUsers) != check.Warn {
@@ -346,7 +346,7 @@ func TestAReplaceToAClaimThatIsNotAdvertised(t *testing.T) {
 		return []check.Check{check.Warned(check.IssuerClaims, "set {realm.username_claim} to email", "the issuer does not advertise the claim")}
 	}
 	c := newCluster(t).put(name, stored())
-	target := aim(t, c, &provider{finds: claims, unclaimed: "email"}, otherClaim)
+	target := aim(t, c, &fakeIssuer{finds: claims, unclaimed: "email"}, otherClaim)
 	got := apply(t.Context(), target, agreed)
 	expect(t, got, reconcile.Held, realm.Replace, check.Held)
 	if c.writes() != 0 {
@@ -357,14 +357,14 @@ func TestAReplaceToAClaimThatIsNotAdvertised(t *testing.T) {
 	expect(t, apply(t.Context(), target, insisting), reconcile.Changed, realm.Replace, "")
 	// Another warning about claims does not hold it.
 	c.put(name, stored())
-	target.Issuer = &provider{finds: claims}
+	target.Issuer = &fakeIssuer{finds: claims}
 	expect(t, apply(t.Context(), target, agreed), reconcile.Changed, realm.Replace, "")
 }
 
 // However short the wait is, the gate looks once more when it is over.
 func TestAShortWait(t *testing.T) {
 	inBubble(t, "3 s", func(t *testing.T) {
-		c, p := newCluster(t).put(name, stored()), &provider{}
+		c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 		began := time.Now()
 		p.takes = func(k string) bool { return k == oldKey || time.Since(began) > 2*time.Second }
 		target := aim(t, c, p, spec(setKey(key)))
@@ -389,7 +389,7 @@ func TestADefaultNameThatIsNotTheIssuers(t *testing.T) {
 		"an issuer nobody knows":     {},
 	} {
 		t.Run(title, func(t *testing.T) {
-			c, p := newCluster(t), &provider{software: tt.software}
+			c, p := newCluster(t), &fakeIssuer{software: tt.software}
 			if tt.stored {
 				c.put(name, stored())
 			}

@@ -42,7 +42,7 @@ func TestRekeyChangesTheKeyAlone(t *testing.T) {
 	} {
 		c := newCluster(t).put(name, tt.before)
 		c.script = tt.script
-		p := &provider{takes: only("nothing")}
+		p := &fakeIssuer{takes: only("nothing")}
 		s := spec(setKey(key), set(realm.Scopes, "openid"), set(realm.UsernameClaim, "email"))
 		target := aim(t, c, p, s)
 		got := rekey(t.Context(), target, true)
@@ -78,7 +78,7 @@ func TestRekeyStopsAtASavedRealm(t *testing.T) {
 // What would be written is known before, and whether it may.
 func TestRekeyIsForeseen(t *testing.T) {
 	c := newCluster(t).put(name, stored())
-	target := aim(t, c, &provider{}, spec(setKey(key)))
+	target := aim(t, c, &fakeIssuer{}, spec(setKey(key)))
 	expect(t, rekey(t.Context(), target, false), reconcile.Drift, realm.Update, "")
 	c.script[permissions] = trouble{err: errPermission}
 	expect(t, rekey(t.Context(), target, false), reconcile.Failed, realm.Update, check.PermissionDenied)
@@ -92,13 +92,13 @@ func TestRekeyIsForeseen(t *testing.T) {
 // keyWait is a wait for the declared key. It notes when which key was refused.
 type keyWait struct {
 	aimed
-	*provider
+	*fakeIssuer
 	refusals map[string][]time.Time
 }
 
 func waitForKey(t *testing.T, takes func(key string) bool) *keyWait {
 	t.Helper()
-	w := &keyWait{provider: &provider{}, refusals: map[string][]time.Time{}}
+	w := &keyWait{fakeIssuer: &fakeIssuer{}, refusals: map[string][]time.Time{}}
 	w.takes = func(k string) bool {
 		ok := takes(k)
 		if !ok {
@@ -106,7 +106,7 @@ func waitForKey(t *testing.T, takes func(key string) bool) *keyWait {
 		}
 		return ok
 	}
-	w.aimed = aim(t, newCluster(t).put(name, stored()), w.provider, spec(setKey(key)))
+	w.aimed = aim(t, newCluster(t).put(name, stored()), w.fakeIssuer, spec(setKey(key)))
 	return w
 }
 

@@ -35,7 +35,7 @@ func pending(tb testing.TB, t aimed) []string {
 }
 
 func TestReplace(t *testing.T) {
-	c, p := newCluster(t).put(name, stored(with(realm.Default, 1))), &provider{}
+	c, p := newCluster(t).put(name, stored(with(realm.Default, 1))), &fakeIssuer{}
 	target := aim(t, c, p, otherClaim)
 	c.script[remove] = trouble{before: func() {
 		saved := pending(t, target)
@@ -96,9 +96,9 @@ func with2(f fields, name string, v any) fields {
 
 func TestReplaceNeedsConsentAndAWrittenClaim(t *testing.T) {
 	c := newCluster(t).put(name, stored())
-	expect(t, apply(t.Context(), aim(t, c, &provider{}, otherClaim), reconcile.Options{}), reconcile.Refused, realm.Refuse, check.UsernameClaim)
+	expect(t, apply(t.Context(), aim(t, c, &fakeIssuer{}, otherClaim), reconcile.Options{}), reconcile.Refused, realm.Refuse, check.UsernameClaim)
 	c.put(name, stored(with(realm.UsernameClaim, "email")))
-	expect(t, apply(t.Context(), aim(t, c, &provider{}, spec()), agreed), reconcile.Unchanged, realm.None, "")
+	expect(t, apply(t.Context(), aim(t, c, &fakeIssuer{}, spec()), agreed), reconcile.Unchanged, realm.None, "")
 	if c.writes() != 0 {
 		t.Errorf("%v", c.calls)
 	}
@@ -115,7 +115,7 @@ func TestReplaceStartsWithTheFile(t *testing.T) {
 		},
 	} {
 		c := newCluster(t).put(name, stored())
-		target := aim(t, c, &provider{}, otherClaim)
+		target := aim(t, c, &fakeIssuer{}, otherClaim)
 		spoil(t, &target)
 		got := apply(t.Context(), target, agreed)
 		expect(t, got, reconcile.Failed, realm.Replace, check.Config)
@@ -130,7 +130,7 @@ func savedBy(t *testing.T, realmName string) string {
 	t.Helper()
 	c := newCluster(t).put(realmName, stored())
 	c.script[create] = trouble{err: errDown}
-	target := aim(t, c, &provider{}, otherClaim)
+	target := aim(t, c, &fakeIssuer{}, otherClaim)
 	apply(t.Context(), target, agreed)
 	return pending(t, target)[0]
 }
@@ -139,7 +139,7 @@ func savedBy(t *testing.T, realmName string) string {
 func TestTheFileIsExclusive(t *testing.T) {
 	for _, link := range []bool{false, true} {
 		c := newCluster(t).put(name, stored())
-		target := aim(t, c, &provider{}, otherClaim)
+		target := aim(t, c, &fakeIssuer{}, otherClaim)
 		path := savedBy(t, name)
 		path = filepath.Join(target.History.Dir(), filepath.Base(path))
 		victim := filepath.Join(t.TempDir(), "victim")
@@ -298,7 +298,7 @@ func TestReplaceMeetsTrouble(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCluster(t).put(name, stored())
 				c.script = tt.script(c)
-				target := aim(t, c, &provider{}, otherClaim)
+				target := aim(t, c, &fakeIssuer{}, otherClaim)
 				got := apply(t.Context(), target, agreed)
 				expect(t, got, tt.outcome, tt.action, tt.code)
 				if c.count(remove) != tt.deletes || !equal(c.realms[name], tt.ends) || (len(pending(t, target)) == 1) != tt.kept {
@@ -327,7 +327,7 @@ func TestALateDelete(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newCluster(t).put(name, stored())
 			c.script[remove] = trouble{late: after}
-			target := aim(t, c, &provider{}, otherClaim)
+			target := aim(t, c, &fakeIssuer{}, otherClaim)
 			began := time.Now()
 			got := apply(t.Context(), target, agreed)
 			took := time.Since(began)
@@ -366,10 +366,10 @@ func TestALateDeleteWhileProxmoxCannotBeRead(t *testing.T) {
 		c := newCluster(t).put(name, stored())
 		c.script[remove] = trouble{lost: true}
 		c.script["read#3"], c.script["read#4"] = trouble{err: errDown}, trouble{err: errDown}
-		expect(t, apply(t.Context(), aim(t, c, &provider{}, otherClaim), agreed), reconcile.Changed, realm.Replace, "")
+		expect(t, apply(t.Context(), aim(t, c, &fakeIssuer{}, otherClaim), agreed), reconcile.Changed, realm.Replace, "")
 		c = newCluster(t).put(name, stored())
 		c.script[remove] = trouble{lost: true, after: func() { c.script[read] = trouble{err: errDown} }}
-		target := aim(t, c, &provider{}, otherClaim)
+		target := aim(t, c, &fakeIssuer{}, otherClaim)
 		expect(t, apply(t.Context(), target, agreed), reconcile.Failed, realm.Replace, check.ReplacePending)
 		if len(pending(t, target)) != 1 || c.count(create) != 0 {
 			t.Errorf("%v, %v", c.calls, pending(t, target))
@@ -382,7 +382,7 @@ func TestReplaceInterruptedAtEveryCall(t *testing.T) {
 	for n := 1; n <= 7; n++ {
 		for _, cause := range []check.Code{check.Interrupted, check.Terminated} {
 			c := newCluster(t).put(name, stored())
-			target := aim(t, c, &provider{}, otherClaim)
+			target := aim(t, c, &fakeIssuer{}, otherClaim)
 			ctx, stop := context.WithCancelCause(t.Context())
 			c.atCall = func(i int, _ string) {
 				if i == n {
@@ -408,7 +408,7 @@ func TestReplaceInterruptedAtEveryCall(t *testing.T) {
 // An interruption does not hide where the former realm is kept.
 func TestAnInterruptionHidesNoFile(t *testing.T) {
 	c := newCluster(t).put(name, stored())
-	target := aim(t, c, &provider{}, otherClaim)
+	target := aim(t, c, &fakeIssuer{}, otherClaim)
 	ctx, stop := context.WithCancelCause(t.Context())
 	defer stop(nil)
 	c.script[remove] = trouble{after: func() { stop(check.Errorf(check.Terminated, "stopped")) }}
@@ -459,7 +459,7 @@ func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(context.Background())
 			defer cancel(nil)
 			c.at = at(c, func() { cancel(check.Errorf(check.Terminated, "stopped")) })
-			target := aim(t, c, &provider{}, otherClaim)
+			target := aim(t, c, &fakeIssuer{}, otherClaim)
 			target.History = history.Open(filepath.Join(base, fmt.Sprint(runs)))
 			got, dead := applyOrDie(ctx, target)
 			time.Sleep(3 * time.Minute) // what was late has happened
@@ -553,7 +553,7 @@ func TestReplaceBelievesNoAnswerToADelete(t *testing.T) {
 	} {
 		inBubble(t, title, func(t *testing.T) {
 			c := newCluster(t).put(name, stored())
-			target := aim(t, c, &provider{}, otherClaim)
+			target := aim(t, c, &fakeIssuer{}, otherClaim)
 			c.script[remove] = tt.remove
 			for call, trouble := range tt.reads {
 				c.script[call] = trouble

@@ -71,7 +71,7 @@ type Result struct {
 
 	read   history.Target // what earlier runs remember of the target
 	known  history.Target // the same with what this run found out
-	client client         // what the gate or the verification learned of the client
+	client clientFindings // what the gate or the verification learned of the client
 	final  bool           // the run does not write again: it sent a DELETE, or began with groups and grants
 	drift  bool           // apply would send a write
 }

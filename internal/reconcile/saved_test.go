@@ -23,7 +23,7 @@ func interrupted(t *testing.T) (*cluster, aimed, string) {
 	t.Helper()
 	c := newCluster(t).put(name, stored())
 	c.script[create] = trouble{err: errDown}
-	target := aim(t, c, &provider{}, otherClaim)
+	target := aim(t, c, &fakeIssuer{}, otherClaim)
 	apply(t.Context(), target, agreed)
 	kept := pending(t, target)
 	if len(kept) != 1 || c.realms[name] != nil {
@@ -272,7 +272,7 @@ func TestDelete(t *testing.T) {
 			if tt.script != nil {
 				c.script = tt.script
 			}
-			target := aim(t, c, &provider{finds: broken}, spec())
+			target := aim(t, c, &fakeIssuer{finds: broken}, spec())
 			got := deletes(t.Context(), target)
 			expect(t, got, tt.outcome, tt.action, tt.code)
 			if !slices.Equal(c.calls, tt.calls) || !equal(c.realms[name], tt.ends) {
@@ -292,10 +292,10 @@ func TestDelete(t *testing.T) {
 		})
 	}
 	c := newCluster(t)
-	target := aim(t, c, &provider{}, spec(func(s *realm.Spec) { s.Name = "pve" }))
+	target := aim(t, c, &fakeIssuer{}, spec(func(s *realm.Spec) { s.Name = "pve" }))
 	expect(t, deletes(t.Context(), target), reconcile.Refused, realm.Refuse, check.BuiltinRealm)
 	c.put(name, stored())
-	target = aim(t, c, &provider{}, spec())
+	target = aim(t, c, &fakeIssuer{}, spec())
 	target.History = history.Open("")
 	got := deletes(t.Context(), target)
 	expect(t, got, reconcile.Failed, realm.Delete, check.Config)

@@ -13,13 +13,13 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// Rule says when a reader is told something.
-type Rule struct {
+// Patience says when a reader is told something.
+type Patience struct {
 	After  int           // how many runs in a row must find a new trouble that may pass before the reader is told
 	Remind time.Duration // how often a failure that lasts is told again; 0: never
 }
 
-// DefaultAfter is the usual [Rule.After].
+// DefaultAfter is the usual [Patience.After].
 const DefaultAfter = 2
 
 // lockPatience is how long other runs may hold the lock before a reader is told. apply --wait holds it while it looks.
@@ -45,7 +45,7 @@ type News struct {
 //	trouble             new, may pass, fewer than After    nothing, and it is counted
 //	trouble             new, the lock, for under an hour   nothing
 //	trouble             new, anything else                 failed
-func (rule Rule) News(told history.Told, r reconcile.Result, now time.Time) (next history.Told, news News) {
+func (p Patience) News(told history.Told, r reconcile.Result, now time.Time) (next history.Told, news News) {
 	next = told
 	next.Unsaid, next.UnsaidSince = 0, time.Time{}
 	found := troubles(r, told)
@@ -55,14 +55,14 @@ func (rule Rule) News(told history.Told, r reconcile.Result, now time.Time) (nex
 	began := now
 	switch {
 	case same && !wrote:
-		due := rule.Remind > 0 && !Settled(r.Outcome) && (now.Sub(told.At) >= rule.Remind || told.At.After(now)) // After: the clock was set back
+		due := p.Remind > 0 && !Settled(r.Outcome) && (now.Sub(told.At) >= p.Remind || told.At.After(now)) // After: the clock was set back
 		if len(found) == 0 || !due {
 			return next, News{}
 		}
 		news.Reminder = true
 	case len(fresh) > 0:
 		var wait bool
-		next.Unsaid, next.UnsaidSince, wait = passing(told, fresh, now, rule)
+		next.Unsaid, next.UnsaidSince, wait = passing(told, fresh, now, p)
 		if wait && !wrote {
 			return next, News{}
 		}
@@ -82,7 +82,7 @@ func (rule Rule) News(told history.Told, r reconcile.Result, now time.Time) (nex
 
 // passing counts a run with new troubles. It returns since when such runs follow each other. wait is true if the
 // troubles may pass and have not been found often enough to be told.
-func passing(told history.Told, fresh []trouble, now time.Time, rule Rule) (runs int, since time.Time, wait bool) {
+func passing(told history.Told, fresh []trouble, now time.Time, p Patience) (runs int, since time.Time, wait bool) {
 	locked, passing := true, true
 	for _, t := range fresh {
 		locked = locked && t.code == check.Locked
@@ -98,7 +98,7 @@ func passing(told history.Told, fresh []trouble, now time.Time, rule Rule) (runs
 	if locked {
 		return runs, since, now.Sub(since) < lockPatience
 	}
-	return runs, since, passing && runs < rule.After
+	return runs, since, passing && runs < p.After
 }
 
 // compare says how a run compares with what was told last.

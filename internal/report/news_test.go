@@ -44,7 +44,7 @@ func TestWhatIsTheSameTrouble(t *testing.T) {
 		{"outcome", func(r *fleet.Run) { r.Targets[0].Outcome = reconcile.Held }, false},
 		{"error of a target", func(r *fleet.Run) { r.Targets[0].Err = errors.New("x") }, false},
 	} {
-		rule := report.Rule{After: 2}
+		rule := report.Patience{After: 2}
 		last, _ := rule.News(history.Told{}, base().Targets[0], start)
 		run := base()
 		tt.change(&run)
@@ -54,7 +54,7 @@ func TestWhatIsTheSameTrouble(t *testing.T) {
 	}
 }
 
-// The truth table of Rule.News, in runs of minutes. An empty text says nothing.
+// The truth table of Patience.News, in runs of minutes. An empty text says nothing.
 func TestWhatIsNews(t *testing.T) {
 	var (
 		fine     = single("apply", reconcile.Unchanged, planNone, nil, good())
@@ -103,7 +103,7 @@ func TestWhatIsNews(t *testing.T) {
 		var last history.Told
 		for i, s := range steps {
 			now := time.Date(2026, 11, 23, 0, s.minute, 0, 0, time.UTC)
-			next, news := report.Rule{After: 2, Remind: 24 * time.Hour}.News(last, s.run.Targets[0], now)
+			next, news := report.Patience{After: 2, Remind: 24 * time.Hour}.News(last, s.run.Targets[0], now)
 			if news.Text != s.says || news.Reminder != (strings.HasPrefix(s.says, "still") && s.run.Targets[0].Changes == nil) {
 				t.Errorf("%s: run %d says %+v, want %q", name, i, news, s.says)
 			}
@@ -120,20 +120,20 @@ func TestWhatIsNews(t *testing.T) {
 	holding := func(p realm.Property) fleet.Run {
 		return single("apply", reconcile.Held, realm.Plan{Action: realm.Update, Changes: []realm.Change{{Property: p, Op: realm.Set}}}, check.Errorf(check.Held, "x"), bad())
 	}
-	held, _ := (report.Rule{}).News(history.Told{}, holding(realm.Scopes).Targets[0], time.Unix(0, 0))
-	if _, news := (report.Rule{}).News(held, holding(realm.Scopes).Targets[0], time.Unix(60, 0)); news.Text != "" {
+	held, _ := (report.Patience{}).News(history.Told{}, holding(realm.Scopes).Targets[0], time.Unix(0, 0))
+	if _, news := (report.Patience{}).News(held, holding(realm.Scopes).Targets[0], time.Unix(60, 0)); news.Text != "" {
 		t.Errorf("the same held change is told once, not as %q", news.Text)
 	}
-	if _, news := (report.Rule{}).News(held, holding(realm.IssuerURL).Targets[0], time.Unix(60, 0)); !strings.HasPrefix(news.Text, "held in another way") {
+	if _, news := (report.Patience{}).News(held, holding(realm.IssuerURL).Targets[0], time.Unix(60, 0)); !strings.HasPrefix(news.Text, "held in another way") {
 		t.Errorf("somebody changed another property of a held realm: %q", news.Text)
 	}
-	last, _ := (report.Rule{}).News(history.Told{}, denied.Targets[0], time.Unix(0, 0))
-	if _, news := (report.Rule{}).News(last, denied.Targets[0], time.Unix(1e9, 0)); news.Text != "" {
+	last, _ := (report.Patience{}).News(history.Told{}, denied.Targets[0], time.Unix(0, 0))
+	if _, news := (report.Patience{}).News(last, denied.Targets[0], time.Unix(1e9, 0)); news.Text != "" {
 		t.Errorf("without a reminder, the same trouble is told once, not as %q", news.Text)
 	}
 	// What an earlier run wrote and could not report is news, whatever this run did.
 	last.Written = []string{"+ group admins-authelia"}
-	if next, news := (report.Rule{After: 9}).News(last, down.Targets[0], time.Unix(60, 0)); news.Text == "" || len(next.Written) > 0 {
+	if next, news := (report.Patience{After: 9}).News(last, down.Targets[0], time.Unix(60, 0)); news.Text == "" || len(next.Written) > 0 {
 		t.Errorf("a write that nobody was told of: %q, %q", news.Text, next.Written)
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// provider is an issuer in memory: what it says of itself and of a client's keys changes with time, and it counts
+// fakeIssuer is an issuer in memory: what it says of itself and of a client's keys changes with time, and it counts
 // what it is asked. Like the real inspection, each one asks each question once.
-type provider struct {
+type fakeIssuer struct {
 	finds     func() []check.Check             // issuer.* checks; nil: all pass
 	takes     func(key string) bool            // which keys it accepts; nil: every one
 	verdict   func(key string) *issuer.Verdict // overrides takes unless it returns nil
@@ -35,18 +35,18 @@ type provider struct {
 }
 
 type inspection struct {
-	*provider
+	*fakeIssuer
 	keys  map[string]issuer.Verdict
 	asked int // how many questions there were when this inspection was last asked
 }
 
-func (p *provider) Inspect(_ context.Context, url string, notBefore time.Time) reconcile.Inspection {
+func (p *fakeIssuer) Inspect(_ context.Context, url string, notBefore time.Time) reconcile.Inspection {
 	if notBefore.After(time.Now()) {
 		panic("an inspection from the future")
 	}
 	p.inspected = append(p.inspected, url)
 	p.began = append(p.began, time.Now())
-	return &inspection{provider: p, keys: map[string]issuer.Verdict{}}
+	return &inspection{fakeIssuer: p, keys: map[string]issuer.Verdict{}}
 }
 
 func (i *inspection) Wait(ctx context.Context) error { return ctx.Err() }
