@@ -180,7 +180,7 @@ func TestAnOutageOfTheIssuerEnds(t *testing.T) {
 // An outage that comes and goes later does not silence a node that is left alone and cannot prove that it is mended.
 func TestALaterOutageDoesNotMendANode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &provider{}
+		c, p := newCluster(t), &fakeIssuer{}
 		c.hung = true
 		c.script[discovery] = trouble{never: true}
 		target := aim(t, c, p, spec())
@@ -194,7 +194,7 @@ func TestALaterOutageDoesNotMendANode(t *testing.T) {
 
 // A memory that cannot be read may have held a failure: everything is asked again.
 func TestALostMemoryIsAskedAgain(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &provider{}
+	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 	c.failing = "https://pve1.example.com:8006"
 	target := aim(t, c, p, spec())
 	expect(t, verify(t.Context(), target), reconcile.Unverified, realm.None, "")
