@@ -51,12 +51,11 @@ func startControl(running *lab.Lab) (end func() error, err error) {
 				}
 			default:
 				http.NotFound(w, r)
+				return
 			}
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-				return
 			}
-			w.WriteHeader(http.StatusOK)
 		}),
 	}
 	go func() { _ = server.Serve(listener) }() // ends with ErrServerClosed
