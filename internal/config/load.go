@@ -226,7 +226,7 @@ func (l *loader) demand(overlay layer, m merged) {
 		}
 		message, need := "is required"+k.instead, k.need
 		if p := m.product(); p != realm.VE && k.group == credentials {
-			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Run("bootstrap --product %s", p).With("it prints the lines that make a token")
+			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Run("bootstrap --product %s", p).With("print the lines that make a token")
 		}
 		if overlay.hasEndpoints() && k.group == credentials && l.base.has(pathsOf(credentials)...) {
 			message = "is required: a target that sets endpoints inherits no credentials"

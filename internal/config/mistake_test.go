@@ -83,7 +83,7 @@ func TestAllMistakesAtOnce(t *testing.T) {
 	if got := problemsOf(t, err); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if !strings.HasPrefix(check.MessageOf(err), "4 mistakes in the configuration\n") || check.HintOf(err) != "it prints the lines that make a token:\n    {bootstrap}\n"+
+	if !strings.HasPrefix(check.MessageOf(err), "4 mistakes in the configuration\n") || check.HintOf(err) != "print the lines that make a token:\n    {bootstrap}\n"+
 		"set {realm.issuer_url} to the issuer's own name, such as https://auth.example.com\nit lists the variables:\n    {help environment}" {
 		t.Errorf("%+v", err)
 	}

@@ -34,7 +34,7 @@ func proxmoxRows() []Key {
 			func(t *Target) field { return many(&t.Proxmox.Endpoints, t.parseEndpoint) }),
 		ofTarget(Key{Path: "proxmox.token", Kind: String, group: credentials, Secret: true, Doc: "The API token: user@realm!id=secret. Backup Server and Datacenter Manager also print it with a colon."},
 			func(t *Target) field { return one(&t.Proxmox.Token, t.parseToken) }),
-		ofTarget(Key{Path: "proxmox.token_file", Kind: Path, group: credentials, Flag: "token-file", Doc: "A file with the API token.", need: "it prints the lines that make a token:\n    {bootstrap}", instead: " (or proxmox.token, proxmox.token_command, or proxmox.username)"},
+		ofTarget(Key{Path: "proxmox.token_file", Kind: Path, group: credentials, Flag: "token-file", Doc: "A file with the API token.", need: "print the lines that make a token:\n    {bootstrap}", instead: " (or proxmox.token, proxmox.token_command, or proxmox.username)"},
 			func(t *Target) field { return one(&t.Proxmox.TokenFile, text) }),
 		ofTarget(Key{Path: "proxmox.token_command", Kind: Command, group: credentials, Doc: "A command that prints the API token."},
 			func(t *Target) field { return argv{&t.Proxmox.TokenCommand} }),

@@ -207,7 +207,7 @@ func unreadableSource(s use, err error) error {
 	case "realm.client_key_file":
 		e.Hint = check.Hints(e.Hint, "make a key:\n"+check.Command+"{authelia --new-key FILE}")
 	case "proxmox.token_file":
-		e.Hint = check.Hints(e.Hint, check.Run("bootstrap").With("it prints the lines that make a token"))
+		e.Hint = check.Hints(e.Hint, check.Run("bootstrap").With("print the lines that make a token"))
 	}
 	return e
 }
