@@ -255,7 +255,14 @@ func (i *initRun) printLines() error {
 	}
 	i.say("note", "run these lines as root on a node. They write the token "+b.Token()+" to "+proxmox.TokenFile+
 		": bring that file here, and go on")
-	i.sayHint("go on:\n    {init --token-file " + proxmox.TokenFile + "}")
+	next := "init --token-file " + proxmox.TokenFile
+	for _, grant := range i.grants {
+		next += " --grant " + check.Quote(grant)
+	}
+	if i.logs {
+		next += " --diagnose"
+	}
+	i.sayHint(check.Hintf("go on:\n"+check.Command+"{%s}", next))
 	return nil
 }
 
