@@ -25,7 +25,8 @@ func (a *app) bootstrapCommand() *cobra.Command {
 		Long: `Print the lines that make a role, a user and an API token with the one privilege
 that this program needs. Run them as root on a node or host. They can be run
 again: what exists is left as it is. The token is written to ` + proxmox.TokenFile + `
-in the current folder there.
+in the current folder there; that of Datacenter Manager is made in its web
+interface.
 
 Whoever holds that token can point any realm at another issuer and become any of
 its users. Guard it like root's password.
@@ -62,24 +63,26 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 	if o.access && o.Audit {
 		return usage("--access and --audit exclude each other: --access grants writing")
 	}
+	if o.product != "" {
+		var err error
+		if o.Product, err = realm.ParseProduct(o.product); err != nil {
+			return usage("--product %v", err)
+		}
+	}
 	configured := o.access || a.file != "" || len(a.targets) > 0
 	if configured {
 		t, err := a.declared(cmd)
 		if err != nil {
 			return err
 		}
-		o.Product = t.Proxmox.Product
+		if o.product == "" {
+			o.Product = t.Proxmox.Product
+		}
 		if o.access && t.Access == nil && o.Product.HasGroups() {
-			return check.Errorf(check.Config, "required").At("access").Try("set {access} to the issuer's groups and the roles that they get")
+			return check.Errorf(check.Config, "is required").At("access").Try("set {access} to the issuer's groups and the roles that they get")
 		}
 		if o.access {
 			o.Access = t.Access
-		}
-	}
-	if o.product != "" {
-		var err error
-		if o.Product, err = realm.ParseProduct(o.product); err != nil {
-			return usage("--product %v", err)
 		}
 	}
 	if (o.access || o.Diagnose) && o.User == "" && o.TokenID == "" && configured {
