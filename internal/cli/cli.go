@@ -77,7 +77,8 @@ default) of Proxmox VE, Backup Server or Datacenter Manager. It verifies it
 before a user logs in: the issuer as seen from this machine, the issuer as seen
 from Proxmox, and the client.
 
-Begin with "probe https://auth.example.com" and "bootstrap". Write a
+Begin with "init": it asks, and sets up Proxmox VE. By hand, and for the other
+products, begin with "probe https://auth.example.com" and "bootstrap". Write a
 configuration ("help config"). Then run "authelia --new-key FILE", "plan" and
 "apply".`,
 		Version: versionLine(),
