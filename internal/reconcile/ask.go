@@ -91,11 +91,12 @@ func (c clientFindings) yes() bool {
 //	ifDue    nothing, or more than an hour ago                    for free; in full if the answer is not a yes
 //	ifDue    anything else                                        none
 func (r run) due(known history.Client, w want) (depth issuer.Depth, ask bool) {
-	opened := false
+	opened, last := false, history.Finding{Asked: known.Last()}
 	for _, f := range known.Findings {
-		opened = opened || open(f)
+		if open(f) {
+			opened, last.Asked = true, later(last.Asked, f.Asked)
+		}
 	}
-	last := history.Finding{Asked: known.Last()}
 	switch {
 	case known.Limited.After(r.began):
 		return 0, false
@@ -203,8 +204,10 @@ func (r run) rememberClient(id history.ClientID, about string, known history.Cli
 		if known.Begun.IsZero() {
 			known.Begun = now
 		}
-		if known.Free = now; depth != issuer.Free {
-			known.Full = now
+		if depth != issuer.Free {
+			known.Full, known.Free = now, now
+		} else if (clientFindings{checks: a.Checks}).yes() {
+			known.Free = now // else the answer to one question, as about the key alone, would keep the others from being asked
 		}
 	}
 	r.History.KeepClient(id, known)

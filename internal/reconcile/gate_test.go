@@ -406,3 +406,16 @@ func TestADefaultNameThatIsNotTheIssuers(t *testing.T) {
 		})
 	}
 }
+
+// The gate asks about the key of Proxmox alone. That answer does not stand for the redirect URLs, which nobody has asked about.
+func TestTheFormerKeyDoesNotAnswerForTheRedirectURLs(t *testing.T) {
+	c := newCluster(t).put(name, stored(with(realm.ClientKey, oldKey)))
+	p := &fakeIssuer{takes: only(oldKey), redirect: func() bool { return false }}
+	target := aim(t, c, p, spec(setKey(key)))
+	expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Held, realm.Update, check.Held)
+	target.Realm = spec(setKey(oldKey)) // as the hint says
+	got := apply(t.Context(), target, reconcile.Options{Quiet: true})
+	if expect(t, got, reconcile.Unverified, realm.None, ""); status(got, check.ClientRedirect) != check.Fail {
+		t.Errorf("%v", got.Checks)
+	}
+}

@@ -92,8 +92,11 @@ func ListSaved(stateDir string) (saved []Saved, problems []error) {
 // ReadSaved reads a saved realm. It refuses a file that somebody else could have written.
 func ReadSaved(path string) (Saved, error) {
 	unusable := func(format string, args ...any) error {
-		return check.Errorf(check.SavedRealm, "the saved realm %s %s", path, fmt.Sprintf(format, args...)).
-			Try("remove the file if the realm in Proxmox is as you want it")
+		err := check.Errorf(check.SavedRealm, "the saved realm %s %s", path, fmt.Sprintf(format, args...))
+		if !strings.HasPrefix(filepath.Base(path), savedPrefix) { // not a file of this program: removing it may do harm
+			return err.Try("to see what can be restored:\n    {restore}")
+		}
+		return err.Try("remove the file if the realm in Proxmox is as you want it")
 	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return Saved{}, check.Errorf(check.SavedRealm, "there is no file %s", path).Try("to see what can be restored:\n    {restore}")
@@ -107,6 +110,9 @@ func ReadSaved(path string) (Saved, error) {
 	}
 	s := Saved{Path: path}
 	if err := json.Unmarshal(content, &s); err != nil {
+		if !strings.HasPrefix(filepath.Base(path), savedPrefix) {
+			return Saved{}, unusable("holds no realm")
+		}
 		return Saved{}, unusable("is incomplete: the run that wrote it ended before it deleted anything")
 	}
 	if s.Version != savedVersion {

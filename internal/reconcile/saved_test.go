@@ -365,3 +365,17 @@ func TestDeleteIsInterruptedBeforeItBeginsAndNotAfterwards(t *testing.T) {
 		stop(nil)
 	}
 }
+
+// Somebody names another file by mistake: nothing says that it may be removed.
+func TestAnotherFileIsNoSavedRealm(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "passwd")
+	if err := os.WriteFile(path, []byte("root:x:0:0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{path, filepath.Dir(path)} {
+		_, err := reconcile.ReadSaved(file)
+		if hint := check.HintOf(err); err == nil || strings.Contains(string(hint), "remove") {
+			t.Errorf("%v, %s", err, hint)
+		}
+	}
+}
