@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -162,6 +163,9 @@ func inLab(arguments []string) (code int, err error) {
 		return exitFailed, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
+	if len(command) == 1 && slices.Contains(shells, filepath.Base(command[0])) {
+		fmt.Fprint(os.Stderr, greeting(running.ConfigFile == ""))
+	}
 	if len(command) > 0 {
 		return runCommand(command, running.Environ(), signals)
 	}
@@ -171,6 +175,25 @@ func inLab(arguments []string) (code int, err error) {
 	}
 	<-signals
 	return exitOK, nil
+}
+
+// shells are the commands that somebody tries things in.
+var shells = []string{"sh", "bash", "dash", "ksh", "zsh", "fish"}
+
+// greeting names three commands to begin with.
+func greeting(bare bool) string {
+	if bare {
+		return `A cluster that nobody prepared, beside an issuer that does not know it. Begin with:
+    proxmox-realm init                       # asks; the answers are in:
+    env | grep ^LAB_
+    proxmox-realm-lab restart-issuer         # in a second shell with the same variables, when init waits for it
+`
+	}
+	return `A Proxmox API beside an issuer. Begin with:
+    proxmox-realm plan                       # what would change
+    proxmox-realm apply                      # makes the realm and verifies it
+    proxmox-realm-lab set authelia scopes=openid   # changes it as somebody else would: plan again
+`
 }
 
 // options checks the flags and turns them into the lab's options.

@@ -77,7 +77,11 @@ func (a *app) configCheck(cmd *cobra.Command) error {
 	if a.file == "-" {
 		name = "standard input"
 	}
-	return a.printf("%s: %s, no mistakes\n", name, targets)
+	if err := a.printf("%s: %s, no mistakes\n", name, targets); err != nil {
+		return err
+	}
+	a.sayHint(nextPlan)
+	return nil
 }
 
 // shownSetting is a line of config show as JSON. Target is null for what concerns the whole run.

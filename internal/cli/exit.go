@@ -183,9 +183,18 @@ func exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
-// finish prints a run to stdout. If it has one target, its warnings and error go to stderr; those of several targets are in
-// the report. finish returns the exit code as an error.
+// finish prints a run, and after a success what comes next. It returns the exit code as an error.
 func (a *app) finish(run fleet.Run, drift bool) error {
+	err := a.show(run, drift)
+	if err == nil && a.output == "text" && !a.quiet {
+		a.sayHint(next(run))
+	}
+	return err
+}
+
+// show prints a run to stdout. If it has one target, its warnings and error go to stderr; those of several targets are in
+// the report. show returns the exit code as an error.
+func (a *app) show(run fleet.Run, drift bool) error {
 	code := runCode(run, drift)
 	err := render(a.stdout, a.output, run, a.style())
 	switch {

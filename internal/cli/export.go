@@ -80,7 +80,13 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		}
 	}
 	t.ClientKeyFile, t.ClientKeyCommand = keyOut, nil
-	return a.printf("%s\n", strings.TrimRight(string(config.Document(t)), "\n"))
+	if err := a.printf("%s\n", strings.TrimRight(string(config.Document(t)), "\n")); err != nil {
+		return err
+	}
+	if !a.quiet {
+		a.sayHint(nextCheck)
+	}
+	return nil
 }
 
 // storedAccess returns what the realm's groups may do. It leaves out what a configuration cannot hold, or what would be

@@ -165,7 +165,7 @@ func (i *initRun) finishRealm(ctx context.Context) error {
 	i.target, i.file = c.Targets[0], i.place.Path(setup.ConfigFile)
 	f := i.fleet(c)
 	if i.dryRun {
-		return i.finish(f.Plan(ctx, fleet.Options{Options: reconcile.Options{Waits: true}}), false)
+		return i.show(f.Plan(ctx, fleet.Options{Options: reconcile.Options{Waits: true}}), false)
 	}
 	client, err := f.Connect(i.target)
 	if err != nil {
@@ -266,9 +266,9 @@ func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) er
 		case plan.Outcome == reconcile.Unchanged, plan.Outcome == reconcile.Unverified:
 			return i.verify(ctx, f)
 		case plan.Outcome != reconcile.Drift:
-			return i.finish(plan, false)
+			return i.show(plan, false)
 		}
-		if err := i.finish(plan, false); err != nil {
+		if err := i.show(plan, false); err != nil {
 			return err
 		}
 		if err := i.goOn(ctx, "Apply it?"); err != nil {
@@ -285,7 +285,7 @@ func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) er
 		return i.verify(ctx, f)
 	}
 	i.noteUndo(run.Targets[0])
-	err := i.finish(shown, false)
+	err := i.show(shown, false)
 	if run.Outcome != reconcile.Changed && run.Outcome != reconcile.Unverified {
 		return err
 	}
@@ -296,7 +296,7 @@ func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) er
 func (i *initRun) verify(ctx context.Context, f *fleet.Fleet) error {
 	run := f.Verify(ctx, fleet.Options{})
 	run.Command = "apply" // shows only what is wrong
-	err := i.finish(run, false)
+	err := i.show(run, false)
 	switch {
 	case len(i.made) > 0:
 		return errors.Join(i.last(ctx, run.Outcome), err)

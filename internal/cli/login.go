@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -92,6 +93,9 @@ func (a *app) finishLogin(r login.Result) error {
 		a.warning(w)
 	}
 	if r.Err == nil {
+		if a.output == "text" && !a.quiet {
+			r.Hint = cmp.Or(r.Hint, nextCron)
+		}
 		a.sayHint(r.Hint)
 		return nil
 	}

@@ -139,7 +139,7 @@ func (a *app) restore(cmd *cobra.Command, what string, o restoreOptions) error {
 	f := a.fleet(c)
 	if !o.dryRun && !o.yes {
 		plan := f.Restore(cmd.Context(), o.Options, s, false)
-		if err := a.finish(plan, false); err != nil || plan.Outcome != reconcile.Drift {
+		if err := a.show(plan, false); err != nil || plan.Outcome != reconcile.Drift {
 			return err
 		}
 		if err := a.agree(cmd.Context(), "Restore it?", "restore "+what+" --yes"); err != nil {
