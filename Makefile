@@ -29,7 +29,7 @@ build: ## build bin/proxmox-realm and bin/proxmox-realm-lab
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags='$(GOLDFLAGS)' -o bin/ ./cmd/...
 
 demo: build ## watch the agent at work, against the lab
-	@$(LAB) sh examples/demo.sh
+	@bin/proxmox-realm-lab --seed bare -- sh examples/demo.sh
 
 package: ## make deb, rpm and apk packages of this machine's architecture in dist/
 	@mkdir -p dist

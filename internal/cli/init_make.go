@@ -55,7 +55,7 @@ func (i *initRun) make(ctx context.Context) error {
 
 // files returns what the folder is to hold. A configuration that is there is not written again.
 func (i *initRun) files(ctx context.Context) (f setup.Files, err error) {
-	f.Token = i.newToken
+	f.Token, f.Sample = i.newToken, i.sample
 	if i.known {
 		err = i.sameKey(ctx, &f)
 		return f, err
@@ -347,6 +347,10 @@ func (i *initRun) last(ctx context.Context, outcome reconcile.Outcome) error {
 		text = "Made, but logins do not work yet. After the corrections above:\n    " + i.wording.Command("verify")
 	case !i.asks:
 		text += " To try a login in a browser:\n    " + i.wording.Command("login")
+	}
+	if len(i.target.Access) == 0 && !i.adopted {
+		text += "\nWhoever logs in may do nothing yet. Declare what groups may do under access in " + i.app.file + ", or on a node:\n" +
+			"    pveum acl modify / --users NAME@" + i.target.Realm.Name + " --roles PVEAuditor"
 	}
 	if len(i.made) > 0 {
 		text += "\nMade now: " + i.whatWasMade()

@@ -65,6 +65,15 @@ func (p Place) Read(name string) (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), nil
 }
 
+// IsSample tells whether the configuration is the sample of the packages: its addresses are reserved for documents (RFC 2606), and the
+// files that it names are not there.
+func (p Place) IsSample(t config.Target) bool {
+	return slices.Equal(t.Proxmox.Endpoints, []config.Origin{"https://pve1.example.com:8006"}) && !p.Has(TokenFile) && !p.Has(KeyFile)
+}
+
+// sampleSuffix ends the name of a sample that a configuration has replaced.
+const sampleSuffix = ".sample"
+
 // folder returns the step that makes the folder, for its owner alone. None if it is there.
 func (p Place) folder() []Step {
 	if _, err := os.Stat(string(p)); err == nil {
@@ -89,15 +98,20 @@ func (p Place) file(name, note string, content []byte) ([]Step, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, unusable(path, err)
 	}
-	return []Step{{
+	return []Step{p.create(name, note, content)}, nil
+}
+
+// create returns the step that writes a new file.
+func (p Place) create(name, note string, content []byte) Step {
+	return Step{
 		What: name, Note: note, Here: true, Undo: []string{p.removal(name)},
 		Make: func(context.Context) error {
-			if err := config.CreatePrivate(path, content); err != nil {
-				return unusable(path, err)
+			if err := config.CreatePrivate(p.Path(name), content); err != nil {
+				return unusable(p.Path(name), err)
 			}
 			return nil
 		},
-	}}, nil
+	}
 }
 
 // unusable is the error of a file that cannot be read or written.
