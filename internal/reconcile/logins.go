@@ -85,7 +85,9 @@ func (r *LoginReader) Read(ctx context.Context, each func(diagnose.Login)) (Read
 	var all sync.WaitGroup
 	for _, node := range nodes {
 		if !node.Online {
+			mu.Lock() // others are read already
 			reading.Unread = append(reading.Unread, Unread{node.Name, check.Errorf(check.Unreachable, "the node is offline")})
+			mu.Unlock()
 			continue
 		}
 		at := r.nodes[node.Name]

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ func (w *LoginWatch) Read(ctx context.Context, logs Logs, checks []check.Check, 
 	}
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	for node, c := range w.nodes {
+	for node, c := range maps.Clone(w.nodes) { // a read may remove its node meanwhile
 		all.Go(func() {
 			n := nodeReader{LoginReader: w.reader, node: node, position: w.reader.nodes[node], mu: &mu, each: func(l diagnose.Login) {
 				each(l.Decide(checks, w.reader.facts))
