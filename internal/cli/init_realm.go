@@ -229,11 +229,19 @@ func (i *initRun) askRealm(ctx context.Context) error {
 		if i.look.LacksClaim(otherwise) {
 			i.tell("The issuer does not advertise the claim %s.", otherwise)
 		}
-		named, err := i.wantKey(ctx, "realm.username_claim", "What names users; fixed once the realm exists", otherwise)
-		if err != nil {
-			return err
+		for kept := otherwise; ; {
+			named, err := i.wantKey(ctx, "realm.username_claim", "What names users; fixed once the realm exists", otherwise)
+			if err != nil {
+				return err
+			}
+			if claim := named.Realm.Set.Login("").UsernameClaim; claim != kept && i.look.LacksClaim(claim) {
+				i.tell("The issuer does not advertise the claim %s. If it is missing in a token, that login fails. Give it again to keep it.", claim)
+				kept = claim
+				continue
+			}
+			i.set(named, realm.UsernameClaim)
+			break
 		}
-		i.set(named, realm.UsernameClaim)
 	}
 	return nil
 }

@@ -234,6 +234,9 @@ func (l *loader) demand(overlay layer, m merged) {
 		at := overlay.at
 		if at.File = cmp.Or(at.File, l.file.File); at.File == "" {
 			message += fmt.Sprintf(": give --%s, %s or a configuration file", k.Flag, k.Env)
+			if k.group == endpoints && !m.given("proxmox.product") {
+				need = check.Hints(need, check.Run("init").With("make a configuration"))
+			}
 		}
 		l.problems.add(at, k.Path, check.Errorf(check.Config, "%s", message).Try(need))
 	}

@@ -308,6 +308,11 @@ func TestFlagsAloneAreEnough(t *testing.T) {
 	if got := problemsOf(t, err); o.File == "" && !strings.Contains(got, "realm.issuer_url: is required: give --issuer-url, PROXMOX_REALM_REALM_ISSUER_URL or a configuration file") {
 		t.Errorf("%s", got)
 	}
+	o.Flags = nil
+	_, err = Load(context.Background(), o)
+	if got := check.HintOf(err); o.File == "" && !strings.Contains(string(got), "make a configuration:\n    {init}") {
+		t.Errorf("with nothing at all: %s", got)
+	}
 }
 
 func TestFind(t *testing.T) {
