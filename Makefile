@@ -64,7 +64,7 @@ release-check: ## build a release with goreleaser and check it; compiling gorele
 	@$(TIDY) set -x && $(GO) test -C deploy -tags=release -count=1 -timeout=30m -run='^TestRelease' $(TESTFLAGS) .
 
 faults: ## inject every fault into every request of every operation, and print how many
-	FAULTS=all $(GO) test -count=1 -v -timeout=60m -run='^TestFaults$$' $(TESTFLAGS) ./cmd/proxmox-realm
+	FAULTS=all $(GO) test -count=1 -v -timeout=60m -run='^(TestFaults|TestInitGoesOnAfterFaults)$$' $(TESTFLAGS) ./cmd/proxmox-realm
 
 kubernetes: ## run the manifests with the real API server and Job controller; the first build takes minutes
 	$(GO) mod tidy -C deploy/kubernetes/cluster -diff

@@ -3,9 +3,11 @@ package cli
 import (
 	"bytes"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -19,6 +21,7 @@ type turn struct {
 	reads  string // a pattern
 	answer string
 	does   func() // before the answer
+	quiet  bool   // nothing is answered
 }
 
 // converse runs the program on a terminal until it has shown the last pattern. It returns the exit code and everything that the
@@ -58,6 +61,9 @@ func converse(t *testing.T, args []string, turns []turn, last string) (code int,
 		await(turn.reads)
 		if turn.does != nil {
 			turn.does()
+		}
+		if turn.quiet {
+			continue
 		}
 		if _, err := person.WriteString(turn.answer + "\n"); err != nil {
 			t.Fatal(err)
@@ -100,7 +106,8 @@ func TestInitOnATerminal(t *testing.T) {
 		{reads: `--print-commands.\s+Administrator \[root@pam\]: `},
 		{reads: `Password of root@pam \(used once, not stored\): `, answer: admin.Password},
 		{reads: `One-time code: `, answer: standin.TOTP(admin.TOTPSecret, time.Now())}, // still accepted one step later
-		{reads: `2 nodes: pve, pve2\s+Realms: pam, pve. No OpenID Connect realm yet.\s+Issuer, its URL: `, answer: l.IssuerURL + "/"},
+		{reads: `2 nodes: pve, pve2\s+Realms: pam, pve. No OpenID Connect realm yet.\s+Issuer, its URL: `, answer: "https://127.0.0.1:1"},
+		{reads: `nothing was made: issuer.reach(?s:.*)Issuer, its URL: `, answer: l.IssuerURL + "/"},
 		{reads: `The nodes must trust its authority too(?s:.*)File with the authority's certificate: `, answer: l.IssuerCAFile},
 		{reads: `own name is https://[0-9.:]+: that is used(?s:.*)NAME@authelia, for good \[authelia\]: `},
 		{reads: `What names users; fixed once the realm exists \[preferred_username\]: `, answer: "root"},
@@ -124,5 +131,46 @@ func TestInitOnATerminal(t *testing.T) {
 	}
 	if _, exists := l.PVE.Realm(lab.RealmName); !exists {
 		t.Errorf("there is no realm:\n%s", shown)
+	}
+}
+
+// A realm that exists is taken over after a yes. Ctrl-C at the last question leaves nothing behind; afterwards there is nothing to ask.
+func TestInitAdoptsOnATerminal(t *testing.T) {
+	interrupts := make(chan os.Signal, 10)
+	signal.Notify(interrupts, os.Interrupt) // one that comes too late does not end the test
+	defer signal.Stop(interrupts)
+	l, err := lab.Start(lab.Options{Seed: "claim"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	t.Setenv("STATE_DIRECTORY", t.TempDir())
+	t.Setenv("NO_COLOR", "1")
+	dir := filepath.Join(t.TempDir(), "etc")
+	args := []string{
+		"init", "--dir", dir, "--endpoint", l.PVE.URL(), "--ca-file", l.CAFile, "--token-file", filepath.Join(l.Dir, "token"), "--issuer-ca-file", l.IssuerCAFile,
+	}
+	turns := func(goOn turn) []turn {
+		return []turn{
+			{reads: `Take the realm "authelia" as it is\? \[Y/n\] `},
+			{reads: `named by the claim sub(?s:.*)browsers open \[` + l.PVE.URL() + `\]: `}, goOn,
+		}
+	}
+	if code, shown := converse(t, args, turns(turn{reads: `Go on\? \[Y/n\] `, does: func() {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			t.Error(err)
+		}
+	}, quiet: true}), `interrupted by SIGINT\s`); code != exitInterrupted {
+		t.Errorf("exit code %d:\n%s", code, shown)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("the interrupted setup left a folder")
+	}
+	yes := append(turns(turn{reads: `Go on\? \[Y/n\] `, answer: "y"}), turn{reads: `is as declared(?s:.*)in a browser\? \[Y/n\] `, answer: "n"})
+	if code, shown := converse(t, args, yes, `To undo all of it:(?s:.*)rmdir .*\s`); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, shown)
+	}
+	if code, shown := converse(t, args[:3], nil, `Nothing to do. (?s:.*)proxmox-realm apply -c .*\s`); code != 0 || strings.Contains(shown, "? ") {
+		t.Errorf("exit code %d:\n%s", code, shown)
 	}
 }

@@ -58,7 +58,6 @@ func (i *initRun) reach(ctx context.Context) (err error) {
 			return err
 		default:
 			i.sayError(err)
-			i.sayHint(check.HintOf(err))
 			p.Endpoints = nil
 		}
 	}

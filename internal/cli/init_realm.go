@@ -42,11 +42,18 @@ func (i *initRun) lookAtIssuer(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if !again {
-			break
+		if again {
+			continue
+		}
+		against := i.judgeIssuer()
+		if against == nil || !i.asks || i.adopted || i.given["realm.issuer_url"] {
+			return against
+		}
+		i.sayError(against)
+		if err := i.askIssuer(ctx); err != nil {
+			return err
 		}
 	}
-	return i.judgeIssuer()
 }
 
 // judgeIssuer says what the look has shown.

@@ -86,7 +86,8 @@ func Reach(ctx context.Context, p config.Proxmox, o Options) ([]NamedRealm, erro
 	}
 	if there, known := c.identify(ctx, p.Endpoints[0]); known && there != p.Product {
 		return nil, check.Errorf(check.Config, "%s is %s, not %s", p.Endpoints[0], there.Name(), p.Product.Name()).At("proxmox.product").
-			Try(check.Hintf("set {proxmox.endpoints} to a node of %s", p.Product.Name()))
+			Try(check.Hintf("set {proxmox.endpoints} to a node of %s", p.Product.Name()),
+				check.Hintf("print the lines that make a token for %s:\n    {bootstrap --product %s}", there.Name(), there))
 	}
 	return realms, nil
 }

@@ -114,8 +114,10 @@ func Differences(there, asked config.Target) []string {
 	if asked.Realm.Name != there.Realm.Name {
 		keys = append(keys, "realm.name")
 	}
-	if len(asked.Proxmox.Endpoints) > 0 && !slices.Contains(there.Proxmox.Endpoints, asked.Proxmox.Endpoints[0]) {
-		keys = append(keys, "proxmox.endpoints")
+	for _, e := range asked.Proxmox.Endpoints { // a front is an address for browsers only
+		if !slices.Contains(there.Proxmox.Endpoints, e) && !slices.Contains(there.Verify.RedirectURLs, e.Browser()) {
+			keys = append(keys, "proxmox.endpoints")
+		}
 	}
 	if asked.Verify.RedirectsDeclared && !sameSet(there.Verify.RedirectURLs, asked.Verify.RedirectURLs) {
 		keys = append(keys, "verify.redirect_urls")

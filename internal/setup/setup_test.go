@@ -281,7 +281,7 @@ func TestDifferences(t *testing.T) {
 	there.Access = realm.Access{"admins": {{Path: "/", Role: "PVEAdmin", Propagate: true}}}
 	for want, change := range map[string]func(*config.Target){
 		"": func(asked *config.Target) {
-			asked.Proxmox.Endpoints = []config.Origin{"https://pve2:8006"}
+			asked.Proxmox.Endpoints = []config.Origin{"https://pve2:8006", "https://a:443"}
 			asked.Realm.Set = realm.Values{realm.IssuerURL: realm.Text("https://auth.example.com/"), realm.Scopes: realm.Words(realm.Scopes, "email", "openid")}
 			asked.Verify.RedirectURLs, asked.Verify.RedirectsDeclared = []config.Origin{"https://b", "https://a"}, true
 			asked.Access = there.Access
