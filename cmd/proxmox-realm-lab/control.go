@@ -55,6 +55,7 @@ func startControl(running *lab.Lab) (end func() error, err error) {
 			}
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+				return
 			}
 		}),
 	}

@@ -3,10 +3,11 @@ package authelia
 import (
 	"errors"
 	"iter"
-	"proxmox-realm/internal/config"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"proxmox-realm/internal/config"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -112,7 +113,10 @@ func pairs(mapping *yaml.Node) iter.Seq2[*yaml.Node, *yaml.Node] {
 		if mapping == nil || mapping.Kind != yaml.MappingNode {
 			return
 		}
-		for i := 0; i+1 < len(mapping.Content) && yield(mapping.Content[i], mapping.Content[i+1]); i += 2 {
+		for i := 0; i+1 < len(mapping.Content); i += 2 {
+			if !yield(mapping.Content[i], mapping.Content[i+1]) {
+				return
+			}
 		}
 	}
 }

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"proxmox-realm/internal/config"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"proxmox-realm/internal/config"
 
 	"go.yaml.in/yaml/v3"
 )

@@ -125,7 +125,7 @@ func (c *comparer) find() (*yaml.Node, error) {
 
 // misplaced notes why Authelia does not read the list that holds the client.
 func (c *comparer) misplaced(r registry, right []registry) {
-	found, wanted := "", "under "+rightPlace
+	found, wanted := "at the root of the file", "under "+rightPlace
 	switch {
 	case r.form == unread:
 		found, wanted = "in a second document, which Authelia does not read", "in the first document"
@@ -137,8 +137,6 @@ func (c *comparer) misplaced(r registry, right []registry) {
 		found, wanted = "a mapping", "a list"
 	case strings.Contains(r.path, "."):
 		found = "under " + r.path
-	default:
-		found = "at the root of the file"
 	}
 	c.astray = r.path
 	c.differ(r.at(r.list.line, "clients"), found, wanted)

@@ -6,9 +6,10 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
-	"proxmox-realm/internal/config"
 	"slices"
 	"strings"
+
+	"proxmox-realm/internal/config"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -300,7 +301,7 @@ func (c *comparer) keys(s *source, f field) {
 		if key.value == nil || s.filled(key) {
 			continue
 		}
-		if at := (s.at(key.line, "oidc.jwks.key")); strings.TrimSpace(key.value.Value) == placeholder {
+		if at := s.at(key.line, "oidc.jwks.key"); strings.TrimSpace(key.value.Value) == placeholder {
 			c.warn(at, "replace the text with the private key that this makes: "+commandKey)
 		} else if !isKey(key.value.Value) && !namesVariable(key.value.Value) && !encrypted(key.value) {
 			c.differ(at, "no key in PEM", "a private key, made by: "+commandKey)

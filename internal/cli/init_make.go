@@ -349,7 +349,7 @@ func (i *initRun) last(ctx context.Context, outcome reconcile.Outcome) error {
 		text += " To try a login in a browser:\n    " + i.wording.Command("login")
 	}
 	if len(i.target.Access) == 0 && !i.adopted {
-		text += "\nWhoever logs in may do nothing yet. Declare what groups may do under access in " + i.app.file + ", or on a node:\n" +
+		text += "\nWhoever logs in may do nothing yet. Declare what groups may do under access in " + i.file + ", or on a node:\n" +
 			"    pveum acl modify / --users NAME@" + i.target.Realm.Name + " --roles PVEAuditor"
 	}
 	if len(i.made) > 0 {

@@ -178,11 +178,13 @@ func TestGrants(t *testing.T) {
 		"groups":               {proxmox.Bootstrap{Access: on("/")}, nil, "PermissionsModifyOnly on /: Permissions.Modify; " + groups},
 		"a path below another": {proxmox.Bootstrap{Access: on("/", "/pool/dev")}, nil, "PermissionsModifyOnly on /: Permissions.Modify; " + groups},
 		"a path of its own": {
-			proxmox.Bootstrap{Access: on("/access/groups/x")}, nil,
+			proxmox.Bootstrap{Access: on("/access/groups/x")},
+			nil,
 			groups + "; PermissionsModifyOnly2 on /access/groups/x: Group.Allocate Permissions.Modify Sys.Audit",
 		},
 		"two needs of one path": {
-			proxmox.Bootstrap{Access: on("/access/realm"), Diagnose: true}, nil,
+			proxmox.Bootstrap{Access: on("/access/realm"), Diagnose: true},
+			nil,
 			"RealmLogReader on /nodes: Sys.Audit Sys.Syslog; RealmAuditor on /access: Sys.Audit; " +
 				"RealmAdmin2 on /access/realm: Permissions.Modify Realm.Allocate Sys.Audit; RealmGroupAdmin on /access/groups: Group.Allocate Sys.Audit",
 		},
@@ -218,8 +220,11 @@ func TestGrants(t *testing.T) {
 // Roles of others keep their names, and roles that hold the same share one.
 func TestNamesOfRoles(t *testing.T) {
 	needs := proxmox.NameRoles([]proxmox.Need{
-		{Role: "A", Privileges: []string{"x"}, Path: "/1"}, {Role: "A", Privileges: []string{"x"}, Path: "/2"}, {Role: "A", Privileges: []string{"y"}, Path: "/3"},
-		{Role: "B", Privileges: []string{"y", "x"}, Path: "/4"}, {Role: "C2", Privileges: []string{"x"}, Path: "/5"},
+		{Role: "A", Privileges: []string{"x"}, Path: "/1"},
+		{Role: "A", Privileges: []string{"x"}, Path: "/2"},
+		{Role: "A", Privileges: []string{"y"}, Path: "/3"},
+		{Role: "B", Privileges: []string{"y", "x"}, Path: "/4"},
+		{Role: "C2", Privileges: []string{"x"}, Path: "/5"},
 	}, realm.Roles{"A2": {"z"}, "B": {"x", "y"}, "C2": {"z"}})
 	var got []string
 	for _, need := range needs {

@@ -45,7 +45,7 @@ func cluster(t *testing.T, o pve.Options) *pve.Server {
 func pinned(t *testing.T, s *pve.Server, address string) (config.Proxmox, *proxmox.Client) {
 	t.Helper()
 	root := s.User(pve.UserRoot)
-	connection, err := tls.Dial("tcp", strings.TrimPrefix(address, "https://"), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is pinned then
+	connection, err := tls.Dial("tcp", strings.TrimPrefix(address, "https://"), &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestSurveyNamesAFront(t *testing.T) {
 		t.Fatal(err)
 	}
 	proxy := httputil.NewSingleHostReverseProxy(node)
-	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // as many do
+	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
 	front := httptest.NewUnstartedServer(proxy)
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.9", node.Port()))
 	if err != nil {
@@ -229,7 +229,7 @@ func TestATokenIsNamedLater(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(dir, setup.TokenFile)); err != nil || string(got) != line {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // that is the test
+	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	if err := setup.Place(dir).Check(); check.CodeOf(err) != check.Config {
