@@ -153,7 +153,8 @@ func TestInitAdoptsOnATerminal(t *testing.T) {
 	turns := func(goOn turn) []turn {
 		return []turn{
 			{reads: `Take the realm "authelia" as it is\? \[Y/n\] `},
-			{reads: `named by the claim sub(?s:.*)browsers open \[` + l.PVE.URL() + `\]: `}, goOn,
+			{reads: `named by the claim sub(?s:.*)browsers open \[` + l.PVE.URL() + `\]: `},
+			goOn,
 		}
 	}
 	if code, shown := converse(t, args, turns(turn{reads: `Go on\? \[Y/n\] `, does: func() {
