@@ -33,7 +33,7 @@ func (i *initRun) make(ctx context.Context) error {
 		err = i.account.Check(ctx, i.token)
 		if err == nil {
 			i.tell("Token %s may do what it must.", i.account.Token())
-		} else if !setup.IsLack(err) || !i.asks && i.passwordFile == "" {
+		} else if !setup.IsLack(err) || !i.asks && i.passwordFile == "" && (i.tokenFile == "" || i.newToken != nil) {
 			return err
 		}
 	}

@@ -97,57 +97,99 @@ func (i *initRun) askCertificate(ctx context.Context, why error, fingerprint str
 // identify finds whom requests are sent as: the token of the configuration, one that a flag names, or an administrator.
 func (i *initRun) identify(ctx context.Context) error {
 	i.account = setup.Account{Bootstrap: i.bootstrap(), Place: i.place}
-	text, err := i.place.Read(setup.TokenFile)
-	i.secrets.Hold(check.NewSecret(text))
-	if err != nil {
+	if err := i.account.Validate(); err != nil {
 		return err
 	}
-	from := i.place.Path(setup.TokenFile)
-	if text == "" && i.tokenFile != "" {
-		from = i.tokenFile
-		given, err := i.secret(ctx, i.tokenFile)
-		if err != nil {
-			return err
-		}
-		text = given.Reveal()
-	}
-	if text == "" {
-		if err := i.account.Validate(); err != nil {
-			return err
-		}
-		return i.logIn(ctx)
-	}
-	token, err := config.ParseToken(realm.VE, text)
-	if err != nil {
-		return check.Errorf(check.Config, "%s %v", from, err)
-	}
-	p := i.target.Proxmox
-	p.Token, p.TokenFile = token, from
-	client, err := proxmox.New(p, i.options())
-	if err != nil {
-		return err
-	}
-	own, err := client.Privileges(ctx)
+	own, err := i.ownToken(ctx)
 	switch {
 	case err != nil:
-		client.Close()
 		return err
-	case !i.place.Has(setup.TokenFile) && setup.Strong(own) && token.String() != i.account.Token():
-		i.admin = client
-		i.tell("The token %s may do more than is needed: it is used to make another one.", token)
-		return nil
-	case !i.place.Has(setup.TokenFile):
-		i.newToken = []byte(token.Full().Reveal() + "\n")
+	case !own.IsZero():
+		i.token, _, err = i.connectAs(ctx, own)
+		i.account.User, i.account.TokenID, i.account.Here = own.User.String(), own.ID, true
+		return err
+	case i.tokenFile == "":
+		return i.logIn(ctx)
 	}
-	i.token = client
-	i.account.User, i.account.TokenID, i.account.Here = token.User.String(), token.ID, true
+	given, err := i.readToken(ctx, i.tokenFile)
+	if err != nil {
+		return err
+	}
+	client, held, err := i.connectAs(ctx, given)
+	switch {
+	case err != nil:
+		return err
+	case setup.Strong(held) && given.String() != i.account.Token():
+		i.admin = client
+		i.tell("The token %s may do more than is needed: it is used to make another one.", given)
+		return nil
+	}
+	i.token, i.newToken = client, []byte(given.Full().Reveal()+"\n")
+	i.account.User, i.account.TokenID, i.account.Here = given.User.String(), given.ID, true
 	return nil
+}
+
+// ownToken returns the token of the configuration, or of the folder; the zero value if there is none yet.
+func (i *initRun) ownToken(ctx context.Context) (config.Token, error) {
+	path, p := i.place.Path(setup.TokenFile), i.target.Proxmox
+	if !i.known || p.TokenFile == path {
+		if !i.place.Has(setup.TokenFile) {
+			return config.Token{}, nil
+		}
+		return i.readToken(ctx, path)
+	}
+	c, err := config.Load(ctx, config.Options{File: i.place.Path(setup.ConfigFile), Secrets: true, Partial: true})
+	if err != nil {
+		return config.Token{}, err
+	}
+	token := c.Targets[0].Proxmox.Token
+	if token.IsZero() {
+		return token, usage("%s names no token, and init would make one", i.place.Path(setup.ConfigFile)).
+			Try(check.Hintf("set {proxmox.token_file} to %s", setup.TokenFile))
+	}
+	return token, nil
+}
+
+func (i *initRun) readToken(ctx context.Context, path string) (config.Token, error) {
+	text, err := i.secret(ctx, path)
+	if err != nil {
+		return config.Token{}, err
+	}
+	token, err := config.ParseToken(realm.VE, text.Reveal())
+	if err != nil {
+		return token, check.Errorf(check.Config, "%s %v", path, err)
+	}
+	return token, nil
+}
+
+// connectAs uses a token, and returns what it may do.
+func (i *initRun) connectAs(ctx context.Context, token config.Token) (*proxmox.Client, realm.Privileges, error) {
+	p := i.target.Proxmox
+	p.Token, p.Username, p.Password = token, config.UserID{}, check.Secret{}
+	client, err := proxmox.New(p, i.options())
+	if err != nil {
+		return nil, nil, err
+	}
+	held, err := client.Privileges(ctx)
+	if err != nil {
+		client.Close()
+		return nil, nil, err
+	}
+	return client, held, nil
 }
 
 // logIn logs in as an administrator, once: a refused password counts towards a ban.
 func (i *initRun) logIn(ctx context.Context) error {
-	if i.admin != nil {
+	switch {
+	case i.admin != nil:
 		return nil
+	case i.tokenFile != "" && i.newToken == nil: // the token of the folder may do too little
+		given, err := i.readToken(ctx, i.tokenFile)
+		if err != nil {
+			return err
+		}
+		i.admin, _, err = i.connectAs(ctx, given)
+		return err
 	}
 	if i.asks && i.username == "" {
 		i.tell("An administrator is needed once. One who has no second factor but a security key cannot log in here:")
