@@ -269,7 +269,7 @@ func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit authelia.
 		}
 	}
 	for _, path := range r.Changed() {
-		add("~", path, "then")
+		add("~", path, "once all realms have the key")
 	}
 	for _, path := range r.Aside() {
 		if !slices.Contains(r.Used(), path) {

@@ -3,10 +3,23 @@ package config
 import (
 	"context"
 	"io"
+	"os"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
+
+// NewKeySuffix is how the file of a new client key is called, beside the file of the present one.
+const NewKeySuffix = ".new"
+
+// Rotating reports whether a new client key lies beside the present one, so that a rotation has begun.
+func (t Target) Rotating() bool {
+	if t.ClientKeyFile == "" {
+		return false
+	}
+	_, err := os.Lstat(t.ClientKeyFile + NewKeySuffix)
+	return err == nil
+}
 
 // ReadClientKey reads a file that holds a client key, as realm.client_key_file does; "-" is stdin. Its errors are
 // *[check.Error] with [check.Config]; they name the file and never quote it.

@@ -66,7 +66,7 @@ func (r run) look(ctx context.Context, res Result, plan planned, inspection Insp
 	case res.client.limited.After(r.began):
 		against = r.limited(res.client.limited)
 	case len(failed) > 0 && stale:
-		against = staleKey(plan)
+		against = r.staleKey(plan)
 	case len(failed) > 0:
 		against = heldBy(plan, failed)
 	case decision == issuer.NoVerdict && (plan.Changed(realm.ClientKey) || plan.Changed(realm.ClientID)) && plan.Action != realm.Create:
@@ -141,12 +141,16 @@ func (r run) limited(until time.Time) *check.Error {
 	return err.Try("run again in a few minutes")
 }
 
-func staleKey(plan planned) *check.Error {
-	return check.Errorf(check.Held,
+func (r run) staleKey(plan planned) *check.Error {
+	held := check.Errorf(check.Held,
 		"%s of realm %s not applied: the issuer accepts the client key that Proxmox holds, but not the declared one",
 		plan.Action, plan.Realm).
 		Try("give the issuer the declared key, and restart it if it reads its configuration only then; to wait for that:\n    {apply --wait 10m}",
 			"set {realm.client_key_file} to the file of the key that the issuer holds")
+	if r.Rotating() {
+		return held.Try("a rotation of the key has begun; to finish it:\n    {rotate}")
+	}
+	return held
 }
 
 // unjudged is the error for a changed key or client on which there is no verdict.

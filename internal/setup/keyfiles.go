@@ -35,7 +35,7 @@ type KeyFiles struct {
 
 // The files beside a key file.
 const (
-	newSuffix    = ".new"
+	newSuffix    = config.NewKeySuffix
 	formerSuffix = ".former"
 )
 
