@@ -102,7 +102,7 @@ func TestRotateHoldsTheLocks(t *testing.T) {
 	fresh := issued(t, l, 1)
 	arrived, reached := when()
 	goOn := make(chan struct{})
-	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPut, Path: "/access/domains/", Before: func() { arrived(); <-goOn }})
+	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPut, Path: "/access/domains/", Count: 1, Before: func() { arrived(); <-goOn }})
 	defer remove()
 	p := start(t, l, "rotate", "--yes", "--new-key-file", filepath.Join(l.Dir, "issued"))
 	reach(t, reached)
@@ -115,6 +115,37 @@ func TestRotateHoldsTheLocks(t *testing.T) {
 	close(goOn)
 	p.ends(0)
 	ended(t, l, fresh)
+}
+
+// If the issuer takes the new key back before it is verified, the former one is still there: the rotation goes back, or on.
+func TestRotateKeepsTheFormerKeyUntilTheNewOneIsVerified(t *testing.T) {
+	for _, abort := range []bool{true, false} {
+		l := newLab(t, "converged")
+		fresh := issued(t, l, 1)
+		takes := func(key string) {
+			client, _ := l.Issuer.Client(l.ClientID)
+			client.Secret = key
+			l.Issuer.SetClient(client)
+		}
+		remove := l.PVE.Inject(pve.Rule{Method: http.MethodPut, Path: "/access/domains/", After: func() { takes(l.ClientKey) }})
+		said := start(t, l, "rotate", "--yes", "--new-key-file", filepath.Join(l.Dir, "issued")).ends(11)
+		remove()
+		if keys := keyFiles(t, l); !strings.Contains(said, "client-key.former") || keys[""] != fresh || keys[".former"] != l.ClientKey || len(keys) != 2 {
+			t.Fatalf("%d files, and it said %s", len(keys), said)
+		}
+		if abort {
+			start(t, l, "rotate", "--yes", "--abort").ends(0)
+			ended(t, l, l.ClientKey)
+			continue
+		}
+		start(t, l, "rotate", "--yes", "--wait", "0").ends(13)
+		takes(fresh)
+		if err := os.RemoveAll(filepath.Join(l.Dir, "agent", "history")); err != nil { // it was refused within the last minute
+			t.Fatal(err)
+		}
+		start(t, l, "rotate", "--yes", "--wait", "0").ends(0)
+		ended(t, l, fresh)
+	}
 }
 
 // issued lets the issuer make a new key, and puts it into a file.
