@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -102,6 +103,8 @@ func TestRotateHoldsTheLocks(t *testing.T) {
 	fresh := issued(t, l, 1)
 	arrived, reached := when()
 	goOn := make(chan struct{})
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
 	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPut, Path: "/access/domains/", Count: 1, Before: func() { arrived(); <-goOn }})
 	defer remove()
 	p := start(t, l, "rotate", "--yes", "--new-key-file", filepath.Join(l.Dir, "issued"))
@@ -112,7 +115,7 @@ func TestRotateHoldsTheLocks(t *testing.T) {
 	if said := start(t, l, "rotate", "--abort", "--yes").ends(75); !strings.Contains(said, "another run") {
 		t.Errorf("said %s", said)
 	}
-	close(goOn)
+	release()
 	p.ends(0)
 	ended(t, l, fresh)
 }
