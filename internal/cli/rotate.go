@@ -368,7 +368,8 @@ func (r rotator) await(ctx context.Context) error {
 			r.note("now restart Authelia")
 			r.note(restart)
 		}
-		r.note("waiting for at most %s until the issuer accepts the key; if this is interrupted, the same command goes on", r.wait)
+		r.note("waiting until the issuer accepts the key, at most until %s; if this is interrupted, the same command goes on",
+			time.Now().Add(r.wait).Format("15:04:05 MST"))
 	}
 	if err := r.Await(ctx, fleet.Options{Wait: r.wait, Waiting: r.saysWhy()}); err != nil {
 		return err
