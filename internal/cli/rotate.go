@@ -92,6 +92,9 @@ func (a *app) rotate(cmd *cobra.Command, o rotateOptions) error {
 	if err != nil {
 		return err
 	}
+	if len(c.Targets) == 0 {
+		return usage("the configuration has no target")
+	}
 	if err := a.wholeClient(cmd, c); err != nil {
 		return err
 	}
@@ -230,13 +233,13 @@ func (r rotator) goOn() check.Hint {
 func (r rotator) command(abort bool) string {
 	command := "rotate"
 	for _, target := range r.targets {
-		command += " -t " + target
+		command += " -t " + check.Quote(target)
 	}
 	if r.newKeyFile != "" && !abort && len(r.Aside()) == 0 {
-		command += " --new-key-file " + r.newKeyFile
+		command += " --new-key-file " + check.Quote(r.newKeyFile)
 	}
 	if r.authelia != "" {
-		command += " --authelia-config " + r.authelia
+		command += " --authelia-config " + check.Quote(r.authelia)
 	}
 	if abort {
 		command += " --abort"
