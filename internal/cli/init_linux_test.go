@@ -65,6 +65,9 @@ func converse(t *testing.T, args []string, turns []turn, last string) (code int,
 		if turn.quiet {
 			continue
 		}
+		if strings.HasPrefix(turn.reads, "Password") {
+			time.Sleep(200 * time.Millisecond) // nobody types before the terminal has stopped to echo
+		}
 		if _, err := person.WriteString(turn.answer + "\n"); err != nil {
 			t.Fatal(err)
 		}
