@@ -159,7 +159,7 @@ func (f *Fleet) run(ctx context.Context, command string, o Options, w work) Run 
 				o.Waiting(name, why, deadline)
 			}
 		}
-		sleep(ctx, min(lookEvery, left))
+		_ = reconcile.Sleep(ctx, min(lookEvery, left)) // the loop looks at ctx
 		o.Look = time.Now()
 		o.Last = !o.Look.Before(deadline)
 	}
@@ -187,15 +187,6 @@ func (f *Fleet) pass(ctx context.Context, pool *issuerPool, out *results, target
 	}
 	_ = group.Wait()
 	return out.held(targets)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // results gathers what became of targets, or hands it over.

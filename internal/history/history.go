@@ -94,12 +94,7 @@ type Client struct {
 }
 
 // Last returns when an answer last came.
-func (c Client) Last() time.Time {
-	if c.Free.After(c.Full) {
-		return c.Free
-	}
-	return c.Full
-}
+func (c Client) Last() time.Time { return Later(c.Free, c.Full) }
 
 // Red reports whether a finding is a failure.
 func (c Client) Red() bool {
@@ -148,34 +143,11 @@ func (id ClientID) file(s *Store) string {
 // Readers are told through [Store.ChangeTarget] alone.
 func merged(theirs, before, mine Target) Target {
 	out := mine
-	out.Findings = mergedFindings(theirs.Findings, before.Findings, mine.Findings)
-	out.Nodes = maps.Clone(mine.Nodes)
-	for name, node := range theirs.Nodes {
-		known, ok := mine.Nodes[name]
-		_, read := before.Nodes[name]
-		if ok && node.Discovery.Asked.After(known.Discovery.Asked) || !ok && !read {
-			set(&out.Nodes, name, node)
-		}
-	}
+	out.Findings = newer(theirs.Findings, before.Findings, mine.Findings, asked)
+	out.Nodes = newer(theirs.Nodes, before.Nodes, mine.Nodes, func(n Node) time.Time { return n.Discovery.Asked })
 	out.Told = theirs.Told
-	if out.Begun.IsZero() || !theirs.Begun.IsZero() && theirs.Begun.Before(out.Begun) {
-		out.Begun = theirs.Begun
-	}
-	if theirs.Success.After(out.Success) {
-		out.Success = theirs.Success
-	}
-	return out
-}
-
-func mergedFindings(theirs, before, mine map[check.ID]Finding) map[check.ID]Finding {
-	out := maps.Clone(mine)
-	for id, f := range theirs {
-		known, ok := mine[id]
-		_, read := before[id]
-		if ok && f.Asked.After(known.Asked) || !ok && !read {
-			set(&out, id, f)
-		}
-	}
+	out.Begun = first(theirs.Begun, mine.Begun)
+	out.Success = Later(theirs.Success, mine.Success)
 	return out
 }
 
@@ -184,22 +156,41 @@ func mergedClient(theirs, mine Client) Client {
 	if theirs.Last().After(mine.Last()) {
 		out = theirs
 	}
-	for _, other := range []Client{theirs, mine} {
-		if other.Full.After(out.Full) {
-			out.Full = other.Full
-		}
-		if other.Free.After(out.Free) {
-			out.Free = other.Free
-		}
-		if other.Limited.After(out.Limited) {
-			out.Limited = other.Limited
-		}
-		if !other.Begun.IsZero() && (out.Begun.IsZero() || other.Begun.Before(out.Begun)) {
-			out.Begun = other.Begun
+	out.Full, out.Free, out.Limited = Later(theirs.Full, mine.Full), Later(theirs.Free, mine.Free), Later(theirs.Limited, mine.Limited)
+	out.Begun = first(theirs.Begun, mine.Begun)
+	out.Findings = newer(theirs.Findings, nil, mine.Findings, asked)
+	return out
+}
+
+// newer merges entries by the times of their answers.
+func newer[K comparable, V any](theirs, before, mine map[K]V, answered func(V) time.Time) map[K]V {
+	out := maps.Clone(mine)
+	for key, value := range theirs {
+		known, ok := mine[key]
+		_, read := before[key]
+		if ok && answered(value).After(answered(known)) || !ok && !read {
+			set(&out, key, value)
 		}
 	}
-	out.Findings = mergedFindings(theirs.Findings, nil, mine.Findings)
 	return out
+}
+
+func asked(f Finding) time.Time { return f.Asked }
+
+// Later returns the later one of two times.
+func Later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// first returns the earlier one of two times; one that is zero is unknown.
+func first(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func set[K comparable, V any](m *map[K]V, key K, value V) {

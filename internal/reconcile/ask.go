@@ -94,7 +94,7 @@ func (r run) due(known history.Client, w want) (depth issuer.Depth, ask bool) {
 	opened, last := false, history.Finding{Asked: known.Last()}
 	for _, f := range known.Findings {
 		if open(f) {
-			opened, last.Asked = true, later(last.Asked, f.Asked)
+			opened, last.Asked = true, history.Later(last.Asked, f.Asked)
 		}
 	}
 	switch {
@@ -110,19 +110,12 @@ func (r run) due(known history.Client, w want) (depth issuer.Depth, ask bool) {
 		return issuer.Full, r.again(last) || r.Last
 	case w == anew:
 		return issuer.Full, r.began.Sub(known.Full) >= againLoud
-	case !known.Begun.IsZero() && r.began.Sub(later(known.Full, known.Begun)) >= fullAfter:
+	case !known.Begun.IsZero() && r.began.Sub(history.Later(known.Full, known.Begun)) >= fullAfter:
 		return issuer.Full, true
 	case r.began.Sub(known.Last()) >= freeAfter:
 		return issuer.Free, true
 	}
 	return 0, false
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
 
 // askClient asks the issuer about a client, as far as that is due, and adds what is remembered. keyUnknown tells that the
@@ -322,7 +315,7 @@ func (r run) nodeDue(res Result, node config.Origin, n history.Node, w want, ove
 	case w == anew:
 		return true
 	}
-	last := later(f.Asked, res.known.Begun)
+	last := history.Later(f.Asked, res.known.Begun)
 	return !last.IsZero() && r.began.Sub(last) >= fullAfter
 }
 

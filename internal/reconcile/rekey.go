@@ -7,6 +7,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/realm"
 )
@@ -96,10 +97,10 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 	known := r.History.Client(r.clientID(login))
 	last := w.asked
 	if f := known.Findings[check.ClientCredentials]; f.Red() {
-		last = later(last, f.Asked)
+		last = history.Later(last, f.Asked)
 	}
 	if former {
-		last = later(last, r.Began)
+		last = history.Later(last, r.Began)
 	}
 	if r.began.Sub(last) < againLoud && !flipped {
 		res = res.add(r.Verify.Ignore, known.Recall()...)
@@ -129,10 +130,10 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 func (r run) limitedNow(plan planned, inspection Inspection) error {
 	var until time.Time
 	for _, l := range []realm.Login{plan.login(), plan.before()} {
-		until = later(until, r.History.Client(r.clientID(l)).Limited)
+		until = history.Later(until, r.History.Client(r.clientID(l)).Limited)
 	}
 	if after, limited := inspection.RateLimited(); limited {
-		until = later(until, time.Now().Add(after))
+		until = history.Later(until, time.Now().Add(after))
 	}
 	if until.After(r.began) {
 		return r.limited(until)

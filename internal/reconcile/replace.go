@@ -112,13 +112,14 @@ func (r run) watch(ctx context.Context, current realm.Current, atMost time.Durat
 		if !current.Exists || left <= 0 {
 			return current, err
 		}
-		if err := sleep(ctx, min(watchEvery, left)); err != nil {
+		if err := Sleep(ctx, min(watchEvery, left)); err != nil {
 			return current, err
 		}
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for a time, or until the context ends; the error is its cause then.
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
