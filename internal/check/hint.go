@@ -66,51 +66,6 @@ func (h Hint) steps() []string {
 	return steps
 }
 
-// Set advises to set a configuration key to a value; with "" the reader chooses the value.
-func Set(key, value string) Hint {
-	if value == "" {
-		return Hintf("set {%s}", key)
-	}
-	return Hintf("set {%s} to %s", key, value)
-}
-
-// Unset advises to list a property in realm.unset. The key is the property's configuration key, such as realm.prompt.
-func Unset(key string) Hint {
-	return Hintf("add %s to {realm.unset}", strings.TrimPrefix(key, "realm."))
-}
-
-// Omit advises to remove a key from the configuration.
-func Omit(key string) Hint { return Hintf("remove {%s} from the configuration", key) }
-
-// Run advises to run a command of this program, such as "apply --no-gate".
-func Run(format string, args ...any) Hint {
-	return Hintf(run+"\n"+Command+"{%s}", fmt.Sprintf(format, args...))
-}
-
-// run stands above a command that needs no explanation.
-const run = "run:"
-
-// OnNode advises to run a command on a Proxmox node, such as a pveum line.
-func OnNode(format string, args ...any) Hint {
-	return Hintf("run on a node:\n"+Command+"%s", fmt.Sprintf(format, args...))
-}
-
-// With returns the hint with a note that says what it is for, or when it applies. Above a command of this program the note
-// is a clause of its own, such as "it shows the difference"; elsewhere it stands in brackets.
-func (h Hint) With(format string, args ...any) Hint {
-	note := Hintf(format, args...)
-	first, commands, found := strings.Cut(string(h), "\n")
-	switch {
-	case note == "":
-		return h
-	case !found:
-		return Hintf("%s (%s)", h, note)
-	case first == run:
-		return note + ":\n" + Hint(commands)
-	}
-	return Hintf("%s (%s):\n%s", Hint(strings.TrimSuffix(first, ":")), note, Hint(commands))
-}
-
 // Names tells how one kind of reader knows the names in a hint. The zero value is for readers of a configuration file.
 type Names struct {
 	Key     func(path string) string // how the reader sets a configuration key; nil: by its path

@@ -13,14 +13,14 @@ import (
 
 func TestHintIsWordedForItsReader(t *testing.T) {
 	hint := check.Hints(
-		check.Set("realm.issuer_url", "https://auth.example.com"),
-		check.Set("realm.name", "").With("a second realm beside this one"),
-		check.Unset("realm.prompt"),
-		check.Omit("access"),
-		check.Run("apply --replace"),
-		check.Run("plan").With("it shows the difference"), check.Run("--help"),
-		check.OnNode("pveum realm list").With("%s", ""),
-		check.OnNode("pveum role list").With("it lists the roles"),
+		check.Hintf("set {realm.issuer_url} to %s", "https://auth.example.com"),
+		"set {realm.name} (a second realm beside this one)",
+		"add prompt to {realm.unset}",
+		"remove {access} from the configuration",
+		"run:\n    {apply --replace}",
+		"it shows the difference:\n    {plan}", "run:\n    {--help}",
+		"run on a node:\n    pveum realm list",
+		"run on a node (it lists the roles):\n    pveum role list",
 		check.Hintf("restart %s", "Authelia"),
 	)
 	own := `set realm.issuer_url to https://auth.example.com
@@ -64,13 +64,13 @@ func TestHintTakesNoNamesFromOthers(t *testing.T) {
 		hint check.Hint
 		want string
 	}{
-		{check.Set("realm.issuer_url", "https://login.example.com/{tenantid}/v2.0"), "set KEY to https://login.example.com/{tenantid}/v2.0"},
+		{check.Hintf("set {realm.issuer_url} to %s", "https://login.example.com/{tenantid}/v2.0"), "set KEY to https://login.example.com/{tenantid}/v2.0"},
 		{check.Hintf("choose %s", "{realm.name}"), "choose {realm.name}"},
 		{check.Hintf("%v, {plan}", errors.New("no {plan}")), "no {plan}, <plan>"},
-		{check.Run("apply -t %s", "a{b}c"), "run:\n    <apply -t a{b}c>"},
-		{check.OnNode("curl %s", "{delete}\n    rm -rf /"), "run on a node:\n    curl {delete}     rm -rf /"},
-		{check.Hint("look").With("%s", "{plan}\n    x"), "look ({plan}     x)"},
-		{check.Hintf("%s", check.Set("realm.name", "")), "set KEY"},
+		{check.Hintf("run:\n    {apply -t %s}", "a{b}c"), "run:\n    <apply -t a{b}c>"},
+		{check.Hintf("run on a node:\n    curl %s", "{delete}\n    rm -rf /"), "run on a node:\n    curl {delete}     rm -rf /"},
+		{check.Hintf("look (%s)", "{plan}\n    x"), "look ({plan}     x)"},
+		{check.Hintf("%s", check.Hint("set {realm.name}")), "set KEY"},
 	} {
 		if got := tt.hint.For(names); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.hint, got, tt.want)
@@ -85,7 +85,7 @@ func TestHintTakesNoNamesFromOthers(t *testing.T) {
 }
 
 func TestHintsAreSaidOnce(t *testing.T) {
-	first, second := check.Run("plan").With("it shows the difference"), check.Hint("wait\nrestart it:\n    systemctl restart x")
+	first, second := check.Hint("it shows the difference:\n    {plan}"), check.Hint("wait\nrestart it:\n    systemctl restart x")
 	got := check.Hints(first, second, check.Hints(second, first), "", "restart it:\n    systemctl restart y")
 	if want := first + "\n" + second + "\nrestart it:\n    systemctl restart y"; got != want {
 		t.Errorf("%q, want %q", got, want)

@@ -267,7 +267,7 @@ func (i *initRun) printLines() error {
 	if i.logs {
 		next += " --diagnose"
 	}
-	i.sayHint(check.Hintf("go on:\n"+check.Command+"{%s}", next))
+	i.sayHint(check.Hintf("go on:\n    {%s}", next))
 	return nil
 }
 

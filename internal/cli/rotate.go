@@ -339,7 +339,7 @@ func (r rotator) tellIssuer(ctx context.Context, edit authelia.Edit) error {
 		r.warning(fmt.Sprintf("%s:%d: the comment behind the digest may no longer be true", r.authelia, line))
 	}
 	r.note("%s is written; its former content is in %s", r.authelia, backup)
-	r.note("let Authelia check it:\n"+check.Command+"authelia config validate --config %s", r.authelia)
+	r.note("let Authelia check it:\n    authelia config validate --config %s", r.authelia)
 	return nil
 }
 
@@ -404,7 +404,7 @@ func (r rotator) conclude(ctx context.Context) error {
 		r.note("%s is not needed any more", r.newKeyFile)
 	}
 	if ended == nil {
-		r.note("%s", check.Hint("to try a login:\n"+check.Command+"{login}").For(r.wording))
+		r.note("%s", check.Hint("to try a login:\n    {login}").For(r.wording))
 	}
 	return ended
 }

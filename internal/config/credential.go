@@ -42,7 +42,7 @@ func ParseUserID(p realm.Product, text string) (UserID, error) {
 func (t *Target) parseUsername(text string) (UserID, error) {
 	if own := t.Proxmox.Product; !own.TicketLogin() {
 		return UserID{}, check.Errorf(check.Config, "must not be set: this program logs in to %s with an API token only", own.Name()).
-			Try(check.Set("proxmox.token_file", ""), check.Omit("proxmox.username"))
+			Try("set {proxmox.token_file}", "remove {proxmox.username} from the configuration")
 	}
 	return ParseUserID(t.Proxmox.Product, text)
 }
@@ -116,7 +116,7 @@ func secret(text string) (check.Secret, error) { return check.NewSecret(text), n
 var (
 	digest    = regexp.MustCompile(`^\$(pbkdf2|argon2|scrypt|bcrypt|5\$|6\$|2[abxy]\$|plaintext\$)`)
 	errDigest = check.Errorf(check.Config, "is in the form of Authelia's configuration: Proxmox needs the client key itself").
-			Try(check.Run("authelia --new-key FILE").With("if nobody has the key any more, it makes a new one, and its digest for Authelia"))
+			Try("if nobody has the key any more, it makes a new one, and its digest for Authelia:\n    {authelia --new-key FILE}")
 )
 
 func parseClientKey(text string) (check.Secret, error) {

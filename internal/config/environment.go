@@ -34,7 +34,7 @@ func fromEnvironment(dir string, problems *collector) layer {
 				near = k.Env
 			}
 			problems.add(at, "", check.Errorf(check.Config, "is not a variable of this program%s", didYouMean(near)).
-				Try(check.Run("help environment").With("it lists the variables")))
+				Try("it lists the variables:\n    {help environment}"))
 		default:
 			l.settings[k.Path] = k.written(value, at)
 		}

@@ -275,5 +275,5 @@ func parseCheckID(text string) (check.ID, error) {
 	if slices.ContainsFunc(check.Catalog(), func(e check.Entry) bool { return string(e.ID) == text }) {
 		return check.ID(text), nil
 	}
-	return "", check.Errorf(check.Config, "must be the id of a check").Try(check.Run("help checks").With("it lists the checks"))
+	return "", check.Errorf(check.Config, "must be the id of a check").Try("it lists the checks:\n    {help checks}")
 }

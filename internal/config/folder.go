@@ -61,7 +61,7 @@ func ownDir(ofRoot, variable, belowHome string) string {
 func MakePrivate(dir string) error {
 	refuse := func(format string, args ...any) error {
 		return check.Errorf(check.Config, format, args...).
-			Try(check.Set("state_dir", "").With("to a directory that only this user can write"))
+			Try("set {state_dir} (to a directory that only this user can write)")
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the directories above, such as ~/.local/state, are not ours alone
 		return refuse("cannot make %s: %v", filepath.Dir(dir), errors.Unwrap(err))

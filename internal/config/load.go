@@ -226,7 +226,7 @@ func (l *loader) demand(overlay layer, m merged) {
 		}
 		message, need := "is required"+k.instead, k.need
 		if p := m.product(); p != realm.VE && k.group == credentials {
-			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Run("bootstrap --product %s", p).With("print the lines that make a token")
+			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", p)
 		}
 		if overlay.hasEndpoints() && k.group == credentials && l.base.has(pathsOf(credentials)...) {
 			message = "is required: a target that sets endpoints inherits no credentials"
@@ -235,7 +235,7 @@ func (l *loader) demand(overlay layer, m merged) {
 		if at.File = cmp.Or(at.File, l.file.File); at.File == "" {
 			message += fmt.Sprintf(": give --%s, %s or a configuration file", k.Flag, k.Env)
 			if k.group == endpoints && !m.given("proxmox.product") {
-				need = check.Hints(need, check.Run("init").With("make a configuration"))
+				need = check.Hints(need, "make a configuration:\n    {init}")
 			}
 		}
 		l.problems.add(at, k.Path, check.Errorf(check.Config, "%s", message).Try(need))

@@ -121,7 +121,7 @@ func (k *Key) plain(value any) error {
 // mustNotBeEmpty is the error of a key without a value.
 func (k *Key) mustNotBeEmpty() error {
 	if d, ok := propertyOf(k.Path); ok && !d.Required && !d.CreateOnly {
-		return check.Errorf(check.Config, "must not be empty").Try(check.Unset("realm." + d.Key).With("it removes the property"))
+		return check.Errorf(check.Config, "must not be empty").Try(check.Hintf("add %s to {realm.unset} (it removes the property)", d.Key))
 	}
 	return errors.New("must not be empty: leave it out instead")
 }

@@ -201,7 +201,7 @@ func (p *parser) unknown(at Place, section, name string, into layer) {
 	if near := Nearest(shown, candidates); near != "" {
 		unknown.Message += didYouMean(near)
 	} else {
-		unknown = unknown.Try(check.Run("help config").With("it lists the keys"))
+		unknown = unknown.Try("it lists the keys:\n    {help config}")
 	}
 	p.problems.add(at, shown, unknown)
 }

@@ -205,9 +205,9 @@ func unreadableSource(s use, err error) error {
 	}
 	switch s.key {
 	case "realm.client_key_file":
-		e.Hint = check.Hints(e.Hint, "make a key:\n"+check.Command+"{authelia --new-key FILE}")
+		e.Hint = check.Hints(e.Hint, "make a key:\n    {authelia --new-key FILE}")
 	case "proxmox.token_file":
-		e.Hint = check.Hints(e.Hint, check.Run("bootstrap").With("print the lines that make a token"))
+		e.Hint = check.Hints(e.Hint, "print the lines that make a token:\n    {bootstrap}")
 	}
 	return e
 }

@@ -36,7 +36,7 @@ func (l *loader) selectTargets() []layer {
 
 var errOneTarget = check.Errorf(check.Config,
 	"must not be given for several targets: one cluster's address or credentials would reach the others").
-	Try(check.Run("plan --target NAME").With("it selects one target"))
+	Try("it selects one target:\n    {plan --target NAME}")
 
 // mustExist reports each name of -t without a target.
 func (l *loader) mustExist() {
@@ -80,7 +80,7 @@ func (l *loader) together(selected []layer) {
 		case g == endpoints:
 			l.problems.add(s.at, path, check.Errorf(check.Config, "is used by no target, since each of them sets its own").
 				Try("name this cluster as a target too, with a name alone:\n    targets:\n      - name: main",
-					check.Omit(path)))
+					check.Hintf("remove {%s} from the configuration", path)))
 		case slices.Contains(ofCluster, g):
 			l.warn(s.at, path, "is used by no target: each of them sets its own endpoints, and these come without credentials, trust, "+
 				"product and redirect URLs of another cluster")
@@ -114,8 +114,8 @@ func (l *loader) guessProduct(m merged, t *Target) {
 		for _, path := range pathsOf(endpoints) {
 			if m.given(path) {
 				l.problems.add(m.at(path), path, check.Errorf(check.Config, "names port %s, which is that of %s", endpoint.port(), other.Name()).
-					Try(check.Set("proxmox.product", other.String()),
-						check.Set("proxmox.product", t.Proxmox.Product.String()).With("if %s listens there", t.Proxmox.Product.Name())))
+					Try(check.Hintf("set {proxmox.product} to %s", other.String()),
+						check.Hintf("set {proxmox.product} to %s (if %s listens there)", t.Proxmox.Product.String(), t.Proxmox.Product.Name())))
 			}
 		}
 		return
@@ -130,13 +130,13 @@ func (l *loader) consistent(m merged, t *Target) {
 	own := t.Proxmox.Product
 	for _, prop := range t.Realm.Set.Properties() {
 		if d, _ := prop.Definition(); !own.Has(prop) {
-			refuse("realm."+d.Key, own.Name()+" does not have it", check.Omit("realm."+d.Key))
+			refuse("realm."+d.Key, own.Name()+" does not have it", check.Hintf("remove {realm.%s} from the configuration", d.Key))
 		}
 	}
 	switch {
 	case len(t.Access) == 0:
 	case !own.HasGroups():
-		refuse("access", own.Name()+" has no groups", check.Omit("access"))
+		refuse("access", own.Name()+" has no groups", "remove {access} from the configuration")
 	case !m.given("realm.groups_claim"):
 		refuse("access", "needs realm.groups_claim, or no login joins a group",
 			"set {realm.groups_claim} to the claim with the groups of a user, also if the realm in Proxmox has it already")

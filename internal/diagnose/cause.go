@@ -136,8 +136,7 @@ func (f Facts) explain(l Login, text string) Login {
 		l.Realm = ""
 	}
 	if l.Summary, l.Hint = r.explain(f, l, values); f.foreign(l) {
-		l.Hint = check.Run("diagnose --realm %s", l.Realm).
-			With("this login used the realm %s and not %s, which is chosen on the login page; its own values explain more", l.Realm, f.Login.Realm)
+		l.Hint = check.Hintf("this login used the realm %s and not %s, which is chosen on the login page; its own values explain more:\n    {diagnose --realm %s}", l.Realm, f.Login.Realm, l.Realm)
 	}
 	return l
 }
@@ -161,7 +160,7 @@ func (f Facts) explainGroups(l Login) Login {
 	case GroupsNoList:
 		l.Summary = "the groups claim is no list, so the groups of the user stayed as they were"
 		l.Hint = check.Hints("let the issuer send the groups claim as a list of names",
-			check.Set("realm.groups_claim", "").With("a claim that is a list"))
+			"set {realm.groups_claim} (a claim that is a list)")
 	case GroupsRefused:
 		l.Summary = "Proxmox refuses names of groups that the issuer sent"
 		if len(l.Refused) > 0 {
@@ -171,8 +170,8 @@ func (f Facts) explainGroups(l Login) Login {
 	case GroupsUnknown:
 		l.Summary = "Proxmox has none of the groups that the claim " + f.Login.GroupsClaim + " names"
 		l.Hint = check.Hints(
-			check.Set("access", "").With("the issuer's groups, with their roles"),
-			check.Set("realm.groups_autocreate", "true").With("logins then create the groups, without roles"))
+			"set {access} (the issuer's groups, with their roles)",
+			"set {realm.groups_autocreate} to true (logins then create the groups, without roles)")
 	}
 	return l
 }

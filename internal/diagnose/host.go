@@ -39,7 +39,7 @@ func (f Facts) fromNode(node string) check.Hint {
 	commands = append(commands, "timedatectl")
 	look := check.Hintf("on %s, see whether it reaches and trusts the issuer, and whether its clock is right:", node)
 	for _, c := range commands {
-		look += check.Hintf("\n"+check.Command+"%s", c)
+		look += check.Hintf("\n    %s", c)
 	}
 	return check.Hints(look,
 		f.Host.Run("after copying the issuer's authority to /usr/local/share/ca-certificates, if the node does not know it", "update-ca-certificates"),
@@ -49,7 +49,7 @@ func (f Facts) fromNode(node string) check.Hint {
 // admit says how a user gets in who does not exist.
 func (f Facts) admit(user string) check.Hint {
 	if f.Declared.Autocreate {
-		return check.Run("apply").With("autocreate is on in the configuration, and off in the realm")
+		return "autocreate is on in the configuration, and off in the realm:\n    {apply}"
 	}
-	return check.Hints(f.Host.AddUser(user, "if this user may log in"), check.Set("realm.autocreate", "true").With("if logins may create users"))
+	return check.Hints(f.Host.AddUser(user, "if this user may log in"), "set {realm.autocreate} to true (if logins may create users)")
 }

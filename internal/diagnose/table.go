@@ -23,12 +23,12 @@ var discoveryRows = []row{
 		cause: IssuerDiffers, texts: []pattern{"Validation error: unexpected issuer URI `%` (expected `%`)"},
 		related: []check.ID{check.IssuerIdentity},
 		explain: func(f Facts, _ Login, v []string) (string, check.Hint) {
-			hint := check.Set("realm.issuer_url", v[0])
+			hint := check.Hintf("set {realm.issuer_url} to %s", v[0])
 			switch v[0] {
 			case f.Login.IssuerURL:
 				hint = corrected
 			case f.Declared.IssuerURL:
-				hint = check.Run("apply").With("the configuration has this name, and the realm another one")
+				hint = "the configuration has this name, and the realm another one:\n    {apply}"
 			}
 			return fmt.Sprintf("the issuer's own name is %s, and the realm's issuer-url is %s; Proxmox requires an exact match", v[0], v[1]), hint
 		},
@@ -48,11 +48,11 @@ var discoveryRows = []row{
 			const summary = "the node cannot read the issuer's documents"
 			document := f.document()
 			if document == "" {
-				return summary, check.Run("probe").With("it shows what the issuer answers here")
+				return summary, "it shows what the issuer answers here:\n    {probe}"
 			}
 			return summary, check.Hints(
-				check.Hintf("on %s, this must print JSON:\n"+check.Command+"curl -v %s", l.Node, check.Quote(document)),
-				check.Run("probe").With("it shows what the issuer answers here"))
+				check.Hintf("on %s, this must print JSON:\n    curl -v %s", l.Node, check.Quote(document)),
+				"it shows what the issuer answers here:\n    {probe}")
 		},
 	},
 	{
@@ -64,7 +64,7 @@ var discoveryRows = []row{
 		related: []check.ID{check.IssuerURL},
 		explain: func(Facts, Login, []string) (string, check.Hint) {
 			return "the realm's issuer-url, or the address that the browser has, is not a URL",
-				check.Set("realm.issuer_url", "").With("the issuer's https URL")
+				"set {realm.issuer_url} (the issuer's https URL)"
 		},
 	},
 	{
@@ -93,7 +93,7 @@ func noRealm(_ Facts, l Login, _ []string) (string, check.Hint) {
 	if l.Realm != "" {
 		name = "the realm " + l.Realm
 	}
-	return name + " does not exist any more, or is not an OpenID Connect realm", check.Run("plan").With("it shows what is missing")
+	return name + " does not exist any more, or is not an OpenID Connect realm", "it shows what is missing:\n    {plan}"
 }
 
 // tokenRows are about the token endpoint (oauth2, RequestTokenError).
@@ -104,7 +104,7 @@ var tokenRows = []row{
 		related: []check.ID{check.ClientCredentials, check.ClientRedirect},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
 			return "the issuer refused the code at its token endpoint, and Proxmox does not tell why: client key, authentication method, redirect URL, or a code that was used before",
-				check.Hints(check.Run("verify").With("it asks the issuer about client, key and redirect URLs"),
+				check.Hints("it asks the issuer about client, key and redirect URLs:\n    {verify}",
 					"read the issuer's log at the time of the login: it names the reason")
 		},
 	},
@@ -117,7 +117,7 @@ var tokenRows = []row{
 		related: []check.ID{check.ClientCredentials},
 		explain: func(Facts, Login, []string) (string, check.Hint) {
 			return "the issuer refuses the client, its key or its authentication method",
-				check.Hints(check.Set("realm.client_key_file", "").With("the key that the issuer holds"),
+				check.Hints("set {realm.client_key_file} (the key that the issuer holds)",
 					"let the client use client_secret_basic and the authorization code flow at the issuer")
 		},
 	},
@@ -259,7 +259,7 @@ func encrypted(Facts, Login, []string) (string, check.Hint) {
 
 // clocks is what to do about clocks that differ.
 func clocks(node string) check.Hint {
-	return check.Hintf("synchronize the clocks of %s and of the issuer by NTP; on the node:\n"+check.Command+"timedatectl", node)
+	return check.Hintf("synchronize the clocks of %s and of the issuer by NTP; on the node:\n    timedatectl", node)
 }
 
 func foreignAudience(f Facts, _ Login, v []string) (string, check.Hint) {
@@ -269,10 +269,9 @@ func foreignAudience(f Facts, _ Login, v []string) (string, check.Hint) {
 	case slices.Contains(f.Login.Audiences, v[0]):
 		return summary, corrected
 	case slices.Contains(f.Declared.Audiences, v[0]):
-		return summary, check.Run("apply").With("the configuration has this audience, and the realm does not")
+		return summary, "the configuration has this audience, and the realm does not:\n    {apply}"
 	}
-	set := check.Set("realm.audiences", "["+strings.Join(append(slices.Clone(f.Login.Audiences), v[0]), ", ")+"]").
-		With("needs %s %s", f.Product.Name(), f.Product.Since(realm.Audiences))
+	set := check.Hintf("set {realm.audiences} to [%s] (needs %s %s)", strings.Join(append(slices.Clone(f.Login.Audiences), v[0]), ", "), f.Product.Name(), f.Product.Since(realm.Audiences))
 	return summary, check.Hints(set, alone)
 }
 
@@ -316,5 +315,5 @@ func (f Facts) withoutUserinfo() check.Hint {
 	if !f.Product.Has(realm.QueryUserinfo) {
 		return ""
 	}
-	return check.Set("realm.query_userinfo", "false").With("if the ID token holds every claim that is needed")
+	return "set {realm.query_userinfo} to false (if the ID token holds every claim that is needed)"
 }

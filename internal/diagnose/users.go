@@ -20,8 +20,7 @@ var userRows = []row{
 			if f.Login.UsernameClaim != "" && f.Login.UsernameClaim != "username" && f.Login.UsernameClaim != v[0] {
 				return summary, corrected
 			}
-			return summary, check.Hints(f.sendClaim(v[0]), check.Set("realm.username_claim", "").
-				With("a claim that the issuer sends, as long as nobody has logged in: Proxmox cannot change it later"))
+			return summary, check.Hints(f.sendClaim(v[0]), "set {realm.username_claim} (a claim that the issuer sends, as long as nobody has logged in: Proxmox cannot change it later)")
 		},
 	},
 	{
@@ -78,7 +77,7 @@ var userRows = []row{
 		cause: NoQuorum, texts: []pattern{"autocreate openid user failed: %no quorum%", "openid group mapping failed: %no quorum%"},
 		explain: func(Facts, Login, []string) (string, check.Hint) {
 			return "the cluster has no quorum, so Proxmox can write neither a new user nor groups",
-				check.OnNode("pvecm status").With("it shows which nodes are missing")
+				"run on a node (it shows which nodes are missing):\n    pvecm status"
 		},
 	},
 	{
@@ -133,17 +132,16 @@ var scopeOf = map[string]string{"preferred_username": "profile", "email": "email
 func (f Facts) sendClaim(claim string) check.Hint {
 	var hint check.Hint
 	if scope := scopeOf[claim]; scope != "" && len(f.Login.Scopes) > 0 && !slices.Contains(f.Login.Scopes, scope) {
-		hint = check.Set("realm.scopes", "["+strings.Join(append(slices.Clone(f.Login.Scopes), scope), ", ")+"]").
-			With("if the issuer has this scope, and allows it to the client")
+		hint = check.Hintf("set {realm.scopes} to [%s] (if the issuer has this scope, and allows it to the client)", strings.Join(append(slices.Clone(f.Login.Scopes), scope), ", "))
 	}
 	if f.Product.Has(realm.QueryUserinfo) && f.Login.IssuerURL != "" && !f.Login.QueryUserinfo {
-		hint = check.Hints(hint, check.Set("realm.query_userinfo", "true").With("the ID token alone may lack the claim"))
+		hint = check.Hints(hint, "set {realm.query_userinfo} to true (the ID token alone may lack the claim)")
 	}
 	return check.Hints(hint, check.Hintf("let the issuer send the claim %s to this client", claim))
 }
 
 // rename says how a user gets a name that Proxmox takes.
 func (f Facts) rename() check.Hint {
-	other := check.Set("realm.username_claim", "").With("another claim, as long as nobody has logged in: Proxmox cannot change it later")
+	other := check.Hint("set {realm.username_claim} (another claim, as long as nobody has logged in: Proxmox cannot change it later)")
 	return check.Hints("give the user another name at the issuer", other)
 }

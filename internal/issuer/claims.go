@@ -34,7 +34,7 @@ func checkScopes(i *Inspection, v View) check.Check {
 	}
 	if len(unknown) > 0 && !v.Proven.Request {
 		hint := check.Hints(
-			check.Set("realm.scopes", "["+i.clean(strings.Join(others, ", "))+"]"), groupsAdvice(p, unknown),
+			check.Hintf("set {realm.scopes} to [%s]", i.clean(strings.Join(others, ", "))), groupsAdvice(p, unknown),
 			ignore(check.IssuerScopes, "if the issuer has the scope without advertising it"))
 		return warn(hint, "the issuer does not advertise the scope %s", i.clean(strings.Join(unknown, ", "))).Because("%s", evidence)
 	}
@@ -43,7 +43,7 @@ func checkScopes(i *Inspection, v View) check.Check {
 		if p.defaultScopes || scope == "" || !slices.Contains(advertised, scope) || slices.Contains(requested, scope) {
 			continue
 		}
-		all := check.Set("realm.scopes", "["+i.clean(strings.Join(append(slices.Clone(requested), scope), ", "))+"]")
+		all := check.Hintf("set {realm.scopes} to [%s]", i.clean(strings.Join(append(slices.Clone(requested), scope), ", ")))
 		return warn(check.Hints(all+check.Hint(", and allow the client the scope "+scope+" in the issuer"), p.tell(OnScope)),
 			"the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
 	}
@@ -138,7 +138,7 @@ func judgeNames(i *Inspection, l realm.Login) check.Check {
 func (i *Inspection) betterName(present string) check.Hint {
 	for _, claim := range []string{"preferred_username", "upn", "email"} {
 		if claim != present && !i.document.lacksClaim(claim) && (claim == "preferred_username" || slices.Contains(i.document.Claims, claim)) {
-			return check.Set("realm.username_claim", claim).With("before anyone logs in: Proxmox cannot change it later")
+			return check.Hintf("set {realm.username_claim} to %s (before anyone logs in: Proxmox cannot change it later)", claim)
 		}
 	}
 	return "set {realm.username_claim} to a claim that the issuer has, before anyone logs in: Proxmox cannot change it later"

@@ -25,7 +25,7 @@ func checkClock(i *Inspection, v View) check.Check {
 	}
 	allowed := cmp.Or(v.MaxSkew, defaultMaxSkew)
 	ahead := ours - theirs
-	remedy := check.Hint("synchronize the clocks of the node and of the issuer by NTP; on the node:\n" + check.Command + "chronyc tracking")
+	remedy := check.Hint("synchronize the clocks of the node and of the issuer by NTP; on the node:\n    chronyc tracking")
 	c := pass("the clocks of issuer and Proxmox agree")
 	switch {
 	case ahead > allowed && ahead >= tokenLifetime:

@@ -233,11 +233,11 @@ func (a *asking) codeHint(f fault) check.Hint {
 	case namesForm(text):
 		return check.Hints("let the client send plain requests with S256: neither pushed nor signed", p.tell(OnRequest))
 	case slices.Contains(waiting, f.code) && a.Login.Prompt == "none":
-		return check.Unset("realm.prompt")
+		return "add prompt to {realm.unset}"
 	case strings.Contains(text, "acr"):
-		return check.Hints("set {realm.acr_values} to values that the issuer knows", check.Unset("realm.acr_values"))
+		return check.Hints("set {realm.acr_values} to values that the issuer knows", "add acr_values to {realm.unset}")
 	case strings.Contains(text, "prompt"):
-		return check.Hints("set {realm.prompt} to a value that the issuer knows", check.Unset("realm.prompt"))
+		return check.Hints("set {realm.prompt} to a value that the issuer knows", "add prompt to {realm.unset}")
 	}
 	return "change in the issuer's client what the error names, and read the issuer's log"
 }

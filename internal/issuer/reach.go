@@ -40,7 +40,7 @@ func (i *Inspection) unreached() check.Check {
 	case c.Cause == check.ProxyFailed:
 		what, hint = "cannot use the proxy in HTTPS_PROXY", "name the issuer's host in NO_PROXY, or unset HTTPS_PROXY"
 	case c.Stage == check.AtName:
-		what, hint = "cannot resolve the name "+host, "correct the DNS of this machine; to see what it answers:\n"+check.Command+"getent hosts "+check.Hint(host)
+		what, hint = "cannot resolve the name "+host, "correct the DNS of this machine; to see what it answers:\n    getent hosts "+check.Hint(host)
 	case c.Stage == check.AtTLS && c.Cause == check.TimedOut:
 		what = "reaches " + address + ", but gets no answer"
 		hint = "look whether the issuer hangs or is paused: its port takes connections, and nothing answers"
@@ -51,7 +51,7 @@ func (i *Inspection) unreached() check.Check {
 		hint = "read the log of the issuer, and of a proxy or firewall in front of it"
 	case c.Stage == check.AtTLS:
 		what = "reaches " + address + ", but TLS fails"
-		hint = "let the issuer speak TLS 1.2 or 1.3; to see what it speaks:\n" + check.Command + "openssl s_client -connect " + check.Hint(address)
+		hint = "let the issuer speak TLS 1.2 or 1.3; to see what it speaks:\n    openssl s_client -connect " + check.Hint(address)
 	}
 	hint = check.Hints(hint, "set {realm.issuer_url} to another address, if its host or port is wrong",
 		"set {verify.issuer} to false, if only the Proxmox nodes reach the issuer")

@@ -25,7 +25,7 @@ func checkURL(issuerURL string, clean *check.Cleaner) check.Check {
 	case strings.ContainsFunc(issuerURL, unicode.IsSpace) || err != nil && !bare:
 		return wrong(example, "is not a URL")
 	case bare:
-		return wrong(check.Set("realm.issuer_url", clean.Clean("https://"+issuerURL)), "does not begin with https://")
+		return wrong(check.Hintf("set {realm.issuer_url} to %s", clean.Clean("https://"+issuerURL)), "does not begin with https://")
 	case u.User != nil:
 		return wrong("set {realm.issuer_url} to the URL without the part before @", "holds credentials")
 	case u.Scheme != "http" && u.Scheme != "https":
@@ -36,7 +36,7 @@ func checkURL(issuerURL string, clean *check.Cleaner) check.Check {
 		return wrong("set {realm.issuer_url} to the URL without everything from ? or # on", "has a query or a fragment")
 	}
 	if issuer, _, pasted := strings.Cut(issuerURL, "/.well-known"); pasted {
-		return wrong(check.Set("realm.issuer_url", clean.Clean(issuer)).With("with a slash at the end if the issuer's own name has one"),
+		return wrong(check.Hintf("set {realm.issuer_url} to %s (with a slash at the end if the issuer's own name has one)", clean.Clean(issuer)),
 			"is that of the discovery document")
 	}
 	if u.Scheme != "https" {
@@ -56,7 +56,7 @@ func checkDiscovery(i *Inspection, _ View) check.Check {
 			Because("%s answers %d; Authelia's portal is there", i.clean(a.url), a.status).Took(a.took)
 	case i.around.serves != "" && i.documentErr.Status == check.Fail:
 		c := i.documentErr
-		c.Hint = check.Set("realm.issuer_url", i.clean(i.around.serves)).With("a discovery document is there")
+		c.Hint = check.Hintf("set {realm.issuer_url} to %s (a discovery document is there)", i.clean(i.around.serves))
 		return c.Took(a.took)
 	case i.documentErr.Status == check.Fail && i.misplaced():
 		c := i.documentErr
@@ -114,11 +114,11 @@ func (i *Inspection) identityHint(named string) check.Hint {
 	want, err := url.Parse(i.issuer)
 	switch {
 	case serves != "" && i.clean(serves) == serves && hostOf(serves) == hostOf(i.issuer):
-		return check.Set("realm.issuer_url", serves)
+		return check.Hintf("set {realm.issuer_url} to %s", serves)
 	case serves != "" && i.clean(serves) == serves:
-		return check.Hints(check.Set("realm.issuer_url", serves).With("if users reach the issuer there"), headers, external)
+		return check.Hints(check.Hintf("set {realm.issuer_url} to %s (if users reach the issuer there)", serves), headers, external)
 	case err == nil && strings.Contains(named, "{tenantid}"):
-		return check.Set("realm.issuer_url", "https://"+want.Host+"/TENANT-ID/v2.0").With("TENANT-ID: your tenant's")
+		return check.Hintf("set {realm.issuer_url} to https://%s/TENANT-ID/v2.0 (TENANT-ID: your tenant's)", want.Host)
 	}
 	return check.Hints(headers, external)
 }
@@ -202,10 +202,10 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 			p.tell(OnFlow), p.tell(OnMethod), p.tell(OnRequest)), "the issuer excludes a capability that Proxmox always uses").
 			Because("%s", strings.Join(found, "; "))
 	case prompt == "none":
-		return warn(check.Hints("set {realm.prompt} to login", check.Unset("realm.prompt")),
+		return warn(check.Hints("set {realm.prompt} to login", "add prompt to {realm.unset}"),
 			"with the prompt none, only users with a session at the issuer can log in").Because("prompt: none")
 	case prompt != "" && request && len(d.Prompts) > 0 && !slices.Contains(d.Prompts, prompt):
-		return warn(check.Hints(check.Unset("realm.prompt"), "set {realm.prompt} to one of "+check.Hint(i.clean(strings.Join(d.Prompts, ", ")))),
+		return warn(check.Hints("add prompt to {realm.unset}", "set {realm.prompt} to one of "+check.Hint(i.clean(strings.Join(d.Prompts, ", ")))),
 			"the issuer does not advertise the prompt %s", i.clean(prompt)).Because("prompt_values_supported: %s", i.clean(listed(d.Prompts)))
 	case v.Proven.Key && v.Proven.Request:
 		return pass("the issuer accepts the code flow, client_secret_basic and S256")
@@ -217,5 +217,5 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 func listed(words []string) string { return cmp.Or(strings.Join(words, " "), "none") }
 
 func ignore(id check.ID, when string) check.Hint {
-	return check.Set("verify.ignore", "["+string(id)+"]").With("%s", when)
+	return check.Hintf("set {verify.ignore} to [%s] (%s)", string(id), when)
 }

@@ -59,8 +59,7 @@ func listen(ctx context.Context, where string, log *slog.Logger) (*callback, err
 	listener, err := config.Listen(ctx, "tcp", redirect.Host)
 	if err != nil {
 		return nil, check.Errorf(check.Usage, "listen on %s: %v", redirect.Host, err).
-			Try(check.Run("login --listen %s:0", loopback).
-				With("it uses a free port; Authelia accepts any port, other issuers must know this redirect URL")).Because(err)
+			Try(check.Hintf("it uses a free port; Authelia accepts any port, other issuers must know this redirect URL:\n    {login --listen %s:0}", loopback)).Because(err)
 	}
 	redirect.Host = strings.TrimSuffix(listener.Addr().String(), ":80") // browsers leave this port out
 	c := &callback{redirect: redirect, listener: listener, arrivals: make(chan *arrival, 1)}
@@ -80,7 +79,7 @@ func parseListen(where string) (*url.URL, error) {
 	address, err := netip.ParseAddrPort(cmp.Or(where, loopback+":"+defaultPort))
 	if ip := address.Addr(); err != nil || !ip.IsLoopback() || ip.Zone() != "" || ip.Is4In6() {
 		return nil, check.Errorf(check.Usage, "the browser can come back only to a loopback address with a port, not to a name such as localhost").
-			Try(check.Run("login --listen %s:%s", loopback, defaultPort))
+			Try(check.Hintf("run:\n    {login --listen %s:%s}", loopback, defaultPort))
 	}
 	return &url.URL{Scheme: "http", Host: address.String(), Path: callbackPath}, nil
 }

@@ -37,7 +37,7 @@ func (r *rehearsal) begin(ctx context.Context) (proxmox.AuthURL, error) {
 		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed,
 			"%s makes a wrong authorization URL, and no browser is sent there: %s",
 			made.Endpoint, r.cleaner.Clean(strings.Join(wrong, "; "))).
-			Try(check.Run("verify --all-endpoints").With("it asks every node, since this one may see another issuer than this machine"))
+			Try("it asks every node, since this one may see another issuer than this machine:\n    {verify --all-endpoints}")
 	}
 	return made, nil
 }
@@ -84,7 +84,7 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to proxmox.AuthUR
 				return nil, context.Cause(ctx)
 			}
 			return nil, check.Errorf(check.LoginFailed, "nobody logged in within %s", wait).
-				Try(check.Run("login --timeout 10m").With("it waits longer"),
+				Try("it waits longer:\n    {login --timeout 10m}",
 					check.Hint("if the browser shows an error, correct that"))
 		}
 	}
@@ -131,7 +131,7 @@ func (r *rehearsal) complete(ctx context.Context, to proxmox.AuthURL, came *arri
 
 // unprompted is what to do about an issuer that may not show a page, but has to.
 var unprompted = check.Hints(
-	check.Unset("realm.prompt").With("with prompt none, only users with a session at the issuer can log in"))
+	"add prompt to {realm.unset} (with prompt none, only users with a session at the issuer can log in)")
 
 // refusals says what to do about the errors of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 1.0
 // section 3.1.2.6), and on which topic the software behind the issuer has advice.

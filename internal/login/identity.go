@@ -111,5 +111,5 @@ func (r *rehearsal) grants(who Identity, login diagnose.Login) check.Hint {
 	return check.Hints(
 		check.Hintf("find out which: the issuer sent no claim %s, it is no list, or Proxmox has none of its groups as NAME-%s", claim, r.held.Realm),
 		r.seeLog(),
-		check.Set("realm.groups_autocreate", "true").With("if the groups are only missing in Proxmox"), alone)
+		"set {realm.groups_autocreate} to true (if the groups are only missing in Proxmox)", alone)
 }

@@ -26,7 +26,7 @@ func (r *rehearsal) askIssuer(ctx context.Context) ([]check.Check, error) {
 		}
 		return nil, check.Errorf(check.LoginFailed,
 			"the issuer answers too slowly: Proxmox is not asked, because a silent issuer blocks one of the node's workers").
-			Try(check.Run("probe").With("it shows how it answers"), check.Hint("try again when it is faster"))
+			Try("it shows how it answers:\n    {probe}", check.Hint("try again when it is faster"))
 	}
 	answer := r.inspection.Client(ctx, r.question(true))
 	switch answer.Redirect.Decision {
@@ -53,7 +53,7 @@ func (r *rehearsal) registration() check.Hint {
 	if r.inspection.Provider() != "Authelia" || !strings.HasPrefix(r.redirectURL, "http://"+loopback+":") {
 		return ""
 	}
-	return check.Run("authelia --with-login").With("it prints a client for Authelia that has it; restart Authelia afterwards")
+	return "it prints a client for Authelia that has it; restart Authelia afterwards:\n    {authelia --with-login}"
 }
 
 func (r *rehearsal) question(keyUnknown bool) issuer.Question {

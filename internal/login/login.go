@@ -103,7 +103,7 @@ func run(ctx context.Context, o Options, result *Result) error {
 		return err
 	case !current.Exists:
 		return check.Errorf(check.LoginFailed, "realm %s does not exist on %s", o.Target.Realm.Name, result.Endpoint).
-			Try(check.Run("apply").With("it creates the realm"))
+			Try("it creates the realm:\n    {apply}")
 	case current.Type != realm.Type:
 		return check.Errorf(check.WrongType,
 			"realm %s has the type %s, and only a login through OpenID Connect can be rehearsed",

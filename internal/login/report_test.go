@@ -32,7 +32,7 @@ func TestReport(t *testing.T) {
 	}
 	nothing := logged
 	nothing.Created, nothing.Groups, nothing.Privileges = &yes, []string{}, map[string][]string{}
-	nothing.Hint = check.Hints(check.OnNode("pveum acl modify / --users john@authelia --roles PVEAuditor"))
+	nothing.Hint = check.Hints("run on a node:\n    pveum acl modify / --users john@authelia --roles PVEAuditor")
 	hidden := logged
 	hidden.User, hidden.Warnings = "jürgen@authelia", []string{"the privileges cannot be read"}
 	failed := base

@@ -79,7 +79,7 @@ var meanings = map[Kind]meaning{
 	IssuerMismatch: {
 		check.ProxmoxFailed, "{node}: the issuer's own name differs from issuer-url; Proxmox requires an exact match: {reason}",
 		func(e *Error) check.Hint {
-			return check.Set("realm.issuer_url", e.Found).With("if its document is there")
+			return check.Hintf("set {realm.issuer_url} to %s (if its document is there)", e.Found)
 		},
 	},
 	IssuerDocument: {
@@ -222,7 +222,7 @@ func correctFields(e *Error) check.Hint {
 			hint = check.Hints(hint, "set {access} to groups of letters, digits, '.', '_' and '-' only")
 		}
 		if d, ok := realm.Property(name).Definition(); ok {
-			hint = check.Hints(hint, check.Set("realm."+d.Key, ""))
+			hint = check.Hints(hint, check.Hintf("set {realm.%s}", d.Key))
 		}
 	}
 	return hint

@@ -178,7 +178,7 @@ func (p Plan) refuseClaim(users Users) *check.Error {
 		p.Realm, from, to, users).
 		Try(
 			"set {realm.name} to another name, for a second realm beside this one",
-			check.Set("realm.username_claim", from),
+			check.Hintf("set {realm.username_claim} to %s", from),
 			"to recreate the realm, which keeps unmanaged properties and restores the old realm on failure:\n    {apply --replace}",
 		)
 }
@@ -241,7 +241,7 @@ func LacksProperties(v Version, lacking []Property) *check.Error {
 		}
 		names = append(names, name)
 		if d, ok := prop.Definition(); ok {
-			omit = check.Hints(omit, check.Omit("realm."+d.Key))
+			omit = check.Hints(omit, check.Hintf("remove {realm.%s} from the configuration", d.Key))
 		}
 		if first := v.Product.Since(prop); since.Less(first) {
 			since = first

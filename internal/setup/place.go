@@ -94,7 +94,7 @@ func (p Place) file(name, note string, content []byte) ([]Step, error) {
 		return nil, nil
 	case err == nil:
 		return nil, check.Errorf(check.Usage, "%s exists with another content and is not overwritten", path).
-			Try(check.Hintf("move it to another place:\n"+check.Command+"mv %s %s", check.Quote(path), check.Quote(path+".old")))
+			Try(check.Hintf("move it to another place:\n    mv %s %s", check.Quote(path), check.Quote(path+".old")))
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, unusable(path, err)
 	}

@@ -47,7 +47,7 @@ func NewRotation(c *config.Config, open func(*config.Config) *fleet.Fleet) (*Rot
 }
 
 // manually are the commands that rotate a key without a [Rotation].
-const manually = check.Command + "{authelia --new-key FILE}\n" + check.Command + "{apply --wait 10m --client-key-file FILE}"
+const manually = check.Command + "{authelia --new-key FILE}\n    {apply --wait 10m --client-key-file FILE}"
 
 func notInFile(t config.Target) error {
 	from := map[string]string{
