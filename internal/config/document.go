@@ -8,17 +8,6 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Defaults returns a target of which a configuration says nothing.
-func Defaults() Target {
-	t := Target{Name: defaultTarget, Realm: realm.Spec{Set: realm.Values{}}}
-	for i := range table() {
-		if k := &table()[i]; k.Target && k.Default != "" {
-			_ = k.in(nil, &t).set(k.written(k.Default, Place{}).value) // a test loads every default
-		}
-	}
-	return t
-}
-
 // Document returns a configuration of one target, each key below its documentation. It leaves out what has its default. Loading
 // it gives the target again. Paths are written as they are: relative ones begin in the folder of the configuration.
 //

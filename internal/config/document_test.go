@@ -12,7 +12,7 @@ import (
 )
 
 func TestDocument(t *testing.T) {
-	target := Defaults()
+	target := defaults()
 	target.Proxmox.Endpoints, target.Proxmox.Insecure = []Origin{"https://pve1.example.com:8006"}, true
 	target.Realm = realm.Spec{Name: "authelia", Set: realm.Values{
 		realm.IssuerURL: realm.Text("https://auth.example.com"),
@@ -51,11 +51,22 @@ func TestDocumentHoldsAccess(t *testing.T) {
 		"Admins": {{Path: "/", Role: "PVEAdmin", Propagate: true}, {Path: "/vms/100", Role: "PVEVMUser"}},
 		"123":    {{Path: "/pool/dev", Role: "PVEAuditor", Propagate: true}}, "none": {},
 	}
-	target := Defaults()
+	target := defaults()
 	target.Access = access
 	text := string(Document(target))
 	c := mustLoad(t, text, Options{Partial: true, Show: true})
 	if got := c.Targets[0].Access; !reflect.DeepEqual(got, access) {
 		t.Errorf("%v after\n%s", got, text)
 	}
+}
+
+// defaults returns a target of which a configuration says nothing.
+func defaults() Target {
+	t := Target{Name: defaultTarget, Realm: realm.Spec{Set: realm.Values{}}}
+	for i := range table() {
+		if k := &table()[i]; k.Target && k.Default != "" {
+			_ = k.in(nil, &t).set(k.written(k.Default, Place{}).value) // a test loads every default
+		}
+	}
+	return t
 }

@@ -195,7 +195,7 @@ func TestDocumentLoadsAgain(t *testing.T) {
 		if _, set := spec.Set[realm.ClientKey]; set {
 			keyFile = key
 		}
-		target := Defaults()
+		target := defaults()
 		target.Proxmox.Endpoints, target.Proxmox.CAFile = []Origin{"https://pve1:8006"}, "/etc/ca: #1.pem"
 		target.Verify.RedirectURLs, target.Verify.RedirectsDeclared = []Origin{"https://pve1:8006"}, true
 		target.Verify.IssuerCAFile, target.Realm, target.ClientKeyFile = "/etc/ca: #2.pem", spec, keyFile

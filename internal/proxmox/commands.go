@@ -143,9 +143,6 @@ func (h Host) Run(note, command string) check.Hint { return h.commands.on(note, 
 // Journal is the hint to read the log of the product's services.
 func (h Host) Journal(note string) check.Hint { return h.commands.on(note, h.commands.journal) }
 
-// Restart is the hint to restart the service that asks issuers.
-func (h Host) Restart(note string) check.Hint { return h.commands.on(note, h.commands.restart) }
-
 // AddUser is the hint to create a user; name is user@realm.
 func (h Host) AddUser(name, note string) check.Hint {
 	return h.commands.on(note, fill(h.commands.addUser, "user", name))

@@ -272,7 +272,7 @@ func TestParseGrants(t *testing.T) {
 
 // What is asked for again is no difference; what is asked for otherwise is one.
 func TestDifferences(t *testing.T) {
-	there := config.Defaults()
+	there := config.Target{Realm: realm.Spec{Name: "authelia"}}
 	there.Proxmox.Endpoints = []config.Origin{"https://pve1:8006", "https://pve2:8006"}
 	there.Realm.Set = realm.Values{
 		realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox"), realm.Scopes: realm.Words(realm.Scopes, "openid", "email"),
@@ -297,7 +297,7 @@ func TestDifferences(t *testing.T) {
 			asked.Access = realm.Access{"admins": {{Path: "/", Role: "PVEAuditor", Propagate: true}}}
 		},
 	} {
-		asked := config.Defaults()
+		asked := config.Target{Realm: realm.Spec{Name: "authelia"}}
 		change(&asked)
 		if got := strings.Join(setup.Differences(there, asked), " "); got != want {
 			t.Errorf("%q, want %q", got, want)
