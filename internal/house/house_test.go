@@ -187,6 +187,34 @@ func TestPathsInTheReadmeExist(t *testing.T) {
 	}
 }
 
+var functionInText = regexp.MustCompile(`\b([A-Za-z]+)\.([A-Za-z]+)\b`)
+
+// TestFunctionsInTheReadmeExist fails for functions and types of the picture of a run that are not there: a package's or a
+// receiver's.
+func TestFunctionsInTheReadmeExist(t *testing.T) {
+	defined := map[string]bool{}
+	for path, text := range texts(t) {
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		room := filepath.Base(filepath.Dir(path))
+		for _, m := range regexp.MustCompile(`(?m)^(?:func (?:\(\w+ \*?(\w+)\) )?|type )(\w+)`).FindAllStringSubmatch(string(text), -1) {
+			defined[m[1]+"."+m[2]], defined[room+"."+m[2]] = true, true
+		}
+	}
+	_, picture, found := strings.Cut(readme(t), "\n## How one run flows\n")
+	picture, _, _ = strings.Cut(picture, "\n\n`plan` takes")
+	named := functionInText.FindAllString(picture, -1)
+	if !found || len(named) < 30 {
+		t.Fatalf("internal/README.md names %d functions of a run", len(named))
+	}
+	for _, name := range named {
+		if !defined[name] {
+			t.Errorf("internal/README.md names %s, which does not exist", name)
+		}
+	}
+}
+
 func readme(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "internal", "README.md"))
