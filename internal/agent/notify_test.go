@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/report"
 )

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"proxmox-realm/internal/config"
-
 	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/config"
 )
 
 // readYAML reads what the documents of a text hold, and tells where a second one begins (0: there is none). Authelia reads the

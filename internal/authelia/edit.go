@@ -8,9 +8,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"proxmox-realm/internal/config"
-
 	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/config"
 )
 
 // RefusedError says why a configuration is not edited: nobody could prove that the result holds what is wanted and nothing else.

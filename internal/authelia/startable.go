@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strings"
 
-	"proxmox-realm/internal/config"
-
 	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/config"
 )
 
 // startable looks for what keeps Authelia 4.39 from starting: in the form of the files, in the OpenID part and in the other

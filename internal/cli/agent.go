@@ -6,11 +6,10 @@ import (
 	"os/signal"
 	"syscall"
 
-	"proxmox-realm/internal/check"
-
 	"github.com/spf13/cobra"
 
 	"proxmox-realm/internal/agent"
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
 )

@@ -138,20 +138,13 @@ func (a *app) store(o autheliaOptions, e autheliaEdit) (backup string, err error
 	return backup, err
 }
 
-// adviseWritten says what was written and what comes next.
+// adviseWritten says what comes after the file.
 func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
-	if line := authelia.CommentBehind(e.Before, e.After); line > 0 {
-		a.warning(fmt.Sprintf("%s:%d: the comment behind the digest may no longer be true", o.write, line))
-	}
-	if authelia.FormerKeys(e.Before) {
-		a.warning("the other clients have the keys of Authelia 4.37: this one needs Authelia 4.38 or later")
-	}
-	a.note("%s is written; its former content is in %s", o.write, backup)
+	a.noteWritten(e.Edit, backup)
 	if a.quiet {
 		return
 	}
 	a.adviseKey(o.newKey, e.configured)
-	a.note("let Authelia check it:\n    authelia config validate --config %s\nin Docker:\n    docker compose exec authelia authelia config validate", o.write)
 	if o.newKey != "" && e.configured != "" && e.configured != absolute(o.newKey) {
 		a.note("do not restart Authelia yet")
 		a.adviseWait(o.newKey, e.configured)
@@ -159,6 +152,18 @@ func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
 	}
 	a.note("then %s", cmp.Or(o.next, "restart Authelia, and run `proxmox-realm apply`"))
 	a.note(restart)
+}
+
+// noteWritten says what was written to Authelia's configuration, and what may no longer be true there.
+func (a *app) noteWritten(e authelia.Edit, backup string) {
+	if line := authelia.CommentBehind(e.Before, e.After); line > 0 {
+		a.warning(fmt.Sprintf("%s:%d: the comment behind the digest may no longer be true", e.Path, line))
+	}
+	if authelia.FormerKeys(e.Before) && !authelia.FormerKeys(e.After) { // the client was added
+		a.warning("the other clients have the keys of Authelia 4.37: this one needs Authelia 4.38 or later")
+	}
+	a.note("%s is written; its former content is in %s", e.Path, backup)
+	a.note("let Authelia check it:\n    authelia config validate --config %s\nin Docker:\n    docker compose exec authelia authelia config validate", e.Path)
 }
 
 // remaining shows how the client still differs: --write changes only its secret.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"proxmox-realm/internal/check"
-
 	"golang.org/x/sys/unix"
+
+	"proxmox-realm/internal/check"
 )
 
 // terminals stay open until the end: a read that was left behind still uses a file descriptor, which must not be reused.

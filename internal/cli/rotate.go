@@ -335,11 +335,7 @@ func (r rotator) tellIssuer(ctx context.Context, edit authelia.Edit) error {
 	if err != nil {
 		return err
 	}
-	if line := authelia.CommentBehind(edit.Before, edit.After); line > 0 {
-		r.warning(fmt.Sprintf("%s:%d: the comment behind the digest may no longer be true", r.authelia, line))
-	}
-	r.note("%s is written; its former content is in %s", r.authelia, backup)
-	r.note("let Authelia check it:\n    authelia config validate --config %s", r.authelia)
+	r.noteWritten(edit, backup)
 	return nil
 }
 

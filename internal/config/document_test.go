@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"proxmox-realm/internal/check"
-
 	"proxmox-realm/internal/realm"
 )
 

@@ -15,10 +15,9 @@ import (
 	"strings"
 	"testing"
 
-	"proxmox-realm/internal/check"
-
 	"pgregory.net/rapid"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"proxmox-realm/internal/check"
-
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
