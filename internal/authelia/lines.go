@@ -89,12 +89,12 @@ func (l *layout) token(scalar *yaml.Node) (from, to int, err error) {
 		_, size := utf8.DecodeRuneInString(line)
 		from, line = from+size, line[size:]
 	}
-	n := -1
+	n := 0
 	switch scalar.Style {
 	case yaml.SingleQuotedStyle:
-		n = quoted(line, '\'')
+		n = len(singleQuoted().FindString(line))
 	case yaml.DoubleQuotedStyle:
-		n = quoted(line, '"')
+		n = len(doubleQuoted().FindString(line))
 	case 0:
 		if strings.HasPrefix(line, scalar.Value) {
 			n = len(scalar.Value)
@@ -106,23 +106,11 @@ func (l *layout) token(scalar *yaml.Node) (from, to int, err error) {
 	return from, from + n, nil
 }
 
-// quoted returns the length of a quoted scalar at the beginning of a line, or -1.
-func quoted(line string, quote byte) int {
-	if line == "" || line[0] != quote {
-		return -1
-	}
-	for i := 1; i < len(line); i++ {
-		switch {
-		case quote == '"' && line[i] == '\\':
-			i++
-		case quote == '\'' && strings.HasPrefix(line[i:], "''"):
-			i++
-		case line[i] == quote:
-			return i + 1
-		}
-	}
-	return -1
-}
+// Quoted scalars at the beginning of a line.
+var (
+	singleQuoted = pattern(`^'(?:[^']|'')*'`)
+	doubleQuoted = pattern(`^"(?:\\.|[^"\\])*"`)
+)
 
 // proveAppended parses the result. Without its last client it must equal the configuration before, and that client the
 // printed one.
