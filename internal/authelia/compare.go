@@ -224,7 +224,7 @@ func (c *comparer) compareList(property Property, f field, found, wanted []strin
 	var missing, open []string
 	for _, w := range wanted {
 		switch {
-		case slices.ContainsFunc(found, func(item string) bool { return item == w || w == LoginRedirectURI && loopback(item) }):
+		case slices.ContainsFunc(found, func(item string) bool { return item == w || w == LoginRedirectURI && loopback().MatchString(item) }):
 		case f.value != nil && c.in.filled(f) && mayMake(found, w):
 			open = append(open, w)
 		case w == LoginRedirectURI && !c.LoginRequired:
@@ -263,12 +263,8 @@ func mayMake(items []string, wanted string) bool {
 	return !made
 }
 
-// loopback tells whether a redirect URI differs from [LoginRedirectURI] at most in its port.
-func loopback(uri string) bool {
-	rest, ok := strings.CutPrefix(uri, "http://127.0.0.1")
-	port, ok2 := strings.CutSuffix(rest, "/callback")
-	return ok && ok2 && strings.Trim(port, ":0123456789") == ""
-}
+// loopback matches redirect URIs that differ from [LoginRedirectURI] at most in their port.
+var loopback = pattern(`^http://127\.0\.0\.1(:[0-9]*)?/callback$`)
 
 // compareClaims looks for the claims in the client's claims policy, whatever that policy is called.
 func (c *comparer) compareClaims(property Property, policy string) {

@@ -183,7 +183,11 @@ func (c *comparer) absent(all []registry) error {
 			hidden = append(hidden, r.place())
 		}
 	}
-	message := fmt.Sprintf("%s has no client %s", names(c.sources), c.Login.ClientID)
+	var files []string
+	for _, s := range c.sources {
+		files = union(files, []string{s.file})
+	}
+	message := fmt.Sprintf("%s has no client %s", strings.Join(files, ", "), c.Login.ClientID)
 	if len(ids) > 0 {
 		message += ", only " + strings.Join(ids, ", ")
 	}
@@ -211,14 +215,4 @@ func (c *comparer) templates() (all []action) {
 		all = append(all, s.templates...)
 	}
 	return all
-}
-
-func names(sources []*source) string {
-	var names []string
-	for _, s := range sources {
-		if !slices.Contains(names, s.file) {
-			names = append(names, s.file)
-		}
-	}
-	return strings.Join(names, ", ")
 }
