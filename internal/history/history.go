@@ -51,7 +51,7 @@ type Target struct {
 	Nodes    map[string]Node      `json:"nodes,omitzero"`    // by endpoint
 	Told     map[Reader]Told      `json:"told,omitzero"`
 	Success  time.Time            `json:"success,omitzero"` // when a run last left the realm as declared
-	Lost     bool                 `json:"-"`                // there was a memory that cannot be read: what it held is to be asked again
+	Lost     bool                 `json:"lost,omitempty"`   // what was remembered could not be read, and no run has asked all of it again
 }
 
 // Node is what is known of one node of the target.
@@ -83,36 +83,44 @@ type Told struct {
 	Written     []string  `json:"written,omitempty"` // what runs wrote and the reader has not been told
 }
 
-// Client is what is known of one client at its issuer.
+// Client is what is known of one client at its issuer. Realms that use the client share it.
 type Client struct {
-	Begun    time.Time            `json:"begun,omitzero"`    // when it was first asked about
-	Full     time.Time            `json:"full,omitzero"`     // the last answer of token endpoint and authorization endpoint
-	Free     time.Time            `json:"free,omitzero"`     // the last answer to questions that cost a right client nothing
-	Findings map[check.ID]Finding `json:"findings,omitzero"` // client.credentials and client.redirect
-	Limited  time.Time            `json:"limited,omitzero"`  // the issuer limits requests (429) until then
-	Known    json.RawMessage      `json:"known,omitzero"`    // what internal/issuer remembers of control questions
+	Credentials Finding            `json:"credentials,omitzero"` // client.credentials
+	Requests    map[string]Request `json:"requests,omitzero"`    // by digest of scopes, prompt and the like: what realms may differ in
+	Limited     time.Time          `json:"limited,omitzero"`     // the issuer limits requests (429) until then
+	Known       json.RawMessage    `json:"known,omitzero"`       // what internal/issuer remembers of control questions
+}
+
+// Request is what is known of one login request of a client.
+type Request struct {
+	Begun    time.Time `json:"begun,omitzero"`    // when it was first asked about
+	Full     time.Time `json:"full,omitzero"`     // the last answer of token endpoint and authorization endpoint
+	Free     time.Time `json:"free,omitzero"`     // the last answer to questions that cost a right client nothing
+	Redirect Finding   `json:"redirect,omitzero"` // client.redirect
 }
 
 // Last returns when an answer last came.
-func (c Client) Last() time.Time { return Later(c.Free, c.Full) }
+func (r Request) Last() time.Time { return Later(r.Free, r.Full) }
 
-// Red reports whether a finding is a failure.
-func (c Client) Red() bool {
-	for _, f := range c.Findings {
-		if f.Red() {
-			return true
-		}
-	}
-	return false
+// Findings returns what was found about the client with one login request.
+func (c Client) Findings(request string) []Finding {
+	found := []Finding{c.Credentials, c.Requests[request].Redirect}
+	return slices.DeleteFunc(found, Finding.IsZero)
 }
 
-// Recall returns the remembered checks, in the order of their ids.
-func (c Client) Recall() []check.Check {
-	var checks []check.Check
-	for _, id := range slices.Sorted(maps.Keys(c.Findings)) {
-		checks = append(checks, c.Findings[id].Recall())
+// WithRequest sets what is known of a login request in a copy of the client's history.
+func (c Client) WithRequest(name string, r Request) Client {
+	c.Requests = maps.Clone(c.Requests)
+	set(&c.Requests, name, r)
+	return c
+}
+
+// last returns when an answer about any login request last came.
+func (c Client) last() (last time.Time) {
+	for _, r := range c.Requests {
+		last = Later(last, r.Last())
 	}
-	return checks
+	return last
 }
 
 // TargetID identifies a target by what it keeps, never by its name or its place in a configuration.
@@ -151,15 +159,32 @@ func merged(theirs, before, mine Target) Target {
 	return out
 }
 
-func mergedClient(theirs, mine Client) Client {
+// mergedClient returns what two runs know of a client, without login requests that no run has asked about for long.
+func mergedClient(theirs, mine Client, now time.Time) Client {
 	out := mine
-	if theirs.Last().After(mine.Last()) {
-		out = theirs
+	if theirs.last().After(mine.last()) {
+		out.Known = theirs.Known
 	}
-	out.Full, out.Free, out.Limited = Later(theirs.Full, mine.Full), Later(theirs.Free, mine.Free), Later(theirs.Limited, mine.Limited)
-	out.Begun = first(theirs.Begun, mine.Begun)
-	out.Findings = newer(theirs.Findings, nil, mine.Findings, asked)
+	out.Limited = Later(theirs.Limited, mine.Limited)
+	out.Credentials = newerFinding(theirs.Credentials, mine.Credentials)
+	for name, other := range theirs.Requests {
+		r := mine.Requests[name]
+		out = out.WithRequest(name, Request{
+			Begun: first(other.Begun, r.Begun), Full: Later(other.Full, r.Full), Free: Later(other.Free, r.Free),
+			Redirect: newerFinding(other.Redirect, r.Redirect),
+		})
+	}
+	maps.DeleteFunc(out.Requests, func(_ string, r Request) bool {
+		return r.Redirect.Check.Status == check.Pass && now.Sub(Later(r.Last(), r.Redirect.Asked)) > keptUnread
+	})
 	return out
+}
+
+func newerFinding(theirs, mine Finding) Finding {
+	if theirs.Asked.After(mine.Asked) {
+		return theirs
+	}
+	return mine
 }
 
 // newer merges entries by the times of their answers.

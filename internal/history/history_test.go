@@ -84,11 +84,12 @@ func TestAnswersFromTheFutureLose(t *testing.T) {
 	}
 	client := history.ClientID{Issuer: "https://auth.example.com", Client: "proxmox"}
 	answer := func(status check.Status, at time.Time) history.Client {
-		return history.Client{Full: at, Findings: map[check.ID]history.Finding{check.ClientCredentials: finding(check.ClientCredentials, status, at)}}
+		return history.Client{Credentials: finding(check.ClientCredentials, status, at)}.
+			WithRequest("login", history.Request{Full: at, Redirect: finding(check.ClientRedirect, status, at)})
 	}
 	s.KeepClient(client, answer(check.Pass, ahead))
 	s.KeepClient(client, answer(check.Fail, now))
-	if got := s.Client(client); !got.Red() || !got.Full.Equal(now) {
+	if got := s.Client(client); !got.Credentials.Red() || !got.Requests["login"].Redirect.Red() || !got.Requests["login"].Full.Equal(now) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -112,6 +113,10 @@ func TestADamagedMemoryIsLost(t *testing.T) {
 		if !s.Target(id).Lost {
 			t.Errorf("%q can be read", content)
 		}
+	}
+	s.ChangeTarget(id, func(t *history.Target) { *t = t.Remember([]string{"realm"}, history.Quiet) })
+	if !s.Target(id).Lost {
+		t.Error("nobody has asked again")
 	}
 	s.KeepTarget(id, history.Target{}, history.Target{Begun: time.Now()})
 	if s.Target(id).Lost {
@@ -143,10 +148,10 @@ func TestAClientIsKeyed(t *testing.T) {
 	s := history.Open(dir)
 	client := history.ClientID{Issuer: "https://auth.example.com", Client: "proxmox", Key: check.NewSecret("short"), Redirects: []string{"https://b", "https://a"}}
 	now := time.Now().UTC()
-	s.KeepClient(client, history.Client{Full: now, Findings: map[check.ID]history.Finding{check.ClientCredentials: finding(check.ClientCredentials, check.Fail, now)}})
+	s.KeepClient(client, history.Client{Credentials: finding(check.ClientCredentials, check.Fail, now)})
 	turned := client
 	turned.Redirects = []string{"https://a", "https://b"}
-	if got := history.Open(dir).Client(turned); !got.Red() || !got.Full.Equal(now) {
+	if got := history.Open(dir).Client(turned); !got.Credentials.Red() || !got.Credentials.Asked.Equal(now) {
 		t.Errorf("%+v", got)
 	}
 	for i, change := range []func(*history.ClientID){
@@ -155,7 +160,7 @@ func TestAClientIsKeyed(t *testing.T) {
 	} {
 		other := client
 		change(&other)
-		if s.Client(other).Red() {
+		if s.Client(other).Credentials.Red() {
 			t.Errorf("change %d is the same client", i)
 		}
 	}
@@ -170,16 +175,24 @@ func TestAnswersAboutAClientMerge(t *testing.T) {
 		s := history.Open("") // in memory
 		client := history.ClientID{Issuer: "i", Client: "c"}
 		base := time.Now().Add(-24 * time.Hour).UTC()
-		var newest time.Time
+		newest := map[string]time.Time{}
 		for range rapid.IntRange(1, 6).Draw(rt, "answers") {
 			at := base.Add(time.Duration(rapid.IntRange(0, 1000).Draw(rt, "minute")) * time.Minute)
-			if at.After(newest) {
-				newest = at
+			name := rapid.SampledFrom([]string{"login", "other"}).Draw(rt, "request")
+			if at.After(newest[name]) {
+				newest[name] = at
 			}
-			s.KeepClient(client, history.Client{Full: at, Limited: at, Findings: map[check.ID]history.Finding{check.ClientRedirect: finding(check.ClientRedirect, check.Pass, at)}})
+			s.KeepClient(client, history.Client{Limited: at, Credentials: finding(check.ClientCredentials, check.Pass, at)}.
+				WithRequest(name, history.Request{Full: at, Redirect: finding(check.ClientRedirect, check.Pass, at)}))
 		}
-		if got := s.Client(client); !got.Full.Equal(newest) || !got.Limited.Equal(newest) || !got.Findings[check.ClientRedirect].Asked.Equal(newest) {
-			rt.Fatalf("%+v, want %s", got, newest)
+		got, last := s.Client(client), history.Later(newest["login"], newest["other"])
+		if !got.Limited.Equal(last) || !got.Credentials.Asked.Equal(last) || len(got.Requests) != len(newest) {
+			rt.Fatalf("%+v, want %s", got, last)
+		}
+		for name, at := range newest {
+			if r := got.Requests[name]; !r.Full.Equal(at) || !r.Redirect.Asked.Equal(at) {
+				rt.Fatalf("%s: %+v, want %s", name, r, at)
+			}
 		}
 	})
 }

@@ -123,7 +123,7 @@ func (s *Store) Target(id TargetID) Target { return s.target(id.file()) }
 func (s *Store) target(name string) Target {
 	t, read := load[Target](s, name)
 	now := time.Now()
-	t.Lost = !read
+	t.Lost = t.Lost || !read
 	t.Findings = past(t.Findings, now)
 	for name, node := range t.Nodes {
 		node.Discovery.Asked = notAfter(node.Discovery.Asked, now)
@@ -154,14 +154,17 @@ func (s *Store) Client(id ClientID) Client { return s.client(id.file(s)) }
 func (s *Store) client(name string) Client {
 	c, _ := load[Client](s, name)
 	now := time.Now()
-	c.Findings = past(c.Findings, now)
-	c.Begun, c.Full, c.Free = notAfter(c.Begun, now), notAfter(c.Full, now), notAfter(c.Free, now)
+	c.Credentials.Asked = notAfter(c.Credentials.Asked, now)
+	for name, r := range c.Requests {
+		r.Begun, r.Full, r.Free, r.Redirect.Asked = notAfter(r.Begun, now), notAfter(r.Full, now), notAfter(r.Free, now), notAfter(r.Redirect.Asked, now)
+		c.Requests[name] = r
+	}
 	return c
 }
 
 // KeepClient keeps what a run found out about a client, merged with what other runs found out meanwhile.
 func (s *Store) KeepClient(id ClientID, mine Client) {
-	s.update(id.file(s), func(name string) any { return mergedClient(s.client(name), mine) })
+	s.update(id.file(s), func(name string) any { return mergedClient(s.client(name), mine, time.Now()) })
 }
 
 // Hung returns when an issuer last kept a node waiting, which blocks one of its workers; zero if it did not, or if the node answered

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -90,9 +89,10 @@ func (c clientFindings) yes() bool {
 //	ifDue    in full, more than a day ago                         in full
 //	ifDue    nothing, or more than an hour ago                    for free; in full if the answer is not a yes
 //	ifDue    anything else                                        none
-func (r run) due(known history.Client, w want) (depth issuer.Depth, ask bool) {
-	opened, last := false, history.Finding{Asked: known.Last()}
-	for _, f := range known.Findings {
+func (r run) due(known history.Client, request string, w want) (depth issuer.Depth, ask bool) {
+	asked := known.Requests[request]
+	opened, last := false, history.Finding{Asked: asked.Last()}
+	for _, f := range known.Findings(request) {
 		if open(f) {
 			opened, last.Asked = true, history.Later(last.Asked, f.Asked)
 		}
@@ -109,10 +109,10 @@ func (r run) due(known history.Client, w want) (depth issuer.Depth, ask bool) {
 	case opened:
 		return issuer.Full, r.again(last) || r.Last
 	case w == anew:
-		return issuer.Full, r.began.Sub(known.Full) >= againLoud
-	case !known.Begun.IsZero() && r.began.Sub(history.Later(known.Full, known.Begun)) >= fullAfter:
+		return issuer.Full, r.began.Sub(asked.Full) >= againLoud
+	case !asked.Begun.IsZero() && r.began.Sub(history.Later(asked.Full, asked.Begun)) >= fullAfter:
 		return issuer.Full, true
-	case r.began.Sub(known.Last()) >= freeAfter:
+	case r.began.Sub(asked.Last()) >= freeAfter:
 		return issuer.Free, true
 	}
 	return 0, false
@@ -121,13 +121,9 @@ func (r run) due(known history.Client, w want) (depth issuer.Depth, ask bool) {
 // askClient asks the issuer about a client, as far as that is due, and adds what is remembered. keyUnknown tells that the
 // client may have a key that is not known here.
 func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, inspection Inspection, w want) (clientFindings, error) {
-	id, about := r.clientID(l), r.about(l)
-	known := r.History.Client(id)
-	if slices.ContainsFunc(slices.Collect(maps.Values(known.Findings)), func(f history.Finding) bool { return f.About != about }) {
-		known.Findings, known.Full, known.Free = nil, time.Time{}, time.Time{} // other scopes, or another prompt
-	}
-	out := clientFindings{about: about, checks: known.Recall(), limited: known.Limited}
-	depth, ask := r.due(known, w)
+	known, request := r.History.Client(r.clientID(l)), r.request(l)
+	out := clientFindings{about: r.about(l), checks: recall(known.Findings(request)), limited: known.Limited}
+	depth, ask := r.due(known, request, w)
 	if !ask || inspection.Wait(ctx) != nil {
 		return out, context.Cause(ctx)
 	}
@@ -146,16 +142,23 @@ func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, insp
 	if ctx.Err() != nil {
 		return out, context.Cause(ctx)
 	}
-	known = r.rememberClient(id, about, known, answer, q.Depth)
-	out.fresh, out.limited = true, known.Limited
-	out.checks = nil
+	known = r.rememberClient(l, known, answer, q.Depth)
+	former := out.checks
+	out.fresh, out.limited, out.checks = true, known.Limited, nil
 	for _, c := range answer.Checks {
-		if f := known.Findings[c.ID]; c.Status == check.Skip && !f.IsZero() {
-			c = f.Recall() // the question was not answered: the former answer stands
+		if f, found := check.Find(former, c.ID); c.Status == check.Skip && found {
+			c = f // the question was not answered: the former answer stands
 		}
 		out.checks = append(out.checks, c)
 	}
 	return out, nil
+}
+
+func recall(findings []history.Finding) (checks []check.Check) {
+	for _, f := range findings {
+		checks = append(checks, f.Recall())
+	}
+	return checks
 }
 
 func (r run) clientID(l realm.Login) history.ClientID {
@@ -175,36 +178,43 @@ func (r run) controls(known history.Client) (k issuer.Known) {
 }
 
 // rememberClient keeps an answer about a client and returns what is known now.
-func (r run) rememberClient(id history.ClientID, about string, known history.Client, a issuer.Answer, depth issuer.Depth) history.Client {
-	now := time.Now().UTC()
+func (r run) rememberClient(l realm.Login, known history.Client, a issuer.Answer, depth issuer.Depth) history.Client {
+	now, name := time.Now().UTC(), r.request(l)
 	if after, limited := a.RateLimited(); limited {
 		known.Limited = now.Add(cmp.Or(after, unknownLimit))
 	}
 	known.Known, _ = json.Marshal(a.Known) // a struct of strings, numbers and times
-	answered := false
-	known.Findings = maps.Clone(known.Findings)
+	request, answered := known.Requests[name], false
 	for _, c := range a.Checks {
-		if c.Status == check.Skip {
+		switch {
+		case c.Status == check.Skip:
 			continue
+		case c.ID == check.ClientRedirect:
+			request.Redirect = history.Of(c, name, now)
+		default:
+			known.Credentials = history.Of(c, "", now)
 		}
 		answered = true
-		if known.Findings == nil {
-			known.Findings = map[check.ID]history.Finding{}
-		}
-		known.Findings[c.ID] = history.Of(c, about, now)
 	}
 	if answered {
-		if known.Begun.IsZero() {
-			known.Begun = now
+		if request.Begun.IsZero() {
+			request.Begun = now
 		}
 		if depth != issuer.Free {
-			known.Full, known.Free = now, now
+			request.Full, request.Free = now, now
 		} else if (clientFindings{checks: a.Checks}).yes() {
-			known.Free = now // else the answer to one question, as about the key alone, would keep the others from being asked
+			request.Free = now // else the answer to one question, as about the key alone, would keep the others from being asked
 		}
+		known = known.WithRequest(name, request)
 	}
-	r.History.KeepClient(id, known)
+	r.History.KeepClient(r.clientID(l), known)
 	return known
+}
+
+// request identifies what client.redirect depends on, besides the client with its key and its redirect URLs.
+func (r run) request(l realm.Login) string {
+	text, _ := json.Marshal([]any{l.Scopes, l.Prompt, l.ACRValues, r.Verify.RedirectsDeclared}) // strings always marshal
+	return r.History.Digest(string(text))
 }
 
 // about identifies what the findings about a login depend on, besides the client key. Answers about other values do not count.

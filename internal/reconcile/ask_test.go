@@ -68,6 +68,36 @@ func TestFindingsAboutTheClientStand(t *testing.T) {
 	})
 }
 
+// Realms that share a client, with other scopes, share what is known of its key and keep apart what is known of their login
+// requests: no run forgets what the other found, and neither asks anew because of the other.
+func TestRealmsThatShareAClientKeepTheirFindings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, q := &fakeIssuer{redirect: func() bool { return false }}, &fakeIssuer{}
+		first := aim(t, newCluster(t).put(name, stored(with(realm.ClientKey, key), with(realm.Scopes, "openid groups"))), p,
+			spec(setKey(key), func(s *realm.Spec) { s.Set[realm.Scopes] = realm.Words(realm.Scopes, "openid", "groups") }))
+		second := aim(t, newCluster(t).put(name, stored(with(realm.ClientKey, key))), q, spec(setKey(key)))
+		second.History = first.History
+		quiet := reconcile.Options{Quiet: true}
+		for hour := range 3 {
+			for range 4 {
+				expect(t, apply(t.Context(), first, quiet), reconcile.Unverified, realm.None, "")
+				expect(t, apply(t.Context(), second, quiet), reconcile.Unchanged, realm.None, "")
+			}
+			if len(p.questions) != hour+2 || len(q.questions) != hour+1 { // what is refused is asked in full at once
+				t.Fatalf("%d and %d questions in %d hours", len(p.questions), len(q.questions), hour+1)
+			}
+			time.Sleep(time.Hour)
+		}
+		p.verdict = func(string) *issuer.Verdict { return &issuer.Verdict{Decision: issuer.RateLimited} }
+		q.verdict = p.verdict
+		for range 2 { // the issuer gives no answer any more: what was found stands
+			expect(t, apply(t.Context(), second, quiet), reconcile.Unchanged, realm.None, "")
+			expect(t, apply(t.Context(), first, quiet), reconcile.Unverified, realm.None, "")
+			time.Sleep(time.Hour)
+		}
+	})
+}
+
 // A question that got no answer is asked again in the next run, but an issuer that limits requests is left alone until the limit
 // ends.
 func TestUnansweredIsNotAsked(t *testing.T) {
@@ -192,7 +222,7 @@ func TestALaterOutageDoesNotMendANode(t *testing.T) {
 	})
 }
 
-// A memory that cannot be read may have held a failure: everything is asked again.
+// A memory that cannot be read may have held a failure: everything is asked again, by the first run that can.
 func TestALostMemoryIsAskedAgain(t *testing.T) {
 	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 	c.failing = "https://pve1.example.com:8006"
@@ -202,6 +232,9 @@ func TestALostMemoryIsAskedAgain(t *testing.T) {
 	if err != nil || len(files) != 1 || os.WriteFile(files[0], []byte("{"), 0o600) != nil {
 		t.Fatal(files, err)
 	}
+	c.script[discovery] = trouble{err: errDown}
+	expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Failed, realm.None, check.Unreachable)
+	delete(c.script, discovery)
 	expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.None, "")
 }
 

@@ -108,16 +108,15 @@ func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection)
 	}
 	l := plan.login()
 	l.ClientKey = former.ClientKey
-	id := r.clientID(l)
-	known := r.History.Client(id)
-	if known.Findings[check.ClientCredentials].Red() {
+	known := r.History.Client(r.clientID(l))
+	if known.Credentials.Red() {
 		return false, false, nil
 	}
 	answer := inspection.Client(ctx, issuer.Question{Login: l, Depth: issuer.Free, Known: r.controls(known), Limited: known.Limited})
 	if ctx.Err() != nil {
 		return false, false, context.Cause(ctx)
 	}
-	r.rememberClient(id, r.about(l), known, answer, issuer.Free)
+	r.rememberClient(l, known, answer, issuer.Free)
 	decision := answer.Credentials.Decision
 	return decision == issuer.Accepted, decision == issuer.Rejected, nil
 }

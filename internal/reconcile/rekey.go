@@ -96,14 +96,14 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 	}
 	known := r.History.Client(r.clientID(login))
 	last := w.asked
-	if f := known.Findings[check.ClientCredentials]; f.Red() {
-		last = history.Later(last, f.Asked)
+	if known.Credentials.Red() {
+		last = history.Later(last, known.Credentials.Asked)
 	}
 	if former {
 		last = history.Later(last, r.Began)
 	}
 	if r.began.Sub(last) < againLoud && !flipped {
-		res = res.add(r.Verify.Ignore, known.Recall()...)
+		res = res.add(r.Verify.Ignore, recall(known.Findings(r.request(login)))...)
 		return res, notYet(plan, res.Checks, former)
 	}
 	w.asked = r.began

@@ -44,6 +44,9 @@ func (r run) verify(ctx context.Context, res Result, plan planned, inspection In
 	if err == nil {
 		err = issuerErr
 	}
+	if why == nil && err == nil {
+		res.known.Lost = false
+	}
 	return r.remember(res, plan), err
 }
 
