@@ -130,7 +130,7 @@ func absent(ctx context.Context, client *proxmox.Client, name string) error {
 	err := check.Errorf(check.Internal, "realm %s does not exist on %s", name, client.Endpoint())
 	names, unlisted := client.Realms(ctx)
 	if unlisted != nil || len(names) == 0 {
-		return err.Try(proxmox.HostOf(client.Product()).Realms(""))
+		return err.Try(client.Product().Host().Run("", client.Product().Host().ListRealms))
 	}
 	return err.Try(check.Hintf("choose one of the realms there: %s", strings.Join(names, ", ")))
 }

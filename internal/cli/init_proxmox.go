@@ -80,7 +80,7 @@ func (i *initRun) askCertificate(ctx context.Context, why error, fingerprint str
 	i.tell("%s", check.MessageOf(why))
 	i.tell("Compare this with the output of a command on the node:")
 	i.tell("  SHA-256 %s", fingerprint)
-	i.tell("  %s", realm.VE.CertificateCommand())
+	i.tell("  %s", realm.VE.Host().Certificate)
 	same, err := i.yesOrNo(ctx, "Is it the same?", false)
 	if err != nil {
 		return err

@@ -149,9 +149,9 @@ func parseFingerprint(p realm.Product, text string) (Fingerprint, error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	switch {
 	case err == nil && len(raw) == 20:
-		return Fingerprint{}, fmt.Errorf("must be a SHA-256 fingerprint, as `%s` prints it: this is one of SHA-1", p.CertificateCommand())
+		return Fingerprint{}, fmt.Errorf("must be a SHA-256 fingerprint, as `%s` prints it: this is one of SHA-1", p.Host().Certificate)
 	case err != nil || len(raw) != sha256.Size:
-		return Fingerprint{}, fmt.Errorf("must be a SHA-256 fingerprint, 64 hexadecimal digits, as `%s` prints it", p.CertificateCommand())
+		return Fingerprint{}, fmt.Errorf("must be a SHA-256 fingerprint, 64 hexadecimal digits, as `%s` prints it", p.Host().Certificate)
 	}
 	return Fingerprint(raw), nil
 }

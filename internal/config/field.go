@@ -166,15 +166,15 @@ func (f property) set(value any) error {
 
 func (f property) parse(value any) (realm.Value, error) {
 	text, _ := value.(string)
-	switch f.Kind {
-	case realm.KindBool:
+	switch f.Form {
+	case realm.FormBool:
 		b, err := parseBool(text)
 		return realm.Bool(b), err
-	case realm.KindSet, realm.KindList:
+	case realm.FormSet, realm.FormList:
 		var words []string
 		err := many(&words, f.word).set(value)
 		return realm.Words(f.Property, words...), err
-	case realm.KindKey:
+	case realm.FormKey:
 		key, err := parseClientKey(text)
 		return realm.Key(key), err
 	default:
@@ -196,9 +196,9 @@ func (f property) get() any {
 	switch {
 	case !set:
 		return nil
-	case f.Kind == realm.KindBool:
+	case f.Form == realm.FormBool:
 		return v.String() == "1"
-	case f.Kind == realm.KindSet, f.Kind == realm.KindList:
+	case f.Form == realm.FormSet, f.Form == realm.FormList:
 		return distinct(v.Words()) // Proxmox takes a word twice
 	}
 	return v.String()

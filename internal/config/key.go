@@ -109,15 +109,15 @@ func Keys() []Key { return slices.Clone(table()) }
 
 // table returns the complete list of keys.
 var table = sync.OnceValue(func() []Key {
-	kinds := map[realm.Kind]Kind{
-		realm.KindBool: Bool, realm.KindSet: List, realm.KindList: List, realm.KindText: String, realm.KindKey: String,
+	kinds := map[realm.Form]Kind{
+		realm.FormBool: Bool, realm.FormSet: List, realm.FormList: List, realm.FormText: String, realm.FormKey: String,
 	}
 	keys := rows()
 	for i := range keys {
 		k := &keys[i]
 		section, name, nested := strings.Cut(k.Path, ".")
 		if d, ok := realm.ByKey(name); ok && section == "realm" {
-			k.Kind, k.Needs = kinds[d.Kind], d.Property.Needs()
+			k.Kind, k.Needs = kinds[d.Form], d.Property.Needs()
 			k.in = func(_ *Config, t *Target) field { return property{d, t} }
 		}
 		if k.Kind == Grants {

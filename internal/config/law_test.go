@@ -174,14 +174,14 @@ func TestDocumentLoadsAgain(t *testing.T) {
 				continue
 			}
 			var v realm.Value
-			switch d.Kind {
-			case realm.KindBool:
+			switch d.Form {
+			case realm.FormBool:
 				v = realm.Bool(rapid.Bool().Draw(t, "bool"))
-			case realm.KindKey:
+			case realm.FormKey:
 				v = realm.Key(check.NewSecret("a-key"))
-			case realm.KindSet, realm.KindList:
+			case realm.FormSet, realm.FormList:
 				v = realm.Words(d.Property, rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z0-9:~-]{1,8}|null|true|1e3|\*x`), 1, 4, rapid.ID).Draw(t, "words")...)
-			case realm.KindText:
+			case realm.FormText:
 				v = realm.Text(rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"yes", "null", "1", "- a", "a: b", "# c", "'", `"`, "&a", "*b", "2020-01-01", "😀", "<<", "~"})).Draw(t, "text"))
 			}
 			if realm.VE.Validate(d.Property, v) == nil {

@@ -98,15 +98,15 @@ func TestDefaults(t *testing.T) {
 func TestEveryPropertyCanBeSet(t *testing.T) {
 	for _, d := range realm.Definitions() {
 		file, variable, want := "a-value", "a-value", "a-value"
-		switch d.Kind {
-		case realm.KindBool:
+		switch d.Form {
+		case realm.FormBool:
 			file, variable, want = "true", "true", "1"
-		case realm.KindSet, realm.KindList:
+		case realm.FormSet, realm.FormList:
 			file, variable = "[one, two]", "one, two"
 			want = realm.Words(d.Property, "one", "two").String()
-		case realm.KindKey:
+		case realm.FormKey:
 			want = "(sensitive)"
-		case realm.KindText:
+		case realm.FormText:
 		}
 		text := "realm:\n  " + d.Key + ": " + file + "\n"
 		setenv(t)

@@ -115,11 +115,11 @@ func (f Facts) explain(l Login, text string) Login {
 	if !known {
 		l.Cause, l.subject = Unknown, l.Text
 		l.Summary = "this text is not known"
-		l.Hint = f.Host.Journal("the lines before it may tell more")
+		l.Hint = f.host().Run("the lines before it may tell more", f.host().Journal)
 		return l
 	}
 	values = clean(f.Cleaner, values)
-	if l.Cause, l.related = r.cause, r.related; l.Cause == OtherNode && !f.Host.Clustered() {
+	if l.Cause, l.related = r.cause, r.related; l.Cause == OtherNode && !f.host().Clustered {
 		l.Cause = StateLost
 	}
 	if !r.fleeting {

@@ -48,7 +48,6 @@ type Login struct {
 // Facts are what is known of the target whose logins are explained.
 type Facts struct {
 	Product  realm.Product
-	Host     Host
 	Login    realm.Login // of the realm as it is stored; as it is declared if that cannot be read
 	Declared realm.Login
 	Limited  bool // the issuer has just answered that it limits requests

@@ -14,14 +14,12 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/diagnose"
-	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
 // virtualEnvironment are the facts of a realm that reads groups.
 func virtualEnvironment() diagnose.Facts {
 	return diagnose.Facts{
-		Host: proxmox.HostOf(realm.VE),
 		Login: realm.Login{
 			Realm: "authelia", IssuerURL: "https://auth.example.com", ClientID: "proxmox",
 			Scopes: []string{"openid", "profile", "email"}, QueryUserinfo: true,
@@ -112,7 +110,7 @@ func TestRecording(t *testing.T) {
 // TestLogOfBackupServer reads lines of Backup Server, which tell of other logins as well, and of some failures twice.
 func TestLogOfBackupServer(t *testing.T) {
 	f := virtualEnvironment()
-	f.Product, f.Host = realm.BackupServer, proxmox.HostOf(realm.BackupServer)
+	f.Product = realm.BackupServer
 	got := shorts(read(f, vienna(t),
 		"Dec 01 05:00:00 backup proxmox-backup-api[7]: POST /api2/json/access/openid/auth-url: 400 Bad Request: [client [::ffff:192.0.2.1]:4001] Request failed",
 		"Dec 01 05:00:10 backup proxmox-backup-api[7]: authentication failure; rhost=[::ffff:192.0.2.1]:4002 user=jane msg=user account 'jane@authelia' missing, disabled or expired.",
@@ -144,7 +142,7 @@ func TestLogOfBackupServer(t *testing.T) {
 // TestLogOfDatacenterManager: since 1.1.7 it tells the true cause in a line of its own.
 func TestLogOfDatacenterManager(t *testing.T) {
 	f := virtualEnvironment()
-	f.Product, f.Host = realm.DatacenterManager, proxmox.HostOf(realm.DatacenterManager)
+	f.Product = realm.DatacenterManager
 	got := read(f, vienna(t),
 		"Dec 01 05:00:00 pdm proxmox-datacenter-privileged-api[7]: could not get openid auth url: Request failed: error sending request: tcp connect error: Connection refused (os error 111)",
 		"Dec 01 05:00:00 pdm proxmox-datacenter-privileged-api[7]: POST /api2/json/access/openid/auth-url: 400 Bad Request: [client [::ffff:192.0.2.1]:4001] Request failed",
@@ -370,7 +368,6 @@ func FuzzReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, log string, product int) {
 		facts := virtualEnvironment()
 		facts.Product = realm.Product(product)
-		facts.Host = proxmox.HostOf(facts.Product)
 		heads := 0
 		var sum diagnose.Summary
 		r := diagnose.NewReader("pve", facts, func(l diagnose.Login) {

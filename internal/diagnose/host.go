@@ -5,19 +5,10 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
-// Host words what an administrator does on a host of a product; proxmox.Host implements it. Each hint is "" where the product
-// has no command for it. A note says when a command is to be run.
-type Host interface {
-	Run(note, command string) check.Hint
-	Journal(note string) check.Hint
-	AddUser(name, note string) check.Hint
-	EnableUser(name, note string) check.Hint
-	ProlongUser(name, note string) check.Hint // for good
-	Proxy() check.Hint                        // where the proxy to the issuer is set
-	Clustered() bool                          // a login may reach another node than the one where it began
-}
+func (f Facts) host() realm.Host { return f.Product.Host() }
 
 // document is the address of the issuer's discovery document; "" if the issuer is not known.
 func (f Facts) document() string {
@@ -42,8 +33,8 @@ func (f Facts) fromNode(node string) check.Hint {
 		look += check.Hintf("\n    %s", c)
 	}
 	return check.Hints(look,
-		f.Host.Run("after copying the issuer's authority to /usr/local/share/ca-certificates, if the node does not know it", "update-ca-certificates"),
-		f.Host.Proxy(), "read the issuer's log at the time of the login: it names the reason")
+		f.host().Run("after copying the issuer's authority to /usr/local/share/ca-certificates, if the node does not know it", "update-ca-certificates"),
+		f.host().Proxy, "read the issuer's log at the time of the login: it names the reason")
 }
 
 // admit says how a user gets in who does not exist.
@@ -51,5 +42,5 @@ func (f Facts) admit(user string) check.Hint {
 	if f.Declared.Autocreate {
 		return "autocreate is on in the configuration, and off in the realm:\n    {apply}"
 	}
-	return check.Hints(f.Host.AddUser(user, "if this user may log in"), "set {realm.autocreate} to true (if logins may create users)")
+	return check.Hints(f.host().Run("if this user may log in", f.host().AddUser.With("user", user)), "set {realm.autocreate} to true (if logins may create users)")
 }

@@ -83,7 +83,7 @@ var discoveryRows = []row{
 	{
 		cause: DaemonDown, texts: []pattern{"client error (Connect)"},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the privileged daemon does not answer", f.Host.Journal("it may tell why")
+			return "the privileged daemon does not answer", f.host().Run("it may tell why", f.host().Journal)
 		},
 	},
 }

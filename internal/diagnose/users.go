@@ -58,19 +58,19 @@ var userRows = []row{
 		cause: UserAbsent, user: 1, texts: []pattern{"user account '%' missing, disabled or expired"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
 			return fmt.Sprintf("the user %s does not exist, is disabled, or has expired; logins do not create users", l.User),
-				check.Hints(f.admit(l.User), f.Host.EnableUser(l.User, "if the user exists, and may log in"))
+				check.Hints(f.admit(l.User), f.host().Run("if the user exists, and may log in", f.host().EnableUser.With("user", l.User)))
 		},
 	},
 	{
 		cause: UserDisabled, user: 1, texts: []pattern{"user '%' is disabled"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("the user %s is disabled", l.User), f.Host.EnableUser(l.User, "if this user may log in")
+			return fmt.Sprintf("the user %s is disabled", l.User), f.host().Run("if this user may log in", f.host().EnableUser.With("user", l.User))
 		},
 	},
 	{
 		cause: UserExpired, user: 1, texts: []pattern{"user '%' access expired", "autocreate user failed - '%' already exists"},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("the user %s has expired", l.User), f.Host.ProlongUser(l.User, "if this user may log in, for good")
+			return fmt.Sprintf("the user %s has expired", l.User), f.host().Run("if this user may log in, for good", f.host().ProlongUser.With("user", l.User))
 		},
 	},
 	{
@@ -100,7 +100,7 @@ var stateRows = []row{
 		cause: StateLost, texts: []pattern{"no openid auth state found%"},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
 			again := check.Hint("begin again at the login page: the address that the issuer sent the browser back to works once, and for 10 minutes")
-			if f.Host.Clustered() {
+			if f.host().Clustered {
 				again = check.Hints(again, "if a balancer or a name with several addresses leads to the nodes, let it keep a browser on one node")
 			}
 			return "the node does not know this login: it was begun more than 10 minutes ago, has ended already, or was begun on another node", again
@@ -109,7 +109,7 @@ var stateRows = []row{
 	{
 		cause: OtherNode, realm: 2, texts: []pattern{"unable to read json \"%/proxmox-openid-auth-state-%\" - %"},
 		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			if !f.Host.Clustered() {
+			if !f.host().Clustered {
 				return "no login through this realm has begun on this host", "begin again at the login page"
 			}
 			return "the login was begun on another node: each node knows only its own",

@@ -44,7 +44,7 @@ func (w *Logins) read(ctx context.Context, t config.Target, client *proxmox.Clie
 		product := client.Product()
 		login := t.Realm.Login()
 		watch = reconcile.NewLoginWatch(diagnose.Facts{
-			Product: product, Host: proxmox.HostOf(product), Login: login, Declared: login, Cleaner: cleaner,
+			Product: product, Login: login, Declared: login, Cleaner: cleaner,
 		})
 		w.watches[key] = watch
 	}

@@ -272,21 +272,21 @@ func TestTopLevel(t *testing.T) {
 
 // The patterns are spelled so that they do not match themselves.
 var (
-	foreign = []rule{
+	foreign = []ban{
 		{regexp.MustCompile(`(?m)(?:^|[^\w./-])/wor[k]/`), "a path of one machine"},
 		{regexp.MustCompile(`/tmp/bash_job[s]`), "a path of one machine"},
 		{regexp.MustCompile(`\.\./share[d]\b`), "a path outside the repository"},
 		{regexp.MustCompile(`\b(?:proxy|sum)\.golang\.or[g]\b|\bdeb\.debian\.or[g]\b|\bregistry\.npmjs\.or[g]\b`), "the host of a package registry"},
 		{regexp.MustCompile(`(?i)\bco-authored-b[y]\b|\bwritten b[y] an? (?:agent|assistant|model)\b|\b(?:agent|helper) sessio[n]s?\b`), "a word about who works on it"},
 	}
-	unfinished = []rule{
+	unfinished = []ban{
 		{regexp.MustCompile(`\b[tbf]\.Ski[p](?:f|Now)?\(`), "a test that can pass without having run"},
 		{regexp.MustCompile(`\b(?:TOD[O]|FIXM[E]|XX[X])\b`), "a mark of something left undone"},
 	}
 )
 
-// A rule is a pattern that no file may contain, and what it would be.
-type rule struct {
+// A ban is a pattern that no file may contain, and what it would be.
+type ban struct {
 	pattern *regexp.Regexp
 	what    string
 }
@@ -366,9 +366,9 @@ var suites = []string{"acceptance", "ansible", "browser", "packaging", "promethe
 // platforms lists the tags that the go command sets by itself.
 var platforms = []string{"linux", "darwin", "windows", "unix", "race", "cgo"}
 
-func report(t *testing.T, path string, text []byte, rules []rule) {
+func report(t *testing.T, path string, text []byte, bans []ban) {
 	t.Helper()
-	for _, r := range rules {
+	for _, r := range bans {
 		for _, at := range r.pattern.FindAllIndex(text, -1) {
 			line := 1 + bytes.Count(text[:at[0]], []byte("\n"))
 			t.Errorf("%s:%d: %q: %s", path, line, bytes.TrimSpace(text[at[0]:at[1]]), r.what)

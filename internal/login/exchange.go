@@ -199,13 +199,13 @@ func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Chec
 		}
 		return said.Try(hint)
 	}
-	host := proxmox.HostOf(r.Client.Product())
+	host := r.Client.Product().Host()
 	remedy := check.HintOf(failure)
 	if r.held.QueryUserinfo && r.inspection != nil {
 		remedy = check.Hints(remedy, r.inspection.Advice(issuer.OnUserinfo))
 	}
 	if !r.held.Autocreate {
-		remedy = check.Hints(remedy, host.AddUser("NAME@"+r.held.Realm, "autocreate is off, so the user must exist and be enabled"))
+		remedy = check.Hints(remedy, host.Run("autocreate is off, so the user must exist and be enabled", host.AddUser.With("user", "NAME@"+r.held.Realm)))
 	}
 	if check.CodeOf(logErr) == check.PermissionDenied {
 		remedy = check.Hints(remedy, r.seeLog())

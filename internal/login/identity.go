@@ -92,8 +92,9 @@ func (r *rehearsal) describe(ctx context.Context, session proxmox.Session, befor
 
 // grants says how the user gets a role. The login is what the log tells of it, if that was read.
 func (r *rehearsal) grants(who Identity, login diagnose.Login) check.Hint {
-	host := proxmox.HostOf(r.Client.Product())
-	alone := check.Hints(host.GrantUser(r.cleaner.Clean(who.User), "for this user"), host.Roles("shows other roles"))
+	host := r.Client.Product().Host()
+	alone := check.Hints(host.Run("for this user", host.GrantUser.With("path", "/", "user", r.cleaner.Clean(who.User), "role", host.Auditor)),
+		host.Run("shows other roles", host.ListRoles))
 	claim := r.cleaner.Clean(r.held.GroupsClaim)
 	switch {
 	case claim == "" || who.Groups == nil:
@@ -104,7 +105,8 @@ func (r *rehearsal) grants(who Identity, login diagnose.Login) check.Hint {
 			names = append(names, strings.TrimSuffix(g, "-"+r.held.Realm))
 		}
 		declare := check.Hintf("give one of the groups of this user a role in {access}: %s", strings.Join(names, ", "))
-		return check.Hints(login.Hint, declare, host.GrantGroup(r.cleaner.Clean(who.Groups[0]), "for everyone in the group"), alone)
+		group := host.GrantGroup.With("path", "/", "group", r.cleaner.Clean(who.Groups[0]), "role", host.Auditor)
+		return check.Hints(login.Hint, declare, host.Run("for everyone in the group", group), alone)
 	case login.Cause != "":
 		return check.Hints(login.Hint, alone)
 	}

@@ -23,7 +23,7 @@ func (oneNode) Nodes(context.Context) ([]proxmox.Node, error) {
 func (r *rehearsal) facts() diagnose.Facts {
 	product := r.Client.Product()
 	facts := diagnose.Facts{
-		Product: product, Host: proxmox.HostOf(product), Login: r.held, Declared: r.Target.Realm.Login(), Cleaner: r.cleaner,
+		Product: product, Login: r.held, Declared: r.Target.Realm.Login(), Cleaner: r.cleaner,
 	}
 	if r.inspection != nil {
 		facts = reconcile.About(facts, r.inspection)

@@ -182,25 +182,25 @@ func (n *Need) add(privileges ...string) {
 // lines returns the commands for these needs. beyond tells that the token is there.
 func (b Bootstrap) lines(needs []Need, beyond bool) []string {
 	d := dialectOf(b.Product)
-	k := d.commands
+	k := d.product.Host()
 	creations, grants := d.granting(b.Token(), needs...)
 	var lines []string
 	switch {
 	case b.Access != nil:
 		lines = append(lines, "# Whoever holds this token can give itself any role on the paths below: it is as good as an administrator's.")
 	case b.Diagnose:
-		lines = append(lines, "# This opens the whole system log of "+k.hosts+" to the token, with the names and addresses of users.")
-	case !b.Audit && k.strong != "":
-		lines = append(lines, k.strong)
+		lines = append(lines, "# This opens the whole system log of "+k.All+" to the token, with the names and addresses of users.")
+	case !b.Audit && k.Strong != "":
+		lines = append(lines, k.Strong)
 	}
-	if k.enter != "" {
-		lines = append(lines, k.enter)
+	if k.Enter != "" {
+		lines = append(lines, k.Enter)
 	}
 	for _, create := range creations { // first: if somebody stops halfway, nothing exists that could log in
 		lines = append(lines, create+" || true")
 	}
 	if !beyond {
-		lines = append(lines, fill(k.addUser, "user", b.user())+" --comment 'keeps OpenID Connect realms' || true")
+		lines = append(lines, k.AddUser.With("user", b.user())+" --comment 'keeps OpenID Connect realms' || true")
 		lines = append(lines, b.makeToken(k)...)
 	}
 	lines = append(lines, grants...)
@@ -211,21 +211,53 @@ func (b Bootstrap) lines(needs []Need, beyond bool) []string {
 }
 
 // makeToken returns the lines that create the token and keep its secret, which the product shows once.
-func (b Bootstrap) makeToken(k commands) []string {
+func (b Bootstrap) makeToken(k realm.Host) []string {
 	full := b.Token() + b.Product.TokenSeparators()[:1]
-	if k.makeToken == "" {
+	if k.MakeToken == "" {
 		return []string{
 			fmt.Sprintf("# No command makes a token: in the web interface, under Access Control, add the API token %s of %s.", b.id(), b.user()),
 			fmt.Sprintf("# Write %sSECRET, with the secret that is shown there once, to the file of proxmox.token_file.", full),
 		}
 	}
 	return []string{
-		"secret=$(" + fill(k.makeToken, "user", b.user(), "id", b.id()) + ` | sed -n 's/.*"value": *"\([^"]*\)".*/\1/p')`,
-		fmt.Sprintf(`if [ -n "$secret" ]; then (umask 077; printf '%%s%%s\n' %s "$secret" > %s); fi`, Quote(full), TokenFile),
+		"secret=$(" + k.MakeToken.With("user", b.user(), "id", b.id()) + ` | sed -n 's/.*"value": *"\([^"]*\)".*/\1/p')`,
+		fmt.Sprintf(`if [ -n "$secret" ]; then (umask 077; printf '%%s%%s\n' %s "$secret" > %s); fi`, check.Quote(full), TokenFile),
 		fmt.Sprintf(`[ -n "$secret" ] || echo %s >&2`,
-			Quote("no new token: if "+b.Token()+" exists and its secret is lost, run bootstrap with another --token-id")),
+			check.Quote("no new token: if "+b.Token()+" exists and its secret is lost, run bootstrap with another --token-id")),
 	}
 }
 
-// Quote makes one word for a POSIX shell.
-func Quote(word string) string { return check.Quote(word) }
+// granting returns the commands that give an identity (user@realm!id or user@realm) a role, after those that make the role. A
+// token may do what both it and its user may, so both get the role.
+func (d *dialect) granting(who string, needs ...Need) (creations, grants []string) {
+	host := d.product.Host()
+	user, _, isToken := strings.Cut(who, "!")
+	for _, need := range needs {
+		if len(need.Privileges) > 0 && host.AddRole != "" {
+			create := host.AddRole.With("role", need.Role, "privileges", strings.Join(need.Privileges, ","))
+			if !slices.Contains(creations, create) {
+				creations = append(creations, create)
+			}
+		}
+		words := []string{"path", need.Path, "role", need.Role, "token", who, "user", user}
+		grants = append(grants, host.GrantUser.With(words...))
+		if isToken {
+			grants = append(grants, host.GrantToken.With(words...))
+		}
+	}
+	return creations, grants
+}
+
+// grant is the hint that gives an identity a privilege on a path.
+func (d *dialect) grant(who, path, privilege string) check.Hint {
+	creations, grants := d.granting(who, d.need(privilege, path))
+	return d.product.Host().Run(d.late(), append(creations, grants...)...)
+}
+
+// late is the note that a grant does not count at once.
+func (d *dialect) late() string {
+	if d.grantDelay == 0 {
+		return ""
+	}
+	return "it counts after " + d.grantDelay.String()
+}

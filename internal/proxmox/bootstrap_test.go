@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
@@ -151,7 +152,7 @@ func TestBootstrapComments(t *testing.T) {
 	for word, want := range map[string]string{
 		"john@authelia": "john@authelia", "$(reboot)@x": "'$(reboot)@x'", "a;b@x": "'a;b@x'", "": "''", "jürgen@x": "'jürgen@x'",
 	} {
-		if got := proxmox.Quote(word); got != want {
+		if got := check.Quote(word); got != want {
 			t.Errorf("%q: %s, want %s", word, got, want)
 		}
 	}

@@ -22,8 +22,8 @@ type dialect struct {
 
 	handlerStatus int // of an error that the handler of a request raised
 	decode        func(reason string, body []byte) (said string, fields map[string]string)
-	rules         []rule // map the texts of errors to kinds
-	unknown       string // begins the text about a parameter that the API does not know
+	phrases       []phrase // map the texts of errors to kinds
+	unknown       string   // begins the text about a parameter that the API does not know
 
 	plainRefusal bool // a 401 has a text of its own in its body
 	clearsCookie bool // and it clears a cookie
@@ -41,9 +41,7 @@ type dialect struct {
 	seeGrants   privileges // to see the whole access control list
 	log         Need       // to read the system log
 	service     string     // the unit that logs logins
-	clustered   bool       // has nodes
 	roles       map[string]Need
-	commands    commands
 }
 
 // privileges are needed on a path.
@@ -97,7 +95,7 @@ var dialects = [...]dialect{
 	realm.VE: {
 		product: realm.VE, authorization: "PVEAPIToken=", cookie: "PVEAuthCookie",
 		realms: domainsPath, users: usersPath + "?full=1",
-		handlerStatus: 500, decode: decodePerl, rules: perlRules, unknown: "property is not defined in schema",
+		handlerStatus: 500, decode: decodePerl, phrases: perlPhrases, unknown: "property is not defined in schema",
 		encode: func(fields map[string]any) map[string]any { return fields },
 		read:   privileges{path: "/access/realm", any: []string{"Realm.Allocate", "Sys.Audit"}},
 		write:  privileges{path: "/access/realm", all: []string{"Realm.Allocate"}},
@@ -105,20 +103,19 @@ var dialects = [...]dialect{
 		// GET /access/users asks for privileges on groups (PVE::API2::User).
 		seeUsers:  privileges{path: groupsPath, any: []string{"Sys.Audit", "User.Modify"}},
 		seeGrants: privileges{path: "/access", all: []string{"Sys.Audit"}},
-		service:   "pvedaemon", clustered: true,
-		log: Need{Role: "RealmLogReader", Privileges: []string{"Sys.Audit", "Sys.Syslog"}, Path: "/nodes"},
+		service:   "pvedaemon",
+		log:       Need{Role: "RealmLogReader", Privileges: []string{"Sys.Audit", "Sys.Syslog"}, Path: "/nodes"},
 		// An entry for /access/groups replaces what /access gives there, so the role for groups repeats Sys.Audit.
 		roles: map[string]Need{
 			"Realm.Allocate": {Role: "RealmAdmin", Privileges: []string{"Realm.Allocate"}},
 			"Sys.Audit":      {Role: "RealmAuditor", Privileges: []string{"Sys.Audit"}},
 			"Group.Allocate": {Role: "RealmGroupAdmin", Privileges: []string{"Group.Allocate", "Sys.Audit"}},
 		},
-		commands: veCommands,
 	},
 	realm.BackupServer: {
 		product: realm.BackupServer, plainRefusal: true, clearsCookie: true, authorization: "PBSAPIToken=", cookie: "PBSAuthCookie",
 		realms: "/config/access/openid", users: usersPath,
-		handlerStatus: 400, decode: decodeText, rules: rustRules, unknown: "schema does not allow additional properties",
+		handlerStatus: 400, decode: decodeText, phrases: rustPhrases, unknown: "schema does not allow additional properties",
 		encode: encodeStrict, guardedDelete: true, joinsVersion: true, grantDelay: 5 * time.Second,
 		read:      privileges{path: domainsPath, all: []string{"Sys.Audit"}},
 		write:     privileges{path: domainsPath, all: []string{"Realm.Allocate", "Sys.Audit"}},
@@ -128,12 +125,11 @@ var dialects = [...]dialect{
 		service:   "proxmox-backup",
 		log:       Need{Role: "Audit", Path: "/system/log"},
 		roles:     map[string]Need{"Realm.Allocate": {Role: "Admin"}, "Sys.Audit": {Role: "Audit"}},
-		commands:  backupCommands,
 	},
 	realm.DatacenterManager: {
 		product: realm.DatacenterManager, plainRefusal: true, authorization: "PDMAPIToken=", cookie: "__Host-PDMAuthCookie",
 		realms: "/config/access/openid", users: usersPath,
-		handlerStatus: 400, decode: decodeText, rules: rustRules, unknown: "schema does not allow additional properties",
+		handlerStatus: 400, decode: decodeText, phrases: rustPhrases, unknown: "schema does not allow additional properties",
 		encode: encodeStrict, guardedDelete: true, joinsVersion: true, grantDelay: 5 * time.Second,
 		read:      privileges{path: domainsPath, all: []string{"System.Audit"}},
 		write:     privileges{path: domainsPath, all: []string{"Realm.Allocate", "System.Audit"}},
@@ -143,8 +139,7 @@ var dialects = [...]dialect{
 		service:   "proxmox-datacenter-privileged-api",
 		log:       Need{Role: "Auditor", Path: "/system/log"},
 		// The API takes no entry for /access/domains, the path that realms are checked on.
-		roles:    map[string]Need{"Realm.Allocate": {Role: "Administrator", Path: "/access"}, "System.Audit": {Role: "Auditor", Path: "/access"}},
-		commands: managerCommands,
+		roles: map[string]Need{"Realm.Allocate": {Role: "Administrator", Path: "/access"}, "System.Audit": {Role: "Auditor", Path: "/access"}},
 	},
 }
 
@@ -223,7 +218,7 @@ func encodeStrict(fields map[string]any) map[string]any {
 		case name == "type":
 		case name == "delete" && isText:
 			out[name] = strings.Split(list, ",")
-		case d.Kind == realm.KindBool:
+		case d.Form == realm.FormBool:
 			out[name] = truth(value)
 		default:
 			out[name] = value

@@ -166,7 +166,7 @@ func (e *Error) kindOf(said string, fields map[string]string, unknownField bool)
 	case e.Status == 400 && unknownField && strings.HasPrefix(e.Path, e.dialect.realms):
 		return UnknownProperty
 	}
-	if kind := e.ruled(said, fields); kind != "" {
+	if kind := e.phrased(said, fields); kind != "" {
 		return kind
 	}
 	switch {
@@ -178,10 +178,10 @@ func (e *Error) kindOf(said string, fields map[string]string, unknownField bool)
 	return Failed
 }
 
-// ruled returns the kind that the table has for a text, or for the text about a parameter; "" if it has none.
-func (e *Error) ruled(said string, fields map[string]string) Kind {
+// phrased returns the kind that the table has for a text, or for the text about a parameter; "" if it has none.
+func (e *Error) phrased(said string, fields map[string]string) Kind {
 	texts := append(slices.Sorted(maps.Values(fields)), said)
-	for _, r := range e.dialect.rules {
+	for _, r := range e.dialect.phrases {
 		path := strings.Replace(r.path, "{realms}", e.dialect.realms, 1)
 		if strings.HasPrefix(e.Path, path) && slices.ContainsFunc(texts, func(text string) bool { return contains(text, r.text) }) {
 			return r.kind

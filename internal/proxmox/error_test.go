@@ -132,9 +132,9 @@ func TestEveryRuleIsUsed(t *testing.T) {
 	}
 	met[realm.DatacenterManager] = met[realm.BackupServer]
 	for _, p := range realm.Products() {
-		for i, r := range proxmox.Rules(p) {
+		for i, r := range proxmox.Phrases(p) {
 			first := slices.ContainsFunc(met[p], func(m text) bool {
-				return matches(r, m.path, m.said) && !slices.ContainsFunc(proxmox.Rules(p)[:i], func(before proxmox.Rule) bool { return matches(before, m.path, m.said) })
+				return matches(r, m.path, m.said) && !slices.ContainsFunc(proxmox.Phrases(p)[:i], func(before proxmox.Phrase) bool { return matches(before, m.path, m.said) })
 			})
 			if !first {
 				t.Errorf("%v: no text reaches the rule %q on %q", p, r.Text, r.Path)
@@ -143,7 +143,7 @@ func TestEveryRuleIsUsed(t *testing.T) {
 	}
 }
 
-func matches(r proxmox.Rule, path, said string) bool {
+func matches(r proxmox.Phrase, path, said string) bool {
 	before, after, _ := strings.Cut(r.Text, "%")
 	_, rest, ok := strings.Cut(said, before)
 	return ok && strings.HasPrefix(path, r.Path) && strings.Contains(rest, after)

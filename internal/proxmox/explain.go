@@ -25,21 +25,23 @@ func always(hint check.Hint) func(*Error) check.Hint {
 }
 
 // onHost returns a hint to run one of the product's commands.
-func onHost(note string, command func(commands) string) func(*Error) check.Hint {
-	return func(e *Error) check.Hint { return e.dialect.commands.on(note, command(e.dialect.commands)) }
+func onHost(note string, command func(realm.Host) string) func(*Error) check.Hint {
+	return func(e *Error) check.Hint {
+		return e.dialect.product.Host().Run(note, command(e.dialect.product.Host()))
+	}
 }
 
 var meanings = map[Kind]meaning{
 	Unreachable: {check.Unreachable, "cannot connect to {node}: {reason}", nil},
 	NoAnswer: {
-		check.Unreachable, "{request} at {node} failed: {reason}", onHost("", func(k commands) string { return k.status }),
+		check.Unreachable, "{request} at {node} failed: {reason}", onHost("", func(k realm.Host) string { return k.Status }),
 	},
 	Interrupted: {check.Interrupted, "{request} was interrupted", nil},
 	Certificate: {check.UnknownCertificate, "the certificate of {node} is not trusted: {reason}", nil},
 	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer {request} like {product}: {reason}", checkPort},
 	Unavailable: {
 		check.ProxmoxFailed, "{node} got no answer from its own daemon or from another node: {status} {reason}",
-		onHost("", func(k commands) string { return k.status }),
+		onHost("", func(k realm.Host) string { return k.Status }),
 	},
 	Failed: {check.ProxmoxFailed, "{request} at {node} failed: {status} {reason}", readJournal},
 
@@ -63,17 +65,17 @@ var meanings = map[Kind]meaning{
 	},
 	UnknownRole: {
 		check.Config, "{node}: {reason}", func(e *Error) check.Hint {
-			k := e.dialect.commands
-			return check.Hints("set {access} to roles that exist", k.on("lists the roles", k.listRoles))
+			k := e.dialect.product.Host()
+			return check.Hints("set {access} to roles that exist", k.Run("lists the roles", k.ListRoles))
 		},
 	},
 
 	IssuerUnreachable: {
 		check.ProxmoxFailed, "{node} cannot fetch the issuer's documents", func(e *Error) check.Hint {
-			k := e.dialect.commands
+			k := e.dialect.product.Host()
 			return check.Hints(
-				check.Hintf("correct the DNS of the %s", k.noun),
-				k.on("after copying the issuer's CA to /usr/local/share/ca-certificates", "update-ca-certificates"), check.Hint(k.proxy))
+				check.Hintf("correct the DNS of the %s", k.Noun),
+				k.Run("after copying the issuer's CA to /usr/local/share/ca-certificates", "update-ca-certificates"), k.Proxy)
 		},
 	},
 	IssuerMismatch: {
@@ -92,18 +94,18 @@ var meanings = map[Kind]meaning{
 		always("set {realm.issuer_url} to the issuer's https URL"),
 	},
 	IssuerHung: {check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and {blocked} is blocked now", func(e *Error) check.Hint {
-		k := e.dialect.commands
+		k := e.dialect.product.Host()
 		return check.Hints(
-			check.Hintf("find out why the issuer does not answer the %s, such as a firewall that drops packets", k.noun),
-			k.on("frees what is blocked", k.restart))
+			check.Hintf("find out why the issuer does not answer the %s, such as a firewall that drops packets", k.Noun),
+			k.Run("frees what is blocked", k.Restart))
 	}},
 	TooManyPending: {
 		check.ProxmoxFailed, "a hundred logins are pending on {node}: nobody can log in there until some expire",
 		always("wait 10 minutes; if it happens again, find out what keeps opening the login page"),
 	},
 	LoginRefused: {check.Internal, "{node} rejects the login: {reason}", func(e *Error) check.Hint {
-		k := e.dialect.commands
-		return k.on(k.reason, k.journal+" --since -5min")
+		k := e.dialect.product.Host()
+		return k.Run(k.Reason, k.Journal+" --since -5min")
 	}},
 	NoRealm: {
 		check.ProxmoxFailed, "nobody can log in at {node}: {reason}", always("run this to see what is missing:\n    {plan}"),
@@ -116,7 +118,7 @@ func explained(e *Error) *Error {
 		m := meanings[e.Kind]
 		message := strings.NewReplacer(
 			"{node}", string(e.Endpoint), "{request}", e.Method+" "+e.Path, "{status}", fmt.Sprint(e.Status),
-			"{reason}", e.detail(), "{who}", e.sender(), "{product}", e.dialect.product.Name(), "{blocked}", e.dialect.commands.blocked,
+			"{reason}", e.detail(), "{who}", e.sender(), "{product}", e.dialect.product.Name(), "{blocked}", e.dialect.product.Host().Blocked,
 		).Replace(m.message)
 		e.described = check.Errorf(m.code, "%s", message).Try(e.remedy)
 		if len(e.remedy) == 0 && m.remedy != nil {
@@ -165,8 +167,8 @@ func checkPort(e *Error) check.Hint {
 const nodeItself check.Hint = "set {proxmox.endpoints} to the address of the node itself"
 
 func readJournal(e *Error) check.Hint {
-	k := e.dialect.commands
-	hint := k.on("may show more", k.journal)
+	k := e.dialect.product.Host()
+	hint := k.Run("may show more", k.Journal)
 	if e.reasonLost() {
 		hint = check.Hints(hint, nodeItself+", because a reverse proxy may drop the reason")
 	}
@@ -174,7 +176,7 @@ func readJournal(e *Error) check.Hint {
 }
 
 func checkCredentials(e *Error) check.Hint {
-	k := e.dialect.commands
+	k := e.dialect.product.Host()
 	const dropped = nodeItself + ", if a reverse proxy drops the Authorization header"
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
@@ -186,8 +188,8 @@ func checkCredentials(e *Error) check.Hint {
 		return dropped
 	}
 	hint := check.Hints(
-		k.on("shows whether the token "+id+" is there and has not expired", fill(k.listTokens, "user", user)),
-		k.on("shows whether the user is enabled", k.listUsers),
+		k.Run("shows whether the token "+id+" is there and has not expired", k.ListTokens.With("user", user)),
+		k.Run("shows whether the user is enabled", k.ListUsers),
 		"set {proxmox.token_file} to a file with the token's secret, if that has changed")
 	if e.Reason == http.StatusText(http.StatusUnauthorized) { // not Proxmox's own words
 		hint = check.Hints(hint, dropped)
@@ -196,7 +198,7 @@ func checkCredentials(e *Error) check.Hint {
 }
 
 func grantMissing(e *Error) check.Hint {
-	d, k := e.dialect, e.dialect.commands
+	d, k := e.dialect, e.dialect.product.Host()
 	lost := e.Reason == http.StatusText(http.StatusForbidden) && strings.HasPrefix(e.Path, d.realms)
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
@@ -207,9 +209,9 @@ func grantMissing(e *Error) check.Hint {
 	case lost: // a reverse proxy replaced Proxmox's reason
 		return d.grant(e.who, d.write.path, d.write.all[0])
 	case isToken:
-		return k.on("shows what the token may do", fill(k.tokenRights, "user", user, "id", id, "token", e.who))
+		return k.Run("shows what the token may do", k.TokenRights.With("user", user, "id", id, "token", e.who))
 	}
-	return k.on("shows what the user may do", fill(k.userRights, "user", e.who))
+	return k.Run("shows what the user may do", k.UserRights.With("user", e.who))
 }
 
 func correctFields(e *Error) check.Hint {

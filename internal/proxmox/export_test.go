@@ -44,18 +44,18 @@ func (c *Client) SetNow(now func() time.Time) { c.identity.login.now = now }
 // SetProxy replaces HTTPS_PROXY, which net/http reads once in a process and ignores for loopback addresses.
 func (c *Client) SetProxy(u *url.URL) { c.base.Proxy = http.ProxyURL(u) }
 
-// Rule is a row of the table of texts.
-type Rule struct {
+// Phrase is a row of the table of texts.
+type Phrase struct {
 	Path, Text string
 	Kind       Kind
 }
 
-// Rules returns the table of a product.
-func Rules(p realm.Product) []Rule {
-	var out []Rule
+// Phrases returns the table of a product.
+func Phrases(p realm.Product) []Phrase {
+	var out []Phrase
 	d := dialectOf(p)
-	for _, r := range d.rules {
-		out = append(out, Rule{strings.Replace(r.path, "{realms}", d.realms, 1), r.text, r.kind})
+	for _, r := range d.phrases {
+		out = append(out, Phrase{strings.Replace(r.path, "{realms}", d.realms, 1), r.text, r.kind})
 	}
 	return out
 }

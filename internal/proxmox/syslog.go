@@ -26,7 +26,7 @@ type Node struct {
 // Nodes lists the nodes of the cluster by name (GET /nodes; any user may). A node that is not online cannot be asked for its
 // log. A product without clusters has one node, localhost.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	if !c.dialect.clustered {
+	if !c.dialect.product.Host().Clustered {
 		return []Node{{Name: "localhost", Online: true}}, nil
 	}
 	var list []struct {
@@ -111,7 +111,7 @@ const (
 // /nodes/{node}/syslog; it needs Sys.Syslog on the node, or Sys.Audit on /system/log). It returns whether it came to the end.
 func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRange, page func(LogPage)) (whole bool, err error) {
 	query := url.Values{"since": {logSince(r.Since, at).Format(time.DateTime)}}
-	if c.dialect.clustered { // the others have lines of several daemons, and fewer
+	if c.dialect.product.Host().Clustered { // the others have lines of several daemons, and fewer
 		query.Set("service", c.dialect.service)
 	}
 	last, limit := 0, pageLines
@@ -268,11 +268,11 @@ func (c *Client) unreadable(err error) error {
 
 // LogHint says how the credentials get to read the logs of all nodes.
 func (c *Client) LogHint() check.Hint {
-	d, k := c.dialect, c.dialect.commands
+	d, k := c.dialect, c.dialect.product.Host()
 	creations, grants := d.granting(c.Identity(), d.log)
 	return check.Hints(
-		k.on("this opens the whole system log of "+k.hosts+", with names and addresses of users", append(creations, grants...)...),
-		k.on("or read the log where the login failed", "journalctl -u "+d.service+" --since -1h"))
+		k.Run("this opens the whole system log of "+k.All+", with names and addresses of users", append(creations, grants...)...),
+		k.Run("or read the log where the login failed", "journalctl -u "+d.service+" --since -1h"))
 }
 
 // wholeJournal returns the body of an answer of /journal. Its reader fails in the middle where no entry is in the range.

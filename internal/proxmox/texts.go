@@ -2,15 +2,15 @@ package proxmox
 
 import "strings"
 
-// rule is one row of a table that maps Proxmox's texts to kinds. Proxmox sends nothing but text.
-type rule struct {
+// phrase is one row of a table that maps Proxmox's texts to kinds. Proxmox sends nothing but text.
+type phrase struct {
 	path string // prefix of the request's path; {realms} is the collection of realms
 	text string // parts of the text, in this order, separated by %
 	kind Kind
 }
 
-// libraryRules are the texts of the Rust crates openidconnect and proxmox-openid, which all products share.
-var libraryRules = []rule{
+// libraryPhrases are the texts of the Rust crates openidconnect and proxmox-openid, which all products share.
+var libraryPhrases = []phrase{
 	{authURLPath, "unexpected issuer URI", IssuerMismatch},
 	{authURLPath, "Failed to parse server response", IssuerDocument},
 	{authURLPath, "Server returned invalid response", IssuerDocument},
@@ -22,8 +22,8 @@ var libraryRules = []rule{
 	{"", "detected modified configuration", StaleDigest},
 }
 
-// perlRules are tried in order. The texts are those of libpve-access-control, pve-cluster and libpve-common of Proxmox VE 7 to 9.
-var perlRules = append(libraryRules[:len(libraryRules):len(libraryRules)], []rule{
+// perlPhrases are tried in order. The texts are those of libpve-access-control, pve-cluster and libpve-common of Proxmox VE 7 to 9.
+var perlPhrases = append(libraryPhrases[:len(libraryPhrases):len(libraryPhrases)], []phrase{
 	{"/access/openid/", "wrong realm type", WrongType},
 	{"/access/openid/", "authentication failure", LoginRefused},
 	{"/access/openid/", "domain '%' does not exist", NoRealm},
@@ -55,9 +55,9 @@ var perlRules = append(libraryRules[:len(libraryRules):len(libraryRules)], []rul
 	{usersPath, "Token already exists", Exists},
 }...)
 
-// rustRules are tried in order. The texts are those of Backup Server 4.2.3: proxmox-access-control, proxmox-section-config,
+// rustPhrases are tried in order. The texts are those of Backup Server 4.2.3: proxmox-access-control, proxmox-section-config,
 // proxmox-rest-server.
-var rustRules = append(libraryRules[:len(libraryRules):len(libraryRules)], []rule{
+var rustPhrases = append(libraryPhrases[:len(libraryPhrases):len(libraryPhrases)], []phrase{
 	{authURLPath, "no such openid '", NoRealm},
 	{authURLPath, "got unexpected type '%' for openid", WrongType},
 	{loginPath, "client error (SendRequest)", LoginRefused}, // the handler ended: the issuer sent no ID token

@@ -11,6 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/realm"
 )
 
 // trust returns how a node's certificate is verified. Fingerprints replace the system's authorities. With a CA file and
@@ -46,29 +47,29 @@ func (e *pinError) Error() string { return "the certificate matches no configure
 // untrusted classifies a connection that ended because of the certificate.
 func (t *transport) untrusted(e *Error, c check.Connection) {
 	e.Kind = Certificate
-	if e.Reason, e.remedy = t.whyUntrusted(e.dialect.commands, c); c.Certificate != nil {
+	if e.Reason, e.remedy = t.whyUntrusted(e.dialect.product.Host(), c); c.Certificate != nil {
 		e.Fingerprint = fingerprint(c.Certificate).String()
-		e.Reason += "; its SHA-256 fingerprint is " + e.Fingerprint + ": compare with `" + e.dialect.product.CertificateCommand() + "`"
+		e.Reason += "; its SHA-256 fingerprint is " + e.Fingerprint + ": compare with `" + e.dialect.product.Host().Certificate + "`"
 		e.remedy = check.Hints(e.remedy, t.pin(e, c))
 	}
 }
 
 // pin advises to trust a certificate by its fingerprint, which holds beside the fingerprints of other nodes.
 func (t *transport) pin(e *Error, c check.Connection) check.Hint {
-	k, distrusted := e.dialect.commands, t.trust.CA != nil && !errors.As(c.Err, new(*pinError))
+	k, distrusted := e.dialect.product.Host(), t.trust.CA != nil && !errors.As(c.Err, new(*pinError))
 	switch {
 	case distrusted && slices.Contains(t.trust.Fingerprints, fingerprint(c.Certificate)):
 		return "remove {proxmox.ca_file}: the fingerprint suffices"
 	case distrusted:
-		return check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same, and remove {proxmox.ca_file}", e.Fingerprint, k.host)
+		return check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same, and remove {proxmox.ca_file}", e.Fingerprint, k.Place)
 	case len(t.trust.Fingerprints) > 0:
-		return check.Hintf("add %s to {proxmox.fingerprints}, if %s prints the same", e.Fingerprint, k.host)
+		return check.Hintf("add %s to {proxmox.fingerprints}, if %s prints the same", e.Fingerprint, k.Place)
 	}
-	return check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same", e.Fingerprint, k.host)
+	return check.Hintf("set {proxmox.fingerprints} to %s, if %s prints the same", e.Fingerprint, k.Place)
 }
 
-func (t *transport) whyUntrusted(k commands, c check.Connection) (reason string, remedy check.Hint) {
-	authority := check.Hintf("set {proxmox.ca_file} to a copy of %s from %s", k.authority, k.host)
+func (t *transport) whyUntrusted(k realm.Host, c check.Connection) (reason string, remedy check.Hint) {
+	authority := check.Hintf("set {proxmox.ca_file} to a copy of %s from %s", k.Authority, k.Place)
 	until := c.Until.UTC().Format(time.RFC3339)
 	switch c.Cause {
 	case check.OtherName:
@@ -83,7 +84,7 @@ func (t *transport) whyUntrusted(k commands, c check.Connection) (reason string,
 			check.Hint("set {proxmox.endpoints} to one of these names")
 	case check.ExpiredCert:
 		return "it was valid until " + until, check.Hints(
-			k.on("renews Proxmox's own certificate", k.renew), "renew the certificate, or correct the clock of this machine")
+			k.Run("renews Proxmox's own certificate", k.Renew), "renew the certificate, or correct the clock of this machine")
 	case check.NotYetValid:
 		return "it is valid only from " + until, check.Hint("correct the clock of this machine")
 	case check.NoAuthority:
@@ -97,8 +98,8 @@ func (t *transport) whyUntrusted(k commands, c check.Connection) (reason string,
 
 // describe says what happened to a connection, and what to look at.
 func (t *transport) describe(c check.Connection, e *Error) (reason string, remedy check.Hint) {
-	k := e.dialect.commands
-	daemons, port := k.on("", k.status), checkPort(e)
+	k := e.dialect.product.Host()
+	daemons, port := k.Run("", k.Status), checkPort(e)
 	firewall := check.Hint("check the address, and firewalls between this machine and the node")
 	answering := c.Stage == check.AtAnswer
 	switch {
@@ -125,7 +126,7 @@ func (t *transport) describe(c check.Connection, e *Error) (reason string, remed
 	case c.Cause == check.NoRoute:
 		return "no route to the host", firewall
 	case c.Cause == check.ClosedEarly:
-		return "the connection was closed before TLS began", check.Hints(check.Hint(k.allow), firewall)
+		return "the connection was closed before TLS began", check.Hints(k.Allow, firewall)
 	}
 	return t.cleaner.Clean(c.Err.Error()), port
 }

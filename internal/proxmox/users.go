@@ -77,8 +77,8 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 		found = check.Passed(id, "realm %s has %s, and creates others when they log in", login.Realm, count).
 			Because("a user name may have up to %d characters", room)
 	case len(able) == 0:
-		k := c.dialect.commands
-		hint := check.Hints(k.on("for each user", fill(k.addUser, "user", "NAME@"+login.Realm)), "set {realm.autocreate} to true")
+		k := c.dialect.product.Host()
+		hint := check.Hints(k.Run("for each user", k.AddUser.With("user", "NAME@"+login.Realm)), "set {realm.autocreate} to true")
 		return check.Failed(id, hint, "nobody can log in: autocreate is off, and realm %s has no enabled user", login.Realm).
 			Because("%s, %d enabled", count, len(able)), able, nil
 	}
@@ -151,9 +151,9 @@ func (r rights) ignoredGroups() (check.Check, bool) {
 		ids = append(ids, r.clean(g.ID))
 	}
 	suffix := "-" + r.login.Realm
-	k := r.dialect.commands
+	k := r.dialect.product.Host()
 	return check.Warned(check.ProxmoxAccess, check.Hints(
-		r.declareAccess(), k.on("for each group GROUP of the issuer", fill(k.addGroup, "group", "GROUP"+suffix)),
+		r.declareAccess(), k.Run("for each group GROUP of the issuer", k.AddGroup.With("group", "GROUP"+suffix)),
 		"set {realm.groups_autocreate} to true"), "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups-autocreate is off", suffix).
 		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
 }
@@ -174,22 +174,22 @@ func (r rights) noRole(entries []realm.Entry) (check.Check, bool) {
 
 // roleRemedy says how somebody of the realm gets a role.
 func (r rights) roleRemedy() check.Hint {
-	k := r.dialect.commands
+	k := r.dialect.product.Host()
 	user, group := "NAME@"+r.login.Realm, "GROUP-"+r.login.Realm
-	grantUser := func(name string) string { return fill(k.grantUser, "path", "/", "user", name, "role", k.auditor) }
-	grantGroup := func(name string) string { return fill(k.grantGroup, "path", "/", "group", name, "role", k.auditor) }
+	grantUser := func(name string) string { return k.GrantUser.With("path", "/", "user", name, "role", k.Auditor) }
+	grantGroup := func(name string) string { return k.GrantGroup.With("path", "/", "group", name, "role", k.Auditor) }
 	switch existing := r.issuerGroup(); {
 	case r.login.GroupsClaim != "" && existing != "":
-		return k.on("", grantGroup(r.clean(existing)))
+		return k.Run("", grantGroup(r.clean(existing)))
 	case r.login.GroupsClaim != "":
-		return k.on("", fill(k.addGroup, "group", group), grantGroup(group))
+		return k.Run("", k.AddGroup.With("group", group), grantGroup(group))
 	case len(r.users) > 0:
-		return k.on("", grantUser(r.clean(r.users[0].ID)))
+		return k.Run("", grantUser(r.clean(r.users[0].ID)))
 	case !r.dialect.product.HasGroups():
-		return k.on("once NAME has logged in", grantUser(user))
+		return k.Run("once NAME has logged in", grantUser(user))
 	}
 	return check.Hints(
-		k.on("", fill(k.addUser, "user", user), grantUser(user)),
+		k.Run("", k.AddUser.With("user", user), grantUser(user)),
 		"set {realm.groups_claim} to groups: then logins add users to groups, which may have roles")
 }
 

@@ -59,7 +59,7 @@ func (c *Client) lacking(missing []realm.Privilege) check.Check {
 	}
 	creations, grants := c.dialect.granting(c.Identity(), needs...)
 	return check.Failed(check.ProxmoxPermissions, check.Hints(
-		c.dialect.commands.on("whoever may change permissions is as powerful as an administrator", append(creations, grants...)...),
+		c.dialect.product.Host().Run("whoever may change permissions is as powerful as an administrator", append(creations, grants...)...),
 		"remove {access} from the configuration, to manage the realm alone"),
 		"%s may not change the declared groups and grants", c.Identity()).Because("missing: %s", strings.Join(evidence, ", "))
 }
@@ -94,7 +94,7 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 	if wrong := c.Unexpected(made, login, redirectURL); len(wrong) > 0 {
 		return check.Failed(id, check.Hints(
 			"to write the realm as declared; then verify again:\n    {apply}",
-			c.dialect.commands.on("if it uses an old configuration", c.dialect.commands.restart)), "the authorization URL of %s differs from the one that the realm should produce", made.Endpoint).
+			c.dialect.product.Host().Run("if it uses an old configuration", c.dialect.product.Host().Restart)), "the authorization URL of %s differs from the one that the realm should produce", made.Endpoint).
 			Because("%s", strings.Join(wrong, "; "))
 	}
 	return check.Passed(id, "%s discovers the issuer and sends browsers to %s", made.Endpoint, made.Location).
@@ -105,17 +105,17 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 // undiscovered is a node's refusal to begin a login.
 func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) check.Check {
 	summary, remedy := failure.described.Message, failure.described.Hint
-	k, document := c.dialect.commands, c.cleaner.Clean(strings.TrimSuffix(login.IssuerURL, "/")+"/.well-known/openid-configuration")
+	k, document := c.dialect.product.Host(), c.cleaner.Clean(strings.TrimSuffix(login.IssuerURL, "/")+"/.well-known/openid-configuration")
 	switch failure.Kind {
 	case IssuerUnreachable:
 		if fromHere {
 			summary += ", although this machine can"
 		}
-		remedy = check.Hints(k.on("shows the cause", "curl -v "+Quote(document)), remedy)
+		remedy = check.Hints(k.Run("shows the cause", "curl -v "+check.Quote(document)), remedy)
 	case IssuerDocument:
-		remedy = check.Hints(k.on("must print JSON", "curl -v "+Quote(document)), remedy)
+		remedy = check.Hints(k.Run("must print JSON", "curl -v "+check.Quote(document)), remedy)
 	case IssuerHung:
-		remedy = check.Hints(k.on("shows whether the issuer answers there", "curl -v -m 10 "+Quote(document)), remedy)
+		remedy = check.Hints(k.Run("shows whether the issuer answers there", "curl -v -m 10 "+check.Quote(document)), remedy)
 	}
 	return check.Failed(check.ProxmoxDiscovery, remedy, "%s", summary).
 		Because("%s: %d %s", failure.Path, failure.Status, failure.Reason)

@@ -51,9 +51,9 @@ func ParseCurrent(p Product, data []byte) (Current, error) {
 		case name == "digest":
 			c.Digest = text
 		case !known:
-		case d.Kind == KindKey:
+		case d.Form == FormKey:
 			c.Values[d.Property] = Key(check.NewSecret(text))
-		case d.Kind == KindBool:
+		case d.Form == FormBool:
 			c.Values[d.Property] = Bool(truth(text))
 		default:
 			c.Values[d.Property] = Text(text)

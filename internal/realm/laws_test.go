@@ -21,15 +21,15 @@ import (
 var words = rapid.SampledFrom([]string{"openid", "profile", "email", "groups", "sub", "subject", "username", "preferred_username"})
 
 func drawValue(t *rapid.T, d realm.Definition, separators []string) realm.Value {
-	switch d.Kind {
-	case realm.KindBool:
+	switch d.Form {
+	case realm.FormBool:
 		return realm.Bool(rapid.Bool().Draw(t, "bool"))
-	case realm.KindKey:
+	case realm.FormKey:
 		return realm.Key(check.NewSecret(rapid.SampledFrom([]string{"key-one-secret", "key-two-secret"}).Draw(t, "key")))
-	case realm.KindSet, realm.KindList:
+	case realm.FormSet, realm.FormList:
 		list := rapid.SliceOfN(words, 1, 4).Draw(t, "words")
 		return realm.Text(strings.Join(list, rapid.SampledFrom(separators).Draw(t, "separator")))
-	case realm.KindText:
+	case realm.FormText:
 	}
 	return realm.Text(words.Draw(t, "text"))
 }
@@ -60,13 +60,13 @@ func drawStored(t *rapid.T) store {
 			continue
 		}
 		v := drawValue(t, d, []string{" ", ",", ";", ", "})
-		switch d.Kind {
-		case realm.KindKey:
+		switch d.Form {
+		case realm.FormKey:
 			s[string(d.Property)] = realm.Values{d.Property: v}.Login("").ClientKey.Reveal()
-		case realm.KindBool:
+		case realm.FormBool:
 			forms := map[string][]any{"0": {0, "0", false, "no"}, "1": {1, "1", true, "on"}}
 			s[string(d.Property)] = rapid.SampledFrom(forms[v.String()]).Draw(t, "form")
-		case realm.KindText, realm.KindList, realm.KindSet:
+		case realm.FormText, realm.FormList, realm.FormSet:
 			s[string(d.Property)] = v.String()
 		}
 	}

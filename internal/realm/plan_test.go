@@ -280,13 +280,13 @@ func TestParams(t *testing.T) {
 }
 
 func TestGated(t *testing.T) {
-	values := map[realm.Kind]realm.Value{
-		realm.KindText: realm.Text("other"), realm.KindSet: realm.Text("other"), realm.KindList: realm.Text("other"),
-		realm.KindKey: realm.Key(check.NewSecret("other")),
+	values := map[realm.Form]realm.Value{
+		realm.FormText: realm.Text("other"), realm.FormSet: realm.Text("other"), realm.FormList: realm.Text("other"),
+		realm.FormKey: realm.Key(check.NewSecret("other")),
 	}
 	have := realm.Current{Exists: true, Type: realm.Type, Digest: "d", Values: spec().Set}
 	for _, d := range realm.Definitions() {
-		v, ok := values[d.Kind]
+		v, ok := values[d.Form]
 		if !ok {
 			v = realm.Bool(d.Default == "0")
 		}

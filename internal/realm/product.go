@@ -26,13 +26,13 @@ type product struct {
 	name string
 	port string // where its API listens
 	// separators may stand between id and secret of an API token. The first is the one that requests use.
-	separators  string
-	tokenID     *rule  // of what follows the user
-	certificate string // the command that prints the fingerprint of its certificate
-	tickets     bool   // this program logs in with a user and a password
+	separators string
+	tokenID    *pattern // of what follows the user
+	host       Host
+	tickets    bool // this program logs in with a user and a password
 
 	builtin    []string // its own realms
-	realmName  *rule
+	realmName  *pattern
 	properties map[Property]limits // those that it has
 	groups     bool                // has groups, so that `access` can be declared
 
@@ -52,39 +52,39 @@ type product struct {
 
 // limits are what a product takes as the value of a property.
 type limits struct {
-	since release
-	max   int // characters; 0: no limit
-	rules []*rule
+	since    release
+	max      int // characters; 0: no limit
+	patterns []*pattern
 }
 
-// rule is what the values of a property must not contain.
-type rule struct {
+// pattern is what a text must not contain.
+type pattern struct {
 	wrong *regexp.Regexp
 	must  string // completes "must …"
 }
 
 var (
-	oneWord   = &rule{regexp.MustCompile(`[\s\p{Z}]`), "not contain white space"}
-	claimName = &rule{regexp.MustCompile(`[^A-Za-z0-9._-]`), "consist of letters, digits, '.', '_' and '-'"}
-	latin1    = &rule{regexp.MustCompile(`[^\x{00}-\x{ff}]`), "hold only Latin-1 characters"}
+	oneWord   = &pattern{regexp.MustCompile(`[\s\p{Z}]`), "not contain white space"}
+	claimName = &pattern{regexp.MustCompile(`[^A-Za-z0-9._-]`), "consist of letters, digits, '.', '_' and '-'"}
+	latin1    = &pattern{regexp.MustCompile(`[^\x{00}-\x{ff}]`), "hold only Latin-1 characters"}
 	// Proxmox refuses a space and the delimiters of RFC 3986 appendix C in acr-values and audiences.
-	uriWords = &rule{regexp.MustCompile(`[ <>#"]`), `not contain spaces or any of < > # "`}
+	uriWords = &pattern{regexp.MustCompile(`[ <>#"]`), `not contain spaces or any of < > # "`}
 	// RFC 6749 section 3.3, scope-token.
-	scopeTokens = &rule{regexp.MustCompile(`[^\x20\x21\x23-\x5B\x5D-\x7E]`), "hold printable ASCII without quotation marks and backslashes"}
+	scopeTokens = &pattern{regexp.MustCompile(`[^\x20\x21\x23-\x5B\x5D-\x7E]`), "hold printable ASCII without quotation marks and backslashes"}
 	// No issuer calls itself by a URL with a password, and every plan and report shows the URL.
-	noUserinfo = &rule{userinfo, "not hold credentials: remove what stands before the @"}
+	noUserinfo = &pattern{userinfo, "not hold credentials: remove what stands before the @"}
 	// proxmox-schema, PROXMOX_SAFE_ID_REGEX.
-	safeID  = &rule{regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`), "consist of letters, digits, '.', '_' and '-', and not begin with '.' or '-'"}
-	safeIDs = &rule{
+	safeID  = &pattern{regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`), "consist of letters, digits, '.', '_' and '-', and not begin with '.' or '-'"}
+	safeIDs = &pattern{
 		regexp.MustCompile(`[^A-Za-z0-9._,; -]|(^|[,; ])[.-]`),
 		"hold words of letters, digits, '.', '_' and '-' that do not begin with '.' or '-'",
 	}
-	words256 = &rule{regexp.MustCompile(`[^,; ]{257}`), "hold words of at most 256 characters"}
+	words256 = &pattern{regexp.MustCompile(`[^,; ]{257}`), "hold words of at most 256 characters"}
 	// PVE::AccessControl, token_subid_regex. Unlike a realm's name, an id has no greatest length.
-	veToken = &rule{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]|^.?$`), "have two characters or more, a letter first, then letters, digits, '.', '_' or '-'"}
+	veToken = &pattern{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]|^.?$`), "have two characters or more, a letter first, then letters, digits, '.', '_' or '-'"}
 	// PVE::Auth::Plugin, pve_verify_realm. Proxmox itself accepts a line feed at the end, which then breaks its file of realms.
-	veRealm   = &rule{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]`), "be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'"}
-	rustRealm = &rule{
+	veRealm   = &pattern{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]`), "be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'"}
+	rustRealm = &pattern{
 		regexp.MustCompile(`^[^A-Za-z0-9_]|[^A-Za-z0-9._-]`),
 		"be 2 to 32 characters, a letter, digit or '_' first, then letters, digits, '.', '_' or '-'",
 	}
@@ -97,61 +97,60 @@ var userinfo = regexp.MustCompile(`^(.*?://)?[^/?#]*@`)
 // of Backup Server on 4.2.3. Those of Datacenter Manager 1.1.7 are read from its source. Versions are from the changelogs.
 var products = [...]product{
 	VE: {
-		id: "pve", name: "Proxmox VE", port: "8006", separators: "=", tokenID: veToken, certificate: "pvenode cert info", tickets: true,
+		id: "pve", name: "Proxmox VE", port: "8006", separators: "=", tokenID: veToken, host: nodeOfVE, tickets: true,
 		builtin: []string{"pam", "pve"}, realmName: veRealm, groups: true, oldest: release{7, 1}, openidconnect4: release{9},
 		properties: map[Property]limits{
-			ACRValues:        {since: release{7, 1}, rules: []*rule{uriWords}},
-			Audiences:        {since: release{9, 2}, rules: []*rule{uriWords}},
+			ACRValues:        {since: release{7, 1}, patterns: []*pattern{uriWords}},
+			Audiences:        {since: release{9, 2}, patterns: []*pattern{uriWords}},
 			Autocreate:       {since: release{7, 0}},
 			ClientID:         {since: release{7, 0}, max: 256},
-			ClientKey:        {since: release{7, 0}, max: 256, rules: []*rule{latin1}},
+			ClientKey:        {since: release{7, 0}, max: 256, patterns: []*pattern{latin1}},
 			Comment:          {since: release{7, 0}, max: 4096},
 			Default:          {since: release{7, 0}},
 			GroupsAutocreate: {since: release{8, 4}},
-			GroupsClaim:      {since: release{8, 4}, max: 256, rules: []*rule{claimName}},
+			GroupsClaim:      {since: release{8, 4}, max: 256, patterns: []*pattern{claimName}},
 			GroupsOverwrite:  {since: release{8, 4}},
-			IssuerURL:        {since: release{7, 0}, max: 256, rules: []*rule{noUserinfo}},
-			Prompt:           {since: release{7, 1}, rules: []*rule{oneWord}},
+			IssuerURL:        {since: release{7, 0}, max: 256, patterns: []*pattern{noUserinfo}},
+			Prompt:           {since: release{7, 1}, patterns: []*pattern{oneWord}},
 			QueryUserinfo:    {since: release{8, 4}},
-			Scopes:           {since: release{7, 1}, rules: []*rule{scopeTokens}},
-			UsernameClaim:    {since: release{7, 0}, rules: []*rule{oneWord}},
+			Scopes:           {since: release{7, 1}, patterns: []*pattern{scopeTokens}},
+			UsernameClaim:    {since: release{7, 0}, patterns: []*pattern{oneWord}},
 		},
 	},
 	BackupServer: {
-		id: "pbs", name: "Proxmox Backup Server", port: "8007", separators: ":=", tokenID: safeID, certificate: "proxmox-backup-manager cert info",
+		id: "pbs", name: "Proxmox Backup Server", port: "8007", separators: ":=", tokenID: safeID, host: hostOfBackupServer,
 		builtin: []string{"pam", "pbs"}, realmName: rustRealm,
 		oldest: release{2, 1}, impliedType: Type, storesEmpty: true, updateClearsDefault: true, packaged: true, openidconnect4: release{4}, hangsForGood: true,
 		properties: map[Property]limits{
-			ACRValues:     {since: release{2, 1}, rules: []*rule{uriWords}},
-			Audiences:     {since: release{4, 2, 1}, rules: []*rule{uriWords, words256}},
+			ACRValues:     {since: release{2, 1}, patterns: []*pattern{uriWords}},
+			Audiences:     {since: release{4, 2, 1}, patterns: []*pattern{uriWords, words256}},
 			Autocreate:    {since: release{2, 0, 3}},
 			ClientID:      {since: release{2, 0, 3}},
 			ClientKey:     {since: release{2, 0, 3}},
 			Comment:       {since: release{2, 0, 3}, max: 128},
 			Default:       {since: release{3, 3, 7}},
-			IssuerURL:     {since: release{2, 0, 3}, rules: []*rule{noUserinfo}},
-			Prompt:        {since: release{2, 1}, rules: []*rule{safeID}},
-			Scopes:        {since: release{2, 1}, rules: []*rule{safeIDs}},
-			UsernameClaim: {since: release{2, 0, 3}, max: 64, rules: []*rule{safeID}},
+			IssuerURL:     {since: release{2, 0, 3}, patterns: []*pattern{noUserinfo}},
+			Prompt:        {since: release{2, 1}, patterns: []*pattern{safeID}},
+			Scopes:        {since: release{2, 1}, patterns: []*pattern{safeIDs}},
+			UsernameClaim: {since: release{2, 0, 3}, max: 64, patterns: []*pattern{safeID}},
 		},
 	},
 	DatacenterManager: {
-		id: "pdm", name: "Proxmox Datacenter Manager", port: "8443", separators: ":=", tokenID: safeID,
-		certificate: "openssl x509 -noout -fingerprint -sha256 -in /etc/proxmox-datacenter-manager/auth/api.pem",
-		builtin:     []string{"pam", "pdm"}, realmName: rustRealm,
+		id: "pdm", name: "Proxmox Datacenter Manager", port: "8443", separators: ":=", tokenID: safeID, host: hostOfManager,
+		builtin: []string{"pam", "pdm"}, realmName: rustRealm,
 		oldest: release{0, 9, 2}, impliedType: Type, storesEmpty: true, updateClearsDefault: true, packaged: true, hangsForGood: true,
 		properties: map[Property]limits{
-			ACRValues:     {since: release{0, 9, 2}, rules: []*rule{safeIDs}},
-			Audiences:     {since: release{1, 0, 4}, rules: []*rule{uriWords, words256}},
+			ACRValues:     {since: release{0, 9, 2}, patterns: []*pattern{safeIDs}},
+			Audiences:     {since: release{1, 0, 4}, patterns: []*pattern{uriWords, words256}},
 			Autocreate:    {since: release{0, 9, 2}},
 			ClientID:      {since: release{0, 9, 2}},
 			ClientKey:     {since: release{0, 9, 2}},
 			Comment:       {since: release{0, 9, 2}, max: 128},
 			Default:       {since: release{0, 9, 2}},
-			IssuerURL:     {since: release{0, 9, 2}, rules: []*rule{noUserinfo}},
-			Prompt:        {since: release{0, 9, 2}, rules: []*rule{safeID}},
-			Scopes:        {since: release{0, 9, 2}, rules: []*rule{safeIDs}},
-			UsernameClaim: {since: release{0, 9, 2}, max: 64, rules: []*rule{safeID}},
+			IssuerURL:     {since: release{0, 9, 2}, patterns: []*pattern{noUserinfo}},
+			Prompt:        {since: release{0, 9, 2}, patterns: []*pattern{safeID}},
+			Scopes:        {since: release{0, 9, 2}, patterns: []*pattern{safeIDs}},
+			UsernameClaim: {since: release{0, 9, 2}, max: 64, patterns: []*pattern{safeID}},
 		},
 	},
 }
@@ -212,8 +211,8 @@ func (p Product) ValidateTokenID(id string) error {
 	return nil
 }
 
-// CertificateCommand returns the command that prints the SHA-256 fingerprint of the certificate on a host of the product.
-func (p Product) CertificateCommand() string { return p.row().certificate }
+// Host returns what an administrator does on a host of the product.
+func (p Product) Host() Host { return p.row().host }
 
 // TicketLogin reports whether this program can log in with a user and a password in place of an API token.
 func (p Product) TicketLogin() bool { return p.row().tickets }
@@ -282,12 +281,12 @@ func (p Product) Validate(prop Property, v Value) error {
 	switch {
 	case limits.max > 0 && utf8.RuneCountInString(text) > limits.max:
 		return fmt.Errorf("must be at most %d characters long", limits.max)
-	case d.Kind == KindBool && text != "0" && text != "1":
+	case d.Form == FormBool && text != "0" && text != "1":
 		return errors.New("must be true or false")
-	case (d.Kind == KindSet || d.Kind == KindList) && len(v.Words()) == 0:
+	case (d.Form == FormSet || d.Form == FormList) && len(v.Words()) == 0:
 		return errors.New("must hold a word")
 	}
-	for _, r := range limits.rules {
+	for _, r := range limits.patterns {
 		if r.wrong.MatchString(text) {
 			return fmt.Errorf("must %s", r.must)
 		}

@@ -47,7 +47,7 @@ func TestProducts(t *testing.T) {
 		if !p.Has(realm.IssuerURL) || p.Has(realm.GroupsClaim) != tt.groups || p.Has(realm.QueryUserinfo) != tt.groups {
 			t.Errorf("%v has other properties than it should", p)
 		}
-		if p.CertificateCommand() == "" {
+		if p.Host().Certificate == "" {
 			t.Errorf("%v: no command shows its certificate", p)
 		}
 		for _, d := range realm.Definitions() {

@@ -35,23 +35,23 @@ const (
 	UsernameClaim    Property = "username-claim"
 )
 
-// Kind says how the values of a property are written and compared.
-type Kind int
+// Form says how the values of a property are written and compared.
+type Form int
 
-// The kinds.
+// The forms.
 const (
-	KindText Kind = iota // compared byte for byte
-	KindBool             // 0 or 1
-	KindSet              // words in any order
-	KindList             // words whose order is a preference
-	KindKey              // a secret
+	FormText Form = iota // compared byte for byte
+	FormBool             // 0 or 1
+	FormSet              // words in any order
+	FormList             // words whose order is a preference
+	FormKey              // a secret
 )
 
 // Definition is one row of the property table.
 type Definition struct {
 	Property Property
 	Key      string // the configuration key below `realm`
-	Kind     Kind
+	Form     Form
 	Default  string // the value that Proxmox uses if the property is absent; "" if none
 
 	Required   bool // a realm cannot exist without it
@@ -62,21 +62,21 @@ type Definition struct {
 // definitions is the one table that maps configuration keys to properties, sorted by property.
 // What a product lacks, and which values it takes, is in the table of products.
 var definitions = []Definition{
-	{Property: ACRValues, Key: "acr_values", Kind: KindList, Gated: true},
-	{Property: Audiences, Key: "audiences", Kind: KindSet},
-	{Property: Autocreate, Key: "autocreate", Kind: KindBool, Default: "0"},
-	{Property: ClientID, Key: "client_id", Kind: KindText, Required: true, Gated: true},
-	{Property: ClientKey, Key: "client_key", Kind: KindKey, Gated: true},
-	{Property: Comment, Key: "comment", Kind: KindText},
-	{Property: Default, Key: "default", Kind: KindBool, Default: "0"},
-	{Property: GroupsAutocreate, Key: "groups_autocreate", Kind: KindBool, Default: "0"},
-	{Property: GroupsClaim, Key: "groups_claim", Kind: KindText},
-	{Property: GroupsOverwrite, Key: "groups_overwrite", Kind: KindBool, Default: "0"},
-	{Property: IssuerURL, Key: "issuer_url", Kind: KindText, Required: true, Gated: true},
-	{Property: Prompt, Key: "prompt", Kind: KindText, Gated: true},
-	{Property: QueryUserinfo, Key: "query_userinfo", Kind: KindBool, Default: "1"},
-	{Property: Scopes, Key: "scopes", Kind: KindSet, Default: "email profile", Gated: true},
-	{Property: UsernameClaim, Key: "username_claim", Kind: KindText, Default: "sub", CreateOnly: true},
+	{Property: ACRValues, Key: "acr_values", Form: FormList, Gated: true},
+	{Property: Audiences, Key: "audiences", Form: FormSet},
+	{Property: Autocreate, Key: "autocreate", Form: FormBool, Default: "0"},
+	{Property: ClientID, Key: "client_id", Form: FormText, Required: true, Gated: true},
+	{Property: ClientKey, Key: "client_key", Form: FormKey, Gated: true},
+	{Property: Comment, Key: "comment", Form: FormText},
+	{Property: Default, Key: "default", Form: FormBool, Default: "0"},
+	{Property: GroupsAutocreate, Key: "groups_autocreate", Form: FormBool, Default: "0"},
+	{Property: GroupsClaim, Key: "groups_claim", Form: FormText},
+	{Property: GroupsOverwrite, Key: "groups_overwrite", Form: FormBool, Default: "0"},
+	{Property: IssuerURL, Key: "issuer_url", Form: FormText, Required: true, Gated: true},
+	{Property: Prompt, Key: "prompt", Form: FormText, Gated: true},
+	{Property: QueryUserinfo, Key: "query_userinfo", Form: FormBool, Default: "1"},
+	{Property: Scopes, Key: "scopes", Form: FormSet, Default: "email profile", Gated: true},
+	{Property: UsernameClaim, Key: "username_claim", Form: FormText, Default: "sub", CreateOnly: true},
 }
 
 // Definitions returns the property table, sorted by property.

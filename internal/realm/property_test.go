@@ -132,7 +132,7 @@ func TestValidate(t *testing.T) {
 	} {
 		d, _ := tt.property.Definition()
 		value := realm.Text(tt.value)
-		if d.Kind == realm.KindKey {
+		if d.Form == realm.FormKey {
 			value = realm.Key(check.NewSecret(tt.value))
 		}
 		err := realm.VE.Validate(d.Property, value)
@@ -143,12 +143,12 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s %.40q: error %v, want one about %q", tt.property, tt.value, err, tt.wrong)
 		case err != nil && !strings.HasPrefix(err.Error(), "must "):
 			t.Errorf("%s: %v does not complete the name of its key", tt.property, err)
-		case err != nil && d.Kind != realm.KindBool && len(tt.value) > 3 && strings.Contains(err.Error(), tt.value):
+		case err != nil && d.Form != realm.FormBool && len(tt.value) > 3 && strings.Contains(err.Error(), tt.value):
 			t.Errorf("%s: %v quotes the value", tt.property, err)
 		}
 	}
 	for _, d := range realm.Definitions() {
-		if d.Kind == realm.KindBool && (realm.VE.Validate(d.Property, realm.Bool(true)) != nil || realm.VE.Validate(d.Property, realm.Bool(false)) != nil) {
+		if d.Form == realm.FormBool && (realm.VE.Validate(d.Property, realm.Bool(true)) != nil || realm.VE.Validate(d.Property, realm.Bool(false)) != nil) {
 			t.Errorf("%s refuses a boolean", d.Property)
 		}
 	}

@@ -96,9 +96,9 @@ func (vs Values) canonical(p Property) string {
 	case p == Scopes:
 		words := slices.DeleteFunc(slices.Sorted(slices.Values(vs.words(p))), func(w string) bool { return w == "openid" }) // implied
 		return strings.Join(slices.Compact(words), " ")
-	case d.Kind == KindSet:
+	case d.Form == FormSet:
 		return strings.Join(slices.Compact(slices.Sorted(slices.Values(vs.words(p)))), " ")
-	case d.Kind == KindList:
+	case d.Form == FormList:
 		return strings.Join(vs.words(p), " ")
 	}
 	return text
@@ -130,7 +130,7 @@ func Split(list string) []string {
 
 // parameter returns the value in the form in which a write sends it.
 func (v Value) parameter(p Property) any {
-	if d, _ := p.Definition(); d.Kind != KindBool {
+	if d, _ := p.Definition(); d.Form != FormBool {
 		return v.reveal()
 	}
 	if truth(v.text) {

@@ -207,15 +207,15 @@ func TestApplyUpdatesEveryProperty(t *testing.T) {
 		}
 		c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
 		change, value := set(d.Property, "other"), any("other")
-		switch d.Kind {
-		case realm.KindBool:
+		switch d.Form {
+		case realm.FormBool:
 			change, value = set(d.Property, "1"), 1
 			if d.Property == realm.QueryUserinfo || d.Property == realm.Autocreate {
 				change, value = set(d.Property, "0"), 0
 			}
-		case realm.KindKey:
+		case realm.FormKey:
 			change, value = setKey(key), key
-		case realm.KindText, realm.KindSet, realm.KindList:
+		case realm.FormText, realm.FormSet, realm.FormList:
 		}
 		got := apply(t.Context(), aim(t, c, p, spec(change)), reconcile.Options{})
 		expect(t, got, reconcile.Changed, realm.Update, "")

@@ -12,7 +12,6 @@ import (
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
@@ -111,7 +110,7 @@ type diagnosis struct {
 func (g *diagnosis) lookAtRealm(ctx context.Context) {
 	t := &g.target
 	g.facts = diagnose.Facts{
-		Product: t.Realm.Product, Host: proxmox.HostOf(t.Realm.Product), Login: t.Realm.Login(), Declared: t.Realm.Login(), Cleaner: g.deps.Cleaner,
+		Product: t.Realm.Product, Login: t.Realm.Login(), Declared: t.Realm.Login(), Cleaner: g.deps.Cleaner,
 	}
 	current, err := g.deps.Cluster.Realm(ctx, t.Realm.Name)
 	if err != nil || !current.Exists || current.Type != realm.Type {

@@ -149,7 +149,7 @@ func TestAbout(t *testing.T) {
 func TestAReadThatBreaks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &logs{}
-		reader := reconcile.NewLoginReader(l, diagnose.Facts{Host: proxmox.HostOf(realm.VE), Cleaner: check.NewCleaner()}, time.Hour)
+		reader := reconcile.NewLoginReader(l, diagnose.Facts{Cleaner: check.NewCleaner()}, time.Hour)
 		expect := func(want int) {
 			t.Helper()
 			n := 0
@@ -176,7 +176,7 @@ func TestAReadThatBreaks(t *testing.T) {
 func TestAReadThatEndsTooEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &logs{part: true}
-		reader := reconcile.NewLoginReader(l, diagnose.Facts{Host: proxmox.HostOf(realm.VE), Cleaner: check.NewCleaner()}, time.Hour)
+		reader := reconcile.NewLoginReader(l, diagnose.Facts{Cleaner: check.NewCleaner()}, time.Hour)
 		at := time.Now()
 		l.write(failure(refusedCode))
 		time.Sleep(time.Minute)

@@ -23,9 +23,9 @@ func TestTheGateStandsWhereLoginsCouldBreak(t *testing.T) {
 	for _, d := range realm.Definitions() {
 		change, action := set(d.Property, "other"), realm.Update
 		switch {
-		case d.Kind == realm.KindKey:
+		case d.Form == realm.FormKey:
 			change = setKey(key)
-		case d.Kind == realm.KindBool:
+		case d.Form == realm.FormBool:
 			change = set(d.Property, map[bool]string{true: "0", false: "1"}[d.Property == realm.Autocreate || d.Property == realm.QueryUserinfo])
 		case d.CreateOnly:
 			action = realm.Replace

@@ -53,7 +53,7 @@ func TestLogsOfTheOtherProducts(t *testing.T) {
 				t.Fatal(err1, err2)
 			}
 			f := facts()
-			f.Product, f.Host = product, proxmox.HostOf(product)
+			f.Product = product
 			var causes []string
 			_, err = reconcile.NewLoginReader(client(pbs.TokenLogReader), f, time.Hour).Read(t.Context(), func(l diagnose.Login) {
 				causes = append(causes, string(l.Cause))

@@ -78,7 +78,7 @@ func failure(text string) string {
 }
 
 func facts() diagnose.Facts {
-	return diagnose.Facts{Host: proxmox.HostOf(realm.VE), Login: realm.Login{Realm: "authelia"}, Cleaner: check.NewCleaner()}
+	return diagnose.Facts{Login: realm.Login{Realm: "authelia"}, Cleaner: check.NewCleaner()}
 }
 
 // readAll reads once, and returns what was told, sorted.

@@ -247,7 +247,7 @@ func (p *printer) properties(indent int, changes []realm.Change) {
 			p.line(indent, p.paint(red, "- "+name+": ")+p.value(c.Before))
 		case c.Before == nil:
 			p.line(indent, p.paint(green, "+ "+name+": ")+p.value(c.After))
-		case d.Kind == realm.KindKey:
+		case d.Form == realm.FormKey:
 			p.line(indent, p.paint(yellow, "~ "+name+": ")+"differs")
 		default:
 			p.line(indent, p.paint(yellow, "~ "+name+": ")+p.value(c.Before)+arrow+p.value(c.After))

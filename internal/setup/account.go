@@ -62,7 +62,7 @@ func (a Account) Missing(ctx context.Context, admin *proxmox.Client) ([]Step, er
 		_, own, _ := strings.Cut(a.user(), "@")
 		needs = append(needs, realm.Privilege{Name: "Realm.AllocateUser", Path: "/access/realm/" + own})
 		steps = append(steps, Step{
-			What: "user " + a.user(), Note: "without a password", Undo: []string{"pveum user delete " + proxmox.Quote(a.user())},
+			What: "user " + a.user(), Note: "without a password", Undo: []string{"pveum user delete " + check.Quote(a.user())},
 			Make: func(ctx context.Context) error { return admin.MakeUser(ctx, a.user(), "keeps OpenID Connect realms") },
 		})
 	}
@@ -167,7 +167,7 @@ func (g grant) step(admin *proxmox.Client, userExists bool) Step {
 	}
 	for _, id := range g.who {
 		if userExists && !strings.Contains(id, "!") {
-			s.Undo = append(s.Undo, fmt.Sprintf("pveum acl delete %s --roles %s --users %s", g.Path, g.Role, proxmox.Quote(id)))
+			s.Undo = append(s.Undo, fmt.Sprintf("pveum acl delete %s --roles %s --users %s", g.Path, g.Role, check.Quote(id)))
 		}
 	}
 	return s

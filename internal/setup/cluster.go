@@ -52,7 +52,7 @@ func Survey(ctx context.Context, c *proxmox.Client, p config.Proxmox, given []by
 		return Cluster{}, err
 	case !status.Quorate:
 		return Cluster{}, check.Errorf(check.NoQuorum, "the cluster %s has no quorum, so it cannot write: nothing was made", status.Name).
-			Try(proxmox.HostOf(realm.VE).Run("shows which nodes are missing", "pvecm status"))
+			Try(realm.VE.Host().Run("shows which nodes are missing", "pvecm status"))
 	}
 	s := surveyor{client: c, proxmox: p, options: o, found: Cluster{Version: version, Name: status.Name}}
 	s.locate(ctx, nodes, status)

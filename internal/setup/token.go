@@ -41,7 +41,7 @@ func (a Account) missingToken(ctx context.Context, admin *proxmox.Client, userEx
 		Make: func(ctx context.Context) error { return a.makeToken(ctx, admin, orphan) },
 	}
 	if userExists {
-		step.Undo = append(step.Undo, fmt.Sprintf("pveum user token remove %s %s", proxmox.Quote(a.user()), a.id()))
+		step.Undo = append(step.Undo, fmt.Sprintf("pveum user token remove %s %s", check.Quote(a.user()), a.id()))
 	}
 	return []Step{step}, nil
 }
