@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,7 @@ import (
 // questions remembers what was asked in an inspection, and what the issuer answered.
 type questions struct {
 	flight  singleflight.Group
-	answers sync.Map                   // question to *reply or *kind
+	answers sync.Map                   // question to reply
 	clients sync.Map                   // client id to what is known of it, whatever its key
 	limit   atomic.Pointer[limitUntil] // of the first 429
 }
@@ -62,7 +63,7 @@ func (q *questions) limited() (retryAfter time.Duration, limited bool) {
 
 // once asks a question once for all callers. If the caller that asks is interrupted, the next one asks. It returns false if
 // the issuer may not be asked: after a 429, or when ctx ends.
-func once[T any](ctx context.Context, q *questions, question string, ask func() T) (t T, ok bool) {
+func (q *questions) once(ctx context.Context, question string, ask func() reply) (r reply, ok bool) {
 	for ctx.Err() == nil {
 		said, err, _ := q.flight.Do(question, func() (any, error) {
 			if known, ok := q.answers.Load(question); ok {
@@ -78,22 +79,22 @@ func once[T any](ctx context.Context, q *questions, question string, ask func() 
 			return answered, ctx.Err()
 		})
 		if err == nil {
-			t, ok = said.(T)
-			return t, ok
+			r, ok = said.(reply)
+			return r, ok
 		}
 	}
-	return t, false
+	return r, false
 }
 
 // asking is one [Question] while it is asked.
 type asking struct {
 	*Inspection
 	Question
-	ctx    context.Context
-	hide   *check.Cleaner // hides the key, also as it was sent: the issuer may echo it
-	known  Known
-	made   madeUp
-	barred *judgement // why nothing is asked; nil: it is
+	ctx            context.Context
+	hide           *check.Cleaner // hides the key, also as it was sent: the issuer may echo it
+	known          Known
+	declared, made values
+	barred         *judgement // why nothing is asked; nil: it is
 }
 
 // clean returns a value of the issuer or of the question as it may be shown.
@@ -101,15 +102,15 @@ func (a *asking) clean(value string) string { return a.hide.Clean(value) }
 
 func (i *Inspection) begin(ctx context.Context, q Question) *asking {
 	a := &asking{Inspection: i, Question: q, ctx: ctx, hide: i.client.cleaner, known: q.Known}
+	a.declared = values{client: q.Login.ClientID, key: q.Login.ClientKey.Reveal()}
+	if len(q.RedirectURLs) > 0 {
+		a.declared.redirectURL = q.RedirectURLs[0]
+	}
+	a.made = madeUp(a.declared)
 	if l := q.Login; l.ClientKey.IsSet() {
-		a.made.key = madeUpKey(l.ClientKey.Reveal())
 		made := l
 		made.ClientKey = check.NewSecret(a.made.key)
 		a.hide = a.hide.With(l.ClientKey, basicPair(l), plainPair(l), basicPair(made))
-	}
-	a.made.client = madeUpClient(q.Login.ClientID)
-	if len(q.RedirectURLs) > 0 {
-		a.made.redirectURL = madeUpRedirect(q.RedirectURLs[0])
 	}
 	if a.barred = a.bar(); a.barred == nil {
 		a.known = q.Known.at(i.document.digest, time.Now())
@@ -158,28 +159,20 @@ func (a *asking) barKey() *judgement {
 	return &judgement{why: fmt.Sprintf("needs %s", check.IssuerEndpoints)}
 }
 
-// asked is what is known of one redirect URL, and the verdict.
+// asked is the verdict on one redirect URL.
 type asked struct {
-	url string
-	loginRequest
+	url  string
+	took time.Duration // the requests about it
 	judgement
 }
 
 // loginRequests asks about the redirect URLs. The controls R and C are asked once for all of them.
 func (a *asking) loginRequests() []asked {
 	all := make([]asked, len(a.RedirectURLs))
-	var r, c *reply
 	for n, redirectURL := range a.RedirectURLs {
 		all[n].url = redirectURL
-		all[n].loginRequest = loginRequest{prompt: a.Login.Prompt, r0: a.known.RedirectURL, c0: a.known.ClientID}
 		if a.barred == nil {
-			all[n].n = a.askLogin("N", redirectURL)
-		}
-	}
-	for _, q := range all {
-		if q.n != nil && q.n.class == goes && !a.known.WentBack {
-			a.known.WentBack = true
-			a.remembers()
+			a.askLogin("N", redirectURL) // what comes back for one tells about the others
 		}
 	}
 	for n := range all {
@@ -188,46 +181,72 @@ func (a *asking) loginRequests() []asked {
 			q.judgement = *a.barred
 			continue
 		}
-		q.wentBack, q.r, q.c = a.known.WentBack, r, c
-		var need string
-		for q.judgement, need = q.judge(); need != ""; q.judgement, need = q.judge() {
-			if a.Depth == Free && !q.free(need) {
-				q.judgement = judgement{why: "only a request that may be refused tells more"}.quoting(q.n.evidence)
-				break
-			}
-			answered := a.askLogin(need, q.url)
-			switch need {
-			case "X":
-				q.x = answered
-			case "R":
-				q.r = answered
-			case "C":
-				q.c = answered
-			}
-		}
-		r, c = q.r, q.c
+		q.judgement = loginRule{
+			prompt: a.Login.Prompt, free: a.Depth == Free, wentBack: a.known.WentBack, r: a.known.RedirectURL, c: a.known.ClientID,
+			ask: func(question string) reply {
+				r := a.askLogin(question, q.url)
+				q.took += r.took
+				return r
+			},
+		}.judge()
 	}
-	a.keep(&a.known.RedirectURL, r)
-	a.keep(&a.known.ClientID, c)
 	return all
 }
 
-// free tells whether a question costs nothing if everything is right, and is refused at most once otherwise.
-func (q loginRequest) free(need string) bool {
-	refused := string(refuses)
-	return need == "X" && (q.n.class == goes || q.n.class == shows && q.r0.Class == refused && q.c0.Class == refused)
-}
-
-// keep remembers a control question's answer.
-func (a *asking) keep(as *Mark, r *reply) {
-	if r != nil && r.class != breaks {
-		a.remember(as, r.mark)
+// askLogin asks one of the questions of [loginRule], and remembers what the answer tells about others.
+func (a *asking) askLogin(question, redirectURL string) reply {
+	l, sent := a.Login, values{client: a.declared.client, redirectURL: redirectURL}
+	switch question {
+	case "N":
+		l.Prompt = "none"
+	case "R":
+		sent.redirectURL = a.made.redirectURL
+	case "C":
+		sent.client, sent.redirectURL = a.made.client, a.declared.redirectURL
 	}
+	l.ClientID = sent.client
+	as := fmt.Sprintf("%s %q %q %q %q %q", question, a.declared.client, l.ScopeParameter(), l.Prompt, l.ACRValues, sent.redirectURL)
+	r := a.ask("authorization "+question, as, func() reply {
+		// As a browser asks: some issuers answer an API otherwise, which no user ever sees.
+		header := http.Header{
+			"Accept":          {"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"},
+			"Accept-Language": {"en"},
+		}
+		address := authorizationURL(string(a.document.AuthorizationEndpoint), l, sent.redirectURL)
+		got := a.send(a.ctx, withinIssuer(sent.redirectURL), http.MethodGet, address, header, "")
+		return loginReply(got, sent.redirectURL, func(text string) string { return settle(text, sent, a.declared) })
+	})
+	switch question {
+	case "N":
+		if r.Class == goes && !a.known.WentBack {
+			a.known.WentBack = true
+			a.remembers()
+		}
+	case "R":
+		a.keep(&a.known.RedirectURL, r)
+	case "C":
+		a.keep(&a.known.ClientID, r)
+	}
+	return r
 }
 
-func (a *asking) remember(as *Mark, m Mark) {
-	*as = m
-	a.remembers()
+// ask sends a request about the client, once for all callers with the same question.
+func (a *asking) ask(name, question string, send func() reply) reply {
+	r, ok := a.questions.once(a.ctx, question, send)
+	if !ok {
+		after, limited := a.questions.limited()
+		return reply{Mark: Mark{Class: breaks}, evidence: evidence{failure: "not asked", limited: limited, retryAfter: after}}
+	}
+	a.client.log.Debug("issuer asked about a client", "question", name, "url", a.clean(r.where), "status", r.status, "class", string(r.Class))
+	return r
+}
+
+// keep remembers the answer to a control question.
+func (a *asking) keep(as *Mark, r reply) {
+	if r.Class != breaks && !r.echoes {
+		*as = r.Mark
+		a.remembers()
+	}
 }
 
 // remembers notes when the first answer came, and shares what does not depend on the key with questions about other keys.
@@ -238,139 +257,89 @@ func (a *asking) remembers() {
 	a.questions.clients.Store(a.Login.ClientID, a.known.WithoutKey())
 }
 
-// askLogin sends one of the questions of [loginRequest].
-func (a *asking) askLogin(need, redirectURL string) *reply {
-	l := a.Login
-	declared := madeUp{client: l.ClientID, redirectURL: a.RedirectURLs[0]}
-	made := madeUp{}
-	asked := redirectURL
-	switch need {
-	case "N":
-		l.Prompt = "none"
-	case "R":
-		asked = a.made.redirectURL
-	case "C":
-		l.ClientID, made.client = a.made.client, a.made.client
-		asked = a.RedirectURLs[0]
-	}
-	made.redirectURL = asked
-	question := fmt.Sprintf("%s %q %q %q %q %q", need, a.Login.ClientID, l.ScopeParameter(), l.Prompt, l.ACRValues, asked)
-	r, ok := once(a.ctx, &a.questions, question, func() *reply {
-		// As a browser asks: some issuers answer an API otherwise, which no user ever sees.
-		header := http.Header{
-			"Accept":          {"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"},
-			"Accept-Language": {"en"},
-		}
-		address := authorizationURL(string(a.document.AuthorizationEndpoint), l, asked)
-		got := a.send(a.ctx, withinIssuer(asked), http.MethodGet, address, header, "")
-		return replyOf(got, asked, func(text string) string { return settle(text, made, declared) })
-	})
-	if !ok {
-		return &reply{class: breaks, evidence: a.silence()}
-	}
-	a.log("authorization "+need, r.evidence, string(r.class))
-	return r
-}
-
-// silence is the evidence of a question that could not be asked.
-func (a *asking) silence() evidence {
-	after, limited := a.questions.limited()
-	return evidence{failure: "not asked", limited: limited, retryAfter: after}
-}
-
-func (a *asking) log(question string, e evidence, class string) {
-	a.client.log.Debug("issuer asked about a client", "question", question, "url", a.clean(e.where), "status", e.status, "class", class)
-}
-
 // credentials asks about client id and key.
 func (a *asking) credentials(requests []asked) judgement {
 	if barred := a.barKey(); barred != nil {
 		return *barred
 	}
-	l := a.Login
-	p := keyProof{
-		hasKey: l.ClientKey.IsSet(), introspects: l.ClientKey.IsSet() && a.document.introspection().secure(),
-		special: url.QueryEscape(l.ClientKey.Reveal()) != l.ClientKey.Reveal(), person: a.Depth == Person, free: a.Depth == Free, known: a.known,
+	hasKey, key := a.Login.ClientKey.IsSet(), a.declared.key
+	rule := keyRule{
+		hasKey: hasKey, introspects: hasKey && a.document.introspection().secure(), special: url.QueryEscape(key) != key,
+		person: a.Depth == Person, free: a.Depth == Free, known: a.known,
 	}
 	redirectURL := ""
 	for n, q := range requests {
-		if n == 0 || q.decision == Accepted && !p.redirectOK {
-			redirectURL, p.redirectOK = q.url, q.decision == Accepted
+		if n == 0 || q.decision == Accepted && !rule.redirectOK {
+			redirectURL, rule.redirectOK = q.url, q.decision == Accepted
 		}
-		p.clientKnown = p.clientKnown || q.decision == Accepted || q.clientKnown || q.decision == Rejected && q.cause == ofRequest
+		rule.clientKnown = rule.clientKnown || q.decision == Accepted || q.clientKnown || q.decision == Rejected && q.cause == ofRequest
 	}
-	places := map[string]**kind{
-		"D": &p.d, "K": &p.k, "C": &p.c, "I": &p.i, "IK": &p.ik, "post": &p.post, "postK": &p.postK, "none": &p.none, "plain": &p.plain,
+	answers := map[string]reply{}
+	rule.ask = func(question string) reply {
+		answers[question] = a.askKey(question, redirectURL, rule.redirectOK)
+		return answers[question]
 	}
-	j, need := p.judge()
-	for ; need != ""; j, need = p.judge() {
-		*places[need] = a.askKey(need, redirectURL, p.redirectOK)
-	}
-	a.learn(p, j)
-	return j
-}
-
-// learn adds to what is remembered.
-func (a *asking) learn(p keyProof, j judgement) {
-	proven := p.proven()
-	if p.ik == nil && p.i != nil && !p.i.active && !a.known.Introspection.known() {
-		p.ik = p.i // a key that is refused tells as much as a made-up one
-	}
-	for as, k := range map[*Mark]*kind{&a.known.Key: p.k, &a.known.Client: p.c, &a.known.Introspection: p.ik} {
-		if k != nil && k.class() != inTrouble && !k.echoes {
-			a.remember(as, k.mark)
-		}
-	}
-	if proven {
+	j := rule.judge()
+	if j.proven {
 		a.known.Proven = true
 		a.remembers()
 	}
-	if p.person && j.decision == Rejected && p.post != nil && !p.anyLimited() {
-		a.known.Refused, a.known.Cause = p.d.mark, string(j.cause)
+	post, diagnosed := answers["post"]
+	if _, limited := a.questions.limited(); diagnosed && post.Class != breaks && !limited && j.decision == Rejected {
+		a.known.Refused, a.known.Cause = answers["D"].Mark, j.cause
 	}
+	return j
 }
 
-// askKey sends one of the questions of [keyProof].
-func (a *asking) askKey(need, redirectURL string, redirectOK bool) *kind {
-	digest := sha256.Sum256([]byte(a.Login.ClientKey.Reveal()))
-	question := fmt.Sprintf("%s %q %x %t %t", need, a.Login.ClientID, digest, a.Login.ClientKey.IsSet(), redirectOK)
-	k, ok := once(a.ctx, &a.questions, question, func() *kind {
-		l, endpoint := a.Login, a.document.TokenEndpoint
-		made := madeUp{}
-		form := url.Values{"grant_type": {"authorization_code"}, "code": {MadeUp}, "code_verifier": {random()}}
-		if redirectURL != "" {
-			form.Set("redirect_uri", redirectURL)
+// askKey asks one of the questions of [keyRule], and remembers the answers to made-up values.
+func (a *asking) askKey(question, redirectURL string, redirectOK bool) reply {
+	digest := sha256.Sum256([]byte(a.declared.key))
+	as := fmt.Sprintf("%s %q %x %t %t", question, a.declared.client, digest, a.Login.ClientKey.IsSet(), redirectOK)
+	r := a.ask("token "+question, as, func() reply { return a.sendKey(question, redirectURL) })
+	switch question {
+	case "K":
+		a.keep(&a.known.Key, r)
+	case "C":
+		a.keep(&a.known.Client, r)
+	case "IK":
+		a.keep(&a.known.Introspection, r)
+	case "I": // a key that is refused tells as much as a made-up one
+		if !r.active && !a.known.Introspection.known() {
+			a.keep(&a.known.Introspection, r)
 		}
-		if need == "K" || need == "IK" || need == "postK" || need == "C" && l.ClientKey.IsSet() {
-			l.ClientKey, made.key = check.NewSecret(a.made.key), a.made.key
-		}
-		if need == "I" || need == "IK" {
-			endpoint, form = a.document.introspection(), url.Values{"token": {MadeUp}}
-		}
-		if need == "C" {
-			l.ClientID, made.client = a.made.client, a.made.client
-		}
-		header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}}
-		switch {
-		case need == "none" || !l.ClientKey.IsSet():
-			form.Set("client_id", l.ClientID)
-		case need == "post" || need == "postK":
-			form.Set("client_id", l.ClientID)
-			form.Set("client_secret", l.ClientKey.Reveal())
-		case need == "plain":
-			header.Set("Authorization", basic(plainPair(l)))
-		default:
-			header.Set("Authorization", basic(basicPair(l)))
-		}
-		got := a.send(a.ctx, noRedirect, http.MethodPost, string(endpoint), header, form.Encode())
-		declared := madeUp{client: a.Login.ClientID, key: a.Login.ClientKey.Reveal()}
-		return kindOf(got, made.key, func(text string) string { return settle(text, made, declared) })
-	})
-	if !ok {
-		return &kind{mark: Mark{Class: inTrouble}, evidence: a.silence()}
 	}
-	a.log("token "+need, k.evidence, k.class())
-	return k
+	return r
+}
+
+func (a *asking) sendKey(question, redirectURL string) reply {
+	l, sent, endpoint := a.Login, a.declared, a.document.TokenEndpoint
+	form := url.Values{"grant_type": {"authorization_code"}, "code": {MadeUp}, "code_verifier": {random()}}
+	if redirectURL != "" {
+		form.Set("redirect_uri", redirectURL)
+	}
+	if question == "I" || question == "IK" {
+		endpoint, form = a.document.introspection(), url.Values{"token": {MadeUp}}
+	}
+	if question == "C" {
+		l.ClientID, sent.client = a.made.client, a.made.client
+	}
+	if slices.Contains([]string{"K", "IK", "postK", "C"}, question) && l.ClientKey.IsSet() {
+		l.ClientKey, sent.key = check.NewSecret(a.made.key), a.made.key
+	}
+	header := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Accept": {"application/json"}}
+	switch {
+	case question == "none" || !l.ClientKey.IsSet():
+		form.Set("client_id", l.ClientID)
+	case question == "post" || question == "postK":
+		form.Set("client_id", l.ClientID)
+		form.Set("client_secret", l.ClientKey.Reveal())
+	case question == "plain":
+		header.Set("Authorization", basic(plainPair(l)))
+	default:
+		header.Set("Authorization", basic(basicPair(l)))
+	}
+	got := a.send(a.ctx, noRedirect, http.MethodPost, string(endpoint), header, form.Encode())
+	return tokenReply(got, sent.key, func(text string) string { return settle(text, sent, a.declared) })
 }
 
 // basicPair returns client id and key as they are sent, each form-encoded before Base64 (RFC 6749 section 2.3.1).

@@ -36,30 +36,49 @@ func noAnswer() answer {
 }
 
 // settled is what [asking.askLogin] makes of an answer to a control question.
-func settled(need string) (redirectURL string, settleText func(string) string) {
-	declared := madeUp{client: "proxmox", redirectURL: testRedirect}
-	made := madeUp{redirectURL: testRedirect}
-	switch need {
+func settled(question string) (redirectURL string, settleText func(string) string) {
+	declared := values{client: "proxmox", redirectURL: testRedirect}
+	sent := declared
+	switch question {
 	case "R":
-		made.redirectURL = otherURL
+		sent.redirectURL = otherURL
 	case "C":
-		made.client = MadeUp
+		sent.client = MadeUp
 	}
-	return made.redirectURL, func(text string) string { return settle(text, made, declared) }
+	return sent.redirectURL, func(text string) string { return settle(text, sent, declared) }
 }
 
-// answerTo asks a table's issuer. A redirect to the redirect URL in the answer to R goes to the made-up one.
-func answerTo(t *testing.T, answers map[string]answer, need string) *reply {
-	t.Helper()
-	a, ok := answers[need]
-	if !ok {
-		t.Fatalf("the question %s is asked", need)
-	}
-	redirectURL, fix := settled(need)
-	if need == "R" && a.location != nil && strings.HasPrefix(a.location.String(), testRedirect) {
+// loginReplyTo reads an answer to a question. A redirect to the redirect URL in the answer to R goes to the made-up one.
+func loginReplyTo(question string, a answer) reply {
+	redirectURL, fix := settled(question)
+	if question == "R" && a.location != nil && strings.HasPrefix(a.location.String(), testRedirect) {
 		a.location, _ = url.Parse(strings.Replace(a.location.String(), testRedirect, otherURL, 1))
 	}
-	return replyOf(a, redirectURL, fix)
+	return loginReply(a, redirectURL, fix)
+}
+
+// table answers a rule's questions, and nothing more after a 429, like [asking.ask].
+type table struct {
+	*testing.T
+	answers map[string]answer
+	read    func(question string, a answer) reply
+	asked   []string
+	limited bool
+}
+
+func (t *table) ask(question string) reply {
+	t.Helper()
+	if t.limited {
+		return reply{Mark: Mark{Class: breaks}, evidence: evidence{limited: true}}
+	}
+	t.asked = append(t.asked, question)
+	a, ok := t.answers[question]
+	if !ok {
+		t.Fatalf("the question %s is asked after %v", question, t.asked)
+	}
+	r := t.read(question, a)
+	t.limited = r.limited
+	return r
 }
 
 const (
@@ -68,8 +87,8 @@ const (
 	german    = `<html lang="de"><body><h1>Es tut uns leid</h1><p>`
 )
 
-// TestLoginRequest holds answers of real issuers and of imitations, and what the rule makes of them.
-func TestLoginRequest(t *testing.T) {
+// TestLoginRule holds answers of real issuers and of imitations, and what the rule makes of them.
+func TestLoginRule(t *testing.T) {
 	type answers = map[string]answer
 	loginRequired := to("back:?error=login_required&state=x")
 	authelia := func(code, hint string) answer {
@@ -217,14 +236,9 @@ func TestLoginRequest(t *testing.T) {
 		{"a redirect without an end", answers{"N": with(302, ""), "X": with(302, "")}, "", false, [2]class{}, NoVerdict, "", "NX"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			q := loginRequest{prompt: tt.prompt, wentBack: tt.wentBack, r0: Mark{Class: string(tt.known[0])}, c0: Mark{Class: string(tt.known[1])}}
-			asked := ""
-			j, need := q.judge()
-			for ; need != ""; j, need = q.judge() {
-				asked += need
-				*map[string]**reply{"N": &q.n, "X": &q.x, "R": &q.r, "C": &q.c}[need] = answerTo(t, tt.answers, need)
-			}
-			if j.decision != tt.want || j.cause != tt.cause || asked != tt.asked {
+			issuer := &table{T: t, answers: tt.answers, read: loginReplyTo}
+			j := loginRule{prompt: tt.prompt, wentBack: tt.wentBack, r: Mark{Class: tt.known[0]}, c: Mark{Class: tt.known[1]}, ask: issuer.ask}.judge()
+			if asked := strings.Join(issuer.asked, ""); j.decision != tt.want || j.cause != tt.cause || asked != tt.asked {
 				t.Errorf("%s about %q after %s, want %s about %q after %s\n%+v", j.decision, j.cause, asked, tt.want, tt.cause, tt.asked, j)
 			}
 			if j.decision != Rejected && j.why == "" {
@@ -254,7 +268,7 @@ func TestReplyEndsAtTheRedirectURLThatWasAskedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 		a := answer{url: testEndpoint, status: http.StatusSeeOther, location: u}
-		if got := replyOf(a, testRedirect, func(s string) string { return s }).class; got != want {
+		if got := loginReply(a, testRedirect, func(s string) string { return s }).Class; got != want {
 			t.Errorf("%s: %s, want %s", location, got, want)
 		}
 	}
@@ -268,7 +282,7 @@ func must(u *url.URL, _ error) *url.URL { return u }
 func TestSameAnswers(t *testing.T) {
 	mark := func(need string, a answer) Mark {
 		redirectURL, fix := settled(need)
-		return replyOf(a, redirectURL, fix).mark
+		return loginReply(a, redirectURL, fix).Mark
 	}
 	for name, pair := range map[string][2]answer{
 		"another client":    {with(400, `Unknown client "proxmox".`), with(400, `Unknown client "proxmox-realm-verify".`)},
@@ -294,7 +308,7 @@ func TestSameAnswers(t *testing.T) {
 		}
 	}
 	// A client may be called as any other word is: made-up values are replaced, not cut out.
-	declared, made := madeUp{client: "t"}, madeUp{client: MadeUp}
+	declared, made := values{client: "t"}, values{client: MadeUp}
 	if got := settle("the client "+MadeUp+" is not there", made, declared); got != "the client t is not there" {
 		t.Errorf("%q", got)
 	}
@@ -313,15 +327,15 @@ func FuzzReply(f *testing.F) {
 		if u, err := url.Parse(location); err == nil && location != "" {
 			a.location = u
 		}
-		r := replyOf(a, testRedirect, func(s string) string { return s })
-		if !slices.Contains([]class{goes, refuses, shows, gates, breaks}, r.class) || !r.mark.known() {
+		r := loginReply(a, testRedirect, func(s string) string { return s })
+		if !slices.Contains([]class{goes, refuses, shows, gates, breaks}, r.Class) {
 			t.Errorf("%d %q %q: %+v", status, location, body, r)
 		}
-		if again := replyOf(a, testRedirect, func(s string) string { return s }); again.mark != r.mark {
+		if again := loginReply(a, testRedirect, func(s string) string { return s }); again.Mark != r.Mark {
 			t.Error("the same answer twice is not the same")
 		}
-		k := kindOf(a, "", func(s string) string { return s })
-		if !slices.Contains([]string{aboutCode, aboutOther, inTrouble}, k.class()) {
+		k := tokenReply(a, "", func(s string) string { return s })
+		if !slices.Contains([]class{aboutCode, aboutOther, breaks}, k.Class) {
 			t.Errorf("%d %q: %+v", status, body, k)
 		}
 	})

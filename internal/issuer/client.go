@@ -51,10 +51,10 @@ type Known struct {
 	Introspection Mark `json:"introspection,omitzero"` // the answer of the introspection endpoint to a made-up key
 
 	// What follows is about this very key.
-	Key     Mark   `json:"key,omitzero"`     // the answer of the token endpoint to a made-up key of the same characters
-	Proven  bool   `json:"proven,omitempty"` // introspection told the key from a made-up one
-	Refused Mark   `json:"refused,omitzero"` // the answer to the key for which a person was told the cause
-	Cause   string `json:"cause,omitempty"`  // that cause
+	Key     Mark  `json:"key,omitzero"`     // the answer of the token endpoint to a made-up key of the same characters
+	Proven  bool  `json:"proven,omitempty"` // introspection told the key from a made-up one
+	Refused Mark  `json:"refused,omitzero"` // the answer to the key for which a person was told the cause
+	Cause   cause `json:"cause,omitempty"`  // that cause
 }
 
 // knownFor is how long answers to made-up values are remembered.

@@ -154,11 +154,7 @@ func (a *asking) checkRedirects(worst judgement, each []asked, credentials judge
 		if q.decision == Rejected && q.aboutRedirect() {
 			unknown = append(unknown, a.clean(q.url))
 		}
-		for _, r := range []*reply{q.n, q.x} {
-			if r != nil {
-				took += r.took
-			}
-		}
+		took += q.took
 	}
 	c := check.Skipped(id, "not checked: %s", a.reason(worst))
 	switch {

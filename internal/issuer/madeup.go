@@ -17,6 +17,16 @@ const MadeUp = "proxmox-realm-verify"
 // minKey is the least length of a client key that is not a finding of its own.
 const minKey = 8
 
+// values are what a question about a client names.
+type values struct{ client, redirectURL, key string }
+
+// madeUp returns values that do not exist, of the form of declared ones.
+func madeUp(declared values) values {
+	return values{
+		client: madeUpClient(declared.client), redirectURL: madeUpRedirect(declared.redirectURL), key: madeUpKey(declared.key),
+	}
+}
+
 // random returns 52 random characters, fit for a state, a nonce and a code verifier.
 func random() string { return rand.Text() + rand.Text() }
 

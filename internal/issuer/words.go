@@ -119,23 +119,20 @@ var standardCodes = regexp.MustCompile(`\b(?:invalid_(?:request|client|grant|sco
 	`unauthorized_client|unsupported_(?:grant_type|response_type|response_mode)|access_denied|redirect_uri_mismatch|` +
 	`(?:login|interaction|consent|account_selection)_required)\b`)
 
-// madeUp tells what a control question had in place of the declared values.
-type madeUp struct{ client, redirectURL, key string }
-
-// settle replaces made-up values in a text by the declared ones, so that answers can be compared.
-func settle(text string, made, declared madeUp) string {
+// settle replaces the values that a question sent by the declared ones in a text, so that answers can be compared.
+func settle(text string, sent, declared values) string {
 	var pairs []string
 	add := func(from, to string) {
 		if from != "" && from != to {
 			pairs = append(pairs, from, to, url.QueryEscape(from), url.QueryEscape(to))
 		}
 	}
-	add(made.redirectURL, declared.redirectURL)
-	add(hostOf(made.redirectURL), hostOf(declared.redirectURL))
-	if len(made.key) >= minKey { // a short one stands in other words by chance
-		add(made.key, declared.key)
+	add(sent.redirectURL, declared.redirectURL)
+	add(hostOf(sent.redirectURL), hostOf(declared.redirectURL))
+	if len(sent.key) >= minKey { // a short one stands in other words by chance
+		add(sent.key, declared.key)
 	}
-	add(made.client, declared.client)
+	add(sent.client, declared.client)
 	return strings.NewReplacer(pairs...).Replace(text)
 }
 
