@@ -124,7 +124,7 @@ type initRun struct {
 	adopted      bool // the realm was there, and no configuration
 	key          check.Secret
 	newToken     []byte // of --token-file
-	issuer       *issuer.Client
+	issuer       *issuer.Inspector
 	look         setup.Issuer
 	made         []setup.Step
 }

@@ -10,8 +10,8 @@ import (
 
 func (f Facts) host() realm.Host { return f.Product.Host() }
 
-// document is the address of the issuer's discovery document; "" if the issuer is not known.
-func (f Facts) document() string {
+// discoveryURL is the address of the issuer's discovery document; "" if the issuer is not known.
+func (f Facts) discoveryURL() string {
 	if f.Login.IssuerURL == "" {
 		return ""
 	}
@@ -21,7 +21,7 @@ func (f Facts) document() string {
 // fromNode says how to find out how a node reaches the issuer.
 func (f Facts) fromNode(node string) check.Hint {
 	var commands []string
-	if document := f.document(); document != "" {
+	if document := f.discoveryURL(); document != "" {
 		commands = append(commands, "curl -v "+check.Quote(document))
 		if u, err := url.Parse(document); err == nil {
 			commands = append(commands, "getent hosts "+check.Quote(u.Hostname()))

@@ -29,14 +29,14 @@ const (
 type Summary struct {
 	Realm string // of the target: a login of an unknown realm is taken for one of this realm; "": all realms are alike
 
-	entries map[key]*kind
+	entries map[key]*growing
 	success map[string]moment // by node, and by node and user: when a login succeeded last
 	added   int
 	dropped int
 }
 
-// kind is an entry while it grows.
-type kind struct {
+// growing is an entry while logins are added to it.
+type growing struct {
 	Entry
 	added int // of the newest
 }
@@ -57,7 +57,7 @@ type key struct {
 // Add takes a login. Those of one node come in the order of its log.
 func (s *Summary) Add(l Login) {
 	if s.entries == nil {
-		s.entries, s.success = map[key]*kind{}, map[string]moment{}
+		s.entries, s.success = map[key]*growing{}, map[string]moment{}
 	}
 	s.added++
 	if l.Outcome == Succeeded && (s.Realm == "" || l.Realm == s.Realm) && len(s.success) < 2*maxEntries {
@@ -66,7 +66,7 @@ func (s *Summary) Add(l Login) {
 	k := key{l.Node, l.User, l.subject, l.Outcome, l.Cause}
 	e := s.entries[k]
 	if e == nil {
-		e = &kind{Entry: Entry{Since: l.Time}}
+		e = &growing{Entry: Entry{Since: l.Time}}
 		s.entries[k] = e
 	}
 	if e.Count++; l.Time.Before(e.Since) {
@@ -108,12 +108,12 @@ func (s *Summary) prune() {
 	}
 }
 
-func (s *Summary) sorted() []*kind {
-	var all []*kind
+func (s *Summary) sorted() []*growing {
+	var all []*growing
 	for _, e := range s.entries {
 		all = append(all, e)
 	}
-	slices.SortFunc(all, func(a, b *kind) int {
+	slices.SortFunc(all, func(a, b *growing) int {
 		return cmp.Or(cmp.Compare(a.Outcome, b.Outcome), b.Time.Compare(a.Time), cmp.Compare(a.Node, b.Node),
 			cmp.Compare(a.User, b.User), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.subject, b.subject))
 	})

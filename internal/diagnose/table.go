@@ -46,7 +46,7 @@ var discoveryRows = []row{
 		related: []check.ID{check.IssuerDiscovery, check.IssuerKeys, check.ProxmoxDiscovery},
 		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
 			const summary = "the node cannot read the issuer's documents"
-			document := f.document()
+			document := f.discoveryURL()
 			if document == "" {
 				return summary, "it shows what the issuer answers here:\n    {probe}"
 			}

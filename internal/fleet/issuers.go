@@ -30,7 +30,7 @@ func keyOf(t config.Target) issuerKey {
 
 // issuerClient inspects issuers under one set of certificate authorities. It implements [reconcile.Issuer].
 type issuerClient struct {
-	*issuer.Client
+	*issuer.Inspector
 	ctx context.Context
 
 	mu     sync.Mutex
@@ -71,7 +71,7 @@ func (p *issuerPool) trusting(v config.Verify) *issuerClient {
 	c, ok := p.clients[v.IssuerCAFile]
 	if !ok {
 		client := issuer.New(issuer.Options{Roots: v.IssuerCA, UserAgent: p.fleet.userAgent, Cleaner: p.fleet.cleaner, Log: p.fleet.log})
-		c = &issuerClient{Client: client, ctx: p.ctx, newest: map[string]inspection{}}
+		c = &issuerClient{Inspector: client, ctx: p.ctx, newest: map[string]inspection{}}
 		p.clients[v.IssuerCAFile] = c
 	}
 	return c
@@ -91,7 +91,7 @@ func (c *issuerClient) Inspect(_ context.Context, issuerURL string, notBefore ti
 	if shared, ok := c.newest[issuerURL]; ok && !shared.began.Before(notBefore) {
 		return shared.Inspection
 	}
-	fresh := inspection{Inspection: c.Client.Inspect(c.ctx, issuerURL), began: time.Now()}
+	fresh := inspection{Inspection: c.Inspector.Inspect(c.ctx, issuerURL), began: time.Now()}
 	c.newest[issuerURL] = fresh
 	return fresh.Inspection
 }

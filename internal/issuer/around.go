@@ -27,14 +27,14 @@ const (
 // lookAround looks once where the right document may be.
 func (i *Inspection) lookAround(ctx context.Context, transport *http.Transport) (s surroundings) {
 	var candidates []string
-	named := string(i.document.Issuer)
-	absent := i.documentErr.Status == check.Fail && i.discovery.status != 0
+	named := string(i.metadata.Issuer)
+	absent := i.metadataErr.Status == check.Fail && i.discovery.status != 0
 	switch {
 	case absent:
 		candidates = neighbours(i.issuer, i.discovery)
-	case i.documentErr.Status == "" && named != i.issuer && strings.TrimSuffix(named, "/") == strings.TrimSuffix(i.issuer, "/"):
+	case i.metadataErr.Status == "" && named != i.issuer && strings.TrimSuffix(named, "/") == strings.TrimSuffix(i.issuer, "/"):
 		return surroundings{serves: named} // by the same document
-	case i.documentErr.Status == "" && named != i.issuer:
+	case i.metadataErr.Status == "" && named != i.issuer:
 		candidates = []string{named, strings.TrimSuffix(i.issuer, "/") + "/v2.0"} // the latter at Entra ID
 	default:
 		return s
@@ -43,12 +43,12 @@ func (i *Inspection) lookAround(ctx context.Context, transport *http.Transport) 
 	defer cancel()
 	asked := map[string]int{}
 	for _, candidate := range candidates {
-		document := wellKnown(candidate)
-		if _, again := asked[document]; again || document == wellKnown(i.issuer) || !requestable(candidate) || len(asked) == maxAround {
+		at := wellKnown(candidate)
+		if _, again := asked[at]; again || at == wellKnown(i.issuer) || !requestable(candidate) || len(asked) == maxAround {
 			continue
 		}
-		a := i.client.send(ctx, &recorder{client: i.client, transport: transport, follow: sameHost}, http.MethodGet, document, nil, "")
-		asked[document] = a.status
+		a := i.inspector.send(ctx, &recorder{inspector: i.inspector, transport: transport, follow: sameHost}, http.MethodGet, at, nil, "")
+		asked[at] = a.status
 		if found, unusable := parseDiscovery(candidate, a); unusable.Status == "" &&
 			strings.TrimSuffix(string(found.Issuer), "/") == strings.TrimSuffix(candidate, "/") {
 			return surroundings{serves: string(found.Issuer)}
@@ -74,7 +74,7 @@ func (i *Inspection) findPortal(ctx context.Context, transport *http.Transport, 
 		return false
 	}
 	header := http.Header{"Accept": {"text/html"}}
-	a := i.client.send(ctx, &recorder{client: i.client, transport: transport, follow: sameHost}, http.MethodGet, base+"/", header, "")
+	a := i.inspector.send(ctx, &recorder{inspector: i.inspector, transport: transport, follow: sameHost}, http.MethodGet, base+"/", header, "")
 	return strings.Contains(string(a.body), portalMark)
 }
 

@@ -101,7 +101,7 @@ type asking struct {
 func (a *asking) clean(value string) string { return a.hide.Clean(value) }
 
 func (i *Inspection) begin(ctx context.Context, q Question) *asking {
-	a := &asking{Inspection: i, Question: q, ctx: ctx, hide: i.client.cleaner, known: q.Known}
+	a := &asking{Inspection: i, Question: q, ctx: ctx, hide: i.inspector.cleaner, known: q.Known}
 	a.declared = values{client: q.Login.ClientID, key: q.Login.ClientKey.Reveal()}
 	if len(q.RedirectURLs) > 0 {
 		a.declared.redirectURL = q.RedirectURLs[0]
@@ -113,7 +113,7 @@ func (i *Inspection) begin(ctx context.Context, q Question) *asking {
 		a.hide = a.hide.With(l.ClientKey, basicPair(l), plainPair(l), basicPair(made))
 	}
 	if a.barred = a.bar(); a.barred == nil {
-		a.known = q.Known.at(i.document.digest, time.Now())
+		a.known = q.Known.at(i.metadata.digest, time.Now())
 		if others, ok := i.questions.clients.Load(q.Login.ClientID); ok {
 			a.known = a.known.with(others.(Known)) //nolint:forcetypeassert,errcheck // see remembers
 		}
@@ -131,9 +131,9 @@ func (a *asking) bar() *judgement {
 		return &judgement{decision: RateLimited, why: "the issuer limits requests" + again(after), by: evidence{retryAfter: after}}
 	case a.distrust != nil:
 		return &judgement{why: "this machine does not trust the issuer's certificate"}
-	case a.documentErr.Status != "" || checkURL(a.issuer, a.hide).Status == check.Fail:
+	case a.metadataErr.Status != "" || checkURL(a.issuer, a.hide).Status == check.Fail:
 		return &judgement{why: fmt.Sprintf("needs %s", check.IssuerDiscovery)}
-	case !a.document.AuthorizationEndpoint.usable():
+	case !a.metadata.AuthorizationEndpoint.usable():
 		return &judgement{why: fmt.Sprintf("needs %s", check.IssuerEndpoints)}
 	}
 	return nil
@@ -212,7 +212,7 @@ func (a *asking) askLogin(question, redirectURL string) reply {
 			"Accept":          {"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"},
 			"Accept-Language": {"en"},
 		}
-		address := authorizationURL(string(a.document.AuthorizationEndpoint), l, sent.redirectURL)
+		address := authorizationURL(string(a.metadata.AuthorizationEndpoint), l, sent.redirectURL)
 		got := a.send(a.ctx, withinIssuer(sent.redirectURL), http.MethodGet, address, header, "")
 		return loginReply(got, sent.redirectURL, func(text string) string { return settle(text, sent, a.declared) })
 	})
@@ -237,7 +237,7 @@ func (a *asking) ask(name, question string, send func() reply) reply {
 		after, limited := a.questions.limited()
 		return reply{Mark: Mark{Class: breaks}, evidence: evidence{failure: "not asked", limited: limited, retryAfter: after}}
 	}
-	a.client.log.Debug("issuer asked about a client", "question", name, "url", a.clean(r.where), "status", r.status, "class", string(r.Class))
+	a.inspector.log.Debug("issuer asked about a client", "question", name, "url", a.clean(r.where), "status", r.status, "class", string(r.Class))
 	return r
 }
 
@@ -264,7 +264,7 @@ func (a *asking) credentials(requests []asked) judgement {
 	}
 	hasKey, key := a.Login.ClientKey.IsSet(), a.declared.key
 	rule := keyRule{
-		hasKey: hasKey, introspects: hasKey && a.document.introspection().secure(), special: url.QueryEscape(key) != key,
+		hasKey: hasKey, introspects: hasKey && a.metadata.introspection().secure(), special: url.QueryEscape(key) != key,
 		person: a.Depth == Person, free: a.Depth == Free, known: a.known,
 	}
 	redirectURL := ""
@@ -312,13 +312,13 @@ func (a *asking) askKey(question, redirectURL string, redirectOK bool) reply {
 }
 
 func (a *asking) sendKey(question, redirectURL string) reply {
-	l, sent, endpoint := a.Login, a.declared, a.document.TokenEndpoint
+	l, sent, endpoint := a.Login, a.declared, a.metadata.TokenEndpoint
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {MadeUp}, "code_verifier": {random()}}
 	if redirectURL != "" {
 		form.Set("redirect_uri", redirectURL)
 	}
 	if question == "I" || question == "IK" {
-		endpoint, form = a.document.introspection(), url.Values{"token": {MadeUp}}
+		endpoint, form = a.metadata.introspection(), url.Values{"token": {MadeUp}}
 	}
 	if question == "C" {
 		l.ClientID, sent.client = a.made.client, a.made.client
@@ -358,16 +358,16 @@ func basic(pair check.Secret) string {
 
 // send sends one request for a client question.
 func (i *Inspection) send(ctx context.Context, follow redirects, method, address string, header http.Header, body string) answer {
-	r := &recorder{client: i.client, transport: i.client.verified, follow: follow}
+	r := &recorder{inspector: i.inspector, transport: i.inspector.verified, follow: follow}
 	if method == http.MethodGet { // pages keep the way to a login in cookies
 		r.cookies, _ = cookiejar.New(nil) // never fails
 	}
-	free, err := i.client.slots.take(ctx, address)
+	free, err := i.inspector.slots.take(ctx, address)
 	if err != nil {
 		return r.result(err)
 	}
 	defer free()
-	a := i.client.send(ctx, r, method, address, header, body)
+	a := i.inspector.send(ctx, r, method, address, header, body)
 	if method == http.MethodGet && errors.Is(a.err, errTooLarge) {
 		a.err = nil // the beginning of a page is enough
 	}

@@ -16,7 +16,7 @@ var scopeOf = map[string]string{
 
 // checkScopes is issuer.scopes. What the issuer's answer to the login request proved is not judged by what it advertises.
 func checkScopes(i *Inspection, v View) check.Check {
-	advertised, requested, p := i.document.Scopes, v.Login.Scopes, i.provider()
+	advertised, requested, p := i.metadata.Scopes, v.Login.Scopes, i.provider()
 	if advertised == nil && v.Proven.Request {
 		return pass("the issuer accepts the requested scopes").Because("requested: %s", i.clean(listed(requested)))
 	}
@@ -61,7 +61,7 @@ var unnameable = map[string]string{
 
 // checkClaims is issuer.claims.
 func checkClaims(i *Inspection, v View) check.Check {
-	advertised, l := i.document.Claims, v.Login
+	advertised, l := i.metadata.Claims, v.Login
 	wanted := slices.DeleteFunc([]string{l.UsernameClaim, l.GroupsClaim}, func(claim string) bool { return claim == "" })
 	shown := i.clean(listed(wanted))
 	for _, judge := range []func(*Inspection, realm.Login) check.Check{judgeToken, judgePaths, judgeNames} {
@@ -72,15 +72,15 @@ func checkClaims(i *Inspection, v View) check.Check {
 			return c
 		}
 	}
-	if !i.document.tellsClaims() {
+	if !i.metadata.tellsClaims() {
 		return skip("the issuer does not advertise the claims of users").Because("wanted: %s", shown)
 	}
 	evidence := "wanted: " + shown + "; advertised: " + i.clean(listed(advertised))
 	switch {
-	case l.UsernameClaim != "" && i.document.lacksClaim(l.UsernameClaim):
+	case l.UsernameClaim != "" && i.metadata.lacksClaim(l.UsernameClaim):
 		return warn(check.Hints(i.betterName(l.UsernameClaim), ignore(check.IssuerClaims, "if the issuer has the claim without advertising it")),
 			"the issuer does not advertise the username claim %s", i.clean(l.UsernameClaim)).Because("%s", evidence)
-	case l.GroupsClaim != "" && i.document.lacksClaim(l.GroupsClaim):
+	case l.GroupsClaim != "" && i.metadata.lacksClaim(l.GroupsClaim):
 		return skip("the issuer does not advertise the groups claim %s, but may have it", i.clean(l.GroupsClaim)).Because("%s", evidence)
 	}
 	return pass("the issuer advertises every claim that is needed").Because("%s", evidence)
@@ -106,7 +106,7 @@ func judgeToken(i *Inspection, l realm.Login) check.Check {
 // otherwise.
 func judgePaths(i *Inspection, l realm.Login) check.Check {
 	for _, claim := range []string{l.GroupsClaim, l.UsernameClaim} {
-		if !strings.Contains(claim, ".") || slices.Contains(i.document.Claims, claim) {
+		if !strings.Contains(claim, ".") || slices.Contains(i.metadata.Claims, claim) {
 			continue
 		}
 		hint := check.Hint("let the issuer put the value into a claim of its own, and set {realm.username_claim} to its name before anyone logs in")
@@ -137,7 +137,7 @@ func judgeNames(i *Inspection, l realm.Login) check.Check {
 // betterName advises another username claim than the present one: one that the issuer advertises.
 func (i *Inspection) betterName(present string) check.Hint {
 	for _, claim := range []string{"preferred_username", "upn", "email"} {
-		if claim != present && !i.document.lacksClaim(claim) && (claim == "preferred_username" || slices.Contains(i.document.Claims, claim)) {
+		if claim != present && !i.metadata.lacksClaim(claim) && (claim == "preferred_username" || slices.Contains(i.metadata.Claims, claim)) {
 			return check.Hintf("set {realm.username_claim} to %s (before anyone logs in: Proxmox cannot change it later)", claim)
 		}
 	}

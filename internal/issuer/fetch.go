@@ -141,7 +141,7 @@ func (a answer) retryAfter() time.Duration {
 }
 
 // send sends a request and returns its answer, or that of the last redirect.
-func (c *Client) send(ctx context.Context, r *recorder, method, address string, header http.Header, body string) answer {
+func (c *Inspector) send(ctx context.Context, r *recorder, method, address string, header http.Header, body string) answer {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(body))
@@ -190,7 +190,7 @@ func withinIssuer(redirectURL string) redirects {
 
 // recorder is a RoundTripper that keeps the last answer for the checks.
 type recorder struct {
-	client    *Client
+	inspector *Inspector
 	transport *http.Transport
 	follow    redirects
 	cookies   http.CookieJar // nil: none are kept
@@ -207,7 +207,7 @@ func (r *recorder) httpClient() *http.Client {
 // result returns the last answer. The error is that of the HTTP client, which knows why it did not follow a redirect.
 func (r *recorder) result(err error) answer {
 	a := r.last
-	a.clean, a.took, a.redirected = r.client.cleaner, r.took, max(r.requests-1, 0)
+	a.clean, a.took, a.redirected = r.inspector.cleaner, r.took, max(r.requests-1, 0)
 	if errors.Is(err, errRedirectAway) || errors.Is(err, errRedirects) || r.requests == 0 {
 		a.err, a.connection = err, new(check.Progress).Diagnose(err)
 	}
@@ -218,7 +218,7 @@ func (r *recorder) result(err error) answer {
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	begin, seen, a := time.Now(), &check.Progress{}, answer{url: req.URL.String()}
 	req = req.Clone(httptrace.WithClientTrace(req.Context(), seen.Trace()))
-	req.Header.Set("User-Agent", r.client.userAgent)
+	req.Header.Set("User-Agent", r.inspector.userAgent)
 	if req.Header.Get("Accept") == "" {
 		req.Header.Set("Accept", "application/json")
 	}

@@ -240,7 +240,7 @@ func (a *asking) codeHint(f fault) check.Hint {
 
 // lacksScope tells whether the issuer advertises its scopes, and not all that are requested.
 func (a *asking) lacksScope() bool {
-	advertised := a.document.Scopes
+	advertised := a.metadata.Scopes
 	return advertised != nil && slices.ContainsFunc(a.Login.Scopes, func(s string) bool { return s != "openid" && !slices.Contains(advertised, s) })
 }
 

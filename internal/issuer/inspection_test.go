@@ -22,7 +22,7 @@ import (
 )
 
 // serve serves a discovery document of testdata, RSA keys, and answers like that provider's.
-func serve(t *testing.T, name string, more http.HandlerFunc) (*Client, string, document) {
+func serve(t *testing.T, name string, more http.HandlerFunc) (*Inspector, string, metadata) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "discovery", name+".json"))
 	if err != nil {
@@ -35,7 +35,7 @@ func serve(t *testing.T, name string, more http.HandlerFunc) (*Client, string, d
 	if err := json.Unmarshal(data, &file); err != nil {
 		t.Fatal(err)
 	}
-	var d document
+	var d metadata
 	var body string
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch full := "https://" + r.Host + r.URL.Path; {
@@ -146,7 +146,7 @@ func TestRSAKeySizesByGeneration(t *testing.T) {
 		bits         int
 		older, newer int
 	}{{1024, 0, 1}, {2048, 1, 1}, {4096, 1, 1}, {8192, 1, 0}, {16384, 0, 0}} {
-		i := &Inspection{keys: []key{{Kty: "RSA", bits: tt.bits}}, document: document{SigningAlgs: []string{"RS256"}}}
+		i := &Inspection{keys: []key{{Kty: "RSA", bits: tt.bits}}, metadata: metadata{SigningAlgs: []string{"RS256"}}}
 		if older, newer := i.verifiable(libraries[0]), i.verifiable(libraries[1]); len(older) != tt.older || len(newer) != tt.newer {
 			t.Errorf("RSA %d: %v by the older library, %v by the newer", tt.bits, older, newer)
 		}
@@ -236,13 +236,13 @@ func FuzzParseDocument(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		var d document
+		var d metadata
 		if json.Unmarshal(body, &d) != nil || d.complete() != nil {
 			return
 		}
 		a := answer{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body}
-		i := &Inspection{client: &Client{cleaner: check.NewCleaner()}, issuer: string(d.Issuer), document: d, discovery: a}
-		for _, r := range rules[3:10] {
+		i := &Inspection{inspector: &Inspector{cleaner: check.NewCleaner()}, issuer: string(d.Issuer), metadata: d, discovery: a}
+		for _, r := range checkers[3:10] {
 			if c := r.check(i, View{}); c.Status == "" || c.Summary == "" {
 				t.Errorf("%s: %+v", r.id, c)
 			}
@@ -256,7 +256,7 @@ func FuzzParseKeys(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		keys, _ := parseKeys(answer{status: http.StatusOK, header: http.Header{"Content-Type": {"application/json"}}, body: body})
-		i := &Inspection{keys: keys, document: document{SigningAlgs: slices.Concat(slices.Collect(maps.Values(algsOf))...)}}
+		i := &Inspection{keys: keys, metadata: metadata{SigningAlgs: slices.Concat(slices.Collect(maps.Values(algsOf))...)}}
 		libraries := realm.Version{}.OpenIDLibraries()
 		for _, k := range append(i.verifiable(libraries[0]), i.verifiable(libraries[1])...) {
 			if k.malformed || k.Use != "" && k.Use != "sig" {

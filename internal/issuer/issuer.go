@@ -24,7 +24,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Options configure a [Client]. The zero value is usable.
+// Options configure a [Inspector]. The zero value is usable.
 type Options struct {
 	Roots     *x509.CertPool // the authorities to trust; nil: the system's
 	Timeout   time.Duration  // of each request, its body included; 0: 10 s
@@ -40,8 +40,8 @@ const (
 	defaultMaxSkew    = 5 * time.Minute
 )
 
-// Client inspects issuers. It is safe for concurrent use.
-type Client struct {
+// Inspector inspects issuers. It is safe for concurrent use.
+type Inspector struct {
 	verified   *http.Transport
 	unverified *http.Transport // checks no certificate: for public documents only
 	timeout    time.Duration
@@ -51,9 +51,9 @@ type Client struct {
 	slots      slots
 }
 
-// New returns a Client.
-func New(o Options) *Client {
-	c := &Client{
+// New returns an Inspector.
+func New(o Options) *Inspector {
+	c := &Inspector{
 		timeout: cmp.Or(o.Timeout, defaultTimeout), userAgent: cmp.Or(o.UserAgent, "proxmox-realm"),
 		cleaner: cmp.Or(o.Cleaner, check.NewCleaner()), log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 	}
@@ -63,7 +63,7 @@ func New(o Options) *Client {
 }
 
 // Close closes idle connections. A running inspection ends with its own context.
-func (c *Client) Close() {
+func (c *Inspector) Close() {
 	c.verified.CloseIdleConnections()
 	c.unverified.CloseIdleConnections()
 }
@@ -71,13 +71,13 @@ func (c *Client) Close() {
 // Inspection is one look at one issuer. All targets that use the issuer share its two requests and its questions about
 // clients. It is safe for concurrent use. All methods but Wait wait until the inspection has ended.
 type Inspection struct {
-	client *Client
-	issuer string
-	done   chan struct{} // closed once the inspection has ended; the fields up to questions do not change afterwards
+	inspector *Inspector
+	issuer    string
+	done      chan struct{} // closed once the inspection has ended; the fields up to questions do not change afterwards
 
 	discovery   answer
-	document    document
-	documentErr check.Check // issuer.discovery, if the document is not usable; else zero
+	metadata    metadata
+	metadataErr check.Check // issuer.discovery, if the document is not usable; else zero
 	keysAnswer  answer
 	keys        []key
 	keysErr     check.Check       // issuer.keys, if the key set is not usable; else zero
@@ -90,8 +90,8 @@ type Inspection struct {
 
 // Inspect starts the requests for discovery document and keys in the background and returns at once. They end with
 // ctx, and after 15 s in all.
-func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection {
-	i := &Inspection{client: c, issuer: issuerURL, done: make(chan struct{})}
+func (c *Inspector) Inspect(ctx context.Context, issuerURL string) *Inspection {
+	i := &Inspection{inspector: c, issuer: issuerURL, done: make(chan struct{})}
 	go func() {
 		defer close(i.done)
 		if requestable(issuerURL) {
@@ -102,48 +102,48 @@ func (c *Client) Inspect(ctx context.Context, issuerURL string) *Inspection {
 }
 
 func (i *Inspection) run(ctx context.Context) {
-	free, err := i.client.slots.take(ctx, i.issuer) // before the time limit begins
+	free, err := i.inspector.slots.take(ctx, i.issuer) // before the time limit begins
 	if err != nil {
-		i.discovery = (&recorder{client: i.client}).result(err)
-		i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery)
+		i.discovery = (&recorder{inspector: i.inspector}).result(err)
+		i.metadata, i.metadataErr = parseDiscovery(i.issuer, i.discovery)
 		return
 	}
 	defer free()
 	ctx, cancel := context.WithTimeout(ctx, inspectionTimeout)
 	defer cancel()
 	begin := time.Now()
-	transport := i.client.verified
+	transport := i.inspector.verified
 	i.discover(ctx, transport)
 	if c := i.discovery.connection; i.discovery.err != nil && c.Stage == check.AtTrust {
 		i.distrust = &c
 	}
 	if i.distrust != nil && i.distrust.Cause == check.NoAuthority {
 		// The node may know the authority. The documents are public, so they are read without verification.
-		transport = i.client.unverified
+		transport = i.inspector.unverified
 		i.discover(ctx, transport)
 	}
 	i.questions.note(i.discovery)
-	if i.documentErr.Status == "" && i.document.JWKSURI.usable() {
-		seen := &recorder{client: i.client, transport: transport, follow: sameHost}
-		i.keysAnswer = i.client.send(ctx, seen, http.MethodGet, string(i.document.JWKSURI), nil, "")
+	if i.metadataErr.Status == "" && i.metadata.JWKSURI.usable() {
+		seen := &recorder{inspector: i.inspector, transport: transport, follow: sameHost}
+		i.keysAnswer = i.inspector.send(ctx, seen, http.MethodGet, string(i.metadata.JWKSURI), nil, "")
 		i.questions.note(i.keysAnswer)
 		i.keys, i.keysErr = parseKeys(i.keysAnswer)
 	}
 	i.took = time.Since(begin)
 	i.around = i.lookAround(ctx, transport)
-	i.client.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keys), "took", i.took)
+	i.inspector.log.Debug("issuer inspected", "issuer", i.issuer, "keys", len(i.keys), "took", i.took)
 }
 
 // discover lets go-oidc request the discovery document.
 func (i *Inspection) discover(ctx context.Context, transport *http.Transport) {
-	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
+	ctx, cancel := context.WithTimeout(ctx, i.inspector.timeout)
 	defer cancel()
-	seen := &recorder{client: i.client, transport: transport, follow: sameHost}
+	seen := &recorder{inspector: i.inspector, transport: transport, follow: sameHost}
 	ctx = oidc.ClientContext(ctx, seen.httpClient())
 	ctx = oidc.InsecureIssuerURLContext(ctx, i.issuer) // issuer.identity compares the issuer
 	_, err := oidc.NewProvider(ctx, i.issuer)
 	i.discovery = seen.result(err)
-	i.document, i.documentErr = parseDiscovery(i.issuer, i.discovery)
+	i.metadata, i.metadataErr = parseDiscovery(i.issuer, i.discovery)
 }
 
 // requestable tells whether the issuer URL can be requested at all: http or https, with a host, without credentials.
@@ -184,7 +184,7 @@ func (i *Inspection) WhyNotQuick() string {
 		return "the issuer did not send its discovery document"
 	case connected && i.discovery.status != http.StatusOK:
 		return fmt.Sprintf("the issuer answers %d to the request for its discovery document", i.discovery.status)
-	case connected && i.documentErr.Status != "":
+	case connected && i.metadataErr.Status != "":
 		return "the issuer did not send a usable discovery document"
 	case connected && !i.keysAnswer.arrived():
 		return "the issuer did not send its keys"
@@ -203,7 +203,7 @@ func (i *Inspection) Trusted() bool {
 // claims that it does not advertise.
 func (i *Inspection) LacksClaim(claim string) bool {
 	<-i.done
-	return i.document.lacksClaim(claim)
+	return i.metadata.lacksClaim(claim)
 }
 
 // NeedsVersion tells whether the verdict on the keys depends on the Proxmox version.
@@ -226,17 +226,17 @@ func (i *Inspection) Certificate() (notAfter time.Time, ok bool) {
 // AuthorizationEndpoint returns the https URL to which Proxmox sends browsers; false if the issuer names none.
 func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 	<-i.done
-	if i.documentErr.Status != "" || !i.document.AuthorizationEndpoint.secure() {
+	if i.metadataErr.Status != "" || !i.metadata.AuthorizationEndpoint.secure() {
 		return "", false
 	}
-	return string(i.document.AuthorizationEndpoint), true
+	return string(i.metadata.AuthorizationEndpoint), true
 }
 
 // IsAuthorizationEndpoint tells whether a URL without its query is the issuer's authorization endpoint. Scheme, host and port
 // are the same, and the path is too, unless this provider gives each caller another path.
 func (i *Inspection) IsAuthorizationEndpoint(location string) bool {
 	<-i.done
-	named := string(i.document.AuthorizationEndpoint)
+	named := string(i.metadata.AuthorizationEndpoint)
 	if varies := i.provider().varies; varies != nil && varies.MatchString(location) && varies.MatchString(named) {
 		return originOf(location) == originOf(named)
 	}
@@ -276,16 +276,16 @@ type View struct {
 	Proven Proven
 }
 
-// rule is one check of an issuer. If a check that it needs failed or was skipped, the rule is skipped.
-type rule struct {
+// checker makes one check of an issuer. If a check that it needs failed or was skipped, it is skipped.
+type checker struct {
 	id    check.ID
 	needs []check.ID
 	check func(*Inspection, View) check.Check
 }
 
-// rules are in the order of the catalog.
-var rules = []rule{
-	{check.IssuerURL, nil, func(i *Inspection, _ View) check.Check { return checkURL(i.issuer, i.client.cleaner) }},
+// checkers are in the order of the catalog.
+var checkers = []checker{
+	{check.IssuerURL, nil, func(i *Inspection, _ View) check.Check { return checkURL(i.issuer, i.inspector.cleaner) }},
 	{check.IssuerReach, nil, checkReach},
 	{check.IssuerCertificate, []check.ID{check.IssuerReach}, checkCertificate},
 	{check.IssuerDiscovery, []check.ID{check.IssuerReach, check.IssuerCertificate}, checkDiscovery},
@@ -302,14 +302,14 @@ var rules = []rule{
 // Checks returns every issuer.* check, in the order of the catalog.
 func (i *Inspection) Checks(v View) []check.Check {
 	<-i.done
-	out := make([]check.Check, 0, len(rules))
-	for _, r := range rules {
+	out := make([]check.Check, 0, len(checkers))
+	for _, r := range checkers {
 		out = append(out, i.apply(r, v, out))
 	}
 	return out
 }
 
-func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
+func (i *Inspection) apply(r checker, v View, before []check.Check) check.Check {
 	for _, need := range r.needs {
 		c, _ := check.Find(before, need)
 		skipped := c.Status == check.Skip && (need != check.IssuerCertificate || !i.overHTTP())
@@ -323,9 +323,9 @@ func (i *Inspection) apply(r rule, v View, before []check.Check) check.Check {
 }
 
 // clean returns a value of the issuer or of the configuration as it may be shown. People paste secrets into both.
-func (i *Inspection) clean(value string) string { return i.client.cleaner.Clean(value) }
+func (i *Inspection) clean(value string) string { return i.inspector.cleaner.Clean(value) }
 
-// pass, warn, fail and skip make findings of a rule: [Inspection.apply] adds the id.
+// pass, warn, fail and skip make findings of a checker: [Inspection.apply] adds the id.
 func pass(format string, args ...any) check.Check { return check.Passed("", format, args...) }
 
 func warn(remedy check.Hint, format string, args ...any) check.Check {

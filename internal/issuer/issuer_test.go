@@ -41,7 +41,7 @@ func start(t *testing.T, o lab.Options) *lab.Server {
 	return s
 }
 
-func client(t *testing.T, s *lab.Server, o issuer.Options) *issuer.Client {
+func client(t *testing.T, s *lab.Server, o issuer.Options) *issuer.Inspector {
 	t.Helper()
 	if o.Roots == nil {
 		o.Roots = roots(s.Authority().PEM())
@@ -268,7 +268,7 @@ func TestFindings(t *testing.T) {
 		{"HTML as JSON", body("/.well-known/openid-configuration", "application/json", "<html>"), check.IssuerDiscovery, check.Fail, []string{"invalid character"}},
 		{"an empty object", body("/.well-known/openid-configuration", "application/json", "{}"), check.IssuerDiscovery, check.Fail, []string{"authorization_endpoint is missing", "jwks_uri is missing", "subject_types_supported is missing"}},
 		{"a missing member", set("subject_types_supported", nil), check.IssuerDiscovery, check.Fail, []string{"subject_types_supported is missing"}},
-		{"a text for a list", set("scopes_supported", "openid"), check.IssuerDiscovery, check.Fail, []string{"cannot unmarshal string into Go struct field document.scopes_supported of type []string"}},
+		{"a text for a list", set("scopes_supported", "openid"), check.IssuerDiscovery, check.Fail, []string{"cannot unmarshal string into Go struct field metadata.scopes_supported of type []string"}},
 		{"a relative URL", set("op_policy_uri", "/policy"), check.IssuerDiscovery, check.Fail, []string{`"/policy" is not an absolute URL`}},
 		{"a number for a URL", set("jwks_uri", 7), check.IssuerDiscovery, check.Fail, []string{"cannot unmarshal number into Go struct field"}},
 		{"what go-oidc reads and Proxmox does not", set("device_authorization_endpoint", false), check.IssuerDiscovery, check.Pass, nil},

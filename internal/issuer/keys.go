@@ -98,7 +98,7 @@ func (k key) algorithms() []string {
 func (i *Inspection) verifiable(by realm.OpenIDLibrary) (keys []key) {
 	for _, k := range i.keys {
 		usable := slices.ContainsFunc(k.algorithms(), func(alg string) bool {
-			return slices.Contains(i.document.SigningAlgs, alg) && slices.Contains(by.Algorithms, alg)
+			return slices.Contains(i.metadata.SigningAlgs, alg) && slices.Contains(by.Algorithms, alg)
 		})
 		if usable && (k.Kty != "RSA" || k.bits >= by.MinRSA && k.bits <= by.MaxRSA) {
 			keys = append(keys, k)
@@ -109,7 +109,7 @@ func (i *Inspection) verifiable(by realm.OpenIDLibrary) (keys []key) {
 
 // signsWithClientKey tells whether the issuer signs ID tokens with the client key only, so that no key set is needed.
 func (i *Inspection) signsWithClientKey() bool {
-	algs := i.document.SigningAlgs
+	algs := i.metadata.SigningAlgs
 	return len(algs) > 0 && !slices.ContainsFunc(algs, func(a string) bool { return !strings.HasPrefix(a, "HS") })
 }
 
@@ -126,7 +126,7 @@ func (i *Inspection) encrypts() bool {
 // checkKeys is issuer.keys.
 func checkKeys(i *Inspection, v View) check.Check {
 	switch {
-	case !i.document.JWKSURI.usable():
+	case !i.metadata.JWKSURI.usable():
 		return skip("needs %s", check.IssuerEndpoints)
 	case i.keysErr.Status != "":
 		return i.keysErr.Took(i.keysAnswer.took)
@@ -135,7 +135,7 @@ func checkKeys(i *Inspection, v View) check.Check {
 	for _, k := range i.keys {
 		keys = append(keys, k.String())
 	}
-	return i.judgeKeys(v).Because("keys: %s; advertised for ID tokens: %s", i.clean(listed(keys)), i.clean(listed(i.document.SigningAlgs))).
+	return i.judgeKeys(v).Because("keys: %s; advertised for ID tokens: %s", i.clean(listed(keys)), i.clean(listed(i.metadata.SigningAlgs))).
 		Took(i.keysAnswer.took)
 }
 

@@ -6,7 +6,7 @@ import "slices"
 // this exact name.
 func (i *Inspection) Serves() string {
 	<-i.done
-	if i.documentErr.Status == "" && string(i.document.Issuer) == i.issuer {
+	if i.metadataErr.Status == "" && string(i.metadata.Issuer) == i.issuer {
 		return i.issuer
 	}
 	return i.around.serves
@@ -15,7 +15,7 @@ func (i *Inspection) Serves() string {
 // OffersScope tells whether the issuer advertises a scope. It may have others as well.
 func (i *Inspection) OffersScope(scope string) bool {
 	<-i.done
-	return i.documentErr.Status == "" && slices.Contains(i.document.Scopes, scope)
+	return i.metadataErr.Status == "" && slices.Contains(i.metadata.Scopes, scope)
 }
 
 // SwitchedOff tells whether Authelia answers, and its OpenID Connect part is off.

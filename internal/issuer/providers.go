@@ -34,7 +34,7 @@ const (
 // own settings. It decides no verdict. An unknown provider is the zero value: there is no advice about it.
 type provider struct {
 	name string
-	is   func(d document) bool
+	is   func(d metadata) bool
 	form string // of its issuer URLs
 
 	looks  *regexp.Regexp // matches an issuer URL that is meant for this provider
@@ -82,7 +82,7 @@ func (i *Inspection) provider() provider {
 		return providerNamed("Authelia")
 	}
 	for _, p := range providers {
-		if i.documentErr.Status == "" && p.is(i.document) {
+		if i.metadataErr.Status == "" && p.is(i.metadata) {
 			return p
 		}
 	}
@@ -99,7 +99,7 @@ func providerNamed(name string) provider {
 }
 
 // below tells whether endpoints are at these paths below the issuer's origin or path.
-func (d document) below(base string, paths map[string]address) bool {
+func (d metadata) below(base string, paths map[string]address) bool {
 	for path, endpoint := range paths {
 		if string(endpoint) != base+path {
 			return false
@@ -109,11 +109,11 @@ func (d document) below(base string, paths map[string]address) bool {
 }
 
 // base returns the issuer's name without a slash at its end, and origin only its scheme and host.
-func (d document) base() string   { return strings.TrimSuffix(string(d.Issuer), "/") }
-func (d document) origin() string { return originOf(string(d.Issuer)) }
+func (d metadata) base() string   { return strings.TrimSuffix(string(d.Issuer), "/") }
+func (d metadata) origin() string { return originOf(string(d.Issuer)) }
 
 // path returns the path of the issuer's name.
-func (d document) path() string {
+func (d metadata) path() string {
 	u, err := url.Parse(string(d.Issuer))
 	if err != nil {
 		return ""
@@ -132,7 +132,7 @@ var (
 var providers = []provider{
 	{
 		name: "Authelia", form: "https://HOST, without a slash at the end",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return d.below(d.base(), map[string]address{
 				"/api/oidc/authorization": d.AuthorizationEndpoint, "/api/oidc/token": d.TokenEndpoint, "/jwks.json": d.JWKSURI,
 			})
@@ -155,7 +155,7 @@ var providers = []provider{
 	{
 		name: "authentik", form: "https://HOST/application/o/SLUG/, with the slash at the end",
 		looks: regexp.MustCompile(`/application/o\b`), marker: "authentik",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return strings.HasSuffix(string(d.AuthorizationEndpoint), "/application/o/authorize/") &&
 				strings.HasSuffix(string(d.TokenEndpoint), "/application/o/token/") &&
 				authentikPath.MatchString(strings.TrimSuffix(string(d.JWKSURI), "jwks/"))
@@ -177,7 +177,7 @@ var providers = []provider{
 	{
 		name: "Keycloak", form: "https://HOST/realms/NAME, or https://HOST/auth/realms/NAME before version 17",
 		looks: regexp.MustCompile(`/realms\b`), marker: "unable to find matching target resource method",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return keycloakPath.MatchString(d.path()) && strings.HasSuffix(string(d.AuthorizationEndpoint), "/protocol/openid-connect/auth") &&
 				strings.HasSuffix(string(d.TokenEndpoint), "/protocol/openid-connect/token")
 		},
@@ -197,7 +197,7 @@ var providers = []provider{
 	},
 	{
 		name: "Zitadel", form: "https://HOST",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return d.below(d.base(), map[string]address{
 				"/oauth/v2/authorize": d.AuthorizationEndpoint, "/oauth/v2/token": d.TokenEndpoint, "/oauth/v2/keys": d.JWKSURI,
 			})
@@ -217,7 +217,7 @@ var providers = []provider{
 	{
 		name: "Kanidm", form: "https://HOST/oauth2/openid/NAME",
 		looks: regexp.MustCompile(`/oauth2/openid\b`), marker: "kanidm",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return kanidmPath.MatchString(d.path()) && string(d.AuthorizationEndpoint) == d.origin()+"/ui/oauth2" &&
 				string(d.TokenEndpoint) == d.origin()+"/oauth2/token"
 		},
@@ -234,7 +234,7 @@ var providers = []provider{
 	{
 		name: "Entra ID", form: "https://login.microsoftonline.com/TENANT-ID/v2.0",
 		looks: regexp.MustCompile(`^https://login\.microsoftonline\.`),
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return strings.HasSuffix(string(d.AuthorizationEndpoint), "/oauth2/v2.0/authorize") &&
 				strings.HasSuffix(string(d.TokenEndpoint), "/oauth2/v2.0/token") && strings.HasSuffix(string(d.JWKSURI), "/discovery/v2.0/keys")
 		},
@@ -250,7 +250,7 @@ var providers = []provider{
 	{
 		name: "Google", form: "https://accounts.google.com",
 		looks:   regexp.MustCompile(`^https://([a-z]+\.)?google(apis)?\.com\b`),
-		is:      func(d document) bool { return d.Issuer == "https://accounts.google.com" },
+		is:      func(d metadata) bool { return d.Issuer == "https://accounts.google.com" },
 		subject: "a number", tokenOfAll: true,
 		advice: map[Topic]string{
 			OnKey:      "Client secrets of the OAuth client",
@@ -262,7 +262,7 @@ var providers = []provider{
 	{
 		name: "AD FS", form: "https://HOST/adfs",
 		looks: regexp.MustCompile(`/adfs\b`),
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return d.path() == "/adfs" && d.below(d.base(), map[string]address{
 				"/oauth2/authorize/": d.AuthorizationEndpoint, "/oauth2/token/": d.TokenEndpoint,
 			})
@@ -278,7 +278,7 @@ var providers = []provider{
 	},
 	{
 		name: "Pocket ID", form: "https://HOST, without a slash at the end",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return d.below(d.base(), map[string]address{
 				"/authorize": d.AuthorizationEndpoint, "/api/oidc/token": d.TokenEndpoint, "/api/oidc/userinfo": d.UserinfoEndpoint,
 			})
@@ -294,7 +294,7 @@ var providers = []provider{
 	},
 	{
 		name: "Dex", form: "the value of issuer in its configuration",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			return d.below(d.base(), map[string]address{
 				"/auth": d.AuthorizationEndpoint, "/token": d.TokenEndpoint, "/keys": d.JWKSURI, "/device/code": d.device(),
 			})
@@ -311,7 +311,7 @@ var providers = []provider{
 	},
 	{
 		name: "tsidp", form: "https://NAME.TAILNET.ts.net",
-		is: func(d document) bool {
+		is: func(d metadata) bool {
 			// A path for each caller is a sign of its own.
 			return tsidpEndpoint.MatchString(string(d.AuthorizationEndpoint)) &&
 				(strings.HasSuffix(d.origin(), ".ts.net") || !strings.HasSuffix(string(d.AuthorizationEndpoint), "/authorize")) &&

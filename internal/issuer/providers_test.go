@@ -17,14 +17,14 @@ import (
 )
 
 // documentOf returns a document with these endpoints below an issuer.
-func documentOf(issuer, authorization, token, keys string) document {
+func documentOf(issuer, authorization, token, keys string) metadata {
 	at := func(path string) address {
 		if strings.Contains(path, "://") {
 			return address(path)
 		}
 		return address(strings.TrimSuffix(issuer, "/") + path)
 	}
-	return document{
+	return metadata{
 		Issuer: address(issuer), AuthorizationEndpoint: at(authorization), TokenEndpoint: at(token), JWKSURI: at(keys),
 		UserinfoEndpoint: at("/userinfo"), SigningAlgs: texts{"RS256"},
 	}
@@ -32,15 +32,15 @@ func documentOf(issuer, authorization, token, keys string) document {
 
 func TestProvidersAreRecognisedByProof(t *testing.T) {
 	const kanidm, pocket = "https://idm.example.com", "https://id.example.com"
-	userinfo := func(d document, path string) document {
+	userinfo := func(d metadata, path string) metadata {
 		d.UserinfoEndpoint = address(d.base() + path)
 		return d
 	}
-	device := func(d document) document {
+	device := func(d metadata) metadata {
 		d.Device = d.base() + "/device/code"
 		return d
 	}
-	for want, documents := range map[string][]document{
+	for want, documents := range map[string][]metadata{
 		"Authelia": {
 			documentOf("https://auth.example.com", "/api/oidc/authorization", "/api/oidc/token", "/jwks.json"),
 			documentOf("https://example.com/auth", "/api/oidc/authorization", "/api/oidc/token", "/jwks.json"),
@@ -77,7 +77,7 @@ func TestProvidersAreRecognisedByProof(t *testing.T) {
 		},
 	} {
 		for _, d := range documents {
-			if got := (&Inspection{document: d}).provider().name; got != want {
+			if got := (&Inspection{metadata: d}).provider().name; got != want {
 				t.Errorf("%s: taken for %q, want %q", d.Issuer, got, want)
 			}
 		}
@@ -103,11 +103,11 @@ func TestDocumentedProviders(t *testing.T) {
 		if origin == "" {
 			origin = "https://id.example.com"
 		}
-		var d document
+		var d metadata
 		if err := json.Unmarshal([]byte(strings.NewReplacer("{{issuer}}", origin+content.Path, "{{origin}}", origin).Replace(string(content.Document))), &d); err != nil {
 			t.Fatal(err)
 		}
-		got := strings.ToLower((&Inspection{document: d}).provider().name)
+		got := strings.ToLower((&Inspection{metadata: d}).provider().name)
 		if want := strings.TrimSuffix(filepath.Base(file), ".json"); strings.ReplaceAll(got, " id", "") != want {
 			t.Errorf("%s: taken for %q", file, got)
 		}
@@ -133,9 +133,9 @@ func TestAdvice(t *testing.T) {
 }
 
 // inspected is an inspection that has ended, of an issuer with this document and these keys.
-func inspected(d document, keys ...key) *Inspection {
-	i := &Inspection{client: &Client{cleaner: check.NewCleaner()}, issuer: string(d.Issuer), done: make(chan struct{}), document: d, keys: keys}
-	i.discovery = answer{status: http.StatusOK, stage: check.AtAnswer, clean: i.client.cleaner}
+func inspected(d metadata, keys ...key) *Inspection {
+	i := &Inspection{inspector: &Inspector{cleaner: check.NewCleaner()}, issuer: string(d.Issuer), done: make(chan struct{}), metadata: d, keys: keys}
+	i.discovery = answer{status: http.StatusOK, stage: check.AtAnswer, clean: i.inspector.cleaner}
 	i.discovery.certificates = []*x509.Certificate{{NotAfter: time.Now().Add(365 * 24 * time.Hour)}}
 	i.keysAnswer = i.discovery
 	close(i.done)
@@ -196,7 +196,7 @@ func TestScopeThatTheProviderLacks(t *testing.T) {
 	if drop, allow := strings.Index(hint, "without the scope"), strings.Index(hint, "allow the client"); drop < 0 || drop > allow || !strings.Contains(hint, "Group Membership") {
 		t.Errorf("%s", hint)
 	}
-	i.document.Scopes = l.Scopes
+	i.metadata.Scopes = l.Scopes
 	hint = string(a.codeHint(fault{code: "invalid_scope"}))
 	if drop, allow := strings.Index(hint, "without the scope"), strings.Index(hint, "allow the client"); allow < 0 || drop < allow {
 		t.Errorf("%s", hint)
@@ -204,7 +204,7 @@ func TestScopeThatTheProviderLacks(t *testing.T) {
 }
 
 // misplacedIssuer serves documents at paths, by the path of the issuer, and a page elsewhere.
-func misplacedIssuer(t *testing.T, status int, page string, names map[string]string) (c *Client, base string, asked func() int) {
+func misplacedIssuer(t *testing.T, status int, page string, names map[string]string) (c *Inspector, base string, asked func() int) {
 	t.Helper()
 	n := 0
 	var s *httptest.Server

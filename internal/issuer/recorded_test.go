@@ -32,7 +32,7 @@ type exchange struct {
 
 // recorded answers as Authelia 4.39.20 answered these requests, byte for byte as far as it was recorded. post tells that the
 // client is registered for client_secret_post.
-func recorded(t *testing.T, post bool) (issuerURL string, c *issuer.Client) {
+func recorded(t *testing.T, post bool) (issuerURL string, c *issuer.Inspector) {
 	t.Helper()
 	data, err := os.ReadFile("../lab/testdata/authelia-4.39.20.json")
 	if err != nil {

@@ -134,7 +134,7 @@ func FuzzPaste(f *testing.F) {
 // A page loads nothing, keeps nothing, and shows what it is given as text.
 func TestPages(t *testing.T) {
 	for kind, p := range map[string]page{
-		"success": success.saying(`<script>alert("x")</script>{{.Kind}}`), "failure": failure.saying(`<b>&amp; "x"`), "refused": refused.saying("<i>"),
+		"success": success.saying(`<script>alert("x")</script>{{.Class}}`), "failure": failure.saying(`<b>&amp; "x"`), "refused": refused.saying("<i>"),
 	} {
 		w := httptest.NewRecorder()
 		p.write(w, 200)

@@ -19,7 +19,7 @@ type Issuer struct {
 }
 
 // Look inspects the issuer of a target.
-func Look(ctx context.Context, c *issuer.Client, t config.Target, v realm.Version) (Issuer, error) {
+func Look(ctx context.Context, c *issuer.Inspector, t config.Target, v realm.Version) (Issuer, error) {
 	login := t.Realm.Login()
 	inspection := c.Inspect(ctx, login.IssuerURL)
 	if inspection.Wait(ctx) != nil || ctx.Err() != nil {
@@ -128,7 +128,7 @@ const (
 
 // Wait is a wait for an issuer to accept a client: its login request with each redirect URL, and its key.
 type Wait struct {
-	Client *issuer.Client
+	Client *issuer.Inspector
 	Target config.Target
 	known  issuer.Known
 	asked  time.Time   // in full

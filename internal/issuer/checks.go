@@ -54,16 +54,16 @@ func checkDiscovery(i *Inspection, _ View) check.Check {
 		return fail("add identity_providers.oidc with a client to Authelia's configuration, and restart Authelia; to print the client:\n"+
 			check.Command+"{authelia}", "Authelia answers, but its OpenID Connect provider is off").
 			Because("%s answers %d; Authelia's portal is there", i.clean(a.url), a.status).Took(a.took)
-	case i.around.serves != "" && i.documentErr.Status == check.Fail:
-		c := i.documentErr
+	case i.around.serves != "" && i.metadataErr.Status == check.Fail:
+		c := i.metadataErr
 		c.Hint = check.Hintf("set {realm.issuer_url} to %s (a discovery document is there)", i.clean(i.around.serves))
 		return c.Took(a.took)
-	case i.documentErr.Status == check.Fail && i.misplaced():
-		c := i.documentErr
+	case i.metadataErr.Status == check.Fail && i.misplaced():
+		c := i.metadataErr
 		c.Hint = i.formHint()
 		return c.Took(a.took)
-	case i.documentErr.Status != "":
-		return i.documentErr.Took(a.took)
+	case i.metadataErr.Status != "":
+		return i.metadataErr.Took(a.took)
 	}
 	c := pass("Proxmox can read the discovery document").Because("%s, %d bytes", i.clean(a.url), len(a.body))
 	if a.redirected > 0 {
@@ -98,7 +98,7 @@ func (i *Inspection) formHint() check.Hint {
 
 // checkIdentity is issuer.identity.
 func checkIdentity(i *Inspection, _ View) check.Check {
-	named := string(i.document.Issuer)
+	named := string(i.metadata.Issuer)
 	if named == i.issuer {
 		return pass("the issuer's own name is %s, as configured", i.clean(named))
 	}
@@ -125,7 +125,7 @@ func (i *Inspection) identityHint(named string) check.Hint {
 
 // checkEndpoints is issuer.endpoints.
 func checkEndpoints(i *Inspection, v View) check.Check {
-	d := i.document
+	d := i.metadata
 	var missing, insecure, unusable []string
 	for _, e := range []struct {
 		name     string
@@ -169,7 +169,7 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 // checkCapabilities is issuer.capabilities. A list that is absent excludes nothing, and what the issuer's answers about the
 // client proved is not judged.
 func checkCapabilities(i *Inspection, v View) check.Check {
-	d, request := i.document, !v.Proven.Request
+	d, request := i.metadata, !v.Proven.Request
 	confidential := v.Login.ClientKey.IsSet() || v.Login.ClientID == "" // most clients are
 	var found []string
 	for _, c := range []struct {

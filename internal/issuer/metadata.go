@@ -12,9 +12,9 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// document is the part of a discovery document on which a login through Proxmox depends (OpenID Connect Discovery 1.0
+// metadata is the part of a discovery document on which a login through Proxmox depends (OpenID Connect Discovery 1.0
 // section 3, RFC 8414). A list that is not advertised is nil.
-type document struct {
+type metadata struct {
 	Issuer                address `json:"issuer"`
 	AuthorizationEndpoint address `json:"authorization_endpoint"`
 	TokenEndpoint         address `json:"token_endpoint"`
@@ -90,13 +90,13 @@ func (a address) usable() bool {
 }
 
 // device returns the device authorization endpoint, or "".
-func (d document) device() address {
+func (d metadata) device() address {
 	text, _ := d.Device.(string)
 	return address(text)
 }
 
 // introspection returns the introspection endpoint, or "".
-func (d document) introspection() address {
+func (d metadata) introspection() address {
 	text, _ := d.IntrospectionEndpoint.(string)
 	return address(text)
 }
@@ -106,18 +106,18 @@ func (d document) introspection() address {
 var userClaims = []string{"name", "given_name", "family_name", "nickname", "preferred_username", "profile", "picture", "email", "upn"}
 
 // tellsClaims tells whether the issuer advertises claims about users.
-func (d document) tellsClaims() bool {
+func (d metadata) tellsClaims() bool {
 	return slices.ContainsFunc(d.Claims, func(claim string) bool { return slices.Contains(userClaims, claim) })
 }
 
 // lacksClaim tells whether claims about users are advertised, and not this one. Every issuer has sub.
-func (d document) lacksClaim(claim string) bool {
+func (d metadata) lacksClaim(claim string) bool {
 	return d.tellsClaims() && claim != "sub" && !slices.Contains(d.Claims, claim)
 }
 
 // complete fails if a member is missing that Proxmox's library requires (openidconnect-rs, src/discovery,
 // ProviderMetadata).
-func (d document) complete() error {
+func (d metadata) complete() error {
 	var missing []string
 	for _, m := range []struct {
 		name   string
@@ -142,18 +142,18 @@ func (d document) complete() error {
 
 // parseDiscovery reads the answer to the discovery request. The check is zero if the document is usable, and
 // issuer.discovery otherwise. A refusal of go-oidc alone proves nothing: it decodes members that Proxmox ignores.
-func parseDiscovery(issuerURL string, a answer) (document, check.Check) {
+func parseDiscovery(issuerURL string, a answer) (metadata, check.Check) {
 	if c := a.unusable("discovery document", "application/json"); c.Status != "" {
-		return document{}, c
+		return metadata{}, c
 	}
-	var doc document
+	var doc metadata
 	err := json.Unmarshal(a.body, &doc)
 	if err == nil {
 		err = doc.complete()
 	}
 	if err != nil {
 		hint := check.Hintf("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
-		return document{}, fail(hint, "Proxmox cannot read the discovery document").Because("%s", a.clean.Clean(err.Error()))
+		return metadata{}, fail(hint, "Proxmox cannot read the discovery document").Because("%s", a.clean.Clean(err.Error()))
 	}
 	doc.digest = digestOf(a.body)
 	return doc, check.Check{}
