@@ -42,7 +42,7 @@ and after each change of a realm. Under systemd, the agent reports readiness,
 status, reloading and its watchdog.` +
 			exitHelp(exitConfig),
 		Example: "  proxmox-realm agent\n  curl http://127.0.0.1:9746/metrics",
-		Args:    exactly(0, ""),
+		Args:    noArguments,
 		RunE:    a.agent,
 	}
 	a.configFlags(cmd)

@@ -30,7 +30,7 @@ the change. "rotate" gives a client a new key.` +
 		Example: "  proxmox-realm apply\n" +
 			"  proxmox-realm apply --wait 10m   # until the issuer accepts the change\n" +
 			"  proxmox-realm apply -q           # cron",
-		Args: exactly(0, ""),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.apply(cmd, o) },
 	}
 	f := cmd.Flags()

@@ -70,7 +70,7 @@ says why.` +
   # Authelia while apply waits
   proxmox-realm authelia --new-key client-key.new
   proxmox-realm apply --wait 10m --client-key-file client-key.new`,
-		Args: exactly(0, ""),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch changed := cmd.Flags().Changed; {
 			case changed("write") && (changed("check") || changed("whole")):

@@ -43,7 +43,7 @@ the whole system log of the nodes, with the names and addresses of users.`,
 		Example: "  proxmox-realm bootstrap\n  proxmox-realm bootstrap | ssh root@pve1.example.com sh -e\n" +
 			"  proxmox-realm bootstrap --product pbs | ssh root@backup.example.com sh -e\n" +
 			"  proxmox-realm bootstrap --access -c config.yaml",
-		Args: exactly(0, ""),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.bootstrap(cmd, o) },
 	}
 	f := cmd.Flags()

@@ -98,9 +98,7 @@ configuration ("help config"). Then run "authelia --new-key FILE", "plan" and
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%s", strings.TrimSpace(err.Error())).Try(seeHelp(cmd))
-	})
+	root.SetFlagErrorFunc(flagError)
 	a.globalFlags(root)
 
 	root.AddGroup(&cobra.Group{ID: "main", Title: "Commands:"},
@@ -165,7 +163,7 @@ func (a *app) execute(root *cobra.Command, args []string) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	return usage("%s", strings.TrimSpace(err.Error())).Try(seeHelp(cmd))
+	return flagError(cmd, err)
 }
 
 // outputOf returns the --output of a command line that may have mistakes; text if it has none.
@@ -198,7 +196,7 @@ func (a *app) formats(cmd *cobra.Command) error {
 	if !ok || slices.Contains(of, a.output) {
 		return nil
 	}
-	return usage("%s prints %s, and no %s", cmd.CommandPath(), strings.Join(of, " or "), a.output).Try(seeHelp(cmd))
+	return usage("%s prints %s, and no %s", name(cmd), strings.Join(of, " or "), a.output).Try(seeHelp(cmd))
 }
 
 // prepare validates the global flags and starts the command's context.

@@ -25,20 +25,20 @@ func (a *app) configCommand() *cobra.Command {
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Validate the configuration, its secret files and its commands",
-		Args:  exactly(0, ""),
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configCheck(cmd) },
 	}
 	show := &cobra.Command{
 		Use:   "show",
 		Short: "Print the effective values without secrets, and their sources",
-		Args:  exactly(0, ""),
+		Args:  noArguments,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return a.configShow(cmd) },
 	}
 	var ofReports bool
 	schema := &cobra.Command{
 		Use:   "schema",
 		Short: "Print the JSON Schema of the configuration or of reports",
-		Args:  exactly(0, ""),
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			schemaOf := config.Schema
 			if ofReports {

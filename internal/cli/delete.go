@@ -26,7 +26,7 @@ if a realm of that name is created.
 The file holds the realm as Proxmox returned it, including the client key. It is
 kept for 30 days. "restore" brings the realm back.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm delete authelia --dry-run\n  proxmox-realm delete authelia --yes",
-		Args:    exactly(1, "the name of one realm"),
+		Args:    arguments(1, 1, "the name of one realm"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.delete(cmd, args[0], o) },
 	}
 	f := cmd.Flags()

@@ -44,7 +44,7 @@ ends with an interrupt, or after --timeout.` +
 			"  proxmox-realm diagnose --since 168h --all\n" +
 			"  proxmox-realm diagnose --follow --since 5m\n" +
 			"  proxmox-realm diagnose -o json | jq '.targets[].logins[] | {time, user, cause}'",
-		Args: exactly(0, ""),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.diagnose(cmd, o) },
 	}
 	f := cmd.Flags()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"proxmox-realm/internal/agent"
 	"proxmox-realm/internal/check"
@@ -170,17 +171,32 @@ func unknownCommand(cmd *cobra.Command, called string) error {
 	return usage("there is no command %q", called).Try(steps...)
 }
 
-// exactly lets cobra report a wrong number of arguments as a usage error.
-func exactly(n int, what string) cobra.PositionalArgs {
+// arguments lets cobra report a wrong number of arguments as a usage error.
+func arguments(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		switch {
-		case len(args) == n:
-			return nil
-		case n == 0:
-			return usage("%s takes no arguments", cmd.CommandPath()).Try(seeHelp(cmd))
+		if len(args) < least || len(args) > most {
+			return usage("%s takes %s", name(cmd), what).Try(seeHelp(cmd))
 		}
-		return usage("%s takes %s", cmd.CommandPath(), what).Try(seeHelp(cmd))
+		return nil
 	}
+}
+
+var noArguments = arguments(0, 0, "no arguments")
+
+// forms are the values that flags of these types take.
+var forms = map[string]string{
+	"bool": "true or false", "duration": "a duration in hours, minutes or seconds, such as 24h, 90m or 30s", "int": "a whole number",
+}
+
+// flagError words a mistake in a flag. The texts of Go about a value do not say what is accepted.
+func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		if form := forms[invalid.GetFlag().Value.Type()]; form != "" {
+			return usage("--%s takes %s", invalid.GetFlag().Name, form).Try(seeHelp(cmd))
+		}
+	}
+	return usage("%s", strings.TrimSpace(err.Error())).Try(seeHelp(cmd))
 }
 
 // finish prints a run, and after a success what comes next. It returns the exit code as an error.

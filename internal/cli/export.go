@@ -26,7 +26,7 @@ client key is not printed; --key-out writes it to a file. The grants of the
 realm's groups are printed if the credentials may see them.` + exitHelp(exitUnavailable, exitDenied),
 		Example: "  proxmox-realm export authelia --endpoint pve1.example.com --token-file token \\\n" +
 			"    --key-out client-key > config.yaml",
-		Args: exactly(1, "the name of one realm"),
+		Args: arguments(1, 1, "the name of one realm"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.export(cmd, args[0], keyOut) },
 	}
 	cmd.Flags().StringVar(&keyOut, "key-out", "", "write the client key to `FILE` with mode 0600; FILE must not exist")

@@ -70,7 +70,7 @@ only for what the token of the configuration cannot do.` +
   proxmox-realm init --yes --endpoint pve1.example.com --ca-file pve-root-ca.pem \
       --username root@pam --password-file - \
       --issuer-url https://auth.example.com`,
-		Args: exactly(0, ""),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			i.cmd = cmd
 			return i.stopped(i.run(cmd.Context()))

@@ -178,7 +178,7 @@ func chooseTarget(cmd *cobra.Command, c *config.Config) error {
 	for _, t := range c.Targets[:min(len(c.Targets), 10)] {
 		names = append(names, t.Name)
 	}
-	return usage("%s needs -t NAME: the configuration has %d targets", cmd.CommandPath(), len(c.Targets)).
+	return usage("%s needs -t NAME: the configuration has %d targets", name(cmd), len(c.Targets)).
 		Try(check.Hintf("name one of the targets %s:\n    {%s%s -t NAME}", strings.Join(names, ", "), name(cmd), strings.TrimPrefix(cmd.Use, cmd.Name())))
 }
 

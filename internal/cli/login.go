@@ -38,7 +38,7 @@ Proxmox then forgets the login. If nobody logs in, the login counts as failed.` 
 		Example: "  proxmox-realm login\n" +
 			"  proxmox-realm login --no-browser --node pve2.example.com\n" +
 			"  proxmox-realm login -o json | jq .privileges",
-		Args: exactly(0, ""),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.login(cmd, o) },
 	}
 	f := cmd.Flags()

@@ -18,7 +18,7 @@ A property that the configuration does not name is not managed: no plan has it.
 plan exits with 0 for failed checks, and for drift unless --exit-code is given.` +
 			exitHelp(exitDrift, exitRefused, exitHeld),
 		Example: "  proxmox-realm plan\n  proxmox-realm plan --exit-code || proxmox-realm apply",
-		Args:    exactly(0, ""),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			run, err := a.run(cmd, "comparing", "", o, (*fleet.Fleet).Plan)
 			if err != nil {

@@ -36,12 +36,7 @@ configuration is checked. With --client-id, the client is checked as well.
 The report contains no secrets: it can be pasted into a ticket.` + exitHelp(exitUnverified),
 		Example: "  proxmox-realm probe https://auth.example.com\n" +
 			"  proxmox-realm probe https://auth.example.com --client-id proxmox --redirect-url https://pve1.example.com:8006",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage("%s takes one issuer URL", cmd.CommandPath()).Try(seeHelp(cmd))
-			}
-			return nil
-		},
+		Args: arguments(0, 1, "one issuer URL"),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.probe(cmd, args, o) },
 	}
 	f := cmd.Flags()

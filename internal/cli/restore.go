@@ -41,11 +41,8 @@ and equal. restore refuses if the realm differs.
 Deleted realms are kept in state_dir for 30 days. The realm of an interrupted
 replace is kept until it is restored.` + exitHelp(exitRefused, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm restore\n  proxmox-realm restore authelia --dry-run\n  proxmox-realm restore authelia",
-		Args:    cobra.ArbitraryArgs,
+		Args:    arguments(0, 1, "one realm or file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usage("%s takes one realm or file", cmd.CommandPath()).Try(seeHelp(cmd))
-			}
 			if len(args) == 0 {
 				return a.listSaved(cmd)
 			}

@@ -54,7 +54,7 @@ prints, is refused: rotate changes files only.` +
 			"  proxmox-realm rotate --authelia-config /etc/authelia/configuration.yml\n" +
 			"  proxmox-realm rotate --new-key-file key-of-the-issuer\n" +
 			"  proxmox-realm rotate --abort",
-		Args: exactly(0, ""),
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch changed := cmd.Flags().Changed; {
 			case o.abort && changed("new-key-file"):

@@ -18,7 +18,7 @@ A check fails only if a login would break for certain. It is skipped if this
 machine or token lacks access to what it needs. "help checks" lists the checks.` +
 			exitHelp(exitUnverified, exitUnavailable, exitDenied),
 		Example: "  proxmox-realm verify\n  proxmox-realm verify --all-endpoints -o json",
-		Args:    exactly(0, ""),
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			run, err := a.run(cmd, "verifying", metrics, o, (*fleet.Fleet).Verify)
 			if err != nil {

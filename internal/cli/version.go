@@ -65,7 +65,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  exactly(0, ""),
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			if a.output == "json" {
 				name, commit := build()
