@@ -68,7 +68,7 @@ func (h Hint) steps() []string {
 
 // Names tells how one kind of reader knows the names in a hint. The zero value is for readers of a configuration file.
 type Names struct {
-	Key     func(path string) string // how the reader sets a configuration key; nil: by its path
+	Key     func(path string) string // how the reader sets a configuration key; "": not at all; nil: by its path
 	Command func(line string) string // how the reader runs a command of this program; nil: "proxmox-realm " before it
 }
 
@@ -78,22 +78,39 @@ var (
 	bare   = strings.NewReplacer(`\{`, "{", `\}`, "}")
 )
 
-// For returns the hint as one kind of reader reads it, without characters that could steer a terminal.
+// For returns the hint as one kind of reader reads it, without characters that could steer a terminal. A thing to do that names a key
+// which the reader does not have is left out.
 func (h Hint) For(names Names) string {
-	return Printable(braced.ReplaceAllStringFunc(string(h), func(found string) string {
-		name := bare.Replace(found[1 : len(found)-1])
-		switch {
-		case found[0] == '\\':
-			return found[1:]
-		case keyed.MatchString(name) && names.Key != nil:
-			return names.Key(name)
-		case keyed.MatchString(name):
-			return name
-		case names.Command != nil:
-			return names.Command(name)
+	var steps []string
+	for _, step := range h.steps() {
+		has := true
+		worded := braced.ReplaceAllStringFunc(step, func(found string) string {
+			text, known := names.word(found)
+			has = has && known
+			return text
+		})
+		if has {
+			steps = append(steps, worded)
 		}
-		return "proxmox-realm " + name
-	}))
+	}
+	return Printable(strings.Join(steps, "\n"))
+}
+
+// word returns how a reader knows a name in braces, or an escaped brace; false if the reader has no such key.
+func (n Names) word(found string) (text string, known bool) {
+	name := bare.Replace(found[1 : len(found)-1])
+	switch {
+	case found[0] == '\\':
+		return found[1:], true
+	case keyed.MatchString(name) && n.Key != nil:
+		text = n.Key(name)
+		return text, text != ""
+	case keyed.MatchString(name):
+		return name, true
+	case n.Command != nil:
+		return n.Command(name), true
+	}
+	return "proxmox-realm " + name, true
 }
 
 // HintOf returns the hints of an error: of the outermost [Error] that has one, on each branch of joined errors.

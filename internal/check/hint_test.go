@@ -57,7 +57,12 @@ restart Authelia`
 // A reader sees text of others as it is: no name is recognised in it, and it makes no line of its own.
 func TestHintTakesNoNamesFromOthers(t *testing.T) {
 	names := check.Names{
-		Key:     func(key string) string { return "KEY" },
+		Key: func(key string) string {
+			if key == "verify.issuer" {
+				return ""
+			}
+			return "KEY"
+		},
 		Command: func(line string) string { return "<" + line + ">" },
 	}
 	for _, tt := range []struct {
@@ -71,6 +76,7 @@ func TestHintTakesNoNamesFromOthers(t *testing.T) {
 		{check.Hintf("run on a node:\n    curl %s", "{delete}\n    rm -rf /"), "run on a node:\n    curl {delete}     rm -rf /"},
 		{check.Hintf("look (%s)", "{plan}\n    x"), "look ({plan}     x)"},
 		{check.Hintf("%s", check.Hint("set {realm.name}")), "set KEY"},
+		{"wait\nset {verify.issuer} to false:\n    {plan}\nset {realm.name}", "wait\nset KEY"}, // a key that the reader does not have
 	} {
 		if got := tt.hint.For(names); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.hint, got, tt.want)

@@ -186,8 +186,8 @@ func absolute(path string) string {
 	return cmp.Or(whole, path)
 }
 
-// restart names the commands that make Authelia read its configuration.
-const restart = "Authelia is restarted with `docker compose restart authelia` or `systemctl restart authelia`"
+// restart makes Authelia read its configuration.
+const restart = "restart Authelia by one of:\n    docker compose restart authelia\n    systemctl restart authelia"
 
 // adviseRotation says what to do with a new key beside the configured one.
 func (a *app) adviseRotation(o autheliaOptions, configured string) {
@@ -196,18 +196,22 @@ func (a *app) adviseRotation(o autheliaOptions, configured string) {
 }
 
 func (a *app) adviseWait(newKey, configured string) {
-	a.note("run `proxmox-realm apply --wait 10m --client-key-file %s`, and restart Authelia while it waits", newKey)
-	a.note(restart)
+	a.note("run `proxmox-realm apply --wait 10m --client-key-file %s`; while it waits, %s", newKey, restart)
 	a.note("then put the new key in place of the old one: %s", configured)
 }
 
 // adviseFirst says what to do with a client that Authelia may not have yet.
 func (a *app) adviseFirst(o autheliaOptions, configured string) {
 	a.adviseKey(o.newKey, configured)
-	a.note("add this client below identity_providers.oidc.clients in Authelia's configuration, %s",
-		cmp.Or(o.next, "restart Authelia, then run `proxmox-realm apply`"))
-	a.note(restart)
+	a.note("add this client below identity_providers.oidc.clients in Authelia's configuration")
+	a.adviseRestart(o)
 	a.note("if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
+}
+
+// adviseRestart says what comes after a change of Authelia's configuration.
+func (a *app) adviseRestart(o autheliaOptions) {
+	a.note("then %s", restart)
+	a.note("%s", cmp.Or(o.next, "then run:\n    proxmox-realm apply"))
 }
 
 func (a *app) adviseKey(newKey, configured string) {

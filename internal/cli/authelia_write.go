@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,7 +50,7 @@ func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 		a.note("nothing is written (--dry-run)")
 		return a.remaining(o.write, e)
 	}
-	if err := a.agreeToWrite(cmd.Context(), o); err != nil {
+	if err := a.agreeToWrite(cmd, o); err != nil {
 		return err
 	}
 	backup, err := a.store(o, e)
@@ -113,15 +111,11 @@ func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
 }
 
 // agreeToWrite asks, unless --yes answers.
-func (a *app) agreeToWrite(ctx context.Context, o autheliaOptions) error {
+func (a *app) agreeToWrite(cmd *cobra.Command, o autheliaOptions) error {
 	if o.yes {
 		return nil
 	}
-	command := "authelia --write " + o.write + " --yes"
-	if o.newKey != "" {
-		command = "authelia --write " + o.write + " --new-key " + o.newKey + " --yes"
-	}
-	return a.agree(ctx, "Write this to "+o.write+"?", command)
+	return a.agree(cmd.Context(), "Write this to "+o.write+"?", repeated(cmd, "config", "target", "write", "new-key", "with-login", "one-factor")+" --yes")
 }
 
 // store writes a new key and then the file, so that no digest of a lost key stays.
@@ -150,8 +144,7 @@ func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
 		a.adviseWait(o.newKey, e.configured)
 		return
 	}
-	a.note("then %s", cmp.Or(o.next, "restart Authelia, and run `proxmox-realm apply`"))
-	a.note(restart)
+	a.adviseRestart(o)
 }
 
 // noteWritten says what was written to Authelia's configuration, and what may no longer be true there.

@@ -91,6 +91,7 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 	if o.access && o.Access == nil {
 		o.Access = realm.Access{} // for a product without groups, which refuses it
 	}
+	o.Again = repeated(cmd, "config", "target", "product", "user", "audit", "users", "access", "diagnose")
 	if err := o.Validate(); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ var initFlags = []struct{ flag, key, usage string }{
 	{"endpoint", "proxmox.endpoints", "the `URL` of a node, such as https://pve1.example.com:8006"},
 	{"ca-file", "proxmox.ca_file", "trust the certificate authorities in the PEM `FILE` for Proxmox"},
 	{"fingerprint", "proxmox.fingerprints", "trust the certificate with this `SHA256`, as \"pvenode cert info\" prints it"},
-	{"issuer-url", "realm.issuer_url", "the `URL` of the issuer"},
+	{"issuer-url", "realm.issuer_url", "the `URL` of the issuer, such as https://auth.example.com"},
 	{"issuer-ca-file", "verify.issuer_ca_file", "trust the certificate authorities in the PEM `FILE` for the issuer"},
 	{"realm", "realm.name", "the `NAME` of the realm; users are called USER@NAME, for good (authelia)"},
 	{"client-id", "realm.client_id", "the `ID` of the client at the issuer (proxmox)"},
@@ -252,6 +253,7 @@ func otherProduct(p realm.Product) error {
 // printLines prints the commands that make the token and what it needs.
 func (i *initRun) printLines() error {
 	b := i.bootstrap()
+	b.Again = repeated(i.cmd, "print-commands", "grant", "diagnose")
 	if err := b.Validate(); err != nil {
 		return err
 	}
@@ -260,14 +262,7 @@ func (i *initRun) printLines() error {
 	}
 	i.say("note", "run these lines as root on a node. They write the token "+b.Token()+" to "+proxmox.TokenFile+
 		": bring that file here, and go on")
-	next := "init --token-file " + proxmox.TokenFile
-	for _, grant := range i.grants {
-		next += " --grant " + check.Quote(grant)
-	}
-	if i.logs {
-		next += " --diagnose"
-	}
-	i.sayHint(check.Hintf("go on:\n    {%s}", next))
+	i.sayHint(check.Hintf("go on:\n    {%s --token-file %s}", repeated(i.cmd, "grant", "diagnose"), proxmox.TokenFile))
 	return nil
 }
 
@@ -297,7 +292,7 @@ func (i *initRun) stopped(err error) error {
 		i.note("made so far: %s", i.whatWasMade())
 	}
 	if i.place.Has(setup.ConfigFile) && check.CodeOf(err) != check.Usage && check.CodeOf(err) != check.Config {
-		i.note("to go on:\n%s%s", check.Command, i.wording.Command(i.again()))
+		i.note("to go on:\n%s%s", check.Command, i.wording.Command(repeated(i.cmd, "authelia-config", "yes")))
 	}
 	return err
 }
@@ -309,18 +304,6 @@ func (i *initRun) whatWasMade() string {
 		what = append(what, s.What)
 	}
 	return strings.Join(what, ", ")
-}
-
-// again is the command that goes on. The answers are in the configuration.
-func (i *initRun) again() string {
-	command := "init"
-	if i.autheliaConfig != "" {
-		command += " --authelia-config " + check.Quote(i.autheliaConfig)
-	}
-	if i.yes {
-		command += " --yes"
-	}
-	return command
 }
 
 // words names keys by flags, and adds the folder to commands.
@@ -374,12 +357,9 @@ func (i *initRun) secret(ctx context.Context, path string) (check.Secret, error)
 	return s, err
 }
 
-// want asks for a value that no flag gives; otherwise is what an empty answer means.
-func (i *initRun) want(ctx context.Context, flag, question, otherwise string) (string, error) {
+// want asks a question until there is an answer; otherwise is what an empty answer means, and what nobody is asked for.
+func (i *initRun) want(ctx context.Context, question, otherwise string) (string, error) {
 	if !i.asks {
-		if otherwise == "" {
-			return "", usage("--%s is needed: nobody is there to ask", flag).Try(check.Hintf("set --%s", flag))
-		}
 		return otherwise, nil
 	}
 	if otherwise != "" {
@@ -387,20 +367,21 @@ func (i *initRun) want(ctx context.Context, flag, question, otherwise string) (s
 	}
 	for {
 		answer, err := i.line(ctx, question+": ")
-		if err != nil || answer != "" {
+		if answer = cmp.Or(answer, otherwise); err != nil || answer != "" {
 			return answer, err
-		}
-		if otherwise != "" {
-			return otherwise, nil
 		}
 	}
 }
 
 // wantKey asks for the value of a key until it is valid.
 func (i *initRun) wantKey(ctx context.Context, key, question, otherwise string) (config.Target, error) {
-	n := slices.IndexFunc(initFlags, func(k struct{ flag, key, usage string }) bool { return k.key == key })
+	if !i.asks && otherwise == "" {
+		k := initFlags[slices.IndexFunc(initFlags, func(k struct{ flag, key, usage string }) bool { return k.key == key })]
+		return config.Target{}, usage("--%s is needed: nobody is there to ask", k.flag).
+			Try(check.Hintf("set --%s to %s", k.flag, strings.ReplaceAll(k.usage, "`", "")))
+	}
 	for {
-		text, err := i.want(ctx, initFlags[n].flag, question, otherwise)
+		text, err := i.want(ctx, question, otherwise)
 		if err != nil {
 			return config.Target{}, err
 		}

@@ -104,9 +104,9 @@ func TestInitOnATerminal(t *testing.T) {
 	code, shown := converse(t, []string{"init", "--dir", dir}, []turn{
 		{reads: `Nothing is changed without a yes.\s+Proxmox VE, address of a node: `, answer: "http://wrong"},
 		{reads: `must begin with https(?s:.*)address of a node: `, answer: strings.TrimPrefix(l.PVE.URL(), "https://")},
-		{reads: `SHA-256 [0-9A-F:]{95}\s+pvenode cert info\s+Is it the same\? \[y/N\] `, answer: "perhaps"},
-		{reads: `Is it the same\? \[y/N\] `, answer: "y"},
-		{reads: `--print-commands.\s+Administrator \[root@pam\]: `},
+		{reads: `SHA-256 fingerprint is [0-9A-F:]{95}: compare with .pvenode cert info.\s+\n\r?\nDoes the node print the same fingerprint\? \[y/N\] `, answer: "perhaps"},
+		{reads: `Does the node print the same fingerprint\? \[y/N\] `, answer: "y"},
+		{reads: `Security keys do not work here(?s:.*)Administrator \[root@pam\]: `},
 		{reads: `Password of root@pam \(used once, not stored\): `, answer: admin.Password},
 		{reads: `One-time code: `, answer: standin.TOTP(admin.TOTPSecret, time.Now())}, // still accepted one step later
 		{reads: `2 nodes: pve, pve2\s+Realms: pam, pve. No OpenID Connect realm yet.\s+Issuer, its URL: `, answer: "https://127.0.0.1:1"},

@@ -218,8 +218,7 @@ func (i *initRun) register(ctx context.Context, until time.Time) error {
 	}
 	held := check.Errorf(check.Held, "the realm was not created, because logins would fail: %s", missing.Summary)
 	if i.isAuthelia() {
-		return held.Try("restart Authelia after the change of its configuration, whichever it runs in:\n"+
-			"    docker compose restart authelia\n    systemctl restart authelia", missing.Hint)
+		return held.Try("after the change of Authelia's configuration, "+restart, missing.Hint)
 	}
 	return held.Try(missing.Hint)
 }
@@ -230,13 +229,17 @@ func (i *initRun) showClient(ctx context.Context) (err error) {
 		return i.printEntries()
 	}
 	if i.asks && i.autheliaConfig == "" {
-		if i.autheliaConfig, err = i.line(ctx, "Authelia's configuration file, if it is on this machine []: "); err != nil {
+		path, err := i.line(ctx, "Authelia's configuration file, if it is on this machine []: ")
+		if err != nil {
 			return err
+		}
+		if path != "" { // the command that goes on names it as well
+			_ = i.cmd.Flags().Set("authelia-config", path)
 		}
 	}
 	o := autheliaOptions{
 		withLogin: true, write: i.autheliaConfig, yes: i.yes, oneFactor: i.oneFactor, whole: i.look.SwitchedOff(),
-		next: "restart Authelia: this command waits for it",
+		next: "this command waits for that",
 	}
 	if i.autheliaConfig == "" {
 		return i.printAuthelia(i.cmd, o)

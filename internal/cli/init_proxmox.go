@@ -77,11 +77,8 @@ func (i *initRun) authorities(ctx context.Context, path string) (pem []byte, poo
 
 // askCertificate shows an unknown certificate and trusts it after a yes.
 func (i *initRun) askCertificate(ctx context.Context, why error, fingerprint string) error {
-	i.tell("%s", check.MessageOf(why))
-	i.tell("Compare this with the output of a command on the node:")
-	i.tell("  SHA-256 %s", fingerprint)
-	i.tell("  %s", realm.VE.Host().Certificate)
-	same, err := i.yesOrNo(ctx, "Is it the same?", false)
+	i.tell("%s\n", check.MessageOf(why))
+	same, err := i.yesOrNo(ctx, "Does the node print the same fingerprint?", false)
 	if err != nil {
 		return err
 	}
@@ -192,8 +189,9 @@ func (i *initRun) logIn(ctx context.Context) error {
 		return err
 	}
 	if i.asks && i.username == "" {
-		i.tell("An administrator is needed once. One who has no second factor but a security key cannot log in here:")
-		i.tell("for those, begin with --token-file FILE or --print-commands.")
+		i.tell("An administrator logs in once, with a password and, if Proxmox asks for it, a one-time code or recovery key.")
+		i.tell("Security keys do not work here. If you have no other second factor, use an API token (--token-file FILE),")
+		i.tell("or run the commands yourself that --print-commands prints.")
 	}
 	user, err := i.administrator(ctx)
 	if err != nil {
@@ -208,7 +206,8 @@ func (i *initRun) logIn(ctx context.Context) error {
 		p.Password, _, err = i.askHidden(ctx, "Password of "+user.String()+" (used once, not stored): ")
 	default:
 		return usage("an administrator is needed, and no password is given").
-			Try("set --password-file", "set --token-file to the file of an API token", "print the commands for a node:\n    {init --print-commands}")
+			Try("set --password-file to a file with the password, such as /root/password, or to - for standard input",
+				"set --token-file to a file with an API token, such as /root/token", "print the commands for a node:\n    {init --print-commands}")
 	}
 	if err != nil {
 		return err
@@ -225,7 +224,7 @@ func (i *initRun) administrator(ctx context.Context) (config.UserID, error) {
 	for {
 		name, err := i.username, error(nil)
 		if name == "" {
-			name, err = i.want(ctx, "username", "Administrator", "root@pam")
+			name, err = i.want(ctx, "Administrator", "root@pam")
 		}
 		if err != nil {
 			return config.UserID{}, err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -104,6 +105,27 @@ func flagWording() check.Names {
 		}
 		return path
 	}}
+}
+
+// repeated is the command line as it was given, with those flags only.
+func repeated(cmd *cobra.Command, flags ...string) string {
+	line := name(cmd)
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if !slices.Contains(flags, f.Name) {
+			return
+		}
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, value := range values {
+			line += " --" + f.Name
+			if f.Value.Type() != "bool" {
+				line += " " + check.Quote(value)
+			}
+		}
+	})
+	return line
 }
 
 // load reads the configuration, with the command's flags on top.

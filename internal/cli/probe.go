@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"net/url"
 	"strings"
 
@@ -153,13 +152,16 @@ func (o probeOptions) values(args []string) (realm.Values, error) {
 	return values, nil
 }
 
-// probeWording words hints for probe, which has other names for some keys.
+// probeWording words hints for probe, which has other names for some keys, and reads no other key of verify and policy.
 func probeWording() check.Names {
 	own := map[string]string{
 		"realm.issuer_url": "ISSUER", "realm.client_key": "--client-key-file", "realm.groups_claim": "--groups-claim",
-		"verify.issuer_ca_file": "--ca-file",
+		"verify.issuer_ca_file": "--ca-file", "verify.redirect_urls": "--redirect-url",
 	}
 	return check.Names{Key: func(path string) string {
-		return cmp.Or(own[path], flagWording().Key(path))
+		if name := own[path]; name != "" || strings.HasPrefix(path, "verify.") || strings.HasPrefix(path, "policy.") {
+			return name
+		}
+		return flagWording().Key(path)
 	}}
 }

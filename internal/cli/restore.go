@@ -73,7 +73,7 @@ func (a *app) listSaved(cmd *cobra.Command) error {
 	if a.output != "text" {
 		return json.NewEncoder(a.stdout).Encode(savedReport{Version: report.Version, Command: a.command, Saved: listed(saved)})
 	}
-	if len(saved) == 0 && !a.quiet {
+	if len(saved)+len(problems) == 0 && !a.quiet {
 		a.say("note", "no realm is saved in "+cmp.Or(dir, "state_dir, because there is none"))
 	}
 	for _, s := range saved {
@@ -185,7 +185,7 @@ func (a *app) chooseSaved(cmd *cobra.Command, c *config.Config, what string) (re
 		return *found, nil
 	}
 	for _, err := range problems {
-		if strings.Contains(err.Error(), string(os.PathSeparator)+"saved-"+what+"@") {
+		if check.CodeOf(err) == check.Config || strings.Contains(err.Error(), string(os.PathSeparator)+"saved-"+what+"@") {
 			return reconcile.Saved{}, err
 		}
 	}

@@ -84,6 +84,7 @@ type rotator struct {
 	*app
 	rotateOptions
 	*setup.Rotation
+	cmd *cobra.Command
 }
 
 func (a *app) rotate(cmd *cobra.Command, o rotateOptions) error {
@@ -98,7 +99,7 @@ func (a *app) rotate(cmd *cobra.Command, o rotateOptions) error {
 	if err := a.wholeClient(cmd, c); err != nil {
 		return err
 	}
-	r := rotator{app: a, rotateOptions: o}
+	r := rotator{app: a, rotateOptions: o, cmd: cmd}
 	if r.Rotation, err = setup.NewRotation(c, a.fleet); err != nil {
 		return err
 	}
@@ -231,20 +232,14 @@ func (r rotator) goOn() check.Hint {
 
 // command is the command that goes on, or goes back.
 func (r rotator) command(abort bool) string {
-	command := "rotate"
-	for _, target := range r.targets {
-		command += " -t " + check.Quote(target)
+	flags := []string{"config", "target", "authelia-config"}
+	switch {
+	case abort:
+		return repeated(r.cmd, flags...) + " --abort"
+	case len(r.Aside()) == 0: // the new key is not kept yet
+		flags = append(flags, "new-key-file")
 	}
-	if r.newKeyFile != "" && !abort && len(r.Aside()) == 0 {
-		command += " --new-key-file " + check.Quote(r.newKeyFile)
-	}
-	if r.authelia != "" {
-		command += " --authelia-config " + check.Quote(r.authelia)
-	}
-	if abort {
-		command += " --abort"
-	}
-	return command
+	return repeated(r.cmd, flags...)
 }
 
 // edit returns what becomes of Authelia's configuration; the zero value if nothing does.
@@ -364,8 +359,7 @@ func (r rotator) printSecret(options authelia.Options) error {
 func (r rotator) await(ctx context.Context) error {
 	if r.wait > 0 {
 		if r.newKeyFile == "" || r.authelia != "" {
-			r.note("now restart Authelia")
-			r.note(restart)
+			r.note("now %s", restart)
 		}
 		r.note("waiting until the issuer accepts the key, at most until %s; if this is interrupted, the same command goes on",
 			time.Now().Add(r.wait).Format("15:04:05 MST"))

@@ -23,6 +23,10 @@ type Bootstrap struct {
 	// Access and Diagnose are what the token needs beyond that, each alone: nothing else is granted then.
 	Access   realm.Access // to keep these groups and grants, which includes Users
 	Diagnose bool         // to read the system log
+
+	// Again is the command that prints these lines, without the token's id and without the program's name. The lines propose it, with
+	// another id, if the token is there and its secret is not.
+	Again string
 }
 
 // Validate returns a [check.Usage] error for names that the product would reject, and for what it does not have.
@@ -39,7 +43,7 @@ func (b Bootstrap) Validate() error {
 	}
 	if b.Access != nil && !b.Product.HasGroups() {
 		return check.Errorf(check.Usage, "%s has no groups, so `access` cannot be declared", b.Product.Name()).
-			Try("run it without --access")
+			Try(check.Hintf("print the lines that make a token there:\n    {bootstrap --product %s}", b.Product))
 	}
 	return nil
 }
@@ -222,8 +226,9 @@ func (b Bootstrap) makeToken(k realm.Host) []string {
 	return []string{
 		"secret=$(" + k.MakeToken.With("user", b.user(), "id", b.id()) + ` | sed -n 's/.*"value": *"\([^"]*\)".*/\1/p')`,
 		fmt.Sprintf(`if [ -n "$secret" ]; then (umask 077; printf '%%s%%s\n' %s "$secret" > %s); fi`, check.Quote(full), TokenFile),
-		fmt.Sprintf(`[ -n "$secret" ] || echo %s >&2`,
-			check.Quote("no new token: if "+b.Token()+" exists and its secret is lost, run bootstrap with another --token-id")),
+		fmt.Sprintf(`[ -n "$secret" ] || printf '%%s\n' %s %s >&2`,
+			check.Quote("no new token: if "+b.Token()+" exists and its secret is lost, run the lines that this prints:"),
+			check.Quote("    proxmox-realm "+cmp.Or(b.Again, "bootstrap")+" --token-id "+check.Quote(b.id()+"2"))),
 	}
 }
 

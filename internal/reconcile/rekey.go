@@ -143,7 +143,7 @@ func (r run) limitedNow(plan planned, inspection Inspection) error {
 
 // notYet is the reason to wait for an issuer that does not accept the declared key.
 func notYet(plan planned, checks []check.Check, former bool) *check.Error {
-	const give = "give the issuer the next client key, and restart it if it reads its configuration only then"
+	const give = "give the issuer that key, and restart it if it reads its configuration at its start only"
 	failed := check.Failures(checks)
 	credentials, _ := check.Find(checks, check.ClientCredentials)
 	switch {

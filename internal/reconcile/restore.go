@@ -50,7 +50,7 @@ func (r run) restore(ctx context.Context, s Saved, write bool) (Result, error) {
 		return r.bringBack(context.WithoutCancel(ctx), res, s, saved)
 	case !current.SameAs(saved) && (s.Reason != Replacement || !r.asDeclared(current)):
 		return res, check.Errorf(check.SavedRealm, "realm %s exists and differs from the one saved in %s", r.Realm.Name, s.Path).
-			Try("remove the file if the realm is as you want it")
+			Try(putAside(s.Path))
 	case !write:
 		return res, nil
 	}

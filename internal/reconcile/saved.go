@@ -65,14 +65,16 @@ func (s Saved) Of(id history.TargetID) bool {
 		slices.ContainsFunc(s.Endpoints, func(e string) bool { return slices.Contains(id.Endpoints, e) })
 }
 
-// ListSaved returns the saved realms in a state_dir, the newest first, and an error for each file that cannot be used.
+// ListSaved returns the saved realms in a state_dir, the newest first, and an error for each file that cannot be used. If the
+// folder cannot be read, that is the only error, with [check.Config].
 func ListSaved(stateDir string) (saved []Saved, problems []error) {
 	if stateDir == "" {
 		return nil, nil
 	}
 	entries, err := os.ReadDir(stateDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, []error{err}
+		return nil, []error{check.Errorf(check.Config, "saved realms cannot be read: %v", err).At("state_dir").
+			Try("set {state_dir} to a folder that this user can write").Because(err)}
 	}
 	for _, e := range entries {
 		if !strings.HasPrefix(e.Name(), savedPrefix) {
@@ -93,10 +95,10 @@ func ListSaved(stateDir string) (saved []Saved, problems []error) {
 func ReadSaved(path string) (Saved, error) {
 	unusable := func(format string, args ...any) error {
 		err := check.Errorf(check.SavedRealm, "the saved realm %s %s", path, fmt.Sprintf(format, args...))
-		if !strings.HasPrefix(filepath.Base(path), savedPrefix) { // not a file of this program: removing it may do harm
+		if !strings.HasPrefix(filepath.Base(path), savedPrefix) { // not a file of this program: moving it may do harm
 			return err.Try("to see what can be restored:\n    {restore}")
 		}
-		return err.Try("remove the file if the realm in Proxmox is as you want it")
+		return err.Try(putAside(path))
 	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return Saved{}, check.Errorf(check.SavedRealm, "there is no file %s", path).Try("to see what can be restored:\n    {restore}")
@@ -124,6 +126,12 @@ func ReadSaved(path string) (Saved, error) {
 	return s, nil
 }
 
+// putAside is for the file of a saved realm that nobody needs. It is kept under a name that runs do not look for.
+func putAside(path string) check.Hint {
+	return check.Hintf("if the realm in Proxmox is as you want it, put the file aside:\n    mv %s %s",
+		check.Quote(path), check.Quote(filepath.Join(filepath.Dir(path), "unused-"+filepath.Base(path))))
+}
+
 // save writes a realm to a new file, or fails without leaving one. On return it is on disk.
 func (r run) save(stored realm.Current, why Reason) (path string, err error) {
 	s := Saved{
@@ -133,7 +141,9 @@ func (r run) save(stored realm.Current, why Reason) (path string, err error) {
 	path = filepath.Join(r.History.Dir(), r.savedName(why))
 	content, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
-		err = r.History.Usable()
+		if err = r.History.Usable(); err != nil {
+			_ = r.History.Problem() // the error below says it
+		}
 	}
 	if err == nil {
 		err = config.CreatePrivate(path, append(content, '\n'))

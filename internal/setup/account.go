@@ -163,7 +163,7 @@ func (a Account) grants(held map[string]realm.Privileges, existing realm.Roles) 
 func (g grant) step(admin *proxmox.Client, userExists bool) Step {
 	s := Step{
 		What: fmt.Sprintf("grant %s on %s", g.Role, g.Path), Note: "to " + strings.Join(g.who, " and "),
-		Make: func(ctx context.Context) error { return admin.Grant(ctx, g.Path, g.Role, g.who...) },
+		Make: func(ctx context.Context) error { return g.make(ctx, admin) },
 	}
 	for _, id := range g.who {
 		if userExists && !strings.Contains(id, "!") {
@@ -171,6 +171,27 @@ func (g grant) step(admin *proxmox.Client, userExists bool) Step {
 		}
 	}
 	return s
+}
+
+// make makes a grant and reads it back. A grant that did not take ends the setup: after grants on paths above, the next setup would
+// find inherited privileges here, and need another role.
+func (g grant) make(ctx context.Context, admin *proxmox.Client) error {
+	if err := admin.Grant(ctx, g.Path, g.Role, g.who...); err != nil {
+		return err
+	}
+	for _, id := range g.who {
+		held, err := admin.PrivilegesOf(ctx, id)
+		if err != nil {
+			return err
+		}
+		for _, name := range g.Privileges {
+			if _, ok := held.At(g.Path)[name]; !ok {
+				return check.Errorf(check.NotTaken, "Proxmox accepted the grant, but %s does not have it", id).
+					Try("run the command again")
+			}
+		}
+	}
+	return nil
 }
 
 // Check uses the token and returns an error if it lacks something.

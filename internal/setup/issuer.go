@@ -188,6 +188,9 @@ func (w *Wait) ask(ctx context.Context) (*check.Check, error) {
 	w.known, w.asked = answer.Known, time.Now()
 	for _, id := range []check.ID{check.ClientRedirect, check.ClientCredentials} {
 		if c, ok := check.Find(answer.Checks, id); ok && c.Status == check.Fail {
+			if answer.Redirect.Unknown {
+				c.Summary = "the issuer does not know the client " + q.Login.ClientID + " yet"
+			}
 			w.found = c
 			return &c, nil
 		}

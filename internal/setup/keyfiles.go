@@ -84,7 +84,7 @@ func (k *KeyFiles) findGoal(given check.Secret) error {
 			k.Begun, k.Goal, k.From = true, key, path
 		case !key.Equal(k.Goal):
 			return check.Errorf(check.KeyRotation, "%s and %s hold different keys, and one of them is to be the new key", k.From, path).
-				Try("remove the file whose key neither Proxmox nor the issuer has")
+				Try("move the file whose key neither Proxmox nor the issuer has to another place")
 		}
 		return nil
 	}
@@ -285,7 +285,7 @@ func (f *keyFile) hold(suffix string, there, key check.Secret) error {
 		return keep(f.path+suffix, key)
 	case !there.Equal(key):
 		return check.Errorf(check.KeyRotation, "%s holds an unexpected key and is not overwritten", f.path+suffix).
-			Try("remove the file if neither Proxmox nor the issuer has its key, and run the command again")
+			Try("if neither Proxmox nor the issuer has its key, move the file to another place, and run the command again")
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (p Place) folder() []Step {
 		return nil
 	}
 	return []Step{{
-		What: "this folder", Here: true, Undo: []string{p.remove()},
+		What: "folder " + string(p), Here: true, Undo: []string{p.remove()},
 		Make: func(context.Context) error { return config.MakePrivate(string(p)) },
 	}}
 }
