@@ -1,7 +1,6 @@
 package issuer
 
 import (
-	"net/url"
 	"regexp"
 	"strings"
 
@@ -34,8 +33,8 @@ const (
 // own settings. It decides no verdict. An unknown provider is the zero value: there is no advice about it.
 type provider struct {
 	name string
-	is   func(d metadata) bool
 	form string // of its issuer URLs
+	is   func(d metadata) bool
 
 	looks  *regexp.Regexp // matches an issuer URL that is meant for this provider
 	marker string         // stands in its pages, in small letters
@@ -78,65 +77,40 @@ func (i *Inspection) Provider() string {
 
 // provider recognises the software behind the issuer by its document.
 func (i *Inspection) provider() provider {
-	if i.around.portal {
-		return providerNamed("Authelia")
-	}
 	for _, p := range providers {
-		if i.metadataErr.Status == "" && p.is(i.metadata) {
+		if i.around.portal && p.name == "Authelia" || i.metadataErr.Status == "" && p.is(i.metadata) {
 			return p
 		}
 	}
 	return provider{}
 }
 
-func providerNamed(name string) provider {
-	for _, p := range providers {
-		if p.name == name {
-			return p
+// at returns a function that tells whether a document names these endpoints, in the order of its parameter list; later ones may
+// be left out. ISSUER stands for the issuer's name without a slash at its end, ORIGIN for its origin, and a leading * for
+// anything. An empty text fits every endpoint.
+func at(authorization, token, keys string, userinfoAndDevice ...string) func(metadata) bool {
+	return func(d metadata) bool {
+		fill := strings.NewReplacer("ISSUER", strings.TrimSuffix(string(d.Issuer), "/"), "ORIGIN", originOf(string(d.Issuer)))
+		endpoints := []address{d.AuthorizationEndpoint, d.TokenEndpoint, d.JWKSURI, d.UserinfoEndpoint, d.device()}
+		for n, sign := range append([]string{authorization, token, keys}, userinfoAndDevice...) {
+			ending, anywhere := strings.CutPrefix(sign, "*")
+			switch endpoint := string(endpoints[n]); {
+			case sign == "" || anywhere && strings.HasSuffix(endpoint, ending) || endpoint == fill.Replace(sign):
+			default:
+				return false
+			}
 		}
+		return true
 	}
-	return provider{}
 }
 
-// below tells whether endpoints are at these paths below the issuer's origin or path.
-func (d metadata) below(base string, paths map[string]address) bool {
-	for path, endpoint := range paths {
-		if string(endpoint) != base+path {
-			return false
-		}
-	}
-	return base != ""
-}
-
-// base returns the issuer's name without a slash at its end, and origin only its scheme and host.
-func (d metadata) base() string   { return strings.TrimSuffix(string(d.Issuer), "/") }
-func (d metadata) origin() string { return originOf(string(d.Issuer)) }
-
-// path returns the path of the issuer's name.
-func (d metadata) path() string {
-	u, err := url.Parse(string(d.Issuer))
-	if err != nil {
-		return ""
-	}
-	return u.Path
-}
-
-var (
-	keycloakPath  = regexp.MustCompile(`/realms/[^/]+$`)
-	authentikPath = regexp.MustCompile(`/application/o/[^/]+/$`)
-	kanidmPath    = regexp.MustCompile(`^/oauth2/openid/[^/]+$`)
-	tsidpEndpoint = regexp.MustCompile(`/authorize(/(funnel|localhost|[0-9]+))?$`)
-)
+var tsidpEndpoint = regexp.MustCompile(`/authorize(/(funnel|localhost|[0-9]+))?$`)
 
 // providers are the known ones. Each needs several signs, since paths such as /auth and /keys are nobody's own.
 var providers = []provider{
 	{
 		name: "Authelia", form: "https://HOST, without a slash at the end",
-		is: func(d metadata) bool {
-			return d.below(d.base(), map[string]address{
-				"/api/oidc/authorization": d.AuthorizationEndpoint, "/api/oidc/token": d.TokenEndpoint, "/jwks.json": d.JWKSURI,
-			})
-		},
+		is:      at("ISSUER/api/oidc/authorization", "ISSUER/api/oidc/token", "ISSUER/jwks.json"),
 		subject: "a UUID", tokenOfSub: true,
 		advice: map[Topic]string{
 			OnKey:      "client_secret of the client holds the digest of the key; restart Authelia after a change",
@@ -155,11 +129,7 @@ var providers = []provider{
 	{
 		name: "authentik", form: "https://HOST/application/o/SLUG/, with the slash at the end",
 		looks: regexp.MustCompile(`/application/o\b`), marker: "authentik",
-		is: func(d metadata) bool {
-			return strings.HasSuffix(string(d.AuthorizationEndpoint), "/application/o/authorize/") &&
-				strings.HasSuffix(string(d.TokenEndpoint), "/application/o/token/") &&
-				authentikPath.MatchString(strings.TrimSuffix(string(d.JWKSURI), "jwks/"))
-		},
+		is:      at("*/application/o/authorize/", "*/application/o/token/", "*/jwks/"),
 		subject: "64 hexadecimal digits by default, too long for Proxmox", tokenOfAll: true, encrypts: true,
 		advice: map[Topic]string{
 			OnKey:        "Client Secret of the provider",
@@ -177,10 +147,7 @@ var providers = []provider{
 	{
 		name: "Keycloak", form: "https://HOST/realms/NAME, or https://HOST/auth/realms/NAME before version 17",
 		looks: regexp.MustCompile(`/realms\b`), marker: "unable to find matching target resource method",
-		is: func(d metadata) bool {
-			return keycloakPath.MatchString(d.path()) && strings.HasSuffix(string(d.AuthorizationEndpoint), "/protocol/openid-connect/auth") &&
-				strings.HasSuffix(string(d.TokenEndpoint), "/protocol/openid-connect/token")
-		},
+		is:      at("*/protocol/openid-connect/auth", "*/protocol/openid-connect/token", "*/protocol/openid-connect/certs"),
 		subject: "a UUID", tokenOfAll: true, defaultScopes: true,
 		advice: map[Topic]string{
 			OnKey:      "Client Secret on the tab Credentials of the client; no restart is needed",
@@ -197,11 +164,7 @@ var providers = []provider{
 	},
 	{
 		name: "Zitadel", form: "https://HOST",
-		is: func(d metadata) bool {
-			return d.below(d.base(), map[string]address{
-				"/oauth/v2/authorize": d.AuthorizationEndpoint, "/oauth/v2/token": d.TokenEndpoint, "/oauth/v2/keys": d.JWKSURI,
-			})
-		},
+		is:      at("ISSUER/oauth/v2/authorize", "ISSUER/oauth/v2/token", "ISSUER/oauth/v2/keys"),
 		subject: "a number", tokenOfSub: true, namesOthers: true,
 		advice: map[Topic]string{
 			OnKey:      "Regenerate Client Secret of the application",
@@ -217,10 +180,7 @@ var providers = []provider{
 	{
 		name: "Kanidm", form: "https://HOST/oauth2/openid/NAME",
 		looks: regexp.MustCompile(`/oauth2/openid\b`), marker: "kanidm",
-		is: func(d metadata) bool {
-			return kanidmPath.MatchString(d.path()) && string(d.AuthorizationEndpoint) == d.origin()+"/ui/oauth2" &&
-				string(d.TokenEndpoint) == d.origin()+"/oauth2/token"
-		},
+		is:      at("ORIGIN/ui/oauth2", "ORIGIN/oauth2/token", "ISSUER/public_key.jwk"),
 		subject: "a UUID", tokenOfAll: true,
 		advice: map[Topic]string{
 			OnKey:      "`kanidm system oauth2 show-basic-secret NAME` prints the key",
@@ -233,11 +193,8 @@ var providers = []provider{
 	},
 	{
 		name: "Entra ID", form: "https://login.microsoftonline.com/TENANT-ID/v2.0",
-		looks: regexp.MustCompile(`^https://login\.microsoftonline\.`),
-		is: func(d metadata) bool {
-			return strings.HasSuffix(string(d.AuthorizationEndpoint), "/oauth2/v2.0/authorize") &&
-				strings.HasSuffix(string(d.TokenEndpoint), "/oauth2/v2.0/token") && strings.HasSuffix(string(d.JWKSURI), "/discovery/v2.0/keys")
-		},
+		looks:   regexp.MustCompile(`^https://login\.microsoftonline\.`),
+		is:      at("*/oauth2/v2.0/authorize", "*/oauth2/v2.0/token", "*/discovery/v2.0/keys"),
 		subject: "an opaque text", tokenOfAll: true, defaultScopes: true,
 		advice: map[Topic]string{
 			OnKey:      "Certificates & secrets of the app registration: the value of the client secret, not its id; it expires",
@@ -261,12 +218,8 @@ var providers = []provider{
 	},
 	{
 		name: "AD FS", form: "https://HOST/adfs",
-		looks: regexp.MustCompile(`/adfs\b`),
-		is: func(d metadata) bool {
-			return d.path() == "/adfs" && d.below(d.base(), map[string]address{
-				"/oauth2/authorize/": d.AuthorizationEndpoint, "/oauth2/token/": d.TokenEndpoint,
-			})
-		},
+		looks:   regexp.MustCompile(`/adfs\b`),
+		is:      at("ISSUER/oauth2/authorize/", "ISSUER/oauth2/token/", "ISSUER/discovery/keys"),
 		subject: "an opaque text", tokenOfAll: true,
 		advice: map[Topic]string{
 			OnKey:      "the shared secret of the server application in the application group",
@@ -278,11 +231,7 @@ var providers = []provider{
 	},
 	{
 		name: "Pocket ID", form: "https://HOST, without a slash at the end",
-		is: func(d metadata) bool {
-			return d.below(d.base(), map[string]address{
-				"/authorize": d.AuthorizationEndpoint, "/api/oidc/token": d.TokenEndpoint, "/api/oidc/userinfo": d.UserinfoEndpoint,
-			})
-		},
+		is:      at("ISSUER/authorize", "ISSUER/api/oidc/token", "", "ISSUER/api/oidc/userinfo"),
 		subject: "a UUID", tokenOfAll: true,
 		advice: map[Topic]string{
 			OnKey:      "Create new secret of the OIDC client: Pocket ID makes the key",
@@ -294,11 +243,7 @@ var providers = []provider{
 	},
 	{
 		name: "Dex", form: "the value of issuer in its configuration",
-		is: func(d metadata) bool {
-			return d.below(d.base(), map[string]address{
-				"/auth": d.AuthorizationEndpoint, "/token": d.TokenEndpoint, "/keys": d.JWKSURI, "/device/code": d.device(),
-			})
-		},
+		is:      at("ISSUER/auth", "ISSUER/token", "ISSUER/keys", "", "ISSUER/device/code"),
 		subject: "an encoded text", tokenOfAll: true, refusesES256: true,
 		advice: map[Topic]string{
 			OnKey:      "secret of the client in staticClients; restart Dex after a change",
@@ -313,9 +258,9 @@ var providers = []provider{
 		name: "tsidp", form: "https://NAME.TAILNET.ts.net",
 		is: func(d metadata) bool {
 			// A path for each caller is a sign of its own.
-			return tsidpEndpoint.MatchString(string(d.AuthorizationEndpoint)) &&
-				(strings.HasSuffix(d.origin(), ".ts.net") || !strings.HasSuffix(string(d.AuthorizationEndpoint), "/authorize")) &&
-				d.below(d.base(), map[string]address{"/token": d.TokenEndpoint, "/.well-known/jwks.json": d.JWKSURI})
+			endpoint := string(d.AuthorizationEndpoint)
+			return tsidpEndpoint.MatchString(endpoint) && at("", "ISSUER/token", "ISSUER/.well-known/jwks.json")(d) &&
+				(strings.HasSuffix(originOf(string(d.Issuer)), ".ts.net") || !strings.HasSuffix(endpoint, "/authorize"))
 		},
 		varies:  tsidpEndpoint,
 		subject: "a number", tokenOfAll: true,

@@ -33,11 +33,11 @@ func documentOf(issuer, authorization, token, keys string) metadata {
 func TestProvidersAreRecognisedByProof(t *testing.T) {
 	const kanidm, pocket = "https://idm.example.com", "https://id.example.com"
 	userinfo := func(d metadata, path string) metadata {
-		d.UserinfoEndpoint = address(d.base() + path)
+		d.UserinfoEndpoint = d.Issuer + address(path)
 		return d
 	}
 	device := func(d metadata) metadata {
-		d.Device = d.base() + "/device/code"
+		d.Device = string(d.Issuer) + "/device/code"
 		return d
 	}
 	for want, documents := range map[string][]metadata{
