@@ -1,6 +1,7 @@
 package diagnose
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -79,8 +80,34 @@ type row struct {
 	// fleeting: the values differ from login to login, and the cause is the same.
 	fleeting bool
 	related  []check.ID // checks about the same cause
-	// explain returns one sentence, and what to do. The values are cleaned.
+
+	// One sentence, and what to do. In both, $1 and $2 stand for values of the text, $user and $node for those of the login, and
+	// $client for the client id of the realm.
+	summary string
+	hint    check.Hint
+	more    func(f Facts, l Login) check.Hint // comes after the hint; nil: nothing
+	// explain returns both, where the facts decide about them. The values are cleaned.
 	explain func(f Facts, l Login, v []string) (summary string, hint check.Hint)
+}
+
+// words returns the sentence of a row, and what to do.
+func (r row) words(f Facts, l Login, values []string) (string, check.Hint) {
+	if r.explain != nil {
+		return r.explain(f, l, values)
+	}
+	named := []string{"$user", l.User, "$node", l.Node, "$client", f.Cleaner.Clean(f.Login.ClientID)}
+	for i, v := range values {
+		named = append(named, fmt.Sprintf("$%d", i+1), v)
+	}
+	summary := strings.NewReplacer(named...).Replace(r.summary)
+	for i := 1; i < len(named); i += 2 {
+		named[i] = string(check.Hintf("%s", named[i])) // without names of ours
+	}
+	hint := check.Hint(strings.NewReplacer(named...).Replace(string(r.hint)))
+	if r.more != nil {
+		hint = check.Hints(hint, r.more(f, l))
+	}
+	return summary, hint
 }
 
 // explainable tells whether a row of the table knows a text.
@@ -135,7 +162,7 @@ func (f Facts) explain(l Login, text string) Login {
 	if !realmName.MatchString(l.Realm) {
 		l.Realm = ""
 	}
-	if l.Summary, l.Hint = r.explain(f, l, values); f.foreign(l) {
+	if l.Summary, l.Hint = r.words(f, l, values); f.foreign(l) {
 		l.Hint = check.Hintf("this login used the realm %s and not %s, which is chosen on the login page; its own values explain more:\n    {diagnose --realm %s}", l.Realm, f.Login.Realm, l.Realm)
 	}
 	return l

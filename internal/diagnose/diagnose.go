@@ -69,8 +69,7 @@ func (l Login) Decide(checks []check.Check, f Facts) Login {
 	case l.Cause == RequestFailed, l.Cause == TokenUnreadable && client.Status == check.Fail: // an issuer may refuse with status 200
 		return l.decideRequest(checks, f)
 	case l.Cause == TokenUnreadable && f.Encrypts:
-		l.Cause = EncryptedToken
-		l.Summary, l.Hint = encrypted(f, l, nil)
+		l.Cause, l.Summary, l.Hint = EncryptedToken, encrypted, unencrypted
 	}
 	for _, id := range l.related {
 		if found, ok := check.Find(checks, id); ok && found.Status == check.Fail && found.Hint != "" {
@@ -120,7 +119,7 @@ func (l Login) decideRequest(checks []check.Check, f Facts) Login {
 		l.Cause = NodeToIssuer
 		l.Summary = "the issuer accepts client, key and redirect URLs from here" + now +
 			": it was corrected since, a code was used twice, or the issuer answers this node differently"
-		l.Hint = f.fromNode(l.Node)
+		l.Hint = f.fromNode(l)
 	}
 	return l
 }

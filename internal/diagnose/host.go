@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"net/url"
-	"strings"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -15,11 +14,11 @@ func (f Facts) discoveryURL() string {
 	if f.Login.IssuerURL == "" {
 		return ""
 	}
-	return f.Cleaner.Clean(strings.TrimSuffix(f.Login.IssuerURL, "/") + "/.well-known/openid-configuration")
+	return f.Cleaner.Clean(realm.DiscoveryURL(f.Login.IssuerURL))
 }
 
 // fromNode says how to find out how a node reaches the issuer.
-func (f Facts) fromNode(node string) check.Hint {
+func (f Facts) fromNode(l Login) check.Hint {
 	var commands []string
 	if document := f.discoveryURL(); document != "" {
 		commands = append(commands, "curl -v "+check.Quote(document))
@@ -28,13 +27,13 @@ func (f Facts) fromNode(node string) check.Hint {
 		}
 	}
 	commands = append(commands, "timedatectl")
-	look := check.Hintf("on %s, see whether it reaches and trusts the issuer, and whether its clock is right:", node)
+	look := check.Hintf("on %s, see whether it reaches and trusts the issuer, and whether its clock is right:", l.Node)
 	for _, c := range commands {
 		look += check.Hintf("\n    %s", c)
 	}
 	return check.Hints(look,
 		f.host().Run("after copying the issuer's authority to /usr/local/share/ca-certificates, if the node does not know it", "update-ca-certificates"),
-		f.host().Proxy, "read the issuer's log at the time of the login: it names the reason")
+		f.host().Proxy, logNamesReason)
 }
 
 // admit says how a user gets in who does not exist.

@@ -14,8 +14,16 @@ import (
 // Manager (api2/access/openid.rs). The first row that fits counts.
 var table = slices.Concat(discoveryRows, tokenRows, idTokenRows, userinfoRows, userRows, stateRows)
 
-// corrected is the hint about a value that the realm has by now.
-const corrected check.Hint = "try again: the realm was corrected since"
+// What several rows say.
+const (
+	corrected      check.Hint = "try again: the realm was corrected since" // about a value that the realm has by now
+	logNamesReason check.Hint = "read the issuer's log at the time of the login: it names the reason"
+	unencrypted    check.Hint = "let the issuer sign the ID token of this client, and not encrypt it"
+	typedClaims    check.Hint = "let the issuer send standard claims in their types, such as email_verified as true and not as \"true\""
+	clocks         check.Hint = "synchronize the clocks of $node and of the issuer by NTP; on the node:\n    timedatectl"
+
+	encrypted = "the ID token is encrypted, which Proxmox cannot read"
+)
 
 // discoveryRows are about what precedes the issuer's login page, and is made again as the browser comes back.
 var discoveryRows = []row{
@@ -36,23 +44,19 @@ var discoveryRows = []row{
 	{
 		cause: IssuerUnreachable, texts: []pattern{"Request failed", "Request failed: %"},
 		related: []check.ID{check.IssuerReach, check.ProxmoxDiscovery},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return "the node cannot fetch the issuer's documents: name, network, certificate, or an error of the issuer", f.fromNode(l.Node)
-		},
+		summary: "the node cannot fetch the issuer's documents: name, network, certificate, or an error of the issuer",
+		more:    Facts.fromNode,
 	},
 	{
 		cause:   IssuerDocument,
 		texts:   []pattern{"Failed to parse server response", "Server returned invalid response: %", "Validation error: %"},
 		related: []check.ID{check.IssuerDiscovery, check.IssuerKeys, check.ProxmoxDiscovery},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			const summary = "the node cannot read the issuer's documents"
-			document := f.discoveryURL()
-			if document == "" {
-				return summary, "it shows what the issuer answers here:\n    {probe}"
+		summary: "the node cannot read the issuer's documents",
+		more: func(f Facts, l Login) (hint check.Hint) {
+			if document := f.discoveryURL(); document != "" {
+				hint = check.Hintf("on %s, this must print JSON:\n    curl -v %s", l.Node, check.Quote(document))
 			}
-			return summary, check.Hints(
-				check.Hintf("on %s, this must print JSON:\n    curl -v %s", l.Node, check.Quote(document)),
-				"it shows what the issuer answers here:\n    {probe}")
+			return check.Hints(hint, "it shows what the issuer answers here:\n    {probe}")
 		},
 	},
 	{
@@ -62,10 +66,8 @@ var discoveryRows = []row{
 			"invalid IPv4 address", "invalid IPv6 address", "invalid domain character", "relative URL with a cannot-be-a-base base",
 		},
 		related: []check.ID{check.IssuerURL},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the realm's issuer-url, or the address that the browser has, is not a URL",
-				"set {realm.issuer_url} (the issuer's https URL)"
-		},
+		summary: "the realm's issuer-url, or the address that the browser has, is not a URL",
+		hint:    "set {realm.issuer_url} (the issuer's https URL)",
 	},
 	{
 		cause: NoRealm, realm: 1,
@@ -75,16 +77,13 @@ var discoveryRows = []row{
 	{cause: NoRealm, texts: []pattern{"wrong realm type (% != openid)"}, explain: noRealm},
 	{
 		cause: TooManyPending, realm: 1, texts: []pattern{"too many pending openid auth request for realm %"},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "more than a hundred logins have begun on this node within ten minutes and have not ended",
-				"wait 10 minutes; if it happens again, find out what keeps opening the login page"
-		},
+		summary: "more than a hundred logins have begun on this node within ten minutes and have not ended",
+		hint:    "wait 10 minutes; if it happens again, find out what keeps opening the login page",
 	},
 	{
 		cause: DaemonDown, texts: []pattern{"client error (Connect)"},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the privileged daemon does not answer", f.host().Run("it may tell why", f.host().Journal)
-		},
+		summary: "the privileged daemon does not answer",
+		more:    func(f Facts, _ Login) check.Hint { return f.host().Run("it may tell why", f.host().Journal) },
 	},
 }
 
@@ -102,11 +101,8 @@ var tokenRows = []row{
 		cause:   RequestFailed,
 		texts:   []pattern{"Failed to contact token endpoint: Request failed", "Failed to contact token endpoint: Server returned error response"},
 		related: []check.ID{check.ClientCredentials, check.ClientRedirect},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the issuer refused the code at its token endpoint, and Proxmox does not tell why: client key, authentication method, redirect URL, or a code that was used before",
-				check.Hints("it asks the issuer about client, key and redirect URLs:\n    {verify}",
-					"read the issuer's log at the time of the login: it names the reason")
-		},
+		summary: "the issuer refused the code at its token endpoint, and Proxmox does not tell why: client key, authentication method, redirect URL, or a code that was used before",
+		hint:    "it asks the issuer about client, key and redirect URLs:\n    {verify}\n" + logNamesReason,
 	},
 	{
 		cause: ClientRefused,
@@ -115,24 +111,18 @@ var tokenRows = []row{
 			"Failed to contact token endpoint: Server returned error response: unauthorized_client%",
 		},
 		related: []check.ID{check.ClientCredentials},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the issuer refuses the client, its key or its authentication method",
-				check.Hints("set {realm.client_key_file} (the key that the issuer holds)",
-					"let the client use client_secret_basic and the authorization code flow at the issuer")
-		},
+		summary: "the issuer refuses the client, its key or its authentication method",
+		hint: "set {realm.client_key_file} (the key that the issuer holds)\n" +
+			"let the client use client_secret_basic and the authorization code flow at the issuer",
 	},
 	{
 		cause: CodeRefused, texts: []pattern{"Failed to contact token endpoint: Server returned error response: invalid_grant%"},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the issuer refuses the code of this login: it was used before, is too old, or belongs to another redirect URL",
-				check.Hints("try again from the login page", "read the issuer's log at the time of the login")
-		},
+		summary: "the issuer refuses the code of this login: it was used before, is too old, or belongs to another redirect URL",
+		hint:    "try again from the login page\nread the issuer's log at the time of the login",
 	},
 	{
 		cause: IssuerRefused, texts: []pattern{"Failed to contact token endpoint: Server returned error response: %"},
-		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
-			return "the issuer refuses to give a token: " + v[0], "read the issuer's log at the time of the login"
-		},
+		summary: "the issuer refuses to give a token: $1", hint: "read the issuer's log at the time of the login",
 	},
 	{
 		cause: NoTokenEndpoint,
@@ -141,18 +131,14 @@ var tokenRows = []row{
 			"Failed to contact token endpoint: Other error: no token_url provided",
 		},
 		related: []check.ID{check.IssuerEndpoints, check.IssuerDiscovery},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the issuer's discovery document names no token endpoint", "add token_endpoint to the issuer's discovery document"
-		},
+		summary: "the issuer's discovery document names no token endpoint",
+		hint:    "add token_endpoint to the issuer's discovery document",
 	},
 	{
 		cause: TokenUnreadable, texts: []pattern{"Failed to contact token endpoint: %"},
 		related: []check.ID{check.IssuerKeys},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "Proxmox cannot read the issuer's answer with the token: it is no JSON or an error with status 200, the ID token is encrypted, or a claim has another type than the standard says",
-				check.Hints("let the issuer sign the ID token of this client, and not encrypt it",
-					"let the issuer send standard claims in their types, such as email_verified as true and not as \"true\", and sub as a text")
-		},
+		summary: "Proxmox cannot read the issuer's answer with the token: it is no JSON or an error with status 200, the ID token is encrypted, or a claim has another type than the standard says",
+		hint:    unencrypted + "\n" + typedClaims + ", and sub as a text",
 	},
 }
 
@@ -160,10 +146,8 @@ var tokenRows = []row{
 var idTokenRows = []row{
 	{
 		cause: IssuerDiffers, texts: []pattern{"Failed to verify ID token: Invalid issuer: expected `%` (found `%`)"},
-		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
-			return fmt.Sprintf("the ID token names the issuer %s, and the issuer's discovery document %s", v[1], v[0]),
-				check.Hintf("let the issuer use one name for everybody who asks: set its external address to %s, and let a proxy before it pass on Host and X-Forwarded-Proto", v[0])
-		},
+		summary: "the ID token names the issuer $2, and the issuer's discovery document $1",
+		hint:    "let the issuer use one name for everybody who asks: set its external address to $1, and let a proxy before it pass on Host and X-Forwarded-Proto",
 	},
 	{
 		cause: Audience, texts: []pattern{"Failed to verify ID token: Invalid audiences: `%` is not a trusted audience"},
@@ -181,46 +165,35 @@ var idTokenRows = []row{
 	},
 	{
 		cause: Audience, texts: []pattern{"Failed to verify ID token: Invalid audiences: %"},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the ID token does not say for whom it is",
-				check.Hintf("let the issuer name the client %s in the claim aud of its ID tokens", f.Cleaner.Clean(f.Login.ClientID))
-		},
+		summary: "the ID token does not say for whom it is",
+		hint:    "let the issuer name the client $client in the claim aud of its ID tokens",
 	},
 	{
 		cause: TokenExpired, fleeting: true, texts: []pattern{"Failed to verify ID token: Expired: ID token expired at % (current time is %)"},
 		related: []check.ID{check.IssuerClock},
-		explain: func(_ Facts, l Login, v []string) (string, check.Hint) {
-			return fmt.Sprintf("the ID token had expired at %s when it arrived at %s by the clock of the node", v[0], v[1]), clocks(l.Node)
-		},
+		summary: "the ID token had expired at $1 when it arrived at $2 by the clock of the node", hint: clocks,
 	},
 	{
 		cause: TokenExpired, fleeting: true, texts: []pattern{"Failed to verify ID token: Expired: %"},
 		related: []check.ID{check.IssuerClock},
-		explain: func(_ Facts, l Login, _ []string) (string, check.Hint) {
-			return "the ID token had expired when it arrived", clocks(l.Node)
-		},
+		summary: "the ID token had expired when it arrived", hint: clocks,
 	},
 	{
 		cause: Nonce, texts: []pattern{"Failed to verify ID token: Invalid nonce: missing nonce claim"},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the ID token lacks the nonce of the login", "let the issuer repeat the nonce of the request in its ID tokens (OpenID Connect Core 1.0, section 2)"
-		},
+		summary: "the ID token lacks the nonce of the login",
+		hint:    "let the issuer repeat the nonce of the request in its ID tokens (OpenID Connect Core 1.0, section 2)",
 	},
 	{
 		cause: Nonce, texts: []pattern{"Failed to verify ID token: Invalid nonce: %"},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the ID token belongs to another login",
-				check.Hints("try again from the login page", "if it happens to everybody, find out whether a cache stands between Proxmox and the issuer")
-		},
+		summary: "the ID token belongs to another login",
+		hint:    "try again from the login page\nif it happens to everybody, find out whether a cache stands between Proxmox and the issuer",
 	},
 	{
 		cause: Signature, texts: []pattern{"Failed to verify ID token: Signature verification failed"},
 		related: []check.ID{check.IssuerKeys},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "Proxmox cannot verify the signature of the ID token: its key is not in the issuer's key set, or its algorithm is not advertised or not supported",
-				check.Hints("let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits, and advertise both",
-					"if the issuer has just changed its keys, try again")
-		},
+		summary: "Proxmox cannot verify the signature of the ID token: its key is not in the issuer's key set, or its algorithm is not advertised or not supported",
+		hint: "let the issuer sign ID tokens with RS256 and an RSA key of 2048 to 4096 bits, and advertise both\n" +
+			"if the issuer has just changed its keys, try again",
 	},
 	{
 		cause: EncryptedToken,
@@ -228,38 +201,24 @@ var idTokenRows = []row{
 			"Failed to verify ID token: Unsupported: JWE encryption is not currently supported%",
 			"Failed to verify ID token: Unsupported: nested JWT's are not currently supported",
 		},
-		explain: encrypted,
+		summary: encrypted, hint: unencrypted,
 	},
 	{
-		cause: TokenType,
-		texts: []pattern{"Failed to verify ID token: Unsupported: unexpected or unsupported JWT type `%`", "Failed to verify ID token: Unsupported: %"},
-		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
-			return "the header of the ID token has a type or a parameter that Proxmox does not take: " + v[0],
-				"let the issuer send ID tokens with the header typ JWT or without one, and without crit"
-		},
+		cause:   TokenType,
+		texts:   []pattern{"Failed to verify ID token: Unsupported: unexpected or unsupported JWT type `%`", "Failed to verify ID token: Unsupported: %"},
+		summary: "the header of the ID token has a type or a parameter that Proxmox does not take: $1",
+		hint:    "let the issuer send ID tokens with the header typ JWT or without one, and without crit",
 	},
 	{
 		cause: TokenRefused, texts: []pattern{"Failed to verify ID token: %"},
-		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
-			return "Proxmox refuses the ID token: " + v[0], "compare the claims of the ID token with OpenID Connect Core 1.0, section 3.1.3.7"
-		},
+		summary: "Proxmox refuses the ID token: $1",
+		hint:    "compare the claims of the ID token with OpenID Connect Core 1.0, section 3.1.3.7",
 	},
 	{
 		cause: NoIDToken, texts: []pattern{"%Server did not return an ID token", "client error (SendRequest)"},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the issuer gave no ID token",
-				check.Hintf("let the issuer give the client %s an ID token: the request asks for the scope openid", f.Cleaner.Clean(f.Login.ClientID))
-		},
+		summary: "the issuer gave no ID token",
+		hint:    "let the issuer give the client $client an ID token: the request asks for the scope openid",
 	},
-}
-
-func encrypted(Facts, Login, []string) (string, check.Hint) {
-	return "the ID token is encrypted, which Proxmox cannot read", "let the issuer sign the ID token of this client, and not encrypt it"
-}
-
-// clocks is what to do about clocks that differ.
-func clocks(node string) check.Hint {
-	return check.Hintf("synchronize the clocks of %s and of the issuer by NTP; on the node:\n    timedatectl", node)
 }
 
 func foreignAudience(f Facts, _ Login, v []string) (string, check.Hint) {
@@ -280,40 +239,27 @@ var userinfoRows = []row{
 	{
 		cause: NoUserinfo, texts: []pattern{"No user info endpoint %"},
 		related: []check.ID{check.IssuerEndpoints},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the issuer has no userinfo endpoint, but Proxmox asks it", f.withoutUserinfo()
-		},
+		summary: "the issuer has no userinfo endpoint, but Proxmox asks it",
+		more:    withoutUserinfo,
 	},
 	{
 		cause: UserinfoRefused, texts: []pattern{"Failed to contact userinfo endpoint: Request failed"},
 		related: []check.ID{check.IssuerEndpoints},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "the issuer gave a token, and its userinfo endpoint then refused it or could not be reached",
-				check.Hints("read the issuer's log at the time of the login: it names the reason", f.withoutUserinfo())
-		},
+		summary: "the issuer gave a token, and its userinfo endpoint then refused it or could not be reached",
+		hint:    logNamesReason, more: withoutUserinfo,
 	},
 	{
 		cause: UserinfoUnreadable, texts: []pattern{"Failed to contact userinfo endpoint: Failed to verify claims"},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "Proxmox cannot verify the signed answer of the userinfo endpoint",
-				check.Hints("let the issuer answer this client's userinfo requests without a signature, or with RS256 and the claims iss and aud",
-					f.withoutUserinfo())
-		},
+		summary: "Proxmox cannot verify the signed answer of the userinfo endpoint",
+		hint:    "let the issuer answer this client's userinfo requests without a signature, or with RS256 and the claims iss and aud",
+		more:    withoutUserinfo,
 	},
 	{
 		cause: UserinfoUnreadable, texts: []pattern{"Failed to contact userinfo endpoint: %"},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			return "Proxmox cannot read the answer of the userinfo endpoint: it is neither JSON nor a signed token, or a claim has another type than the standard says",
-				check.Hints("let the issuer send standard claims in their types, such as email_verified as true and not as \"true\"",
-					f.withoutUserinfo())
-		},
+		summary: "Proxmox cannot read the answer of the userinfo endpoint: it is neither JSON nor a signed token, or a claim has another type than the standard says",
+		hint:    typedClaims, more: withoutUserinfo,
 	},
 }
 
-// withoutUserinfo is the hint to read the ID token alone, for products that can.
-func (f Facts) withoutUserinfo() check.Hint {
-	if !f.Product.Has(realm.QueryUserinfo) {
-		return ""
-	}
-	return "set {realm.query_userinfo} to false (if the ID token holds every claim that is needed)"
-}
+// withoutUserinfo is the hint to read the ID token alone.
+func withoutUserinfo(f Facts, _ Login) check.Hint { return f.Product.WithoutUserinfo() }

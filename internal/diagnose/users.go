@@ -9,6 +9,13 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
+const (
+	// rename says how a user gets a name that Proxmox takes.
+	rename check.Hint = "give the user another name at the issuer\n" +
+		"set {realm.username_claim} (another claim, as long as nobody has logged in: Proxmox cannot change it later)"
+	locked check.Hint = "try again; if it happens again, look at what holds the lock of /etc/pve/user.cfg"
+)
+
 // userRows are about the user whom the issuer names, and about groups.
 var userRows = []row{
 	{
@@ -25,24 +32,20 @@ var userRows = []row{
 	},
 	{
 		cause: NameRefused, user: 1, texts: []pattern{"value '%' does not look like a valid user name"},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("Proxmox refuses the user name %s: it takes no white space, no colon and no slash", l.User), f.rename()
-		},
+		summary: "Proxmox refuses the user name $user: it takes no white space, no colon and no slash", hint: rename,
 	},
 	{
 		cause: NameRefused, user: 1, texts: []pattern{"user name '%' is too long (%", "user name '%' is too short"},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("Proxmox refuses the user name %s: with its realm it must have 3 to 64 characters", l.User), f.rename()
-		},
+		summary: "Proxmox refuses the user name $user: with its realm it must have 3 to 64 characters", hint: rename,
 	},
 	{
 		cause: NameRefused, texts: []pattern{"invalid user name in user id", "writing \"%\" failed: syntax error in section identifier: value may only be %"},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
+		explain: func(_ Facts, l Login, _ []string) (string, check.Hint) {
 			name := "the name of the user"
 			if l.User != "" {
 				name = "the user name " + l.User
 			}
-			return name + " is refused: with its realm it must have 3 to 64 characters, without white space, colons and slashes", f.rename()
+			return name + " is refused: with its realm it must have 3 to 64 characters, without white space, colons and slashes", rename
 		},
 	},
 	{
@@ -56,41 +59,37 @@ var userRows = []row{
 	},
 	{
 		cause: UserAbsent, user: 1, texts: []pattern{"user account '%' missing, disabled or expired"},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("the user %s does not exist, is disabled, or has expired; logins do not create users", l.User),
-				check.Hints(f.admit(l.User), f.host().Run("if the user exists, and may log in", f.host().EnableUser.With("user", l.User)))
+		summary: "the user $user does not exist, is disabled, or has expired; logins do not create users",
+		more: func(f Facts, l Login) check.Hint {
+			return check.Hints(f.admit(l.User), f.host().Run("if the user exists, and may log in", f.host().EnableUser.With("user", l.User)))
 		},
 	},
 	{
 		cause: UserDisabled, user: 1, texts: []pattern{"user '%' is disabled"},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("the user %s is disabled", l.User), f.host().Run("if this user may log in", f.host().EnableUser.With("user", l.User))
+		summary: "the user $user is disabled",
+		more: func(f Facts, l Login) check.Hint {
+			return f.host().Run("if this user may log in", f.host().EnableUser.With("user", l.User))
 		},
 	},
 	{
 		cause: UserExpired, user: 1, texts: []pattern{"user '%' access expired", "autocreate user failed - '%' already exists"},
-		explain: func(f Facts, l Login, _ []string) (string, check.Hint) {
-			return fmt.Sprintf("the user %s has expired", l.User), f.host().Run("if this user may log in, for good", f.host().ProlongUser.With("user", l.User))
+		summary: "the user $user has expired",
+		more: func(f Facts, l Login) check.Hint {
+			return f.host().Run("if this user may log in, for good", f.host().ProlongUser.With("user", l.User))
 		},
 	},
 	{
 		cause: NoQuorum, texts: []pattern{"autocreate openid user failed: %no quorum%", "openid group mapping failed: %no quorum%"},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the cluster has no quorum, so Proxmox can write neither a new user nor groups",
-				"run on a node (it shows which nodes are missing):\n    pvecm status"
-		},
+		summary: "the cluster has no quorum, so Proxmox can write neither a new user nor groups",
+		hint:    "run on a node (it shows which nodes are missing):\n    pvecm status",
 	},
 	{
 		cause: UserNotCreated, texts: []pattern{"autocreate openid user failed: %"},
-		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
-			return "Proxmox could not create the user: " + v[0], "try again; if it happens again, look at what holds the lock of /etc/pve/user.cfg"
-		},
+		summary: "Proxmox could not create the user: $1", hint: locked,
 	},
 	{
 		cause: GroupsNotWritten, texts: []pattern{"openid group mapping failed: %"},
-		explain: func(_ Facts, _ Login, v []string) (string, check.Hint) {
-			return "Proxmox could not write the groups of the user: " + v[0], "try again; if it happens again, look at what holds the lock of /etc/pve/user.cfg"
-		},
+		summary: "Proxmox could not write the groups of the user: $1", hint: locked,
 	},
 }
 
@@ -98,12 +97,13 @@ var userRows = []row{
 var stateRows = []row{
 	{
 		cause: StateLost, texts: []pattern{"no openid auth state found%"},
-		explain: func(f Facts, _ Login, _ []string) (string, check.Hint) {
-			again := check.Hint("begin again at the login page: the address that the issuer sent the browser back to works once, and for 10 minutes")
+		summary: "the node does not know this login: it was begun more than 10 minutes ago, has ended already, or was begun on another node",
+		hint:    "begin again at the login page: the address that the issuer sent the browser back to works once, and for 10 minutes",
+		more: func(f Facts, _ Login) (hint check.Hint) {
 			if f.host().Clustered {
-				again = check.Hints(again, "if a balancer or a name with several addresses leads to the nodes, let it keep a browser on one node")
+				hint = "if a balancer or a name with several addresses leads to the nodes, let it keep a browser on one node"
 			}
-			return "the node does not know this login: it was begun more than 10 minutes ago, has ended already, or was begun on another node", again
+			return hint
 		},
 	},
 	{
@@ -118,30 +118,19 @@ var stateRows = []row{
 	},
 	{
 		cause: BadState, texts: []pattern{"missing field `%`", "EOF while parsing %", "% at line % column %"},
-		explain: func(Facts, Login, []string) (string, check.Hint) {
-			return "the browser did not bring back the state that Proxmox sent to the issuer",
-				"begin again at the login page; if it happens to everybody, find out what changes the parameter state between issuer and Proxmox"
-		},
+		summary: "the browser did not bring back the state that Proxmox sent to the issuer",
+		hint:    "begin again at the login page; if it happens to everybody, find out what changes the parameter state between issuer and Proxmox",
 	},
 }
-
-// scopeOf names the scope that carries a claim (OpenID Connect Core 1.0 section 5.4; groups by convention).
-var scopeOf = map[string]string{"preferred_username": "profile", "email": "email", "groups": "groups"}
 
 // sendClaim says how a claim gets to Proxmox.
 func (f Facts) sendClaim(claim string) check.Hint {
 	var hint check.Hint
-	if scope := scopeOf[claim]; scope != "" && len(f.Login.Scopes) > 0 && !slices.Contains(f.Login.Scopes, scope) {
+	if scope := realm.ScopeOf(claim); scope != "" && len(f.Login.Scopes) > 0 && !slices.Contains(f.Login.Scopes, scope) {
 		hint = check.Hintf("set {realm.scopes} to [%s] (if the issuer has this scope, and allows it to the client)", strings.Join(append(slices.Clone(f.Login.Scopes), scope), ", "))
 	}
 	if f.Product.Has(realm.QueryUserinfo) && f.Login.IssuerURL != "" && !f.Login.QueryUserinfo {
 		hint = check.Hints(hint, "set {realm.query_userinfo} to true (the ID token alone may lack the claim)")
 	}
 	return check.Hints(hint, check.Hintf("let the issuer send the claim %s to this client", claim))
-}
-
-// rename says how a user gets a name that Proxmox takes.
-func (f Facts) rename() check.Hint {
-	other := check.Hint("set {realm.username_claim} (another claim, as long as nobody has logged in: Proxmox cannot change it later)")
-	return check.Hints("give the user another name at the issuer", other)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 // surroundings is what was found near an issuer URL that serves no document, or the document of another issuer. Only what was
@@ -43,8 +44,8 @@ func (i *Inspection) lookAround(ctx context.Context, transport *http.Transport) 
 	defer cancel()
 	asked := map[string]int{}
 	for _, candidate := range candidates {
-		at := wellKnown(candidate)
-		if _, again := asked[at]; again || at == wellKnown(i.issuer) || !requestable(candidate) || len(asked) == maxAround {
+		at := realm.DiscoveryURL(candidate)
+		if _, again := asked[at]; again || at == realm.DiscoveryURL(i.issuer) || !requestable(candidate) || len(asked) == maxAround {
 			continue
 		}
 		a := i.inspector.send(ctx, &recorder{inspector: i.inspector, transport: transport, follow: sameHost}, http.MethodGet, at, nil, "")
@@ -68,7 +69,7 @@ func (i *Inspection) findPortal(ctx context.Context, transport *http.Transport, 
 	base := strings.TrimSuffix(i.issuer, "/")
 	if i.discovery.status == http.StatusOK && strings.Contains(string(i.discovery.body), portalMark) {
 		// The portal answers below any path. It is off if the root has no document either.
-		return asked[wellKnown(originOf(i.issuer))] == http.StatusNotFound
+		return asked[realm.DiscoveryURL(originOf(i.issuer))] == http.StatusNotFound
 	}
 	if i.discovery.status != http.StatusNotFound {
 		return false

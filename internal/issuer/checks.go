@@ -149,7 +149,7 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 	}
 	switch {
 	case slices.Equal(missing, []string{"userinfo_endpoint"}):
-		return fail(check.Hints(withoutUserinfo(v.Version.Product), "let the issuer serve a userinfo endpoint"),
+		return fail(check.Hints(v.Version.Product.WithoutUserinfo(), "let the issuer serve a userinfo endpoint"),
 			"the issuer has no userinfo endpoint, but Proxmox asks it").Because("userinfo_endpoint is missing")
 	case len(missing) > 0:
 		return fail("add the endpoints to the issuer's discovery document",

@@ -8,12 +8,6 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// scopeOf names the scope that carries a claim (OpenID Connect Core 1.0 section 5.4; groups by convention).
-var scopeOf = map[string]string{
-	"preferred_username": "profile", "name": "profile", "nickname": "profile", "given_name": "profile", "family_name": "profile",
-	"email": "email", "phone_number": "phone", "groups": "groups",
-}
-
 // checkScopes is issuer.scopes. What the issuer's answer to the login request proved is not judged by what it advertises.
 func checkScopes(i *Inspection, v View) check.Check {
 	advertised, requested, p := i.metadata.Scopes, v.Login.Scopes, i.provider()
@@ -39,7 +33,7 @@ func checkScopes(i *Inspection, v View) check.Check {
 		return warn(hint, "the issuer does not advertise the scope %s", i.clean(strings.Join(unknown, ", "))).Because("%s", evidence)
 	}
 	for _, claim := range []string{v.Login.UsernameClaim, v.Login.GroupsClaim} {
-		scope := scopeOf[claim]
+		scope := realm.ScopeOf(claim)
 		if p.defaultScopes || scope == "" || !slices.Contains(advertised, scope) || slices.Contains(requested, scope) {
 			continue
 		}

@@ -162,15 +162,7 @@ func (i *Inspection) judgeKeys(v View) check.Check {
 		return warn(check.Hints("let the issuer not encrypt ID tokens: Proxmox cannot read them", p.tell(OnEncryption)),
 			"%s publishes a key for encryption, and then encrypts the ID tokens of this client", p.name)
 	case p.refusesES256 && v.Login.QueryUserinfo && !slices.ContainsFunc(newer, func(k key) bool { return k.Kty == "RSA" }):
-		return warn(check.Hints(hint, withoutUserinfo(product)), "%s signs with ES256, and its userinfo endpoint refuses its own tokens then", p.name)
+		return warn(check.Hints(hint, product.WithoutUserinfo()), "%s signs with ES256, and its userinfo endpoint refuses its own tokens then", p.name)
 	}
 	return pass("Proxmox can verify ID tokens with %s", check.Count(len(newer), "key", "keys"))
-}
-
-// withoutUserinfo advises to read the ID token alone, where the product can.
-func withoutUserinfo(product realm.Product) check.Hint {
-	if !product.Has(realm.QueryUserinfo) {
-		return ""
-	}
-	return "set {realm.query_userinfo} to false, if the ID token holds every claim that is needed"
 }

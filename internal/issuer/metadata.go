@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/realm"
 )
 
 // metadata is the part of a discovery document on which a login through Proxmox depends (OpenID Connect Discovery 1.0
@@ -152,16 +153,11 @@ func parseDiscovery(issuerURL string, a answer) (metadata, check.Check) {
 		err = doc.complete()
 	}
 	if err != nil {
-		hint := check.Hintf("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(wellKnown(issuerURL)))
+		hint := check.Hintf("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(realm.DiscoveryURL(issuerURL)))
 		return metadata{}, fail(hint, "Proxmox cannot read the discovery document").Because("%s", a.clean.Clean(err.Error()))
 	}
 	doc.digest = digestOf(a.body)
 	return doc, check.Check{}
-}
-
-// wellKnown returns the address of the discovery document (OpenID Connect Discovery 1.0 section 4.1).
-func wellKnown(issuerURL string) string {
-	return strings.TrimSuffix(issuerURL, "/") + "/.well-known/openid-configuration"
 }
 
 // digestOf returns a digest of a JSON document that does not depend on the order of members and of texts in lists: some

@@ -105,7 +105,7 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 // undiscovered is a node's refusal to begin a login.
 func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) check.Check {
 	summary, remedy := failure.described.Message, failure.described.Hint
-	k, document := c.dialect.product.Host(), c.cleaner.Clean(strings.TrimSuffix(login.IssuerURL, "/")+"/.well-known/openid-configuration")
+	k, document := c.dialect.product.Host(), c.cleaner.Clean(realm.DiscoveryURL(login.IssuerURL))
 	switch failure.Kind {
 	case IssuerUnreachable:
 		if fromHere {
