@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -23,9 +22,8 @@ const (
 	notifyOutput  = 4 << 10 // bytes of the command's output that are kept
 )
 
-// Notify runs notify.command, without a shell, with the JSON report of the run on its standard input. A relative path of the
-// program starts at the folder of the configuration file. The command gets the environment without this program's
-// variables and credentials. If the command fails, the error holds its output. Without notify.command, Notify does nothing.
+// Notify runs notify.command, without a shell, with the JSON report of the run on its standard input. The command gets the
+// environment without this program's variables and credentials. If the command fails, the error holds its output. Without notify.command, Notify does nothing.
 func Notify(ctx context.Context, c *config.Config, run fleet.Run, by report.By) error {
 	argv := c.Notify.Command
 	if len(argv) == 0 {
@@ -35,13 +33,12 @@ func Notify(ctx context.Context, c *config.Config, run fleet.Run, by report.By) 
 	if err := report.JSON(&body, run, by); err != nil {
 		return err
 	}
-	program := config.Program(argv[0], filepath.Dir(c.File))
 	// The end of the agent does not interrupt the command, because the message may be about the last run.
 	timed, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyTimeout)
 	defer cancel()
-	output := &head{left: notifyOutput}
-	cmd := config.CommandContext(timed, program, argv[1:]...)
-	cmd.Env = slices.DeleteFunc(config.CommandEnvironment(os.Environ()), func(v string) bool {
+	output := &config.Head{Limit: notifyOutput}
+	cmd := config.CommandContext(timed, argv)
+	cmd.Env = slices.DeleteFunc(cmd.Env, func(v string) bool {
 		return strings.HasPrefix(v, "PROXMOX_") || strings.HasPrefix(v, "CREDENTIALS_DIRECTORY=") // tokens of other tools, and our files
 	})
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = &body, output, output
@@ -55,23 +52,9 @@ func Notify(ctx context.Context, c *config.Config, run fleet.Run, by report.By) 
 	case errors.As(err, &exit):
 		err = errors.New(exit.String())
 	}
-	text := fmt.Sprintf("%s: %v", filepath.Base(program), err)
+	text := fmt.Sprintf("%s: %v", filepath.Base(argv[0]), err)
 	if output.Len() > 0 {
 		text += ": " + output.String()
 	}
 	return errors.New((*check.Cleaner)(nil).Clean(text))
-}
-
-// head keeps the beginning of what is written to it.
-type head struct {
-	bytes.Buffer
-	left int
-}
-
-// Write never fails, so that a command with much output still ends by itself.
-func (h *head) Write(p []byte) (int, error) {
-	kept := p[:min(len(p), h.left)]
-	h.left -= len(kept)
-	h.Buffer.Write(kept)
-	return len(p), nil
 }

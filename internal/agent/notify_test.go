@@ -26,7 +26,7 @@ func TestNotify(t *testing.T) {
 		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		return &config.Config{File: filepath.Join(dir, "config.yaml"), Notify: config.Notify{Command: append([]string{"./tell"}, args...)}}
+		return &config.Config{Notify: config.Notify{Command: append([]string{path}, args...)}}
 	}
 	for name, value := range map[string]string{
 		"PROXMOX_REALM_PROXMOX_TOKEN": "hunter2", "CREDENTIALS_DIRECTORY": "/x", "MAILTO": "root", "DIR": dir,

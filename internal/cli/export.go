@@ -80,7 +80,7 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		}
 	}
 	t.ClientKeyFile, t.ClientKeyCommand = keyOut, nil
-	if err := a.printf("%s\n", strings.TrimRight(string(config.Document(t)), "\n")); err != nil {
+	if err := a.printf("%s\n", strings.TrimRight(string(config.Marshal(t)), "\n")); err != nil {
 		return err
 	}
 	if !a.quiet {

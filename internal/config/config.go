@@ -28,7 +28,7 @@ type Options struct {
 	File    string
 	Stdin   io.Reader
 	Flags   []FlagValue // in the order of the command line
-	Targets []string    // names; empty: all. Of targets_from, only the files of these and of the Shard are read.
+	Targets []string    // names; empty: all
 	// Shard is INDEX/COUNT as --shard gives it. Sharded lets the variables of a Kubernetes Job say it if Shard is empty.
 	Shard   string
 	Sharded bool
@@ -72,7 +72,8 @@ type Agent struct {
 
 // Notify says which command hears of a changed outcome.
 type Notify struct {
-	// Command runs without a shell and gets the JSON report on its standard input. Empty: no command.
+	// Command runs without a shell and gets the JSON report on its standard input. Empty: no command. A relative path of the
+	// program is that in the folder of the configuration.
 	Command []string
 }
 

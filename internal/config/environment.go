@@ -12,13 +12,13 @@ import (
 
 // fromEnvironment notes which of the program's own variables are set. An unknown one is a
 // mistake, because it has no effect.
-func fromEnvironment(dir string, problems *collector) layer {
-	l := newLayer(inEnvironment)
+func fromEnvironment(dir string, problems *Problems) layer {
+	l := newLayer(Position{})
 	env := os.Environ()
 	slices.Sort(env)
 	for _, entry := range env {
 		name, value, _ := strings.Cut(entry, "=")
-		at := Place{Name: name, dir: dir}
+		at := Position{Name: name, dir: dir}
 		k := index().env[name]
 		switch {
 		case !strings.HasPrefix(name, EnvPrefix) || name == envBinary:
@@ -26,7 +26,7 @@ func fromEnvironment(dir string, problems *collector) layer {
 			if value == "" {
 				problems.addf(at, "", "must not be empty: unset it instead")
 			}
-		case name == envShards: // [loader.takeShard] reads it
+		case name == envShards: // [loader.chooseShard] reads it
 		case k == nil:
 			at.Name = printable(name)
 			near := Nearest(strings.TrimPrefix(name, EnvPrefix), slices.Sorted(maps.Keys(index().path)))
@@ -36,7 +36,7 @@ func fromEnvironment(dir string, problems *collector) layer {
 			problems.add(at, "", check.Errorf(check.Config, "is not a variable of this program%s", didYouMean(near)).
 				Try("it lists the variables:\n    {help environment}"))
 		default:
-			l.settings[k.Path] = k.written(value, at)
+			l.settings[k.Path] = k.setting(value, at)
 		}
 	}
 	l.complete(problems)
@@ -44,26 +44,16 @@ func fromEnvironment(dir string, problems *collector) layer {
 }
 
 // fromFlags reads the keys given on the command line: keys of the list that hold one text or a list of words.
-func fromFlags(flags []FlagValue, dir string, problems *collector) layer {
-	l := newLayer(inFlags)
+func fromFlags(flags []FlagValue, dir string, problems *Problems) layer {
+	l := newLayer(Position{})
 	for _, f := range flags {
 		k := index().path[f.Key]
-		at := Place{Name: "--" + cmp.Or(k.Flag, k.Path), dir: dir}
-		s := k.written(f.Value, at)
-		if before, given := l.settings[f.Key].value.([]string); given {
-			words, _ := s.value.([]string)
-			s.value = slices.Concat(before, words)
+		s := k.setting(f.Value, Position{Name: "--" + cmp.Or(k.Flag, k.Path), dir: dir})
+		if k.Kind == List {
+			s.words = append(l.settings[f.Key].words, s.words...)
 		}
 		l.settings[f.Key] = s
 	}
 	l.complete(problems)
 	return l
-}
-
-// CommandEnvironment returns the environment for the commands of a configuration. It drops the variables of this
-// program, which may hold secrets, and the socket of systemd's notifications.
-func CommandEnvironment(env []string) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(entry string) bool {
-		return strings.HasPrefix(entry, EnvPrefix) || strings.HasPrefix(entry, "NOTIFY_SOCKET=")
-	})
 }

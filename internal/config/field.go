@@ -16,9 +16,8 @@ import (
 
 // field is where the value of one key goes, in a [Config] or a [Target].
 type field interface {
-	// set parses a value of the key's kind and keeps it: a string, a []string or a [realm.Access]. Its error completes
-	// "must …" or is a whole sentence, and never quotes the value.
-	set(value any) error
+	// set parses a setting and keeps its value. Its error completes "must …" or is a whole sentence, and never quotes the value.
+	set(setting) error
 	// get returns what is kept as a file would hold it, nil if nothing is.
 	get() any
 }
@@ -31,9 +30,8 @@ type single[T comparable] struct {
 	parse func(string) (T, error)
 }
 
-func (f single[T]) set(value any) (err error) {
-	text, _ := value.(string)
-	*f.to, err = f.parse(text)
+func (f single[T]) set(s setting) (err error) {
+	*f.to, err = f.parse(s.text())
 	return err
 }
 
@@ -65,10 +63,9 @@ type list[T comparable] struct {
 	parse func(string) (T, error)
 }
 
-func (f list[T]) set(value any) error {
-	words, _ := value.([]string)
+func (f list[T]) set(s setting) error {
 	var values []T
-	for _, word := range words {
+	for _, word := range s.words {
 		v, err := f.parse(word)
 		if err == nil && slices.Contains(values, v) {
 			err = errors.New("lists one value twice")
@@ -98,30 +95,24 @@ func texts[T any](values []T) []string {
 	return out
 }
 
-// onlyEndpoint keeps the value of proxmox.endpoint as a list of one endpoint.
-type onlyEndpoint struct{ *Target }
+// alone shows a list of one word as a text.
+type alone struct{ field }
 
-func (f onlyEndpoint) set(value any) error {
-	text, _ := value.(string)
-	return many(&f.Proxmox.Endpoints, f.parseEndpoint).set([]string{text})
-}
-
-func (f onlyEndpoint) get() any {
-	if len(f.Proxmox.Endpoints) != 1 {
-		return nil
+func (f alone) get() any {
+	if words, _ := f.field.get().([]string); len(words) == 1 {
+		return words[0]
 	}
-	return string(f.Proxmox.Endpoints[0])
+	return nil
 }
 
 // argv keeps a program and its arguments.
 type argv struct{ to *[]string }
 
-func (f argv) set(value any) error {
-	words, _ := value.([]string)
-	if len(words) == 0 || words[0] == "" || strings.ContainsFunc(words[0], unicode.IsSpace) {
+func (f argv) set(s setting) error {
+	if program := s.text(); program == "" || strings.ContainsFunc(program, unicode.IsSpace) {
 		return errors.New("must be a list of the program and its arguments, each an element of its own, because no shell splits it")
 	}
-	*f.to = words
+	*f.to = s.words
 	return nil
 }
 
@@ -135,8 +126,8 @@ func (f argv) get() any {
 // grants keeps what the issuer's groups may do. [parser.access] has parsed it.
 type grants struct{ to *realm.Access }
 
-func (f grants) set(value any) error {
-	*f.to, _ = value.(realm.Access)
+func (f grants) set(s setting) error {
+	*f.to = s.access
 	return nil
 }
 
@@ -153,8 +144,23 @@ type property struct {
 	of *Target
 }
 
-func (f property) set(value any) error {
-	v, err := f.parse(value)
+func (f property) set(s setting) (err error) {
+	v := realm.Text(s.text())
+	switch f.Form {
+	case realm.FormBool:
+		var value bool
+		value, err = parseBool(s.text())
+		v = realm.Bool(value)
+	case realm.FormSet, realm.FormList:
+		var words []string
+		err = many(&words, parseWord).set(s)
+		v = realm.Words(f.Property, words...)
+	case realm.FormKey:
+		var key check.Secret
+		key, err = parseClientKey(s.text())
+		v = realm.Key(key)
+	case realm.FormText:
+	}
 	if err == nil {
 		err = f.of.Proxmox.Product.Validate(f.Property, v)
 	}
@@ -164,27 +170,9 @@ func (f property) set(value any) error {
 	return err
 }
 
-func (f property) parse(value any) (realm.Value, error) {
-	text, _ := value.(string)
-	switch f.Form {
-	case realm.FormBool:
-		b, err := parseBool(text)
-		return realm.Bool(b), err
-	case realm.FormSet, realm.FormList:
-		var words []string
-		err := many(&words, f.word).set(value)
-		return realm.Words(f.Property, words...), err
-	case realm.FormKey:
-		key, err := parseClientKey(text)
-		return realm.Key(key), err
-	default:
-		return realm.Text(text), nil
-	}
-}
-
-// word checks one word of a property that Proxmox keeps as one text. The characters that Proxmox takes for separators cannot be
+// parseWord takes one word of a property that Proxmox keeps as one text. The characters that Proxmox takes for separators cannot be
 // part of a word (PVE::Tools::split_list).
-func (f property) word(word string) (string, error) {
+func parseWord(word string) (string, error) {
 	if strings.ContainsAny(word, ",; \t") {
 		return "", errors.New("must be a list of single words: no word may contain a comma, a semicolon or white space")
 	}

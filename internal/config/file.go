@@ -18,7 +18,7 @@ import (
 // fine. It refuses directories and more than limit bytes, and returns when ctx ends, even if a pipe has no writer. Its errors
 // are *[check.Error] with [check.Config] and name the path, or what ctx ended with.
 func ReadFile(ctx context.Context, path string, stdin io.Reader, limit int64) ([]byte, error) {
-	c := readFile(ctx, path, stdin, limit, nil)
+	c := readFile(ctx, path, stdin, limit)
 	if c.err != nil && ctx.Err() == nil {
 		return nil, check.Errorf(check.Config, "%s: %v", called(path), c.err)
 	}
@@ -35,23 +35,41 @@ func called(path string) string {
 
 // content is what a file holds.
 type content struct {
-	data     []byte
-	everyone bool // can read the file
-	err      error
+	data []byte
+	info fs.FileInfo // of the file that was read; nil for standard input
+	err  error
 }
 
-// readFile calls allow with the open file, so that nobody can replace the file between check and reading. If ctx ends first,
-// it leaves its goroutine behind: nothing ends the reading of standard input, or of a file server that hangs.
-func readFile(ctx context.Context, path string, stdin io.Reader, limit int64, allow func(fs.FileInfo) error) content {
+// everyone reports whether everyone can read the file.
+func (c content) everyone() bool { return c.info != nil && readable(c.info) }
+
+// readConfiguration reads a file that can name commands. It refuses one that another user could have written. Its folder does
+// not matter: a file that is put in its place has to pass the same check.
+func readConfiguration(ctx context.Context, path string, stdin io.Reader, limit int64) content {
+	c := readFile(ctx, path, stdin, limit)
+	switch {
+	case c.err != nil || c.info == nil:
+	case !trusted(c.info):
+		c.err = check.Errorf(check.Config, "is owned by another user, and a configuration can run commands").
+			Try(check.Hintf("read it, then run chown root %s", path))
+	case writable(c.info):
+		c.err = check.Errorf(check.Config, "can be written by other users, and a configuration can run commands").
+			Try(check.Hintf("read it, then run chmod go-w %s", path))
+	}
+	return c
+}
+
+// readFile reads a file, or stdin if the path is "-". If ctx ends first, it leaves its goroutine behind: nothing ends the reading
+// of standard input, or of a file server that hangs.
+func readFile(ctx context.Context, path string, stdin io.Reader, limit int64) content {
 	done := make(chan content, 1)
 	go func() {
-		var c content
-		if path == "-" {
-			c.data, c.err = bounded(stdin, limit)
-		} else {
-			c = openAndRead(ctx, path, limit, allow)
+		if path != "-" {
+			done <- openAndRead(ctx, path, limit)
+			return
 		}
-		done <- c
+		data, err := bounded(stdin, limit)
+		done <- content{data: data, err: err}
 	}()
 	select {
 	case c := <-done:
@@ -64,26 +82,19 @@ func readFile(ctx context.Context, path string, stdin io.Reader, limit int64, al
 	}
 }
 
-func openAndRead(ctx context.Context, path string, limit int64, allow func(fs.FileInfo) error) (c content) {
+func openAndRead(ctx context.Context, path string, limit int64) (c content) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // opens a pipe that has no writer yet
 	if err != nil {
 		return content{err: unreadable(err)}
 	}
 	defer func() { _ = f.Close() }() // opened for reading: nothing can be lost
-	info, err := f.Stat()
-	if err != nil {
+	if c.info, err = f.Stat(); err != nil {
 		return content{err: unreadable(err)}
 	}
-	if allow != nil {
-		if err := allow(info); err != nil {
-			return content{err: err}
-		}
-	}
-	c.everyone = readable(info)
 	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Now()) })() // of a pipe; other files have no deadline
 	for silent := time.After(sourceTimeout); ; {
 		c.data, c.err = bounded(f, limit)
-		if c.err != nil || len(c.data) > 0 || info.Mode()&fs.ModeNamedPipe == 0 {
+		if c.err != nil || len(c.data) > 0 || c.info.Mode()&fs.ModeNamedPipe == 0 {
 			return c
 		}
 		select { // a pipe without a writer reads as empty
@@ -162,22 +173,4 @@ func find(file string) (path, namedBy string) {
 		}
 	}
 	return "", ""
-}
-
-// safe refuses a configuration file that another user could have written, because it can name commands. Its folder does
-// not matter: a file that is put in its place has to pass the same check.
-func safe(path string) func(fs.FileInfo) error {
-	return func(info fs.FileInfo) error {
-		switch {
-		case info.IsDir():
-			return unreadable(syscall.EISDIR)
-		case !trusted(info):
-			return check.Errorf(check.Config, "is owned by another user, and a configuration can run commands").
-				Try(check.Hintf("read it, then run chown root %s", path))
-		case writable(info):
-			return check.Errorf(check.Config, "can be written by other users, and a configuration can run commands").
-				Try(check.Hintf("read it, then run chmod go-w %s", path))
-		}
-		return nil
-	}
 }

@@ -13,7 +13,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Kind says how a key is written.
+// Kind says how the value of a key is written.
 type Kind string
 
 // The kinds.
@@ -61,11 +61,14 @@ type Key struct {
 
 	group group
 	empty bool // an empty list is a value
-	// in returns where the value goes: in the configuration of a run or, for keys of a target, in the target.
-	in func(*Config, *Target) field
-	// pool returns where the certificates go that the file holds. Other files and commands that are read hold the secret whose
-	// key is before _file or _command, see [Key.holds].
+	// in returns where the value goes.
+	in func(result) field
+	// pool returns where the certificates go that the file holds.
 	pool func(*Target) **x509.CertPool
+	// content is the key of the secret that the file or the output of the command holds, nil if it holds none.
+	content *Key
+	// property is what the key sets in the realm, also if its value is in a file or comes from a command. "" if it sets none.
+	property realm.Property
 	// need says what to do where a target lacks the key and all others of its group; "" if it may lack them.
 	need check.Hint
 	// instead names, in messages about what a target lacks, the other keys of the group.
@@ -73,13 +76,15 @@ type Key struct {
 	derived bool // its default follows from other things
 }
 
-// holds returns the key of the secret that the file or the output of the command holds, nil if it holds none.
-func (k *Key) holds() *Key {
-	base := index().path[strings.TrimSuffix(strings.TrimSuffix(k.Path, "_file"), "_command")]
-	if base == nil || base == k || !base.Secret {
-		return nil
-	}
-	return base
+// result is where values go. Keys of a target go into the target, others into the configuration of the run.
+type result struct {
+	*Config
+	*Target
+}
+
+// isOf reports whether some version of a product knows the key.
+func (k *Key) isOf(p realm.Product) bool {
+	return (k.property == "" || p.Has(k.property)) && (k.Kind != Grants || p.HasGroups())
 }
 
 // group names keys that a layer replaces together.
@@ -105,20 +110,24 @@ func pathsOf(groups ...group) (paths []string) {
 }
 
 // Keys returns the list of keys, in the order in which they are shown.
-func Keys() []Key { return slices.Clone(table()) }
+func Keys() (keys []Key) {
+	for _, k := range table() {
+		keys = append(keys, *k)
+	}
+	return keys
+}
 
 // table returns the complete list of keys.
-var table = sync.OnceValue(func() []Key {
+var table = sync.OnceValue(func() (keys []*Key) {
 	kinds := map[realm.Form]Kind{
 		realm.FormBool: Bool, realm.FormSet: List, realm.FormList: List, realm.FormText: String, realm.FormKey: String,
 	}
-	keys := rows()
-	for i := range keys {
-		k := &keys[i]
+	secrets := map[string]*Key{}
+	for _, k := range rows() {
 		section, name, nested := strings.Cut(k.Path, ".")
 		if d, ok := realm.ByKey(name); ok && section == "realm" {
-			k.Kind, k.Needs = kinds[d.Form], d.Property.Needs()
-			k.in = func(_ *Config, t *Target) field { return property{d, t} }
+			k.Kind, k.Needs, k.property = kinds[d.Form], d.Property.Needs(), d.Property
+			k.in = func(to result) field { return property{d, to.Target} }
 		}
 		if k.Kind == Grants {
 			k.Needs = realm.VE.Name() // the only one that has groups
@@ -127,6 +136,13 @@ var table = sync.OnceValue(func() []Key {
 		if k.Kind != Command && k.Kind != Grants {
 			k.Env = EnvPrefix + strings.ToUpper(strings.ReplaceAll(k.Path, ".", "_"))
 		}
+		if k.Secret {
+			secrets[k.Path+"_file"], secrets[k.Path+"_command"] = &k, &k
+		}
+		if k.content = secrets[k.Path]; k.content != nil {
+			k.property = k.content.property
+		}
+		keys = append(keys, &k)
 	}
 	return keys
 })
@@ -148,8 +164,7 @@ var index = sync.OnceValue(func() (x struct {
 },
 ) {
 	x.path, x.env, x.section = map[string]*Key{}, map[string]*Key{}, map[string]bool{}
-	for i := range table() {
-		k := &table()[i]
+	for _, k := range table() {
 		x.path[k.Path], x.env[k.Env] = k, k
 		if section, _, nested := strings.Cut(k.Path, "."); nested {
 			x.section[section] = true

@@ -28,7 +28,7 @@ func ReadClientKey(ctx context.Context, path string, stdin io.Reader) (check.Sec
 	if err != nil {
 		return check.Secret{}, err
 	}
-	text := held(string(data))
+	text := held(data)
 	if err = realm.ValidateText(text); err == nil {
 		var key check.Secret
 		if key, err = parseClientKey(text); err == nil {

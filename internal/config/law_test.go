@@ -161,7 +161,7 @@ func TestNoLeakBetweenTargets(t *testing.T) {
 }
 
 // Loading an exported configuration gives the realm that was exported.
-func TestDocumentLoadsAgain(t *testing.T) {
+func TestMarshalLoadsAgain(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key")
 	if err := os.WriteFile(key, []byte("a-key"), 0o600); err != nil {
@@ -198,7 +198,7 @@ func TestDocumentLoadsAgain(t *testing.T) {
 		target.Proxmox.Endpoints, target.Proxmox.CAFile = []Origin{"https://pve1:8006"}, "/etc/ca: #1.pem"
 		target.Verify.RedirectURLs, target.Verify.RedirectsDeclared = []Origin{"https://pve1:8006"}, true
 		target.Verify.IssuerCAFile, target.Realm, target.ClientKeyFile = "/etc/ca: #2.pem", spec, keyFile
-		text := Document(target)
+		text := Marshal(target)
 		if bytes.Contains(text, []byte("a-key")) {
 			t.Fatalf("holds the key:\n%s", text)
 		}

@@ -2,7 +2,12 @@ package config
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,25 +16,128 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// kind says where the settings of a layer come from.
-type kind int
+// setting is what a layer says of one key.
+type setting struct {
+	key    *Key
+	words  []string     // as they were written; one, unless the key holds a list
+	access realm.Access // of the key access
+	wrong  bool         // the mistake is reported, so that the key is not reported as missing as well
+	at     Position
+}
 
-const (
-	inFile kind = iota
-	inEnvironment
-	inFlags
-)
+// setting is the key with the text of a variable or flag.
+func (k *Key) setting(text string, at Position) setting {
+	s := setting{key: k, words: []string{text}, at: at}
+	if k.Kind == List {
+		s.words = split(text)
+	}
+	return s
+}
+
+// split takes a list apart that a variable or flag gives: commas and spaces separate its words.
+func split(text string) (words []string) {
+	for part := range strings.SplitSeq(text, ",") {
+		fields := strings.Fields(part)
+		if len(fields) == 0 {
+			fields = []string{""} // refused like any other empty value
+		}
+		words = append(words, fields...)
+	}
+	return words
+}
+
+// text returns the value of a key that holds no list.
+func (s setting) text() string {
+	if len(s.words) == 0 {
+		return ""
+	}
+	return s.words[0]
+}
+
+// plain refuses what is wrong in every text. An empty list is a value of some keys.
+func (s setting) plain() error {
+	switch {
+	case s.key.Kind == Grants:
+		return nil
+	case len(s.words) == 0 && !s.key.empty:
+		return s.key.mustNotBeEmpty()
+	case s.key.Kind == Command: // arguments are what they are
+		return nil
+	}
+	for _, word := range s.words {
+		if word == "" {
+			return s.key.mustNotBeEmpty()
+		}
+		if err := realm.ValidateText(word); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mustNotBeEmpty is the error of a key without a value.
+func (k *Key) mustNotBeEmpty() error {
+	if d, ok := k.property.Definition(); ok && !d.Required && !d.CreateOnly {
+		return check.Errorf(check.Config, "must not be empty").Try(check.Hintf("add %s to {realm.unset} (it removes the property)", d.Key))
+	}
+	return errors.New("must not be empty: leave it out instead")
+}
+
+// located makes the path of a file, or of the program of a command, an absolute one.
+func (s setting) located() (setting, error) {
+	switch program := s.text(); {
+	case s.key.Kind == Path:
+		path, err := expand(s.text(), s.at.dir)
+		s.words = []string{path}
+		return s, err
+	case s.key.Kind == Command && strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program):
+		s.words = append([]string{filepath.Join(s.at.dir, program)}, s.words[1:]...)
+	}
+	return s, nil
+}
+
+// variableName matches a name that is not a part of a secret with a dollar sign.
+var variableName = regexp.MustCompile(`^[A-Z_]{3,}$`)
+
+// expand replaces $NAME and ${NAME}, and resolves a relative path from a folder.
+func expand(text, dir string) (string, error) {
+	var err error
+	expanded := os.Expand(text, func(name string) string {
+		value := os.Getenv(name)
+		switch {
+		case value != "":
+		case name == "CREDENTIALS_DIRECTORY": // the packages' sample names it
+			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services, " +
+				"elsewhere set it to the directory of these files")
+		case variableName.MatchString(name):
+			err = fmt.Errorf("the variable $%s is not set", name)
+		default:
+			err = errors.New("a variable that it names is not set")
+		}
+		return value
+	})
+	switch {
+	case digest.MatchString(text):
+		return "", errDigest
+	case err != nil:
+		return "", err
+	case strings.HasPrefix(expanded, "~"):
+		return "", errors.New("must not begin with ~, which only a shell expands: write $HOME")
+	case !filepath.IsAbs(expanded):
+		expanded = filepath.Join(dir, expanded)
+	}
+	return filepath.Clean(expanded), nil
+}
 
 // layer holds what one source says: the file above its targets, one target, the environment, the flags.
 type layer struct {
-	kind     kind
 	settings map[string]setting // by path
-	// target is the name of the target, and at is its place.
+	// target is the name of the target, and at is its position.
 	target string
-	at     Place
-	// overlay marks a target. unread marks one whose file is not read yet: it has no settings. broken marks one that cannot be
-	// read, so that missing keys mean nothing.
-	overlay, unread, broken bool
+	at     Position
+	// overlay marks a target, and taken one that the run takes. broken marks one whose file cannot be read, so that missing
+	// keys mean nothing.
+	overlay, taken, broken bool
 }
 
 // name is what the target of the layer is called.
@@ -38,28 +146,24 @@ func (l layer) name() string { return cmp.Or(l.target, defaultTarget) }
 // defaultTarget is the name of the only target if the configuration has no targets.
 const defaultTarget = "default"
 
-// setting is one value as it was written: a string, a []string or, for access, a [realm.Access]. It is nil if it was
-// wrong, so that the key is not reported as missing as well.
-type setting struct {
-	value any
-	at    Place
+func newLayer(at Position) layer { return layer{settings: map[string]setting{}, at: at} }
+
+// has reports whether the layer names a key of the group.
+func (l layer) has(g group) bool {
+	for _, s := range l.settings {
+		if s.key.group == g {
+			return true
+		}
+	}
+	return false
 }
-
-func newLayer(k kind) layer { return layer{kind: k, settings: map[string]setting{}} }
-
-func (l layer) has(paths ...string) bool {
-	return slices.ContainsFunc(paths, func(path string) bool { _, ok := l.settings[path]; return ok })
-}
-
-// hasEndpoints reports whether the layer says which cluster is meant.
-func (l layer) hasEndpoints() bool { return l.has(pathsOf(endpoints)...) }
 
 // secrets returns the secrets that stand in the layer itself, of a token also the part after its id.
 func (l layer) secrets() (found []check.Secret) {
-	for path, s := range l.settings {
-		if text, ok := s.value.(string); ok && index().path[path].Secret {
-			found = append(found, check.NewSecret(text))
-			if _, rest, token := strings.Cut(text, "!"); token {
+	for _, s := range l.settings {
+		if s.key.Secret && !s.wrong {
+			found = append(found, check.NewSecret(s.text()))
+			if _, rest, token := strings.Cut(s.text(), "!"); token {
 				found = append(found, check.NewSecret(rest[strings.IndexAny(rest, ":=")+1:]))
 			}
 		}
@@ -69,24 +173,10 @@ func (l layer) secrets() (found []check.Secret) {
 
 func (l layer) holdsSecret() bool { return len(l.secrets()) > 0 }
 
-// split takes a list apart that a variable or flag gives: commas and spaces separate its words.
-func split(text string) []string {
-	var out []string
-	for part := range strings.SplitSeq(text, ",") {
-		fields := strings.Fields(part)
-		if len(fields) == 0 {
-			fields = []string{""} // refused like any other empty value
-		}
-		out = append(out, fields...)
-	}
-	return out
-}
-
 // isSecure reports whether a setting is a false proxmox.insecure, which names no trust.
-func (s setting) isSecure(path string) bool {
-	text, _ := s.value.(string)
-	value, err := strconv.ParseBool(text)
-	return path == "proxmox.insecure" && err == nil && !value
+func (s setting) isSecure() bool {
+	value, err := strconv.ParseBool(s.text())
+	return s.key.Path == "proxmox.insecure" && err == nil && !value
 }
 
 // alternatives are keys of which a layer may name at most one.
@@ -99,115 +189,39 @@ var alternatives = [][]string{
 }
 
 // complete checks what the keys of one layer mean together.
-func (l layer) complete(problems *collector) {
+func (l layer) complete(problems *Problems) {
 	for _, keys := range alternatives {
-		given := slices.DeleteFunc(slices.Clone(keys), func(path string) bool {
-			s := l.settings[path]
-			return s.value == nil || s.isSecure(path)
-		})
-		slices.SortStableFunc(given, func(a, b string) int { return l.settings[a].at.Line - l.settings[b].at.Line })
-		for i, path := range given {
-			if i > 0 {
-				problems.addf(l.settings[path].at, path, "%s is set as well: keep one of them", given[0])
+		var given []setting
+		for _, path := range keys {
+			if s, set := l.settings[path]; set && !s.wrong && !s.isSecure() {
+				given = append(given, s)
 			}
 		}
+		slices.SortStableFunc(given, func(a, b setting) int { return a.at.Line - b.at.Line })
+		for _, s := range given[min(1, len(given)):] {
+			problems.addf(s.at, s.key.Path, "%s is set as well: keep one of them", given[0].key.Path)
+		}
 	}
+	_, user := l.settings["proxmox.username"]
 	for _, path := range []string{"proxmox.password", "proxmox.password_file", "proxmox.password_command", "proxmox.otp"} {
-		if l.has(path) && !l.has("proxmox.username") {
-			problems.addf(l.settings[path].at, path, "works only beside proxmox.username in the same place, and without a token")
+		if s, set := l.settings[path]; set && !user {
+			problems.addf(s.at, path, "works only beside proxmox.username in the same place, and without a token")
 		}
 	}
 	unset := l.unset()
 	for _, path := range slices.Sorted(maps.Keys(l.settings)) {
-		if d, ok := propertyOf(path); ok && slices.Contains(unset, d.Property) {
-			problems.addf(l.settings["realm.unset"].at, "realm.unset", "names %s, which is set as well: keep one of them", d.Property)
+		if p := l.settings[path].key.property; slices.Contains(unset, p) {
+			problems.addf(l.settings["realm.unset"].at, "realm.unset", "names %s, which is set as well: keep one of them", p)
 		}
 	}
 }
 
 // unset returns the properties that the layer removes. [parseUnset] reports wrong names when the key is read.
 func (l layer) unset() (properties []realm.Property) {
-	words, _ := l.settings["realm.unset"].value.([]string)
-	for _, name := range words {
+	for _, name := range l.settings["realm.unset"].words {
 		if p, err := parseUnset(name); err == nil {
 			properties = append(properties, p)
 		}
 	}
 	return properties
-}
-
-// propertyOf returns the property that a key sets, if it sets one.
-func propertyOf(path string) (realm.Definition, bool) {
-	section, name, _ := strings.Cut(path, ".")
-	d, ok := realm.ByKey(strings.TrimSuffix(strings.TrimSuffix(name, "_file"), "_command"))
-	return d, ok && section == "realm"
-}
-
-// drop returns copies of the layers, lowest first, without what a higher layer replaces.
-//
-//   - A layer that names one key of a group replaces the others, such as a password below a token. A false proxmox.insecure
-//     replaces nothing.
-//   - A target that sets endpoints replaces credentials, trust, product and redirect URLs: it is another cluster.
-//   - A layer that unsets a property replaces its value.
-//   - A target of another product than the file above it inherits only what its product has.
-func drop(layers []layer) []layer {
-	out := slices.Clone(layers)
-	replaced, unset, lacks := map[group]bool{}, []realm.Property{}, lackedBy(layers)
-	for i, l := range slices.Backward(layers) {
-		out[i].settings = map[string]setting{}
-		for path, s := range l.settings {
-			d, _ := propertyOf(path)
-			switch {
-			case replaced[index().path[path].group], slices.Contains(unset, d.Property):
-				continue
-			case i == 0 && lacks(path, d.Property):
-				continue
-			case i == 0 && path == "realm.unset":
-				words, _ := s.value.([]string)
-				s.value = slices.DeleteFunc(slices.Clone(words), func(name string) bool {
-					p, err := parseUnset(name)
-					return err == nil && lacks("", p)
-				})
-			}
-			out[i].settings[path] = s
-		}
-		for path, s := range out[i].settings {
-			if !s.isSecure(path) {
-				replaced[index().path[path].group] = true
-			}
-		}
-		unset = append(unset, l.unset()...)
-		if l.overlay && l.hasEndpoints() {
-			for _, g := range ofCluster {
-				replaced[g] = true
-			}
-		}
-		delete(replaced, "")
-	}
-	return out
-}
-
-// ofCluster are the groups that belong to one cluster: endpoints of another one replace them.
-var ofCluster = []group{credentials, trust, product, redirects}
-
-// lackedBy returns what the product of a target lacks, if it is another one than that of the lowest layer. Without a target, it
-// lacks nothing.
-func lackedBy(layers []layer) func(path string, p realm.Property) bool {
-	productOf := func(l layer) (p realm.Product, set bool) {
-		text, set := l.settings["proxmox.product"].value.(string)
-		p, _ = realm.ParseProduct(text) // reported when the key is read
-		return p, set
-	}
-	above, _ := productOf(layers[0])
-	own, isTarget := above, false
-	for _, l := range layers[1:] {
-		p, set := productOf(l)
-		if isTarget = isTarget || l.overlay; set || l.overlay && l.hasEndpoints() {
-			own = p
-		}
-	}
-	return func(path string, p realm.Property) bool {
-		_, isProperty := p.Definition()
-		return isTarget && own != above && (isProperty && !own.Has(p) || path == "access" && !own.HasGroups())
-	}
 }

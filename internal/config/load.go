@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,19 +22,14 @@ import (
 // secrets is read and no command runs for a configuration with a mistake.
 func Load(ctx context.Context, o Options) (*Config, error) {
 	l := newLoader(o)
-	if err := l.read(ctx); err != nil {
+	if err := l.readLayers(ctx); err != nil {
 		return nil, err
 	}
-	selected := l.readTargets(ctx, l.selectTargets())
-	for _, layer := range append([]layer{l.base, l.variable}, l.targets...) {
+	selected := l.selectTargets()
+	for _, layer := range append([]layer{l.base, l.variables}, l.targets...) {
 		l.config.Secrets = append(l.config.Secrets, layer.secrets()...)
 	}
-	l.config.Targets = make([]Target, len(selected)) // its elements must not move, because sources write secrets into them later
-	for i, overlay := range selected {
-		l.target(overlay, &l.config.Targets[i])
-	}
-	l.run()
-	l.together(selected)
+	l.readTargets(selected)
 	if err := l.problems.err(); err != nil {
 		return nil, err
 	}
@@ -44,7 +38,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	}
 	for _, t := range l.config.Targets {
 		if key := t.Realm.Set.Login("").ClientKey; key.IsSet() && len(key.Reveal()) < safeKey {
-			l.warn(Place{}, t.ClientKeyFrom(), fmt.Sprintf("is shorter than %d characters: texts that contain it by chance cannot be told from the key", safeKey))
+			l.warn(Position{}, t.ClientKeyFrom(), fmt.Sprintf("is shorter than %d characters: texts that contain it by chance cannot be told from the key", safeKey))
 		}
 	}
 	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
@@ -55,77 +49,80 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 const safeKey = 16
 
 func newLoader(o Options) *loader {
-	return &loader{
-		Options: o, config: &Config{}, sourceOf: map[string]*source{}, pools: map[string]*x509.CertPool{}, digest: sha256.New(),
-	}
+	return &loader{Options: o, config: &Config{}, digest: sha256.New(), sourceOf: map[string]*source{}}
 }
 
 // loader carries one Load through its steps.
 type loader struct {
 	Options
 	here     string
-	file     Place // "" if there is no file; its dir is that of relative programs
-	broken   bool  // there is a file, but it cannot be read, so that missing keys mean nothing
 	config   *Config
 	digest   hash.Hash // of the files that the configuration itself is in
-	problems collector
+	problems Problems
 
-	base     layer   // the file above its targets
-	targets  []layer // nil: the file itself is the one target
-	variable layer   // PROXMOX_REALM_*
-	flags    layer
+	base      layer   // the file above its targets
+	targets   []layer // nil: the file itself is the one target
+	variables layer   // PROXMOX_REALM_*
+	flags     layer
 
-	// What targets may share is read and made once.
-	sources  []*source                 // in the order of their first use
-	sourceOf map[string]*source        // by what it is
-	pools    map[string]*x509.CertPool // by path
+	// What targets may share is read once.
+	sources  []*source          // in the order of their first use
+	sourceOf map[string]*source // by what it is
 }
 
-// read turns file, environment and flags into layers. Its error is what the context ended with.
-func (l *loader) read(ctx context.Context) error {
+// readLayers turns file, environment and flags into layers, and reads the keys of the whole run, of which targets_from names
+// more files. Its error is what the context ended with.
+func (l *loader) readLayers(ctx context.Context) error {
 	var err error
 	if l.here, err = filepath.Abs("."); err != nil {
 		l.here = "." // the working directory is gone; absolute paths still work
 	}
-	l.base, l.file.dir = newLayer(inFile), l.here
+	l.chooseShard()
+	l.base = newLayer(Position{dir: l.here})
 	if path, namedBy := find(l.File); path != "" {
 		if err := l.readFile(ctx, path, namedBy); err != nil {
 			return err
 		}
 	}
-	l.variable = fromEnvironment(l.here, &l.problems)
+	l.variables = fromEnvironment(l.here, &l.problems)
 	l.flags = fromFlags(l.Flags, l.here, &l.problems)
-	l.readFolder()
+	l.config.StateDir = StateDir()
+	m := l.merge(layer{}, l.variables, l.flags)
+	l.readKeys(m, nil)
+	l.show(m, "", nil)
+	l.readFolder(ctx, m)
 	return nil
 }
 
 // readFile returns an error only if the context ended before the file was read.
 func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
-	c, at := readFile(ctx, path, l.Stdin, maxFile, safe(path)), Place{File: called(path), dir: l.file.dir}
+	c := readConfiguration(ctx, path, l.Stdin, maxFile)
+	l.base.at.File = called(path)
 	switch {
 	case c.err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
-	case c.err == nil && path != "-":
-		l.config.File, _ = filepath.Abs(path) // fails only if the working directory is gone
-		at.dir = filepath.Dir(l.config.File)
-	}
-	if c.err != nil {
+	case c.err != nil:
+		at := l.base.at
 		if namedBy == envConfig {
-			c.err, at = fmt.Errorf("%s: %w", path, c.err), Place{Name: envConfig}
+			c.err, at = fmt.Errorf("%s: %w", path, c.err), Position{Name: envConfig}
 		}
 		if errors.Is(c.err, errAbsent) {
-			c.err = check.Errorf(check.Config, "%v", c.err).Try(check.Hint("correct the path, or create the file"))
+			c.err = check.Errorf(check.Config, "%v", c.err).Try("correct the path, or create the file")
 		}
 		l.problems.add(at, "", c.err)
-		l.broken = true
+		l.base.broken, l.base.at.File = true, ""
 		return nil
+	case path != "-":
+		l.config.File, _ = filepath.Abs(path) // fails only if the working directory is gone
+		l.base.at.dir = filepath.Dir(l.config.File)
 	}
-	l.file = at
 	l.see(path, c.data)
-	base, targets, ok := (&parser{at: at, problems: &l.problems}).parse(c.data)
-	l.base, l.targets, l.broken = base, targets, !ok
-	if c.everyone && slices.ContainsFunc(append([]layer{base}, targets...), layer.holdsSecret) {
-		l.warn(at, "", secretReadable)
+	l.targets = parser{&l.problems}.parse(c.data, &l.base)
+	for i := range l.targets {
+		l.targets[i].taken = l.takes(l.targets[i].target)
+	}
+	if c.everyone() && slices.ContainsFunc(append([]layer{l.base}, l.targets...), layer.holdsSecret) {
+		l.warn(l.base.at, "", secretReadable)
 	}
 	return nil
 }
@@ -137,58 +134,23 @@ func (l *loader) see(path string, data []byte) {
 
 const secretReadable = "holds a secret, and everyone can read it: run chmod o-rwx"
 
-// run reads the keys of the whole run.
-func (l *loader) run() {
-	l.config.StateDir = StateDir()
-	m := l.merge(l.base, l.variable, l.flags)
-	for i := range table() {
-		if k := &table()[i]; !k.Target {
-			l.take(m, k, nil)
-		}
-	}
-	if l.Show {
-		l.config.Settings = append(l.show(m, "", nil), l.config.Settings...)
-	}
-}
-
 // target reads the keys of one target, says what it lacks, and notes the files and commands that they name.
 func (l *loader) target(overlay layer, t *Target) {
 	t.Name = overlay.name()
-	m := l.merge(l.base, overlay, l.variable, l.flags)
-	if !l.Partial && !l.broken && !overlay.broken {
+	m := l.merge(overlay, l.variables, l.flags)
+	if !l.Partial && !l.base.broken && !overlay.broken {
 		l.demand(overlay, m)
 	}
 	l.readKeys(m, t)
-	for i := range table() {
-		if k := &table()[i]; k.Target {
+	for _, k := range table() {
+		if k.Target {
 			l.note(m, k, t)
-		}
-	}
-	if t.Proxmox.Insecure {
-		l.warn(m.at("proxmox.insecure"), "proxmox.insecure",
-			"nothing verifies Proxmox's certificate; an attacker on the network can steal the token")
-	}
-	if l.Strict {
-		l.consistent(m, t)
-	}
-	if l.Show {
-		l.config.Settings = append(l.config.Settings, l.show(m, overlay.target, t)...)
-	}
-}
-
-// readKeys reads the keys of a target, and what follows from them.
-func (l *loader) readKeys(m merged, t *Target) {
-	t.Realm.Set = realm.Values{}
-	for i := range table() {
-		if k := &table()[i]; k.Target {
-			l.take(m, k, t)
 		}
 	}
 	t.Realm.Product = t.Proxmox.Product
 	t.Unnamed = !m.given("realm.name")
 	t.Realm.Unset = slices.DeleteFunc(t.Realm.Unset, func(p realm.Property) bool { // a higher layer sets it
-		d, _ := p.Definition()
-		return m.givenOf("realm." + d.Key)
+		return m.any(func(k *Key) bool { return k.property == p })
 	})
 	if !m.given("proxmox.product") {
 		l.guessProduct(m, t)
@@ -198,41 +160,63 @@ func (l *loader) readKeys(m merged, t *Target) {
 			t.Verify.RedirectURLs = append(t.Verify.RedirectURLs, endpoint.Browser())
 		}
 	}
+	if t.Proxmox.Insecure {
+		l.warn(m.at("proxmox.insecure"), "proxmox.insecure",
+			"nothing verifies Proxmox's certificate; an attacker on the network can steal the token")
+	}
+	if l.Strict {
+		l.consistent(m, t)
+	}
+	l.show(m, overlay.target, t)
 }
 
-// take parses the value of one key and puts it where it belongs.
-func (l *loader) take(m merged, k *Key, t *Target) {
-	s, set := m.get(k)
-	if !set || s.value == nil { // a value of the wrong kind: the parser has reported it
-		return
+// readKeys reads the keys of a target or, without one, of the whole run.
+func (l *loader) readKeys(m merged, t *Target) {
+	if t != nil {
+		t.Realm.Set = realm.Values{}
 	}
-	err := k.plain(s.value)
-	if written, isText := s.value.(string); err == nil && k.Kind == Path && isText {
-		s.value, err = expand(written, s.at.dir)
+	for _, k := range table() {
+		if k.Target != (t != nil) {
+			continue
+		}
+		if err := l.take(m, k, t); err != nil {
+			l.problems.add(m.at(k.Path), k.Path, err)
+		}
 	}
-	if err == nil {
-		err = k.in(l.config, t).set(s.value)
+}
+
+// take hands the setting that counts to the field of the key's row, which parses it and keeps the value.
+func (l *loader) take(m merged, k *Key, t *Target) error {
+	s, set := m.get(k.Path)
+	if !set || s.wrong {
+		return nil
 	}
+	if err := s.plain(); err != nil {
+		return err
+	}
+	s, err := s.located()
 	if err != nil {
-		l.problems.add(s.at, k.Path, err)
+		return err
 	}
+	return k.in(result{l.config, t}).set(s)
 }
 
 // demand reports the keys that a target cannot do without.
 func (l *loader) demand(overlay layer, m merged) {
 	for _, k := range table() {
-		if k.need == "" || m.given(k.Path) || m.given(pathsOf(k.group)...) {
+		instead := func(other *Key) bool { return other == k || k.group != "" && other.group == k.group }
+		if k.need == "" || m.any(instead) {
 			continue
 		}
 		message, need := "is required"+k.instead, k.need
 		if p := m.product(); p != realm.VE && k.group == credentials {
 			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", p)
 		}
-		if overlay.hasEndpoints() && k.group == credentials && l.base.has(pathsOf(credentials)...) {
+		if overlay.has(endpoints) && k.group == credentials && l.base.has(credentials) {
 			message = "is required: a target that sets endpoints inherits no credentials"
 		}
 		at := overlay.at
-		if at.File = cmp.Or(at.File, l.file.File); at.File == "" {
+		if at.File = cmp.Or(at.File, l.base.at.File); at.File == "" {
 			message += fmt.Sprintf(": give --%s, %s or a configuration file", k.Flag, k.Env)
 			if k.group == endpoints && !m.given("proxmox.product") {
 				need = check.Hints(need, "make a configuration:\n    {init}")
@@ -242,8 +226,47 @@ func (l *loader) demand(overlay layer, m merged) {
 	}
 }
 
-func (l *loader) warn(at Place, key, message string) {
-	text := Problem{Place: at, Err: check.Errorf(check.Config, "%s", message).At(key)}.Error()
+// guessProduct refuses an endpoint whose port is that of another product than Proxmox VE where nobody said which it is.
+func (l *loader) guessProduct(m merged, t *Target) {
+	for _, endpoint := range t.Proxmox.Endpoints {
+		other, known := realm.ProductAt(endpoint.port())
+		if !known || other == t.Proxmox.Product {
+			continue
+		}
+		for _, path := range []string{"proxmox.endpoint", "proxmox.endpoints"} {
+			if m.given(path) {
+				l.problems.add(m.at(path), path, check.Errorf(check.Config, "names port %s, which is that of %s", endpoint.port(), other.Name()).
+					Try(check.Hintf("set {proxmox.product} to %s", other.String()),
+						check.Hintf("set {proxmox.product} to %s (if %s listens there)", t.Proxmox.Product.String(), t.Proxmox.Product.Name())))
+			}
+		}
+		return
+	}
+}
+
+// consistent reports what a plan would refuse, as far as the configuration alone tells.
+func (l *loader) consistent(m merged, t *Target) {
+	refuse := func(path, because string, hint check.Hint) {
+		l.problems.add(m.at(path), path, check.Errorf(check.Config, "%s", because).Try(hint))
+	}
+	own := t.Proxmox.Product
+	for _, prop := range t.Realm.Set.Properties() {
+		if d, _ := prop.Definition(); !own.Has(prop) {
+			refuse("realm."+d.Key, own.Name()+" does not have it", check.Hintf("remove {realm.%s} from the configuration", d.Key))
+		}
+	}
+	switch {
+	case len(t.Access) == 0:
+	case !own.HasGroups():
+		refuse("access", own.Name()+" has no groups", "remove {access} from the configuration")
+	case !m.given("realm.groups_claim"):
+		refuse("access", "needs realm.groups_claim, or no login joins a group",
+			"set {realm.groups_claim} to the claim with the groups of a user, also if the realm in Proxmox has it already")
+	}
+}
+
+func (l *loader) warn(at Position, key, message string) {
+	text := Problem{Position: at, Err: check.Errorf(check.Config, "%s", message).At(key)}.Error()
 	if !slices.Contains(l.config.Warnings, text) {
 		l.config.Warnings = append(l.config.Warnings, text)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,36 +16,33 @@ import (
 
 // parser turns a file into layers. It walks over the nodes of the YAML document, so that each mistake has its line. It
 // checks the keys and the kinds of their values; the fields of the keys parse the texts.
-type parser struct {
-	at       Place // the file
-	problems *collector
-}
+type parser struct{ problems *Problems }
 
-// parse returns the layer above the targets and one layer for each target; nil targets if the file has none. It is not ok
-// if the file cannot be read as a configuration, so that missing keys mean nothing.
-func (p *parser) parse(data []byte) (base layer, targets []layer, ok bool) {
-	base = newLayer(inFile)
-	root, ok := p.document(data)
-	if root == nil {
-		return base, nil, ok
+// parse reads a file into a layer, and returns the layers of the targets in it; nil if it names none.
+func (p parser) parse(data []byte, into *layer) (targets []layer) {
+	root, ok := p.root(data, into.at)
+	into.broken = !ok
+	switch {
+	case root != nil:
+		targets = p.section(root, "", *into)
+		into.complete(p.problems)
+	case ok && into.overlay:
+		p.problems.addf(into.at, "", "is empty: a target needs the keys in which it differs")
+		into.broken = true
 	}
-	targets = p.section(root, "", base)
-	base.complete(p.problems)
-	return base, targets, true
+	return targets
 }
 
-// document returns the content of the one document, nil if the file is empty.
-func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
+// root returns the mapping of the keys, nil if the file is empty. It is not ok if the file cannot be read as a configuration.
+func (p parser) root(data []byte, at Position) (root *yaml.Node, ok bool) {
 	documents, err := Documents(data)
 	var syntax *SyntaxError
 	switch {
 	case errors.As(err, &syntax):
-		at := p.at
-		at.Line = syntax.Line
-		p.problems.add(at, "", advised(syntax, data))
+		p.problems.add(at.line(syntax.Line), "", advised(syntax, data))
 		return nil, false
 	case len(documents) > 1:
-		p.problems.addf(p.line(documents[1], ""), "", "must be one document: a second one begins here")
+		p.problems.addf(at.line(documents[1].Line), "", "must be one document: a second one begins here")
 		return nil, false
 	case len(documents) == 0:
 		return nil, true
@@ -54,25 +52,26 @@ func (p *parser) document(data []byte) (root *yaml.Node, ok bool) {
 		return nil, true
 	}
 	if root.Kind != yaml.MappingNode {
-		p.problems.addf(p.line(root, ""), "", "must be a mapping of keys to values, such as realm: {name: authelia}")
+		p.problems.addf(at.line(root.Line), "", "must be a mapping of keys to values, such as realm: {name: authelia}")
 		return nil, false
 	}
 	return root, true
 }
 
-func (p *parser) line(node *yaml.Node, target string) Place {
-	at := p.at
-	at.Line, at.Target = node.Line, target
-	return at
+// entry is one key of a mapping, with its value.
+type entry struct {
+	name  string
+	at    Position
+	value *yaml.Node
 }
 
-// entries calls do for each key of a mapping. It reports keys that are doubled or that are no names. The place of the
-// mapping says to which target it belongs.
-func (p *parser) entries(node *yaml.Node, in Place, section string, do func(at Place, name string, value *yaml.Node)) {
+// entries returns the keys of a mapping. It reports keys that are doubled or that are no names. The position of the mapping
+// says to which target it belongs.
+func (p parser) entries(node *yaml.Node, in Position, section string) (all []entry) {
 	lines := map[string]int{}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], follow(node.Content[i+1])
-		at := p.line(key, in.Target)
+		key := node.Content[i]
+		at := in.line(key.Line)
 		switch first, doubled := lines[key.Value]; {
 		case key.Kind != yaml.ScalarNode:
 			p.problems.addf(at, join(section, unprintable), "a key must be a name, not a list, a mapping or an alias")
@@ -81,61 +80,71 @@ func (p *parser) entries(node *yaml.Node, in Place, section string, do func(at P
 		case doubled:
 			p.problems.addf(at, join(section, printable(key.Value)), "is set twice, first in line %d: keep one of them", first)
 		default:
-			do(at, key.Value, value)
+			all = append(all, entry{key.Value, at, follow(node.Content[i+1])})
 		}
 		lines[key.Value] = key.Line
 	}
+	return all
 }
 
 // join returns the path of a key in a section; section "" is the file or a target.
 func join(section, name string) string { return strings.TrimPrefix(section+"."+name, ".") }
 
 // section reads the keys of a section, or of the file or a target if section is "", and returns the targets in it.
-func (p *parser) section(node *yaml.Node, section string, into layer) (targets []layer) {
-	p.entries(node, into.at, section, func(at Place, name string, value *yaml.Node) {
-		path := join(section, name)
+func (p parser) section(node *yaml.Node, section string, into layer) (targets []layer) {
+	for _, e := range p.entries(node, into.at, section) {
+		path := join(section, e.name)
 		k := index().path[path]
 		switch {
 		case path == "targets" && !into.overlay:
-			targets = p.targets(at, value)
+			targets = p.targets(e)
 		case path == "targets":
-			p.problems.addf(at, path, "cannot be in a target")
+			p.problems.addf(e.at, path, "cannot be in a target")
 		case path == "name" && into.overlay && into.at.Target == "":
-			p.problems.addf(at, path, "is the name of the file already: remove the key")
+			p.problems.addf(e.at, path, "is the name of the file already: remove the key")
 		case path == "name" && into.overlay:
 			// [parser.name] has read it
-		case index().section[path] && value.Kind == yaml.MappingNode:
-			p.section(value, path, into)
-		case index().section[path] && value.ShortTag() == "!!null": // all keys of the section are commented out
+		case index().section[path] && e.value.Kind == yaml.MappingNode:
+			p.section(e.value, path, into)
+		case index().section[path] && e.value.ShortTag() == "!!null": // all keys of the section are commented out
 		case index().section[path]:
-			p.problems.addf(at, path, "must be a section: keys, indented, each with its value")
+			p.problems.addf(e.at, path, "must be a section: keys, indented, each with its value")
 		case k == nil:
-			p.unknown(at, section, name, into)
+			p.problems.add(e.at, join(section, printable(e.name)), unknown(section, e.name, into.overlay))
 		case into.overlay && !k.Target:
-			p.problems.addf(at, path, "belongs to the whole run, not to a target")
-		case k.Kind == Grants:
-			into.settings[path] = setting{p.access(at, value), at}
+			p.problems.addf(e.at, path, "belongs to the whole run, not to a target")
 		default:
-			written, err := k.read(value)
-			if err != nil {
-				p.problems.add(at, path, err)
-			}
-			into.settings[path] = setting{written, at}
+			into.settings[path] = p.setting(k, e)
 		}
-	})
+	}
 	return targets
 }
 
-func (p *parser) targets(at Place, value *yaml.Node) []layer {
-	if value.Kind != yaml.SequenceNode || len(value.Content) == 0 {
-		p.problems.addf(at, "targets", "must be a list of at least one target, each with its name")
+// setting reads the value of a key.
+func (p parser) setting(k *Key, e entry) (s setting) {
+	var err error
+	s.key, s.at = k, e.at
+	if k.Kind == Grants {
+		s.access, err = p.access(e)
+	} else {
+		s.words, err = k.words(e.value)
+	}
+	if s.wrong = err != nil; s.wrong {
+		p.problems.add(e.at, k.Path, err)
+	}
+	return s
+}
+
+func (p parser) targets(e entry) []layer {
+	if e.value.Kind != yaml.SequenceNode || len(e.value.Content) == 0 {
+		p.problems.addf(e.at, "targets", "must be a list of at least one target, each with its name")
 		return nil
 	}
 	var layers []layer
 	lines := map[string]int{}
-	for i, item := range value.Content {
-		l := newLayer(inFile)
-		l.overlay, l.at = true, p.line(item, fmt.Sprintf("targets[%d]", i))
+	for i, item := range e.value.Content {
+		l := newLayer(e.at.line(item.Line))
+		l.overlay, l.at.Target = true, fmt.Sprintf("targets[%d]", i)
 		item = follow(item)
 		if item.Kind != yaml.MappingNode {
 			p.problems.addf(l.at, "", "must be a target: a name and the keys in which it differs")
@@ -158,14 +167,14 @@ func (p *parser) targets(at Place, value *yaml.Node) []layer {
 
 // name returns the name of a target, "" if it has none or a wrong one. The name is no key of the list: flags and
 // variables cannot set it.
-func (p *parser) name(item *yaml.Node, at Place) string {
+func (p parser) name(item *yaml.Node, at Position) string {
 	for i := 0; i+1 < len(item.Content); i += 2 {
 		if item.Content[i].Value != "name" {
 			continue
 		}
 		value := follow(item.Content[i+1])
 		if value.Kind != yaml.ScalarNode || value.ShortTag() != "!!str" || !isTargetName(value.Value) {
-			p.problems.addf(p.line(item.Content[i], at.Target), "name", "must be "+nameForm+"; put a number in quotation marks")
+			p.problems.addf(at.line(item.Content[i].Line), "name", "must be "+nameForm+"; put a number in quotation marks")
 			return ""
 		}
 		return value.Value
@@ -182,28 +191,24 @@ func isTargetName(name string) bool { return len(name) <= 64 && targetName.Match
 
 const nameForm = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit and not ending with '.'"
 
-// unknown reports a key that does not exist.
-func (p *parser) unknown(at Place, section, name string, into layer) {
+// unknown says that a key does not exist.
+func unknown(section, name string, inTarget bool) error {
 	shown := join(section, printable(name))
 	if printable(name) == unprintable { // such as root@pam!id=secret without a key before it
-		p.problems.addf(at, shown, "is not a key; its name is not shown because it may be a value")
-		return
+		return errors.New("is not a key; its name is not shown because it may be a value")
 	}
 	candidates := slices.Collect(maps.Keys(index().path))
 	if section == "" {
 		candidates = append(candidates, slices.Collect(maps.Keys(index().section))...)
-		if !into.overlay {
+		if !inTarget {
 			candidates = append(candidates, "targets")
 		}
 	}
 	slices.Sort(candidates)
-	unknown := check.Errorf(check.Config, "is not a key")
 	if near := Nearest(shown, candidates); near != "" {
-		unknown.Message += didYouMean(near)
-	} else {
-		unknown = unknown.Try("it lists the keys:\n    {help config}")
+		return check.Errorf(check.Config, "is not a key%s", didYouMean(near))
 	}
-	p.problems.add(at, shown, unknown)
+	return check.Errorf(check.Config, "is not a key").Try("it lists the keys:\n    {help config}")
 }
 
 const unprintable = "?"
@@ -218,39 +223,37 @@ func printable(name string) string {
 	return name
 }
 
-// read returns the value of a key as it was written, a string or a []string, or nil if it is of another kind.
-func (k *Key) read(node *yaml.Node) (any, error) {
+// words returns the value of a key as it was written: the words of a list, or else one.
+func (k *Key) words(node *yaml.Node) ([]string, error) {
 	tag := node.ShortTag()
-	isList := k.Kind == List || k.Kind == Command
-	want := "!!str"
-	switch k.Kind {
-	case Bool:
-		want = "!!bool"
-	case Int:
-		want = "!!int"
-	default:
-	}
+	want := map[Kind]string{Bool: "!!bool", Int: "!!int"}[k.Kind]
 	switch {
 	case tag == "!!null":
 		return nil, k.mustNotBeEmpty()
-	case isList && node.Kind != yaml.SequenceNode:
-		return nil, fmt.Errorf("%w, each an element of its own", mustBe(k.Kind))
-	case isList:
-		words := []string{}
-		for _, element := range node.Content {
-			element = follow(element)
-			if element.Kind != yaml.ScalarNode || element.ShortTag() != want {
-				return nil, fmt.Errorf("%w: put a number, a boolean or null in quotation marks", mustBe(k.Kind))
-			}
-			words = append(words, element.Value)
-		}
-		return words, nil
-	case node.Kind == yaml.ScalarNode && tag != want && (k.Kind == String || k.Kind == Path):
+	case k.Kind == List || k.Kind == Command:
+		return words(node, mustBe(k.Kind))
+	case node.Kind == yaml.ScalarNode && tag == cmp.Or(want, "!!str"):
+		return []string{node.Value}, nil
+	case node.Kind == yaml.ScalarNode && (k.Kind == String || k.Kind == Path):
 		return nil, fmt.Errorf("%w: put a number, a boolean or a date in quotation marks", mustBe(k.Kind))
-	case node.Kind != yaml.ScalarNode || tag != want:
-		return nil, mustBe(k.Kind)
 	}
-	return node.Value, nil
+	return nil, mustBe(k.Kind)
+}
+
+// words returns the words of a list.
+func words(node *yaml.Node, form error) ([]string, error) {
+	if node.Kind != yaml.SequenceNode {
+		return nil, fmt.Errorf("%w, each an element of its own", form)
+	}
+	var all []string
+	for _, element := range node.Content {
+		element = follow(element)
+		if element.Kind != yaml.ScalarNode || element.ShortTag() != "!!str" {
+			return nil, fmt.Errorf("%w: put a number, a boolean or null in quotation marks", form)
+		}
+		all = append(all, element.Value)
+	}
+	return all, nil
 }
 
 // follow returns the node that an alias stands for.

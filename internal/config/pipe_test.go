@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -63,46 +62,30 @@ func TestAPipeWithoutAWriterIsGivenUp(t *testing.T) {
 }
 
 // A file of targets_from that is removed after the folder was read is no target any more. A link that leads nowhere is a
-// mistake, and so is a target of -t without its file. Without any target, there is nothing to do.
+// mistake, and so is a target of -t without its file.
 func TestAFileThatIsRemovedMeanwhile(t *testing.T) {
-	setenv(t)
-	text := folder(t, "berlin.yaml="+cluster)
-	dir := strings.TrimSpace(text[strings.LastIndex(text, " "):])
-	berlin, paris := filepath.Join(dir, "berlin.yaml"), filepath.Join(dir, "paris.yaml")
-	config := write(t, filepath.Join(t.TempDir(), "config.yaml"), text)
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link.yaml")
+	if err := os.Symlink(filepath.Join(dir, "nothing"), link); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
-		name      string
-		o         Options
-		meanwhile func() error
-		want      []string
-		problem   string
+		name, file string
+		targets    []string
+		there      bool
+		problem    string
 	}{
-		{"removed", Options{}, func() error { return os.Remove(paris) }, []string{"berlin"}, ""},
-		{"removed, with -t", Options{Targets: []string{"berlin", "paris"}}, func() error { return os.Remove(paris) }, []string{"berlin", "paris"}, "paris.yaml: no such file"},
-		{"removed, with -t of another", Options{Targets: []string{"berlin"}}, func() error { return os.Remove(paris) }, []string{"berlin"}, ""},
-		{"a link that leads nowhere", Options{}, func() error {
-			return errors.Join(os.Remove(paris), os.Symlink(filepath.Join(dir, "nothing"), paris))
-		}, []string{"berlin", "paris"}, "paris.yaml: no such file"},
-		{
-			"all of them",
-			Options{},
-			func() error { return errors.Join(os.Remove(paris), os.Remove(berlin)) }, nil,
-			"config.yaml:2: targets_from: the folder has no file that ends with .yaml or .yml: there is no target",
-		},
+		{"removed", "paris.yaml", nil, false, ""},
+		{"removed, with -t", "paris.yaml", []string{"berlin", "paris"}, true, "paris.yaml: no such file"},
+		{"removed, with -t of another", "paris.yaml", []string{"berlin"}, true, ""},
+		{"a link that leads nowhere", "link.yaml", nil, true, "link.yaml: no such file"},
 	} {
-		_ = os.Remove(paris)
-		write(t, paris, strings.Replace(cluster, "pve1", "pve2", 1))
-		tt.o.File = config
-		l := newLoader(tt.o)
-		if err := errors.Join(l.read(t.Context()), tt.meanwhile()); err != nil {
-			t.Fatal(err)
-		}
-		var got []string
-		for _, target := range l.readTargets(t.Context(), l.selectTargets()) {
-			got = append(got, target.name())
-		}
-		if problem := problemsOf(t, l.problems.err()); !slices.Equal(got, tt.want) || problem != tt.problem {
-			t.Errorf("%s: %v, %s", tt.name, got, problem)
+		l := newLoader(Options{Targets: tt.targets})
+		target := newLayer(Position{File: filepath.Join(dir, tt.file)})
+		target.target = strings.TrimSuffix(tt.file, ".yaml")
+		there := l.readTarget(t.Context(), &target)
+		if problem := problemsOf(t, l.problems.err()); there != tt.there || problem != tt.problem {
+			t.Errorf("%s: %v, %s", tt.name, there, problem)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,8 +9,8 @@ import (
 	"proxmox-realm/internal/check"
 )
 
-// Place is where a setting or a mistake stands.
-type Place struct {
+// Position is where a setting or a mistake stands.
+type Position struct {
 	File   string // as the user named it; "" for variables and flags
 	Line   int    // 0 if unknown, such as for a key that is missing
 	Target string // comes before the keys of a target, such as "targets.berlin"
@@ -20,8 +19,22 @@ type Place struct {
 	dir string // relative paths begin here
 }
 
+// String returns the file with its line.
+func (p Position) String() string {
+	if p.Line > 0 {
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	}
+	return p.File
+}
+
+// line is a position further down in the same file.
+func (p Position) line(n int) Position {
+	p.Line = n
+	return p
+}
+
 // source says where a value came from, as `config show` prints it.
-func (p Place) source() string {
+func (p Position) source() string {
 	switch {
 	case strings.HasPrefix(p.Name, "-"):
 		return "flag " + p.Name
@@ -37,7 +50,7 @@ func (p Place) source() string {
 
 // Problem is one mistake in a configuration. It never holds a value.
 type Problem struct { //nolint:errname // the word that users read
-	Place
+	Position
 	Err *check.Error // its Key is the path of the key; "" if the mistake concerns the whole file
 }
 
@@ -84,42 +97,37 @@ func (ps Problems) Unwrap() []error {
 	return errs
 }
 
-// collector gathers problems, each once.
-type collector struct {
-	list Problems
-	seen map[string]bool
-}
-
 // add notes what is wrong with a key; a *[check.Error] brings its hint along.
-func (c *collector) add(at Place, key string, err error) {
+func (ps *Problems) add(at Position, key string, err error) {
 	e := check.Errorf(check.Config, "%s", err.Error()).At(key)
 	if known, ok := errors.AsType[*check.Error](err); ok {
 		e.Hint = known.Hint
 	}
-	p := Problem{Place: at, Err: e}
-	if text := p.Error(); !c.seen[text] {
-		if c.seen == nil {
-			c.seen = map[string]bool{}
-		}
-		c.seen[text] = true
-		c.list = append(c.list, p)
-	}
+	*ps = append(*ps, Problem{at, e})
 }
 
 // addf is add for a message without a hint.
-func (c *collector) addf(at Place, key, format string, args ...any) {
-	c.add(at, key, fmt.Errorf(format, args...))
+func (ps *Problems) addf(at Position, key, format string, args ...any) {
+	ps.add(at, key, fmt.Errorf(format, args...))
 }
 
-// err returns all problems as one error, nil if there are none.
-func (c *collector) err() error {
-	if len(c.list) == 0 {
+// err returns all problems as one error, each once; nil if there are none.
+func (ps *Problems) err() error {
+	if len(*ps) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(c.list, func(a, b Problem) int {
-		lineless := func(p Problem) int { return map[bool]int{true: 1}[p.Line == 0] }
-		fileless := func(p Problem) int { return map[bool]int{true: 1}[p.File == ""] }
-		return cmp.Or(fileless(a)-fileless(b), cmp.Compare(a.File, b.File), lineless(a)-lineless(b), a.Line-b.Line)
+	seen := map[string]bool{}
+	*ps = slices.DeleteFunc(*ps, func(p Problem) bool {
+		text := p.Error()
+		again := seen[text]
+		seen[text] = true
+		return again
 	})
-	return c.list
+	slices.SortStableFunc(*ps, func(a, b Problem) int { return strings.Compare(a.order(), b.order()) })
+	return *ps
+}
+
+// order sorts problems by file and line. What has no file comes last, and so does what has no line in its file.
+func (p Problem) order() string {
+	return fmt.Sprintf("%t %s %t %9d", p.File == "", p.File, p.Line == 0, p.Line)
 }

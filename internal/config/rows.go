@@ -12,66 +12,60 @@ import (
 // tokens depend on it.
 func rows() []Key { return slices.Concat(proxmoxRows(), realmRows(), verifyRows(), runRows()) }
 
-// ofTarget says where the value of a key goes in a target.
-func ofTarget(k Key, in func(*Target) field) Key {
-	k.in = func(_ *Config, t *Target) field { return in(t) }
-	return k
-}
-
-// ofRun says where the value of a key of the whole run goes.
-func ofRun(k Key, in func(*Config) field) Key {
-	k.in = func(c *Config, _ *Target) field { return in(c) }
+// row says where the value of a key goes.
+func row(k Key, in func(to result) field) Key {
+	k.in = in
 	return k
 }
 
 func proxmoxRows() []Key {
 	return []Key{
-		ofTarget(Key{Path: "proxmox.product", Kind: Enum, group: product, Choices: texts(realm.Products()), Default: "pve", Flag: "product", Doc: "What the endpoints are: Proxmox VE, Proxmox Backup Server or Proxmox Datacenter Manager."},
-			func(t *Target) field { return one(&t.Proxmox.Product, realm.ParseProduct) }),
-		ofTarget(Key{Path: "proxmox.endpoint", Kind: String, group: endpoints, Doc: "A single node; same as endpoints with one entry."},
-			func(t *Target) field { return onlyEndpoint{t} }),
-		ofTarget(Key{Path: "proxmox.endpoints", Kind: List, group: endpoints, Flag: "endpoint", Doc: "Nodes of one cluster, tried in order, always by https. The default port is that of the product: 8006, 8007 or 8443.", need: "set {proxmox.endpoints}, such as https://pve1.example.com:8006"},
-			func(t *Target) field { return many(&t.Proxmox.Endpoints, t.parseEndpoint) }),
-		ofTarget(Key{Path: "proxmox.token", Kind: String, group: credentials, Secret: true, Doc: "The API token: user@realm!id=secret. Backup Server and Datacenter Manager also print it with a colon."},
-			func(t *Target) field { return one(&t.Proxmox.Token, t.parseToken) }),
-		ofTarget(Key{Path: "proxmox.token_file", Kind: Path, group: credentials, Flag: "token-file", Doc: "A file with the API token.", need: "print the lines that make a token:\n    {bootstrap}", instead: " (or proxmox.token, proxmox.token_command, or proxmox.username)"},
-			func(t *Target) field { return one(&t.Proxmox.TokenFile, text) }),
-		ofTarget(Key{Path: "proxmox.token_command", Kind: Command, group: credentials, Doc: "A command that prints the API token."},
-			func(t *Target) field { return argv{&t.Proxmox.TokenCommand} }),
-		ofTarget(Key{Path: "proxmox.username", Kind: String, group: credentials, Flag: "username", Doc: "A user for a login instead of a token, such as root@pam. A terminal is asked for a missing password."},
-			func(t *Target) field { return one(&t.Proxmox.Username, t.parseUsername) }),
-		ofTarget(Key{Path: "proxmox.password", Kind: String, group: credentials, Secret: true, Doc: "The password of username."},
-			func(t *Target) field { return one(&t.Proxmox.Password, secret) }),
-		ofTarget(Key{Path: "proxmox.password_file", Kind: Path, group: credentials, Doc: "A file with the password."},
-			func(t *Target) field { return one(&t.Proxmox.PasswordFile, text) }),
-		ofTarget(Key{Path: "proxmox.password_command", Kind: Command, group: credentials, Doc: "A command that prints the password."},
-			func(t *Target) field { return argv{&t.Proxmox.PasswordCommand} }),
-		ofTarget(Key{Path: "proxmox.otp", Kind: String, group: credentials, Secret: true, Doc: "The time-based one-time password of username."},
-			func(t *Target) field { return one(&t.Proxmox.OTP, parseOTP) }),
-		ofTarget(Key{Path: "proxmox.ca_file", Kind: Path, group: trust, Flag: "ca-file", Doc: "Certificate authorities (PEM) of Proxmox. They replace the system's.", pool: func(t *Target) **x509.CertPool { return &t.Proxmox.CA }},
-			func(t *Target) field { return one(&t.Proxmox.CAFile, text) }),
-		ofTarget(Key{Path: "proxmox.fingerprints", Kind: List, group: trust, Flag: "fingerprint", Doc: "SHA-256 fingerprints of the nodes' certificates, as `pvenode cert info` prints them. They replace all authorities."},
-			func(t *Target) field { return many(&t.Proxmox.Fingerprints, t.parseFingerprint) }),
-		ofTarget(Key{Path: "proxmox.insecure", Kind: Bool, group: trust, Default: "false", Flag: "insecure", Doc: "Disables TLS verification of Proxmox; an attacker on the network can steal the token. Every run warns."},
-			func(t *Target) field { return one(&t.Proxmox.Insecure, parseBool) }),
-		ofTarget(Key{Path: "proxmox.timeout", Kind: Duration, Default: "45s", Doc: "The time limit of one request. Proxmox itself stops after 30s."},
-			func(t *Target) field { return one(&t.Proxmox.Timeout, durationUpTo(10*time.Minute)) }),
+		row(Key{Path: "proxmox.product", Kind: Enum, group: product, Choices: texts(realm.Products()), Default: "pve", Flag: "product", Doc: "What the endpoints are: Proxmox VE, Proxmox Backup Server or Proxmox Datacenter Manager."},
+			func(to result) field { return one(&to.Proxmox.Product, realm.ParseProduct) }),
+		row(Key{Path: "proxmox.endpoint", Kind: String, group: endpoints, Doc: "A single node; same as endpoints with one entry."},
+			func(to result) field { return alone{many(&to.Proxmox.Endpoints, to.parseEndpoint)} }),
+		row(Key{Path: "proxmox.endpoints", Kind: List, group: endpoints, Flag: "endpoint", Doc: "Nodes of one cluster, tried in order, always by https. The default port is that of the product: 8006, 8007 or 8443.", need: "set {proxmox.endpoints}, such as https://pve1.example.com:8006"},
+			func(to result) field { return many(&to.Proxmox.Endpoints, to.parseEndpoint) }),
+		row(Key{Path: "proxmox.token", Kind: String, group: credentials, Secret: true, Doc: "The API token: user@realm!id=secret. Backup Server and Datacenter Manager also print it with a colon."},
+			func(to result) field { return one(&to.Proxmox.Token, to.parseToken) }),
+		row(Key{Path: "proxmox.token_file", Kind: Path, group: credentials, Flag: "token-file", Doc: "A file with the API token.", need: "print the lines that make a token:\n    {bootstrap}", instead: " (or proxmox.token, proxmox.token_command, or proxmox.username)"},
+			func(to result) field { return one(&to.Proxmox.TokenFile, text) }),
+		row(Key{Path: "proxmox.token_command", Kind: Command, group: credentials, Doc: "A command that prints the API token."},
+			func(to result) field { return argv{&to.Proxmox.TokenCommand} }),
+		row(Key{Path: "proxmox.username", Kind: String, group: credentials, Flag: "username", Doc: "A user for a login instead of a token, such as root@pam. A terminal is asked for a missing password."},
+			func(to result) field { return one(&to.Proxmox.Username, to.parseUsername) }),
+		row(Key{Path: "proxmox.password", Kind: String, group: credentials, Secret: true, Doc: "The password of username."},
+			func(to result) field { return one(&to.Proxmox.Password, secret) }),
+		row(Key{Path: "proxmox.password_file", Kind: Path, group: credentials, Doc: "A file with the password."},
+			func(to result) field { return one(&to.Proxmox.PasswordFile, text) }),
+		row(Key{Path: "proxmox.password_command", Kind: Command, group: credentials, Doc: "A command that prints the password."},
+			func(to result) field { return argv{&to.Proxmox.PasswordCommand} }),
+		row(Key{Path: "proxmox.otp", Kind: String, group: credentials, Secret: true, Doc: "The time-based one-time password of username."},
+			func(to result) field { return one(&to.Proxmox.OTP, parseOTP) }),
+		row(Key{Path: "proxmox.ca_file", Kind: Path, group: trust, Flag: "ca-file", Doc: "Certificate authorities (PEM) of Proxmox. They replace the system's.", pool: func(t *Target) **x509.CertPool { return &t.Proxmox.CA }},
+			func(to result) field { return one(&to.Proxmox.CAFile, text) }),
+		row(Key{Path: "proxmox.fingerprints", Kind: List, group: trust, Flag: "fingerprint", Doc: "SHA-256 fingerprints of the nodes' certificates, as `pvenode cert info` prints them. They replace all authorities."},
+			func(to result) field { return many(&to.Proxmox.Fingerprints, to.parseFingerprint) }),
+		row(Key{Path: "proxmox.insecure", Kind: Bool, group: trust, Default: "false", Flag: "insecure", Doc: "Disables TLS verification of Proxmox; an attacker on the network can steal the token. Every run warns."},
+			func(to result) field { return one(&to.Proxmox.Insecure, parseBool) }),
+		row(Key{Path: "proxmox.timeout", Kind: Duration, Default: "45s", Doc: "The time limit of one request. Proxmox itself stops after 30s."},
+			func(to result) field { return one(&to.Proxmox.Timeout, durationUpTo(10*time.Minute)) }),
 	}
 }
 
 func realmRows() []Key {
 	return []Key{
-		ofTarget(Key{Path: "realm.name", Kind: String, Default: "authelia", Flag: "realm", Doc: "The name of the realm in Proxmox. Users are called NAME@realm, for good."},
-			func(t *Target) field { return one(&t.Realm.Name, t.parseRealmName) }),
+		row(Key{Path: "realm.name", Kind: String, Default: "authelia", Flag: "realm", Doc: "The name of the realm in Proxmox. Users are called NAME@realm, for good."},
+			func(to result) field { return one(&to.Realm.Name, to.parseRealmName) }),
 		{Path: "realm.acr_values", Doc: "The authentication context classes to request, the preferred one first."},
 		{Path: "realm.audiences", Doc: "Audiences that Proxmox accepts in an ID token besides the client id."},
 		{Path: "realm.autocreate", Flag: "autocreate", Doc: "Whether Proxmox creates a user at the first login."},
 		{Path: "realm.client_id", Flag: "client-id", Doc: "The client id at the issuer. Required.", need: "set {realm.client_id} to the id by which the issuer knows Proxmox"},
 		{Path: "realm.client_key", group: clientKey, Secret: true, Doc: "The client key (client secret)."},
-		ofTarget(Key{Path: "realm.client_key_file", Kind: Path, group: clientKey, Flag: "client-key-file", Doc: "A file with the client key."},
-			func(t *Target) field { return one(&t.ClientKeyFile, text) }),
-		ofTarget(Key{Path: "realm.client_key_command", Kind: Command, group: clientKey, Doc: "A command that prints the client key."},
-			func(t *Target) field { return argv{&t.ClientKeyCommand} }),
+		row(Key{Path: "realm.client_key_file", Kind: Path, group: clientKey, Flag: "client-key-file", Doc: "A file with the client key."},
+			func(to result) field { return one(&to.ClientKeyFile, text) }),
+		row(Key{Path: "realm.client_key_command", Kind: Command, group: clientKey, Doc: "A command that prints the client key."},
+			func(to result) field { return argv{&to.ClientKeyCommand} }),
 		{Path: "realm.comment", Doc: "The text that the login page shows for the realm."},
 		{Path: "realm.default", Doc: "Whether the login page preselects the realm. Only one realm can be the default."},
 		{Path: "realm.groups_autocreate", Doc: "Whether Proxmox creates the groups in the groups claim."},
@@ -82,49 +76,49 @@ func realmRows() []Key {
 		{Path: "realm.query_userinfo", Doc: "Whether Proxmox also reads claims from the userinfo endpoint. Authelia 4.39 and later need it."},
 		{Path: "realm.scopes", Flag: "scopes", Doc: "The scopes to request; openid is implied. A realm created without them gets openid, profile and email."},
 		{Path: "realm.username_claim", Flag: "username-claim", Doc: "The claim that names users; fixed once the realm exists. A realm created without it gets preferred_username."},
-		ofTarget(Key{Path: "realm.unset", Kind: List, empty: true, Default: "[]", Doc: "Properties to remove from the realm. A property that is only missing here stays as it is."},
-			func(t *Target) field { return many(&t.Realm.Unset, parseUnset) }),
+		row(Key{Path: "realm.unset", Kind: List, empty: true, Default: "[]", Doc: "Properties to remove from the realm. A property that is only missing here stays as it is."},
+			func(to result) field { return many(&to.Realm.Unset, parseUnset) }),
 	}
 }
 
 func verifyRows() []Key {
 	return []Key{
-		ofTarget(Key{Path: "verify.redirect_urls", Kind: List, group: redirects, Flag: "redirect-url", derived: true, Doc: "The addresses that browsers open: scheme, host and port, without a slash. The default is the origin of each endpoint; client.redirect then warns instead of failing."},
-			func(t *Target) field { return many(&t.Verify.RedirectURLs, ParseOrigin) }),
-		ofTarget(Key{Path: "verify.issuer_ca_file", Kind: Path, Flag: "issuer-ca-file", Doc: "Certificate authorities (PEM) of the issuer. They replace the system's.", pool: func(t *Target) **x509.CertPool { return &t.Verify.IssuerCA }},
-			func(t *Target) field { return one(&t.Verify.IssuerCAFile, text) }),
-		ofTarget(Key{Path: "verify.issuer", Kind: Bool, Default: "true", Doc: "Set it to false if this machine cannot reach the issuer. Then only Proxmox checks the issuer, and no gate runs."},
-			func(t *Target) field { return one(&t.Verify.Issuer, parseBool) }),
-		ofTarget(Key{Path: "verify.proxmox", Kind: Bool, Default: "true", Doc: "Set it to false to never let Proxmox discover the issuer."},
-			func(t *Target) field { return one(&t.Verify.Proxmox, parseBool) }),
-		ofTarget(Key{Path: "verify.client", Kind: Bool, Default: "true", Doc: "Set it to false to never ask the issuer about the client."},
-			func(t *Target) field { return one(&t.Verify.Client, parseBool) }),
-		ofTarget(Key{Path: "verify.ignore", Kind: List, empty: true, Default: "[]", Doc: "Ids of checks that never fail or warn; `proxmox-realm help checks` lists them."},
-			func(t *Target) field { return many(&t.Verify.Ignore, parseCheckID) }),
-		ofTarget(Key{Path: "verify.max_clock_skew", Kind: Duration, Default: "5m", Doc: "The greatest difference between the clocks of issuer and Proxmox."},
-			func(t *Target) field { return one(&t.Verify.MaxClockSkew, durationUpTo(24*time.Hour)) }),
-		ofTarget(Key{Path: "policy.gate", Kind: Bool, Default: "true", Doc: "Do not change an existing realm while issuer or client checks fail."},
-			func(t *Target) field { return one(&t.Gate, parseBool) }),
-		ofTarget(Key{Path: "access", Kind: Grants, Doc: "What the issuer's groups may do in Proxmox VE: for each group, as the issuer calls it, a list of path, role and propagate. These groups get exactly these grants; [] means none. Other groups are not touched."},
-			func(t *Target) field { return grants{&t.Access} }),
+		row(Key{Path: "verify.redirect_urls", Kind: List, group: redirects, Flag: "redirect-url", derived: true, Doc: "The addresses that browsers open: scheme, host and port, without a slash. The default is the origin of each endpoint; client.redirect then warns instead of failing."},
+			func(to result) field { return many(&to.Verify.RedirectURLs, ParseOrigin) }),
+		row(Key{Path: "verify.issuer_ca_file", Kind: Path, Flag: "issuer-ca-file", Doc: "Certificate authorities (PEM) of the issuer. They replace the system's.", pool: func(t *Target) **x509.CertPool { return &t.Verify.IssuerCA }},
+			func(to result) field { return one(&to.Verify.IssuerCAFile, text) }),
+		row(Key{Path: "verify.issuer", Kind: Bool, Default: "true", Doc: "Set it to false if this machine cannot reach the issuer. Then only Proxmox checks the issuer, and no gate runs."},
+			func(to result) field { return one(&to.Verify.Issuer, parseBool) }),
+		row(Key{Path: "verify.proxmox", Kind: Bool, Default: "true", Doc: "Set it to false to never let Proxmox discover the issuer."},
+			func(to result) field { return one(&to.Verify.Proxmox, parseBool) }),
+		row(Key{Path: "verify.client", Kind: Bool, Default: "true", Doc: "Set it to false to never ask the issuer about the client."},
+			func(to result) field { return one(&to.Verify.Client, parseBool) }),
+		row(Key{Path: "verify.ignore", Kind: List, empty: true, Default: "[]", Doc: "Ids of checks that never fail or warn; `proxmox-realm help checks` lists them."},
+			func(to result) field { return many(&to.Verify.Ignore, parseCheckID) }),
+		row(Key{Path: "verify.max_clock_skew", Kind: Duration, Default: "5m", Doc: "The greatest difference between the clocks of issuer and Proxmox."},
+			func(to result) field { return one(&to.Verify.MaxClockSkew, durationUpTo(24*time.Hour)) }),
+		row(Key{Path: "policy.gate", Kind: Bool, Default: "true", Doc: "Do not change an existing realm while issuer or client checks fail."},
+			func(to result) field { return one(&to.Gate, parseBool) }),
+		row(Key{Path: "access", Kind: Grants, Doc: "What the issuer's groups may do in Proxmox VE: for each group, as the issuer calls it, a list of path, role and propagate. These groups get exactly these grants; [] means none. Other groups are not touched."},
+			func(to result) field { return grants{&to.Access} }),
 	}
 }
 
 func runRows() []Key {
 	return []Key{
-		ofRun(Key{Path: "state_dir", Kind: Path, derived: true, Doc: "The directory of history, locks and saved realms. The default is $STATE_DIRECTORY, else /var/lib/proxmox-realm for root, else $XDG_STATE_HOME/proxmox-realm."},
-			func(c *Config) field { return one(&c.StateDir, text) }),
-		ofRun(Key{Path: "targets_from", Kind: Path, Doc: "A folder with one target in each file that ends with .yaml or .yml. The file's name is the target's name; relative paths in it begin in the folder. Beside or in place of targets."},
-			func(c *Config) field { return one(&c.TargetsFrom, text) }),
-		ofRun(Key{Path: "concurrency", Kind: Int, Default: "32", Doc: "The number of targets at once."},
-			func(c *Config) field { return one(&c.Concurrency, parseConcurrency) }),
-		ofRun(Key{Path: "agent.interval", Kind: Duration, Default: "15m", Doc: "The time between two runs of the agent."},
-			func(c *Config) field { return one(&c.Agent.Interval, durationUpTo(365*24*time.Hour)) }),
-		ofRun(Key{Path: "agent.jitter", Kind: Percent, Default: "10%", Doc: "The share of the interval by which the agent varies it."},
-			func(c *Config) field { return one(&c.Agent.Jitter, parsePercent) }),
-		ofRun(Key{Path: "agent.listen", Kind: String, Default: "127.0.0.1:9746", Doc: "The host:port where the agent serves metrics, health and its status page. A new value needs a restart."},
-			func(c *Config) field { return one(&c.Agent.Listen, parseListen) }),
-		ofRun(Key{Path: "notify.command", Kind: Command, Doc: "A command that gets the JSON report on its standard input: after each write, and when the outcome changes. A quiet apply and the agent run it."},
-			func(c *Config) field { return argv{&c.Notify.Command} }),
+		row(Key{Path: "state_dir", Kind: Path, derived: true, Doc: "The directory of history, locks and saved realms. The default is $STATE_DIRECTORY, else /var/lib/proxmox-realm for root, else $XDG_STATE_HOME/proxmox-realm."},
+			func(to result) field { return one(&to.StateDir, text) }),
+		row(Key{Path: "targets_from", Kind: Path, Doc: "A folder with one target in each file that ends with .yaml or .yml. The file's name is the target's name; relative paths in it begin in the folder. Beside or in place of targets."},
+			func(to result) field { return one(&to.TargetsFrom, text) }),
+		row(Key{Path: "concurrency", Kind: Int, Default: "32", Doc: "The number of targets at once."},
+			func(to result) field { return one(&to.Concurrency, parseConcurrency) }),
+		row(Key{Path: "agent.interval", Kind: Duration, Default: "15m", Doc: "The time between two runs of the agent."},
+			func(to result) field { return one(&to.Agent.Interval, durationUpTo(365*24*time.Hour)) }),
+		row(Key{Path: "agent.jitter", Kind: Percent, Default: "10%", Doc: "The share of the interval by which the agent varies it."},
+			func(to result) field { return one(&to.Agent.Jitter, parsePercent) }),
+		row(Key{Path: "agent.listen", Kind: String, Default: "127.0.0.1:9746", Doc: "The host:port where the agent serves metrics, health and its status page. A new value needs a restart."},
+			func(to result) field { return one(&to.Agent.Listen, parseListen) }),
+		row(Key{Path: "notify.command", Kind: Command, Doc: "A command that gets the JSON report on its standard input: after each write, and when the outcome changes. A quiet apply and the agent run it."},
+			func(to result) field { return argv{&to.Notify.Command} }),
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -48,29 +47,25 @@ func ChosenShard(flag string) (Shard, bool) {
 	return parseShard(index, count)
 }
 
-// takeShard returns the targets of the shard that the run is to take. -t in place of --shard overrides the environment of
-// a Job, so that a person can try one target in its pod.
-func (l *loader) takeShard(targets []layer) []layer {
-	index, count, _ := strings.Cut(l.Shard, "/")
-	at := Place{Name: "--shard"}
-	switch {
-	case l.Shard != "" && len(l.Targets) > 0:
-		l.problems.addf(at, "", "cannot be combined with -t: keep one of them")
-		return targets
-	case l.Shard == "":
-		var set bool
-		if count, set = os.LookupEnv(envShards); !set || !l.Sharded || len(l.Targets) > 0 {
-			return targets
+// chooseShard notes the shard that the run is to take. -t in place of --shard overrides the environment of a Job, so that a
+// person can try one target in its pod.
+func (l *loader) chooseShard() {
+	at := Position{Name: "--shard"}
+	if l.Shard == "" {
+		if _, set := os.LookupEnv(envShards); !set || !l.Sharded || len(l.Targets) > 0 {
+			return
 		}
-		index, at.Name = os.Getenv(jobIndex), jobIndex+" and "+envShards
+		at.Name = jobIndex + " and " + envShards
 	}
-	s, ok := parseShard(index, count)
-	if !ok {
+	s, ok := ChosenShard(l.Shard)
+	switch {
+	case len(l.Targets) > 0:
+		l.problems.addf(at, "", "cannot be combined with -t: keep one of them")
+	case !ok:
 		l.problems.addf(at, "", "must be an index from 0 and a greater number of shards (at most %d), such as 0/4", maxShards)
-		return targets
+	default:
+		l.config.Shard = s
 	}
-	l.config.Shard = s
-	return slices.DeleteFunc(slices.Clone(targets), func(t layer) bool { return !s.Holds(t.name()) })
 }
 
 func parseShard(index, count string) (Shard, bool) {

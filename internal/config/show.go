@@ -17,25 +17,23 @@ type Setting struct {
 	Source string `json:"source"` // "default", "config.yaml:12", "target berlin, config.yaml:30", "environment PROXMOX_REALM_…", "flag --realm"
 }
 
-// show returns the rows of one target or, without one, of the whole run.
-func (l *loader) show(m merged, target string, t *Target) (rows []Setting) {
-	for i := range table() {
-		k := &table()[i]
-		if k.Target != (t != nil) {
+// show adds the rows of one target or, without one, of the whole run.
+func (l *loader) show(m merged, target string, t *Target) {
+	for _, k := range table() {
+		if !l.Show || k.Target != (t != nil) {
 			continue
 		}
-		s, set := m.get(k)
-		value := k.in(l.config, t).get()
+		s, set := m.get(k.Path)
+		value := k.in(result{l.config, t}).get()
 		if value == nil || !set && !k.derived {
 			continue
 		}
 		text := k.show(value)
-		if asWritten, isText := s.value.(string); isText && k.Kind == Path && k.holds() != nil && shownPath(asWritten, fmt.Sprint(value)) == "" {
+		if k.Kind == Path && k.content != nil && shownPath(s.text(), fmt.Sprint(value)) == "" {
 			text = check.Mask // perhaps the secret in place of its file
 		}
-		rows = append(rows, Setting{Target: target, Key: k.Path, Value: text, Source: s.at.source()})
+		l.config.Settings = append(l.config.Settings, Setting{Target: target, Key: k.Path, Value: text, Source: s.at.source()})
 	}
-	return rows
 }
 
 // show returns a value as a file would hold it, and no secret.

@@ -10,8 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -20,7 +21,7 @@ import (
 const (
 	maxSecret      = 64 << 10 // bytes of a secret file or of a command's output
 	maxAuthorities = 4 << 20  // bytes of a file of certificate authorities
-	maxCommands    = 8        // run at once
+	maxReads       = 8        // files or commands at once
 )
 
 // source is a file or a command outside of the configuration. Many keys of targets may name it.
@@ -30,119 +31,77 @@ type source struct {
 	argv  []string // of the command
 	uses  []use
 	content
+	pool *x509.CertPool // made of the content at first use
 }
 
-// use is a key that names a source, and what becomes of its content.
+// use is a setting that names a source for a target.
 type use struct {
-	at     Place
-	key    string
-	shown  string // the file in messages; "" if a secret may have been written in its place
-	in     string // the folder in which such a word was looked for
-	assign func(content string) error
+	setting
+	in *Target
 }
 
 // note notes the file or command that a key of a target names, if the caller wants what is in it.
 func (l *loader) note(m merged, k *Key, t *Target) {
-	secret := k.holds()
 	wanted := l.Secrets || l.ClientKey && k.group == clientKey || l.IssuerCA && k.Path == "verify.issuer_ca_file"
-	if !wanted || k.pool == nil && secret == nil {
+	if !wanted || k.pool == nil && k.content == nil {
 		return
 	}
-	s, _ := m.get(k)
-	named, by := source{limit: maxSecret}, use{at: s.at, key: k.Path}
-	switch where := k.in(l.config, t).get().(type) {
+	named := &source{limit: maxSecret}
+	if k.pool != nil {
+		named.limit = maxAuthorities
+	}
+	switch value := k.in(result{l.config, t}).get().(type) {
 	case string:
-		written, _ := s.value.(string)
-		named.file, by.shown = where, shownPath(written, where)
-		if !strings.ContainsRune(written, filepath.Separator) {
-			by.in = s.at.dir
-		}
+		named.file = value
 	case []string:
-		named.argv = append([]string{Program(where[0], s.at.dir)}, where[1:]...)
+		named.argv = value
 	default: // not set, or wrong
 		return
 	}
-	by.assign = func(content string) error { return secret.assign(l.config, t, content) }
-	if k.pool != nil {
-		named.limit, by.assign = maxAuthorities, func(content string) error { return l.authorities(named.file, content, k.pool(t)) }
-	}
 	id := fmt.Sprintf("%d %q %q", named.limit, named.file, named.argv)
-	if l.sourceOf[id] == nil {
-		l.sourceOf[id] = &named
-		l.sources = append(l.sources, &named)
+	if known := l.sourceOf[id]; known != nil {
+		named = known
+	} else {
+		l.sourceOf[id], l.sources = named, append(l.sources, named)
 	}
-	l.sourceOf[id].uses = append(l.sourceOf[id].uses, by)
-}
-
-// held returns what a file or the output of a command holds. Every editor and printing command ends a line, and Windows
-// editors begin a file with a byte order mark.
-func held(content string) string {
-	return strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(content, "\n"), "\r"), "\ufeff")
-}
-
-// assign parses the content of a file or the output of a command as the value of the key.
-func (k *Key) assign(c *Config, t *Target, content string) error {
-	text := held(content)
-	if err := realm.ValidateText(text); err != nil {
-		return err
-	}
-	return k.in(c, t).set(text)
-}
-
-// authorities reads certificate authorities. All targets that name a file share the pool.
-func (l *loader) authorities(file, content string, pool **x509.CertPool) error {
-	if l.pools[file] == nil {
-		made := x509.NewCertPool()
-		if !made.AppendCertsFromPEM([]byte(content)) {
-			return check.Errorf(check.Config, "must hold a certificate in PEM form").
-				Try("put the certificate of the authority into the file; it begins with -----BEGIN CERTIFICATE-----")
-		}
-		l.pools[file] = made
-	}
-	*pool = l.pools[file]
-	return nil
+	s, _ := m.get(k.Path)
+	named.uses = append(named.uses, use{s, t})
 }
 
 // readSources reads the files and then runs the commands, each once, however many targets name it. No command runs after a
 // mistake in a file.
 func (l *loader) readSources(ctx context.Context) error {
-	for _, s := range l.sources {
-		if s.file == "" {
-			continue
+	for _, ofCommands := range []bool{false, true} {
+		var group errgroup.Group
+		group.SetLimit(maxReads)
+		sources := slices.DeleteFunc(slices.Clone(l.sources), func(s *source) bool { return (s.file == "") != ofCommands })
+		for _, s := range sources {
+			group.Go(func() error {
+				s.read(ctx)
+				return context.Cause(ctx)
+			})
 		}
-		timed, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSilent)
-		s.content = readFile(timed, s.file, nil, s.limit, nil)
-		cancel()
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if err := group.Wait(); err != nil {
+			return err
 		}
-		l.handOut(s)
-	}
-	if err := l.problems.err(); err != nil {
-		return err
-	}
-	var wait sync.WaitGroup
-	slots := make(chan struct{}, maxCommands)
-	for _, s := range l.sources {
-		if s.file != "" {
-			continue
-		}
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			s.content = output(ctx, s.argv, sourceTimeout)
-		})
-	}
-	wait.Wait()
-	for _, s := range l.sources {
-		if s.file == "" && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if s.file == "" {
+		for _, s := range sources {
 			l.handOut(s)
 		}
+		if err := l.problems.err(); err != nil {
+			return err
+		}
 	}
-	return l.problems.err()
+	return nil
+}
+
+func (s *source) read(ctx context.Context) {
+	if s.file == "" {
+		s.data, s.err = output(ctx, s.argv, sourceTimeout)
+		return
+	}
+	timed, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSilent)
+	defer cancel()
+	s.content = readFile(timed, s.file, nil, s.limit)
 }
 
 // handOut gives the content of a source to the keys that name it.
@@ -150,21 +109,55 @@ func (l *loader) handOut(s *source) {
 	first, what := s.uses[0], "the content of the file"
 	switch {
 	case s.err != nil && s.file != "":
-		l.problems.add(first.at, first.key, unreadableSource(first, s.err))
+		l.problems.add(first.at, first.key.Path, unreadableSource(first.setting, s.file, s.err))
 		return
 	case s.err != nil:
-		l.problems.add(first.at, first.key, s.err)
+		l.problems.add(first.at, first.key.Path, s.err)
 		return
-	case s.everyone && s.limit == maxSecret:
-		l.warn(first.at, first.key, "everyone can read the file: run chmod o-rwx")
+	case s.everyone() && s.limit == maxSecret:
+		l.warn(first.at, first.key.Path, "everyone can read the file: run chmod o-rwx")
 	case s.file == "":
 		what = "the output of the command"
 	}
 	for _, u := range s.uses {
-		if err := u.assign(string(s.data)); err != nil {
-			l.problems.add(u.at, u.key, check.Errorf(check.Config, "%s %v", what, err).Try(check.HintOf(err)))
+		var err error
+		if u.key.pool != nil {
+			*u.key.pool(u.in), err = s.authorities()
+		} else {
+			err = u.key.content.hold(result{l.config, u.in}, s.data)
+		}
+		if err != nil {
+			l.problems.add(u.at, u.key.Path, check.Errorf(check.Config, "%s %v", what, err).Try(check.HintOf(err)))
 		}
 	}
+}
+
+// hold parses the content of a file or the output of a command as the value of the key.
+func (k *Key) hold(to result, data []byte) error {
+	s := setting{key: k, words: []string{held(data)}}
+	if err := realm.ValidateText(s.text()); err != nil {
+		return err
+	}
+	return k.in(to).set(s)
+}
+
+// held returns what a file or the output of a command holds. Every editor and printing command ends a line, and Windows
+// editors begin a file with a byte order mark.
+func held(data []byte) string {
+	return strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), "\ufeff")
+}
+
+// authorities returns the certificates that a file holds. All targets that name it share the pool.
+func (s *source) authorities() (*x509.CertPool, error) {
+	if s.pool == nil {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(s.data) {
+			return nil, check.Errorf(check.Config, "must hold a certificate in PEM form").
+				Try("put the certificate of the authority into the file; it begins with -----BEGIN CERTIFICATE-----")
+		}
+		s.pool = pool
+	}
+	return s.pool, nil
 }
 
 // shownPath returns a path for messages, "" if a secret may have been written in its place: a word without a slash, or one
@@ -188,22 +181,23 @@ func random(word string) bool {
 }
 
 // unreadableSource says why the file of a key could not be read, and what to do about it.
-func unreadableSource(s use, err error) error {
+func unreadableSource(s setting, path string, err error) error {
+	shown := shownPath(s.text(), path)
 	e := check.Errorf(check.Config, "%v", err)
 	switch {
-	case s.shown != "":
-		e = check.Errorf(check.Config, "%s: %v", s.shown, err)
-	case s.in != "":
-		e = check.Errorf(check.Config, "%v in %s", err, s.in)
+	case shown != "":
+		e = check.Errorf(check.Config, "%s: %v", shown, err)
+	case !strings.ContainsRune(s.text(), filepath.Separator):
+		e = check.Errorf(check.Config, "%v in %s", err, s.at.dir)
 	}
 	if !errors.Is(err, errAbsent) {
 		return e
 	}
 	e = e.Try("correct the path")
-	if secret := index().path[s.key].holds(); s.shown == "" && secret != nil {
+	if secret := s.key.content; shown == "" && secret != nil {
 		e = e.Try(check.Hintf("write the path of a file; a secret itself belongs into {%s}", secret.Path))
 	}
-	switch s.key {
+	switch s.key.Path {
 	case "realm.client_key_file":
 		e.Hint = check.Hints(e.Hint, "make a key:\n    {authelia --new-key FILE}")
 	case "proxmox.token_file":
@@ -213,17 +207,16 @@ func unreadableSource(s use, err error) error {
 }
 
 // output returns what a command prints. It drops the standard error, which may quote the secret.
-func output(ctx context.Context, argv []string, timeout time.Duration) content {
+func output(ctx context.Context, argv []string, timeout time.Duration) ([]byte, error) {
 	timed, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	out := &limited{left: maxSecret}
-	cmd := CommandContext(timed, argv[0], argv[1:]...)
-	cmd.Env = CommandEnvironment(os.Environ())
+	out := &Head{Limit: maxSecret}
+	cmd := CommandContext(timed, argv)
 	cmd.Stdout = out
 	err := cmd.Run()
 	var exit *exec.ExitError
 	switch {
-	case err == nil && out.left < 0:
+	case err == nil && out.Cut:
 		err = errors.New("the command prints too much for a secret")
 	case err == nil:
 	case timed.Err() != nil:
@@ -236,38 +229,34 @@ func output(ctx context.Context, argv []string, timeout time.Duration) content {
 	default:
 		err = fmt.Errorf("the command cannot be run: %w", errors.Unwrap(err)) // without the program's name
 	}
-	return content{data: []byte(out.String()), err: err}
+	return []byte(out.String()), err
 }
 
-// CommandContext is [exec.CommandContext] for the commands of a configuration: when ctx ends, every process of the command's group
-// is killed. A process that it leaves behind does not hold its caller for more than a second.
-func CommandContext(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
+// CommandContext returns a command of the configuration. When ctx ends, every process of its group is killed. A process that it
+// leaves behind does not hold the caller for more than a second. It gets the environment without the variables of this program,
+// which may hold secrets, and without the socket of systemd's notifications.
+func CommandContext(ctx context.Context, argv []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // whoever writes the configuration chooses the program
 	ownGroup(cmd)
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = time.Second
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return strings.HasPrefix(entry, EnvPrefix) || strings.HasPrefix(entry, "NOTIFY_SOCKET=")
+	})
 	return cmd
 }
 
-// Program returns the path of a program in a configuration: a relative path begins in the folder of the file.
-func Program(name, dir string) string {
-	if strings.ContainsRune(name, filepath.Separator) && !filepath.IsAbs(name) {
-		return filepath.Join(dir, name)
-	}
-	return name
-}
-
-// limited keeps what is written to it up to a limit.
-type limited struct {
+// Head keeps the beginning of what a command prints. One that prints too much still ends by itself.
+type Head struct {
 	strings.Builder
-	left int
+	Limit int  // bytes that are kept
+	Cut   bool // more was written
 }
 
-// Write never fails, so that a command which prints too much still ends by itself.
-func (l *limited) Write(p []byte) (int, error) {
-	if l.left >= len(p) {
-		l.Builder.Write(p)
-	}
-	l.left -= len(p)
+// Write never fails.
+func (h *Head) Write(p []byte) (int, error) {
+	kept := p[:min(len(p), h.Limit-h.Len())]
+	h.Cut = h.Cut || len(kept) < len(p)
+	h.Builder.Write(kept)
 	return len(p), nil
 }

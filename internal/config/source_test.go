@@ -135,9 +135,12 @@ func TestRelativeSourcesBeginWhereTheyAreNamed(t *testing.T) {
 	write(t, filepath.Join(dir, "targets", "a.yaml"), fmt.Sprintf(sources, "a"))
 	write(t, filepath.Join(dir, "targets", "b.yaml"), "proxmox: {endpoints: [b], token_file: token}\n")
 	text := strings.Replace(fmt.Sprintf(sources, "c"), "realm: {name: r-c,", "realm: {issuer_url: https://auth.example.com, client_id: proxmox,", 1)
-	c, err := Load(t.Context(), Options{Secrets: true, File: write(t, filepath.Join(dir, "config.yaml"), text+"targets_from: targets\ntargets: [{name: c}]\n")})
+	c, err := Load(t.Context(), Options{Secrets: true, File: write(t, filepath.Join(dir, "config.yaml"), text+"targets_from: targets\ntargets: [{name: c}]\nnotify: {command: [./tell, ./x]}\n")})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := []string{filepath.Join(dir, "tell"), "./x"}; !slices.Equal(c.Notify.Command, want) {
+		t.Errorf("notify.command %q, want %q", c.Notify.Command, want)
 	}
 	for i, want := range []string{"c above key-above", "a targets key-targets", "b targets key-above"} {
 		target := c.Targets[i]
@@ -199,10 +202,10 @@ func TestCommandIsBoundedInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 & sleep 60"}, 50*time.Millisecond).err; err == nil || err.Error() != "the command did not end within 50ms" {
+	if _, err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 & sleep 60"}, 50*time.Millisecond); err == nil || err.Error() != "the command did not end within 50ms" {
 		t.Errorf("%v", err)
 	}
-	if err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 &"}, time.Minute).err; err == nil || !strings.Contains(err.Error(), "left a process behind") {
+	if _, err := output(t.Context(), []string{"sh", "-c", "exec 3>" + held + "; sleep 60 &"}, time.Minute); err == nil || !strings.Contains(err.Error(), "left a process behind") {
 		t.Errorf("%v", err)
 	}
 	read, err := os.Open(held)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -16,114 +17,76 @@ import (
 // maxTargetFile bounds the file of one target, in bytes.
 const maxTargetFile = 256 << 10
 
-// readFolder finds the files of targets_from: one target in each YAML file, in the order of the names. [loader.readTargets]
-// reads them.
-func (l *loader) readFolder() {
-	m, k := l.merge(l.base, l.variable, l.flags), index().path["targets_from"]
-	l.take(m, k, nil)
-	dir := l.config.TargetsFrom
+// readFolder reads the folder of targets_from: one target in each YAML file, in the order of the names. It reads the files of
+// all targets, because two targets must not keep one realm. What is wrong with the file of a target that the run does not take
+// does not concern the run.
+func (l *loader) readFolder(ctx context.Context, m merged) {
+	dir, at := l.config.TargetsFrom, m.at("targets_from")
 	if dir == "" {
-		l.broken = l.broken || m.given(k.Path) // with a mistake: the targets are not known
+		l.base.broken = l.base.broken || m.given("targets_from") // with a mistake: the targets are not known
 		return
 	}
 	l.targets = append([]layer{}, l.targets...) // not nil: the file itself is no target
 	files, err := targetFiles(dir)
-	var cause syscall.Errno
-	switch {
-	case errors.As(err, &cause):
-		l.problems.addf(m.at(k.Path), k.Path, "the folder cannot be read: %v", cause)
-		l.broken = true
-	case err != nil:
-		l.problems.addf(m.at(k.Path), k.Path, "the folder cannot be read")
-		l.broken = true
+	if err != nil {
+		l.problems.addf(at, "targets_from", "the folder %v", err)
+		l.base.broken = true
 	}
 	known := map[string]int{} // by name in lower case: names become file names, and some file systems ignore case
 	for i, t := range l.targets {
 		known[strings.ToLower(t.target)] = i
 	}
 	for _, file := range files {
-		name := strings.TrimSuffix(file, filepath.Ext(file))
-		t := layer{kind: inFile, target: name, at: Place{File: filepath.Join(dir, file), dir: dir}, overlay: true, unread: true}
-		first, doubled := known[strings.ToLower(name)]
+		t := newLayer(Position{File: filepath.Join(dir, file), dir: dir})
+		t.target, t.overlay = strings.TrimSuffix(file, filepath.Ext(file)), true
+		first, doubled := known[strings.ToLower(t.target)]
 		switch {
-		case !isTargetName(name):
+		case !isTargetName(t.target):
 			t.at.File = (*check.Cleaner)(nil).Clean(t.at.File)
 			l.problems.addf(t.at, "", "names a target, so its name must be %s", nameForm)
 		case doubled:
 			l.problems.addf(t.at, "", "has the name of the target in %s as well", l.targets[first].at)
-		default:
-			known[strings.ToLower(name)] = len(l.targets)
+		case l.readTarget(ctx, &t):
+			known[strings.ToLower(t.target)] = len(l.targets)
 			l.targets = append(l.targets, t)
 		}
 	}
+	if len(l.targets) == 0 && !l.base.broken {
+		l.problems.addf(at, "targets_from", "the folder has no file that ends with .yaml or .yml: there is no target")
+	}
 }
 
-// readTargets reads the files of targets_from and returns the selected targets that are there. The others are read as well,
-// because two targets must not keep one realm; what is wrong with their files does not concern this run.
-func (l *loader) readTargets(ctx context.Context, selected []layer) (there []layer) {
-	taken := map[string]bool{}
-	for _, t := range selected {
-		taken[t.name()] = true
-	}
-	var all []layer
-	for _, t := range l.targets {
-		problems, warnings := l.problems, l.config.Warnings
-		if !taken[t.name()] {
-			l.problems = collector{}
-		}
-		t, found := l.readTarget(ctx, t)
-		if !taken[t.name()] {
-			l.problems, l.config.Warnings = problems, warnings
-		}
-		if !found {
-			continue
-		}
-		all = append(all, t)
-		if taken[t.name()] {
-			there = append(there, t)
-		}
-	}
-	if l.targets = all; len(all) == 0 && !l.broken {
-		l.problems.addf(l.merge(l.base, l.variable, l.flags).at("targets_from"), "targets_from",
-			"the folder has no file that ends with .yaml or .yml: there is no target")
-	}
-	return there
-}
-
-// readTarget reads the file of a target that is not read yet. A file that cannot be read fails the whole load, so that no
-// target disappears while somebody writes its file. A file that was removed since the folder was read is no target, unless
-// -t names it.
-func (l *loader) readTarget(ctx context.Context, t layer) (_ layer, there bool) {
-	if !t.unread {
-		return t, true
-	}
-	t.settings, t.unread = map[string]setting{}, false
-	c := content{err: errPipe}
+// readTarget reads the file of a target. A file that cannot be read fails the whole load, so that no target disappears while
+// somebody writes its file. A file that was removed since the folder was read is no target, unless -t names one.
+func (l *loader) readTarget(ctx context.Context, t *layer) (there bool) {
+	c := content{err: errors.New("is not a regular file")}
 	if info, err := os.Stat(t.at.File); err != nil || info.Mode().IsRegular() || info.IsDir() { // a pipe would wait for its writer
-		c = readFile(ctx, t.at.File, nil, maxTargetFile, safe(t.at.File))
+		c = readConfiguration(ctx, t.at.File, nil, maxTargetFile)
 	}
 	if errors.Is(c.err, errAbsent) && len(l.Targets) == 0 {
 		if _, err := os.Lstat(t.at.File); errors.Is(err, fs.ErrNotExist) { // else a link that leads nowhere
-			return t, false
+			return false
 		}
 	}
+	problems := &l.problems
+	if t.taken = l.takes(t.target); !t.taken {
+		problems = &Problems{}
+	}
 	if c.err != nil {
-		l.problems.add(t.at, "", c.err)
+		problems.add(t.at, "", c.err)
 		t.broken = true
-		return t, true
+		return true
 	}
 	l.see(t.at.File, c.data)
-	(&parser{at: t.at, problems: &l.problems}).target(c.data, &t)
-	if c.everyone && t.holdsSecret() {
+	parser{problems}.parse(c.data, t)
+	if t.taken && c.everyone() && t.holdsSecret() {
 		l.warn(t.at, "", secretReadable)
 	}
-	return t, true
+	return true
 }
 
-var errPipe = errors.New("is not a regular file")
-
 // targetFiles returns the names of the YAML files in a folder, sorted. Those that begin with a dot are an editor's or
-// Kubernetes' own.
+// Kubernetes' own. Its error continues "the folder …".
 func targetFiles(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -131,26 +94,118 @@ func targetFiles(dir string) (names []string, err error) {
 			names = append(names, e.Name())
 		}
 	}
+	var cause syscall.Errno
+	switch {
+	case errors.As(err, &cause):
+		err = fmt.Errorf("cannot be read: %w", cause)
+	case err != nil:
+		err = errors.New("cannot be read")
+	}
 	return names, err
 }
 
-// String returns the file with its line.
-func (p Place) String() string {
-	if p.Line > 0 {
-		return fmt.Sprintf("%s:%d", p.File, p.Line)
+// takes reports whether -t or the shard selects a target.
+func (l *loader) takes(name string) bool {
+	if len(l.Targets) > 0 {
+		return slices.Contains(l.Targets, name)
 	}
-	return p.File
+	return l.config.Shard.Holds(name)
 }
 
-// target reads a file that holds one target.
-func (p *parser) target(data []byte, into *layer) {
-	root, ok := p.document(data)
-	into.broken = root == nil
-	switch {
-	case ok && root == nil:
-		p.problems.addf(p.at, "", "is empty: a target needs the keys in which it differs")
-	case ok:
-		p.section(root, "", *into)
-		into.complete(p.problems)
+// selectTargets counts the targets that the run takes, and reports names of -t without a target. Flags and variables may say how
+// one cluster is reached only if one target is selected by its name.
+func (l *loader) selectTargets() (selected int) {
+	alone := l.targets == nil
+	if alone {
+		only := newLayer(Position{}) // the file itself is the one target
+		only.taken = l.takes(defaultTarget)
+		l.targets = []layer{only}
+	}
+	var names []string
+	for _, t := range l.targets {
+		names = append(names, t.name())
+		if t.taken {
+			selected++
+		}
+	}
+	unknown := check.Errorf(check.Config, "is not a target of the configuration").
+		Try(check.Hintf("choose one of its targets, such as %s", strings.Join(names[:min(len(names), 10)], ", ")))
+	for _, name := range l.Targets {
+		if !slices.Contains(names, name) && !l.base.broken {
+			l.problems.add(Position{Name: strings.TrimSpace("-t " + name)}, "", unknown)
+		}
+	}
+	if alone || len(l.Targets) > 0 && selected == 1 {
+		return selected
+	}
+	for _, over := range []layer{l.variables, l.flags} {
+		for path, s := range over.settings {
+			if strings.HasPrefix(path, "proxmox.") || path == "realm.name" {
+				l.problems.add(s.at, path, errOneTarget)
+				delete(over.settings, path) // or all targets would share it, which is another mistake
+			}
+		}
+	}
+	return selected
+}
+
+var errOneTarget = check.Errorf(check.Config,
+	"must not be given for several targets: one cluster's address or credentials would reach the others").
+	Try("it selects one target:\n    {plan --target NAME}")
+
+// readTargets reads the keys of the targets that the run takes, and checks what all targets mean together.
+func (l *loader) readTargets(selected int) {
+	type kept struct {
+		endpoint Origin
+		realm    string
+	}
+	seen, unread, used := map[kept]string{}, l.base.broken, false
+	l.config.Targets = make([]Target, 0, selected) // its elements must not move, because sources write secrets into them later
+	for _, overlay := range l.targets {
+		t := &Target{}
+		if overlay.taken {
+			l.config.Targets = append(l.config.Targets, Target{})
+			t = &l.config.Targets[len(l.config.Targets)-1]
+			l.target(overlay, t)
+		} else {
+			l.identify(overlay, t)
+		}
+		unread, used = unread || overlay.broken, used || !overlay.has(endpoints)
+		for _, endpoint := range t.Proxmox.Endpoints {
+			id := kept{endpoint, t.Realm.Name}
+			if other, known := seen[id]; known && other != overlay.name() {
+				l.problems.addf(overlay.at, "", "shares an endpoint and a realm with the target %s: only one target can keep a realm", other)
+				break
+			}
+			seen[id] = overlay.name()
+		}
+	}
+	if !unread && !used {
+		l.unused()
+	}
+}
+
+// identify reads what identifies a target that the run does not take: endpoints and realm. Mistakes in them are not reported.
+func (l *loader) identify(overlay layer, t *Target) {
+	m := l.merge(overlay, layer{}, layer{})
+	for _, k := range table() {
+		if k.group == product || k.group == endpoints || k.Path == "realm.name" {
+			_ = l.take(m, k, t)
+		}
+	}
+}
+
+// unused reports what the file says of a cluster that is that of no target.
+func (l *loader) unused() {
+	for path, s := range l.base.settings {
+		switch {
+		case s.key.group == endpoints:
+			l.problems.add(s.at, path, check.Errorf(check.Config, "is used by no target, since each of them sets its own").
+				Try("name this cluster as a target too, with a name alone:\n    targets:\n      - name: main",
+					check.Hintf("remove {%s} from the configuration", path)))
+		case slices.Contains(ofCluster, s.key.group):
+			l.warn(s.at, path, "is used by no target: each of them sets its own endpoints, and these come without credentials, trust, "+
+				"product and redirect URLs of another cluster")
+		}
 	}
 }

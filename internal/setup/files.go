@@ -48,7 +48,7 @@ func (f Files) Missing(p Place) ([]Step, error) {
 	if f.Target != nil {
 		t := *f.Target
 		t.Proxmox.TokenFile = TokenFile
-		document = config.Document(t)
+		document = config.Marshal(t)
 	}
 	for _, file := range []struct {
 		name, note string

@@ -10,7 +10,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-func TestDocument(t *testing.T) {
+func TestMarshal(t *testing.T) {
 	target := defaults()
 	target.Proxmox.Endpoints, target.Proxmox.Insecure = []Origin{"https://pve1.example.com:8006"}, true
 	target.Realm = realm.Spec{Name: "authelia", Set: realm.Values{
@@ -21,7 +21,7 @@ func TestDocument(t *testing.T) {
 		realm.Scopes:    realm.Text("email;groups profile"),  // in any spelling that Proxmox takes
 		realm.Default:   realm.Bool(false),
 	}}
-	got := Document(target)
+	got := Marshal(target)
 	if strings.Contains(string(got), "hunter2") {
 		t.Errorf("quotes what it leaves out:\n%s", got)
 	}
@@ -45,14 +45,14 @@ func TestDocument(t *testing.T) {
 }
 
 // What export writes of groups and grants loads as it was, in any case of letters.
-func TestDocumentHoldsAccess(t *testing.T) {
+func TestMarshalHoldsAccess(t *testing.T) {
 	access := realm.Access{
 		"Admins": {{Path: "/", Role: "PVEAdmin", Propagate: true}, {Path: "/vms/100", Role: "PVEVMUser"}},
 		"123":    {{Path: "/pool/dev", Role: "PVEAuditor", Propagate: true}}, "none": {},
 	}
 	target := defaults()
 	target.Access = access
-	text := string(Document(target))
+	text := string(Marshal(target))
 	c := mustLoad(t, text, Options{Partial: true, Show: true})
 	if got := c.Targets[0].Access; !reflect.DeepEqual(got, access) {
 		t.Errorf("%v after\n%s", got, text)
@@ -62,9 +62,9 @@ func TestDocumentHoldsAccess(t *testing.T) {
 // defaults returns a target of which a configuration says nothing.
 func defaults() Target {
 	t := Target{Name: defaultTarget, Realm: realm.Spec{Set: realm.Values{}}}
-	for i := range table() {
-		if k := &table()[i]; k.Target && k.Default != "" {
-			_ = k.in(nil, &t).set(k.written(k.Default, Place{}).value) // a test loads every default
+	for _, k := range table() {
+		if k.Target && k.Default != "" && k.Kind != List {
+			_ = k.in(result{Target: &t}).set(k.setting(k.Default, Position{})) // a test loads every default
 		}
 	}
 	return t

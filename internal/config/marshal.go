@@ -8,19 +8,18 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Document returns a configuration of one target, each key below its documentation. It leaves out what has its default. Loading
+// Marshal returns a configuration of one target, each key below its documentation. It leaves out what has its default. Loading
 // it gives the target again. Paths are written as they are: relative ones begin in the folder of the configuration.
 //
 // It never holds a secret: ClientKeyFile and TokenFile name the files, and without them a key is not managed. It leaves out a
 // property that a configuration cannot hold, such as a comment of two lines, and says so in a comment.
-func Document(t Target) []byte {
+func Marshal(t Target) []byte {
 	if !t.Verify.RedirectsDeclared {
 		t.Verify.RedirectURLs = nil
 	}
 	var d bytes.Buffer
 	section := ""
-	for i := range table() {
-		k := &table()[i]
+	for _, k := range table() {
 		if !k.Target || k.Secret || k.Path == "proxmox.endpoint" {
 			continue
 		}
@@ -51,8 +50,7 @@ var sections = map[string]string{
 
 // line returns the key of a target below its documentation, "" if a configuration need not hold it.
 func (k *Key) line(t *Target) string {
-	at := k.in(nil, t)
-	value := at.get()
+	value := k.in(result{Target: t}).get()
 	_, name, nested := strings.Cut(k.Path, ".")
 	switch access, _ := value.(realm.Access); {
 	case value == nil || inYAML(value) == k.Default && k.Path != "realm.name": // users have the name in theirs
@@ -64,12 +62,8 @@ func (k *Key) line(t *Target) string {
 		}
 		return lines.String()
 	}
-	if p, isProperty := at.(property); isProperty {
-		err := k.plain(value)
-		if err == nil {
-			err = t.Proxmox.Product.Validate(p.Property, t.Realm.Set[p.Property])
-		}
-		if err != nil {
+	if v, isProperty := t.Realm.Set[k.property]; isProperty && k.content == nil {
+		if err := t.Proxmox.Product.Validate(k.property, v); err != nil {
 			return fmt.Sprintf("  # %s stays as it is: a configuration's value %v\n", name, err)
 		}
 	}
