@@ -19,7 +19,7 @@ func (c *call) known() *State {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, now, kept := s.state.Load(), s.opts.Now(), &s.cache[0]
+	st, now, kept := s.store.View(), s.opts.Now(), &s.cache[0]
 	if c.privileged {
 		kept = &s.cache[1]
 	}
@@ -105,7 +105,7 @@ func (c *call) permissions() (any, error) {
 	paths := []string{c.params.text("path")}
 	if paths[0] == "" {
 		paths = slices.Clone(p.listed)
-		for _, a := range c.s.state.Load().ACL {
+		for _, a := range c.s.store.View().ACL {
 			for _, path := range ancestors(strings.TrimSuffix(a.Path, "/")) {
 				if path != "" {
 					paths = append(paths, path)
@@ -134,7 +134,7 @@ func aclText(list []ACL) string {
 
 // listACL is GET /access/acl. Without the privilege it shows those of the caller's tokens.
 func (c *call) listACL() (any, error) {
-	st, all := c.s.state.Load(), c.holds("/access/acl", c.s.product.accessAudit)
+	st, all := c.s.store.View(), c.holds("/access/acl", c.s.product.accessAudit)
 	path := strings.TrimSuffix(c.params.text("path"), "/")
 	list := []map[string]any{}
 	for _, a := range shuffled(st.ACL) {
@@ -157,7 +157,7 @@ func (c *call) updateACL() (any, error) {
 		}
 	}
 	remove := c.params.flag("delete")
-	return nil, c.s.change(func(st *State) error {
+	return nil, c.s.store.Change(func(st *State) error {
 		if err := c.checkDigest(aclText(st.ACL)); err != nil {
 			return err
 		}

@@ -1,26 +1,23 @@
 package pbs
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"proxmox-realm/internal/lab/standin"
 )
 
-const (
-	ticketLifetime    = 2 * time.Hour
-	challengeLifetime = 10 * time.Minute
-	clockTolerance    = 5 * time.Minute
-)
+// challengeLifetime is how long the second step of a login may take.
+const challengeLifetime = 10 * time.Minute
+
+func (s *Server) signer() standin.Signer {
+	return standin.Signer{Prefix: s.product.prefix, Key: s.store.View().Key, Now: s.opts.Now}
+}
 
 // active says whether a user or token exists, is enabled and has not expired.
 func (s *Server) active(st *State, auth string) bool {
@@ -56,16 +53,20 @@ func (s *Server) cookieTicket(r *http.Request) (ticket string, there bool) {
 // authenticate says who sends a request. With a cookie of the product's name, a token is not looked at. The error is for
 // the journal alone.
 func (s *Server) authenticate(r *http.Request) (string, error) {
-	st := s.state.Load()
+	st := s.store.View()
 	if ticket, there := s.cookieTicket(r); there {
-		user, err := s.checkTicket(ticket, "", ticketLifetime)
+		user, err := s.signer().Open(ticket, "", standin.TicketLifetime)
 		switch {
 		case err != nil:
 			return "", err
 		case !s.active(st, user):
 			return "", refuse("user account disabled or expired.")
 		case r.Method != http.MethodGet:
-			return user, s.checkCSRF(user, r.Header.Get("CSRFPreventionToken"))
+			if token := r.Header.Get("CSRFPreventionToken"); token == "" {
+				return "", errors.New("missing CSRF prevention token")
+			} else if !s.signer().CheckCSRF(user, token) {
+				return "", refuse("invalid csrf token - invalid signature.")
+			}
 		}
 		return user, nil
 	}
@@ -87,54 +88,6 @@ func (s *Server) authenticate(r *http.Request) (string, error) {
 	return id, nil
 }
 
-func (s *Server) sign(text string) string {
-	mac := hmac.New(sha256.New, s.state.Load().Key)
-	mac.Write([]byte(text))
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// newTicket signs data, and aad, which is not in the ticket. A real server signs with Ed25519. info is the ticket with
-// a note in place of the signature.
-func (s *Server) newTicket(data, aad string) (ticket, info string) {
-	plain := fmt.Sprintf("%s:%s:%08X", s.product.prefix, strings.ReplaceAll(data, ":", "%3A"), s.opts.Now().Unix())
-	return plain + "::" + s.sign(plain+":"+aad), plain + "::ticketinfo"
-}
-
-func (s *Server) checkTicket(ticket, aad string, lifetime time.Duration) (data string, err error) {
-	plain, signature, _ := strings.Cut(ticket, "::")
-	if !hmac.Equal([]byte(s.sign(plain+":"+aad)), []byte(signature)) {
-		return "", errors.New("invalid ticket - signature verification failed")
-	}
-	parts := strings.Split(plain, ":")
-	if len(parts) != 3 || !s.fresh(parts[2], lifetime) {
-		return "", errors.New("invalid ticket - expired")
-	}
-	return decodePercent(parts[1]), nil
-}
-
-// fresh says whether a hexadecimal time is not older than a lifetime.
-func (s *Server) fresh(hex string, lifetime time.Duration) bool {
-	seconds, err := strconv.ParseInt(hex, 16, 64)
-	age := s.opts.Now().Sub(time.Unix(seconds, 0))
-	return err == nil && age > -clockTolerance && age < lifetime
-}
-
-func (s *Server) newCSRF(user string) string {
-	now := fmt.Sprintf("%08X", s.opts.Now().Unix())
-	return now + ":" + strings.TrimRight(s.sign(now+":"+user+":csrf"), "=")
-}
-
-func (s *Server) checkCSRF(user, token string) error {
-	now, signature, _ := strings.Cut(token, ":")
-	if token == "" {
-		return errors.New("missing CSRF prevention token")
-	}
-	if !hmac.Equal([]byte(strings.TrimRight(s.sign(now+":"+user+":csrf"), "=")), []byte(signature)) || !s.fresh(now, ticketLifetime) {
-		return refuse("invalid csrf token - invalid signature.")
-	}
-	return nil
-}
-
 var errLogin = &apiError{http.StatusUnauthorized, "permission check failed."}
 
 // createTicket is POST /access/ticket: password, then, if the user has a second factor, a challenge and its answer.
@@ -154,7 +107,7 @@ func (c *call) createTicket() (any, error) {
 		return nil, errLogin
 	}
 	if challenge {
-		ticket, _ := s.newTicket(`!tfa!{"totp":true}`, user)
+		ticket := s.signer().Ticket(`!tfa!{"totp":true}`, user)
 		return c.ticketAnswer(map[string]any{"username": user, "ticket": ticket, "CSRFPreventionToken": "invalid"})
 	}
 	return c.grantTicket(user, hidden)
@@ -162,10 +115,10 @@ func (c *call) createTicket() (any, error) {
 
 // grantTicket answers with a ticket, in the body or, hidden from scripts, as a cookie.
 func (c *call) grantTicket(user string, hidden bool) (any, error) {
-	ticket, info := c.s.newTicket(user, "")
-	data := map[string]any{"username": user, "CSRFPreventionToken": c.s.newCSRF(user)}
-	if hidden {
-		data["ticket-info"] = info
+	ticket := c.s.signer().Ticket(user, "")
+	data := map[string]any{"username": user, "CSRFPreventionToken": c.s.signer().CSRF(user)}
+	if hidden { // what is shown has a note in place of the signature
+		data["ticket-info"] = ticket[:strings.Index(ticket, "::")] + "::ticketinfo"
 		c.cookie = fmt.Sprintf("__Host-%s=%s; Secure; SameSite=Lax; HttpOnly; Path=/;", c.s.product.cookie(), ticket)
 	} else {
 		data["ticket"] = ticket
@@ -191,12 +144,12 @@ func (c *call) logOut() (any, error) {
 
 // checkLogin checks one step of a login, and says whether another one has to follow.
 func (c *call) checkLogin(user, password string) (challenge bool, err error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	if !c.s.active(st, user) {
 		return false, refuse("user account disabled or expired.")
 	}
 	if ticket := c.params.text("tfa-challenge"); ticket != "" {
-		data, err := c.s.checkTicket(ticket, user, challengeLifetime)
+		data, err := c.s.signer().Open(ticket, user, challengeLifetime)
 		if err != nil || !strings.HasPrefix(data, "!tfa!") {
 			return false, errors.New("invalid ticket")
 		}
@@ -207,7 +160,7 @@ func (c *call) checkLogin(user, password string) (challenge bool, err error) {
 		return false, nil
 	}
 	if strings.HasPrefix(password, c.s.product.prefix+":") {
-		if data, err := c.s.checkTicket(password, "", ticketLifetime); err == nil {
+		if data, err := c.s.signer().Open(password, "", standin.TicketLifetime); err == nil {
 			if data != user {
 				return false, errors.New("ticket login failed - wrong userid")
 			}
@@ -227,27 +180,16 @@ func (u *User) accepts(password string) bool {
 
 // useTOTP checks a one-time password and makes it useless.
 func (c *call) useTOTP(user, code string) bool {
-	return c.s.change(func(st *State) error {
+	return c.s.store.Change(func(st *State) error {
 		for i := range st.Users[user].TOTP {
 			entry := &st.Users[user].TOTP[i]
-			if step := c.s.matchTOTP(entry.Secret, code); step > entry.Used {
+			if step := standin.MatchTOTP(entry.Secret, code, c.s.opts.Now()); step > entry.Used {
 				entry.Used = step
 				return nil
 			}
 		}
 		return errLogin
 	}) == nil
-}
-
-// matchTOTP returns the step of a code, now or one step off, or 0.
-func (s *Server) matchTOTP(secret, code string) int64 {
-	for _, at := range []time.Duration{-standin.TOTPStep, 0, standin.TOTPStep} {
-		now := s.opts.Now().Add(at)
-		if password := standin.TOTP(secret, now); password != "" && subtle.ConstantTimeCompare([]byte(password), []byte(code)) == 1 {
-			return now.Unix() / int64(standin.TOTPStep/time.Second)
-		}
-	}
-	return 0
 }
 
 // addTOTP is POST /access/tfa/{userid}, for type=totp alone.
@@ -267,11 +209,11 @@ func (c *call) addTOTP() (any, error) {
 	case err != nil || address.Scheme != "otpauth":
 		return nil, errors.New("not an otpauth uri")
 	}
-	entry := TOTP{ID: newUUID(), Secret: address.Query().Get("secret")}
-	if c.s.matchTOTP(entry.Secret, c.params.text("value")) == 0 {
+	entry := TOTP{ID: standin.NewUUID(), Secret: address.Query().Get("secret")}
+	if standin.MatchTOTP(entry.Secret, c.params.text("value"), c.s.opts.Now()) == 0 {
 		return nil, errors.New("failed to verify TOTP challenge")
 	}
-	return map[string]any{"id": entry.ID}, c.s.change(func(st *State) error {
+	return map[string]any{"id": entry.ID}, c.s.store.Change(func(st *State) error {
 		user, err := c.user(st)
 		if err == nil {
 			user.TOTP = append(user.TOTP, entry)
@@ -285,7 +227,7 @@ func (c *call) removeTOTP() (any, error) {
 		return nil, err
 	}
 	id := c.params.text("id")
-	return nil, c.s.change(func(st *State) error {
+	return nil, c.s.store.Change(func(st *State) error {
 		if user := st.Users[c.params.text("userid")]; user != nil {
 			for i, entry := range user.TOTP {
 				if entry.ID == id {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // daemon is the privileged daemon. The proxy forwards writes, tickets, logins and the list of users to it. It has a thread
@@ -37,7 +39,7 @@ var (
 )
 
 // run waits for a thread and runs f on it. ctx ends when the daemon stops.
-func (d *daemon) run(f func(ctx context.Context) *response) (*response, error) {
+func (d *daemon) run(f func(ctx context.Context) *standin.Answer) (*standin.Answer, error) {
 	d.mu.Lock()
 	ctx, threads := d.ctx, d.threads
 	d.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 // provider discovers the issuer of a realm.
 func (c *call) provider(name, redirect string) (*openid.Provider, *Realm, error) {
-	realm, err := c.s.state.Load().ofType("openid", name)
+	realm, err := c.s.store.View().ofType("openid", name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -39,7 +39,7 @@ func (c *call) authURL() (any, error) {
 		return nil, err
 	}
 	var login openid.Login
-	err = c.s.change(func(st *State) (err error) {
+	err = c.s.store.Change(func(st *State) (err error) {
 		login, err = st.Pending.Begin(realm)
 		return err
 	})
@@ -66,7 +66,7 @@ func (c *call) openIDLogin() (any, error) {
 func (c *call) logIn() (user, tested string, err error) {
 	var name string
 	var login openid.Login
-	err = c.s.change(func(st *State) (err error) {
+	err = c.s.store.Change(func(st *State) (err error) {
 		name, login, err = st.Pending.Take(c.s.product.run, c.params.text("state"))
 		return err
 	})
@@ -101,13 +101,13 @@ func (c *call) logIn() (user, tested string, err error) {
 
 // acceptUser makes the user, unless it is there and active.
 func (c *call) acceptUser(user string, realm *Realm, claims map[string]any) error {
-	if c.s.active(c.s.state.Load(), user) {
+	if c.s.active(c.s.store.View(), user) {
 		return nil
 	}
 	if realm.Properties["autocreate"] != "true" {
 		return refuse("user account '%s' missing, disabled or expired.", user)
 	}
-	return c.s.change(func(st *State) error {
+	return c.s.store.Change(func(st *State) error {
 		if known := st.Users[user]; known != nil {
 			if known.Enable != nil && !*known.Enable {
 				return refuse("user '%s' is disabled.", user)

@@ -64,7 +64,7 @@ func (c *call) withRealms(f func(*State) error) error {
 	case <-c.ctx.Done():
 		return errHungUp
 	}
-	return c.s.change(func(st *State) error {
+	return c.s.store.Change(func(st *State) error {
 		before, err := c.fileText(st.Realms)
 		if err != nil {
 			return err
@@ -119,7 +119,7 @@ func (r *Realm) data() map[string]any {
 
 // listRealms is GET /access/domains, for the login page.
 func (c *call) listRealms() (any, error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	list := []map[string]any{}
 	for _, realm := range shuffled(st.Realms) {
 		all := realm.data()
@@ -135,7 +135,7 @@ func (c *call) listRealms() (any, error) {
 }
 
 func (c *call) listOpenID() (any, error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	list := []map[string]any{}
 	for _, realm := range shuffled(st.Realms) {
 		if realm.Type == "openid" {
@@ -148,7 +148,7 @@ func (c *call) listOpenID() (any, error) {
 func (c *call) readOpenID() (any, error) { return c.readRealm("openid", c.params.text("realm")) }
 
 func (c *call) readRealm(kind, name string) (any, error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	realm, err := st.ofType(kind, name)
 	if err != nil {
 		return nil, err

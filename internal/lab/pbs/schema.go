@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // property describes one parameter, as proxmox-schema does.
@@ -289,18 +291,5 @@ func decodeForm(s string) [][2]string {
 	return pairs
 }
 
-// decodePercent undoes percent escapes and keeps a percent sign that begins none.
-func decodePercent(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return strings.ToValidUTF8(b.String(), "\uFFFD")
-}
+// decodePercent undoes percent escapes.
+func decodePercent(s string) string { return strings.ToValidUTF8(standin.Unescape(s), "\uFFFD") }

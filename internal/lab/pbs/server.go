@@ -7,18 +7,15 @@
 package pbs
 
 import (
-	"bufio"
-	"context"
+	"cmp"
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"proxmox-realm/internal/lab/authority"
@@ -32,9 +29,6 @@ const (
 	RealDelay403    = 500 * time.Millisecond
 	RealACLCache    = 5 * time.Second
 	RealLockTimeout = 10 * time.Second
-
-	handshakeLimit = 10 * time.Second
-	closeLimit     = 2 * time.Second
 )
 
 // Options configure a server. The zero value is a Backup Server without delays on a free port of 127.0.0.1.
@@ -86,218 +80,63 @@ type (
 
 // Server is a running stand-in. Its methods may be called from any goroutine.
 type Server struct {
+	*standin.Server
 	opts      Options
 	product   *Product
 	endpoints []endpoint
-	log       *slog.Logger
 	library   *openid.Library
-	tls       *tls.Config
-	listener  net.Listener
-	accepted  chan net.Conn
-	http      *http.Server
-	ctx       context.Context
-	cancel    context.CancelFunc
-	running   sync.WaitGroup
-	rules     standin.Rules
-	seen      standin.Seen
+	listener  *standin.Listener
+	store     *standin.Store[State]
 	journal   journal
 	daemon    daemon
 	realmLock chan struct{}
 
-	mu    sync.Mutex // for changes
-	state atomic.Pointer[State]
+	mu    sync.Mutex
 	cache [2]cache // of the proxy and of the privileged daemon
 }
 
 // Start listens and serves until [Server.Close].
 func Start(o Options) (*Server, error) {
-	s := &Server{opts: o, product: o.Product, log: o.Log, realmLock: make(chan struct{}, 1), accepted: make(chan net.Conn)}
-	s.setDefaults()
-	s.endpoints = s.product.endpoints(s.opts.Version)
-	s.library = openid.New(o.IssuerClient, s.log)
-	if err := s.startState(); err != nil {
-		return nil, err
+	if o.Product == nil {
+		o.Product = BackupServer
 	}
-	if len(s.opts.Certificate.Certificate) == 0 {
+	o.Version, o.Listen = cmp.Or(o.Version, o.Product.version), cmp.Or(o.Listen, "127.0.0.1:0")
+	o.Cores, o.LockTimeout, o.Zone = cmp.Or(o.Cores, runtime.NumCPU()), cmp.Or(o.LockTimeout, RealLockTimeout), cmp.Or(o.Zone, time.UTC)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Seed == nil {
+		o.Seed = DefaultState(o.Product)
+	}
+	if len(o.Certificate.Certificate) == 0 {
 		ca, err := authority.New()
 		if err != nil {
 			return nil, err
 		}
-		if s.opts.Certificate, err = ca.Issue(authority.SelfSigned, "127.0.0.1", "::1", "localhost"); err != nil {
+		if o.Certificate, err = ca.Issue(authority.SelfSigned, "127.0.0.1", "::1", "localhost"); err != nil {
 			return nil, err
 		}
 	}
-	s.tls = &tls.Config{Certificates: []tls.Certificate{s.opts.Certificate}, MinVersion: tls.VersionTLS12}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.daemon.start(s.ctx, s.opts.Cores)
-	listener, err := new(net.ListenConfig).Listen(s.ctx, "tcp", s.opts.Listen)
-	if err != nil {
-		s.cancel()
-		return nil, fmt.Errorf("listening: %w", err)
+	s := &Server{Server: standin.NewServer(o.RoundTrip, o.Log), opts: o, product: o.Product, realmLock: make(chan struct{}, 1)}
+	s.endpoints = s.product.endpoints(o.Version)
+	s.library = openid.New(o.IssuerClient, s.Logger())
+	var err error
+	if s.store, err = standin.OpenStore(o.StateFile, standin.Clone[State], o.Seed); err != nil {
+		return nil, err
 	}
-	s.listener = listener
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	s.running.Go(s.accept)
-	s.running.Go(func() { _ = s.http.Serve(handshaken{s}) }) // returns when the server closes
+	s.daemon.start(s.Context(), o.Cores)
+	if s.listener, err = s.Listen(o.Listen, 0, func() *tls.Certificate { return &s.opts.Certificate }, s.serve); err != nil {
+		return nil, errors.Join(fmt.Errorf("listening: %w", err), s.Close())
+	}
 	return s, nil
 }
 
-func (s *Server) setDefaults() {
-	if s.product == nil {
-		s.product = BackupServer
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	o := &s.opts
-	if o.Version == "" {
-		o.Version = s.product.version
-	}
-	if o.Listen == "" {
-		o.Listen = "127.0.0.1:0"
-	}
-	if o.Cores == 0 {
-		o.Cores = runtime.NumCPU()
-	}
-	if o.LockTimeout == 0 {
-		o.LockTimeout = RealLockTimeout
-	}
-	if o.Zone == nil {
-		o.Zone = time.UTC
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-}
-
-func (s *Server) startState() error {
-	st := s.opts.Seed
-	if st == nil {
-		st = DefaultState(s.product)
-	}
-	st, err := st.clone()
-	if err != nil {
-		return err
-	}
-	if s.opts.StateFile != "" {
-		stored := &State{}
-		found, err := standin.Load(s.opts.StateFile, stored)
-		if err != nil {
-			return err
-		}
-		if found {
-			st = stored
-		}
-	}
-	s.state.Store(st)
-	return nil
-}
-
-// accept takes connections and shakes hands. Plain HTTP is served too: it is redirected.
-func (s *Server) accept() {
-	for {
-		conn, err := s.listener.Accept()
-		if err != nil {
-			return
-		}
-		s.running.Go(func() {
-			stop := context.AfterFunc(s.ctx, func() { _ = conn.Close() })
-			defer stop()
-			if conn := s.handshake(conn); conn != nil {
-				select {
-				case s.accepted <- conn:
-				case <-s.ctx.Done():
-				}
-			}
-		})
-	}
-}
-
-func (s *Server) handshake(conn net.Conn) net.Conn {
-	in := bufio.NewReader(conn)
-	_ = conn.SetDeadline(time.Now().Add(handshakeLimit))
-	first, err := in.Peek(1)
-	if err != nil || !s.travel(2) {
-		_ = conn.Close()
-		return nil
-	}
-	peeked := &peekedConn{conn, in}
-	if first[0] != 0x16 {
-		_ = conn.SetDeadline(time.Time{})
-		return peeked
-	}
-	if s.rules.RefusesHandshake(s.listener.Addr().String()) {
-		_, _ = conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x28")) // alert: handshake_failure
-		_ = conn.Close()
-		return nil
-	}
-	secure := tls.Server(peeked, s.tls)
-	if secure.HandshakeContext(s.ctx) != nil {
-		_ = conn.Close()
-		return nil
-	}
-	s.seen.Handshake(secure.ConnectionState().DidResume)
-	_ = conn.SetDeadline(time.Time{})
-	return secure
-}
-
-// peekedConn is a connection whose first bytes were read already.
-type peekedConn struct {
-	net.Conn
-	in *bufio.Reader
-}
-
-func (p *peekedConn) Read(b []byte) (int, error) { return p.in.Read(b) }
-
-// handshaken hands the connections that accept has prepared to net/http.
-type handshaken struct{ s *Server }
-
-func (h handshaken) Accept() (net.Conn, error) {
-	select {
-	case conn := <-h.s.accepted:
-		return conn, nil
-	case <-h.s.ctx.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-func (h handshaken) Close() error   { return nil }
-func (h handshaken) Addr() net.Addr { return h.s.listener.Addr() }
-
-// travel waits for so many round trips, and says whether the server still runs.
-func (s *Server) travel(trips int) bool { return s.sleep(time.Duration(trips) * s.opts.RoundTrip) }
-
-func (s *Server) sleep(d time.Duration) bool {
-	if d == 0 {
-		return s.ctx.Err() == nil
-	}
-	select {
-	case <-time.After(d):
-		return true
-	case <-s.ctx.Done():
-		return false
-	}
-}
-
 // URL returns the origin of the server, such as https://127.0.0.1:41235, without a slash at its end.
-func (s *Server) URL() string { return "https://" + s.listener.Addr().String() }
+func (s *Server) URL() string { return "https://" + s.listener.Host }
 
 // CertificatePEM returns the server's certificate in PEM: a CA file for clients where the server made its own.
 func (s *Server) CertificatePEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.opts.Certificate.Certificate[0]})
-}
-
-// Close stops listening, ends every request and waits for what is under way.
-func (s *Server) Close() error {
-	s.cancel()
-	err := s.listener.Close()
-	limit, cancel := context.WithTimeout(context.Background(), closeLimit)
-	defer cancel()
-	if s.http.Shutdown(limit) != nil {
-		err = errors.Join(err, s.http.Close())
-	}
-	s.running.Wait()
-	return err
 }
 
 // Product returns what the server is.
@@ -306,7 +145,7 @@ func (s *Server) Product() *Product { return s.product }
 // Token returns the API token of that name as user@realm!id:secret, or "" if there is none. Names are the constants
 // TokenRoot and so on, or user@realm!id.
 func (s *Server) Token(name string) string {
-	st := s.state.Load()
+	st := s.store.View()
 	if full, ok := st.TokenNames[name]; ok {
 		name = full
 	}
@@ -318,52 +157,16 @@ func (s *Server) Token(name string) string {
 }
 
 // State returns a copy of the current state.
-func (s *Server) State() *State {
-	st, err := s.state.Load().clone()
-	if err != nil {
-		s.log.Error("copying the state", "msg", err.Error())
-	}
-	return st
-}
+func (s *Server) State() *State { return standin.Clone(s.store.View()) }
 
 // Update edits the state as an administrator on the host would. All of it is seen at once.
 func (s *Server) Update(f func(*State)) error {
-	return s.change(func(st *State) error {
+	return s.store.Change(func(st *State) error {
 		f(st)
 		st.Generation++
 		return nil
 	})
 }
-
-// change edits a copy of the state, and makes it current and saves it if f returns no error.
-func (s *Server) change(f func(*State) error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st, err := s.state.Load().clone()
-	if err != nil {
-		return err
-	}
-	if err := f(st); err != nil {
-		return err
-	}
-	s.state.Store(st)
-	if s.opts.StateFile == "" {
-		return nil
-	}
-	return standin.Save(s.opts.StateFile, st)
-}
-
-// Inject is [standin.Rules.Inject].
-func (s *Server) Inject(r Rule) (remove func()) { return s.rules.Inject(r) }
-
-// Requests returns the requests seen since the start or the last Reset, in order.
-func (s *Server) Requests() []Request { return s.seen.Requests() }
-
-// Handshakes returns the TLS handshakes completed since the start or the last Reset.
-func (s *Server) Handshakes() Handshakes { return s.seen.Handshakes() }
-
-// Reset forgets the requests and handshakes seen so far.
-func (s *Server) Reset() { s.seen.Reset() }
 
 // HoldLock holds the lock of the realms until release is called. Writes to realms wait for it, at most for
 // Options.LockTimeout. release may be called more than once.
@@ -377,6 +180,6 @@ func (s *Server) HoldLock() (release func()) {
 func (s *Server) SetDaemon(up bool) {
 	s.daemon.stop()
 	if up {
-		s.daemon.start(s.ctx, s.opts.Cores)
+		s.daemon.start(s.Context(), s.opts.Cores)
 	}
 }

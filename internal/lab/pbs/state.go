@@ -1,11 +1,8 @@
 package pbs
 
 import (
-	"crypto/rand"
-	"encoding/json"
-	"fmt"
-
 	"proxmox-realm/internal/lab/openid"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // The tokens of [DefaultState], as [Server.Token] names them.
@@ -33,7 +30,7 @@ type State struct {
 	// TokenNames gives short names to tokens, for [Server.Token].
 	TokenNames map[string]string `json:"token_names"`
 	// Pending holds the logins that have begun.
-	Pending openid.Pending `json:"pending,omitempty"`
+	Pending openid.Pending `json:"pending"`
 	// Generation counts the changes of users and tokens: each makes both daemons read the ACLs again.
 	Generation int `json:"generation"`
 }
@@ -95,9 +92,7 @@ type ACL struct {
 // DefaultState is the state of a fresh installation with the users and tokens of the recordings. Passwords are as recorded,
 // secrets of tokens are random.
 func DefaultState(p *Product) *State {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
-	st := &State{Key: key, Users: map[string]*User{}, Tokens: map[string]*Token{}, TokenNames: map[string]string{}}
+	st := &State{Key: standin.NewKey(), Pending: openid.Pending{}, Users: map[string]*User{}, Tokens: map[string]*Token{}, TokenNames: map[string]string{}}
 	for _, realm := range []Realm{
 		{"pam", "pam", map[string]string{"comment": "Linux PAM standard authentication"}},
 		{p.Name, p.Name, map[string]string{"comment": p.comment}},
@@ -120,7 +115,7 @@ func DefaultState(p *Product) *State {
 		return st.Users[id]
 	}
 	token := func(short, id, path, role string, propagate bool) *Token {
-		st.TokenNames[short], st.Tokens[id] = id, &Token{Secret: newUUID()}
+		st.TokenNames[short], st.Tokens[id] = id, &Token{Secret: standin.NewUUID()}
 		grant(id, path, role, propagate)
 		return st.Tokens[id]
 	}
@@ -145,22 +140,4 @@ func DefaultState(p *Product) *State {
 	token(TokenNoPropagate, "narrow"+realm+"!tool", "/access/domains", p.admin, false)
 	token(TokenLogReader, "logs"+realm+"!tool", "/system/log", p.auditor, true)
 	return st
-}
-
-// newUUID is a random UUID (RFC 9562, version 4).
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
-// clone is a deep copy.
-func (st *State) clone() (*State, error) {
-	data, err := json.Marshal(st)
-	if err != nil {
-		return nil, err
-	}
-	c := &State{Users: map[string]*User{}, Tokens: map[string]*Token{}, Pending: openid.Pending{}}
-	return c, json.Unmarshal(data, c)
 }

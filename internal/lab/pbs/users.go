@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // realmOf is the realm of user@realm.
@@ -36,7 +38,7 @@ func (st *State) userText() string {
 
 // withUsers changes user.cfg, after it compared the digest. Both daemons see the change at once, and with it every ACL.
 func (c *call) withUsers(f func(*State) error) error {
-	return c.s.change(func(st *State) error {
+	return c.s.store.Change(func(st *State) error {
 		if err := c.checkDigest(st.userText()); err != nil {
 			return err
 		}
@@ -60,7 +62,7 @@ func (c *call) stores(st *State, realm string) (bool, error) {
 var errNotStored = &apiError{http.StatusNotImplemented, "storing passwords is not implemented for OpenID realms"}
 
 func (c *call) listUsers() (any, error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	all := c.holds("/access/users", c.s.product.accessAudit)
 	list := []any{}
 	for _, id := range shuffled(slices.Collect(maps.Keys(st.Users))) {
@@ -154,7 +156,7 @@ func (c *call) user(st *State) (*User, error) {
 }
 
 func (c *call) readUser() (any, error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	user, err := c.user(st)
 	if err != nil {
 		return nil, err
@@ -218,7 +220,7 @@ func tokensOf(st *State, user string) []any {
 }
 
 func (c *call) listTokens() (any, error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	c.extra["digest"] = digestText(st.userText())
 	return tokensOf(st, c.params.text("userid")), nil
 }
@@ -226,7 +228,7 @@ func (c *call) listTokens() (any, error) {
 func (c *call) tokenID() string { return c.params.text("userid") + "!" + c.params.text("token-name") }
 
 func (c *call) readToken() (any, error) {
-	st := c.s.state.Load()
+	st := c.s.store.View()
 	token := st.Tokens[c.tokenID()]
 	if token == nil {
 		return nil, fmt.Errorf("no such token '%s'", c.tokenID())
@@ -237,7 +239,7 @@ func (c *call) readToken() (any, error) {
 
 // createToken does not look whether the user exists.
 func (c *call) createToken() (any, error) {
-	id, secret := c.tokenID(), newUUID()
+	id, secret := c.tokenID(), standin.NewUUID()
 	return map[string]any{"tokenid": id, "value": secret}, c.withUsers(func(st *State) error {
 		if st.Tokens[id] != nil {
 			return refuse("token '%s' for user '%s' already exists.", c.params.text("token-name"), c.params.text("userid"))
@@ -269,7 +271,7 @@ func (c *call) updateToken() (any, error) {
 		token.set(c.params)
 		dropDefaults(&token.Enable, &token.Expire)
 		if c.params.flag("regenerate") {
-			token.Secret = newUUID()
+			token.Secret = standin.NewUUID()
 			data = map[string]any{"secret": token.Secret}
 			if c.s.product.regenerateID {
 				data = map[string]any{"tokenid": id, "value": token.Secret}
@@ -303,7 +305,7 @@ func (c *call) setPassword() (any, error) {
 	case id != c.auth && c.auth != "root@pam" && !may:
 		return nil, refuse("you are not authorized to change the password.")
 	}
-	return nil, c.s.change(func(st *State) error {
+	return nil, c.s.store.Change(func(st *State) error {
 		stores, err := c.stores(st, realm)
 		if err == nil && !stores {
 			err = errNotStored
@@ -321,7 +323,7 @@ func (c *call) setPassword() (any, error) {
 
 // confirm checks the caller's own password, which all but root have to repeat, and that the user exists.
 func (c *call) confirm(parameter string) error {
-	st, caller := c.s.state.Load(), ownerOf(c.auth)
+	st, caller := c.s.store.View(), ownerOf(c.auth)
 	if caller != "root@pam" {
 		password, given := c.params[parameter].(string)
 		if !given {

@@ -2,13 +2,14 @@ package pve
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // apiError is the error of a handler. Its message ends in a line feed where
@@ -57,12 +58,13 @@ func wrapped(prefix string, err error) error {
 
 // call is one request to a handler.
 type call struct {
-	user   string // user@realm or user@realm!token; empty for nobody
-	client string // address, for the log
-	asked  *node  // that the client asked
-	node   *node  // that answers
-	worker int    // process id of the daemon's worker
-	params map[string]any
+	user      string // user@realm or user@realm!token; empty for nobody
+	withToken bool
+	client    string // address, for the log
+	asked     *node  // that the client asked
+	node      *node  // that answers
+	worker    int    // process id of the daemon's worker
+	params    map[string]any
 }
 
 // rhost is the client's address as a node logs it: its sockets are for IPv6.
@@ -159,7 +161,7 @@ next:
 
 // prepare merges the parameters of a request into those of its path and checks
 // what the proxy checks: conflicts and privileges.
-func (a *api) prepare(e *endpoint, uri, params map[string]any, c *call, withToken bool) error {
+func (a *api) prepare(e *endpoint, uri, params map[string]any, c *call) error {
 	for _, k := range slices.Sorted(maps.Keys(params)) {
 		if old, ok := uri[k]; ok && text(params[k]) != old {
 			return badParams(map[string]string{k: "duplicate parameter (already defined in URI) with conflicting values!"})
@@ -167,7 +169,7 @@ func (a *api) prepare(e *endpoint, uri, params map[string]any, c *call, withToke
 		uri[k] = params[k]
 	}
 	c.params = uri
-	if e.noToken && withToken {
+	if e.noToken && c.withToken {
 		return forbidden("URI '" + e.path + "' not available with API token, need proper ticket.\n")
 	}
 	switch {
@@ -201,8 +203,7 @@ func byJSON(list []any) []any {
 	}
 	entries := make([]entry, len(list))
 	for i, v := range list {
-		b, _ := json.Marshal(v) // made of maps, texts and numbers
-		entries[i] = entry{string(b), v}
+		entries[i] = entry{string(standin.Marshal(v)), v}
 	}
 	slices.SortStableFunc(entries, func(x, y entry) int { return cmp.Compare(x.key, y.key) })
 	for i, e := range entries {

@@ -1,24 +1,13 @@
 package pve
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
-	"fmt"
+	"net/http"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"proxmox-realm/internal/lab/standin"
-)
-
-// How long a ticket and a CSRF token are valid, and how far in the future they
-// may have been made.
-const (
-	ticketLifetime = 2 * time.Hour
-	clockTolerance = 5 * time.Minute
 )
 
 // refused is an error of authentication: a 401 with this reason and no body.
@@ -29,32 +18,13 @@ func (r refused) Error() string { return string(r) }
 var (
 	cookieValue = regexp.MustCompile(`(?:^|\s)PVEAuthCookie(?:=| )([^;]*)`)
 	tokenValue  = regexp.MustCompile(`(?:^|\s)PVEAPIToken(?:=| )([^;]*)`)
-	ticketForm  = regexp.MustCompile(`\A(PVE:\S+)::([^:\s]+)\z`)
-	ticketPlain = regexp.MustCompile(`\APVE:(?:(\S+):)?([A-Z0-9]{8})\z`)
 )
 
 func authValue(re *regexp.Regexp, header string) string {
 	if m := re.FindStringSubmatch(header); m != nil {
-		return unescape(m[1])
+		return standin.Unescape(m[1])
 	}
 	return ""
-}
-
-// credentials are what a request carries.
-type credentials struct {
-	ticket, csrf, token string
-}
-
-func (r *request) credentials() credentials {
-	c := credentials{csrf: r.Header.Get("CSRFPreventionToken")}
-	c.ticket = authValue(cookieValue, strings.Join(r.Header["Cookie"], ", "))
-	if c.ticket == "" {
-		c.ticket = authValue(cookieValue, r.Header.Get("Authorization"))
-	}
-	if c.ticket == "" {
-		c.token = authValue(tokenValue, r.Header.Get("Authorization"))
-	}
-	return c
 }
 
 // open says whether a path needs no credentials: those it gets are not looked at.
@@ -70,33 +40,44 @@ func open(method, path string) bool {
 	return false
 }
 
-// authenticate is PVE::HTTPServer::auth_handler: who sends a request.
-func (s *Server) authenticate(n *node, method, path string, c credentials) (user string, err error) {
+// authenticate is PVE::HTTPServer::auth_handler: it notes who sends a request.
+func (s *Server) authenticate(c *call, method, path string, header http.Header) error {
+	ticket := authValue(cookieValue, strings.Join(header["Cookie"], ", "))
+	if ticket == "" {
+		ticket = authValue(cookieValue, header.Get("Authorization"))
+	}
+	token := authValue(tokenValue, header.Get("Authorization"))
+	c.withToken = ticket == "" && token != ""
 	if open(method, path) {
-		return "", nil
+		return nil
 	}
 	st := s.view()
-	if c.token != "" {
-		if err := checkToken(st, c.token); err != nil {
-			return "", n.refuse(err)
+	if c.withToken {
+		if err := checkToken(st, token); err != nil {
+			return c.asked.refuse(err)
 		}
-		id, _, _ := cutLast(c.token, "=")
-		return id, nil
+		c.user, _, _ = cutLast(token, "=")
+		return nil
 	}
-	if c.ticket == "" {
-		return "", refused("No ticket")
+	if ticket == "" {
+		return refused("No ticket")
 	}
-	data, ok := s.checkTicket(c.ticket, "") // that of half a login is signed with its user, and fails here
-	if !ok {
-		return "", n.refuse(errTicket)
+	user, err := s.signer().Open(ticket, "", standin.TicketLifetime) // that of half a login is signed with its user, and fails here
+	if err != nil {
+		return c.asked.refuse(errTicket)
 	}
-	if err := userEnabled(st, data); err != nil {
-		return "", n.refuse(err)
+	if err := userEnabled(st, user); err != nil {
+		return c.asked.refuse(err)
 	}
-	if method != "GET" && !s.checkCSRF(data, c.csrf) {
-		return "", refused("Permission denied - invalid csrf token")
+	if method != http.MethodGet && !s.signer().CheckCSRF(user, header.Get("CSRFPreventionToken")) {
+		return refused("Permission denied - invalid csrf token")
 	}
-	return data, nil
+	c.user = user
+	return nil
+}
+
+func (s *Server) signer() standin.Signer {
+	return standin.Signer{Prefix: "PVE", Key: s.view().Key, Now: time.Now}
 }
 
 var errTicket = dief("permission denied - invalid PVE ticket")
@@ -140,56 +121,6 @@ func checkToken(st *State, full string) error {
 	return nil
 }
 
-func (s *Server) sign(text string) string {
-	mac := hmac.New(sha256.New, s.view().Key)
-	mac.Write([]byte(text))
-	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// newTicket signs data; aad is signed with it and not in the ticket. The form
-// is that of PVE::Ticket; a node signs with RSA.
-func (s *Server) newTicket(data, aad string) string {
-	plain := fmt.Sprintf("PVE:%s:%08X", strings.ReplaceAll(data, ":", "%3A"), time.Now().Unix())
-	return plain + "::" + s.sign(ticketText(plain, aad))
-}
-
-func ticketText(plain, aad string) string {
-	if aad != "" {
-		return plain + ":" + aad
-	}
-	return plain
-}
-
-func (s *Server) checkTicket(ticket, aad string) (data string, ok bool) {
-	m := ticketForm.FindStringSubmatch(ticket)
-	if len(m) != 3 || !hmac.Equal([]byte(s.sign(ticketText(m[1], aad))), []byte(m[2])) {
-		return "", false
-	}
-	p := ticketPlain.FindStringSubmatch(m[1])
-	if len(p) != 3 || !fresh(p[2]) {
-		return "", false
-	}
-	return unescape(p[1]), true
-}
-
-// fresh says whether a hexadecimal time is within the lifetime of a ticket.
-func fresh(hexTime string) bool {
-	sec, err := strconv.ParseInt(hexTime, 16, 64)
-	age := time.Since(time.Unix(sec, 0))
-	return err == nil && age > -clockTolerance && age < ticketLifetime
-}
-
-func (s *Server) newCSRF(user string) string {
-	now := fmt.Sprintf("%08X", time.Now().Unix())
-	return now + ":" + strings.TrimRight(s.sign("csrf:"+now+":"+user), "=")
-}
-
-func (s *Server) checkCSRF(user, token string) bool {
-	now, sig, ok := strings.Cut(token, ":")
-	want := strings.TrimRight(s.sign("csrf:"+now+":"+user), "=")
-	return ok && len(now) == 8 && fresh(now) && hmac.Equal([]byte(want), []byte(sig))
-}
-
 func (a *api) ticketEndpoints() []*endpoint {
 	return []*endpoint{
 		{method: "POST", path: "/access/ticket", proxied: true, world: true, noToken: true, run: a.createTicket, params: schema{
@@ -219,7 +150,7 @@ func (a *api) createTicket(c *call) (any, error) {
 	}
 	a.tell(c, "root@pam", "successful auth for user '"+user+"'")
 	if st.AtTicket != nil && user == "root@pam" {
-		if err := a.srv.change((*State).begin); err != nil {
+		if err := a.srv.store.Change((*State).begin); err != nil {
 			return nil, err
 		}
 	}
@@ -237,80 +168,66 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 		return nil, err
 	}
 	password, otp, challenge := c.text("password"), c.params["otp"], c.params["tfa-challenge"]
-	ticketUser, valid := a.srv.checkTicket(password, "")
-	if otp != nil && challenge != nil {
-		return nil, dief("TFA response should be in 'password', not 'otp' when 'tfa-challenge' is set")
-	}
+	signer := a.srv.signer()
+	renewed, err := signer.Open(password, "", standin.TicketLifetime)
 	need := false
 	switch {
 	case challenge != nil:
-		data, ok := a.srv.checkTicket(text(challenge), user)
-		if !ok || !strings.HasPrefix(data, "!tfa!") {
+		data, err := signer.Open(text(challenge), user, standin.TicketLifetime)
+		if err != nil || !strings.HasPrefix(data, "!tfa!") {
 			return nil, dief("bad ticket")
 		}
 		if err := checkSecondFactor(st.Users[user], password); err != nil {
 			return nil, err
 		}
-	case valid && (ticketUser == user || ticketUser == "root@pam"):
+	case err == nil && (renewed == user || renewed == "root@pam"):
 		// A valid ticket renews itself, and root's is good for everybody.
 	default:
 		if err := a.checkPassword(st, user, password, c); err != nil {
 			return nil, err
 		}
 		u := st.Users[user]
-		need = u.TOTP != "" || u.WebAuthn
+		need = u.TOTP != ""
 		if otp != nil { // it is checked, and the second step is wanted all the same
 			if err := checkSecondFactor(u, text(otp)); err != nil {
 				return nil, err
 			}
 		}
 	}
-	res := map[string]any{"username": user, "CSRFPreventionToken": a.srv.newCSRF(user)}
+	res := map[string]any{"username": user, "CSRFPreventionToken": signer.CSRF(user)}
 	if need {
-		res["ticket"] = a.srv.newTicket("!tfa!"+string(marshal(st.Users[user].factors())), user)
+		res["ticket"] = signer.Ticket(`!tfa!{"totp":true}`, user)
 		res["NeedTFA"] = 1
 	} else {
-		res["ticket"] = a.srv.newTicket(user, "")
+		res["ticket"] = signer.Ticket(user, "")
 	}
 	return res, nil
-}
-
-// factors is what the ticket of half a login says of the second factors.
-func (u *User) factors() map[string]any {
-	factors := map[string]any{}
-	if u.TOTP != "" {
-		factors["totp"] = true
-	}
-	if u.WebAuthn {
-		factors["webauthn"] = map[string]any{"publicKey": map[string]any{}}
-	}
-	return factors
 }
 
 // checkPassword is the first factor, for realms that have one on the node.
 func (a *api) checkPassword(st *State, user, password string, c *call) error {
 	realm := realmOf(user)
-	sec := a.srv.realms.get(realm)
-	if sec == nil {
+	r, ok := st.realm(realm)
+	if !ok {
 		return dief("auth domain '%s' does not exist", realm)
 	}
 	u := st.Users[user]
 	right := u != nil && u.Password != "" && subtle.ConstantTimeCompare([]byte(u.Password), []byte(password)) == 1
 	switch {
-	case right && (sec.kind == "pve" || sec.kind == "pam"):
+	case right && (r.Type == "pve" || r.Type == "pam"):
 		return nil
-	case sec.kind == "openid":
+	case r.Type == "openid":
 		return dief("OpenID realm does not allow password verification.")
 	case !truthy(password):
 		return dief("no password")
-	case sec.kind == "pam":
+	case r.Type == "pam":
 		name, _, _ := cutLast(user, "@")
 		c.node.log.add(Line{
 			Time: c.node.now(), Process: "IPCC.xs", PID: c.worker, Unit: "pvedaemon",
 			Message: "pam_unix(proxmox-ve-auth:auth): authentication failure; logname= uid=0 euid=0 tty= ruser= rhost=" + c.rhost() + "  user=" + name,
 		})
 		return dief("Authentication failure")
-	case sec.kind == "pve":
+	case r.Type == "pve":
 		return dief("invalid credentials")
 	}
 	return dief("connect: Connection refused") // no directory is in reach
@@ -324,11 +241,8 @@ func checkSecondFactor(u *User, response string) error {
 	if kind != "totp" || u.TOTP == "" {
 		return dief("no such challenge")
 	}
-	now := time.Now()
-	for _, t := range []time.Time{now, now.Add(-standin.TOTPStep), now.Add(standin.TOTPStep)} {
-		if subtle.ConstantTimeCompare([]byte(standin.TOTP(u.TOTP, t)), []byte(code)) == 1 {
-			return nil
-		}
+	if standin.MatchTOTP(u.TOTP, code, time.Now()) == 0 {
+		return dief("failed 2nd factor")
 	}
-	return dief("failed 2nd factor")
+	return nil
 }

@@ -112,22 +112,6 @@ func TestSecondFactor(t *testing.T) {
 	}
 }
 
-// A second factor that only a browser can use is named in the ticket of half a login.
-func TestWebAuthn(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	if err := n.Update(func(st *pve.State) { st.Users["admin@pve"].WebAuthn = true }); err != nil {
-		t.Fatal(err)
-	}
-	u := n.User(pve.UserAdmin)
-	d := n.logIn(u.Username, u.Password).data(t)
-	if ticket := d.text("ticket"); d["NeedTFA"] != 1.0 || !strings.HasPrefix(ticket, `PVE:!tfa!{"webauthn"%3A{"publicKey"%3A{}}}:`) {
-		t.Error(d)
-	}
-	if a := n.logIn(u.Username, "totp:000000", "tfa-challenge", d.text("ticket")); a.status != "401 authentication failure" {
-		t.Error(a)
-	}
-}
-
 // TestDelay: refused credentials are not answered at once.
 func TestDelay(t *testing.T) {
 	s, err := pve.Start(pve.Options{Delay401: time.Hour})

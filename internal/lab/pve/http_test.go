@@ -64,7 +64,6 @@ func TestTransport(t *testing.T) {
 	for _, x := range []struct{ name, request, status, body string }{
 		{"OPTIONS", "OPTIONS /api2/json/version HTTP/1.1\r\n\r\n", "HTTP/1.1 501 method 'OPTIONS' not available", ""},
 		{"PATCH without credentials", "PATCH /api2/json/version HTTP/1.1\r\n" + length("x"), "HTTP/1.1 501 method 'PATCH' not available", ""},
-		{"chunked, without credentials", "POST /api2/json/access/domains HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "HTTP/1.1 501 chunked transfer encoding not supported", "chunked transfer encoding not supported"},
 		{"no API", "GET /other HTTP/1.1\r\n\r\n", "HTTP/1.1 500 no such file '/other'", "no such file '/other'\n"},
 		{"GET with body", "GET /api2/json/version HTTP/1.1\r\n" + token + length("{}"), "HTTP/1.1 501 Unexpected content for method 'GET'", "Unexpected content for method 'GET'"},
 		{"GET with body, nobody", "GET /api2/json/version HTTP/1.1\r\n" + length("{}"), "HTTP/1.1 401 No ticket", ""},
@@ -123,14 +122,14 @@ func TestHeaders(t *testing.T) {
 	}
 	token := "Authorization: PVEAPIToken=" + n.Token(pve.TokenRoot) + "\r\n"
 	for _, x := range []struct{ name, request, want string }{
-		{"read", "GET /api2/json/version HTTP/1.1\r\n" + token + "\r\n", "Cache-Control Connection=Keep-Alive Date Pragma Server Content-Length Content-Type Expires"},
+		{"read", "GET /api2/json/version HTTP/1.1\r\n" + token + "\r\n", "Cache-Control Connection=Keep-Alive Content-Length Content-Type Date Expires Pragma Server"},
 		{
 			"write", "POST /api2/json/access/domains?realm=x2&type=openid&issuer-url=a&client-id=b HTTP/1.1\r\n" + token + "\r\n",
-			"Cache-Control Connection=close Connection=Keep-Alive Date Pragma Server Content-Length Content-Type Expires",
+			"Cache-Control Connection=close Connection=Keep-Alive Content-Length Content-Type Date Expires Pragma Server",
 		},
-		{"refused write", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "\r\n", "Cache-Control Connection=close Date Pragma Server Content-Length Content-Type Expires"},
-		{"nobody", "GET /api2/json/version HTTP/1.1\r\n\r\n", "Cache-Control Connection=close Date Pragma Server Expires"},
-		{"closing client", "GET /api2/json/version HTTP/1.1\r\nConnection: close\r\n" + token + "\r\n", "Cache-Control Connection=close Date Pragma Server Content-Length Content-Type Expires"},
+		{"refused write", "POST /api2/json/access/domains HTTP/1.1\r\n" + token + "\r\n", "Cache-Control Connection=close Content-Length Content-Type Date Expires Pragma Server"},
+		{"nobody", "GET /api2/json/version HTTP/1.1\r\n\r\n", "Cache-Control Connection=close Date Expires Pragma Server"},
+		{"closing client", "GET /api2/json/version HTTP/1.1\r\nConnection: close\r\n" + token + "\r\n", "Cache-Control Connection=close Content-Length Content-Type Date Expires Pragma Server"},
 	} {
 		head, _ := raw(t, n.Server, x.request)
 		if got := names(head); got != x.want {

@@ -2,11 +2,10 @@ package pve
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/lab/authority"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // Node describes one node of a cluster.
@@ -41,15 +41,14 @@ type node struct {
 	zone    *time.Location
 	listen  string // host and port
 	pair    tls.Certificate
-	tls     *tls.Config
 	log     journal
 	daemon  int      // process id of pvedaemon
 	workers chan int // process ids of its idle workers
 	proxy   int      // process id of pveproxy's worker
 
 	mu       sync.Mutex
-	listener net.Listener // nil while the node is off
-	missed   bool         // another node has waited for this one since it is off
+	listener *standin.Listener // nil while the node is off
+	missed   bool              // another node has waited for this one since it is off
 }
 
 // startNodes prepares the nodes and starts those that are on.
@@ -99,10 +98,6 @@ func (n *node) certify(host string) (err error) {
 			return err
 		}
 	}
-	n.tls = &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.served(), nil },
-	}
 	return nil
 }
 
@@ -120,11 +115,11 @@ func (n *node) served() *tls.Certificate {
 func (n *node) start() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	listener, err := new(net.ListenConfig).Listen(n.srv.ctx, "tcp", n.listen)
+	listener, err := n.srv.Listen(n.listen, idleTimeout, n.served, func(r *http.Request) *standin.Answer { return n.srv.serve(n, r) })
 	if err != nil {
 		return err
 	}
-	n.listener, n.listen, n.missed = listener, listener.Addr().String(), false
+	n.listener, n.listen, n.missed = listener, listener.Host, false
 	n.write(n.daemon, "starting server")
 	n.write(n.daemon, fmt.Sprintf("starting %d worker(s)", cap(n.workers)))
 	for i := range cap(n.workers) {
@@ -135,7 +130,6 @@ func (n *node) start() error {
 		default: // they work on since the last start
 		}
 	}
-	n.srv.background(func() { n.srv.acceptAll(n.srv.ctx, n, listener) })
 	return nil
 }
 
@@ -144,10 +138,9 @@ func (n *node) stop() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.listener != nil {
-		_ = n.listener.Close()
+		n.listener.Close()
 		n.listener = nil
 	}
-	n.srv.conns.close(n)
 }
 
 // on says whether the node runs.
@@ -161,15 +154,17 @@ func (n *node) on() bool {
 func (n *node) now() time.Time { return n.srv.opts.Now().Add(n.Ahead).In(n.zone) }
 
 // unreachable is the answer of another node about this one, which is off. The first time, that node waits.
-func (n *node) unreachable() *response {
+func (n *node) unreachable() *standin.Answer {
 	n.mu.Lock()
 	missed := n.missed
 	n.missed = true
 	n.mu.Unlock()
 	if missed {
-		return &response{status: 595, reason: "No route to host"}
+		return plain(595, "No route to host", "")
 	}
-	return &response{status: 595, reason: "Connection timed out", wait: n.srv.opts.NodeTimeout}
+	a := plain(595, "Connection timed out", "")
+	a.Wait = n.srv.opts.NodeTimeout
+	return a
 }
 
 // node finds a node by its name; "localhost" is the node that was asked.
@@ -222,48 +217,6 @@ func (s *Server) NodeURL(name string) string {
 	return ""
 }
 
-// conns are the open connections of a server, each with its node.
-type conns struct {
-	mu   sync.Mutex
-	open map[net.Conn]*node
-}
-
-// close closes the connections of a node; nil means of all.
-func (c *conns) close(of *node) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for conn, n := range c.open {
-		if of == nil || of == n {
-			_ = conn.Close()
-		}
-	}
-}
-
-func (c *conns) forget(conn net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.open, conn)
-}
-
-// acceptAll accepts connections until the listener closes.
-func (s *Server) acceptAll(ctx context.Context, n *node, listener net.Listener) {
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		s.conns.mu.Lock()
-		if ctx.Err() != nil {
-			s.conns.mu.Unlock()
-			_ = conn.Close()
-			return
-		}
-		s.conns.open[conn] = n
-		s.conns.mu.Unlock()
-		s.background(func() { s.serve(n, conn) })
-	}
-}
-
 // updateQuorum follows from the nodes that are on, and from SetQuorum.
 func (s *Server) updateQuorum() {
 	on := 0
@@ -306,18 +259,4 @@ func (s *Server) quorate() bool {
 	default:
 		return false
 	}
-}
-
-// closeNodes closes all listeners.
-func (s *Server) closeNodes() (err error) {
-	for _, n := range s.nodes {
-		n.mu.Lock()
-		if n.listener != nil {
-			if e := n.listener.Close(); !errors.Is(e, net.ErrClosed) {
-				err = errors.Join(err, e)
-			}
-		}
-		n.mu.Unlock()
-	}
-	return err
 }

@@ -26,24 +26,24 @@ const stateFolder = "/var/lib/pve-manager"
 
 // provider discovers the issuer of a realm, which must be of type openid.
 func (a *api) provider(realm, redirect string) (*openid.Provider, map[string]string, error) {
-	sec := a.srv.realms.get(realm)
-	if sec == nil {
+	r, ok := a.srv.view().realm(realm)
+	if !ok {
 		return nil, nil, dief("authentication domain '%s' does not exist", realm)
 	}
-	if sec.kind != "openid" {
-		return nil, nil, dief("wrong realm type (%s != openid)", sec.kind)
+	if r.Type != "openid" {
+		return nil, nil, dief("wrong realm type (%s != openid)", r.Type)
 	}
-	scopes, ok := sec.props["scopes"]
+	scopes, ok := r.Properties["scopes"]
 	if !ok {
 		scopes = "email profile"
 	}
-	key, confidential := sec.props["client-key"]
-	p, err := a.srv.library.Discover(a.srv.ctx, openid.Client{
-		IssuerURL: sec.props["issuer-url"], ID: sec.props["client-id"], Key: key, Public: !confidential,
-		Scopes: splitList(scopes), ACRValues: splitList(sec.props["acr-values"]), Audiences: splitList(sec.props["audiences"]),
-		Prompt: sec.props["prompt"], NoUserInfo: sec.props["query-userinfo"] == "0", Algorithms: a.algorithms(),
+	key, confidential := r.Properties["client-key"]
+	p, err := a.srv.library.Discover(a.srv.Context(), openid.Client{
+		IssuerURL: r.Properties["issuer-url"], ID: r.Properties["client-id"], Key: key, Public: !confidential,
+		Scopes: splitList(scopes), ACRValues: splitList(r.Properties["acr-values"]), Audiences: splitList(r.Properties["audiences"]),
+		Prompt: r.Properties["prompt"], NoUserInfo: r.Properties["query-userinfo"] == "0", Algorithms: a.algorithms(),
 	}, redirect)
-	return p, sec.props, err
+	return p, r.Properties, err
 }
 
 // algorithms are those that a node of this version verifies.
@@ -61,8 +61,8 @@ func (a *api) authURL(c *call) (any, error) {
 		return nil, err
 	}
 	var login openid.Login
-	err = a.srv.changePending(c.node, func(pending openid.Pending) (err error) {
-		login, err = pending.Begin(realm)
+	err = a.srv.store.Change(func(st *State) (err error) {
+		login, err = st.pending(c.node).Begin(realm)
 		return err
 	})
 	if err != nil {
@@ -83,8 +83,8 @@ func (a *api) login(c *call) (any, error) {
 func (a *api) openIDLogin(c *call) (any, error) {
 	var realm string
 	var login openid.Login
-	err := a.srv.changePending(c.node, func(pending openid.Pending) (err error) {
-		realm, login, err = pending.Take(stateFolder, c.text("state"))
+	err := a.srv.store.Change(func(st *State) (err error) {
+		realm, login, err = st.pending(c.node).Take(stateFolder, c.text("state"))
 		return err
 	})
 	if err != nil {
@@ -94,7 +94,7 @@ func (a *api) openIDLogin(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	claims, err := p.Claims(a.srv.ctx, c.text("code"), login)
+	claims, err := p.Claims(a.srv.Context(), c.text("code"), login)
 	if err != nil {
 		return nil, err
 	}
@@ -108,8 +108,8 @@ func (a *api) openIDLogin(c *call) (any, error) {
 	a.tell(c, "root@pam", "successful openid auth for user '"+user+"'")
 	return map[string]any{
 		"username":            user,
-		"ticket":              a.srv.newTicket(user, ""),
-		"CSRFPreventionToken": a.srv.newCSRF(user),
+		"ticket":              a.srv.signer().Ticket(user, ""),
+		"CSRFPreventionToken": a.srv.signer().CSRF(user),
 		"cap":                 a.capabilities(a.srv.view(), user),
 	}, nil
 }
@@ -207,7 +207,7 @@ func (a *api) mapGroups(c *call, user, realm string, props map[string]string, cl
 // report logs a message of the worker that handles a request.
 func (a *api) report(c *call, message string) {
 	c.node.write(c.worker, message)
-	a.srv.log.Info("syslog", "node", c.node.Name, "msg", message)
+	a.srv.Logger().Info("syslog", "node", c.node.Name, "msg", message)
 }
 
 func filter(list []string, keep func(string) bool) (kept []string) {

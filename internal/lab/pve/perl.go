@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"strconv"
 	"strings"
 	"unicode"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // This file imitates what the answers of Proxmox owe to Perl: which values are
@@ -87,17 +88,7 @@ func encodeText(s string) string {
 	return b.String()
 }
 
-func decodeText(s string) string { return strings.ToValidUTF8(unescape(s), "\uFFFD") }
-
-var percentEscape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
-
-// unescape undoes percent escapes and leaves alone what is none, as URI::Escape does.
-func unescape(s string) string {
-	return percentEscape.ReplaceAllStringFunc(s, func(escape string) string {
-		n, _ := strconv.ParseUint(escape[1:], 16, 8)
-		return string([]byte{byte(n)})
-	})
-}
+func decodeText(s string) string { return strings.ToValidUTF8(standin.Unescape(s), "\uFFFD") }
 
 // latin1 turns bytes into the text that Perl takes them for.
 func latin1(b string) string {
@@ -128,12 +119,12 @@ func decodeForm(s string) map[string]any {
 	for _, pair := range strings.FieldsFunc(s, func(r rune) bool { return r == '&' || r == ';' }) {
 		k, rest, defined := strings.Cut(pair, "=")
 		v, _, _ := strings.Cut(rest, "=")
-		k = unescape(strings.ReplaceAll(k, "+", " "))
+		k = standin.Unescape(strings.ReplaceAll(k, "+", " "))
 		if !defined {
 			params[k] = nil
 			continue
 		}
-		v = strings.ToValidUTF8(unescape(strings.ReplaceAll(v, "+", " ")), "\uFFFD")
+		v = strings.ToValidUTF8(standin.Unescape(strings.ReplaceAll(v, "+", " ")), "\uFFFD")
 		if old, ok := params[k].(string); ok {
 			v = old + "\x00" + v
 		}

@@ -1,6 +1,7 @@
 package pve
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -57,11 +58,8 @@ func (s *realmSchema) missing(kind string, props map[string]string) string {
 
 func (a *api) listRealms(*call) (any, error) {
 	list := []any{}
-	for _, r := range a.srv.realms.all() {
+	for _, r := range a.srv.view().Realms {
 		entry := map[string]any{"realm": r.Name, "type": r.Type}
-		if r.Type == "" {
-			entry["type"] = nil
-		}
 		if c := r.Properties["comment"]; c != "" {
 			entry["comment"] = c
 		}
@@ -74,18 +72,19 @@ func (a *api) listRealms(*call) (any, error) {
 }
 
 func (a *api) readRealm(c *call) (any, error) {
-	sec, digest := a.srv.realms.read(c.text("realm"))
-	if sec == nil {
+	st := a.srv.view()
+	r, ok := st.realm(c.text("realm"))
+	if !ok {
 		return nil, dief("domain '%s' does not exist", c.text("realm"))
 	}
-	data := map[string]any{"type": sec.kind, "digest": digest}
-	for k, v := range sec.props {
+	data := map[string]any{"type": r.Type, "digest": st.digest()}
+	for k, v := range r.Properties {
 		data[k] = v
 		if p := a.schema.all[k]; p != nil && p.kind != "string" {
 			data[k] = number(v)
 		}
 	}
-	if sec.kind == "pam" {
+	if r.Type == "pam" {
 		data["plugin"] = "PVE::Auth::PAM"
 	}
 	return data, nil
@@ -93,10 +92,10 @@ func (a *api) readRealm(c *call) (any, error) {
 
 func (a *api) createRealm(c *call) (any, error) {
 	c.take("password")
-	return nil, a.srv.withRealms("add auth server failed", func(e *edit) error {
+	return nil, a.srv.withRealms("add auth server failed", func(st *State) error {
 		name, kind := text(c.take("realm")), c.text("type")
 		switch {
-		case e.has(name):
+		case st.at(name) >= 0:
 			return dief("domain '%s' already exists", name)
 		case kind == "pam" || kind == "pve":
 			return dief("unable to create builtin type '%s'", kind)
@@ -105,59 +104,78 @@ func (a *api) createRealm(c *call) (any, error) {
 		if err != nil {
 			return err
 		}
-		e.put(name, &section{kind: kind, props: config})
-		return nil
+		return st.put(a.schema, Realm{Name: name, Type: kind, Properties: config})
 	})
 }
 
 func (a *api) updateRealm(c *call) (any, error) {
 	password := c.take("password")
-	return nil, a.srv.withRealms("update auth server failed", func(e *edit) error {
-		if want := text(c.take("digest")); truthy(want) && want != e.digest {
+	return nil, a.srv.withRealms("update auth server failed", func(st *State) error {
+		if want := text(c.take("digest")); truthy(want) && want != st.digest() {
 			return dief("detected modified configuration - file changed by other user? Try again.")
 		}
 		name := text(c.take("realm"))
-		if !a.version.has(sinceLateTypes) && !e.has(name) {
+		r, ok := st.realm(name)
+		if !ok && !a.version.has(sinceLateTypes) {
 			return dief("domain '%s' does not exist", name)
-		}
-		sec := e.find(name)
-		if sec == nil {
-			sec = &section{} // looking at its type makes a realm out of nothing
 		}
 		remove := c.take("delete")
 		if !truthy(remove) && len(c.params) == 0 && password == nil {
 			return dief("no options specified")
 		}
 		for _, k := range splitList(text(remove)) {
-			delete(sec.props, k)
-			if k == "type" {
-				sec.kind = ""
-			}
+			delete(r.Properties, k)
 		}
-		switch {
-		case sec.kind != "":
+		switch { // looking at its type makes a realm out of nothing
+		case ok:
 		case a.version.has(sinceUndefinedType):
 			return dief("cannot lookup undefined type! at PVE/API2/Domains.pm line N.")
 		default:
 			return dief("unknown section type ''")
 		}
-		config, err := a.schema.config(sec.kind, c.params, false)
+		config, err := a.schema.config(r.Type, c.params, false)
 		if err != nil {
 			return err
 		}
-		maps.Copy(sec.props, config)
-		e.put(name, sec)
-		return nil
+		maps.Copy(r.Properties, config)
+		return st.put(a.schema, r)
 	})
 }
 
 func (a *api) deleteRealm(c *call) (any, error) {
-	return nil, a.srv.withRealms("delete auth server failed", func(e *edit) error {
+	return nil, a.srv.withRealms("delete auth server failed", func(st *State) error {
 		name := c.text("realm")
-		if !e.has(name) {
+		if st.at(name) < 0 {
 			return dief("authentication domain '%s' does not exist", name)
 		}
-		e.put(name, nil)
+		st.remove(name)
 		return nil
 	})
+}
+
+// stored is what reading the file makes of the properties that are written to it.
+func (s *realmSchema) stored(r Realm) map[string]string {
+	properties := map[string]string{}
+	for k, v := range r.Properties {
+		switch {
+		case k == "comment":
+			v = stored(v)
+			if v == "0" {
+				v = ""
+			}
+			for _, b := range builtin {
+				if b.Type == r.Type {
+					v = cmp.Or(v, b.Properties[k])
+				}
+			}
+		case s.all[k] != nil && s.all[k].kind == "boolean":
+			v = map[bool]string{true: "1", false: "0"}[truthy(v)]
+		default:
+			v = strings.TrimSpace(v)
+		}
+		if v != "" {
+			properties[k] = v
+		}
+	}
+	return properties
 }

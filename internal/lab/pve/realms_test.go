@@ -83,29 +83,6 @@ func TestEmptyInAForm(t *testing.T) {
 	}
 }
 
-// TestEmptyIssuer: the realm vanishes and blocks every write, until it is created again.
-func TestEmptyIssuer(t *testing.T) {
-	for _, body := range []string{with("issuer-url", ""), with("client-id", "  ")} {
-		n := newNode(t, pve.Options{})
-		n.must("POST", "/access/domains", with("realm", "other"))
-		n.must("POST", "/access/domains", body)
-		if a := n.send("GET", "/access/domains/authelia", ""); a.status != "500 domain 'authelia' does not exist" {
-			t.Error(a)
-		}
-		if a := n.send("PUT", "/access/domains/other", "comment=x"); a.status != "500 update auth server failed: unknown section type ''" {
-			t.Error(a)
-		}
-		if a := n.send("DELETE", "/access/domains/authelia", ""); a.status != "500 delete auth server failed: authentication domain 'authelia' does not exist" {
-			t.Error(a)
-		}
-		if a := n.as("").must("GET", "/access/domains", ""); !strings.Contains(a.body, `{"realm":"authelia","type":null}`) {
-			t.Error(a.body)
-		}
-		n.must("POST", "/access/domains", minimal)
-		n.must("PUT", "/access/domains/other", "comment=x")
-	}
-}
-
 func TestDefaultMoves(t *testing.T) {
 	n := newNode(t, pve.Options{})
 	n.must("POST", "/access/domains", with("default", 1))

@@ -10,16 +10,13 @@ package pve
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"proxmox-realm/internal/lab/authority"
@@ -51,7 +48,7 @@ type Options struct {
 	// /version and whether error bodies repeat the message.
 	Version string
 	// StateFile, if not empty, is read at the start, if it exists. The server
-	// replaces it (mode 0600) soon after a change and in Close. Its state takes precedence over Seed.
+	// replaces it (mode 0600) after each change. Its state takes precedence over Seed.
 	StateFile string
 	// Seed is the first state; nil means [DefaultState].
 	Seed *State
@@ -131,89 +128,64 @@ func Fail(method, path string, status int, reason string) Rule {
 
 // Server is a running stand-in. Its methods may be called from any goroutine.
 type Server struct {
+	*standin.Server
 	opts    Options
-	log     *slog.Logger
 	api     *api
 	nodes   []*node
 	library *openid.Library
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
-	conns   conns
-	rules   standin.Rules
-	seen    standin.Seen
+	store   *standin.Store[State]
 
-	// The two locks of the cluster file system, held while a slot is taken.
+	// The two locks of the cluster file system: whoever receives the value holds the lock.
 	realmLock, userLock chan struct{}
 
-	mu     sync.Mutex            // for changes of what follows
-	state  atomic.Pointer[State] // without Realms
-	realms *realmSet
+	mu     sync.Mutex
 	quorum chan struct{} // closed while there is quorum
 	// noQuorum is what SetQuorum said.
 	noQuorum     bool
 	clusterLog   []clusterLine
 	clusterLines int // that were logged
-
-	unsaved chan struct{} // holds a token while the state file is older than the state
 }
 
 // Start listens and serves until [Server.Close].
 func Start(o Options) (*Server, error) {
-	if o.Version == "" {
-		o.Version = DefaultVersion
-	}
+	o.Version, o.Cluster = cmp.Or(o.Version, DefaultVersion), cmp.Or(o.Cluster, "lab")
+	o.IssuerTimeout, o.LockTimeout = cmp.Or(o.IssuerTimeout, RealIssuerTimeout), cmp.Or(o.LockTimeout, RealLockTimeout)
+	o.Workers = cmp.Or(o.Workers, RealWorkers)
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Cluster = cmp.Or(o.Cluster, "lab")
-	if o.IssuerTimeout == 0 {
-		o.IssuerTimeout = RealIssuerTimeout
+	if o.Seed == nil {
+		o.Seed = DefaultState()
 	}
-	if o.LockTimeout == 0 {
-		o.LockTimeout = RealLockTimeout
-	}
-	if o.Workers == 0 {
-		o.Workers = RealWorkers
-	}
-	s := &Server{
-		opts:      o,
-		log:       o.Log,
-		realmLock: make(chan struct{}, 1),
-		userLock:  make(chan struct{}, 1),
-		quorum:    make(chan struct{}),
-		unsaved:   make(chan struct{}, 1),
-		conns:     conns{open: map[net.Conn]*node{}},
-	}
-	close(s.quorum)
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
-	s.library = openid.New(o.IssuerClient, s.log)
-	s.api = newAPI(s)
-	if err := s.loadState(); err != nil {
-		return nil, err
-	}
-	if s.opts.Authority == nil {
-		var err error
-		if s.opts.Authority, err = authority.New(); err != nil {
+	var err error
+	if o.Authority == nil {
+		if o.Authority, err = authority.New(); err != nil {
 			return nil, fmt.Errorf("make an authority: %w", err)
 		}
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
-	if err := s.startNodes(); err != nil {
-		s.cancel()
-		return nil, errors.Join(err, s.closeNodes())
+	s := &Server{
+		Server: standin.NewServer(o.RoundTrip, o.Log), opts: o, quorum: make(chan struct{}),
+		realmLock: make(chan struct{}, 1), userLock: make(chan struct{}, 1),
 	}
-	s.background(s.keepSaved)
+	s.realmLock <- struct{}{}
+	s.userLock <- struct{}{}
+	close(s.quorum)
+	s.library = openid.New(o.IssuerClient, s.Logger())
+	s.api = newAPI(s)
+	if s.store, err = standin.OpenStore(o.StateFile, (*State).clone, o.Seed); err != nil {
+		return nil, err
+	}
+	if err := s.Update(func(*State) {}); err != nil {
+		return nil, fmt.Errorf("realms: %w", err)
+	}
+	if err := s.startNodes(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 
-// background runs f and lets Close wait for it.
-func (s *Server) background(f func()) { s.running.Go(f) }
-
 // URL is the origin of the first node, such as https://127.0.0.1:41235, without a slash at its end.
-func (s *Server) URL() string { return "https://" + s.nodes[0].listen }
+func (s *Server) URL() string { return s.URLs()[0] }
 
 // URLs are the origins of all nodes, also of those that are off.
 func (s *Server) URLs() (list []string) {
@@ -227,15 +199,6 @@ func (s *Server) URLs() (list []string) {
 func (s *Server) CertificatePEM() []byte {
 	own := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.nodes[0].pair.Certificate[0]})
 	return append(s.opts.Authority.PEM(), own...)
-}
-
-// Close stops listening, cuts every connection, waits for what is under way and saves the state.
-func (s *Server) Close() error {
-	s.cancel()
-	err := s.closeNodes()
-	s.conns.close(nil)
-	s.running.Wait()
-	return errors.Join(err, s.save())
 }
 
 // Token returns the API token of that name as user@realm!id=secret, or "" if
@@ -275,19 +238,6 @@ func (s *Server) TOTP(name string) string { return standin.TOTP(s.User(name).TOT
 // HoldLock holds the lock of the realm file until release is called. Writes to
 // realms wait for it, at most for Options.LockTimeout. release may be called more than once.
 func (s *Server) HoldLock() (release func()) {
-	s.realmLock <- struct{}{}
-	var once sync.Once
-	return func() { once.Do(func() { <-s.realmLock }) }
+	<-s.realmLock
+	return sync.OnceFunc(func() { s.realmLock <- struct{}{} })
 }
-
-// Inject is [standin.Rules.Inject].
-func (s *Server) Inject(r Rule) (remove func()) { return s.rules.Inject(r) }
-
-// Requests returns the requests seen since the start or the last Reset, in order.
-func (s *Server) Requests() []Request { return s.seen.Requests() }
-
-// Handshakes returns the TLS handshakes completed since the start or the last Reset.
-func (s *Server) Handshakes() Handshakes { return s.seen.Handshakes() }
-
-// Reset forgets the requests and handshakes seen so far.
-func (s *Server) Reset() { s.seen.Reset() }

@@ -2,11 +2,13 @@ package pve
 
 import (
 	"crypto/rand"
-	"encoding/base32"
+	"crypto/sha1"
+	"encoding/hex"
 	"maps"
 	"slices"
 
 	"proxmox-realm/internal/lab/openid"
+	"proxmox-realm/internal/lab/standin"
 )
 
 // State is all that a node stores of its access control.
@@ -29,6 +31,8 @@ type State struct {
 	// AtTicket replaces Users, Roles and ACL when root@pam gets its first ticket, unless the API changed them before. See
 	// [RecordedAccounts].
 	AtTicket *State `json:"at_ticket,omitempty"`
+
+	sum [sha1.Size]byte // of all realms, see digest
 }
 
 // Realm is one section of the realm file.
@@ -48,8 +52,7 @@ type User struct {
 	Email     string           `json:"email,omitempty"`
 	Comment   string           `json:"comment,omitempty"`
 	Password  string           `json:"password,omitempty"`
-	TOTP      string           `json:"totp,omitempty"`     // Base32 secret of a second factor
-	WebAuthn  bool             `json:"webauthn,omitempty"` // a second factor that only a browser can use
+	TOTP      string           `json:"totp,omitempty"` // Base32 secret of a second factor
 	Tokens    map[string]Token `json:"tokens,omitempty"`
 }
 
@@ -76,19 +79,104 @@ type ACL struct {
 	Propagate bool   `json:"propagate"`
 }
 
+// pending are the logins that have begun on a node.
+func (st *State) pending(n *node) openid.Pending {
+	if st.Pending[n.Name] == nil {
+		st.Pending[n.Name] = openid.Pending{}
+	}
+	return st.Pending[n.Name]
+}
+
+// builtin are the realms that are always there.
+var builtin = []Realm{
+	{Name: "pam", Type: "pam", Properties: map[string]string{"comment": "Linux PAM standard authentication"}},
+	{Name: "pve", Type: "pve", Properties: map[string]string{"comment": "Proxmox VE authentication server"}},
+}
+
+// at is the place of a realm in the file, or -1.
+func (st *State) at(name string) int {
+	return slices.IndexFunc(st.Realms, func(r Realm) bool { return r.Name == name })
+}
+
+// realm is a copy of the realm of that name.
+func (st *State) realm(name string) (r Realm, ok bool) {
+	i := st.at(name)
+	if i < 0 {
+		return Realm{}, false
+	}
+	r = st.Realms[i]
+	r.Properties = maps.Clone(r.Properties)
+	return r, true
+}
+
+// put stores a realm as reading the file finds it. The flag of the default realm is taken from all others if r has it.
+func (st *State) put(s *realmSchema, r Realm) error {
+	r.Properties = s.stored(r)
+	if k := s.missing(r.Type, r.Properties); k != "" {
+		return dief("section '%s' - missing value for required option '%s'", r.Name, k)
+	}
+	if truthy(r.Properties["default"]) {
+		for i, other := range st.Realms {
+			if other.Properties["default"] != "" && other.Name != r.Name {
+				other.Properties = maps.Clone(other.Properties)
+				delete(other.Properties, "default")
+				st.replace(i, other)
+			}
+		}
+	}
+	if i := st.at(r.Name); i >= 0 {
+		st.replace(i, r)
+	} else {
+		st.Realms = append(st.Realms, r)
+		st.add(r)
+	}
+	return nil
+}
+
+func (st *State) replace(i int, r Realm) {
+	st.add(st.Realms[i])
+	st.add(r)
+	st.Realms[i] = r
+}
+
+// remove removes a realm. The built-in ones come back as they were born.
+func (st *State) remove(name string) {
+	i := st.at(name)
+	st.add(st.Realms[i])
+	st.Realms = slices.Delete(st.Realms, i, i+1)
+	for _, r := range builtin {
+		if r.Name == name {
+			st.Realms = append(st.Realms, r)
+			st.add(r)
+		}
+	}
+}
+
+// add adds a realm to the sum, or takes it away.
+func (st *State) add(r Realm) {
+	text := r.Type + ": " + r.Name + "\n"
+	for _, k := range slices.Sorted(maps.Keys(r.Properties)) {
+		text += "\t" + k + " " + r.Properties[k] + "\n"
+	}
+	for i, b := range sha1.Sum([]byte(text)) {
+		st.sum[i] ^= b
+	}
+}
+
+// digest is the digest of the realm file: the same for the same realms.
+func (st *State) digest() string { return hex.EncodeToString(st.sum[:]) }
+
 // DefaultState is the state that a server begins with. It holds the realms pam
 // and pve, and the users, roles, tokens and ACLs behind [Server.Token] and
 // [Server.User]. Its secrets are random.
 func DefaultState() *State {
-	token := func(privsep bool) Token { return Token{Secret: newUUID(), Privsep: privsep} }
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
+	token := func(privsep bool) Token { return Token{Secret: standin.NewUUID(), Privsep: privsep} }
 	return &State{
-		Key: key,
+		Key: standin.NewKey(),
 		Users: map[string]*User{
 			"root@pam":     {Enable: true, Email: "root@example.org", Password: "root-password", Tokens: map[string]Token{"full": token(false)}},
 			"admin@pve":    {Enable: true, Password: "admin-password", Tokens: map[string]Token{"realm": token(true)}},
-			"admin2@pve":   {Enable: true, Password: "admin2-password", TOTP: newTOTPSecret()},
+			"admin2@pve":   {Enable: true, Password: "admin2-password", TOTP: standin.NewTOTPSecret()},
 			"auditor@pve":  {Enable: true, Password: "auditor-password", Tokens: map[string]Token{"ro": token(true)}},
 			"nobody@pve":   {Enable: true, Password: "nobody-password", Tokens: map[string]Token{"none": token(true)}},
 			"realmadm@pve": {Enable: true, Password: "realmadm-password", Tokens: map[string]Token{"sep": token(true)}},
@@ -119,10 +207,8 @@ func DefaultState() *State {
 
 // BareState is a node that nobody prepared: root@pam, with a random password, is the only user.
 func BareState() *State {
-	key := make([]byte, 32)
-	_, _ = rand.Read(key) // never fails
 	return &State{
-		Key:   key,
+		Key:   standin.NewKey(),
 		Users: map[string]*User{"root@pam": {Enable: true, Password: rand.Text()}}, Groups: map[string]Group{}, Roles: map[string][]string{},
 		UserNames: map[string]string{UserRoot: "root@pam"},
 	}
@@ -132,27 +218,21 @@ func BareState() *State {
 func (st *State) RequireTOTP(user string) {
 	u := st.Users[user]
 	if u.TOTP == "" {
-		u.TOTP = newTOTPSecret()
+		u.TOTP = standin.NewTOTPSecret()
 	}
 	if st.AtTicket != nil {
 		st.AtTicket.Users[user].TOTP = u.TOTP
 	}
 }
 
-func newTOTPSecret() string {
-	secret := make([]byte, 20)
-	_, _ = rand.Read(secret) // never fails
-	return base32.StdEncoding.EncodeToString(secret)
-}
-
 // RecordedAccounts returns the users, roles and ACL that the recording proxmox-ve-9.2-init.json begins with. The older
 // recordings begin with those of [DefaultState]. Both are to be replayed on one server: only the newer one logs in with
 // passwords, so a ticket tells which is needed. The tokens of st stay, with the same privileges.
 func RecordedAccounts(st *State) *State {
-	c := st.clone()
-	c.Users["half@pve"] = &User{Enable: true, Password: "half-password", Tokens: map[string]Token{"half": {Secret: newUUID(), Privsep: true}}}
+	c := standin.Clone(st)
+	c.Users["half@pve"] = &User{Enable: true, Password: "half-password", Tokens: map[string]Token{"half": {Secret: standin.NewUUID(), Privsep: true}}}
 	if auditor := c.Users["auditor@pve"]; auditor != nil {
-		auditor.Tokens["audit"] = Token{Secret: newUUID(), Privsep: true}
+		auditor.Tokens["audit"] = Token{Secret: standin.NewUUID(), Privsep: true}
 		ro := auditor.Tokens["ro"]
 		ro.Privsep = false // it has no ACL of its own
 		auditor.Tokens["ro"] = ro
@@ -168,7 +248,7 @@ func RecordedAccounts(st *State) *State {
 	return c
 }
 
-// begin takes the accounts of AtTicket, unless it is nil by now.
+// begin takes the accounts of AtTicket.
 func (st *State) begin() error {
 	if t := st.AtTicket; t != nil {
 		st.Users, st.Roles, st.ACL, st.AtTicket = t.Users, t.Roles, t.ACL, nil
@@ -176,14 +256,11 @@ func (st *State) begin() error {
 	return nil
 }
 
-// clone is a deep copy.
+// clone is a copy for a change, which replaces the properties of a realm and never edits them: the time of a write
+// hardly grows with the number of realms.
 func (st *State) clone() *State {
 	c := *st
-	c.Realms = make([]Realm, len(st.Realms))
-	for i, r := range st.Realms {
-		r.Properties = maps.Clone(r.Properties)
-		c.Realms[i] = r
-	}
+	c.Realms = slices.Clone(st.Realms)
 	c.Users = map[string]*User{}
 	for name, u := range st.Users {
 		u := *u
@@ -195,16 +272,10 @@ func (st *State) clone() *State {
 		g.Users = maps.Clone(g.Users)
 		c.Groups[name] = g
 	}
-	c.Roles = map[string][]string{}
-	for name, p := range st.Roles {
-		c.Roles[name] = slices.Clone(p)
+	c.Roles, c.ACL = maps.Clone(st.Roles), slices.Clone(st.ACL)
+	c.Pending = map[string]openid.Pending{}
+	for node, pending := range st.Pending {
+		c.Pending[node] = maps.Clone(pending)
 	}
-	c.ACL = slices.Clone(st.ACL)
-	c.Key = slices.Clone(st.Key)
-	if st.AtTicket != nil {
-		c.AtTicket = st.AtTicket.clone()
-	}
-	c.TokenNames, c.UserNames = maps.Clone(st.TokenNames), maps.Clone(st.UserNames)
-	c.Pending = maps.Clone(st.Pending)
 	return &c
 }

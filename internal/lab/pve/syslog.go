@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 // total is an answer with the number of all entries beside its data.
@@ -145,7 +147,7 @@ func (a *api) readJournal(c *call) (any, error) {
 		lines = append(lines, entries[i].lines(c.node)...)
 	}
 	lines = append(lines, entries[len(entries)-1].cursor())
-	return raw(`{"data":` + string(marshal(lines)) + `,"success":1}`), nil
+	return raw(`{"data":` + string(standin.Marshal(lines)) + `,"success":1}`), nil
 }
 
 func (e *entry) cursor() string {

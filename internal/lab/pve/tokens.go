@@ -1,10 +1,10 @@
 package pve
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"slices"
 	"strconv"
+
+	"proxmox-realm/internal/lab/standin"
 )
 
 func (a *api) tokenEndpoints() []*endpoint {
@@ -70,15 +70,6 @@ func (a *api) readToken(c *call) (any, error) {
 	return st.Users[c.text("userid")].Tokens[c.text("tokenid")].data(), nil
 }
 
-// newUUID is a random UUID (RFC 9562, version 4): what token secrets are.
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	s := hex.EncodeToString(b[:])
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
-}
-
 func (a *api) createToken(c *call) (any, error) {
 	user, id := c.text("userid"), c.text("tokenid")
 	if err := userExists(a.srv.view(), user); err != nil {
@@ -87,7 +78,7 @@ func (a *api) createToken(c *call) (any, error) {
 	if tokenExists(a.srv.view(), user, id) == nil {
 		return nil, badParams(map[string]string{"tokenid": "Token already exists."})
 	}
-	t := Token{Secret: newUUID(), Privsep: c.params["privsep"] == nil || truthy(c.params["privsep"]), Comment: c.text("comment")}
+	t := Token{Secret: standin.NewUUID(), Privsep: c.params["privsep"] == nil || truthy(c.params["privsep"]), Comment: c.text("comment")}
 	t.Expire, _ = strconv.ParseInt(c.text("expire"), 10, 64)
 	err := a.srv.withUsers("generating token failed", func(st *State) error {
 		if err := userExists(st, user); err != nil {
@@ -143,7 +134,7 @@ func (a *api) updateToken(c *call) (any, error) {
 			t.Comment = text(v)
 		}
 		if truthy(c.params["regenerate"]) {
-			t.Secret = newUUID()
+			t.Secret = standin.NewUUID()
 		}
 		st.Users[user].Tokens[id] = t
 		return nil

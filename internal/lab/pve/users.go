@@ -131,8 +131,8 @@ func (a *api) listUsers(c *call) (any, error) {
 				d["tokens"] = nil
 			}
 		}
-		if realm := a.srv.realms.get(realmOf(user)); realm != nil {
-			d["realm-type"] = realm.kind
+		if r, ok := st.realm(realmOf(user)); ok {
+			d["realm-type"] = r.Type
 		}
 		d["userid"] = user
 		list = append(list, d)
@@ -163,13 +163,13 @@ func (a *api) readUser(c *call) (any, error) {
 }
 
 // setPassword is PVE::AccessControl::domain_set_password.
-func (a *api) setPassword(u *User, realm, password string) error {
-	sec := a.srv.realms.get(realm)
-	if sec == nil {
+func (u *User) setPassword(st *State, realm, password string) error {
+	r, ok := st.realm(realm)
+	if !ok {
 		return dief("auth domain '%s' does not exist", realm)
 	}
-	if sec.kind != "pve" && sec.kind != "pam" {
-		return dief("can't set password on auth type '%s'", sec.kind)
+	if r.Type != "pve" && r.Type != "pam" {
+		return dief("can't set password on auth type '%s'", r.Type)
 	}
 	u.Password = password
 	return nil
@@ -183,8 +183,7 @@ func (a *api) createUser(c *call) (any, error) {
 		}
 		u := &User{Enable: c.params["enable"] == nil || truthy(c.params["enable"])}
 		if p := c.params["password"]; p != nil {
-			realm := realmOf(user)
-			if err := a.setPassword(u, realm, text(p)); err != nil {
+			if err := u.setPassword(st, realmOf(user), text(p)); err != nil {
 				return err
 			}
 		}
@@ -343,7 +342,7 @@ func (a *api) addTOTP(c *call) (any, error) {
 	if err := checkSecondFactor(u, "totp:"+c.text("value")); err != nil {
 		return nil, dief("failed to verify TOTP challenge")
 	}
-	return map[string]any{"id": totpID}, a.srv.withUsers("", func(st *State) error {
+	return map[string]any{"id": totpID}, a.srv.locked(a.srv.userLock, "file-user_cfg", func(st *State) error {
 		if err := userExists(st, user); err != nil {
 			return err
 		}

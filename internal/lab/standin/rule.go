@@ -1,5 +1,5 @@
-// Package standin is what stand-ins for the Proxmox products share: rules that inject faults into chosen requests, records of
-// the requests and handshakes that they got, files for their state, and one-time passwords.
+// Package standin is what stand-ins for the Proxmox products share: an HTTP server that injects faults into chosen requests
+// and records what it got, a store for their state, tickets and one-time passwords.
 package standin
 
 import (
@@ -7,6 +7,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -83,44 +84,36 @@ func Fail(method, path string, status int, reason string) Rule {
 // Rules are the rules in force, the newest first. The zero value is ready for use.
 type Rules struct {
 	mu   sync.Mutex
-	list []*Active
+	list []*active
 }
 
-// Active is a rule in force.
-type Active struct {
+// active is a rule in force.
+type active struct {
 	Rule
 	seen    int
 	removed chan struct{}
-	once    sync.Once
 }
 
 // Inject adds a rule. If several rules match a request, the newest applies.
 // remove also ends the requests that the rule lets hang.
 func (r *Rules) Inject(rule Rule) (remove func()) {
-	active := &Active{Rule: rule, removed: make(chan struct{})}
+	added := &active{Rule: rule, removed: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list = append([]*Active{active}, r.list...)
-	return func() {
-		active.once.Do(func() {
-			close(active.removed)
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			for i, a := range r.list {
-				if a == active {
-					r.list = append(r.list[:i:i], r.list[i+1:]...)
-					return
-				}
-			}
-		})
-	}
+	r.list = append([]*active{added}, r.list...)
+	return sync.OnceFunc(func() {
+		close(added.removed)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.list = slices.DeleteFunc(r.list, func(a *active) bool { return a == added })
+	})
 }
 
-// Match returns the rule for a request to a host, or nil. path has no /api2/json.
-func (r *Rules) Match(method, host, path string) *Active {
+// match returns the rule for a request to a host, or nil. path has no /api2/json.
+func (r *Rules) match(method, host, path string) *active {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var hit *Active
+	var hit *active
 	for _, a := range r.list {
 		if a.Method != "" && a.Method != method || a.Host != "" && a.Host != host || !strings.HasPrefix(path, a.Path) {
 			continue
@@ -134,13 +127,13 @@ func (r *Rules) Match(method, host, path string) *Active {
 }
 
 // hits says whether the rule applies to the latest request that it has seen.
-func (a *Active) hits() bool {
+func (a *active) hits() bool {
 	from := max(a.From, 1)
 	return a.seen >= from && (a.Count == 0 || a.seen < from+a.Count)
 }
 
-// RefusesHandshake says whether a rule fails the TLS handshake of a new connection to a host. That counts as a request.
-func (r *Rules) RefusesHandshake(host string) bool {
+// refusesHandshake says whether a rule fails the TLS handshake of a new connection to a host. That counts as a request.
+func (r *Rules) refusesHandshake(host string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, a := range r.list {
@@ -156,12 +149,12 @@ func (r *Rules) RefusesHandshake(host string) bool {
 	return false
 }
 
-// Wait does what comes before a request is processed. It returns false if the connection is to be closed instead.
-func (a *Active) Wait(ctx context.Context) bool {
+// wait does what comes before a request is processed. It returns false if the connection is to be closed instead.
+func (a *active) wait(ctx context.Context) bool {
 	if a.Drop || a.Handshake {
 		return false
 	}
-	wait := func(c <-chan struct{}) bool {
+	until := func(c <-chan struct{}) bool {
 		select {
 		case <-c:
 			return true
@@ -170,7 +163,7 @@ func (a *Active) Wait(ctx context.Context) bool {
 		}
 	}
 	if a.Hang {
-		wait(a.removed)
+		until(a.removed)
 		return false
 	}
 	if a.Delay > 0 {
@@ -180,7 +173,7 @@ func (a *Active) Wait(ctx context.Context) bool {
 			return false
 		}
 	}
-	if a.Until != nil && !wait(a.Until) {
+	if a.Until != nil && !until(a.Until) {
 		return false
 	}
 	if a.Before != nil {
@@ -189,8 +182,8 @@ func (a *Active) Wait(ctx context.Context) bool {
 	return true
 }
 
-// Write sends head and body with the faults of a rule. It returns whether it sent all of them.
-func (r *Rule) Write(ctx context.Context, conn net.Conn, head, body []byte) bool {
+// write sends head and body with the faults of a rule. It returns whether it sent all of them.
+func (r *Rule) write(ctx context.Context, conn net.Conn, head, body []byte) bool {
 	if r.TruncateHead {
 		_, _ = conn.Write(head[:len(head)/2])
 		return false

@@ -56,8 +56,8 @@ func (s *Seen) Reset() {
 	s.requests, s.handshakes = nil, Handshakes{}
 }
 
-// Handshake counts a TLS handshake.
-func (s *Seen) Handshake(resumed bool) {
+// handshake counts a TLS handshake.
+func (s *Seen) handshake(resumed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if resumed {
@@ -67,8 +67,8 @@ func (s *Seen) Handshake(resumed bool) {
 	}
 }
 
-// Begin adds a request, and End, which takes what Begin returned, its outcome. target is as sent, hit says that a rule applies.
-func (s *Seen) Begin(method, host, target string, hit bool) *Request {
+// begin adds a request, and end, which takes what begin returned, its outcome. target is as sent, hit says that a rule applies.
+func (s *Seen) begin(method, host, target string, hit bool) *Request {
 	path, query, _ := strings.Cut(target, "?")
 	entry := &Request{Method: method, Host: host, Path: path, Query: query, Hit: hit, Begin: time.Now()}
 	s.mu.Lock()
@@ -77,8 +77,8 @@ func (s *Seen) Begin(method, host, target string, hit bool) *Request {
 	return entry
 }
 
-// End records how a request ended.
-func (s *Seen) End(entry *Request, status int, user string) {
+// end records how a request ended.
+func (s *Seen) end(entry *Request, status int, user string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	entry.Status, entry.Token = status, user
