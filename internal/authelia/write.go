@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 )
 
 // MaxFile bounds a file of Authelia's configuration, in bytes. Authelia's annotated template has 80 KiB.
@@ -57,8 +57,8 @@ func (e Edit) Write() (backup string, err error) {
 		return "", unwritten(e.Path, err)
 	}
 	made := filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"."+rand.Text()+".tmp") // no name that Authelia loads
-	if err = config.CreatePrivate(made, e.After); err == nil {
-		if err = config.MoveOver(made, file); err == nil {
+	if err = disk.Create(made, e.After); err == nil {
+		if err = disk.MoveOver(made, file); err == nil {
 			return backup, nil
 		}
 		if os.Remove(made) != nil { // it is in its place
@@ -109,7 +109,7 @@ func keep(file string, before []byte, info fs.FileInfo) (backup string, err erro
 		if n > 1 {
 			backup = fmt.Sprintf("%s.%d.bak", file, n)
 		}
-		if err = config.CreateLike(backup, before, info); !errors.Is(err, fs.ErrExist) {
+		if err = disk.CreateLike(backup, before, info); !errors.Is(err, fs.ErrExist) {
 			return backup, err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/reconcile"
 )
 
@@ -265,7 +266,7 @@ func (a *app) compareAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 
 // readAuthelia reads one file of Authelia's configuration, or standard input.
 func (a *app) readAuthelia(ctx context.Context, path string) (authelia.File, error) {
-	data, err := config.ReadFile(ctx, path, a.stdin, authelia.MaxFile)
+	data, err := disk.Read(ctx, path, a.stdin, authelia.MaxFile)
 	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
 		err = check.Errorf(check.Config, "%s: is a directory, not a file", path).
 			Try("name its *.yml and *.yaml files, in the order of their names, in which Authelia reads them:\n" +

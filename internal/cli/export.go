@@ -11,6 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
@@ -142,7 +143,7 @@ func overwrites(path string) error {
 // writeKey writes a client key to a new file that its owner alone can read. It never overwrites a file, because that may
 // be the only copy of a key in use.
 func writeKey(path string, key check.Secret) error {
-	err := config.CreatePrivate(path, []byte(key.Reveal()))
+	err := disk.Create(path, []byte(key.Reveal()))
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return overwrites(path)

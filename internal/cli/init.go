@@ -13,6 +13,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
@@ -347,7 +348,7 @@ func (i *initRun) tell(format string, args ...any) {
 // secret reads a file that a flag names, without its last line end.
 func (i *initRun) secret(ctx context.Context, path string) (check.Secret, error) {
 	const most = 64 << 10
-	data, err := config.ReadFile(ctx, path, i.stdin, most)
+	data, err := disk.Read(ctx, path, i.stdin, most)
 	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
 	s := check.NewSecret(text)
 	i.secrets.Hold(s)

@@ -9,6 +9,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/setup"
@@ -65,7 +66,7 @@ func (i *initRun) reach(ctx context.Context) (err error) {
 
 func (i *initRun) authorities(ctx context.Context, path string) (pem []byte, pool *x509.CertPool, err error) {
 	const most = 4 << 20
-	if pem, err = config.ReadFile(ctx, path, i.stdin, most); err != nil {
+	if pem, err = disk.Read(ctx, path, i.stdin, most); err != nil {
 		return nil, nil, err
 	}
 	pool = x509.NewCertPool()

@@ -50,7 +50,7 @@ type Config struct {
 	File        string   // absolute; "" without a file
 	Targets     []Target // those selected, in the order of the file and then of the folder of targets_from
 	Shard       Shard    // the part of all targets that Targets are
-	StateDir    string   // may not exist yet: see [MakePrivate]
+	StateDir    string   // may not exist yet: see [disk.MakeDir]
 	TargetsFrom string   // the folder of targets; "" if there is none
 	Digest      string   // of the files that the configuration itself is in
 	Concurrency int      // targets at work at once, at least 1

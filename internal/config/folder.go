@@ -1,21 +1,17 @@
 package config
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"proxmox-realm/internal/check"
 )
 
 // program is what the directories of this program are called.
 const program = "proxmox-realm"
 
 // StateDir returns the default of state_dir: the first directory that systemd names (systemd.exec(5), StateDirectory=), or one
-// that [MakePrivate] makes.
+// that [disk.MakeDir] makes.
 func StateDir() string {
 	if first, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); filepath.IsAbs(first) {
 		return first
@@ -53,32 +49,4 @@ func ownDir(ofRoot, variable, belowHome string) string {
 		return filepath.Join(os.TempDir(), fmt.Sprintf("proxmox-realm-%d", uid))
 	}
 	return filepath.Join(parent, program)
-}
-
-// MakePrivate makes the directory, with its parents, for this user alone (0700) if it does not exist. One that exists must
-// be a directory and no symbolic link, belong to this user or root, and be closed to writes of others. Its errors have
-// [check.Config].
-func MakePrivate(dir string) error {
-	refuse := func(format string, args ...any) error {
-		return check.Errorf(check.Config, format, args...).
-			Try("set {state_dir} (to a directory that only this user can write)")
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the directories above, such as ~/.local/state, are not ours alone
-		return refuse("cannot make %s: %v", filepath.Dir(dir), errors.Unwrap(err))
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return refuse("cannot make %s: %v", dir, errors.Unwrap(err))
-	}
-	info, err := os.Lstat(dir)
-	switch {
-	case err != nil:
-		return refuse("cannot use %s: %v", dir, errors.Unwrap(err))
-	case !info.IsDir():
-		return refuse("%s is not a directory", dir)
-	case !trusted(info):
-		return refuse("%s is owned by another user", dir)
-	case writable(info):
-		return refuse("other users can write to %s", dir)
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/realm"
 )
 
@@ -24,7 +25,7 @@ func (t Target) Rotating() bool {
 // ReadClientKey reads a file that holds a client key, as realm.client_key_file does; "-" is stdin. Its errors are
 // *[check.Error] with [check.Config]; they name the file and never quote it.
 func ReadClientKey(ctx context.Context, path string, stdin io.Reader) (check.Secret, error) {
-	data, err := ReadFile(ctx, path, stdin, maxSecret)
+	data, err := disk.Read(ctx, path, stdin, maxSecret)
 	if err != nil {
 		return check.Secret{}, err
 	}
@@ -35,5 +36,5 @@ func ReadClientKey(ctx context.Context, path string, stdin io.Reader) (check.Sec
 			return key, nil
 		}
 	}
-	return check.Secret{}, check.Errorf(check.Config, "%s: the content of the file %v", called(path), err).Try(check.HintOf(err))
+	return check.Secret{}, check.Errorf(check.Config, "%s: the content of the file %v", disk.Called(path), err).Try(check.HintOf(err))
 }

@@ -53,26 +53,3 @@ func TestRootState(t *testing.T) {
 		}
 	}
 }
-
-// A file that takes the place of another one has its mode, and nothing is left beside it. If it is not there, the other one stays.
-func TestMoveOver(t *testing.T) {
-	dir := t.TempDir()
-	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
-	if err := os.WriteFile(to, []byte("old"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if err := MoveOver(from, to); err == nil {
-		t.Error("moved a file that is not there")
-	}
-	if err := os.WriteFile(from, []byte("new"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := MoveOver(from, to); err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(to)
-	info, statErr := os.Stat(to)
-	if _, gone := os.Stat(from); err != nil || statErr != nil || string(content) != "new" || info.Mode().Perm() != 0o640 || gone == nil {
-		t.Errorf("%q, %v, %v, %v", content, err, statErr, gone)
-	}
-}

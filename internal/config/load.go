@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/realm"
 )
 
@@ -96,32 +97,32 @@ func (l *loader) readLayers(ctx context.Context) error {
 
 // readFile returns an error only if the context ended before the file was read.
 func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
-	c := readConfiguration(ctx, path, l.Stdin, maxFile)
-	l.base.at.File = called(path)
+	c := readFile(ctx, path, l.Stdin, maxFile)
+	l.base.at.File = disk.Called(path)
 	switch {
-	case c.err != nil && ctx.Err() != nil:
+	case c.Err != nil && ctx.Err() != nil:
 		return context.Cause(ctx)
-	case c.err != nil:
+	case c.Err != nil:
 		at := l.base.at
 		if namedBy == envConfig {
-			c.err, at = fmt.Errorf("%s: %w", path, c.err), Position{Name: envConfig}
+			c.Err, at = fmt.Errorf("%s: %w", path, c.Err), Position{Name: envConfig}
 		}
-		if errors.Is(c.err, errAbsent) {
-			c.err = check.Errorf(check.Config, "%v", c.err).Try("correct the path, or create the file")
+		if errors.Is(c.Err, disk.ErrAbsent) {
+			c.Err = check.Errorf(check.Config, "%v", c.Err).Try("correct the path, or create the file")
 		}
-		l.problems.add(at, "", c.err)
+		l.problems.add(at, "", c.Err)
 		l.base.broken, l.base.at.File = true, ""
 		return nil
 	case path != "-":
 		l.config.File, _ = filepath.Abs(path) // fails only if the working directory is gone
 		l.base.at.dir = filepath.Dir(l.config.File)
 	}
-	l.see(path, c.data)
-	l.targets = parser{&l.problems}.parse(c.data, &l.base)
+	l.see(path, c.Data)
+	l.targets = parser{&l.problems}.parse(c.Data, &l.base)
 	for i := range l.targets {
 		l.targets[i].taken = l.takes(l.targets[i].target)
 	}
-	if c.everyone() && slices.ContainsFunc(append([]layer{l.base}, l.targets...), layer.holdsSecret) {
+	if c.Public() && slices.ContainsFunc(append([]layer{l.base}, l.targets...), layer.holdsSecret) {
 		l.warn(l.base.at, "", secretReadable)
 	}
 	return nil

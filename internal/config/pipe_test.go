@@ -4,8 +4,6 @@ package config
 
 import (
 	"context"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,58 +103,5 @@ func TestAPipeAmongTheTargets(t *testing.T) {
 	_, err = load(t, issuer+"targets_from: "+pipe+"\n", Options{})
 	if got := problemsOf(t, err); got != "config.yaml:2: targets_from: the folder cannot be read: not a directory" {
 		t.Error(got)
-	}
-}
-
-func TestReadFile(t *testing.T) {
-	dir := t.TempDir()
-	file := write(t, filepath.Join(dir, "file"), "12345")
-	if got, err := ReadFile(t.Context(), file, nil, 5); err != nil || string(got) != "12345" {
-		t.Errorf("%q, %v", got, err)
-	}
-	for path, want := range map[string]string{
-		file:                         file + ": is larger than 0 KiB",
-		"/dev/zero":                  "/dev/zero: is larger than 0 KiB",
-		dir:                          dir + ": is a directory, not a file",
-		filepath.Join(dir, "absent"): filepath.Join(dir, "absent") + ": no such file",
-	} {
-		if _, err := ReadFile(t.Context(), path, nil, 4); err == nil || err.Error() != want || check.CodeOf(err) != check.Config {
-			t.Errorf("%s: %v, want %s", path, err, want)
-		}
-	}
-	pipe := filepath.Join(dir, "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = os.WriteFile(pipe, []byte("x"), 0o600) }()
-	if got, err := ReadFile(t.Context(), pipe, nil, 4); err != nil || string(got) != "x" {
-		t.Errorf("a pipe: %q, %v", got, err)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(check.Errorf(check.Terminated, "terminated"))
-	r, w := io.Pipe()
-	defer func() { _ = w.Close() }()
-	if _, err := ReadFile(ctx, "-", r, 4); check.CodeOf(err) != check.Terminated {
-		t.Errorf("an open stream after a signal: %v", err)
-	}
-}
-
-// A pipe in the place of a file of this program does not hold a run.
-func TestReadPrivate(t *testing.T) {
-	dir := t.TempDir()
-	file, pipe, link := write(t, filepath.Join(dir, "file"), "12345"), filepath.Join(dir, "pipe"), filepath.Join(dir, "link")
-	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Symlink(file, link)); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := ReadPrivate(file, 5); err != nil || string(got) != "12345" {
-		t.Errorf("%q, %v", got, err)
-	}
-	if _, err := ReadPrivate(file, 4); err == nil {
-		t.Error("a file that is too large was read")
-	}
-	for _, path := range []string{pipe, link, dir, filepath.Join(dir, "absent")} {
-		if _, err := ReadPrivate(path, 5); err == nil {
-			t.Errorf("%s was read", filepath.Base(path))
-		}
 	}
 }

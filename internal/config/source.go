@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/realm"
 )
 
@@ -22,6 +23,7 @@ const (
 	maxSecret      = 64 << 10 // bytes of a secret file or of a command's output
 	maxAuthorities = 4 << 20  // bytes of a file of certificate authorities
 	maxReads       = 8        // files or commands at once
+	sourceTimeout  = disk.Patience
 )
 
 // source is a file or a command outside of the configuration. Many keys of targets may name it.
@@ -30,7 +32,7 @@ type source struct {
 	limit int64    // of the file, in bytes
 	argv  []string // of the command
 	uses  []use
-	content
+	disk.Content
 	pool *x509.CertPool // made of the content at first use
 }
 
@@ -96,25 +98,25 @@ func (l *loader) readSources(ctx context.Context) error {
 
 func (s *source) read(ctx context.Context) {
 	if s.file == "" {
-		s.data, s.err = output(ctx, s.argv, sourceTimeout)
+		s.Data, s.Err = output(ctx, s.argv, sourceTimeout)
 		return
 	}
-	timed, cancel := context.WithTimeoutCause(ctx, sourceTimeout, errSilent)
+	timed, cancel := context.WithTimeoutCause(ctx, sourceTimeout, disk.ErrSilent)
 	defer cancel()
-	s.content = readFile(timed, s.file, nil, s.limit)
+	s.Content = disk.Open(timed, s.file, nil, s.limit)
 }
 
 // handOut gives the content of a source to the keys that name it.
 func (l *loader) handOut(s *source) {
 	first, what := s.uses[0], "the content of the file"
 	switch {
-	case s.err != nil && s.file != "":
-		l.problems.add(first.at, first.key.Path, unreadableSource(first.setting, s.file, s.err))
+	case s.Err != nil && s.file != "":
+		l.problems.add(first.at, first.key.Path, unreadableSource(first.setting, s.file, s.Err))
 		return
-	case s.err != nil:
-		l.problems.add(first.at, first.key.Path, s.err)
+	case s.Err != nil:
+		l.problems.add(first.at, first.key.Path, s.Err)
 		return
-	case s.everyone() && s.limit == maxSecret:
+	case s.Public() && s.limit == maxSecret:
 		l.warn(first.at, first.key.Path, "everyone can read the file: run chmod o-rwx")
 	case s.file == "":
 		what = "the output of the command"
@@ -124,7 +126,7 @@ func (l *loader) handOut(s *source) {
 		if u.key.pool != nil {
 			*u.key.pool(u.in), err = s.authorities()
 		} else {
-			err = u.key.content.hold(result{l.config, u.in}, s.data)
+			err = u.key.content.hold(result{l.config, u.in}, s.Data)
 		}
 		if err != nil {
 			l.problems.add(u.at, u.key.Path, check.Errorf(check.Config, "%s %v", what, err).Try(check.HintOf(err)))
@@ -151,7 +153,7 @@ func held(data []byte) string {
 func (s *source) authorities() (*x509.CertPool, error) {
 	if s.pool == nil {
 		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(s.data) {
+		if !pool.AppendCertsFromPEM(s.Data) {
 			return nil, check.Errorf(check.Config, "must hold a certificate in PEM form").
 				Try("put the certificate of the authority into the file; it begins with -----BEGIN CERTIFICATE-----")
 		}
@@ -190,7 +192,7 @@ func unreadableSource(s setting, path string, err error) error {
 	case !strings.ContainsRune(s.text(), filepath.Separator):
 		e = check.Errorf(check.Config, "%v in %s", err, s.at.dir)
 	}
-	if !errors.Is(err, errAbsent) {
+	if !errors.Is(err, disk.ErrAbsent) {
 		return e
 	}
 	e = e.Try("correct the path")

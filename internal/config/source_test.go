@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/realm"
 )
@@ -301,35 +300,6 @@ func TestWarnings(t *testing.T) {
 	c := mustLoad(t, "proxmox:\n  endpoints: [pve1]\n  token_file: "+token+"\n  insecure: true\n"+issuer+"targets: [{name: a}, {name: b, realm: {name: other}}]\n", Options{Secrets: true})
 	if len(c.Warnings) != 2 || !strings.Contains(c.Warnings[0], "config.yaml:4: proxmox.insecure: nothing verifies") || !strings.Contains(c.Warnings[1], "config.yaml:3: proxmox.token_file: everyone can read the file") {
 		t.Errorf("%q", c.Warnings)
-	}
-}
-
-func TestMakePrivate(t *testing.T) {
-	dir := t.TempDir()
-	made := filepath.Join(dir, "a", "b")
-	for range 2 { // made, then found
-		if err := MakePrivate(made); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if info, err := os.Stat(made); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("%v, %v", info, err)
-	}
-	link := filepath.Join(dir, "link")
-	if err := os.Symlink(made, link); err != nil {
-		t.Fatal(err)
-	}
-	if MakePrivate(link) == nil {
-		t.Error("a symbolic link is taken for a folder")
-	}
-	if err := MakePrivate(filepath.Join(write(t, filepath.Join(dir, "file"), ""), "below")); check.CodeOf(err) != check.Config {
-		t.Errorf("below a file: %v", err)
-	}
-	if err := os.Chmod(made, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if MakePrivate(made) == nil {
-		t.Error("a folder that others can write is taken for private")
 	}
 }
 

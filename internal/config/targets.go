@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"proxmox-realm/internal/check"
+	"proxmox-realm/internal/disk"
 )
 
 // maxTargetFile bounds the file of one target, in bytes.
@@ -59,11 +60,11 @@ func (l *loader) readFolder(ctx context.Context, m merged) {
 // readTarget reads the file of a target. A file that cannot be read fails the whole load, so that no target disappears while
 // somebody writes its file. A file that was removed since the folder was read is no target, unless -t names one.
 func (l *loader) readTarget(ctx context.Context, t *layer) (there bool) {
-	c := content{err: errors.New("is not a regular file")}
+	c := disk.Content{Err: errors.New("is not a regular file")}
 	if info, err := os.Stat(t.at.File); err != nil || info.Mode().IsRegular() || info.IsDir() { // a pipe would wait for its writer
-		c = readConfiguration(ctx, t.at.File, nil, maxTargetFile)
+		c = readFile(ctx, t.at.File, nil, maxTargetFile)
 	}
-	if errors.Is(c.err, errAbsent) && len(l.Targets) == 0 {
+	if errors.Is(c.Err, disk.ErrAbsent) && len(l.Targets) == 0 {
 		if _, err := os.Lstat(t.at.File); errors.Is(err, fs.ErrNotExist) { // else a link that leads nowhere
 			return false
 		}
@@ -72,14 +73,14 @@ func (l *loader) readTarget(ctx context.Context, t *layer) (there bool) {
 	if t.taken = l.takes(t.target); !t.taken {
 		problems = &Problems{}
 	}
-	if c.err != nil {
-		problems.add(t.at, "", c.err)
+	if c.Err != nil {
+		problems.add(t.at, "", c.Err)
 		t.broken = true
 		return true
 	}
-	l.see(t.at.File, c.data)
-	parser{problems}.parse(c.data, t)
-	if t.taken && c.everyone() && t.holdsSecret() {
+	l.see(t.at.File, c.Data)
+	parser{problems}.parse(c.Data, t)
+	if t.taken && c.Public() && t.holdsSecret() {
 		l.warn(t.at, "", secretReadable)
 	}
 	return true

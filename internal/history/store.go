@@ -20,7 +20,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 )
 
 const (
@@ -59,10 +59,10 @@ func (s *Store) Usable() error {
 	if s.stateDir == "" {
 		return errors.New("there is no state directory")
 	}
-	if err := config.MakePrivate(s.stateDir); err != nil {
+	if err := disk.MakeDir(s.stateDir); err != nil {
 		return err
 	}
-	return config.MakePrivate(s.folder())
+	return disk.MakeDir(s.folder())
 }
 
 // Problem returns, once in a process, why something could not be kept; nil if there is nothing new to say.
@@ -101,19 +101,19 @@ func (s *Store) readSecret() []byte {
 	}
 	path := filepath.Join(s.folder(), "key")
 	for range 2 {
-		if held, err := config.ReadPrivate(path, size); err == nil && len(held) == size {
+		if held, err := disk.ReadOwn(path, size); err == nil && len(held) == size {
 			return held
 		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.failed(err)
 			return fresh
 		}
-		if err := config.CreatePrivate(path, fresh); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := disk.Create(path, fresh); err != nil && !errors.Is(err, fs.ErrExist) {
 			s.failed(err)
 			return fresh
 		}
 	}
 	_ = os.Remove(path) // damaged: nothing that was kept can be recognised
-	s.failed(config.CreatePrivate(path, fresh))
+	s.failed(disk.Create(path, fresh))
 	return fresh
 }
 
@@ -207,7 +207,7 @@ func load[T any](s *Store, name string) (value T, read bool) {
 	s.mu.Unlock()
 	path := filepath.Join(s.folder(), name)
 	if !ok && s.stateDir != "" {
-		content, _ = config.ReadPrivate(path, maxFile)
+		content, _ = disk.ReadOwn(path, maxFile)
 	}
 	info, err := os.Lstat(path)
 	if json.Unmarshal(content, &value) != nil {
@@ -234,7 +234,7 @@ func (s *Store) update(name string, change func(name string) any) {
 		return
 	}
 	if err == nil {
-		err = config.ReplaceFile(filepath.Join(s.folder(), name), content, 0o600)
+		err = disk.Replace(filepath.Join(s.folder(), name), content, 0o600)
 	}
 	s.failed(err)
 	s.mu.Lock()
@@ -264,7 +264,7 @@ func (s *Store) Lock(ctx context.Context, names []string, wait time.Duration) (u
 		return func() {}, nil
 	}
 	dir := filepath.Join(s.stateDir, "locks")
-	if err := config.MakePrivate(dir); err != nil {
+	if err := disk.MakeDir(dir); err != nil {
 		s.failed(err)
 		return func() {}, nil
 	}

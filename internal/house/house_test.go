@@ -27,7 +27,7 @@ const (
 // of each other stands in sideways.
 //
 // See internal/README.md, which explains them:
-// cmd -> cli -> setup -> {agent, login, authelia, report} -> fleet -> reconcile -> {proxmox, issuer, history} -> {config, diagnose} -> realm -> check
+// cmd -> cli -> setup -> {agent, login, authelia, report} -> fleet -> reconcile -> {proxmox, issuer, history} -> {config, diagnose} -> {realm, disk} -> check
 var layers = [][]string{
 	{"cmd/proxmox-realm"},
 	{"internal/cli"},
@@ -37,7 +37,7 @@ var layers = [][]string{
 	{"internal/reconcile"},
 	{"internal/proxmox", "internal/issuer", "internal/history"},
 	{"internal/config", "internal/diagnose"},
-	{"internal/realm"},
+	{"internal/realm", "internal/disk"},
 	{"internal/check"},
 }
 

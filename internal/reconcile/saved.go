@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/realm"
 )
@@ -103,10 +103,10 @@ func ReadSaved(path string) (Saved, error) {
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return Saved{}, check.Errorf(check.SavedRealm, "there is no file %s", path).Try("to see what can be restored:\n    {restore}")
 	}
-	if err := config.MakePrivate(filepath.Dir(path)); err != nil { // it exists, so this only looks at it
+	if err := disk.MakeDir(filepath.Dir(path)); err != nil { // it exists, so this only looks at it
 		return Saved{}, unusable("may be another user's: %v", err)
 	}
-	content, err := config.ReadPrivate(path, maxSaved)
+	content, err := disk.ReadOwn(path, maxSaved)
 	if err != nil {
 		return Saved{}, unusable("cannot be read: %v", err)
 	}
@@ -146,7 +146,7 @@ func (r run) save(stored realm.Current, why Reason) (path string, err error) {
 		}
 	}
 	if err == nil {
-		err = config.CreatePrivate(path, append(content, '\n'))
+		err = disk.Create(path, append(content, '\n'))
 	}
 	if err != nil {
 		return "", check.Errorf(check.Config, "the realm could not be saved, so nothing was deleted: %v", err).
@@ -212,7 +212,7 @@ func (r run) asDeclared(current realm.Current) bool {
 }
 
 func removeSaved(path string) error {
-	if err := config.RemovePrivate(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return check.Errorf(check.Internal, "the saved realm %s is obsolete, but cannot be removed: %v", path, err).Try("remove the file")
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 )
 
 // KeyFiles are the files that hold the key of one client. They tell where its rotation stands, and nothing else does: so a
@@ -260,7 +261,7 @@ func (k KeyFiles) Swap(ctx context.Context) error {
 		if err := f.hold(from, source, f.goal); err != nil {
 			return err
 		}
-		if err := config.MoveOver(f.path+from, f.path); err != nil {
+		if err := disk.MoveOver(f.path+from, f.path); err != nil {
 			return unusable(f.path, err)
 		}
 	}
@@ -271,7 +272,7 @@ func (k KeyFiles) Swap(ctx context.Context) error {
 func (k KeyFiles) End() error {
 	var all error
 	for _, path := range k.Aside() {
-		if err := config.RemovePrivate(path); err != nil {
+		if err := disk.Remove(path); err != nil {
 			all = errors.Join(all, unusable(path, err))
 		}
 	}
@@ -297,7 +298,7 @@ func keep(path string, key check.Secret) error {
 			return unusable(path, err)
 		}
 	}
-	if err := config.CreatePrivate(path, []byte(key.Reveal())); err != nil {
+	if err := disk.Create(path, []byte(key.Reveal())); err != nil {
 		return unusable(path, err)
 	}
 	return nil

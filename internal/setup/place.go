@@ -12,6 +12,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 )
 
 // Place is the folder of a configuration and of the files that it names.
@@ -44,7 +45,7 @@ func (p Place) Check() error {
 	if _, err := os.Lstat(string(p)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err := config.MakePrivate(string(p)); err != nil {
+	if err := disk.MakeDir(string(p)); err != nil {
 		return check.Errorf(check.Config, "%s", check.MessageOf(err)).Try("name a folder that only this user can write to:\n    {init --dir DIR}")
 	}
 	return p.finish()
@@ -55,7 +56,7 @@ const limit = 4 << 20
 
 // Read returns the content of a file, without its last line end; "" if there is none.
 func (p Place) Read(name string) (string, error) {
-	data, err := config.ReadPrivate(p.Path(name), limit)
+	data, err := disk.ReadOwn(p.Path(name), limit)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -81,7 +82,7 @@ func (p Place) folder() []Step {
 	}
 	return []Step{{
 		What: "folder " + string(p), Here: true, Undo: []string{p.remove()},
-		Make: func(context.Context) error { return config.MakePrivate(string(p)) },
+		Make: func(context.Context) error { return disk.MakeDir(string(p)) },
 	}}
 }
 
@@ -106,7 +107,7 @@ func (p Place) create(name, note string, content []byte) Step {
 	return Step{
 		What: name, Note: note, Here: true, Undo: []string{p.removal(name)},
 		Make: func(context.Context) error {
-			if err := config.CreatePrivate(p.Path(name), content); err != nil {
+			if err := disk.Create(p.Path(name), content); err != nil {
 				return unusable(p.Path(name), err)
 			}
 			return nil
@@ -143,7 +144,7 @@ func (p Place) Note(undo ...string) (err error) {
 
 // Undo returns the commands that remove what setups of this folder made: the last one first, and at the end one for all files.
 func (p Place) Undo() []string {
-	data, err := config.ReadPrivate(p.Path(undoFile), limit)
+	data, err := disk.ReadOwn(p.Path(undoFile), limit)
 	if err != nil {
 		return nil // nothing was made
 	}

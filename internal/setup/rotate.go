@@ -9,6 +9,7 @@ import (
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
@@ -155,7 +156,7 @@ func (r *Rotation) Edit(ctx context.Context, path string) (authelia.Edit, error)
 	file := authelia.File{Name: path}
 	if path != "" {
 		var err error
-		if file.Data, err = config.ReadFile(ctx, path, nil, authelia.MaxFile); err != nil {
+		if file.Data, err = disk.Read(ctx, path, nil, authelia.MaxFile); err != nil {
 			return authelia.Edit{}, err
 		}
 	}

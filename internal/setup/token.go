@@ -11,6 +11,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/disk"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
@@ -98,7 +99,7 @@ func (p pending) made(name, comment string) bool {
 
 // pending reads what [Place.reserve] wrote.
 func (p Place) pending() pending {
-	data, err := config.ReadPrivate(p.Path(pendingFile), limit)
+	data, err := disk.ReadOwn(p.Path(pendingFile), limit)
 	if err != nil {
 		return pending{}
 	}
@@ -118,7 +119,7 @@ func (p Place) reserve(name, mark string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return unusable(path, err)
 	}
-	if err := config.CreatePrivate(path, fmt.Appendf(nil, "%-*s\n", secretSize, name+" "+mark)); err != nil {
+	if err := disk.Create(path, fmt.Appendf(nil, "%-*s\n", secretSize, name+" "+mark)); err != nil {
 		return unusable(p.Path(TokenFile), err)
 	}
 	return nil

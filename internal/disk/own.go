@@ -1,18 +1,21 @@
-package config
+package disk
 
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"proxmox-realm/internal/check"
 )
 
-// CreatePrivate creates a file that must not exist yet, readable by its owner alone. It follows no symbolic link. On
-// return the content is on disk; a file that could not be written whole is removed.
-func CreatePrivate(path string, content []byte) error { return CreateLike(path, content, nil) }
+// Create creates a file that must not exist yet, readable by its owner alone. It follows no symbolic link. On return the
+// content is on disk; a file that could not be written whole is removed.
+func Create(path string, content []byte) error { return CreateLike(path, content, nil) }
 
-// CreateLike creates a file as [CreatePrivate] does, with the owner and mode of another one.
+// CreateLike creates a file as [Create] does, with the owner and mode of another one.
 func CreateLike(path string, content []byte, other os.FileInfo) error {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -28,9 +31,9 @@ func CreateLike(path string, content []byte, other os.FileInfo) error {
 	return err
 }
 
-// ReplaceFile replaces a file as a whole: a reader sees the former content or the new one, never a part. It does not wait for
+// Replace replaces a file as a whole: a reader sees the former content or the new one, never a part. It does not wait for
 // the disk, so the file is one that may be lost in a crash.
-func ReplaceFile(path string, content []byte, mode os.FileMode) (err error) {
+func Replace(path string, content []byte, mode os.FileMode) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -45,9 +48,9 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) (err error) {
 	return err
 }
 
-// ReadPrivate reads a file that this program wrote. It refuses one that somebody else could have written or that is larger than
+// ReadOwn reads a file that this program wrote. It refuses one that somebody else could have written or that is larger than
 // limit bytes, and symbolic links, pipes and devices.
-func ReadPrivate(path string, limit int64) ([]byte, error) {
+func ReadOwn(path string, limit int64) ([]byte, error) {
 	info, err := os.Lstat(path) // a pipe would wait for its writer
 	if err != nil {
 		return nil, err
@@ -92,12 +95,40 @@ func MoveOver(from, to string) error {
 	return syncDir(filepath.Dir(to))
 }
 
-// RemovePrivate removes a file; on return its name is gone from the disk.
-func RemovePrivate(path string) error {
+// Remove removes a file; on return its name is gone from the disk.
+func Remove(path string) error {
 	if err := os.Remove(path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// MakeDir makes the directory, with its parents, for this user alone (0700) if it does not exist. One that exists must
+// be a directory and no symbolic link, belong to this user or root, and be closed to writes of others. Its errors have
+// [check.Config].
+func MakeDir(dir string) error {
+	refuse := func(format string, args ...any) error {
+		return check.Errorf(check.Config, format, args...).
+			Try("set {state_dir} (to a directory that only this user can write)")
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil { //nolint:gosec // the directories above, such as ~/.local/state, are not ours alone
+		return refuse("cannot make %s: %v", filepath.Dir(dir), errors.Unwrap(err))
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return refuse("cannot make %s: %v", dir, errors.Unwrap(err))
+	}
+	info, err := os.Lstat(dir)
+	switch {
+	case err != nil:
+		return refuse("cannot use %s: %v", dir, errors.Unwrap(err))
+	case !info.IsDir():
+		return refuse("%s is not a directory", dir)
+	case !trusted(info):
+		return refuse("%s is owned by another user", dir)
+	case writable(info):
+		return refuse("other users can write to %s", dir)
+	}
+	return nil
 }
 
 // syncDir makes a new or removed name in a directory durable. Windows has no such operation.

@@ -1,11 +1,10 @@
 //go:build unix
 
-package config
+package disk
 
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"syscall"
 )
 
@@ -20,11 +19,21 @@ func writable(info fs.FileInfo) bool {
 	return info.Mode()&fs.ModeCharDevice == 0 && info.Mode().Perm()&0o022 != 0
 }
 
-// ownGroup lets a command run in a process group of its own.
-func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
-
-// killGroup kills a command and the processes that it started, but for those that left its group.
-func killGroup(cmd *exec.Cmd) error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-
 // readable reports whether everyone can read a file.
 func readable(info fs.FileInfo) bool { return info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 }
+
+// own gives a new file the owner of another one.
+func own(file *os.File, like fs.FileInfo) error {
+	want, ok := like.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if have, ok := info.Sys().(*syscall.Stat_t); ok && have.Uid == want.Uid && have.Gid == want.Gid {
+		return nil
+	}
+	return file.Chown(int(want.Uid), int(want.Gid))
+}
