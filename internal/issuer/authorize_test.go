@@ -94,150 +94,90 @@ func TestLoginRule(t *testing.T) {
 	authelia := func(code, hint string) answer {
 		return to("https://auth.example.test/consent/completion?error=" + code + "&error_description=malformed&error_hint=" + url.QueryEscape(hint))
 	}
+	// alike are the answers of an issuer to which N and X are the same; those to R and C are added where they are asked.
+	alike := func(x answer, controls ...answer) answers {
+		all := answers{"N": x, "X": x}
+		for i, a := range controls {
+			all[[]string{"R", "C"}[i]] = a
+		}
+		return all
+	}
+	asToR := func(x, c answer) answers { return alike(x, x, c) }
+	toAll := func(x answer) answers { return alike(x, x, x) }
+	known := loginRule{r: Mark{Class: refuses}, c: Mark{Class: refuses}}
 	for _, tt := range []struct {
-		name     string
-		answers  answers
-		prompt   string
-		wentBack bool
-		known    [2]class // remembered classes of R and C
-		want     Decision
-		cause    cause
-		asked    string
+		name    string
+		answers answers
+		rule    loginRule
+		want    Decision
+		cause   cause
+		asked   string
 	}{
 		// One question.
-		{"login_required", answers{"N": loginRequired}, "", false, [2]class{}, Accepted, "", "N"},
-		{"consent_required, by Entra ID with a slash", answers{"N": to("back:/?error=consent_required")}, "", false, [2]class{}, Accepted, "", "N"},
-		{"a code", answers{"N": to("back:?code=abc&state=x")}, "", false, [2]class{}, Accepted, "", "N"},
-		{"a limit", answers{"N": with(429, "slow down")}, "", false, [2]class{}, RateLimited, "", "N"},
+		{"login_required", answers{"N": loginRequired}, loginRule{}, Accepted, "", "N"},
+		{"consent_required, by Entra ID with a slash", answers{"N": to("back:/?error=consent_required")}, loginRule{}, Accepted, "", "N"},
+		{"a code", answers{"N": to("back:?code=abc&state=x")}, loginRule{}, Accepted, "", "N"},
+		{"a limit", answers{"N": with(429, "slow down")}, loginRule{}, RateLimited, "", "N"},
 
 		// The realm has a prompt of its own.
-		{"a prompt, and both go", answers{"N": loginRequired, "X": to("back:?code=x")}, "login", false, [2]class{}, Accepted, "", "NX"},
-		{"a prompt, and a login page", answers{"N": loginRequired, "X": with(200, loginPage)}, "login", false, [2]class{}, Accepted, "", "NX"},
-		{"the prompt none", answers{"N": loginRequired}, "none", false, [2]class{}, Accepted, "", "N"},
-		{"a prompt that the issuer refuses", answers{"N": loginRequired, "X": to("back:?error=invalid_request&error_description=prompt")}, "create", false, [2]class{}, Rejected, ofRequest, "NX"},
+		{"a prompt, and both go", answers{"N": loginRequired, "X": to("back:?code=x")}, loginRule{prompt: "login"}, Accepted, "", "NX"},
+		{"a prompt, and a login page", answers{"N": loginRequired, "X": with(200, loginPage)}, loginRule{prompt: "login"}, Accepted, "", "NX"},
+		{"the prompt none", answers{"N": loginRequired}, loginRule{prompt: "none"}, Accepted, "", "N"},
+		{"a prompt that the issuer refuses", answers{"N": loginRequired, "X": to("back:?error=invalid_request&error_description=prompt")}, loginRule{prompt: "create"}, Rejected, ofRequest, "NX"},
 
 		// Refusals at the redirect URL.
-		{"invalid_scope for both", answers{"N": to("back:?error=invalid_scope"), "X": to("back:?error=invalid_scope&error_description=nope")}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
-		{"invalid_scope in the fragment", answers{"N": to("back:#error=invalid_scope"), "X": to("back:#error=invalid_scope")}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
-		{"invalid_scope with prompt=none, and a login page first", answers{"N": to("back:?error=invalid_scope"), "X": with(200, loginPage)}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
-		{"PKCE by plain is required", answers{"N": to("back:?error=invalid_request&error_description=code_challenge_method"), "X": to("back:?error=invalid_request&error_description=code_challenge_method")}, "", false, [2]class{}, Rejected, ofRequest, "NX"},
-		{"prompt=none alone is refused", answers{"N": to("back:?error=invalid_request"), "X": with(200, loginPage), "R": with(400, "bad redirect_uri"), "C": with(400, "bad client")}, "", false, [2]class{}, Accepted, "", "NXRC"},
-		{"an issuer that is out of order", answers{"N": to("back:?error=temporarily_unavailable"), "X": to("back:?error=server_error")}, "", false, [2]class{}, NoVerdict, "", "NX"},
+		{"invalid_scope for both", answers{"N": to("back:?error=invalid_scope"), "X": to("back:?error=invalid_scope&error_description=nope")}, loginRule{}, Rejected, ofRequest, "NX"},
+		{"invalid_scope in the fragment", alike(to("back:#error=invalid_scope")), loginRule{}, Rejected, ofRequest, "NX"},
+		{"invalid_scope with prompt=none, and a login page first", answers{"N": to("back:?error=invalid_scope"), "X": with(200, loginPage)}, loginRule{}, Rejected, ofRequest, "NX"},
+		{"PKCE by plain is required", alike(to("back:?error=invalid_request&error_description=code_challenge_method")), loginRule{}, Rejected, ofRequest, "NX"},
+		{"prompt=none alone is refused", answers{"N": to("back:?error=invalid_request"), "X": with(200, loginPage), "R": with(400, "bad redirect_uri"), "C": with(400, "bad client")}, loginRule{}, Accepted, "", "NXRC"},
+		{"an issuer that is out of order", answers{"N": to("back:?error=temporarily_unavailable"), "X": to("back:?error=server_error")}, loginRule{}, NoVerdict, "", "NX"},
 
 		// Pages of the issuer.
-		{"Authelia, unknown redirect URL", answers{
-			"N": authelia("invalid_request", "The 'redirect_uri' parameter does not match any"), "X": authelia("invalid_request", "The 'redirect_uri' parameter does not match any"),
-			"R": authelia("invalid_request", "The 'redirect_uri' parameter does not match any"), "C": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
-		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
-		{"Authelia, unknown client", answers{
-			"N": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."), "X": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
-			"R": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."), "C": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
-		}, "", false, [2]class{}, Rejected, ofClientOrAll, "NXRC"},
-		{"Authelia, pushed requests required", answers{
-			"N": authelia("invalid_request", "Pushed Authorization Requests are required"), "X": authelia("invalid_request", "Pushed Authorization Requests are required"),
-			"R": authelia("invalid_request", "Pushed Authorization Requests are required"), "C": authelia("invalid_client", "The requested OAuth 2.0 Client does not exist."),
-		}, "", false, [2]class{}, Rejected, ofRequest, "NXRC"},
-		{"Keycloak, unknown redirect URL", answers{
-			"N": with(400, keycloak+"Invalid parameter: redirect_uri</p>"), "X": with(400, keycloak+"Invalid parameter: redirect_uri</p>"),
-			"R": with(400, keycloak+"Invalid parameter: redirect_uri</p>"), "C": with(400, keycloak+"Client not found.</p>"),
-		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
-		{"Keycloak in German", answers{
-			"N": with(400, german+"Ung&uuml;ltiger Parameter: redirect_uri</p>"), "X": with(400, german+"Ung&uuml;ltiger Parameter: redirect_uri</p>"),
-			"R": with(400, german+"Ung&uuml;ltiger Parameter: redirect_uri</p>"), "C": with(400, german+"Client nicht gefunden.</p>"),
-		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
-		{"Keycloak in German, a disabled client", answers{
-			"N": with(400, german+"Client deaktiviert.</p>"), "X": with(400, german+"Client deaktiviert.</p>"),
-			"R": with(400, german+"Client deaktiviert.</p>"), "C": with(400, german+"Client nicht gefunden.</p>"),
-		}, "", false, [2]class{}, Rejected, ofRedirectOrOther, "NXRC"},
-		{"Keycloak, a disabled realm", answers{
-			"N": with(400, german+"Realm nicht aktiviert</p>"), "X": with(400, german+"Realm nicht aktiviert</p>"),
-			"R": with(400, german+"Realm nicht aktiviert</p>"), "C": with(400, german+"Realm nicht aktiviert</p>"),
-		}, "", false, [2]class{}, Rejected, ofClientOrAll, "NXRC"},
-		{"node-oidc-provider, with entities", answers{
-			"N": with(400, "<pre><strong>error</strong>: invalid_redirect_uri</pre><pre>client&#39;s registered redirect_uris</pre>"),
-			"X": with(400, "<pre><strong>error</strong>: invalid_redirect_uri</pre><pre>client&#39;s registered redirect_uris</pre>"),
-			"R": with(400, "<pre><strong>error</strong>: invalid_redirect_uri</pre><pre>client&#39;s registered redirect_uris</pre>"),
-			"C": with(400, "<pre><strong>error</strong>: invalid_client</pre><pre>client is invalid</pre>"),
-		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
-		{"Pocket ID 2.10, prose in the address", answers{
-			"N": to("https://auth.example.test/error?error=Invalid+callback+URL"), "X": to("https://auth.example.test/error?error=Invalid+callback+URL"),
-			"R": to("https://auth.example.test/error?error=Invalid+callback+URL"), "C": to("https://auth.example.test/error?error=Client+not+found"),
-		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
-		{"Google, an error of another name", answers{
-			"N": to("https://accounts.example.test/signin/error?authError=ChVyZWRp"), "X": to("https://accounts.example.test/signin/error?authError=ChVyZWRp"),
-			"R": to("https://accounts.example.test/signin/error?authError=ChVyZWRp"), "C": to("https://accounts.example.test/signin/error?authError=Cg5pbnZh"),
-		}, "", false, [2]class{}, Rejected, ofClientOrAll, "NXRC"}, // identifiers are no words
-		{"Hydra, its own page", answers{
-			"N": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown"), "X": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown"),
-			"R": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_request&error_description=redirect_uri"), "C": to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown"),
-		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
-		{"a page of status 500 with an error in JSON", answers{
-			"N": with(500, `{"error":"invalid_client"}`), "X": with(500, `{"error":"invalid_client"}`), "R": with(500, `{"error":"invalid_request"}`), "C": with(500, `{"error":"invalid_client"}`),
-		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
-		{"Authlib, JSON with status 200", answers{
-			"N": with(200, `{"error":"invalid_client"}`), "X": with(200, `{"error":"invalid_client"}`), "R": with(200, `{"error":"invalid_request"}`), "C": with(200, `{"error":"invalid_client"}`),
-		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
-		{"a request that is refused unlike both", answers{
-			"N": with(400, "request object missing"), "X": with(400, "request object missing"), "R": with(400, "unknown redirect_uri"), "C": with(400, "unknown client"),
-		}, "", false, [2]class{}, Rejected, ofRequest, "NXRC"},
-		{"the controls are limited", answers{
-			"N": with(400, "unknown client"), "X": with(400, "unknown client"), "R": with(429, ""),
-		}, "", false, [2]class{}, Rejected, ofUnknown, "NXR"},
+		{"Authelia, unknown redirect URL", asToR(authelia("invalid_request", "The 'redirect_uri' parameter does not match any"), authelia("invalid_client", "The requested OAuth 2.0 Client does not exist.")), loginRule{}, Rejected, ofRedirect, "NXRC"},
+		{"Authelia, unknown client", toAll(authelia("invalid_client", "The requested OAuth 2.0 Client does not exist.")), loginRule{}, Rejected, ofClientOrAll, "NXRC"},
+		{"Authelia, pushed requests required", asToR(authelia("invalid_request", "Pushed Authorization Requests are required"), authelia("invalid_client", "The requested OAuth 2.0 Client does not exist.")), loginRule{}, Rejected, ofRequest, "NXRC"},
+		{"Keycloak, unknown redirect URL", asToR(with(400, keycloak+"Invalid parameter: redirect_uri</p>"), with(400, keycloak+"Client not found.</p>")), loginRule{}, Rejected, ofRedirect, "NXRC"},
+		{"Keycloak in German", asToR(with(400, german+"Ung&uuml;ltiger Parameter: redirect_uri</p>"), with(400, german+"Client nicht gefunden.</p>")), loginRule{}, Rejected, ofRedirect, "NXRC"},
+		{"Keycloak in German, a disabled client", asToR(with(400, german+"Client deaktiviert.</p>"), with(400, german+"Client nicht gefunden.</p>")), loginRule{}, Rejected, ofRedirectOrOther, "NXRC"},
+		{"Keycloak, a disabled realm", toAll(with(400, german+"Realm nicht aktiviert</p>")), loginRule{}, Rejected, ofClientOrAll, "NXRC"},
+		{"node-oidc-provider, with entities", asToR(with(400, "<pre><strong>error</strong>: invalid_redirect_uri</pre><pre>client&#39;s registered redirect_uris</pre>"), with(400, "<pre><strong>error</strong>: invalid_client</pre><pre>client is invalid</pre>")), loginRule{}, Rejected, ofRedirect, "NXRC"},
+		{"Pocket ID 2.10, prose in the address", asToR(to("https://auth.example.test/error?error=Invalid+callback+URL"), to("https://auth.example.test/error?error=Client+not+found")), loginRule{}, Rejected, ofRedirect, "NXRC"},
+		{"Google, an error of another name", asToR(to("https://accounts.example.test/signin/error?authError=ChVyZWRp"), to("https://accounts.example.test/signin/error?authError=Cg5pbnZh")), loginRule{}, Rejected, ofClientOrAll, "NXRC"}, // identifiers are no words
+		{"Hydra, its own page", alike(to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown"), to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_request&error_description=redirect_uri"), to("https://auth.example.test/oauth2/fallbacks/error?error=invalid_client&error_description=unknown")), loginRule{}, Rejected, ofClient, "NXRC"},
+		{"a page of status 500 with an error in JSON", alike(with(500, `{"error":"invalid_client"}`), with(500, `{"error":"invalid_request"}`), with(500, `{"error":"invalid_client"}`)), loginRule{}, Rejected, ofClient, "NXRC"},
+		{"Authlib, JSON with status 200", alike(with(200, `{"error":"invalid_client"}`), with(200, `{"error":"invalid_request"}`), with(200, `{"error":"invalid_client"}`)), loginRule{}, Rejected, ofClient, "NXRC"},
+		{"a request that is refused unlike both", alike(with(400, "request object missing"), with(400, "unknown redirect_uri"), with(400, "unknown client")), loginRule{}, Rejected, ofRequest, "NXRC"},
+		{"the controls are limited", alike(with(400, "unknown client"), with(429, "")), loginRule{}, Rejected, ofUnknown, "NXR"},
 
 		// Login pages.
-		{"Dex: a page after one hop, and refusals there", answers{
-			"N": with(200, loginPage), "X": with(200, loginPage), "R": with(400, "Unregistered redirect_uri."), "C": with(404, "Invalid client_id."),
-		}, "", false, [2]class{}, Accepted, "", "NXRC"},
-		{"the same, remembered", answers{"N": with(200, loginPage), "X": with(200, loginPage)}, "", false, [2]class{refuses, refuses}, Accepted, "", "NX"},
-		{"memory does not serve a refusal", answers{
-			"N": with(400, "no"), "X": with(400, "no"), "R": with(400, "no"), "C": with(404, "other"),
-		}, "", false, [2]class{refuses, refuses}, Rejected, ofRedirectOrOther, "NXRC"},
-		{"django, 500 to every right prompt=none", answers{
-			"N": with(500, "<h1>Server Error (500)</h1>"), "X": to("https://auth.example.test/accounts/login/?next=/x"), "R": with(400, `{"error":"invalid_request"}`), "C": with(400, `{"error":"invalid_request"}`),
-		}, "", false, [2]class{}, Accepted, "", "NXRC"},
-		{"LemonLDAP, a login page for any redirect URL", answers{
-			"N": with(200, loginPage), "X": with(200, loginPage), "R": with(200, loginPage), "C": with(400, "unknown client"),
-		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
-		{"a login page for everyone", answers{
-			"N": with(200, loginPage), "X": with(200, loginPage), "R": with(200, loginPage), "C": with(200, loginPage),
-		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
-		{"Kerberos before the form", answers{
-			"N": with(401, "<h1>Unauthorized</h1>"), "X": with(401, "<h1>Unauthorized</h1>"), "R": with(400, "redirect_uri"), "C": with(400, "client"),
-		}, "", false, [2]class{}, Accepted, "", "NXRC"},
-		{"a login at another origin", answers{
-			"N": to("https://sso.example.test/login"), "X": to("https://sso.example.test/login"), "R": to("https://sso.example.test/error?error=no"), "C": to("https://sso.example.test/error?error=no"),
-		}, "", false, [2]class{}, Accepted, "", "NXRC"},
-		{"django-oidc-provider, error pages of status 200", answers{
-			"N": with(200, "Redirect URI Error"), "X": with(200, "Redirect URI Error"), "R": with(200, "Redirect URI Error"), "C": with(200, "Client ID Error"),
-		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
-		{"the same, where another redirect URL goes back", answers{
-			"N": with(200, "Redirect URI Error"), "X": with(200, "Redirect URI Error"),
-		}, "", true, [2]class{}, Rejected, ofNoPrompt, "NX"},
-		{"a login at another origin, which went back before", answers{
-			"N": to("https://sso.example.test/login"), "X": to("https://sso.example.test/login"), "R": to("https://sso.example.test/login"), "C": to("https://sso.example.test/login"),
-		}, "", true, [2]class{}, NoVerdict, "", "NXRC"},
+		{"Dex: a page after one hop, and refusals there", alike(with(200, loginPage), with(400, "Unregistered redirect_uri."), with(404, "Invalid client_id.")), loginRule{}, Accepted, "", "NXRC"},
+		{"the same, remembered", alike(with(200, loginPage)), known, Accepted, "", "NX"},
+		{"memory does not serve a refusal", asToR(with(400, "no"), with(404, "other")), known, Rejected, ofRedirectOrOther, "NXRC"},
+		{"django, 500 to every right prompt=none", answers{"N": with(500, "<h1>Server Error (500)</h1>"), "X": to("https://auth.example.test/accounts/login/?next=/x"), "R": with(400, `{"error":"invalid_request"}`), "C": with(400, `{"error":"invalid_request"}`)}, loginRule{}, Accepted, "", "NXRC"},
+		{"LemonLDAP, a login page for any redirect URL", asToR(with(200, loginPage), with(400, "unknown client")), loginRule{}, NoVerdict, "", "NXRC"},
+		{"a login page for everyone", toAll(with(200, loginPage)), loginRule{}, NoVerdict, "", "NXRC"},
+		{"Kerberos before the form", alike(with(401, "<h1>Unauthorized</h1>"), with(400, "redirect_uri"), with(400, "client")), loginRule{}, Accepted, "", "NXRC"},
+		{"a login at another origin", alike(to("https://sso.example.test/login"), to("https://sso.example.test/error?error=no"), to("https://sso.example.test/error?error=no")), loginRule{}, Accepted, "", "NXRC"},
+		{"django-oidc-provider, error pages of status 200", asToR(with(200, "Redirect URI Error"), with(200, "Client ID Error")), loginRule{}, NoVerdict, "", "NXRC"},
+		{"the same, where another redirect URL goes back", alike(with(200, "Redirect URI Error")), loginRule{wentBack: true}, Rejected, ofNoPrompt, "NX"},
+		{"a login at another origin, which went back before", toAll(to("https://sso.example.test/login")), loginRule{wentBack: true}, NoVerdict, "", "NXRC"},
 
 		// What is in front of an issuer.
-		{"403 for all", answers{
-			"N": with(403, "<h1>Forbidden</h1>"), "X": with(403, "<h1>Forbidden</h1>"), "R": with(403, "<h1>Forbidden</h1>"), "C": with(403, "<h1>Forbidden</h1>"),
-		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
-		{"403 for all, as JSON that repeats the status", answers{
-			"N": with(403, `{"error":"Forbidden"}`), "X": with(403, `{"error":"Forbidden"}`), "R": with(403, `{"error":"Forbidden"}`), "C": with(403, `{"error":"Forbidden"}`),
-		}, "", false, [2]class{}, NoVerdict, "", "NXRC"},
-		{"Auth0, 403 for the redirect URL", answers{
-			"N": with(403, "Callback URL mismatch."), "X": with(403, "Callback URL mismatch."), "R": with(403, "Callback URL mismatch."), "C": with(403, "Unknown client"),
-		}, "", false, [2]class{}, Rejected, ofRedirect, "NXRC"},
-		{"glewlwyd, 403 without a body for the client", answers{
-			"N": with(403, ""), "X": with(403, ""), "R": with(400, "redirect"), "C": with(403, ""),
-		}, "", false, [2]class{}, Rejected, ofClient, "NXRC"},
-		{"a gateway's error", answers{"N": with(502, "<h1>Bad Gateway</h1>"), "X": with(502, `{"error":"bad gateway"}`)}, "", false, [2]class{}, NoVerdict, "", "NX"},
-		{"no answer", answers{"N": noAnswer(), "X": noAnswer()}, "", false, [2]class{}, NoVerdict, "", "NX"},
-		{"a limit later", answers{"N": with(200, loginPage), "X": with(200, loginPage), "R": with(429, "")}, "", false, [2]class{}, RateLimited, "", "NXR"},
-		{"a redirect without an end", answers{"N": with(302, ""), "X": with(302, "")}, "", false, [2]class{}, NoVerdict, "", "NX"},
+		{"403 for all", toAll(with(403, "<h1>Forbidden</h1>")), loginRule{}, NoVerdict, "", "NXRC"},
+		{"403 for all, as JSON that repeats the status", toAll(with(403, `{"error":"Forbidden"}`)), loginRule{}, NoVerdict, "", "NXRC"},
+		{"Auth0, 403 for the redirect URL", asToR(with(403, "Callback URL mismatch."), with(403, "Unknown client")), loginRule{}, Rejected, ofRedirect, "NXRC"},
+		{"glewlwyd, 403 without a body for the client", alike(with(403, ""), with(400, "redirect"), with(403, "")), loginRule{}, Rejected, ofClient, "NXRC"},
+		{"a gateway's error", answers{"N": with(502, "<h1>Bad Gateway</h1>"), "X": with(502, `{"error":"bad gateway"}`)}, loginRule{}, NoVerdict, "", "NX"},
+		{"no answer", alike(noAnswer()), loginRule{}, NoVerdict, "", "NX"},
+		{"a limit later", alike(with(200, loginPage), with(429, "")), loginRule{}, RateLimited, "", "NXR"},
+		{"a redirect without an end", alike(with(302, "")), loginRule{}, NoVerdict, "", "NX"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			issuer := &table{T: t, answers: tt.answers, read: loginReplyTo}
-			j := loginRule{prompt: tt.prompt, wentBack: tt.wentBack, r: Mark{Class: tt.known[0]}, c: Mark{Class: tt.known[1]}, ask: issuer.ask}.judge()
+			rule := tt.rule
+			rule.ask = issuer.ask
+			j := rule.judge()
 			if asked := strings.Join(issuer.asked, ""); j.decision != tt.want || j.cause != tt.cause || asked != tt.asked {
 				t.Errorf("%s about %q after %s, want %s about %q after %s\n%+v", j.decision, j.cause, asked, tt.want, tt.cause, tt.asked, j)
 			}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,7 +16,6 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/lab/authority"
 	lab "proxmox-realm/internal/lab/issuer"
 )
 
@@ -36,7 +34,7 @@ func TestClientQuestions(t *testing.T) {
 			"a wrong key", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = check.NewSecret("wrong-key-0123") },
 			outcomes{issuer.Rejected, issuer.Accepted},
 			[2]check.Status{check.Fail, check.Pass},
-			[]string{"401 invalid_client", "refuses the key or the authentication method", "restart Authelia"},
+			[]string{"401 invalid_client", "refuses the key or the authentication method", "client_secret of the client holds the digest of the key; restart Authelia"},
 		},
 		{"a client registered for client_secret_post", func(s *lab.Server, _ *issuer.Question) {
 			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, AuthMethod: "client_secret_post", RedirectURIs: []string{redirectURL}})
@@ -63,7 +61,7 @@ func TestClientQuestions(t *testing.T) {
 			"a redirect URL with a slash", func(s *lab.Server, q *issuer.Question) { q.RedirectURLs = []string{redirectURL, redirectURL + "/"} },
 			outcomes{issuer.Accepted, issuer.Rejected},
 			[2]check.Status{check.Pass, check.Fail},
-			[]string{"exactly so: " + redirectURL + "/\n", "does not match any", redirectURL + ": accepted"},
+			[]string{"exactly so: " + redirectURL + "/\n", "redirect_uris of the client", "does not match any of the OAuth 2.0 Client's pre-registered", redirectURL + ": accepted"},
 		},
 		{
 			"a guessed redirect URL", func(s *lab.Server, q *issuer.Question) {
@@ -83,7 +81,7 @@ func TestClientQuestions(t *testing.T) {
 			"a scope that the client may not ask for", func(s *lab.Server, q *issuer.Question) { q.Login.Scopes = []string{"openid", "offline_access"} },
 			outcomes{issuer.Accepted, issuer.Rejected},
 			[2]check.Status{check.Pass, check.Fail},
-			[]string{"offline_access", "realm.scopes"},
+			[]string{"not allowed to request scope 'offline_access'", "scopes of the client", "realm.scopes"},
 		},
 		{"a response type that the client may not ask for", func(s *lab.Server, _ *issuer.Question) {
 			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, ResponseTypes: []string{"id_token"}, RedirectURIs: []string{redirectURL}})
@@ -212,61 +210,6 @@ func TestRequestsAreAsProxmoxMakesThem(t *testing.T) {
 	}
 }
 
-// A browser's headers go to the authorization endpoint, and no key.
-func TestAuthorizationEndpointIsAskedAsABrowserDoes(t *testing.T) {
-	seen := 0
-	issuerURL, ca := scripted(t, nil, func(w http.ResponseWriter, r *http.Request) {
-		seen++
-		if !strings.HasPrefix(r.Header.Get("Accept"), "text/html") || r.Header.Get("Accept-Language") != "en" || r.Header.Get("Authorization") != "" {
-			t.Errorf("headers %v", r.Header)
-		}
-		_, _ = w.Write([]byte("<form>"))
-	})
-	c := issuer.New(issuer.Options{Roots: roots(ca)})
-	t.Cleanup(c.Close)
-	c.Inspect(t.Context(), issuerURL).Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: login(issuerURL), KeyUnknown: true, RedirectURLs: []string{redirectURL}})
-	if seen != 4 {
-		t.Errorf("%d requests", seen)
-	}
-}
-
-// scripted is an issuer whose token and authorization endpoints are the test's.
-func scripted(t *testing.T, token, authorize http.HandlerFunc) (issuerURL string, ca []byte) {
-	t.Helper()
-	authority, err := authority.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	s := httptest.NewUnstartedServer(mux)
-	certificate, err := authority.Issue("valid", "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.TLS = tlsConfig(certificate)
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"issuer": s.URL, "authorization_endpoint": s.URL + "/authorize?tenant=1", "token_endpoint": s.URL + "/token", "jwks_uri": s.URL + "/keys",
-			"userinfo_endpoint": s.URL + "/userinfo", "response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"},
-			"id_token_signing_alg_values_supported": []string{"RS256"},
-		})
-	})
-	mux.HandleFunc("/keys", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(rsaKeys))
-	})
-	if token != nil {
-		mux.HandleFunc("/token", token)
-	}
-	if authorize != nil {
-		mux.HandleFunc("/authorize", authorize)
-	}
-	return s.URL, authority.PEM()
-}
-
 func TestKeyIsFormEncodedAndNeverFollowsARedirect(t *testing.T) {
 	var mu sync.Mutex
 	var headers []string
@@ -284,7 +227,7 @@ func TestKeyIsFormEncodedAndNeverFollowsARedirect(t *testing.T) {
 		if r.URL.Query().Has("again") {
 			elsewhere++
 		}
-		http.Redirect(w, r, "/token?again", http.StatusTemporaryRedirect)
+		http.Redirect(w, r, "/api/oidc/token?again", http.StatusTemporaryRedirect)
 	}
 	seen := map[string]bool{}
 	authorize := func(w http.ResponseWriter, r *http.Request) {
@@ -300,17 +243,19 @@ func TestKeyIsFormEncodedAndNeverFollowsARedirect(t *testing.T) {
 		if q.Get("tenant") != "1" {
 			t.Error("the endpoint's own parameter is lost")
 		}
-		if r.Header.Get("Authorization") != "" {
-			t.Error("the key goes to the authorization endpoint")
+		if r.Header.Get("Authorization") != "" || !strings.HasPrefix(r.Header.Get("Accept"), "text/html") || r.Header.Get("Accept-Language") != "en" {
+			t.Errorf("not as a browser asks: %v", r.Header)
 		}
 		http.Redirect(w, r, q.Get("redirect_uri")+"?error=login_required&state="+url.QueryEscape(q.Get("state")), http.StatusFound)
 	}
-	issuerURL, ca := scripted(t, token, authorize)
-	c := issuer.New(issuer.Options{Roots: roots(ca)})
-	t.Cleanup(c.Close)
-	l := login(issuerURL)
+	s := start(t, lab.Options{})
+	s.SetMetadata("introspection_endpoint", nil)
+	s.SetMetadata("authorization_endpoint", s.URL()+"/api/oidc/authorization?tenant=1")
+	s.Inject("/api/oidc/token", lab.Fault{Handler: token})
+	s.Inject("/api/oidc/authorization", lab.Fault{Handler: authorize})
+	l := login(s.URL())
 	l.ClientID = "a client:é"
-	got := c.Inspect(t.Context(), issuerURL).Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: l, RedirectURLs: []string{redirectURL, redirectURL + "/b"}})
+	got := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL()).Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: l, RedirectURLs: []string{redirectURL, redirectURL + "/b"}})
 	if got.Credentials.Decision != issuer.Rejected || got.Redirect.Decision != issuer.Accepted {
 		t.Errorf("%+v", got)
 	}
@@ -434,12 +379,12 @@ func TestEchoedKeyIsNotShown(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			issuerURL, ca := scripted(t, token, nil)
+			s := start(t, lab.Options{})
+			s.SetMetadata("introspection_endpoint", nil)
+			s.Inject("/api/oidc/token", lab.Fault{Handler: token})
 			var log strings.Builder
-			c := issuer.New(issuer.Options{Roots: roots(ca), Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-			t.Cleanup(c.Close)
-			i := c.Inspect(t.Context(), issuerURL)
-			got := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: login(issuerURL)})
+			i := client(t, s, issuer.Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}).Inspect(t.Context(), s.URL())
+			got := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: login(s.URL())})
 			all := fmt.Sprintf("%+v %#v", got, got) + log.String()
 			basic := base64.StdEncoding.EncodeToString([]byte("proxmox:" + url.QueryEscape(clientKey)))
 			for _, form := range []string{clientKey, url.QueryEscape(clientKey), basic, clientKey[:8]} {

@@ -1,48 +1,49 @@
 package issuer
 
 import (
-	"fmt"
+	"bufio"
+	"context"
 	"io"
+	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/realm"
 )
 
-// However many clients are asked about at once, the issuer sees two requests at a time. Waiting for one's turn is not taken
-// for an issuer that does not answer.
+// However many questions there are at once, the issuer sees two requests at a time. Waiting for one's turn is not taken for
+// an issuer that does not answer.
 func TestAnIssuerIsAskedInTurn(t *testing.T) {
-	var now, most atomic.Int32
-	c, issuerURL, _ := serve(t, "keycloak", func(w http.ResponseWriter, _ *http.Request) {
-		n := now.Add(1)
-		for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Options{Timeout: 1500 * time.Millisecond})
+		defer c.Close()
+		c.verified.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			near, far := net.Pipe()
+			go func() { // answers each request within a second
+				for reader := bufio.NewReader(far); ; {
+					if _, err := http.ReadRequest(reader); err != nil {
+						return
+					}
+					time.Sleep(time.Second)
+					_, _ = io.WriteString(far, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+				}
+			}()
+			return near, nil
 		}
-		time.Sleep(50 * time.Millisecond)
-		now.Add(-1)
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusUnauthorized)
-		_, _ = io.WriteString(w, `{"error":"invalid_client"}`)
+		i := &Inspection{inspector: c}
+		began := time.Now()
+		var wait sync.WaitGroup
+		for range 20 {
+			wait.Go(func() {
+				if a := i.send(t.Context(), noRedirect, http.MethodGet, "http://auth.example.test/token", nil, ""); a.status != http.StatusUnauthorized {
+					t.Errorf("%d, %v", a.status, a.err)
+				}
+			})
+		}
+		wait.Wait()
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("20 answers took %s", took)
+		}
 	})
-	c.timeout = time.Second
-	i := c.Inspect(t.Context(), issuerURL)
-	if err := i.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	var wait sync.WaitGroup
-	for n := range 20 {
-		wait.Go(func() {
-			l := realm.Login{IssuerURL: issuerURL, ClientID: fmt.Sprint("client-", n), ClientKey: check.NewSecret(fmt.Sprint("a-key-", n))}
-			if v := i.Client(t.Context(), Question{Login: l, Depth: Full}).Credentials; v.Decision != Rejected {
-				t.Errorf("client %d: %+v", n, v)
-			}
-		})
-	}
-	wait.Wait()
-	if got := most.Load(); got != 2 {
-		t.Errorf("%d requests at a time", got)
-	}
 }
