@@ -81,8 +81,8 @@ type row struct {
 	fleeting bool
 	related  []check.ID // checks about the same cause
 
-	// One sentence, and what to do. In both, $1 and $2 stand for values of the text, $user and $node for those of the login, and
-	// $client for the client id of the realm.
+	// One sentence, and what to do. In both, $1 and $2 stand for the values of the text. $user and $node are those of the login,
+	// and $client is the client id of the realm.
 	summary string
 	hint    check.Hint
 	more    func(f Facts, l Login) check.Hint // comes after the hint; nil: nothing

@@ -25,16 +25,10 @@ const future = 5 * time.Minute
 // jitter is how much earlier than the line before a line may be, although no clock was set back.
 const jitter = 5 * time.Second
 
-// stamp is a time as a log has it: "Dec 01 05:55:50".
-type stamp struct {
-	month                     time.Month
-	day, hour, minute, second int
-}
-
-// instant returns when a line was written. Lines are in the order of time, so of two meanings the first one that is not
+// instant returns when a line with this time stamp was written, of which the year and the zone mean nothing. Lines are in the order of time, so of two meanings the first one that is not
 // before the line before counts. A clock that was set back leaves no such meaning; then the last one that has passed counts.
-func (c *Clock) instant(s stamp) time.Time {
-	all := c.candidates(s)
+func (c *Clock) instant(stamp time.Time) time.Time {
+	all := c.candidates(stamp)
 	if len(all) == 0 { // 29 February of no year
 		all = []time.Time{c.Since}
 	}
@@ -56,16 +50,15 @@ func (c *Clock) instant(s stamp) time.Time {
 	return chosen
 }
 
-// candidates returns the instants that a stamp may mean, in order: one for each year of the log, and two where clocks are
-// set back in autumn.
-func (c *Clock) candidates(s stamp) []time.Time {
+// candidates returns the instants that a stamp may mean, in order. There is one for each year of the log, and two in the hour
+// that autumn repeats.
+func (c *Clock) candidates(stamp time.Time) []time.Time {
 	var all []time.Time
 	for year := c.Since.Year() - 1; year <= c.Now.Year()+1; year++ {
-		wall := time.Date(year, s.month, s.day, s.hour, s.minute, s.second, 0, time.UTC)
-		if wall.Month() != s.month || wall.Day() != s.day {
-			continue // 29 February
+		wall := time.Date(year, stamp.Month(), stamp.Day(), stamp.Hour(), stamp.Minute(), stamp.Second(), 0, time.UTC)
+		if wall.Day() == stamp.Day() { // not for 29 February
+			all = append(all, c.meanings(wall)...)
 		}
-		all = append(all, c.meanings(wall)...)
 	}
 	slices.SortFunc(all, time.Time.Compare)
 	return all

@@ -1,8 +1,8 @@
 // Package diagnose explains logins through OpenID Connect from what the nodes of Proxmox wrote into their logs. Proxmox
 // answers a failed login with "authentication failure"; the reason is in the log of the one node that the browser asked.
 //
-// It is pure: package proxmox reads the logs. Lines become logins ([Reader]), logins with the same cause become one entry
-// ([Summary]), and the findings of our own checks decide what a log leaves open ([Login.Decide]).
+// It is pure: package proxmox reads the logs. Lines become logins ([Reader]), and logins with the same cause become one entry
+// ([Summary]). The findings of our own checks decide what a log leaves open ([Login.Decide]).
 package diagnose
 
 import (

@@ -31,8 +31,8 @@ func (l *lines) add(line string) {
 	switch {
 	case ok:
 		l.end()
-		l.open = &head.entry
-		l.open.time = l.clock.instant(head.stamp)
+		l.open = &head
+		l.open.time = l.clock.instant(head.time)
 		l.text.WriteString(message)
 	case l.open == nil:
 	case strings.HasPrefix(line, " ") || line == "":
@@ -55,21 +55,16 @@ func (l *lines) end() {
 	l.text.Reset()
 }
 
-// head is what stands before a message: "Dec 01 05:55:50 pve pvedaemon[26823]: ".
-type head struct {
-	entry
-	stamp stamp
-}
-
-// parseHead reads a line as journalctl writes it with `-o short`.
-func parseHead(line string) (h head, message string, ok bool) {
+// parseHead reads a line as journalctl writes it with `-o short`: "Dec 01 05:55:50 pve pvedaemon[26823]: " and the message.
+// The time of the entry has no year and no zone yet.
+func parseHead(line string) (head entry, message string, ok bool) {
 	const layout = time.Stamp // "Jan _2 15:04:05"
 	if len(line) <= len(layout) || line[len(layout)] != ' ' {
-		return head{}, "", false
+		return entry{}, "", false
 	}
 	t, err := time.Parse("2006 "+layout, "2000 "+line[:len(layout)]) // a year with a 29 February
 	if err != nil {
-		return head{}, "", false
+		return entry{}, "", false
 	}
 	_, rest, found := strings.Cut(line[len(layout)+1:], " ") // the host
 	program, message, colon := strings.Cut(rest, ": ")
@@ -77,12 +72,8 @@ func parseHead(line string) (h head, message string, ok bool) {
 		program, colon = strings.CutSuffix(rest, ":")
 	}
 	if !found || !colon || strings.ContainsRune(program, ' ') {
-		return head{}, "", false
+		return entry{}, "", false
 	}
-	h.stamp = stamp{t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second()}
-	h.identifier = program
-	if name, pid, bracket := strings.Cut(program, "["); bracket {
-		h.identifier, h.pid = name, strings.TrimSuffix(pid, "]")
-	}
-	return h, message, true
+	name, pid, _ := strings.Cut(program, "[")
+	return entry{time: t, identifier: name, pid: strings.TrimSuffix(pid, "]")}, message, true
 }

@@ -6,7 +6,7 @@ import (
 )
 
 // pattern is the fixed parts of a text, with % for what differs: "no such user ('%')". A text must begin with the first
-// part and end with the last one, so that nobody forges another cause through a name that Proxmox repeats.
+// part and end with the last one. So nobody forges another cause through a name that Proxmox repeats.
 type pattern string
 
 // ending is what may follow the last part: Perl adds the place in its source, Backup Server a full stop.

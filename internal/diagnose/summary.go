@@ -2,6 +2,7 @@ package diagnose
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -13,8 +14,8 @@ type Entry struct {
 	Since     time.Time // when the oldest was
 	Addresses []string  // of the browsers, each once, the newest first; at most [MaxAddresses]
 
-	// Works is when a login that may have failed likewise succeeded later on this node: one of the same user, or of anybody
-	// where the cause is not about a user. Zero: there was none.
+	// Works is when a login that may have failed likewise succeeded later on this node. It is one of the same user, or of anybody
+	// if the cause is not about a user. Zero: there was none.
 	Works time.Time
 }
 
@@ -38,6 +39,7 @@ type Summary struct {
 // growing is an entry while logins are added to it.
 type growing struct {
 	Entry
+	key   key
 	added int // of the newest
 }
 
@@ -66,7 +68,7 @@ func (s *Summary) Add(l Login) {
 	k := key{l.Node, l.User, l.subject, l.Outcome, l.Cause}
 	e := s.entries[k]
 	if e == nil {
-		e = &growing{Entry: Entry{Since: l.Time}}
+		e = &growing{Entry: Entry{Since: l.Time}, key: k}
 		s.entries[k] = e
 	}
 	if e.Count++; l.Time.Before(e.Since) {
@@ -104,20 +106,15 @@ func (e *Entry) from(address string) {
 func (s *Summary) prune() {
 	for _, e := range s.sorted()[maxEntries:] {
 		s.dropped += e.Count
-		delete(s.entries, key{e.Node, e.User, e.subject, e.Outcome, e.Cause})
+		delete(s.entries, e.key)
 	}
 }
 
 func (s *Summary) sorted() []*growing {
-	var all []*growing
-	for _, e := range s.entries {
-		all = append(all, e)
-	}
-	slices.SortFunc(all, func(a, b *growing) int {
+	return slices.SortedFunc(maps.Values(s.entries), func(a, b *growing) int {
 		return cmp.Or(cmp.Compare(a.Outcome, b.Outcome), b.Time.Compare(a.Time), cmp.Compare(a.Node, b.Node),
 			cmp.Compare(a.User, b.User), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.subject, b.subject))
 	})
-	return all
 }
 
 // Entries returns what was added: logins that failed first, each kind the newest first.

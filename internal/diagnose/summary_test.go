@@ -62,53 +62,39 @@ func TestSummaryStaysSmall(t *testing.T) {
 	}
 }
 
-// TestDecide: the token endpoint's reason is what our own checks find.
+// TestDecide: what a log leaves open is decided by our own checks, and a check about the same cause words the hint.
 func TestDecide(t *testing.T) {
-	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Request failed")[0]
-	key := check.Failed(check.ClientCredentials, "set the key", "the issuer rejects the key")
-	keyFine := check.Passed(check.ClientCredentials, "fine")
-	redirect := check.Failed(check.ClientRedirect, "register it", "the issuer does not know the redirect URL")
-	redirectFine := check.Passed(check.ClientRedirect, "fine")
+	const refused, unreadable = "Failed to contact token endpoint: Request failed", "Failed to contact token endpoint: Failed to parse server response"
+	const signature = "Failed to verify ID token: Signature verification failed"
+	key, keyFine := check.Failed(check.ClientCredentials, "set the key", "the issuer rejects the key"), check.Passed(check.ClientCredentials, "fine")
+	redirect, redirectFine := check.Failed(check.ClientRedirect, "register it", "the issuer does not know the redirect URL"), check.Passed(check.ClientRedirect, "fine")
+	keys := check.Failed(check.IssuerKeys, "let the issuer make a key", "no key")
 	for name, c := range map[string]struct {
+		text          string
 		checks        []check.Check
+		limited       bool
 		cause         diagnose.Cause
 		summary, hint string
 	}{
-		"key":      {[]check.Check{key, redirect}, diagnose.ClientRefused, "the issuer rejects the key (asked just now)", "set the key"},
-		"redirect": {[]check.Check{keyFine, redirect}, diagnose.RedirectRefused, "the issuer does not know the redirect URL (asked just now)", "register it"},
-		"neither":  {[]check.Check{keyFine, redirectFine}, diagnose.NodeToIssuer, "answers this node differently", "getent hosts auth.example.com"},
-		"unasked":  {nil, diagnose.RequestFailed, "does not tell why", "proxmox-realm verify"},
-		"skipped":  {[]check.Check{keyFine, check.Skipped(check.ClientRedirect, "no")}, diagnose.RequestFailed, "does not tell why", "issuer's log"},
+		"key":                      {refused, []check.Check{key, redirect}, false, diagnose.ClientRefused, "the issuer rejects the key (asked just now)", "set the key"},
+		"redirect":                 {refused, []check.Check{keyFine, redirect}, false, diagnose.RedirectRefused, "the issuer does not know the redirect URL (asked just now)", "register it"},
+		"neither":                  {refused, []check.Check{keyFine, redirectFine}, false, diagnose.NodeToIssuer, "answers this node differently", "getent hosts auth.example.com"},
+		"unasked":                  {refused, nil, false, diagnose.RequestFailed, "does not tell why", "proxmox-realm verify"},
+		"skipped":                  {refused, []check.Check{keyFine, check.Skipped(check.ClientRedirect, "no")}, false, diagnose.RequestFailed, "does not tell why", "issuer's log"},
+		"a limit":                  {refused, nil, true, diagnose.RateLimited, "limits requests", "wait"},
+		"a limit, and what it is":  {refused, []check.Check{key}, true, diagnose.ClientRefused, "rejects the key", "set the key"},
+		"an error with status 200": {unreadable, []check.Check{key}, false, diagnose.ClientRefused, "rejects the key", "set the key"},
+		"a token of another form":  {unreadable, []check.Check{keyFine}, false, diagnose.TokenUnreadable, "cannot read", "standard claims"},
+		"the same cause":           {signature, []check.Check{keys}, false, diagnose.Signature, "cannot verify the signature", "let the issuer make a key"},
+		"another cause":            {signature, []check.Check{key}, false, diagnose.Signature, "cannot verify the signature", "let the issuer sign"},
+		"a warning":                {signature, []check.Check{check.Warned(check.IssuerKeys, "renew a key", "old")}, false, diagnose.Signature, "cannot verify the signature", "let the issuer sign"},
 	} {
-		got := l.Decide(c.checks, virtualEnvironment())
+		f := virtualEnvironment()
+		f.Limited = c.limited
+		got := f.Explain("pve", c.text).Decide(c.checks, f)
 		if got.Cause != c.cause || !strings.Contains(got.Summary, c.summary) || !strings.Contains(got.Hint.For(check.Names{}), c.hint) {
 			t.Errorf("%s: %s: %s\n%s", name, got.Cause, got.Summary, got.Hint.For(check.Names{}))
 		}
-	}
-}
-
-// TestAnErrorThatLooksLikeSuccess: some issuers refuse a client with status 200.
-func TestAnErrorThatLooksLikeSuccess(t *testing.T) {
-	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Failed to parse server response")[0]
-	refused, accepted := check.Failed(check.ClientCredentials, "set the key", "refused"), check.Passed(check.ClientCredentials, "accepted")
-	if got := l.Decide([]check.Check{refused}, virtualEnvironment()); got.Cause != diagnose.ClientRefused || got.Hint != "set the key" {
-		t.Errorf("%s: %s", got.Cause, got.Hint)
-	}
-	if got := l.Decide([]check.Check{accepted}, virtualEnvironment()); got.Cause != diagnose.TokenUnreadable {
-		t.Error(got.Cause)
-	}
-}
-
-// TestDecideByALimit: a limit of the issuer decides nothing that is known otherwise.
-func TestDecideByALimit(t *testing.T) {
-	l := read(virtualEnvironment(), vienna(t), "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Request failed")[0]
-	f := virtualEnvironment()
-	f.Limited = true
-	if got := l.Decide(nil, f); got.Cause != diagnose.RateLimited {
-		t.Error(got.Cause)
-	}
-	if got := l.Decide([]check.Check{check.Failed(check.ClientCredentials, "set it", "wrong")}, f); got.Cause != diagnose.ClientRefused {
-		t.Error(got.Cause)
 	}
 }
 
@@ -151,21 +137,5 @@ func TestAdvice(t *testing.T) {
 	l := read(f, vienna(t), head+failure+"missing configured claim 'department' in returned info object")[0]
 	if got := l.Decide(nil, f); got.Hint != l.Hint {
 		t.Error(got.Hint)
-	}
-}
-
-// TestDecideTakesTheHintOfACheck: a check that fails for the same cause words what to do.
-func TestDecideTakesTheHintOfACheck(t *testing.T) {
-	line := "Dec 01 05:00:00 pve pvedaemon[1]: openid authentication failure; rhost=::1 msg=Failed to verify ID token: Signature verification failed"
-	l := read(virtualEnvironment(), vienna(t), line)[0]
-	keys := check.Failed(check.IssuerKeys, "let the issuer make a key", "no key")
-	if got := l.Decide([]check.Check{keys}, virtualEnvironment()); got.Hint != keys.Hint || got.Cause != diagnose.Signature {
-		t.Errorf("%+v", got)
-	}
-	other := check.Failed(check.ClientCredentials, "set the key", "no")
-	for _, c := range []check.Check{other, check.Warned(check.IssuerKeys, "renew a key", "old")} {
-		if got := l.Decide([]check.Check{c}, virtualEnvironment()); got.Hint != l.Hint {
-			t.Errorf("%+v", got)
-		}
 	}
 }

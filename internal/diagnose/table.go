@@ -9,9 +9,9 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// table holds the texts of failed logins. They are those of pve-access-control (API2/OpenId.pm, Auth/Plugin.pm, AccessControl.pm)
-// of Proxmox VE 7 to 9, of proxmox-openid and the crates openidconnect 2 to 4 and oauth2, and of Backup Server and Datacenter
-// Manager (api2/access/openid.rs). The first row that fits counts.
+// table holds the texts of failed logins. Proxmox VE 7 to 9 writes those of pve-access-control (API2/OpenId.pm, Auth/Plugin.pm,
+// AccessControl.pm). Backup Server and Datacenter Manager write those of api2/access/openid.rs. All pass on texts of
+// proxmox-openid and of the crates openidconnect 2 to 4 and oauth2. The first row that fits counts.
 var table = slices.Concat(discoveryRows, tokenRows, idTokenRows, userinfoRows, userRows, stateRows)
 
 // What several rows say.

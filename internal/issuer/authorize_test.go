@@ -94,7 +94,7 @@ func TestLoginRule(t *testing.T) {
 	authelia := func(code, hint string) answer {
 		return to("https://auth.example.test/consent/completion?error=" + code + "&error_description=malformed&error_hint=" + url.QueryEscape(hint))
 	}
-	// alike are the answers of an issuer to which N and X are the same; those to R and C are added where they are asked.
+	// alike are the answers of an issuer to which N and X are the same. Controls are the answers to R and C.
 	alike := func(x answer, controls ...answer) answers {
 		all := answers{"N": x, "X": x}
 		for i, a := range controls {

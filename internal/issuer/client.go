@@ -26,8 +26,8 @@ type Depth int
 
 // The depths.
 const (
-	// Free asks only what a right client costs nothing: introspection about the key, where it is advertised, and a login
-	// request with prompt=none for each redirect URL. It is for questions that repeat. It may tell less than the others.
+	// Free asks only what a right client costs nothing. That is a login request with prompt=none for each redirect URL, and
+	// introspection about the key, where it is advertised. It is for questions that repeat, and may tell less than the others.
 	Free Depth = iota
 	// Full asks token endpoint and authorization endpoint, with control questions as far as needed. It sends at most four
 	// token requests.
@@ -125,8 +125,8 @@ type Verdict struct {
 	Unknown    bool          // if Rejected: the issuer answers so to a made-up client as well
 }
 
-// RateLimited tells whether the issuer limited one of the requests, a control question among them, and when it may be asked
-// again (0: it did not say).
+// RateLimited tells whether the issuer limited one of the requests, control questions included. It returns when the issuer may
+// be asked again (0: it did not say).
 func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 	if a.limit != nil {
 		return a.limit.RetryAfter, true

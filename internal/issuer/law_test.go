@@ -53,8 +53,8 @@ func obey(l realm.Login, line string) (realm.Login, bool) {
 	return l, true
 }
 
-// TestHintsLeadSomewhere is a law over findings: each line that is about the realm changes it, and then the finding is gone, or
-// it is another one. A hint never proposes what is so already.
+// TestHintsLeadSomewhere is a law over findings: each line that is about the realm changes it. Then the finding is gone, or it
+// is another one. A hint never proposes what is so already.
 func TestHintsLeadSomewhere(t *testing.T) {
 	ask := func(do func(*realm.Login)) func(*lab.Server, *realm.Login) {
 		return func(_ *lab.Server, l *realm.Login) { do(l) }

@@ -160,8 +160,8 @@ func parseDiscovery(issuerURL string, a answer) (metadata, check.Check) {
 	return doc, check.Check{}
 }
 
-// digestOf returns a digest of a JSON document that does not depend on the order of members and of texts in lists: some
-// issuers write them in another order each time.
+// digestOf returns a digest of a JSON document that does not depend on the order of members and of texts in lists. Some issuers
+// write them in another order each time.
 func digestOf(body []byte) string {
 	var value any
 	_ = json.Unmarshal(body, &value) // it was read before

@@ -32,8 +32,8 @@ func tokenReply(a answer, madeUpKey string, settle func(string) string) reply {
 	return r
 }
 
-// isAboutCode tells whether an error says that the code is wrong: invalid_grant, or an error outside RFC 6749 that holds the
-// word code or grant, such as "Invalid authorization code".
+// isAboutCode tells whether an error says that the code is wrong. That is invalid_grant, or an error outside RFC 6749 that holds
+// the word code or grant, such as "Invalid authorization code".
 func (f fault) isAboutCode() bool {
 	if f.code == "invalid_grant" {
 		return true

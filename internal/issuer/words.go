@@ -84,8 +84,8 @@ func faultInAddress(u *url.URL) fault {
 	return fault{}
 }
 
-// visible returns the text that a reader of an answer sees, with entities decoded: that of a page without scripts and markup,
-// and a body of another type as it is.
+// visible returns the text that a reader of an answer sees, with entities decoded. Of a page it leaves out scripts and markup; a
+// body of another type is returned as it is.
 func visible(body []byte) string {
 	body = body[:min(len(body), maxRead)]
 	if !bytes.Contains(body, []byte("<")) {

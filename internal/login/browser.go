@@ -6,9 +6,9 @@ import (
 	"runtime"
 )
 
-// Browser returns a function that opens an address in the user's browser. It returns nil over ssh, because the user is at
-// another machine, without a display, and as root for another user: a browser must not run as root, and the desktop is not
-// root's.
+// Browser returns a function that opens an address in the user's browser. It returns nil without a display, and over ssh, because
+// the user is at another machine. It returns nil for root on behalf of another user too: a browser must not run as root, and the
+// desktop is not root's.
 //
 // The function blocks until the program that it starts ends, which may be the browser itself. That program is not
 // connected to the terminal.

@@ -134,7 +134,7 @@ var unprompted = check.Hints(
 	"add prompt to {realm.unset} (with prompt none, only users with a session at the issuer can log in)")
 
 // refusals says what to do about the errors of an authorization endpoint (RFC 6749 section 4.1.2.1, OpenID Connect Core 1.0
-// section 3.1.2.6), and on which topic the software behind the issuer has advice.
+// section 3.1.2.6). The topic is that of the advice on the software behind the issuer.
 var refusals = map[string]struct {
 	hint  check.Hint
 	topic issuer.Topic

@@ -332,8 +332,8 @@ func TestGroupsThatProxmoxDoesNotKnow(t *testing.T) {
 	}
 }
 
-// Neither code nor state nor ticket is in anything that is said, shown, logged or written; the authorization URL, which
-// holds the state, is not shown where a browser was opened.
+// Neither code nor state nor ticket is in anything that is said, shown, logged or written. The authorization URL holds the state,
+// and is not shown if a browser was opened.
 func TestNoSecrets(t *testing.T) {
 	for _, decision := range []string{"accept", "deny", "echo"} {
 		s := set(t, lab.Options{})

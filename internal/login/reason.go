@@ -34,8 +34,8 @@ func (r *rehearsal) facts() diagnose.Facts {
 // clockError is how far a login may be before the time at which it was sent, as the node sees it.
 const clockError = 2 * time.Second
 
-// logged looks for this login in the log of the node that it went through, and in those of all nodes if it is not there: a
-// balancer may have asked another one. It is false if there is no such login. The error says why no log could be read.
+// logged looks for this login in the log of the node that it went through. If it is not there, a balancer may have asked another
+// node, so the logs of all nodes are read. It is false if there is no such login. The error says why no log could be read.
 func (r *rehearsal) logged(ctx context.Context, node config.Origin, began time.Time, ours func(diagnose.Login) bool) (found diagnose.Login, ok bool, err error) {
 	for _, logs := range []reconcile.Logs{oneNode{r.Client.On(node)}, r.Client} {
 		_, err = reconcile.NewLoginReader(logs, r.facts(), time.Since(began)+clockError).Read(ctx, func(l diagnose.Login) {
