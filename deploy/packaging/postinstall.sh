@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs after installation and upgrade. Enables nothing, because the sample configuration must be edited first.
+# Runs after installation and upgrade. Enables nothing, because there is no configuration yet.
 #   deb: configure [version]   rpm: 1 (installation), 2 (upgrade)
 set -e
 

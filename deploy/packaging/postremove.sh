@@ -9,7 +9,7 @@ if [ -z "$root" ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true
 fi
 
-# Delete what the program wrote. Files that an administrator added to /etc/proxmox-realm stay.
+# Delete the state. What stands in /etc/proxmox-realm stays: a token or a key may be the only copy.
 if [ "${1:-}" = purge ]; then
 	rm -rf "$root/var/lib/proxmox-realm"
 fi

@@ -114,7 +114,6 @@ type initRun struct {
 	asked  config.Target // what flags and answers say
 	given  map[string]bool
 	known  bool          // there is a configuration
-	sample bool          // it is the sample of the packages
 	target config.Target // what is declared; without a configuration it grows with the answers
 
 	admin, token *proxmox.Client // nil: not connected
@@ -212,10 +211,6 @@ func (i *initRun) openPlace(ctx context.Context) error {
 		return err
 	case len(c.Targets) != 1:
 		return usage("init sets up one cluster, and %s has %d targets", path, len(c.Targets)).Try("name another folder:\n    {init --dir DIR}")
-	}
-	if i.sample = i.place.IsSample(c.Targets[0]); i.sample {
-		i.known = false
-		return nil
 	}
 	i.target = c.Targets[0]
 	if !i.given["realm.name"] {

@@ -55,7 +55,7 @@ func (i *initRun) make(ctx context.Context) error {
 
 // files returns what the folder is to hold. A configuration that is there is not written again.
 func (i *initRun) files(ctx context.Context) (f setup.Files, err error) {
-	f.Token, f.Sample = i.newToken, i.sample
+	f.Token = i.newToken
 	if i.known {
 		err = i.sameKey(ctx, &f)
 		return f, err

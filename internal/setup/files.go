@@ -1,9 +1,6 @@
 package setup
 
 import (
-	"context"
-	"os"
-
 	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -16,7 +13,6 @@ type Files struct {
 	IssuerCA  []byte
 	Key       check.Secret // of the client; not set: none
 	Target    *config.Target
-	Sample    bool // the configuration that is there is a sample: it gets another name
 }
 
 // NewKey makes a client key.
@@ -28,13 +24,6 @@ func (f Files) Missing(p Place) ([]Step, error) {
 	steps := p.folder()
 	add := func(name, note string, content []byte) error {
 		if content == nil {
-			return nil
-		}
-		if name == ConfigFile && f.Sample {
-			steps = append(steps, Step{What: ConfigFile + sampleSuffix, Note: "the sample of the package", Here: true, Make: func(context.Context) error {
-				return os.Rename(p.Path(ConfigFile), p.Path(ConfigFile+sampleSuffix))
-			}})
-			steps = append(steps, p.create(name, note, content))
 			return nil
 		}
 		more, err := p.file(name, note, content)

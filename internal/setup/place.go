@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/disk"
 )
 
@@ -65,15 +64,6 @@ func (p Place) Read(name string) (string, error) {
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), nil
 }
-
-// IsSample tells whether the configuration is the sample of the packages: its addresses are reserved for documents (RFC 2606), and the
-// files that it names are not there.
-func (p Place) IsSample(t config.Target) bool {
-	return slices.Equal(t.Proxmox.Endpoints, []config.Origin{"https://pve1.example.com:8006"}) && !p.Has(TokenFile) && !p.Has(KeyFile)
-}
-
-// sampleSuffix ends the name of a sample that a configuration has replaced.
-const sampleSuffix = ".sample"
 
 // folder returns the step that makes the folder, for its owner alone. None if it is there.
 func (p Place) folder() []Step {
