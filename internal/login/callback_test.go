@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -167,19 +168,26 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A browser is not opened where the user sits elsewhere, or where none can be shown.
+// A browser is opened for a user at a display, and neither over ssh nor for root: the desktop is not root's.
 func TestBrowser(t *testing.T) {
+	for _, name := range []string{"DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_TTY", "SUDO_UID", "SUDO_USER", "DOAS_USER", "PKEXEC_UID"} {
+		t.Setenv(name, "")
+	}
+	if runtime.GOOS == "linux" && Browser() != nil {
+		t.Error("a browser without a display")
+	}
 	for _, display := range []string{"DISPLAY", "WAYLAND_DISPLAY"} {
-		for _, name := range []string{"DISPLAY", "WAYLAND_DISPLAY", "SSH_CONNECTION", "SSH_TTY"} {
-			t.Setenv(name, "")
-		}
 		t.Setenv(display, ":0")
 		if Browser() == nil {
 			t.Errorf("no browser with %s", display)
 		}
-		t.Setenv("SSH_CONNECTION", "192.0.2.1 1 192.0.2.2 22")
-		if Browser() != nil {
-			t.Errorf("a browser over ssh with %s", display)
+		for _, elsewhere := range []string{"SSH_CONNECTION", "SUDO_UID"} {
+			t.Setenv(elsewhere, "1000")
+			if Browser() != nil {
+				t.Errorf("a browser with %s", elsewhere)
+			}
+			t.Setenv(elsewhere, "")
 		}
+		t.Setenv(display, "")
 	}
 }

@@ -154,15 +154,17 @@ func (r *rehearsal) refusedByIssuer(refusal refusal) error {
 	if refusal.description != "" {
 		text += ": " + r.cleaner.Clean(refusal.description)
 	}
-	advice, known := refusals[refusal.code]
-	if !known {
-		advice.hint = "read the issuer's log"
+	advice := refusals[refusal.code]
+	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).
+		Try(cmp.Or(advice.hint, "read the issuer's log"), r.advice(advice.topic))
+}
+
+// advice returns what an administrator of the software behind the issuer must know about a topic, or "".
+func (r *rehearsal) advice(topic issuer.Topic) check.Hint {
+	if r.inspection == nil {
+		return ""
 	}
-	hint := advice.hint
-	if r.inspection != nil && advice.topic != "" {
-		hint = check.Hints(hint, r.inspection.Advice(advice.topic))
-	}
-	return check.Errorf(check.LoginFailed, "the issuer sent the browser back with an error: %s", text).Try(hint)
+	return r.inspection.Advice(topic)
 }
 
 // suspects makes the checks that may tell why Proxmox refuses a login. Proxmox writes the reason to its syslog only.
@@ -189,26 +191,20 @@ func explained(failure *proxmox.Error, l diagnose.Login) error {
 
 // refusedByProxmox is the error of a login whose reason cannot be read.
 func (r *rehearsal) refusedByProxmox(failure *proxmox.Error, failed []check.Check, logErr error) error {
-	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), failure.Reason).
-		Because(failure)
+	said := check.Errorf(check.LoginFailed, "%s refuses the login: %s", failure.Endpoint.Host(), failure.Reason).Because(failure)
+	var absent, signed, log check.Hint
+	if check.CodeOf(logErr) == check.PermissionDenied {
+		log = r.seeLog()
+	}
 	if len(failed) > 0 {
 		said.Message += fmt.Sprintf("; %s: %s", failed[0].ID, failed[0].Summary)
-		hint := failed[0].Hint
-		if check.CodeOf(logErr) == check.PermissionDenied {
-			hint = check.Hints(hint, r.seeLog())
-		}
-		return said.Try(hint)
+		return said.Try(failed[0].Hint, log)
 	}
-	host := r.Client.Product().Host()
-	remedy := check.HintOf(failure)
-	if r.held.QueryUserinfo && r.inspection != nil {
-		remedy = check.Hints(remedy, r.inspection.Advice(issuer.OnUserinfo))
+	if r.held.QueryUserinfo {
+		signed = r.advice(issuer.OnUserinfo)
 	}
-	if !r.held.Autocreate {
-		remedy = check.Hints(remedy, host.Run("autocreate is off, so the user must exist and be enabled", host.AddUser.With("user", "NAME@"+r.held.Realm)))
+	if host := r.Client.Product().Host(); !r.held.Autocreate {
+		absent = host.Run("autocreate is off, so the user must exist and be enabled", host.AddUser.With("user", "NAME@"+r.held.Realm))
 	}
-	if check.CodeOf(logErr) == check.PermissionDenied {
-		remedy = check.Hints(remedy, r.seeLog())
-	}
-	return said.Try(remedy)
+	return said.Try(check.HintOf(failure), signed, absent, log)
 }

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -24,36 +25,31 @@ func Text(w io.Writer, r Result, style report.Style) error {
 	if style.Quiet {
 		return nil
 	}
+	const hidden = "not visible to these credentials"
 	var b strings.Builder
+	line := func(name, text string) {
+		if text != "" {
+			fmt.Fprintf(&b, "  %-11s %s\n", name, text)
+		}
+	}
 	fmt.Fprintf(&b, "the login works: %s takes the user for %s\n", r.Endpoint, r.User)
-	created := "not visible to these credentials"
+	created, groups, privileges := hidden, hidden, " not visible"
 	if r.Created != nil {
 		created = map[bool]string{true: "just now, by this login", false: "no, the user existed before"}[*r.Created]
 	}
-	groups := strings.Join(r.Groups, ", ")
-	switch {
-	case r.Groups == nil:
-		groups = "not visible to these credentials"
-	case len(r.Groups) == 0:
-		groups = "none"
+	if r.Groups != nil {
+		groups = cmp.Or(strings.Join(r.Groups, ", "), "none")
 	}
-	privileges := ""
-	switch {
-	case r.Privileges == nil:
-		privileges = " not visible"
-	case len(r.Privileges) == 0:
+	if len(r.Privileges) > 0 {
+		privileges = "" // they follow
+	} else if r.Privileges != nil {
 		privileges = " none: this user may do nothing"
 	}
-	fmt.Fprintf(&b, "  created:    %s\n  groups:     %s\n", created, groups)
-	if len(r.GroupsSet) > 0 {
-		fmt.Fprintf(&b, "  set now:    %s\n", strings.Join(r.GroupsSet, ", "))
-	}
-	if len(r.GroupsRefused) > 0 {
-		fmt.Fprintf(&b, "  refused:    %s\n", strings.Join(r.GroupsRefused, ", "))
-	}
-	if r.Trouble != "" {
-		fmt.Fprintf(&b, "              %s\n", r.Trouble)
-	}
+	line("created:", created)
+	line("groups:", groups)
+	line("set now:", strings.Join(r.GroupsSet, ", "))
+	line("refused:", strings.Join(r.GroupsRefused, ", "))
+	line("", r.Trouble)
 	fmt.Fprintf(&b, "  privileges:%s\n", privileges)
 	writePrivileges(&b, r.Privileges)
 	_, err := io.WriteString(w, b.String())
@@ -93,16 +89,8 @@ func JSON(w io.Writer, r Result) error {
 		Duration int64          `json:"duration_ms"`
 	}{
 		Version: report.Version, Command: "login", Outcome: r.Outcome(), Error: report.ErrorOf(r.Err), Result: r,
-		Hint:   string(r.Hint),
+		Cause: report.Known(string(r.Cause)), Trouble: report.Known(r.Trouble), User: report.Known(r.User), Hint: string(r.Hint),
 		Checks: []report.Check{}, Warnings: append([]string{}, r.Warnings...), Duration: r.Duration.Milliseconds(),
-	}
-	for _, text := range []struct {
-		value string
-		to    **string
-	}{{r.User, &out.User}, {string(r.Cause), &out.Cause}, {r.Trouble, &out.Trouble}} {
-		if text.value != "" {
-			*text.to = &text.value
-		}
 	}
 	for _, c := range r.Checks {
 		out.Checks = append(out.Checks, report.CheckOf(c))

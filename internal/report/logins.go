@@ -205,20 +205,20 @@ func jsonLogins(d *reconcile.Diagnosis) []jsonLogin {
 	for _, e := range d.Logins {
 		out := jsonLogin{
 			Time: e.Time.Format(time.RFC3339), Since: e.Since.Format(time.RFC3339), Node: e.Node,
-			Address: known(e.Address), Addresses: append([]string{}, e.Addresses...), User: known(e.User), Realm: known(e.Realm),
-			Outcome: string(e.Outcome), Cause: known(string(e.Cause)), Summary: e.Summary, Text: e.Text, Hint: string(e.Hint),
+			Address: Known(e.Address), Addresses: append([]string{}, e.Addresses...), User: Known(e.User), Realm: Known(e.Realm),
+			Outcome: string(e.Outcome), Cause: Known(string(e.Cause)), Summary: e.Summary, Text: e.Text, Hint: string(e.Hint),
 			Count: e.Count, Groups: append([]string{}, e.Groups...), Refused: append([]string{}, e.Refused...),
 		}
 		if !e.Works.IsZero() {
-			out.Works = known(e.Works.Format(time.RFC3339))
+			out.Works = Known(e.Works.Format(time.RFC3339))
 		}
 		all = append(all, out)
 	}
 	return all
 }
 
-// known returns nil for "".
-func known(text string) *string {
+// Known returns nil for "".
+func Known(text string) *string {
 	if text == "" {
 		return nil
 	}
