@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"slices"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -43,15 +44,14 @@ func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expi
 	defer client.Close()
 	i := client.Inspect(ctx, p.Login.IssuerURL)
 	view := issuer.View{Login: p.Login, Version: p.Version}
-	var checks []check.Check
 	if p.Login.ClientID != "" {
 		answer := i.Client(ctx, issuer.Question{
 			Login: p.Login, RedirectURLs: p.Redirects, RedirectsDeclared: true, KeyUnknown: !p.Login.ClientKey.IsSet(),
 			Depth: issuer.Person,
 		})
-		checks, view.Proven = answer.Checks, answer.Proven()
+		view.Found = answer.Checks
 	}
-	checks = append(checks, i.Checks(view)...)
+	checks := slices.Concat(view.Found, i.Checks(view))
 	*expiry, _ = i.Certificate()
 	check.Sort(checks)
 	if ctx.Err() != nil {

@@ -25,20 +25,17 @@ import (
 // questions remembers what was asked in an inspection, and what the issuer answered.
 type questions struct {
 	flight  singleflight.Group
-	answers sync.Map                   // question to reply
-	clients sync.Map                   // client id to what is known of it, whatever its key
-	limit   atomic.Pointer[limitUntil] // of the first 429
+	answers sync.Map                  // question to reply
+	clients sync.Map                  // client id to what is known of it, whatever its key
+	limit   atomic.Pointer[time.Time] // until when, of the first 429; zero: the issuer did not say
 }
-
-// limitUntil is when an issuer may be asked again; zero: it did not say.
-type limitUntil time.Time
 
 // note remembers a first 429.
 func (q *questions) note(a answer) {
 	if a.limited() {
-		var until limitUntil
+		var until time.Time
 		if after := a.retryAfter(); after > 0 {
-			until = limitUntil(time.Now().Add(after))
+			until = time.Now().Add(after)
 		}
 		q.limit.CompareAndSwap(nil, &until)
 	}
@@ -47,8 +44,7 @@ func (q *questions) note(a answer) {
 // limitUntil takes over a 429 of an earlier run that holds until a time.
 func (q *questions) limitUntil(until time.Time) {
 	if time.Now().Before(until) {
-		u := limitUntil(until)
-		q.limit.CompareAndSwap(nil, &u)
+		q.limit.CompareAndSwap(nil, &until)
 	}
 }
 
@@ -58,7 +54,7 @@ func (q *questions) limited() (retryAfter time.Duration, limited bool) {
 	if until == nil {
 		return 0, false
 	}
-	return max(time.Until(time.Time(*until)).Round(time.Second), 0), true
+	return max(time.Until(*until).Round(time.Second), 0), true
 }
 
 // once asks a question once for all callers. If the caller that asks is interrupted, the next one asks. It returns false if

@@ -169,7 +169,7 @@ func checkEndpoints(i *Inspection, v View) check.Check {
 // checkCapabilities is issuer.capabilities. A list that is absent excludes nothing, and what the issuer's answers about the
 // client proved is not judged.
 func checkCapabilities(i *Inspection, v View) check.Check {
-	d, request := i.metadata, !v.Proven.Request
+	d, request := i.metadata, !v.requestProven()
 	confidential := v.Login.ClientKey.IsSet() || v.Login.ClientID == "" // most clients are
 	var found []string
 	for _, c := range []struct {
@@ -180,8 +180,8 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 	}{
 		{"response_types_supported", d.ResponseTypes, "code", request},
 		{"response_modes_supported", d.ResponseModes, "query", request},
-		{"grant_types_supported", d.GrantTypes, "authorization_code", !v.Proven.Key},
-		{"token_endpoint_auth_methods_supported", d.AuthMethods, "client_secret_basic", confidential && !v.Proven.Key},
+		{"grant_types_supported", d.GrantTypes, "authorization_code", !v.keyProven()},
+		{"token_endpoint_auth_methods_supported", d.AuthMethods, "client_secret_basic", confidential && !v.keyProven()},
 		{"code_challenge_methods_supported", d.ChallengeMethods, "S256", request},
 	} {
 		if c.used && len(c.list) > 0 && !slices.Contains(c.list, c.value) {
@@ -207,7 +207,7 @@ func checkCapabilities(i *Inspection, v View) check.Check {
 	case prompt != "" && request && len(d.Prompts) > 0 && !slices.Contains(d.Prompts, prompt):
 		return warn(check.Hints("add prompt to {realm.unset}", "set {realm.prompt} to one of "+check.Hint(i.clean(strings.Join(d.Prompts, ", ")))),
 			"the issuer does not advertise the prompt %s", i.clean(prompt)).Because("prompt_values_supported: %s", i.clean(listed(d.Prompts)))
-	case v.Proven.Key && v.Proven.Request:
+	case v.keyProven() && v.requestProven():
 		return pass("the issuer accepts the code flow, client_secret_basic and S256")
 	}
 	return pass("nothing advertised excludes the code flow, client_secret_basic or S256")

@@ -11,7 +11,7 @@ import (
 // checkScopes is issuer.scopes. What the issuer's answer to the login request proved is not judged by what it advertises.
 func checkScopes(i *Inspection, v View) check.Check {
 	advertised, requested, p := i.metadata.Scopes, v.Login.Scopes, i.provider()
-	if advertised == nil && v.Proven.Request {
+	if advertised == nil && v.requestProven() {
 		return pass("the issuer accepts the requested scopes").Because("requested: %s", i.clean(listed(requested)))
 	}
 	if advertised == nil {
@@ -26,7 +26,7 @@ func checkScopes(i *Inspection, v View) check.Check {
 			unknown = append(unknown, scope)
 		}
 	}
-	if len(unknown) > 0 && !v.Proven.Request {
+	if len(unknown) > 0 && !v.requestProven() {
 		hint := check.Hints(
 			check.Hintf("set {realm.scopes} to [%s]", i.clean(strings.Join(others, ", "))), groupsAdvice(p, unknown),
 			ignore(check.IssuerScopes, "if the issuer has the scope without advertising it"))
@@ -41,7 +41,7 @@ func checkScopes(i *Inspection, v View) check.Check {
 		return warn(check.Hints(all+check.Hint(", and allow the client the scope "+scope+" in the issuer"), p.tell(OnScope)),
 			"the claim %s needs the scope %s, which is not requested", claim, scope).Because("%s", evidence)
 	}
-	if v.Proven.Request {
+	if v.requestProven() {
 		return pass("the issuer accepts the requested scopes").Because("%s", evidence)
 	}
 	return pass("the issuer advertises every requested scope").Because("%s", evidence)

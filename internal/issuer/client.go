@@ -77,14 +77,8 @@ func (k Known) WithoutKey() Known {
 // with returns what is known by k or by other, without what other knows of a key.
 func (k Known) with(other Known) Known {
 	k.WentBack = k.WentBack || other.WentBack
-	for _, m := range []struct {
-		mine   *Mark
-		theirs Mark
-	}{
-		{&k.RedirectURL, other.RedirectURL}, {&k.ClientID, other.ClientID}, {&k.Client, other.Client}, {&k.Introspection, other.Introspection},
-	} {
-		*m.mine = cmp.Or(*m.mine, m.theirs)
-	}
+	k.RedirectURL, k.ClientID = cmp.Or(k.RedirectURL, other.RedirectURL), cmp.Or(k.ClientID, other.ClientID)
+	k.Client, k.Introspection = cmp.Or(k.Client, other.Client), cmp.Or(k.Introspection, other.Introspection)
 	if k.Asked.IsZero() || !other.Asked.IsZero() && other.Asked.Before(k.Asked) {
 		k.Asked = other.Asked
 	}
@@ -137,25 +131,6 @@ func (a Answer) RateLimited() (retryAfter time.Duration, limited bool) {
 		}
 	}
 	return retryAfter, limited
-}
-
-// Proven returns what the answer proved about logins.
-func (a Answer) Proven() Proven { return ProvenBy(a.Checks) }
-
-// Proven is what an issuer's answers about a client proved. What the issuer advertises about the same is not judged then.
-type Proven struct {
-	Key     bool // the issuer accepts the client with its key by client_secret_basic
-	Request bool // the issuer accepts the login request with each redirect URL: code flow, scopes, S256 and prompt
-}
-
-// ProvenBy returns what findings prove, remembered ones too.
-func ProvenBy(checks []check.Check) Proven {
-	credentials, _ := check.Find(checks, check.ClientCredentials)
-	redirect, _ := check.Find(checks, check.ClientRedirect)
-	return Proven{
-		Key:     credentials.Status == check.Pass || credentials.Status == check.Warn,
-		Request: redirect.Status == check.Pass,
-	}
 }
 
 // Client asks whether the issuer accepts client id and key, and redirect URLs and scopes. It asks each question once in

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -270,11 +271,22 @@ type View struct {
 	ClockOffset time.Duration // Proxmox's clock minus the local one
 	ClockKnown  bool          // ClockOffset was measured
 	MaxSkew     time.Duration // allowed between issuer and Proxmox; 0: 5 minutes
-	// Discovered tells that Proxmox itself discovered the issuer. Then it is only a warning if this machine cannot reach it.
-	Discovered bool
-	// Proven is what the issuer's answers about the client proved, now or as remembered. Ask [Inspection.Client] first.
-	Proven Proven
+	// Found are other findings about this login, now or as remembered: proxmox.discovery, and those of [Inspection.Client]. What
+	// they prove is not judged by what this machine reaches, or by what the issuer advertises.
+	Found []check.Check
 }
+
+// proves tells whether a finding of another check has one of these statuses.
+func (v View) proves(id check.ID, statuses ...check.Status) bool {
+	c, _ := check.Find(v.Found, id)
+	return slices.Contains(statuses, c.Status)
+}
+
+// keyProven tells whether the issuer accepts the client with its key by client_secret_basic.
+func (v View) keyProven() bool { return v.proves(check.ClientCredentials, check.Pass, check.Warn) }
+
+// requestProven tells whether the issuer accepts the login request with each redirect URL: code flow, scopes, S256 and prompt.
+func (v View) requestProven() bool { return v.proves(check.ClientRedirect, check.Pass) }
 
 // checker makes one check of an issuer. If a check that it needs failed or was skipped, it is skipped.
 type checker struct {

@@ -364,16 +364,16 @@ func TestFindings(t *testing.T) {
 		}, check.IssuerCapabilities, check.Warn, []string{"does not advertise the prompt create", "add prompt to realm.unset", "none, login, consent"}},
 		{"an unknown prompt that the issuer takes", func(_ *testing.T, s *lab.Server, w *issuer.View) {
 			s.SetMetadata("prompt_values_supported", []string{"none", "login"})
-			w.Login.Prompt, w.Proven = "create", issuer.Proven{Request: true}
+			w.Login.Prompt, w.Found = "create", []check.Check{check.Passed(check.ClientRedirect, "accepted")}
 		}, check.IssuerCapabilities, check.Pass, nil},
 		{"only client_secret_post advertised, and Basic accepted", func(_ *testing.T, s *lab.Server, w *issuer.View) {
 			s.SetMetadata("token_endpoint_auth_methods_supported", []string{"client_secret_post"})
 			s.SetMetadata("grant_types_supported", []string{"implicit"})
-			w.Proven = issuer.Proven{Key: true}
+			w.Found = []check.Check{check.Passed(check.ClientCredentials, "accepted")}
 		}, check.IssuerCapabilities, check.Pass, nil},
 		{"few scopes advertised, and more accepted", func(_ *testing.T, s *lab.Server, w *issuer.View) {
 			s.SetMetadata("scopes_supported", []string{"openid"})
-			w.Proven = issuer.Proven{Request: true}
+			w.Found = []check.Check{check.Passed(check.ClientRedirect, "accepted")}
 		}, check.IssuerScopes, check.Pass, []string{"accepts the requested scopes"}},
 
 		{"a clock within bounds", clocks(-4*time.Minute, 0), check.IssuerClock, check.Pass, nil},

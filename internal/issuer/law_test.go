@@ -112,7 +112,7 @@ func TestHintsLeadSomewhere(t *testing.T) {
 				i := client(t, s, issuer.Options{}).Inspect(t.Context(), l.IssuerURL)
 				a := i.Client(t.Context(), issuer.Question{Login: l, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true, Depth: issuer.Person})
 				v := view(l)
-				v.Proven = a.Proven()
+				v.Found = a.Checks
 				return append(i.Checks(v), a.Checks...)
 			}
 			for _, before := range find(l) {

@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"math/big"
 	"net/url"
@@ -42,8 +41,7 @@ func madeUpClient(declared string) string {
 		b := make([]byte, 16)
 		_, _ = rand.Read(b) // never fails
 		b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-		x := hex.EncodeToString(b)
-		return fmt.Sprintf("%s-%s-%s-%s-%s", x[:8], x[8:12], x[12:16], x[16:20], x[20:])
+		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 	case numberForm.MatchString(declared):
 		number, at, project := strings.Cut(declared, "@")
 		made := replaced(number)

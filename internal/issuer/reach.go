@@ -23,7 +23,7 @@ func checkReach(i *Inspection, v View) check.Check {
 		return skip("interrupted before the issuer was reached")
 	}
 	c := i.unreached().Took(a.took)
-	if v.Discovered {
+	if v.proves(check.ProxmoxDiscovery, check.Pass) {
 		c.Status = check.Warn // Proxmox reaches the issuer
 	}
 	return c

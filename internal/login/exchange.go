@@ -172,7 +172,7 @@ func (r *rehearsal) suspects(ctx context.Context) []check.Check {
 	checks, _ := r.node.CheckUsers(ctx, r.held, false) // the check says why Proxmox could not be asked
 	if r.inspection != nil {
 		answer, view := r.inspection.Client(ctx, r.question(false)), r.view(ctx)
-		view.Proven = answer.Proven()
+		view.Found = answer.Checks
 		checks = append(append(checks, r.inspection.Checks(view)...), answer.Checks...)
 		check.Sort(checks)
 	}

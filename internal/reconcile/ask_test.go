@@ -309,7 +309,7 @@ func TestAnIssuerThatThisMachineDoesNotTrust(t *testing.T) {
 	if len(p.questions) != 0 || len(got.Warnings) != 1 {
 		t.Errorf("%d questions over a connection that is not trusted; warnings %q", len(p.questions), got.Warnings)
 	}
-	if view := p.views[len(p.views)-1]; !view.Discovered {
+	if found, ok := check.Find(p.views[len(p.views)-1].Found, check.ProxmoxDiscovery); !ok || found.Status != check.Pass {
 		t.Error("the checks do not know that Proxmox discovers the issuer")
 	}
 	// If the node cannot discover the issuer either, the change is held.

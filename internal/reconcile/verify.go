@@ -130,11 +130,9 @@ func (r run) inspected(res Result, plan planned, inspection Inspection, login re
 	if inspection.NeedsVersion() && plan.made() {
 		version = r.askVersion()
 	}
-	discovered, asked := check.Find(res.Checks, check.ProxmoxDiscovery)
 	offset, known := r.Cluster.ClockOffset()
 	res = r.found(res, about, inspection.Checks(issuer.View{
-		Login: login, Version: version, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Verify.MaxClockSkew,
-		Discovered: asked && discovered.Status == check.Pass, Proven: issuer.ProvenBy(res.Checks),
+		Login: login, Version: version, ClockOffset: offset, ClockKnown: known, MaxSkew: r.Verify.MaxClockSkew, Found: res.Checks,
 	})...)
 	if notAfter, ok := inspection.Certificate(); ok {
 		res.IssuerCertificate = notAfter
