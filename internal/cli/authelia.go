@@ -126,7 +126,7 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 	options := authelia.Options{
 		Client: client, WithLogin: o.withLogin, OneFactor: o.oneFactor, Whole: o.whole, LoginRequired: o.withLogin && cmd.Flags().Changed("with-login"),
 	}
-	return options, cmp.Or(c.Targets[0].ClientKeyFile, c.Targets[0].ClientKeyFrom()), options.Validate()
+	return options, cmp.Or(c.Targets[0].ClientKeyFile, c.Targets[0].ClientKeyFrom), options.Validate()
 }
 
 // addOthers adds what targets need that -t leaves out and that share the client: the block is one for all of them.

@@ -87,7 +87,7 @@ func (i *initRun) askCertificate(ctx context.Context, why error, fingerprint str
 		return check.Errorf(check.UnknownCertificate, "the certificate is not accepted: nothing was sent").
 			Try("find out what answers at this address")
 	}
-	pin, err := config.ParseFingerprint(fingerprint)
+	pin, err := config.ParseFingerprint(realm.VE, fingerprint)
 	i.target.Proxmox.Fingerprints = []config.Fingerprint{pin}
 	return err
 }

@@ -28,10 +28,6 @@ func (o Origin) Host() string {
 // port returns the port of an endpoint, which always names it.
 func (o Origin) port() string { return string(o)[strings.LastIndexByte(string(o), ':')+1:] }
 
-func (t *Target) parseEndpoint(text string) (Origin, error) {
-	return ParseEndpoint(t.Proxmox.Product, text)
-}
-
 // ParseEndpoint reads the address of a node and returns it as https://host:port. A bare host or address gets https and the
 // port of the product. Its error completes "must …".
 func ParseEndpoint(p realm.Product, text string) (Origin, error) {

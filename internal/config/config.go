@@ -83,7 +83,9 @@ type Target struct {
 	Proxmox Proxmox
 	Realm   realm.Spec
 	Unnamed bool // nobody chose the realm's name: it is the default
-	// The file or the command that gives the client key; see [Target.ClientKeyFrom].
+	// ClientKeyFrom is the key that gives the client key: realm.client_key, realm.client_key_file or realm.client_key_command;
+	// "" if the client key is not managed.
+	ClientKeyFrom    string
 	ClientKeyFile    string
 	ClientKeyCommand []string
 	Verify           Verify
@@ -108,21 +110,6 @@ func (c *Config) SameSecrets(other *Config) bool {
 }
 
 func samePool(a, b *x509.CertPool) bool { return a == b || a != nil && b != nil && a.Equal(b) }
-
-// ClientKeyFrom returns the key that gives the client key: realm.client_key, realm.client_key_file or
-// realm.client_key_command; "" if the client key is not managed.
-func (t Target) ClientKeyFrom() string {
-	_, set := t.Realm.Set[realm.ClientKey]
-	switch {
-	case t.ClientKeyFile != "":
-		return "realm.client_key_file"
-	case t.ClientKeyCommand != nil:
-		return "realm.client_key_command"
-	case set:
-		return "realm.client_key"
-	}
-	return ""
-}
 
 // Proxmox is how a cluster is reached.
 type Proxmox struct {

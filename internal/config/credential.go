@@ -39,12 +39,12 @@ func ParseUserID(p realm.Product, text string) (UserID, error) {
 	return UserID{Name: text[:at], Realm: text[at+1:]}, nil
 }
 
-func (t *Target) parseUsername(text string) (UserID, error) {
-	if own := t.Proxmox.Product; !own.TicketLogin() {
-		return UserID{}, check.Errorf(check.Config, "must not be set: this program logs in to %s with an API token only", own.Name()).
+func parseUsername(p realm.Product, text string) (UserID, error) {
+	if !p.TicketLogin() {
+		return UserID{}, check.Errorf(check.Config, "must not be set: this program logs in to %s with an API token only", p.Name()).
 			Try("set {proxmox.token_file}", "remove {proxmox.username} from the configuration")
 	}
-	return ParseUserID(t.Proxmox.Product, text)
+	return ParseUserID(p, text)
 }
 
 // Token is an API token.
@@ -108,8 +108,6 @@ func ParseToken(p realm.Product, text string) (Token, error) {
 // header matches what stands before a token in a request.
 var header = regexp.MustCompile(`^P(VE|BS|DM)APIToken=`)
 
-func (t *Target) parseToken(text string) (Token, error) { return ParseToken(t.Proxmox.Product, text) }
-
 func secret(text string) (check.Secret, error) { return check.NewSecret(text), nil }
 
 // digest matches how Authelia's configuration holds a client secret (its digest, or the secret after $plaintext$).
@@ -126,9 +124,7 @@ func parseClientKey(text string) (check.Secret, error) {
 	return check.NewSecret(text), nil
 }
 
-func (t *Target) parseRealmName(text string) (string, error) {
-	return text, t.Proxmox.Product.ValidateName(text)
-}
+func parseRealmName(p realm.Product, text string) (string, error) { return text, p.ValidateName(text) }
 
 // Fingerprint is the SHA-256 digest of a certificate in DER.
 type Fingerprint [sha256.Size]byte
@@ -139,13 +135,7 @@ func (f Fingerprint) String() string {
 }
 
 // ParseFingerprint reads hexadecimal digits, with or without colons. Its error completes "must …".
-func ParseFingerprint(text string) (Fingerprint, error) { return parseFingerprint(realm.VE, text) }
-
-func (t *Target) parseFingerprint(text string) (Fingerprint, error) {
-	return parseFingerprint(t.Proxmox.Product, text)
-}
-
-func parseFingerprint(p realm.Product, text string) (Fingerprint, error) {
+func ParseFingerprint(p realm.Product, text string) (Fingerprint, error) {
 	raw, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
 	switch {
 	case err == nil && len(raw) == 20:

@@ -86,6 +86,11 @@ func (f list[T]) get() any {
 	return texts(*f.to)
 }
 
+// of returns a parser that knows the product of the target.
+func of[T any](to result, parse func(realm.Product, string) (T, error)) func(string) (T, error) {
+	return func(text string) (T, error) { return parse(to.Proxmox.Product, text) }
+}
+
 // texts returns the text of each value.
 func texts[T any](values []T) []string {
 	out := make([]string, len(values))

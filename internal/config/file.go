@@ -45,12 +45,8 @@ func find(file string) (path, namedBy string) {
 	if path := os.Getenv(envConfig); path != "" {
 		return path, envConfig
 	}
-	dir := os.Getenv("XDG_CONFIG_HOME")
-	if !filepath.IsAbs(dir) { // a relative one counts as unset (XDG Base Directory Specification)
-		home, _ := os.UserHomeDir()
-		dir = filepath.Join(home, ".config")
-	}
-	for _, path := range []string{filepath.Join(dir, "proxmox-realm", "config.yaml"), "/etc/proxmox-realm/config.yaml"} {
+	for _, dir := range []string{ofUser("XDG_CONFIG_HOME", ".config"), "/etc"} {
+		path := filepath.Join(dir, program, "config.yaml")
 		_, err := os.Stat(path)
 		if filepath.IsAbs(path) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return path, ""

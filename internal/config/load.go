@@ -39,7 +39,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 	}
 	for _, t := range l.config.Targets {
 		if key := t.Realm.Set.Login("").ClientKey; key.IsSet() && len(key.Reveal()) < safeKey {
-			l.warn(Position{}, t.ClientKeyFrom(), fmt.Sprintf("is shorter than %d characters: texts that contain it by chance cannot be told from the key", safeKey))
+			l.warn(Position{}, t.ClientKeyFrom, fmt.Sprintf("is shorter than %d characters: texts that contain it by chance cannot be told from the key", safeKey))
 		}
 	}
 	l.config.Digest = hex.EncodeToString(l.digest.Sum(nil))
@@ -146,6 +146,9 @@ func (l *loader) target(overlay layer, t *Target) {
 	for _, k := range table() {
 		if k.Target {
 			l.note(m, k, t)
+		}
+		if k.group == clientKey && m.given(k.Path) {
+			t.ClientKeyFrom = k.Path
 		}
 	}
 	t.Realm.Product = t.Proxmox.Product

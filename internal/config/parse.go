@@ -145,8 +145,7 @@ func (p parser) targets(e entry) []layer {
 	for i, item := range e.value.Content {
 		l := newLayer(e.at.line(item.Line))
 		l.overlay, l.at.Target = true, fmt.Sprintf("targets[%d]", i)
-		item = follow(item)
-		if item.Kind != yaml.MappingNode {
+		if item = follow(item); item.Kind != yaml.MappingNode {
 			p.problems.addf(l.at, "", "must be a target: a name and the keys in which it differs")
 			continue
 		}

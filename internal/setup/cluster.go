@@ -96,7 +96,7 @@ func (s *surveyor) locate(ctx context.Context, nodes []proxmox.Node, status prox
 			s.found.Silent = append(s.found.Silent, n.Name)
 		case !slices.Contains(s.found.Endpoints, addresses[i]):
 			s.found.Endpoints = append(s.found.Endpoints, addresses[i])
-			if pin, err := config.ParseFingerprint(n.Fingerprint); err == nil && !slices.Contains(s.pins, pin) {
+			if pin, err := config.ParseFingerprint(realm.VE, n.Fingerprint); err == nil && !slices.Contains(s.pins, pin) {
 				s.pins = append(s.pins, pin)
 			}
 		}
@@ -161,7 +161,7 @@ func (s *surveyor) address(ctx context.Context, n proxmox.Node, local string, st
 // trusting returns how the certificate of a node is verified.
 func (s *surveyor) trusting(n proxmox.Node) config.Proxmox {
 	p := s.proxmox
-	if pin, err := config.ParseFingerprint(n.Fingerprint); err == nil && len(p.Fingerprints) > 0 {
+	if pin, err := config.ParseFingerprint(realm.VE, n.Fingerprint); err == nil && len(p.Fingerprints) > 0 {
 		p.Fingerprints = []config.Fingerprint{pin}
 	}
 	return p

@@ -32,7 +32,7 @@ func NewRotation(c *config.Config, open func(*config.Config) *fleet.Fleet) (*Rot
 	asks := false
 	for _, t := range c.Targets {
 		asks = asks || t.Verify.Issuer && t.Verify.Client
-		if t.ClientKeyFrom() != "realm.client_key_file" {
+		if t.ClientKeyFrom != "realm.client_key_file" {
 			return nil, notInFile(t)
 		}
 		if t.Proxmox.OTP.IsSet() {
@@ -55,7 +55,7 @@ func notInFile(t config.Target) error {
 		"realm.client_key":         "stands in the configuration or in the environment",
 		"realm.client_key_command": "comes from a command",
 		"":                         "is not managed",
-	}[t.ClientKeyFrom()]
+	}[t.ClientKeyFrom]
 	return check.Errorf(check.KeyRotation, "the client key of target %s %s, and only a file can be changed", t.Name, from).Try(
 		"set {realm.client_key_file} to a file that holds the key",
 		"or rotate by hand: make a key, put the printed line into Authelia's configuration, restart Authelia while apply waits, "+
