@@ -53,19 +53,14 @@ func JSONTarget(w io.Writer, t reconcile.Result) error { return encode(w, jsonTa
 
 // encode writes a value as one line of JSON.
 func encode(w io.Writer, value any) error {
-	encoder := json.NewEncoder(escaping{w})
+	var line bytes.Buffer
+	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false) // addresses contain &
-	return encoder.Encode(value)
-}
-
-// escaping writes JSON without the characters that a terminal may obey. An encoder hands over each value as a whole.
-type escaping struct{ to io.Writer }
-
-func (e escaping) Write(encoded []byte) (int, error) {
-	if _, err := e.to.Write(escape(encoded)); err != nil {
-		return 0, err
+	if err := encoder.Encode(value); err != nil {
+		return err
 	}
-	return len(encoded), nil
+	_, err := w.Write(escape(line.Bytes()))
+	return err
 }
 
 // By says which program made a report, and where.

@@ -123,13 +123,7 @@ func (p *printer) cause(indent int, e diagnose.Entry) {
 	if !e.Works.IsZero() {
 		p.line(indent, "A later login succeeded, at "+since(e.Works, e.Time)+".")
 	}
-	for line := range strings.Lines(e.Hint.For(p.Wording)) {
-		if command, ok := strings.CutPrefix(line, check.Command); ok {
-			p.line(indent+6, p.clean(command))
-			continue
-		}
-		p.line(indent+2, p.clean(line))
-	}
+	p.hint(indent+2, "", e.Hint)
 }
 
 // asSentence gives a summary its capital letter and its full stop.

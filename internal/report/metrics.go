@@ -30,14 +30,14 @@ func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.G
 	if shard != "" {
 		m = metrics{prometheus.WrapRegistererWith(prometheus.Labels{"shard": shard}, registry)}
 	}
-	m.gauge("last_run_timestamp_seconds", "When the last run ended, in Unix time.").with().Set(unix(ended))
+	m.gauge("last_run_timestamp_seconds", "When the last run ended, in Unix time.").set(unix(ended))
 	m.gauge("last_success_timestamp_seconds", "When a run last ended with every target changed or unchanged, in Unix time; 0 if unknown.").
-		with().Set(unix(success))
-	m.gauge("last_run_duration_seconds", "How long the last run took.").with().Set(run.Duration.Seconds())
+		set(unix(success))
+	m.gauge("last_run_duration_seconds", "How long the last run took.").set(run.Duration.Seconds())
 	m.gauge("last_run_outcome", "The outcome of the last run: that of its worst target.", "outcome").outcome(run.Outcome)
 	failure := m.gauge("last_run_error", "The error that stopped the last run before it reached its targets, by code.", "code")
 	if run.Err != nil {
-		failure.with(string(check.CodeOf(run.Err))).Set(1)
+		failure.set(1, string(check.CodeOf(run.Err)))
 	}
 	m = metrics{registry}
 	outcome := m.gauge("target_outcome", "The outcome of the last run for a target.", "target", "realm", "outcome")
@@ -53,21 +53,21 @@ func Metrics(run fleet.Run, ended, success time.Time, shard string) prometheus.G
 	for _, t := range run.Targets {
 		outcome.outcome(t.Outcome, t.Name, t.Realm)
 		if t.Err != nil {
-			targetError.with(t.Name, t.Realm, string(check.CodeOf(t.Err))).Set(1)
+			targetError.set(1, t.Name, t.Realm, string(check.CodeOf(t.Err)))
 		}
-		duration.with(t.Name, t.Realm).Set(t.Duration.Seconds())
-		requests.with(t.Name, t.Realm).Set(float64(t.Requests))
+		duration.set(t.Duration.Seconds(), t.Name, t.Realm)
+		requests.set(float64(t.Requests), t.Name, t.Realm)
 		for _, c := range t.Changes {
-			change.with(t.Name, t.Realm, string(c.Property), string(c.Op)).Set(1)
+			change.set(1, t.Name, t.Realm, string(c.Property), string(c.Op))
 		}
 		for _, c := range t.Access {
-			access.with(t.Name, t.Realm, string(c.Kind), string(c.Op), c.Group, c.Grant.Path, c.Grant.Role).Set(1)
+			access.set(1, t.Name, t.Realm, string(c.Kind), string(c.Op), c.Group, c.Grant.Path, c.Grant.Role)
 		}
 		for _, c := range t.Checks {
-			status.with(t.Name, t.Realm, string(c.ID), string(c.Status)).Set(1)
+			status.set(1, t.Name, t.Realm, string(c.ID), string(c.Status))
 		}
 		if !t.IssuerCertificate.IsZero() {
-			expiry.with(t.Name, t.Realm).Set(unix(t.IssuerCertificate))
+			expiry.set(unix(t.IssuerCertificate), t.Name, t.Realm)
 		}
 	}
 	return registry
@@ -95,11 +95,11 @@ func (m metrics) gauge(name, help string, labels ...string) family {
 
 type family struct{ *prometheus.GaugeVec }
 
-func (f family) with(labels ...string) prometheus.Gauge {
+func (f family) set(value float64, labels ...string) {
 	for i, l := range labels {
 		labels[i] = strings.ToValidUTF8(l, "\uFFFD") // the library refuses anything else
 	}
-	return f.WithLabelValues(labels...)
+	f.WithLabelValues(labels...).Set(value)
 }
 
 func (f family) outcome(is reconcile.Outcome, labels ...string) {
@@ -108,7 +108,7 @@ func (f family) outcome(is reconcile.Outcome, labels ...string) {
 		if o == is {
 			value = 1
 		}
-		f.with(append(slices.Clone(labels), string(o))...).Set(value)
+		f.set(value, append(slices.Clone(labels), string(o))...)
 	}
 }
 

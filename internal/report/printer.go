@@ -110,19 +110,22 @@ func (p *printer) labelled(indent int, label, text string) {
 
 func (p *printer) fault(indent int, err error) {
 	p.labelled(indent, p.paint(red, "error:"), check.MessageOf(err))
-	p.hint(indent, check.HintOf(err))
+	p.hint(indent, p.hintLabel(), check.HintOf(err))
 }
 
 // hint writes a hint: the commands in it without a label, indented, so that they can be copied. No line is wrapped.
-func (p *printer) hint(indent int, hint check.Hint) {
+func (p *printer) hint(indent int, label string, hint check.Hint) {
 	for line := range strings.Lines(hint.For(p.Wording)) {
 		if strings.HasPrefix(line, check.Command) {
 			p.line(indent+len(check.Command), p.clean(line))
 			continue
 		}
-		p.labelled(indent, p.paint(dim, "hint:"), line)
+		p.line(indent, label+p.clean(line))
 	}
 }
+
+// hintLabel stands before each line of a hint, except where a whole block is about what to do.
+func (p *printer) hintLabel() string { return p.paint(dim, "hint:") + " " }
 
 func (p *printer) checks(indent int, checks []check.Check) {
 	width := 0
@@ -143,7 +146,7 @@ func (p *printer) checks(indent int, checks []check.Check) {
 		if c.Evidence != "" {
 			p.wrap(indent+6, p.paint(dim, "evidence:")+" ", len("evidence: "), p.clean(c.Evidence))
 		}
-		p.hint(indent+6, c.Hint)
+		p.hint(indent+6, p.hintLabel(), c.Hint)
 	}
 }
 

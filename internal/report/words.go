@@ -85,9 +85,7 @@ func checking(command string) bool {
 
 // achieved says what was done, for outcomes that leave the realm as declared.
 func achieved(t reconcile.Result) string {
-	switch done := map[realm.Action]string{
-		realm.Create: " is created", realm.Replace: " is replaced", realm.Delete: " is deleted",
-	}[t.Action]; {
+	switch done := actions[t.Action].done; {
 	case done != "":
 		return done
 	case t.Action == realm.Update || len(t.Access) > 0:
@@ -99,7 +97,14 @@ func achieved(t reconcile.Result) string {
 }
 
 func differs(t reconcile.Result) string {
-	return cmp.Or(map[realm.Action]string{realm.Create: " does not exist", realm.Delete: " exists"}[t.Action], " differs in "+amount(t))
+	return cmp.Or(actions[t.Action].found, " differs in "+amount(t))
+}
+
+// actions says what becomes of a realm as a whole: how a report calls it, what it finds before, and what a plan proposes.
+var actions = map[realm.Action]struct{ done, found, proposal string }{
+	realm.Create:  {" is created", " does not exist", ": apply would create it"},
+	realm.Replace: {" is replaced", "", ": apply --replace would recreate it and give every user another name"},
+	realm.Delete:  {" is deleted", " exists", ": delete would remove it"},
 }
 
 // amount counts changes: "2 properties, 1 group and 3 grants".
@@ -127,11 +132,7 @@ func amount(t reconcile.Result) string {
 }
 
 func proposal(command string, t reconcile.Result) string {
-	text := cmp.Or(map[realm.Action]string{
-		realm.Create:  ": apply would create it",
-		realm.Replace: ": apply --replace would recreate it and give every user another name",
-		realm.Delete:  ": delete would remove it",
-	}[t.Action], ": apply would update it")
+	text := cmp.Or(actions[t.Action].proposal, ": apply would update it")
 	switch command {
 	case "restore":
 		text = ": restore would create it"
