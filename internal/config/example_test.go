@@ -11,18 +11,22 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Every example loads, and full.yaml names every key.
+// Every example loads and is one of the schema, and full.yaml names every key.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../../examples/*.yaml")
 	if err != nil || len(files) < 4 {
 		t.Fatalf("%d examples, %v", len(files), err)
 	}
+	s := schema(t)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		name := filepath.Base(file)
+		if err := validate(t, s, data); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 		setenv(t)
 		o := Options{File: write(t, filepath.Join(t.TempDir(), name), string(data))}
 		if name == "environment.yaml" {

@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/x509"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 
@@ -99,16 +98,6 @@ const (
 	redirects   group = "redirect URLs"
 )
 
-// pathsOf returns the keys of groups.
-func pathsOf(groups ...group) (paths []string) {
-	for _, k := range table() {
-		if k.group != "" && slices.Contains(groups, k.group) {
-			paths = append(paths, k.Path)
-		}
-	}
-	return paths
-}
-
 // Keys returns the list of keys, in the order in which they are shown.
 func Keys() (keys []Key) {
 	for _, k := range table() {
@@ -118,11 +107,19 @@ func Keys() (keys []Key) {
 }
 
 // table returns the complete list of keys.
-var table = sync.OnceValue(func() (keys []*Key) {
+func table() []*Key { return index().keys }
+
+// index completes the list of keys. It finds keys by path and by variable, and knows the sections.
+var index = sync.OnceValue(func() (x struct {
+	keys      []*Key
+	path, env map[string]*Key
+	section   map[string]bool
+},
+) {
+	x.path, x.env, x.section = map[string]*Key{}, map[string]*Key{}, map[string]bool{}
 	kinds := map[realm.Form]Kind{
 		realm.FormBool: Bool, realm.FormSet: List, realm.FormList: List, realm.FormText: String, realm.FormKey: String,
 	}
-	secrets := map[string]*Key{}
 	for _, k := range rows() {
 		section, name, nested := strings.Cut(k.Path, ".")
 		if d, ok := realm.ByKey(name); ok && section == "realm" {
@@ -135,16 +132,15 @@ var table = sync.OnceValue(func() (keys []*Key) {
 		k.Target = nested && section != "agent" && section != "notify" || k.Kind == Grants
 		if k.Kind != Command && k.Kind != Grants {
 			k.Env = EnvPrefix + strings.ToUpper(strings.ReplaceAll(k.Path, ".", "_"))
+			x.env[k.Env] = &k
 		}
-		if k.Secret {
-			secrets[k.Path+"_file"], secrets[k.Path+"_command"] = &k, &k
+		base := x.path[strings.TrimSuffix(strings.TrimSuffix(k.Path, "_file"), "_command")]
+		if base != nil && base.Secret {
+			k.content, k.property = base, base.property
 		}
-		if k.content = secrets[k.Path]; k.content != nil {
-			k.property = k.content.property
-		}
-		keys = append(keys, &k)
+		x.keys, x.path[k.Path], x.section[section] = append(x.keys, &k), &k, nested
 	}
-	return keys
+	return x
 })
 
 // EnvPrefix begins the names of this program's variables.
@@ -156,23 +152,6 @@ const (
 	envBinary = EnvPrefix + "BINARY" // the Ansible module reads it
 	envShards = EnvPrefix + "SHARDS" // the number of shards
 )
-
-// index finds rows by path and by variable, and knows the sections.
-var index = sync.OnceValue(func() (x struct {
-	path, env map[string]*Key
-	section   map[string]bool
-},
-) {
-	x.path, x.env, x.section = map[string]*Key{}, map[string]*Key{}, map[string]bool{}
-	for _, k := range table() {
-		x.path[k.Path], x.env[k.Env] = k, k
-		if section, _, nested := strings.Cut(k.Path, "."); nested {
-			x.section[section] = true
-		}
-	}
-	delete(x.env, "")
-	return x
-})
 
 // Nearest returns the candidate that is most like what was written, or "" if none is. A missing or wrong section, and the
 // missing end of a name, count as one wrong character. Case and the kind of separator do not count.

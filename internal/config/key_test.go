@@ -1,7 +1,9 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -11,7 +13,7 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// Every key of the list reaches the configuration, and nothing else does.
+// Every key of the list reaches the configuration. The schema takes and explains it.
 func TestEveryKeyIsRead(t *testing.T) {
 	values := map[Kind]string{
 		Enum: "pbs", Bool: "true", Int: "3", Duration: "4m", Percent: "5%", List: "[openid]", Command: "[a]", Path: "/etc/x", String: "abc",
@@ -20,6 +22,11 @@ func TestEveryKeyIsRead(t *testing.T) {
 		"proxmox.endpoint": "pve", "proxmox.token": "a@pve!bc=d", "proxmox.username": "a@pve", "proxmox.otp": "'123456'", "realm.unset": "[prompt]",
 		"proxmox.fingerprints": "['" + strings.Repeat("ab", 32) + "']", "verify.redirect_urls": "['https://a']", "verify.ignore": "[issuer.clock]",
 		"agent.listen": "':1'", "targets_from": filepath.Dir(write(t, filepath.Join(t.TempDir(), "berlin.yaml"), cluster)), "proxmox.endpoints": "[pve]", "access": "{Admins: [{path: /, role: PVEAdmin}]}",
+	}
+	s := schema(t)
+	written, err := Schema()
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, k := range Keys() {
 		text := cmp.Or(special[k.Path], values[k.Kind])
@@ -30,6 +37,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 		}
 		if k.Path == "proxmox.password" || k.Path == "proxmox.otp" || strings.HasPrefix(k.Path, "proxmox.password_") {
 			line = "proxmox: {username: a@pve, " + name + ": " + text + "}"
+		}
+		doc, _ := json.Marshal(k.Doc)
+		if err := validate(t, s, []byte(line)); err != nil || !bytes.Contains(written, doc) {
+			t.Errorf("the schema does not know %s: %v", k.Path, err)
 		}
 		c := mustLoad(t, line, Options{Partial: true, Show: true})
 		if !slices.ContainsFunc(c.Settings, func(s Setting) bool { return s.Key == k.Path && s.Source != "default" }) {

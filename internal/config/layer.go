@@ -54,25 +54,31 @@ func (s setting) text() string {
 	return s.words[0]
 }
 
-// plain refuses what is wrong in every text. An empty list is a value of some keys.
-func (s setting) plain() error {
-	switch {
-	case s.key.Kind == Grants:
-		return nil
-	case len(s.words) == 0 && !s.key.empty:
-		return s.key.mustNotBeEmpty()
-	case s.key.Kind == Command: // arguments are what they are
-		return nil
+// plain refuses what is wrong in every text, and makes the path of a file or of a program an absolute one.
+func (s setting) plain() (setting, error) {
+	if len(s.words) == 0 && !s.key.empty && s.key.Kind != Grants {
+		return s, s.key.mustNotBeEmpty()
+	}
+	if program := s.text(); s.key.Kind == Command { // arguments are what they are
+		if strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {
+			s.words = append([]string{filepath.Join(s.at.dir, program)}, s.words[1:]...)
+		}
+		return s, nil
 	}
 	for _, word := range s.words {
 		if word == "" {
-			return s.key.mustNotBeEmpty()
+			return s, s.key.mustNotBeEmpty()
 		}
 		if err := realm.ValidateText(word); err != nil {
-			return err
+			return s, err
 		}
 	}
-	return nil
+	if s.key.Kind == Path {
+		path, err := expand(s.text(), s.at.dir)
+		s.words = []string{path}
+		return s, err
+	}
+	return s, nil
 }
 
 // mustNotBeEmpty is the error of a key without a value.
@@ -81,19 +87,6 @@ func (k *Key) mustNotBeEmpty() error {
 		return check.Errorf(check.Config, "must not be empty").Try(check.Hintf("add %s to {realm.unset} (it removes the property)", d.Key))
 	}
 	return errors.New("must not be empty: leave it out instead")
-}
-
-// located makes the path of a file, or of the program of a command, an absolute one.
-func (s setting) located() (setting, error) {
-	switch program := s.text(); {
-	case s.key.Kind == Path:
-		path, err := expand(s.text(), s.at.dir)
-		s.words = []string{path}
-		return s, err
-	case s.key.Kind == Command && strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program):
-		s.words = append([]string{filepath.Join(s.at.dir, program)}, s.words[1:]...)
-	}
-	return s, nil
 }
 
 // variableName matches a name that is not a part of a secret with a dollar sign.

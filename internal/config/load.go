@@ -195,10 +195,7 @@ func (l *loader) take(m merged, k *Key, t *Target) error {
 	if !set || s.wrong {
 		return nil
 	}
-	if err := s.plain(); err != nil {
-		return err
-	}
-	s, err := s.located()
+	s, err := s.plain()
 	if err != nil {
 		return err
 	}

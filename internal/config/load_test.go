@@ -173,6 +173,15 @@ func TestGroupsAreReplacedAsAWhole(t *testing.T) {
 		{"endpoint over endpoints", cluster + issuer, []string{"PROXMOX_REALM_PROXMOX_ENDPOINT=[2001:db8::1]"}, nil, func(p Proxmox, _ realm.Values) bool {
 			return slices.Equal(p.Endpoints, []Origin{"https://[2001:db8::1]:8006"}) && !p.Token.IsZero()
 		}},
+		{"a false insecure over authorities", user + issuer, []string{"PROXMOX_REALM_PROXMOX_INSECURE=0"}, nil, func(p Proxmox, _ realm.Values) bool {
+			return p.CAFile == "/etc/ca.pem" && !p.Insecure
+		}},
+		{"a false insecure beside authorities", strings.Replace(user, "ca_file", "insecure: false, ca_file", 1) + issuer, nil, nil, func(p Proxmox, _ realm.Values) bool {
+			return p.CAFile == "/etc/ca.pem" && !p.Insecure
+		}},
+		{"insecure taken back", strings.Replace(user, "ca_file: /etc/ca.pem", "insecure: true", 1) + issuer, []string{"PROXMOX_REALM_PROXMOX_INSECURE=0"}, nil, func(p Proxmox, _ realm.Values) bool {
+			return !p.Insecure
+		}},
 		{
 			"client key over its file", cluster + "realm: {issuer_url: https://auth.example.com, client_id: proxmox, client_key_file: /nonexistent}\n",
 			[]string{"PROXMOX_REALM_REALM_CLIENT_KEY=a-key"},
@@ -191,22 +200,6 @@ func TestGroupsAreReplacedAsAWhole(t *testing.T) {
 		if got := c.Targets[0]; !tt.want(got.Proxmox, got.Realm.Set) || slices.Contains(got.Realm.Unset, realm.Comment) {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
-	}
-}
-
-func TestFalseInsecureReplacesNothing(t *testing.T) {
-	c := mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, ca_file: /etc/ca.pem, insecure: false}\n"+issuer, Options{})
-	if p := c.Targets[0].Proxmox; p.Insecure || p.CAFile != "/etc/ca.pem" {
-		t.Errorf("%+v", p)
-	}
-	setenv(t, "PROXMOX_REALM_PROXMOX_INSECURE=0")
-	c = mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, ca_file: /etc/ca.pem}\n"+issuer, Options{})
-	if p := c.Targets[0].Proxmox; p.Insecure || p.CAFile != "/etc/ca.pem" {
-		t.Errorf("in a higher layer: %+v", p)
-	}
-	c = mustLoad(t, "proxmox: {endpoints: [pve1], token: realm@pve!agent=x, insecure: true}\n"+issuer, Options{})
-	if c.Targets[0].Proxmox.Insecure {
-		t.Error("a higher layer does not take insecure back")
 	}
 }
 

@@ -238,7 +238,7 @@ func output(ctx context.Context, argv []string, timeout time.Duration) ([]byte, 
 // leaves behind does not hold the caller for more than a second. It gets the environment without the variables of this program,
 // which may hold secrets, and without the socket of systemd's notifications.
 func CommandContext(ctx context.Context, argv []string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // whoever writes the configuration chooses the program
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	ownGroup(cmd)
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = time.Second
