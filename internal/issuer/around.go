@@ -48,7 +48,7 @@ func (i *Inspection) lookAround(ctx context.Context, transport *http.Transport) 
 		if _, again := asked[at]; again || at == realm.DiscoveryURL(i.issuer) || !requestable(candidate) || len(asked) == maxAround {
 			continue
 		}
-		a := i.inspector.send(ctx, &recorder{inspector: i.inspector, transport: transport, follow: sameHost}, http.MethodGet, at, nil, "")
+		a := i.inspector.get(ctx, transport, at, "application/json")
 		asked[at] = a.status
 		if found, unusable := parseDiscovery(candidate, a); unusable.Status == "" &&
 			strings.TrimSuffix(string(found.Issuer), "/") == strings.TrimSuffix(candidate, "/") {
@@ -66,7 +66,6 @@ const portalMark = "data-duoselfenrollment"
 
 // findPortal tells whether Authelia's portal answers where no discovery document is. asked holds the statuses of other places.
 func (i *Inspection) findPortal(ctx context.Context, transport *http.Transport, asked map[string]int) bool {
-	base := strings.TrimSuffix(i.issuer, "/")
 	if i.discovery.status == http.StatusOK && strings.Contains(string(i.discovery.body), portalMark) {
 		// The portal answers below any path. It is off if the root has no document either.
 		return asked[realm.DiscoveryURL(originOf(i.issuer))] == http.StatusNotFound
@@ -74,8 +73,7 @@ func (i *Inspection) findPortal(ctx context.Context, transport *http.Transport, 
 	if i.discovery.status != http.StatusNotFound {
 		return false
 	}
-	header := http.Header{"Accept": {"text/html"}}
-	a := i.inspector.send(ctx, &recorder{inspector: i.inspector, transport: transport, follow: sameHost}, http.MethodGet, base+"/", header, "")
+	a := i.inspector.get(ctx, transport, strings.TrimSuffix(i.issuer, "/")+"/", "text/html")
 	return strings.Contains(string(a.body), portalMark)
 }
 

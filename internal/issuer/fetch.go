@@ -155,6 +155,12 @@ func (c *Inspector) send(ctx context.Context, r *recorder, method, address strin
 	return r.result(err)
 }
 
+// get requests a public document. It follows redirects on the same host.
+func (c *Inspector) get(ctx context.Context, transport *http.Transport, address, accept string) answer {
+	r := &recorder{inspector: c, transport: transport, follow: sameHost}
+	return c.send(ctx, r, http.MethodGet, address, http.Header{"Accept": {accept}}, "")
+}
+
 // sameHost follows redirects on the same host only, and never from https to http.
 func sameHost(req *http.Request, via []*http.Request) error {
 	switch {

@@ -125,8 +125,7 @@ func (i *Inspection) run(ctx context.Context) {
 	}
 	i.questions.note(i.discovery)
 	if i.metadataErr.Status == "" && i.metadata.JWKSURI.usable() {
-		seen := &recorder{inspector: i.inspector, transport: transport, follow: sameHost}
-		i.keysAnswer = i.inspector.send(ctx, seen, http.MethodGet, string(i.metadata.JWKSURI), nil, "")
+		i.keysAnswer = i.inspector.get(ctx, transport, string(i.metadata.JWKSURI), "application/json")
 		i.questions.note(i.keysAnswer)
 		i.keys, i.keysErr = parseKeys(i.keysAnswer)
 	}
@@ -205,6 +204,28 @@ func (i *Inspection) Trusted() bool {
 func (i *Inspection) LacksClaim(claim string) bool {
 	<-i.done
 	return i.metadata.lacksClaim(claim)
+}
+
+// Serves returns the name of an issuer that serves its own document at or near the issuer URL; "" if none was found. Proxmox needs
+// this exact name.
+func (i *Inspection) Serves() string {
+	<-i.done
+	if i.metadataErr.Status == "" && string(i.metadata.Issuer) == i.issuer {
+		return i.issuer
+	}
+	return i.around.serves
+}
+
+// OffersScope tells whether the issuer advertises a scope. It may have others as well.
+func (i *Inspection) OffersScope(scope string) bool {
+	<-i.done
+	return i.metadataErr.Status == "" && slices.Contains(i.metadata.Scopes, scope)
+}
+
+// SwitchedOff tells whether Authelia answers, and its OpenID Connect part is off.
+func (i *Inspection) SwitchedOff() bool {
+	<-i.done
+	return i.around.portal
 }
 
 // NeedsVersion tells whether the verdict on the keys depends on the Proxmox version.

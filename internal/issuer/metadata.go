@@ -86,8 +86,7 @@ func (a address) secure() bool {
 
 // usable tells whether it is an http or https URL without credentials and fragment.
 func (a address) usable() bool {
-	u, err := url.Parse(string(a))
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" && u.User == nil && u.Fragment == ""
+	return requestable(string(a)) && !strings.Contains(string(a), "#")
 }
 
 // device returns the device authorization endpoint, or "".
