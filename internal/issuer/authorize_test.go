@@ -195,6 +195,7 @@ func TestReplyEndsAtTheRedirectURLThatWasAskedFor(t *testing.T) {
 		testRedirect + "/?error=login_required":              goes,
 		"HTTPS://PVE.example.test:8006?error=login_required": goes,
 		"https://pve.example.test?error=login_required":      refuses,
+		"http://pve.example.test:8006?error=login_required":  refuses,
 		"https://pve.example.test.evil.test:8006/?error=no":  refuses,
 		testRedirect + "/callback?error=login_required":      refuses,
 		"https://evil.test/?next=" + testRedirect:            shows,

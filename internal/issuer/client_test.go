@@ -20,149 +20,106 @@ import (
 )
 
 func TestClientQuestions(t *testing.T) {
-	declared := issuer.Question{Depth: issuer.Full, RedirectURLs: []string{redirectURL}, RedirectsDeclared: true}
-	type outcomes struct{ credentials, redirect issuer.Decision }
+	const accepted, rejected, unknown, limited = issuer.Accepted, issuer.Rejected, issuer.NoVerdict, issuer.RateLimited
+	type setup func(*lab.Server, *issuer.Question)
+	ask := func(change func(*issuer.Question)) setup {
+		return func(_ *lab.Server, q *issuer.Question) { change(q) }
+	}
+	key := func(key string) setup {
+		return ask(func(q *issuer.Question) { q.Login.ClientKey = check.NewSecret(key) })
+	}
+	registered := func(c lab.Client, more ...setup) setup {
+		c.ID, c.RedirectURIs = "proxmox", []string{redirectURL}
+		return func(s *lab.Server, q *issuer.Question) {
+			s.SetClient(c)
+			for _, set := range more {
+				set(s, q)
+			}
+		}
+	}
+	habits := func(h lab.Habits) setup { return func(s *lab.Server, _ *issuer.Question) { s.SetHabits(h) } }
+	metadata := func(member string, value any) setup {
+		return func(s *lab.Server, _ *issuer.Question) { s.SetMetadata(member, value) }
+	}
+	answers := func(path string, fault lab.Fault) setup {
+		return func(s *lab.Server, _ *issuer.Question) { s.Inject(path, fault) }
+	}
+	person := ask(func(q *issuer.Question) { q.Depth = issuer.Person })
+	retry := http.Header{"Retry-After": {"61"}}
+	const token, authorization, introspection = "/api/oidc/token", "/api/oidc/authorization", "/api/oidc/introspection"
+
 	for _, tt := range []struct {
-		name   string
-		set    func(*lab.Server, *issuer.Question)
-		want   outcomes
-		checks [2]check.Status
-		says   []string
+		name                  string
+		set                   setup
+		credentials, redirect issuer.Decision
+		warns                 check.ID // in place of its status
+		says                  []string
 	}{
-		{"right", nil, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, nil},
-		{
-			"a wrong key", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = check.NewSecret("wrong-key-0123") },
-			outcomes{issuer.Rejected, issuer.Accepted},
-			[2]check.Status{check.Fail, check.Pass},
-			[]string{"401 invalid_client", "refuses the key or the authentication method", "client_secret of the client holds the digest of the key; restart Authelia"},
-		},
-		{"a client registered for client_secret_post", func(s *lab.Server, _ *issuer.Question) {
-			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, AuthMethod: "client_secret_post", RedirectURIs: []string{redirectURL}})
-		}, outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"token_endpoint_auth_method: 'client_secret_basic'"}},
-		{
-			"an unknown client", func(s *lab.Server, _ *issuer.Question) { s.RemoveClient("proxmox") },
-			outcomes{issuer.Rejected, issuer.Rejected},
-			[2]check.Status{check.Fail, check.Fail},
-			[]string{"The requested OAuth 2.0 Client does not exist", "{realm.client_id}"},
-		},
-		{
-			"no key, where one is wanted", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey = check.Secret{} },
-			outcomes{issuer.Rejected, issuer.Accepted},
-			[2]check.Status{check.Fail, check.Pass},
-			[]string{"refuses the client proxmox without a key", "{realm.client_key_file}"},
-		},
-		{
-			"a key that is not known here", func(_ *lab.Server, q *issuer.Question) { q.Login.ClientKey, q.KeyUnknown = check.Secret{}, true },
-			outcomes{issuer.NoVerdict, issuer.Accepted},
-			[2]check.Status{check.Skip, check.Pass},
-			nil,
-		},
-		{
-			"a redirect URL with a slash", func(s *lab.Server, q *issuer.Question) { q.RedirectURLs = []string{redirectURL, redirectURL + "/"} },
-			outcomes{issuer.Accepted, issuer.Rejected},
-			[2]check.Status{check.Pass, check.Fail},
-			[]string{"exactly so: " + redirectURL + "/\n", "redirect_uris of the client", "does not match any of the OAuth 2.0 Client's pre-registered", redirectURL + ": accepted"},
-		},
-		{
-			"a guessed redirect URL", func(s *lab.Server, q *issuer.Question) {
-				q.RedirectURLs, q.RedirectsDeclared = []string{"https://10.0.0.1:8006"}, false
-			},
-			outcomes{issuer.Accepted, issuer.Rejected},
-			[2]check.Status{check.Pass, check.Warn},
-			[]string{"verify.redirect_urls"},
-		},
-		{
-			"no redirect URL", func(s *lab.Server, q *issuer.Question) { q.RedirectURLs = nil },
-			outcomes{issuer.Accepted, issuer.NoVerdict},
-			[2]check.Status{check.Pass, check.Skip},
-			nil,
-		},
-		{
-			"a scope that the client may not ask for", func(s *lab.Server, q *issuer.Question) { q.Login.Scopes = []string{"openid", "offline_access"} },
-			outcomes{issuer.Accepted, issuer.Rejected},
-			[2]check.Status{check.Pass, check.Fail},
-			[]string{"not allowed to request scope 'offline_access'", "scopes of the client", "realm.scopes"},
-		},
-		{"a response type that the client may not ask for", func(s *lab.Server, _ *issuer.Question) {
-			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, ResponseTypes: []string{"id_token"}, RedirectURIs: []string{redirectURL}})
-		}, outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"response_types"}},
-		{"a token endpoint that fails", func(s *lab.Server, _ *issuer.Question) {
-			s.Inject("/api/oidc/token", lab.Fault{Status: 503, Body: []byte("down for maintenance")})
-		}, outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"503", "down for maintenance"}},
-		{"endpoints that fail", func(s *lab.Server, _ *issuer.Question) {
-			s.Inject("/api/oidc/token", lab.Fault{Reset: true})
-			s.Inject("/api/oidc/authorization", lab.Fault{Status: 500})
-		}, outcomes{issuer.NoVerdict, issuer.NoVerdict}, [2]check.Status{check.Skip, check.Skip}, nil},
-		{"a client that must push its requests", func(s *lab.Server, _ *issuer.Question) {
-			s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, RedirectURIs: []string{redirectURL}, RequirePushed: true})
-		}, outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"require_pushed_authorization_requests: false", "Pushed Authorization Requests are required"}},
+		{"right", nil, accepted, accepted, "", nil},
+
+		// The key and the client.
+		{"a wrong key", key("wrong-key-0123"), rejected, accepted, "", []string{"401 invalid_client", "refuses the key or the authentication method", "client_secret of the client holds the digest of the key; restart Authelia"}},
+		{"a digest in place of the key", key("$pbkdf2-sha512$310000$c8p78n7pUMln0jzvd4aK4Q$JNRBzwAo0ek5qKn50cFzzvE9RXV88h1wJn5KGiHrD0YKtZaR"), rejected, accepted, "", []string{"this one holds a digest"}},
+		{"a key that is too short", registered(lab.Client{Secret: "openid"}, key("openid")), accepted, accepted, check.ClientCredentials, []string{"fewer than 8 characters"}},
+		{"no key, where one is wanted", ask(func(q *issuer.Question) { q.Login.ClientKey = check.Secret{} }), rejected, accepted, "", []string{"refuses the client proxmox without a key", "{realm.client_key_file}"}},
+		{"a key that is not known here", ask(func(q *issuer.Question) { q.Login.ClientKey, q.KeyUnknown = check.Secret{}, true }), unknown, accepted, "", nil},
+		{"a client registered for client_secret_post", registered(lab.Client{Secret: clientKey, AuthMethod: "client_secret_post"}), rejected, accepted, "", []string{"token_endpoint_auth_method: 'client_secret_basic'"}},
+		{"another method, for a person", registered(lab.Client{Secret: "a-plain-key-0123", AuthMethod: "client_secret_post"}, key("a-plain-key-0123"), person), rejected, accepted, "", []string{"registered for another authentication method than client_secret_basic"}},
+		{"a public client with a key", registered(lab.Client{AuthMethod: "none"}, person), rejected, accepted, "", []string{"is public in the issuer"}},
+		{"an unknown client", func(s *lab.Server, _ *issuer.Question) { s.RemoveClient("proxmox") }, rejected, rejected, "", []string{"The requested OAuth 2.0 Client does not exist", "{realm.client_id}"}},
+		{"a token endpoint that looks at the code first", habits(lab.Habits{CodeFirst: true, BlindIntrospection: true}), unknown, accepted, "", []string{"looks at the code first"}},
+		{"the same, and introspection tells", habits(lab.Habits{CodeFirst: true}), accepted, accepted, "", []string{"introspection endpoint tells the key"}},
+
+		// The login request.
+		{"a redirect URL with a slash", ask(func(q *issuer.Question) { q.RedirectURLs = []string{redirectURL, redirectURL + "/"} }), accepted, rejected, "", []string{"exactly so: " + redirectURL + "/\n", "redirect_uris of the client", "does not match any of the OAuth 2.0 Client's pre-registered", redirectURL + ": accepted"}},
+		{"a guessed redirect URL", ask(func(q *issuer.Question) {
+			q.RedirectURLs, q.RedirectsDeclared = []string{"https://10.0.0.1:8006"}, false
+		}), accepted, rejected, check.ClientRedirect, []string{"verify.redirect_urls"}},
+		{"no redirect URL", ask(func(q *issuer.Question) { q.RedirectURLs = nil }), accepted, unknown, "", nil},
+		{"a scope that the client may not ask for", ask(func(q *issuer.Question) { q.Login.Scopes = []string{"openid", "offline_access"} }), accepted, rejected, "", []string{"not allowed to request scope 'offline_access'", "scopes of the client", "realm.scopes"}},
+		{"a response type that the client may not ask for", registered(lab.Client{Secret: clientKey, ResponseTypes: []string{"id_token"}}), accepted, rejected, "", []string{"response_types"}},
+		{"a client that must push its requests", registered(lab.Client{Secret: clientKey, RequirePushed: true}), accepted, rejected, "", []string{"require_pushed_authorization_requests: false", "Pushed Authorization Requests are required"}},
 		{"an error page for everyone", func(s *lab.Server, _ *issuer.Question) {
-			s.Inject("/api/oidc/authorization", lab.Fault{Status: 302, Header: http.Header{"Location": {s.URL() + "/error?error=invalid_request&error_hint=try+later"}}})
-		}, outcomes{issuer.Accepted, issuer.Rejected}, [2]check.Status{check.Pass, check.Fail}, []string{"invalid_request: try later", "or every login"}},
-		{"an issuer that shows its login page to everyone", func(s *lab.Server, _ *issuer.Question) {
-			s.Inject("/api/oidc/authorization", lab.Fault{Body: []byte("<form>user, password</form>")})
-		}, outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Skip}, []string{"judges client and redirect URL after the login"}},
-		{"an issuer that shows its login page despite prompt=none", func(s *lab.Server, _ *issuer.Question) {
-			s.SetHabits(lab.Habits{IgnoresNone: true})
-		}, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, []string{"shows a login page, and refuses other clients"}},
-		{"an issuer that judges the redirect URL after the login", func(s *lab.Server, q *issuer.Question) {
+			s.Inject(authorization, lab.Fault{Status: 302, Header: http.Header{"Location": {s.URL() + "/error?error=invalid_request&error_hint=try+later"}}})
+		}, accepted, rejected, "", []string{"invalid_request: try later", "or every login"}},
+		{"a login page for everyone", answers(authorization, lab.Fault{Body: []byte("<form>user, password</form>")}), accepted, unknown, "", []string{"judges client and redirect URL after the login"}},
+		{"a login page despite prompt=none", habits(lab.Habits{IgnoresNone: true}), accepted, accepted, "", []string{"shows a login page, and refuses other clients"}},
+		{"a redirect URL that is judged after the login", func(s *lab.Server, q *issuer.Question) {
 			s.SetHabits(lab.Habits{IgnoresNone: true, JudgesLate: true})
 			q.RedirectURLs = []string{"https://elsewhere.example.test"}
-		}, outcomes{issuer.Accepted, issuer.NoVerdict}, [2]check.Status{check.Pass, check.Skip}, []string{"knows the client, and judges the redirect URL after the login"}},
-		{"a token endpoint that looks at the code first", func(s *lab.Server, q *issuer.Question) {
-			s.SetHabits(lab.Habits{CodeFirst: true, BlindIntrospection: true})
-		}, outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"looks at the code first"}},
-		{"the same, and introspection tells", func(s *lab.Server, q *issuer.Question) {
-			s.SetHabits(lab.Habits{CodeFirst: true})
-		}, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, []string{"introspection endpoint tells the key"}},
-		{"a public client with a key", func(s *lab.Server, q *issuer.Question) {
-			s.SetClient(lab.Client{ID: "proxmox", AuthMethod: "none", RedirectURIs: []string{redirectURL}})
-			q.Depth = issuer.Person
-		}, outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"is public in the issuer"}},
-		{"another method, for a person", func(s *lab.Server, q *issuer.Question) {
-			s.SetClient(lab.Client{ID: "proxmox", Secret: "a-plain-key-0123", AuthMethod: "client_secret_post", RedirectURIs: []string{redirectURL}})
-			q.Depth, q.Login.ClientKey = issuer.Person, check.NewSecret("a-plain-key-0123")
-		}, outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"registered for another authentication method than client_secret_basic"}},
-		{"a key that is too short", func(s *lab.Server, q *issuer.Question) {
-			s.SetClient(lab.Client{ID: "proxmox", Secret: "openid", RedirectURIs: []string{redirectURL}})
-			q.Login.ClientKey = check.NewSecret("openid")
-		}, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Warn, check.Pass}, []string{"fewer than 8 characters"}},
-		{"an authorization endpoint that is none", func(s *lab.Server, _ *issuer.Question) {
-			s.SetMetadata("authorization_endpoint", "ldap://127.0.0.1/x")
-		}, outcomes{issuer.NoVerdict, issuer.NoVerdict}, [2]check.Status{check.Skip, check.Skip}, []string{"not checked: needs issuer.endpoints"}},
-		{"a limit at a control question alone", func(s *lab.Server, q *issuer.Question) {
-			s.Inject("/api/oidc/introspection", lab.Fault{Status: 429, Header: http.Header{"Retry-After": {"61"}}})
-		}, outcomes{issuer.Accepted, issuer.Accepted}, [2]check.Status{check.Pass, check.Pass}, []string{"limited true for 1m1s"}},
-		{"a digest in place of the key", func(s *lab.Server, q *issuer.Question) {
-			q.Login.ClientKey = check.NewSecret("$pbkdf2-sha512$310000$c8p78n7pUMln0jzvd4aK4Q$JNRBzwAo0ek5qKn50cFzzvE9RXV88h1wJn5KGiHrD0YKtZaR")
-		}, outcomes{issuer.Rejected, issuer.Accepted}, [2]check.Status{check.Fail, check.Pass}, []string{"this one holds a digest"}},
-		{"a limit", func(s *lab.Server, _ *issuer.Question) {
-			s.Inject("/api/oidc/token", lab.Fault{Status: 429, Header: http.Header{"Retry-After": {"61"}}})
-		}, outcomes{issuer.RateLimited, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"429, again in 1m1s"}},
-		{
-			"another name of the issuer", func(s *lab.Server, _ *issuer.Question) { s.SetIssuer(s.URL() + "/") },
-			outcomes{issuer.NoVerdict, issuer.Accepted},
-			[2]check.Status{check.Skip, check.Pass},
-			[]string{"not checked: needs issuer.identity"},
-		},
-		{"a token endpoint without TLS", func(s *lab.Server, _ *issuer.Question) {
-			s.SetMetadata("token_endpoint", "http://127.0.0.1:1/token")
-		}, outcomes{issuer.NoVerdict, issuer.Accepted}, [2]check.Status{check.Skip, check.Pass}, []string{"not checked: the key is not sent over http"}},
+		}, accepted, unknown, "", []string{"knows the client, and judges the redirect URL after the login"}},
+
+		// Trouble and limits.
+		{"a token endpoint that fails", answers(token, lab.Fault{Status: 503, Body: []byte("down for maintenance")}), unknown, accepted, "", []string{"503", "down for maintenance"}},
+		{"endpoints that fail", func(s *lab.Server, _ *issuer.Question) {
+			s.Inject(token, lab.Fault{Reset: true})
+			s.Inject(authorization, lab.Fault{Status: 500})
+		}, unknown, unknown, "", nil},
+		{"a limit", answers(token, lab.Fault{Status: 429, Header: retry}), limited, accepted, "", []string{"429, again in 1m1s"}},
+		{"a limit at a control question alone", answers(introspection, lab.Fault{Status: 429, Header: retry}), accepted, accepted, "", []string{"limited true for 1m1s"}},
+
+		// What must be right before the key is sent.
+		{"an authorization endpoint that is none", metadata("authorization_endpoint", "ldap://127.0.0.1/x"), unknown, unknown, "", []string{"not checked: needs issuer.endpoints"}},
+		{"another name of the issuer", func(s *lab.Server, _ *issuer.Question) { s.SetIssuer(s.URL() + "/") }, unknown, accepted, "", []string{"not checked: needs issuer.identity"}},
+		{"a token endpoint without TLS", metadata("token_endpoint", "http://127.0.0.1:1/token"), unknown, accepted, "", []string{"not checked: the key is not sent over http"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := start(t, lab.Options{})
-			q := declared
-			q.Login = login(s.URL())
+			q := issuer.Question{Depth: issuer.Full, Login: login(s.URL()), RedirectURLs: []string{redirectURL}, RedirectsDeclared: true}
 			if tt.set != nil {
 				tt.set(s, &q)
 			}
 			got := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL()).Client(t.Context(), q)
-			if (outcomes{got.Credentials.Decision, got.Redirect.Decision}) != tt.want {
-				t.Errorf("%s and %s, want %s and %s", got.Credentials.Decision, got.Redirect.Decision, tt.want.credentials, tt.want.redirect)
+			if got.Credentials.Decision != tt.credentials || got.Redirect.Decision != tt.redirect {
+				t.Errorf("%s and %s, want %s and %s", got.Credentials.Decision, got.Redirect.Decision, tt.credentials, tt.redirect)
 			}
-			credentials, redirect := find(t, got.Checks, check.ClientCredentials), find(t, got.Checks, check.ClientRedirect)
-			want(t, credentials, tt.checks[0])
-			want(t, redirect, tt.checks[1])
+			for id, decision := range map[check.ID]issuer.Decision{check.ClientCredentials: tt.credentials, check.ClientRedirect: tt.redirect} {
+				status := map[issuer.Decision]check.Status{accepted: check.Pass, rejected: check.Fail, unknown: check.Skip, limited: check.Skip}[decision]
+				if id == tt.warns {
+					status = check.Warn
+				}
+				want(t, find(t, got.Checks, id), status)
+			}
 			after, limited := got.RateLimited()
 			all := fmt.Sprintf("%+v limited %t for %s", got, limited, after)
 			for _, w := range tt.says {

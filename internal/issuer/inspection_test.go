@@ -7,15 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -198,25 +195,6 @@ func TestClockOfCachedAnswers(t *testing.T) {
 			t.Errorf("%s: %s %v, want %s %v", tt.name, got, ok, tt.want, tt.ok)
 		}
 	}
-}
-
-// The redirect URL itself, with any parameters, is the redirect URL; with another host, port or path it is not.
-func TestSameTarget(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		host := rapid.StringMatching(`[a-z]{1,8}\.test`).Draw(t, "host")
-		port := rapid.StringMatching(`(:[1-9][0-9]{3})?`).Draw(t, "port")
-		base := "https://" + host + port
-		query := url.Values{"error": {rapid.String().Draw(t, "error")}}.Encode()
-		back, _ := url.Parse(base + "?" + query)
-		if !sameTarget(back, base) {
-			t.Fatalf("%s is not %s", back, base)
-		}
-		for _, other := range []string{base + "x/?" + query, "https://evil.example/" + base + "?" + query, base + "/x?" + query, "http://" + host + port} {
-			if away, err := url.Parse(other); err == nil && sameTarget(away, base) {
-				t.Fatalf("%s is taken for %s", other, base)
-			}
-		}
-	})
 }
 
 func FuzzParseDocument(f *testing.F) {

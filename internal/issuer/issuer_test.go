@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -475,21 +474,4 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	}
 	stop()
 	_ = i.Wait(t.Context())
-}
-
-func ExampleInspection_Checks() {
-	s, err := lab.Start(lab.Options{})
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = s.Close() }()
-	s.SetIssuer("https://auth.example.test/")
-
-	c := issuer.New(issuer.Options{Roots: roots(s.Authority().PEM())})
-	defer c.Close()
-	checks := c.Inspect(context.Background(), s.URL()).Checks(issuer.View{})
-	for _, found := range check.Failures(checks) {
-		fmt.Println(found.ID, found.Status)
-	}
-	// Output: issuer.identity fail
 }
