@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"proxmox-realm/internal/authelia"
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/fleet"
@@ -24,7 +25,7 @@ func (i *initRun) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	steps, err := files.Missing(i.place)
+	steps, err := i.place.Missing(files...)
 	if err != nil {
 		return err
 	}
@@ -53,50 +54,56 @@ func (i *initRun) make(ctx context.Context) error {
 	return i.agreeAndMake(ctx, steps)
 }
 
-// files returns what the folder is to hold. A configuration that is there is not written again.
-func (i *initRun) files(ctx context.Context) (f setup.Files, err error) {
-	f.Token = i.newToken
-	if i.known {
-		err = i.sameKey(ctx, &f)
-		return f, err
+// files returns what the folder is to hold: the configuration last, because it names the others. The token that the setup makes
+// comes later. A configuration that is there is not written again.
+func (i *initRun) files(ctx context.Context) ([]setup.File, error) {
+	key, err := i.clientKey(ctx)
+	if err != nil {
+		return nil, err
 	}
-	t := i.target
-	f.Authority = i.cluster.Authority
-	if t.Verify.IssuerCAFile != "" {
-		if f.IssuerCA, _, err = i.authorities(ctx, t.Verify.IssuerCAFile); err != nil {
-			return f, err
+	var issuerCA, document []byte
+	if !i.known {
+		if key.IsSet() {
+			i.target.ClientKeyFile = setup.KeyFile
 		}
-		t.Verify.IssuerCAFile = setup.IssuerCAFile
+		t := i.target
+		t.Proxmox.TokenFile = setup.TokenFile
+		if t.Verify.IssuerCAFile != "" {
+			if issuerCA, _, err = i.authorities(ctx, t.Verify.IssuerCAFile); err != nil {
+				return nil, err
+			}
+			t.Verify.IssuerCAFile = setup.IssuerCAFile
+		}
+		document = config.Marshal(t)
 	}
-	if err := i.sameKey(ctx, &f); err != nil {
-		return f, err
-	}
-	if f.Key.IsSet() {
-		t.ClientKeyFile = setup.KeyFile
-	}
-	i.target.ClientKeyFile = t.ClientKeyFile
-	f.Target = &t
-	return f, nil
+	return []setup.File{
+		{Name: setup.AuthorityFile, Note: "the authority of the cluster's certificates", Content: i.cluster.Authority},
+		{Name: setup.IssuerCAFile, Note: "the authority of the issuer's certificate", Content: issuerCA},
+		{Name: setup.KeyFile, Note: "the key of the client", Content: []byte(key.Reveal())},
+		{Name: setup.TokenFile, Note: "the API token", Content: i.newToken},
+		{Name: setup.ConfigFile, Note: "the configuration", Content: document},
+	}, nil
 }
 
-// sameKey finds the client key: of a flag, of the folder, of the realm that exists, or a new one.
-func (i *initRun) sameKey(ctx context.Context, f *setup.Files) (err error) {
+// clientKey finds the client key: of a flag, of the folder, of the realm that exists, or a new one. It is not set if the files of the
+// folder need none.
+func (i *initRun) clientKey(ctx context.Context) (key check.Secret, err error) {
 	kept, err := i.place.Read(setup.KeyFile)
 	switch {
 	case err != nil:
-		return err
+		return key, err
 	case i.clientKeyFile != "":
-		f.Key, err = i.secret(ctx, i.clientKeyFile)
+		key, err = i.secret(ctx, i.clientKeyFile)
 	case kept != "":
-		f.Key = check.NewSecret(kept)
+		key = check.NewSecret(kept)
 	case i.key.IsSet():
-		f.Key = i.key
+		key = i.key
 	case i.known && i.target.ClientKeyFile != i.place.Path(setup.KeyFile), i.adopted:
 	default:
-		f.Key = setup.NewKey()
+		key = authelia.NewKey()
 	}
-	i.secrets.Hold(f.Key)
-	return err
+	i.secrets.Hold(key)
+	return key, err
 }
 
 // agreeAndMake makes steps after a yes.

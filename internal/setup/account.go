@@ -71,7 +71,7 @@ func (a Account) Missing(ctx context.Context, admin *proxmox.Client) ([]Step, er
 	}
 	steps = append(steps, tokens...)
 	for _, g := range slices.Backward(grants) { // a setup that is interrupted leaves nothing to inherit, so the next one plans the same
-		steps = append(steps, g.step(admin, userExists))
+		steps = append(steps, g.step(admin, a.user(), userExists))
 	}
 	if len(steps) == 0 {
 		return nil, nil
@@ -160,10 +160,10 @@ func (a Account) grants(held map[string]realm.Privileges, existing realm.Roles) 
 }
 
 // step makes a grant. The grants of a user that the setup makes go with the user.
-func (g grant) step(admin *proxmox.Client, userExists bool) Step {
+func (g grant) step(admin *proxmox.Client, user string, userExists bool) Step {
 	s := Step{
 		What: fmt.Sprintf("grant %s on %s", g.Role, g.Path), Note: "to " + strings.Join(g.who, " and "),
-		Make: func(ctx context.Context) error { return g.make(ctx, admin) },
+		Make: func(ctx context.Context) error { return g.make(ctx, admin, user) },
 	}
 	for _, id := range g.who {
 		if userExists && !strings.Contains(id, "!") {
@@ -174,20 +174,25 @@ func (g grant) step(admin *proxmox.Client, userExists bool) Step {
 }
 
 // make makes a grant and reads it back. A grant that did not take ends the setup: after grants on paths above, the next setup would
-// find inherited privileges here, and need another role.
-func (g grant) make(ctx context.Context, admin *proxmox.Client) error {
+// find inherited privileges here, and need another role. A token shows no privilege that its user does not hold yet.
+func (g grant) make(ctx context.Context, admin *proxmox.Client, user string) error {
 	if err := admin.Grant(ctx, g.Path, g.Role, g.who...); err != nil {
 		return err
 	}
+	most, err := admin.PrivilegesOf(ctx, user)
 	for _, id := range g.who {
-		held, err := admin.PrivilegesOf(ctx, id)
+		held := most
+		if id != user && err == nil {
+			held, err = admin.PrivilegesOf(ctx, id)
+		}
 		if err != nil {
 			return err
 		}
 		for _, name := range g.Privileges {
-			if _, ok := held.At(g.Path)[name]; !ok {
-				return check.Errorf(check.NotTaken, "Proxmox accepted the grant, but %s does not have it", id).
-					Try("run the command again")
+			_, has := held.At(g.Path)[name]
+			_, may := most.At(g.Path)[name]
+			if !has && (may || id == user) {
+				return check.Errorf(check.NotTaken, "Proxmox accepted the grant, but %s does not have it", id).Try("run the command again")
 			}
 		}
 	}

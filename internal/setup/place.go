@@ -65,44 +65,46 @@ func (p Place) Read(name string) (string, error) {
 	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), nil
 }
 
-// folder returns the step that makes the folder, for its owner alone. None if it is there.
-func (p Place) folder() []Step {
-	if _, err := os.Stat(string(p)); err == nil {
-		return nil
-	}
-	return []Step{{
-		What: "folder " + string(p), Here: true, Undo: []string{p.remove()},
-		Make: func(context.Context) error { return disk.MakeDir(string(p)) },
-	}}
+// File is what a file of a [Place] is to hold. One without content is not written.
+type File struct {
+	Name, Note string
+	Content    []byte
 }
 
-// file returns the step that writes a file for its owner alone. None if it is there with that content; a file with another
-// content is an error, because it may be the only copy.
-func (p Place) file(name, note string, content []byte) ([]Step, error) {
-	path := p.Path(name)
-	switch there, err := os.ReadFile(path); {
-	case err == nil && bytes.Equal(bytes.TrimSpace(there), bytes.TrimSpace(content)):
-		return nil, nil
-	case err == nil:
-		return nil, check.Errorf(check.Usage, "%s exists with another content and is not overwritten", path).
-			Try(check.Hintf("move it to another place:\n    mv %s %s", check.Quote(path), check.Quote(path+".old")))
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, unusable(path, err)
+// Missing returns the steps that make the folder, for its owner alone, and then the files that are not there, in this order. A file
+// with another content is an error, because it may be the only copy.
+func (p Place) Missing(files ...File) (steps []Step, err error) {
+	if _, err := os.Stat(string(p)); err != nil {
+		steps = append(steps, Step{
+			What: "folder " + string(p), Here: true, Undo: []string{p.remove()},
+			Make: func(context.Context) error { return disk.MakeDir(string(p)) },
+		})
 	}
-	return []Step{p.create(name, note, content)}, nil
-}
-
-// create returns the step that writes a new file.
-func (p Place) create(name, note string, content []byte) Step {
-	return Step{
-		What: name, Note: note, Here: true, Undo: []string{p.removal(name)},
-		Make: func(context.Context) error {
-			if err := disk.Create(p.Path(name), content); err != nil {
-				return unusable(p.Path(name), err)
-			}
-			return nil
-		},
+	for _, f := range files {
+		path := p.Path(f.Name)
+		if len(f.Content) == 0 {
+			continue
+		}
+		switch there, err := os.ReadFile(path); {
+		case err == nil && bytes.Equal(bytes.TrimSpace(there), bytes.TrimSpace(f.Content)):
+			continue
+		case err == nil:
+			return nil, check.Errorf(check.Usage, "%s exists with another content and is not overwritten", path).
+				Try(check.Hintf("move it to another place:\n    mv %s %s", check.Quote(path), check.Quote(path+".old")))
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, unusable(path, err)
+		}
+		steps = append(steps, Step{
+			What: f.Name, Note: f.Note, Here: true, Undo: []string{p.removal(f.Name)},
+			Make: func(context.Context) error {
+				if err := disk.Create(path, f.Content); err != nil {
+					return unusable(path, err)
+				}
+				return nil
+			},
+		})
 	}
+	return steps, nil
 }
 
 // unusable is the error of a file that cannot be read or written.
