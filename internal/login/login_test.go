@@ -40,7 +40,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type stage struct {
 	*testing.T
 	*lab.Lab
-	said syncBuffer // notes, addresses and the log at its most talkative
+	said     syncBuffer // notes, addresses and the log at its most talkative
+	decision string     // of the user at the consent page
 }
 
 func set(t *testing.T, options lab.Options) *stage {
@@ -57,7 +58,7 @@ func set(t *testing.T, options lab.Options) *stage {
 			t.Error(err)
 		}
 	})
-	s := &stage{T: t, Lab: l}
+	s := &stage{T: t, Lab: l, decision: "accept"}
 	s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{l.RedirectURL, login.RedirectURL} })
 	return s
 }
@@ -72,7 +73,12 @@ func (s *stage) client(change func(*labissuer.Client)) {
 // property changes the realm behind everybody's back.
 func (s *stage) property(name, value string) {
 	s.Helper()
-	if err := s.PVE.SetProperty(lab.RealmName, name, value); err != nil {
+	s.must(s.PVE.SetProperty(lab.RealmName, name, value))
+}
+
+func (s *stage) must(err error) {
+	s.Helper()
+	if err != nil {
 		s.Fatal(err)
 	}
 }
@@ -149,7 +155,7 @@ func (s *stage) browser() *browser {
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Authority.Pool(), MinVersion: tls.VersionTLS12}}
 	s.Cleanup(transport.CloseIdleConnections)
-	return &browser{Client: &http.Client{Transport: transport, Jar: jar}, s: s, username: s.Username, decision: "accept"}
+	return &browser{Client: &http.Client{Transport: transport, Jar: jar}, s: s, username: s.Username, decision: s.decision}
 }
 
 // visit logs in, decides, and comes back to the address that the issuer sends the browser to.
@@ -364,101 +370,63 @@ func quoted(text string) string {
 	return string(encoded)
 }
 
+// change changes the stage before a rehearsal.
+type change func(s *stage)
+
+// registered changes the client at the issuer.
+func registered(do func(*labissuer.Client)) change { return func(s *stage) { s.client(do) } }
+
+// stored changes properties of the realm: pairs of name and value.
+func stored(pairs ...string) change {
+	return func(s *stage) {
+		for pair := range slices.Chunk(pairs, 2) {
+			s.property(pair[0], pair[1])
+		}
+	}
+}
+
+// answers makes Proxmox answer a request in another way.
+func answers(rule labpve.Rule) change { return func(s *stage) { s.PVE.Inject(rule) } }
+
+func redirects(urls ...string) change {
+	return registered(func(c *labissuer.Client) { c.RedirectURIs = urls })
+}
+
 func TestFailures(t *testing.T) {
+	const refused = "refuses the login: authentication failure"
 	for _, tt := range []struct {
 		name    string
-		arrange func(s *stage, b *browser)
-		code    check.Code
+		arrange change
 		message string
 		hint    string
 		check   check.ID // among the findings
 		page    string   // that the browser ends at; "": it is sent nowhere
 	}{
+		{"the user says no", func(s *stage) { s.decision = "deny" }, "the issuer sent the browser back with an error: access_denied", "authorization_policy", "", "access_denied"},
+		{"the redirect URL is not registered", redirects("https://pve.example.test"), "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", "", ""},
+		{"another path is registered", redirects("http://127.0.0.1:8000/"), "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", "", ""},
+		{"the client is not registered", func(s *stage) { s.Issuer.RemoveClient(s.ClientID) }, "the issuer refuses the client proxmox, or every login: invalid_client", "realm.client_id", "", ""},
+		{"a scope is not allowed", registered(func(c *labissuer.Client) { c.Scopes = []string{"openid", "profile"} }), "the issuer refuses the login request of the client proxmox: invalid_scope", "realm.scopes", "", ""},
+		{"the key was rotated", registered(func(c *labissuer.Client) { c.Secret = "another" }), refused + "; client.credentials: ", "", check.ClientCredentials, "authentication failure"},
+		{"autocreate is off and the user does not exist", stored("autocreate", "0"), refused, "pveum user add NAME@authelia", "", "authentication failure"},
+		{"the issuer calls itself something else", func(s *stage) { s.Issuer.SetIssuer(s.IssuerURL + "/") }, "the issuer's own name", "realm.issuer_url", "", ""},
+		{"the issuer publishes no keys", func(s *stage) { s.Issuer.SetKeys() }, refused + "; issuer.keys: ", "", check.IssuerKeys, "authentication failure"},
+		{"the issuer is away", func(s *stage) { _ = s.Issuer.Close() }, "issuer.reach", "", check.IssuerReach, ""},
+		{"the node cannot fetch the issuer's documents", answers(labpve.Fail(http.MethodPost, "/access/openid/auth-url", 500, "Request failed")), "cannot fetch the issuer's documents", "update-ca-certificates", "", ""},
 		{
-			"the user says no", func(_ *stage, b *browser) { b.decision = "deny" },
-			check.LoginFailed, "the issuer sent the browser back with an error: access_denied", "authorization_policy", "", "access_denied",
+			"the node sends browsers elsewhere",
+			answers(labpve.Rule{Path: "/access/openid/auth-url", Status: 200, Body: `{"data":"https://evil.example.test/authorize?state=0123456789"}`}),
+			"it leads to https://evil.example.test/authorize instead", "verify --all-endpoints", "", "",
 		},
-		{
-			"the redirect URL is not registered", func(s *stage, _ *browser) {
-				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{s.RedirectURL} })
-			},
-			check.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "redirect_uris", "", "",
-		},
-		{
-			"another path is registered", func(s *stage, _ *browser) {
-				s.client(func(c *labissuer.Client) { c.RedirectURIs = []string{"http://127.0.0.1:8000/"} })
-			},
-			check.LoginFailed, "the issuer does not know the redirect URL http://127.0.0.1:", "/callback", "", "",
-		},
-		{
-			"the client is not registered", func(s *stage, _ *browser) { s.Issuer.RemoveClient(s.ClientID) },
-			check.LoginFailed, "the issuer refuses the client proxmox, or every login: invalid_client", "realm.client_id", "", "",
-		},
-		{
-			"a scope is not allowed", func(s *stage, _ *browser) {
-				s.client(func(c *labissuer.Client) { c.Scopes = []string{"openid", "profile"} })
-			},
-			check.LoginFailed, "the issuer refuses the login request of the client proxmox: invalid_scope", "realm.scopes", "", "",
-		},
-		{
-			"the key was rotated", func(s *stage, _ *browser) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
-			check.LoginFailed, "refuses the login: authentication failure; client.credentials: ", "", check.ClientCredentials, "authentication failure",
-		},
-		{
-			"autocreate is off and the user does not exist", func(s *stage, _ *browser) { s.property("autocreate", "0") },
-			check.LoginFailed, "refuses the login: authentication failure", "pveum user add NAME@authelia", "", "authentication failure",
-		},
-		{
-			"the issuer calls itself something else", func(s *stage, _ *browser) { s.Issuer.SetIssuer(s.IssuerURL + "/") },
-			check.LoginFailed, "the issuer's own name", "realm.issuer_url", "", "",
-		},
-		{
-			"the issuer publishes no keys", func(s *stage, _ *browser) { s.Issuer.SetKeys() },
-			check.LoginFailed, "refuses the login: authentication failure; issuer.keys: ", "", check.IssuerKeys, "authentication failure",
-		},
-		{
-			"the issuer is away", func(s *stage, _ *browser) { _ = s.Issuer.Close() },
-			check.LoginFailed, "issuer.reach", "", check.IssuerReach, "",
-		},
-		{
-			"the node cannot fetch the issuer's documents", func(s *stage, _ *browser) {
-				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/auth-url", 500, "Request failed"))
-			},
-			check.LoginFailed, "cannot fetch the issuer's documents", "update-ca-certificates", "", "",
-		},
-		{
-			"the node sends browsers elsewhere", func(s *stage, _ *browser) {
-				s.PVE.Inject(labpve.Rule{Path: "/access/openid/auth-url", Status: 200, Body: `{"data":"https://evil.example.test/authorize?state=0123456789"}`})
-			},
-			check.LoginFailed, "it leads to https://evil.example.test/authorize instead", "verify --all-endpoints", "", "",
-		},
-		{
-			"the realm is not there", func(s *stage, _ *browser) {
-				if err := s.Seed("empty"); err != nil {
-					s.Fatal(err)
-				}
-			},
-			check.LoginFailed, "realm authelia does not exist", "proxmox-realm apply", "", "",
-		},
-		{
-			"the realm is another one", func(s *stage, _ *browser) {
-				err := s.PVE.SetRealm(labpve.Realm{Name: lab.RealmName, Type: "ldap", Properties: map[string]string{
-					"server1": "ldap.example.test", "base_dn": "dc=example,dc=test", "user_attr": "uid",
-				}})
-				if err != nil {
-					s.Fatal(err)
-				}
-			},
-			check.WrongType, "realm authelia has the type ldap", "", "", "",
-		},
+		{"the realm is not there", func(s *stage) { s.must(s.Seed("empty")) }, "realm authelia does not exist", "proxmox-realm apply", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := set(t, lab.Options{})
+			tt.arrange(s)
 			b := s.browser()
-			tt.arrange(s, b)
 			r := s.rehearse(b.visit)
-			if check.CodeOf(r.Err) != tt.code || !strings.Contains(check.MessageOf(r.Err), tt.message) || !strings.Contains(check.HintOf(r.Err).For(check.Names{}), tt.hint) {
-				t.Fatalf("%+v, want %s, %q, %q; said %s", r.Err, tt.code, tt.message, tt.hint, s.said.String())
+			if check.CodeOf(r.Err) != check.LoginFailed || !strings.Contains(check.MessageOf(r.Err), tt.message) || !strings.Contains(check.HintOf(r.Err).For(check.Names{}), tt.hint) {
+				t.Fatalf("%+v, want %q, %q; said %s", r.Err, tt.message, tt.hint, s.said.String())
 			}
 			if _, found := check.Find(r.Checks, tt.check); found != (tt.check != "") && tt.check != "" {
 				t.Errorf("checks %v, want %s", r.Checks, tt.check)
@@ -469,13 +437,23 @@ func TestFailures(t *testing.T) {
 			if tt.page != "" && (!strings.Contains(b.last().body, tt.page) || !strings.Contains(b.last().body, `class="failure"`)) {
 				t.Errorf("page %s, want %q", b.last().body, tt.page)
 			}
-			if tt.code == check.LoginFailed && r.Outcome() != reconcile.Unverified {
+			if r.Outcome() != reconcile.Unverified {
 				t.Error(r.Outcome())
 			}
 			if r.User != "" {
 				t.Errorf("user %s", r.User)
 			}
 		})
+	}
+}
+
+func TestRealmOfAnotherType(t *testing.T) {
+	s := set(t, lab.Options{})
+	s.must(s.PVE.SetRealm(labpve.Realm{Name: lab.RealmName, Type: "ldap", Properties: map[string]string{
+		"server1": "ldap.example.test", "base_dn": "dc=example,dc=test", "user_attr": "uid",
+	}}))
+	if r := s.rehearse(nil); check.CodeOf(r.Err) != check.WrongType || !strings.Contains(check.MessageOf(r.Err), "realm authelia has the type ldap") {
+		t.Errorf("%v", r.Err)
 	}
 }
 

@@ -16,46 +16,24 @@ import (
 
 // TestTheLogTellsWhy: with credentials that may read the log, its reason stands in place of "authentication failure".
 func TestTheLogTellsWhy(t *testing.T) {
+	const login = "/access/openid/login"
 	for name, c := range map[string]struct {
-		arrange func(s *stage)
+		arrange change
 		cause   diagnose.Cause
 		message string
 		hint    string
 	}{
-		"the key was rotated": {
-			func(s *stage) { s.client(func(c *labissuer.Client) { c.Secret = "another" }) },
-			diagnose.ClientRefused, "the key or the authentication method of the client proxmox", "realm.client_key_file",
-		},
-		"the claim is missing": {
-			func(s *stage) { s.property("username-claim", "nickname") },
-			diagnose.ClaimMissing, "sent no claim nickname", "send the claim nickname",
-		},
-		"the user does not exist": {
-			func(s *stage) { s.property("autocreate", "0") },
-			diagnose.UserAbsent, "the user john@authelia does not exist", "proxmox-realm apply",
-		},
-		"a balancer asked another node": {
-			func(s *stage) {
-				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/login", 401, "authentication failure"))
-				line := labpve.Line{Time: time.Now().Add(time.Second), Process: "pvedaemon", PID: 7, Message: "openid authentication failure; rhost=::1 msg=user 'john@authelia' is disabled"}
-				if err := s.PVE.Log("pve", line); err != nil {
-					s.Fatal(err)
-				}
-			},
-			diagnose.UserDisabled, "the user john@authelia is disabled", "pveum user modify john@authelia --enable 1",
-		},
-		"the answer itself tells, as that of Backup Server does": {
-			func(s *stage) {
-				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/login", 401, "missing claim 'preferred_username'"))
-			},
-			diagnose.ClaimMissing, "sent no claim preferred_username", "send the claim preferred_username",
-		},
-		"a text that nobody knows": {
-			func(s *stage) {
-				s.PVE.Inject(labpve.Fail(http.MethodPost, "/access/openid/login", 401, "something new"))
-			},
-			diagnose.Unknown, "refuses the login (Proxmox says: something new)", "journalctl -u pvedaemon",
-		},
+		"the key was rotated":     {registered(func(c *labissuer.Client) { c.Secret = "another" }), diagnose.ClientRefused, "the key or the authentication method of the client proxmox", "realm.client_key_file"},
+		"the claim is missing":    {stored("username-claim", "nickname"), diagnose.ClaimMissing, "sent no claim nickname", "send the claim nickname"},
+		"the user does not exist": {stored("autocreate", "0"), diagnose.UserAbsent, "the user john@authelia does not exist", "proxmox-realm apply"},
+		"a balancer asked another node": {func(s *stage) {
+			s.PVE.Inject(labpve.Fail(http.MethodPost, login, 401, "authentication failure"))
+			s.must(s.PVE.Log("pve", labpve.Line{
+				Time: time.Now().Add(time.Second), Process: "pvedaemon", PID: 7, Message: "openid authentication failure; rhost=::1 msg=user 'john@authelia' is disabled",
+			}))
+		}, diagnose.UserDisabled, "the user john@authelia is disabled", "pveum user modify john@authelia --enable 1"},
+		"the answer itself tells, as that of Backup Server does": {answers(labpve.Fail(http.MethodPost, login, 401, "missing claim 'preferred_username'")), diagnose.ClaimMissing, "sent no claim preferred_username", "send the claim preferred_username"},
+		"a text that nobody knows":                               {answers(labpve.Fail(http.MethodPost, login, 401, "something new")), diagnose.Unknown, "refuses the login (Proxmox says: something new)", "journalctl -u pvedaemon"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := set(t, lab.Options{})
@@ -89,46 +67,26 @@ func TestWithoutTheLog(t *testing.T) {
 // TestGroupsThatALoginSets: what the login did with the groups is told, and what keeps it from doing more.
 func TestGroupsThatALoginSets(t *testing.T) {
 	for name, c := range map[string]struct {
-		arrange      func(s *stage)
+		arrange      change
 		set, refused []string
 		trouble      string
 		hint         string
 		never        string // in the hint
 	}{
 		"all is well": {
-			func(s *stage) {
-				s.property("scopes", "openid profile email groups")
-				s.property("groups-autocreate", "1")
-			},
+			stored("scopes", "openid profile email groups", "groups-autocreate", "1"),
 			[]string{"admins-authelia", "dev-authelia"},
 			[]string{},
-			"", "give one of the groups of this user a role in access: admins, dev\nrun on a node (for everyone in the group):\n    pveum acl modify / --groups admins-authelia --roles PVEAuditor\n", "groups_autocreate",
+			"",
+			"give one of the groups of this user a role in access: admins, dev\nrun on a node (for everyone in the group):\n    pveum acl modify / --groups admins-authelia --roles PVEAuditor\n", "groups_autocreate",
 		},
-		"the claim is absent": {
-			func(*stage) {}, []string{}, []string{}, "sent no claim groups", "set realm.scopes to [openid, profile, email, groups]", "groups_autocreate",
-		},
-		"the claim is no list": {
-			func(s *stage) { s.property("groups-claim", "email") },
-			[]string{},
-			[]string{},
-			"no list", "as a list of names", "groups_autocreate",
-		},
-		"names are refused": {
-			func(s *stage) {
-				s.property("scopes", "openid profile email groups")
-				s.property("groups-autocreate", "1")
-				s.Issuer.SetUser(labissuer.User{Name: s.Username, Password: s.Password, Groups: []string{"/admins", "dev"}})
-			},
-			[]string{"dev-authelia"},
-			[]string{"/admins"},
-			"/admins", "letters, digits", "groups_autocreate",
-		},
-		"Proxmox has none of them": {
-			func(s *stage) { s.property("scopes", "openid profile email groups") },
-			[]string{},
-			[]string{},
-			"has none of the groups", "realm.groups_autocreate", "realm.scopes",
-		},
+		"the claim is absent":  {stored(), []string{}, []string{}, "sent no claim groups", "set realm.scopes to [openid, profile, email, groups]", "groups_autocreate"},
+		"the claim is no list": {stored("groups-claim", "email"), []string{}, []string{}, "no list", "as a list of names", "groups_autocreate"},
+		"names are refused": {func(s *stage) {
+			stored("scopes", "openid profile email groups", "groups-autocreate", "1")(s)
+			s.Issuer.SetUser(labissuer.User{Name: s.Username, Password: s.Password, Groups: []string{"/admins", "dev"}})
+		}, []string{"dev-authelia"}, []string{"/admins"}, "/admins", "letters, digits", "groups_autocreate"},
+		"Proxmox has none of them": {stored("scopes", "openid profile email groups"), []string{}, []string{}, "has none of the groups", "realm.groups_autocreate", "realm.scopes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := set(t, lab.Options{})
