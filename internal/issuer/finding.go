@@ -102,49 +102,44 @@ var digestForm = regexp.MustCompile(`^\$(?:pbkdf2|argon2|scrypt|bcrypt|2[abxy]|5
 func (a *asking) refusal(j judgement, client string) (summary string, hint check.Hint) {
 	p := a.provider()
 	key := check.Hint("set {realm.client_key_file} to a file with the key that the issuer holds, or give the issuer this key")
-	id := check.Hint("register the client in the issuer, or set {realm.client_id} to the id that it has there")
-	method := check.Hint("let the client use client_secret_basic in the issuer")
-	chars := check.Hint("give the client a key of letters, digits and . _ ~ - alone: the issuer does not decode other characters")
-	if digestForm.MatchString(a.Login.ClientKey.Reveal()) {
+	if digestForm.MatchString(a.declared.key) {
 		key = "set {realm.client_key_file} to a file with the key itself: this one holds a digest"
 	}
-	switch j.cause {
-	case ofClient:
-		return "the issuer does not know the client " + client, id
-	case ofClientOrAll:
-		return "the issuer refuses the client " + client + " with any key", check.Hints(id, "look in the issuer whether the client is enabled")
-	case ofKey:
-		return "the issuer accepted the key of the client " + client + " before, and no longer does", check.Hints(key, p.tell(OnKey), "or give both sides a new key:\n    {rotate}")
-	case ofKeyOrMethod:
-		return "the issuer refuses the key or the authentication method of the client " + client,
-			check.Hints(key, p.tell(OnKey), method, p.tell(OnMethod))
-	case ofMethod:
-		return "the client " + client + " is registered for another authentication method than client_secret_basic",
-			check.Hints(method, p.tell(OnMethod))
-	case ofChars:
-		return "the issuer does not decode special characters in the key of the client " + client, check.Hints(chars, p.tell(OnKey))
-	case ofMethodOrChars:
-		return "the issuer refuses the key of the client " + client + " by client_secret_basic, and accepts it by client_secret_post",
-			check.Hints(method, p.tell(OnMethod), chars)
-	case ofPublic:
-		return "the client " + client + " is public in the issuer: it has no key there",
-			check.Hints("make the client confidential in the issuer", p.tell(OnMethod), "or add client_key to {realm.unset}, and remove the key from the configuration")
-	case ofNoKey:
-		summary = "the issuer refuses the client " + client + " without a key"
-		hint = "set {realm.client_key_file} to a file with the key of the client, or make the client public in the issuer"
-		if !j.clientKnown {
-			hint = check.Hints(hint, id)
-		}
-		return summary, hint
-	case ofNotKey:
-		return "the issuer accepts the key of the client " + client + ", but not the client: its flow, method or redirect URL",
-			check.Hints("allow the client the code flow in the issuer", p.tell(OnFlow), method, p.tell(OnMethod))
+	key = check.Hints(key, p.tell(OnKey))
+	method := check.Hints("let the client use client_secret_basic in the issuer", p.tell(OnMethod))
+	const (
+		id     = check.Hint("register the client in the issuer, or set {realm.client_id} to the id that it has there")
+		chars  = check.Hint("give the client a key of letters, digits and . _ ~ - alone: the issuer does not decode other characters")
+		needed = check.Hint("set {realm.client_key_file} to a file with the key of the client, or make the client public in the issuer")
+	)
+	type words struct {
+		says string // of the client, which stands for %s
+		hint check.Hint
 	}
-	summary = "the issuer refuses the id, the key or the authentication method of the client " + client
+	unclear := words{"the issuer refuses the id, the key or the authentication method of the client %s", check.Hints(key, method, id)}
+	noKey := words{"the issuer refuses the client %s without a key", needed}
 	if !j.clientKnown {
-		summary = "the issuer refuses the id, the key, the authentication method or the redirect URL of the client " + client
+		unclear.says = "the issuer refuses the id, the key, the authentication method or the redirect URL of the client %s"
+		noKey.hint = check.Hints(needed, id)
 	}
-	return summary, check.Hints(key, p.tell(OnKey), method, p.tell(OnMethod), id)
+	said, ok := map[cause]words{
+		ofNoKey:         noKey,
+		ofClient:        {"the issuer does not know the client %s", id},
+		ofClientOrAll:   {"the issuer refuses the client %s with any key", check.Hints(id, "look in the issuer whether the client is enabled")},
+		ofKey:           {"the issuer accepted the key of the client %s before, and no longer does", check.Hints(key, "or give both sides a new key:\n    {rotate}")},
+		ofKeyOrMethod:   {"the issuer refuses the key or the authentication method of the client %s", check.Hints(key, method)},
+		ofMethod:        {"the client %s is registered for another authentication method than client_secret_basic", method},
+		ofChars:         {"the issuer does not decode special characters in the key of the client %s", check.Hints(chars, p.tell(OnKey))},
+		ofMethodOrChars: {"the issuer refuses the key of the client %s by client_secret_basic, and accepts it by client_secret_post", check.Hints(method, chars)},
+		ofPublic: {"the client %s is public in the issuer: it has no key there", check.Hints("make the client confidential in the issuer", p.tell(OnMethod),
+			"or add client_key to {realm.unset}, and remove the key from the configuration")},
+		ofNotKey: {"the issuer accepts the key of the client %s, but not the client: its flow, method or redirect URL",
+			check.Hints("allow the client the code flow in the issuer", p.tell(OnFlow), method)},
+	}[j.cause]
+	if !ok {
+		said = unclear
+	}
+	return fmt.Sprintf(said.says, client), said.hint
 }
 
 // checkRedirects is client.redirect.
