@@ -50,8 +50,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	a := &agent{Options: o, status: newStatus(o.Version), journal: newJournal(o.Log), runner: o.Runner(o.Config), read: true}
 	a.logins = a.status.metrics.countLogins()
-	a.web = a.serve(o.Listener, o.Config.Agent.Listen)
-	defer a.web.close()
+	if o.Listener != nil {
+		defer a.serve(o.Listener, o.Config.Agent.Listen)()
+	}
 	stopping := make(chan struct{})
 	context.AfterFunc(ctx, func() { // at once, although a write under way may take its time
 		defer close(stopping)
@@ -73,7 +74,6 @@ type agent struct {
 	runner  Runner
 	status  *status
 	journal *journal
-	web     web
 	logins  *fleet.Logins
 
 	failures int  // in a row
@@ -155,7 +155,6 @@ func (a *agent) reload(ctx context.Context) {
 	a.read = true
 	if err == nil && c.Agent.Listen != a.Config.Agent.Listen {
 		a.Log.Warn("agent.listen changed: restart the agent, which still serves on the former address", "listen", a.Config.Agent.Listen)
-		c.Agent.Listen = a.Config.Agent.Listen
 	}
 	if ctx.Err() != nil {
 		return
@@ -165,8 +164,7 @@ func (a *agent) reload(ctx context.Context) {
 		a.Log.Error("the configuration was not reloaded; the former one stays in force", "error", check.MessageOf(err), "hint", check.HintOf(err).For(check.Names{}))
 		return
 	}
-	a.runner = a.Runner(c)
-	a.Config, a.failures = c, 0
+	a.use(c)
 	a.Log.Info("configuration reloaded", "targets", len(c.Targets), "interval", c.Agent.Interval)
 	a.warn()
 }
@@ -189,10 +187,15 @@ func (a *agent) refresh(ctx context.Context) {
 	}
 	a.journal.attempt("secrets", err, "secrets cannot be read again; the former ones stay in force", "secrets can be read again")
 	if err == nil && !c.SameSecrets(a.Config) {
-		c.Agent.Listen = a.Config.Agent.Listen
-		a.Config, a.runner, a.failures = c, a.Runner(c), 0
+		a.use(c)
 		a.Log.Info("secrets or certificate authorities have changed")
 	}
+}
+
+// use runs another configuration from now on, on the address of the former one.
+func (a *agent) use(c *config.Config) {
+	c.Agent.Listen = a.Config.Agent.Listen
+	a.Config, a.runner, a.failures = c, a.Runner(c), 0
 }
 
 // warn logs the warnings of the configuration.

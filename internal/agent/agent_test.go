@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type script struct {
 	end   func(since time.Duration, n int) fleet.Run
 	takes time.Duration
+	store *history.Store // nil: one that keeps nothing
 
 	mu      sync.Mutex
 	begun   time.Time
@@ -38,7 +40,7 @@ type script struct {
 	options []fleet.Options
 }
 
-func (s *script) History() *history.Store { return history.Open("") }
+func (s *script) History() *history.Store { return cmp.Or(s.store, history.Open("")) }
 
 func (s *script) Apply(ctx context.Context, o fleet.Options) fleet.Run {
 	s.mu.Lock()
@@ -284,26 +286,18 @@ func TestAReloadTakesTheNewAndABrokenOneKeepsTheOld(t *testing.T) {
 	})
 }
 
-// remembering is a Runner whose runs write, and note that in a history.
-type remembering struct {
-	*counting
-	store *history.Store
-}
-
-func (r *remembering) History() *history.Store { return r.store }
-
 // What a run wrote is in the agent's log. Later runs do not say that it was never reported.
 func TestWhatTheLogHasIsReported(t *testing.T) {
 	store := history.Open(t.TempDir())
 	id := history.TargetID{Product: "pve", Endpoints: []string{"https://pve1.example.com:8006"}, Realm: "authelia"}
-	runner := &remembering{store: store, counting: &counting{run: func() fleet.Run {
+	runner := &script{store: store, end: func(time.Duration, int) fleet.Run {
 		store.ChangeTarget(id, func(known *history.Target) {
 			known.Told = map[history.Reader]history.Told{history.Quiet: {Written: []string{"~ comment"}}}
 		})
 		run := target(reconcile.Changed, nil)
 		run.Targets[0].ID = id
 		return run
-	}}}
+	}}
 	o := Options{Config: settings(), Runner: func(*config.Config) Runner { return runner }, Log: slog.New(slog.DiscardHandler)}
 	a := &agent{Options: o, status: newStatus("x"), journal: newJournal(o.Log), runner: runner}
 	if _, whole := a.cycle(t.Context()); !whole {

@@ -83,16 +83,12 @@ func (j *journal) attempt(subject string, err error, failed, works string) {
 	j.ends(subject, works)
 }
 
-// begins logs a condition, unless it was logged already. An empty condition is none.
+// begins logs a condition, unless it was logged already.
 func (j *journal) begins(subject, condition string, level slog.Level, message string, args ...any) {
 	if j.lasting[subject] == condition {
 		return
 	}
 	j.lasting[subject] = condition
-	if condition == "" {
-		delete(j.lasting, subject)
-		return
-	}
 	j.log.Log(context.Background(), level, message, args...) //nolint:sloglint // constant where it is called
 }
 

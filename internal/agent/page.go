@@ -28,6 +28,7 @@ var (
 				}
 				return (*check.Cleaner)(nil).Clean(*v) // cut short: a comment may have 4096 characters
 			},
+			"code": check.CodeOf, "message": check.MessageOf, "hintOf": check.HintOf, "tally": report.Tally,
 			"hint": func(h check.Hint) string { return h.For(check.Names{}) },
 			"color": func(s check.Status) string {
 				return map[check.Status]string{check.Pass: "good", check.Warn: "wait", check.Fail: "bad", check.Skip: "dim"}[s]
@@ -40,27 +41,21 @@ var (
 type view struct {
 	Style                        template.CSS
 	Title, Level, Version        string // Level: good, bad or wait
-	Started, Last, Success, Next string
-	Error                        shownError
+	Started, Last, Success, Next time.Time
+	Err                          error
 	ReloadError                  string
 	Targets                      []targetView
 	Fine                         int // targets that are as declared
+	now                          time.Time
 }
 
 type targetView struct {
 	reconcile.Result
-	Level, Since, Drift, Certificate, Tally string
-	Error                                   shownError
-	Changes                                 []realm.Change // those that are planned, or else those made last
-	Access                                  []realm.AccessChange
-	Open                                    bool
-}
-
-// shownError is an error as the page shows it.
-type shownError struct{ Code, Message, Hint string }
-
-func shownOf(err error) shownError {
-	return shownError{string(check.CodeOf(err)), check.MessageOf(err), check.HintOf(err).For(check.Names{})}
+	Level, Drift     string
+	Since, Corrected time.Time
+	Changes          []realm.Change // those that are planned, or else those made last
+	Access           []realm.AccessChange
+	Open             bool
 }
 
 // view returns the status as the page shows it, the worst target first.
@@ -68,9 +63,8 @@ func (s *status) view(now time.Time) view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := view{
-		Style: template.CSS(style), Version: s.version, Started: moment(s.started, now), //nolint:gosec // constant
-		Last: moment(s.ended, now), Success: moment(s.success, now), Next: moment(s.next, now),
-		ReloadError: s.reloadError, Error: shownOf(s.last.Err), Fine: settled(s.last),
+		Style: template.CSS(style), Version: s.version, Started: s.started, Last: s.ended, Success: s.success, Next: s.next, //nolint:gosec // constant
+		ReloadError: s.reloadError, Err: s.last.Err, Fine: settled(s.last), now: now,
 	}
 	switch {
 	case s.ended.IsZero():
@@ -81,7 +75,7 @@ func (s *status) view(now time.Time) view {
 		v.Title, v.Level = "Needs attention: "+string(s.last.Outcome), "bad"
 	}
 	for _, t := range s.last.Targets {
-		v.Targets = append(v.Targets, s.target(t, now))
+		v.Targets = append(v.Targets, s.target(t))
 	}
 	worst := reconcile.Outcomes()
 	slices.SortStableFunc(v.Targets, func(a, b targetView) int {
@@ -90,11 +84,10 @@ func (s *status) view(now time.Time) view {
 	return v
 }
 
-func (s *status) target(t reconcile.Result, now time.Time) targetView {
+func (s *status) target(t reconcile.Result) targetView {
 	p := s.targets[t.Name]
 	v := targetView{
-		Result: t, Level: "bad", Since: moment(p.since, now), Error: shownOf(t.Err), Tally: report.Tally(t.Checks),
-		Drift: "none", Changes: p.changes, Access: p.access, Open: len(s.last.Targets) == 1 || !report.Settled(t.Outcome),
+		Result: t, Level: "bad", Since: p.since, Corrected: p.changed, Drift: "none", Changes: p.changes, Access: p.access, Open: len(s.last.Targets) == 1 || !report.Settled(t.Outcome),
 	}
 	switch {
 	case report.Settled(t.Outcome):
@@ -110,21 +103,15 @@ func (s *status) target(t reconcile.Result, now time.Time) targetView {
 	default:
 		v.Drift = "not known"
 	}
-	if !p.changed.IsZero() {
-		v.Drift += "; last corrected " + moment(p.changed, now)
-	}
-	if !t.IssuerCertificate.IsZero() {
-		v.Certificate = moment(t.IssuerCertificate, now)
-	}
 	return v
 }
 
-// moment shows a time and its distance from now; "" for the zero time.
-func moment(t, now time.Time) string {
+// Moment shows a time and its distance from now; "" for the zero time.
+func (v view) Moment(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	d, format := t.Sub(now), "in %d %s"
+	d, format := t.Sub(v.now), "in %d %s"
 	if d < 0 {
 		d, format = -d, "%d %s ago"
 	}

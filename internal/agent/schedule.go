@@ -2,6 +2,7 @@ package agent
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"proxmox-realm/internal/check"
@@ -15,23 +16,38 @@ const (
 	mostDenied = 6 * time.Hour   // or the interval
 )
 
-// schedule returns how long to wait after a run. It retries early after an error that may pass. It retries refused
-// credentials less and less often, because fail2ban on a node may count them.
+// schedule returns how long to wait after a run. It retries early after an error that may pass. Refused and held changes need a
+// person, so the next run follows at the interval. If all targets refuse the credentials, it follows less and less often,
+// because fail2ban on a node may count them; if some do, at the interval, because an early run would try those again.
 func (a *agent) schedule(run fleet.Run) time.Duration {
 	interval := a.Config.Agent.Interval
+	errs := []error{run.Err}
+	denied := 0
+	for _, t := range run.Targets {
+		errs = append(errs, t.Err)
+		if check.CodeOf(t.Err) == check.BadCredentials {
+			denied++
+		}
+	}
 	pause := interval
-	switch class := retry(run); class {
-	case atInterval:
-		a.failures = 0
-	case early:
-		pause = doubled(min(firstRetry, interval), a.failures, max(mostRetry, interval))
-		a.failures++
-	case seldom:
+	switch {
+	case denied > 0 && denied == len(run.Targets):
 		pause = doubled(interval, a.failures, max(mostDenied, interval))
 		a.failures++
+	case denied == 0 && slices.ContainsFunc(errs, mayPass):
+		pause = doubled(min(firstRetry, interval), a.failures, max(mostRetry, interval))
+		a.failures++
+	default:
+		a.failures = 0
 	}
 	// #nosec G404 -- spreading agents over time is no secret
 	return vary(pause, a.Config.Agent.Jitter, rand.Float64())
+}
+
+// mayPass reports whether an early run can help. Early requests prolong a limit of requests.
+func mayPass(err error) bool {
+	code := check.CodeOf(err)
+	return code.MayPass() && code != check.RateLimited
 }
 
 // vary lengthens or shortens the duration by up to that share of it; random is from 0 to 1.
@@ -48,38 +64,4 @@ func doubled(first time.Duration, times int, most time.Duration) time.Duration {
 		first *= 2
 	}
 	return min(first, most)
-}
-
-// retryClass says when the next run follows.
-type retryClass int
-
-const (
-	atInterval retryClass = iota
-	early
-	seldom
-)
-
-// retry classifies a run by its errors. Refused and held changes need a person, so the next run follows at the
-// interval. If some targets refuse the credentials, it does too, because an early run would try those again.
-func retry(run fleet.Run) retryClass {
-	errs := []error{run.Err}
-	denied := 0
-	for _, t := range run.Targets {
-		errs = append(errs, t.Err)
-		if check.CodeOf(t.Err) == check.BadCredentials {
-			denied++
-		}
-	}
-	switch {
-	case denied > 0 && denied == len(run.Targets):
-		return seldom
-	case denied > 0:
-		return atInterval
-	}
-	for _, err := range errs {
-		if code := check.CodeOf(err); code.MayPass() && code != check.RateLimited { // early requests prolong a limit
-			return early
-		}
-	}
-	return atInterval
 }

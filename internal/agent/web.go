@@ -27,17 +27,8 @@ func Listen(address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// web serves status, health and metrics. The zero value serves nothing.
-type web struct {
-	server   *http.Server
-	listener net.Listener
-}
-
-// serve begins to serve on a listener. address is agent.listen, whose host the agent answers to.
-func (a *agent) serve(listener net.Listener, address string) web {
-	if listener == nil {
-		return web{}
-	}
+// serve begins to serve on a listener, and returns what ends that. address is agent.listen, whose host the agent answers to.
+func (a *agent) serve(listener net.Listener, address string) (end func()) {
 	host, _, _ := net.SplitHostPort(address) // without a host, the agent has one name less
 	name, _ := os.Hostname()
 	server := &http.Server{
@@ -49,30 +40,16 @@ func (a *agent) serve(listener net.Listener, address string) web {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug), // mistakes of clients
 	}
-	go func() { _ = server.Serve(listener) }() // ends with close
-	w := web{server, listener}
-	a.Log.Info("serving status and metrics", "listen", w.address())
-	return w
-}
-
-func (w web) address() string {
-	if w.listener == nil {
-		return ""
+	go func() { _ = server.Serve(listener) }() // until the end
+	a.Log.Info("serving status and metrics", "listen", listener.Addr().String())
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second) // for answers under way
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+		_ = listener.Close() // in case Serve had not begun
 	}
-	return w.listener.Addr().String()
-}
-
-// close ends the server. It waits up to 2 s for answers under way.
-func (w web) close() {
-	if w.server == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	if w.server.Shutdown(ctx) != nil {
-		_ = w.server.Close()
-	}
-	_ = w.listener.Close() // in case Serve had not begun
 }
 
 // handler serves

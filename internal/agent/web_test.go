@@ -177,10 +177,10 @@ func TestServeEnds(t *testing.T) {
 		t.Errorf("an address that is taken: %v", err)
 	}
 	a := &agent{Options: Options{Listener: l, Config: settings(), Log: slog.New(slog.DiscardHandler)}, status: shown()}
-	a.web = a.serve(l, l.Addr().String())
+	end := a.serve(l, l.Addr().String())
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	served := func() bool {
-		r, err := client.Get("http://" + a.web.address() + "/healthz")
+		r, err := client.Get("http://" + l.Addr().String() + "/healthz")
 		if err != nil {
 			return false
 		}
@@ -190,7 +190,7 @@ func TestServeEnds(t *testing.T) {
 	if !served() {
 		t.Error("it is not served")
 	}
-	a.web.close()
+	end()
 	if served() {
 		t.Error("it is served after the end")
 	}
