@@ -66,9 +66,9 @@ type loader struct {
 	variables layer   // PROXMOX_REALM_*
 	flags     layer
 
-	// What targets may share is read once.
-	sources  []*source          // in the order of their first use
-	sourceOf map[string]*source // by what it is
+	// What targets may share is read once. Both lists are in the order of the first use.
+	files, commands []*source
+	sourceOf        map[string]*source // by what it is
 }
 
 // readLayers turns file, environment and flags into layers, and reads the keys of the whole run, of which targets_from names
@@ -144,9 +144,6 @@ func (l *loader) target(overlay layer, t *Target) {
 	}
 	l.readKeys(m, t)
 	for _, k := range table() {
-		if k.Target {
-			l.note(m, k, t)
-		}
 		if k.group == clientKey && m.given(k.Path) {
 			t.ClientKeyFrom = k.Path
 		}
@@ -191,15 +188,19 @@ func (l *loader) readKeys(m merged, t *Target) {
 
 // take hands the setting that counts to the field of the key's row, which parses it and keeps the value.
 func (l *loader) take(m merged, k *Key, t *Target) error {
-	s, set := m.get(k.Path)
-	if !set || s.wrong {
+	written, set := m.get(k.Path)
+	if !set || written.wrong {
 		return nil
 	}
-	s, err := s.plain()
+	s, err := written.plain()
 	if err != nil {
 		return err
 	}
-	return k.in(result{l.config, t}).set(s)
+	if err := k.in(result{l.config, t}).set(s); err != nil {
+		return err
+	}
+	l.note(written, s, t)
+	return nil
 }
 
 // demand reports the keys that a target cannot do without.

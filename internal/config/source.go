@@ -36,47 +36,39 @@ type source struct {
 	pool *x509.CertPool // made of the content at first use
 }
 
-// use is a setting that names a source for a target.
+// use is a setting, as it was written, that names a source for a target.
 type use struct {
 	setting
 	in *Target
 }
 
-// note notes the file or command that a key of a target names, if the caller wants what is in it.
-func (l *loader) note(m merged, k *Key, t *Target) {
+// note notes the file or command that a setting names, if the caller wants what is in it.
+func (l *loader) note(written, s setting, t *Target) {
+	k := s.key
 	wanted := l.Secrets || l.ClientKey && k.group == clientKey || l.IssuerCA && k.Path == "verify.issuer_ca_file"
 	if !wanted || k.pool == nil && k.content == nil {
 		return
 	}
-	named := &source{limit: maxSecret}
-	if k.pool != nil {
+	named, all := &source{file: s.text(), limit: maxSecret}, &l.files
+	switch {
+	case k.Kind == Command:
+		named, all = &source{argv: s.words}, &l.commands
+	case k.pool != nil:
 		named.limit = maxAuthorities
 	}
-	switch value := k.in(result{l.config, t}).get().(type) {
-	case string:
-		named.file = value
-	case []string:
-		named.argv = value
-	default: // not set, or wrong
-		return
-	}
 	id := fmt.Sprintf("%d %q %q", named.limit, named.file, named.argv)
-	if known := l.sourceOf[id]; known != nil {
-		named = known
-	} else {
-		l.sourceOf[id], l.sources = named, append(l.sources, named)
+	if l.sourceOf[id] == nil {
+		l.sourceOf[id], *all = named, append(*all, named)
 	}
-	s, _ := m.get(k.Path)
-	named.uses = append(named.uses, use{s, t})
+	l.sourceOf[id].uses = append(l.sourceOf[id].uses, use{written, t})
 }
 
 // readSources reads the files and then runs the commands, each once, however many targets name it. No command runs after a
 // mistake in a file.
 func (l *loader) readSources(ctx context.Context) error {
-	for _, ofCommands := range []bool{false, true} {
+	for _, sources := range [][]*source{l.files, l.commands} {
 		var group errgroup.Group
 		group.SetLimit(maxReads)
-		sources := slices.DeleteFunc(slices.Clone(l.sources), func(s *source) bool { return (s.file == "") != ofCommands })
 		for _, s := range sources {
 			group.Go(func() error {
 				s.read(ctx)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -125,5 +126,40 @@ func TestMoveOver(t *testing.T) {
 	info, statErr := os.Stat(to)
 	if _, gone := os.Stat(from); err != nil || statErr != nil || string(content) != "new" || info.Mode().Perm() != 0o640 || gone == nil {
 		t.Errorf("%q, %v, %v, %v", content, err, statErr, gone)
+	}
+}
+
+// A file is made for its owner alone, never over another one; a replaced one leaves nothing beside it.
+func TestCreateReplaceRemove(t *testing.T) {
+	dir := t.TempDir()
+	path, like := filepath.Join(dir, "file"), write(t, filepath.Join(dir, "like"), "")
+	holds := func(path, content string, mode os.FileMode) {
+		t.Helper()
+		got, err := os.ReadFile(path)
+		if info, statErr := os.Stat(path); err != nil || statErr != nil || string(got) != content || info.Mode().Perm() != mode {
+			t.Errorf("%s holds %q, %v, %v", path, got, err, statErr)
+		}
+	}
+	if err := Create(path, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(path, []byte("two")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over another file: %v", err)
+	}
+	holds(path, "one", 0o600)
+	if err := Replace(path, []byte("three"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	holds(path, "three", 0o640)
+	info, err := os.Stat(path)
+	if err = errors.Join(err, Remove(like), CreateLike(like, []byte("four"), info)); err != nil {
+		t.Fatal(err)
+	}
+	holds(like, "four", 0o640)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("%v, %v", left, err)
+	}
+	if err := Replace(filepath.Join(dir, "absent", "file"), nil, 0o600); err == nil {
+		t.Error("replaced in a folder that is not there")
 	}
 }
