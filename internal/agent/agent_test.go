@@ -161,8 +161,8 @@ func TestPauses(t *testing.T) {
 	}
 }
 
-// An issuer that comes and goes for an hour, and a Proxmox that answers 595 for two: each failure is logged when it begins and when it
-// ends, however many runs it lasts.
+// An issuer comes and goes for an hour, and a Proxmox answers 595 for two. Each failure is logged when it begins and when it ends,
+// however many runs it lasts.
 func TestFailuresAreLoggedWhenTheyBeginChangeAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{end: func(since time.Duration, n int) fleet.Run {
@@ -308,8 +308,8 @@ func TestWhatTheLogHasIsReported(t *testing.T) {
 	}
 }
 
-// A changed secret is used in the next cycle. A secret that cannot be read leaves the former one in force, and so does a
-// change of the configuration itself, which waits for a reload.
+// A changed secret is used in the next cycle. A secret that cannot be read leaves the former one in force. So does a change of
+// the configuration itself, which waits for a reload.
 func TestSecretsAreReadAgainInEachCycle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		with := func(token, digest string) *config.Config {

@@ -18,7 +18,7 @@ const (
 
 // schedule returns how long to wait after a run. It retries early after an error that may pass. Refused and held changes need a
 // person, so the next run follows at the interval. If all targets refuse the credentials, it follows less and less often,
-// because fail2ban on a node may count them; if some do, at the interval, because an early run would try those again.
+// because fail2ban on a node may count them. If some do, no run is early, because it would try those again.
 func (a *agent) schedule(run fleet.Run) time.Duration {
 	interval := a.Config.Agent.Interval
 	errs := []error{run.Err}

@@ -16,14 +16,14 @@ type Told struct {
 	Reader   history.Reader
 	Patience report.Patience
 	Runs     *history.Store // what runs of the targets remember
-	// Usual is what runs remember whose configuration cannot be loaded, so that neither their targets nor their state_dir are known;
+	// Usual is what runs remember whose configuration cannot be loaded: neither their targets nor their state_dir are known.
 	// Configuration names the file of these runs.
 	Usual         *history.Store
 	Configuration string
 }
 
-// Tell tells the reader what is new after a run: show gets the run, with what earlier runs wrote and could not tell this reader, and
-// the news of each target. Nothing counts as told unless show returns nil. Tell returns its error.
+// Tell tells the reader what is new after a run. show gets the run and the news of each target. The run includes what earlier runs
+// wrote and could not tell this reader. Nothing counts as told unless show returns nil. Tell returns its error.
 func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) error) error {
 	now := time.Now()
 	if run.Err != nil {

@@ -16,8 +16,7 @@ import (
 	"proxmox-realm/internal/reconcile"
 )
 
-// shown is a status with something of everything: a target in order, one that fails with what a server said, and a
-// configuration that could not be reloaded.
+// shown is a status with something of everything: a target in order, one that fails with what a server said, and a failed reload.
 func shown() *status {
 	s := newStatus("proxmox-realm 1.0")
 	before, after := "email profile", "openid profile email"

@@ -154,8 +154,8 @@ func (s *source) authorities() (*x509.CertPool, error) {
 	return s.pool, nil
 }
 
-// shownPath returns a path for messages, "" if a secret may have been written in its place: a word without a slash, or one
-// that looks as if chance had made it.
+// shownPath returns a path for messages, "" if a secret may have been written in its place. Such are words without a slash, and
+// those that look as if chance had made them.
 func shownPath(written, path string) string {
 	if _, err := os.Lstat(path); err == nil {
 		return path

@@ -50,8 +50,8 @@ func (c Content) Foreign() bool { return c.info != nil && !trusted(c.info) }
 func (c Content) Writable() bool { return c.info != nil && writable(c.info) }
 
 // Open reads a file once, or stdin if the path is "-"; pipes are fine. It refuses directories and more than limit bytes. Its errors
-// do not name the path, which may be a secret in the wrong place. It returns when ctx ends, even if a pipe has no writer, and
-// then leaves its goroutine behind: nothing ends the reading of standard input, or of a file server that hangs.
+// do not name the path, which may be a secret in the wrong place. It returns when ctx ends, even if a pipe has no writer. Then it
+// may leave its goroutine behind: nothing ends the reading of standard input, or of a file server that hangs.
 func Open(ctx context.Context, path string, stdin io.Reader, limit int64) Content {
 	done := make(chan Content, 1)
 	go func() {

@@ -32,8 +32,8 @@ type News struct {
 }
 
 // News decides what a reader is told about a target whose run ended now, and returns what the reader knows then. A trouble is an
-// outcome with its error code, a check that failed or warned, a warning, and if the realm could not be changed, each property that
-// differs. It may pass if its error code says so.
+// outcome with its error code, a check that failed or warned, or a warning. If the realm could not be changed, each property that
+// differs is one too. A trouble may pass if its error code says so.
 //
 //	this run            compared with what was told        the reader is told
 //	-----------------   --------------------------------   -----------------------------------------------------
@@ -170,7 +170,7 @@ func troubles(r reconcile.Result, told history.Told) []trouble {
 // Settled reports whether the realm is as declared and nothing failed.
 func Settled(o reconcile.Outcome) bool { return o == reconcile.Changed || o == reconcile.Unchanged }
 
-// Block writes a run as the body of a mail: what is new, then the targets that are news as [Text] has them, with their errors. news
+// Block writes a run as the body of a mail: what is new, and then the targets with news as [Text] has them, with errors. news
 // belong to the run's targets, or to its error if it has none.
 func Block(w io.Writer, run fleet.Run, news []News, style Style) error {
 	style.Quiet, style.OmitErrors = false, false
