@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -40,12 +41,13 @@ const (
 	formerSuffix = ".former"
 )
 
+var suffixes = []string{newSuffix, formerSuffix}
+
 // keyFile is one file that holds the key of the client, with those beside it. A key that is not set has no file.
 type keyFile struct {
 	path   string // links are followed
 	key    check.Secret
-	next   check.Secret
-	former check.Secret
+	beside map[string]check.Secret // by suffix
 	goal   check.Secret
 }
 
@@ -90,17 +92,15 @@ func (k *KeyFiles) findGoal(given check.Secret) error {
 		return nil
 	}
 	for _, f := range k.files {
-		if f.next.IsSet() {
-			if err := agree(f.next, f.path+newSuffix); err != nil {
-				return err
-			}
+		var err error
+		switch next, former := f.beside[newSuffix], f.beside[formerSuffix]; {
+		case next.IsSet():
+			err = agree(next, f.path+newSuffix)
+		case former.IsSet() && !former.Equal(f.key):
+			err = agree(f.key, f.path)
 		}
-	}
-	for _, f := range k.files {
-		if !f.next.IsSet() && f.former.IsSet() && !f.former.Equal(f.key) {
-			if err := agree(f.key, f.path); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	switch {
@@ -121,31 +121,32 @@ func (f *keyFile) read(ctx context.Context) (err error) {
 	if f.key, err = config.ReadClientKey(ctx, f.path, nil); err != nil {
 		return err
 	}
-	if f.next, err = beside(ctx, f.path+newSuffix); err == nil {
-		f.former, err = beside(ctx, f.path+formerSuffix)
+	f.beside = map[string]check.Secret{}
+	for _, suffix := range suffixes {
+		switch info, err := os.Lstat(f.path + suffix); {
+		case errors.Is(err, fs.ErrNotExist), err == nil && info.Size() == 0:
+			continue
+		case err == nil && !info.Mode().IsRegular():
+			return check.Errorf(check.Config, "%s is not a regular file", f.path+suffix)
+		}
+		if f.beside[suffix], err = config.ReadClientKey(ctx, f.path+suffix, nil); err != nil {
+			return err
+		}
 	}
-	return err
-}
-
-func beside(ctx context.Context, path string) (check.Secret, error) {
-	switch info, err := os.Lstat(path); {
-	case errors.Is(err, fs.ErrNotExist), err == nil && info.Size() == 0:
-		return check.Secret{}, nil
-	case err == nil && !info.Mode().IsRegular():
-		return check.Secret{}, check.Errorf(check.Config, "%s is not a regular file", path)
-	}
-	return config.ReadClientKey(ctx, path, nil)
+	return nil
 }
 
 // Back turns the rotation round: the files get the keys again that they had. It is an error if somebody has removed them.
 func (k KeyFiles) Back() (KeyFiles, error) {
+	held := func(f *keyFile) check.Secret { // before the rotation; not set: nobody knows
+		if kept := f.beside[formerSuffix]; kept.IsSet() || f.key.Equal(k.Goal) {
+			return kept
+		}
+		return f.key
+	}
 	var former check.Secret
 	for _, f := range k.files {
-		if f.former.IsSet() {
-			former = f.former
-		} else if !f.key.Equal(k.Goal) {
-			former = f.key
-		}
+		former = cmp.Or(held(f), former)
 	}
 	if !former.IsSet() {
 		return k, check.Errorf(check.KeyRotation, "the former client key is in no file any more: %s holds the new one", k.files[0].path).
@@ -154,14 +155,7 @@ func (k KeyFiles) Back() (KeyFiles, error) {
 	out := KeyFiles{Begun: k.Begun, From: k.From, Goal: former, back: true}
 	for _, f := range k.files {
 		back := *f
-		switch {
-		case f.former.IsSet():
-			back.goal = f.former
-		case !f.key.Equal(k.Goal):
-			back.goal = f.key
-		default:
-			back.goal = former
-		}
+		back.goal = cmp.Or(held(f), former)
 		out.files = append(out.files, &back)
 	}
 	return out, nil
@@ -183,7 +177,7 @@ func (k KeyFiles) KeyOf(path string) check.Secret {
 // Keys returns all keys in the files.
 func (k KeyFiles) Keys() (all []check.Secret) {
 	for _, f := range k.files {
-		all = append(all, f.key, f.next, f.former, f.goal)
+		all = append(all, f.key, f.beside[newSuffix], f.beside[formerSuffix], f.goal)
 	}
 	return all
 }
@@ -201,9 +195,9 @@ func (k KeyFiles) Changed() (paths []string) {
 // Aside returns the files with keys that are kept until [KeyFiles.End].
 func (k KeyFiles) Aside() (paths []string) {
 	for _, f := range k.files {
-		for _, path := range []string{f.path + newSuffix, f.path + formerSuffix} {
-			if _, err := os.Lstat(path); err == nil {
-				paths = append(paths, path)
+		for _, suffix := range suffixes {
+			if _, err := os.Lstat(f.path + suffix); err == nil {
+				paths = append(paths, f.path+suffix)
 			}
 		}
 	}
@@ -212,24 +206,25 @@ func (k KeyFiles) Aside() (paths []string) {
 
 // Used returns the files beside key files that [KeyFiles.Swap] puts into their places.
 func (k KeyFiles) Used() (paths []string) {
+	source, _ := k.sides()
 	for _, path := range k.Changed() {
-		paths = append(paths, path+k.source())
+		paths = append(paths, path+source)
 	}
 	return paths
 }
 
-// source is the suffix of the file that takes the place of the key file.
-func (k KeyFiles) source() string {
+// sides returns the suffix of the file that takes the place of the key file, and that of the file that keeps its key.
+func (k KeyFiles) sides() (source, aside string) {
 	if k.back {
-		return formerSuffix
+		return formerSuffix, newSuffix
 	}
-	return newSuffix
+	return newSuffix, formerSuffix
 }
 
 // Begin returns the steps that keep the new key beside each key file that lacks it.
 func (k KeyFiles) Begin() (steps []Step) {
 	for _, f := range k.files {
-		if k.back || f.key.Equal(f.goal) || f.next.IsSet() {
+		if k.back || f.key.Equal(f.goal) || f.beside[newSuffix].IsSet() {
 			continue
 		}
 		path := f.path + newSuffix
@@ -240,10 +235,7 @@ func (k KeyFiles) Begin() (steps []Step) {
 
 // Swap puts the key into each key file, and keeps what the file held beside it. All realms must have the key.
 func (k KeyFiles) Swap(ctx context.Context) error {
-	from, aside := k.source(), formerSuffix
-	if k.back {
-		aside = newSuffix
-	}
+	source, aside := k.sides()
 	for _, f := range k.files {
 		if err := f.read(ctx); err != nil { // somebody may have been here while the rotation waited
 			return err
@@ -251,17 +243,13 @@ func (k KeyFiles) Swap(ctx context.Context) error {
 		if f.key.Equal(f.goal) {
 			continue
 		}
-		source, kept := f.next, f.former
-		if k.back {
-			source, kept = kept, source
-		}
-		if err := f.hold(aside, kept, f.key); err != nil {
+		if err := f.hold(aside, f.key); err != nil {
 			return err
 		}
-		if err := f.hold(from, source, f.goal); err != nil {
+		if err := f.hold(source, f.goal); err != nil {
 			return err
 		}
-		if err := disk.MoveOver(f.path+from, f.path); err != nil {
+		if err := disk.MoveOver(f.path+source, f.path); err != nil {
 			return unusable(f.path, err)
 		}
 	}
@@ -280,8 +268,8 @@ func (k KeyFiles) End() error {
 }
 
 // hold makes sure that a file beside the key file holds a key.
-func (f *keyFile) hold(suffix string, there, key check.Secret) error {
-	switch {
+func (f *keyFile) hold(suffix string, key check.Secret) error {
+	switch there := f.beside[suffix]; {
 	case !there.IsSet():
 		return keep(f.path+suffix, key)
 	case !there.Equal(key):
