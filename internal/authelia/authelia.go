@@ -1,6 +1,6 @@
 // Package authelia is Authelia's side of the setup. [Block] prints the client that matches a realm. [NewKey] and
 // [Digest] make client keys and their digests. [Compare] compares the client in Authelia's configuration with the
-// printed one. [Append], [ReplaceSecret] and [Edit] put the client or another digest into the configuration.
+// printed one. [Put], [Rekey] and [Edit] put the client or another digest into the configuration.
 //
 // Names and defaults follow Authelia's internal/configuration/schema and validator packages (v4.38.0 and v4.39.20).
 package authelia

@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 )
 
@@ -32,94 +33,35 @@ func refuse(line int, format string, args ...any) error {
 	return &RefusedError{Line: line, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Append returns Authelia's configuration with the client of the options behind the others. It adds lines and changes no
-// byte: the result is parsed again and must equal the former configuration with the client. A client that is there and
-// does not differ (see [Compare]) changes nothing. Every other case is a *[RefusedError]; options that make no client are a
+// Put returns Authelia's configuration with the client of the options: it adds the client behind the others, or gives a client that
+// is there the digest, as [Rekey] does. Other differences of such a client stay. No other byte changes: the result is parsed again
+// and must equal the former configuration otherwise. Every other case is a *[RefusedError]; options that make no client are a
 // *check.Error.
-func Append(file []byte, o Options) ([]byte, error) {
-	o.Whole = false
-	block, err := Block(o)
-	if err != nil {
-		return nil, err
-	}
-	before, client, err := open(file, o.Login.ClientID)
-	switch {
-	case err != nil:
-		return nil, err
-	case client != nil:
-		return file, before.equals(client, file, o)
-	}
-	if err := before.definesClaims(o); err != nil {
-		return nil, err
-	}
-	at, err := before.end()
-	if err != nil {
-		return nil, err
-	}
-	first := before.clients.Content[0]
-	item := indent(string(block), before.clients.Column-1, max(first.Column-before.clients.Column, 2))
-	after := []byte(before.insert(at, item))
-	return after, before.proveAppended(after, block)
-}
-
-// ReplaceSecret returns Authelia's configuration with another digest for a client. It replaces the one value and changes no
-// other byte: the result is parsed again and must equal the former configuration otherwise. Every other case is a
-// *[RefusedError].
-func ReplaceSecret(file []byte, clientID, digest string) ([]byte, error) {
-	before, client, err := open(file, clientID)
-	switch {
-	case err != nil:
-		return nil, err
-	case client == nil:
-		return nil, refuse(before.clients.Line, "the list has no client %s", clientID)
-	}
-	key, secret, err := secretOf(client)
-	switch {
-	case err != nil:
-		return nil, err
-	case secret.Value == digest:
-		return file, nil
-	}
-	from, to, err := before.token(secret)
-	if err != nil {
-		return nil, err
-	}
-	if strings.ContainsAny(digest, "'\r\n") {
-		return nil, refuse(0, "this is no digest")
-	}
-	after := []byte(before.text[:from] + "'" + digest + "'" + before.text[to:])
-	return after, before.proveReplaced(after, client, key, digest)
-}
-
-// Put returns Authelia's configuration with the client of the options: it appends the client, or gives a client that is there
-// the digest, as [Rekey] does. Other differences of such a client stay. The errors are those of [Append] and [ReplaceSecret].
 func Put(file []byte, o Options) ([]byte, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	if _, client, err := open(file, o.Login.ClientID); err != nil || client != nil {
-		return Rekey(file, o)
+	l, client, err := open(file, o.Login.ClientID)
+	switch {
+	case err != nil:
+		return nil, err
+	case client == nil:
+		return l.add(o)
 	}
-	return Append(file, o)
+	return l.rekey(client, o)
 }
 
 // Rekey returns Authelia's configuration with the digest for a client that is there, if its secret is not that of the client
-// key. Nothing else changes. The errors are those of [ReplaceSecret].
+// key. The errors are those of [Put].
 func Rekey(file []byte, o Options) ([]byte, error) {
-	_, client, err := open(file, o.Login.ClientID)
-	if err != nil {
+	l, client, err := open(file, o.Login.ClientID)
+	switch {
+	case err != nil:
 		return nil, err
+	case client == nil:
+		return nil, refuse(l.clients.Line, "the list has no client %s", o.Login.ClientID)
 	}
-	secret := get(client, "client_secret")
-	if secret.value == nil {
-		secret = get(client, formerNames["client_secret"])
-	}
-	if secret.value != nil && !plain(secret.value.Value) {
-		if ok, err := Verify(secret.value.Value, o.Login.ClientKey); err == nil && ok {
-			return file, nil
-		}
-	}
-	return ReplaceSecret(file, o.Login.ClientID, o.Digest)
+	return l.rekey(client, o)
 }
 
 // open reads a configuration that can be edited, and finds a client in it; nil if it has none of that id.
@@ -130,6 +72,79 @@ func open(file []byte, clientID string) (*layout, *yaml.Node, error) {
 	}
 	client, err := l.client(clientID)
 	return l, client, err
+}
+
+// add puts the printed client behind the others. The proof finds the place: the first line behind the clients where it holds.
+// Comments that follow the last client at once, and deeper than its dash, are still about that client.
+func (l *layout) add(o Options) ([]byte, error) {
+	o.Whole = false
+	block, err := Block(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.definesClaims(o); err != nil {
+		return nil, err
+	}
+	printed, _, err := readYAML(block)
+	if err != nil {
+		return nil, check.Errorf(check.Internal, "read the client block").Because(err)
+	}
+	dash := l.clients.Column - 1
+	item := indent(string(block), dash, max(l.clients.Content[0].Column-l.clients.Column, 2))
+	last, next := l.clients.Line, len(l.lines)
+	for n := range nodes(l.clients) {
+		last = max(last, n.Line)
+	}
+	if behind := l.behind(); behind > 0 {
+		next = behind - 1
+	}
+	for ; last <= next; last++ {
+		if last < next && depthOfComment(l.lines[last]) > dash {
+			continue
+		}
+		after := []byte(l.insert(last, item))
+		if err = l.provesAdded(after, printed[0].Content[0]); err == nil {
+			return after, nil
+		}
+	}
+	return nil, err
+}
+
+// rekey gives a client the digest, unless its secret is that of the client key.
+func (l *layout) rekey(client *yaml.Node, o Options) ([]byte, error) {
+	held := get(client, "client_secret")
+	if held.value == nil {
+		held = get(client, formerNames["client_secret"])
+	}
+	if held.value != nil && !plain(held.value.Value) {
+		if ok, err := Verify(held.value.Value, o.Login.ClientKey); err == nil && ok {
+			return []byte(l.text), nil
+		}
+	}
+	key, secret, err := secretOf(client)
+	switch {
+	case err != nil:
+		return nil, err
+	case secret.Value == o.Digest:
+		return []byte(l.text), nil
+	}
+	from, to, err := l.token(secret)
+	if err != nil {
+		return nil, err
+	}
+	after := []byte(l.text[:from] + "'" + o.Digest + "'" + l.text[to:])
+	at := slices.Index(l.clients.Content, client)
+	return after, l.proves(after, secret.Line, "the digest", func(now *layout) bool {
+		if at < 0 || at >= len(now.clients.Content) {
+			return false
+		}
+		digest := pair(now.clients.Content[at], key)
+		if digest == nil || !same(digest, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: o.Digest, Style: yaml.SingleQuotedStyle}) {
+			return false
+		}
+		*digest = *secret
+		return true
+	})
 }
 
 // layout is a configuration that can be edited: its text, its YAML and its list of clients.
@@ -249,20 +264,6 @@ func clientIDOf(client *yaml.Node) *yaml.Node {
 // mapping in YAML.
 func templated(n *yaml.Node) bool {
 	return n.Kind == yaml.MappingNode || strings.Contains(n.Value, "{{") || strings.ContainsRune(n.Value, filler)
-}
-
-// equals refuses a client that differs from the options.
-func (l *layout) equals(client *yaml.Node, file []byte, o Options) error {
-	compared, err := Compare(o, File{Name: "the file", Data: file})
-	if err != nil {
-		return refuse(client.Line, "client %s is there and cannot be compared: %v", o.Login.ClientID, err)
-	}
-	for _, d := range compared.Differences {
-		if d.own {
-			return refuse(d.Line, "client %s is there and differs in %s", o.Login.ClientID, d.Name)
-		}
-	}
-	return nil
 }
 
 // definesClaims refuses a configuration that lacks the claims policy of the new client.

@@ -63,12 +63,12 @@ func edited(t testing.TB, before, after []byte, err error) string {
 // What a file shows, and what becomes of it, stands in a golden file. It was compared with what Authelia 4.39.20 says.
 func TestShapes(t *testing.T) {
 	var out strings.Builder
+	other := withLogin()
+	other.Digest, other.Login.ClientKey = otherDigest, check.Secret{}
 	for _, f := range shapes(t) {
 		fmt.Fprintf(&out, "== %s\n%s", f.Name, compared(t, withLogin(), authelia.File{Name: f.Name, Data: f.Data}))
-		after, err := authelia.Append(f.Data, withLogin())
-		fmt.Fprintf(&out, "-- append: %s", edited(t, f.Data, after, err))
-		after, err = authelia.ReplaceSecret(f.Data, "proxmox", otherDigest)
-		fmt.Fprintf(&out, "-- replace: %s", edited(t, f.Data, after, err))
+		after, err := authelia.Put(f.Data, other)
+		fmt.Fprintf(&out, "-- put: %s", edited(t, f.Data, after, err))
 	}
 	got := out.String()
 	if strings.Contains(got, "nobody") || strings.Contains(got, knownKey) || strings.ContainsAny(got, "\x1b\u202e\ue000") {
@@ -107,12 +107,12 @@ func TestShapesWithOtherLineEnds(t *testing.T) {
 		if got, want := compared(t, withLogin(), authelia.File{Name: "f", Data: lines}), compared(t, withLogin(), authelia.File{Name: "f", Data: f.Data}); got != want {
 			t.Errorf("%s with CRLF: %s", f.Name, firstDifference(got, want))
 		}
-		after, err := authelia.Append(f.Data, withLogin())
-		crlf, errCRLF := authelia.Append(lines, withLogin())
+		after, err := authelia.Put(f.Data, withLogin())
+		crlf, errCRLF := authelia.Put(lines, withLogin())
 		if fmt.Sprint(err) != fmt.Sprint(errCRLF) || err == nil && !bytes.Equal(windows(after), crlf) {
 			t.Errorf("%s with CRLF: %v\n%q", f.Name, errCRLF, crlf)
 		}
-		open, errOpen := authelia.Append(bytes.TrimSuffix(f.Data, []byte("\n")), withLogin())
+		open, errOpen := authelia.Put(bytes.TrimSuffix(f.Data, []byte("\n")), withLogin())
 		if fmt.Sprint(err) != fmt.Sprint(errOpen) || err == nil && string(bytes.TrimSuffix(after, []byte("\n"))) != string(bytes.TrimSuffix(open, []byte("\n"))) {
 			t.Errorf("%s without the last line feed: %v\n%s", f.Name, errOpen, open)
 		}
@@ -125,8 +125,9 @@ func TestAppendedClientIsThere(t *testing.T) {
 	o := withLogin()
 	o.Login.ClientKey = check.Secret{} // verifying takes time
 	for _, f := range shapes(t) {
-		after, err := authelia.Append(f.Data, o)
-		if err != nil || bytes.Equal(f.Data, after) {
+		_, absent := authelia.Rekey(f.Data, o)
+		after, err := authelia.Put(f.Data, o)
+		if err != nil || absent == nil {
 			continue
 		}
 		added++
@@ -134,11 +135,13 @@ func TestAppendedClientIsThere(t *testing.T) {
 		if err != nil || len(c.Differences) > 0 || len(c.Unseen) != 1 {
 			t.Errorf("%s: %v %+v", f.Name, err, c)
 		}
-		again, err := authelia.Append(after, o)
+		again, err := authelia.Put(after, o)
 		if err != nil || !bytes.Equal(after, again) {
 			t.Errorf("%s: %v", f.Name, err)
 		}
-		replaced, err := authelia.ReplaceSecret(after, "proxmox", otherDigest)
+		o := o
+		o.Digest = otherDigest
+		replaced, err := authelia.Put(after, o)
 		if err != nil || !bytes.Contains(replaced, []byte("'"+otherDigest+"'")) {
 			t.Errorf("%s: %v", f.Name, err)
 		}
@@ -225,7 +228,7 @@ func TestAppendNeedsTheClaimsPolicy(t *testing.T) {
 	for claims, refused := range map[string]bool{"groups": false, "email": true} {
 		o := withLogin()
 		o.IDTokenClaims = []string{claims}
-		after, err := authelia.Append(file, o)
+		after, err := authelia.Put(file, o)
 		if refused != (err != nil) || err == nil && !bytes.Contains(after, []byte("claims_policy: 'proxmox'")) {
 			t.Errorf("%s: %v\n%s", claims, err, after)
 		}

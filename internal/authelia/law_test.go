@@ -84,8 +84,8 @@ func inserted(before, after []byte) bool {
 	return false
 }
 
-// Append adds the client and nothing else, and adds it once.
-func TestAppendLaws(t *testing.T) {
+// Put adds the client and nothing else, and adds it once.
+func TestPutLaws(t *testing.T) {
 	block, err := authelia.Block(withLogin())
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestAppendLaws(t *testing.T) {
 	o.Login.ClientKey = check.Secret{} // verifying takes time
 	rapid.Check(t, func(t *rapid.T) {
 		text := []byte(configuration(t))
-		after, err := authelia.Append(text, o)
+		after, err := authelia.Put(text, o)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
@@ -112,14 +112,16 @@ func TestAppendLaws(t *testing.T) {
 		if bytes.Contains(text, []byte("\r\n")) && bytes.Count(after, []byte("\n")) != bytes.Count(after, []byte("\r\n")) {
 			t.Fatalf("line ends: %q", after)
 		}
-		if again, err := authelia.Append(after, o); err != nil || !bytes.Equal(after, again) {
+		if again, err := authelia.Put(after, o); err != nil || !bytes.Equal(after, again) {
 			t.Fatalf("a second time: %v", err)
 		}
 	})
 }
 
-// ReplaceSecret changes the one value and nothing else.
-func TestReplaceSecretLaws(t *testing.T) {
+// Rekey changes the one value and nothing else.
+func TestRekeyLaws(t *testing.T) {
+	o := withLogin()
+	o.Digest, o.Login.ClientKey = otherDigest, check.Secret{}
 	form := rapid.SampledFrom([]string{"'$plaintext$it''s'", `"$plaintext$a\"b"`, "$plaintext$x", "x # a comment", "''", "'x'   # it's"})
 	rapid.Check(t, func(t *rapid.T) {
 		secret := form.Draw(t, "secret")
@@ -133,7 +135,7 @@ func TestReplaceSecretLaws(t *testing.T) {
 		head, rest := text[:at], text[at:]
 		column := rest[:strings.Index(rest, "-")]
 		text = head + column + "- client_id: 'proxmox'" + ending + column + "  " + key + ": " + secret + ending + rest
-		after, err := authelia.ReplaceSecret([]byte(text), "proxmox", otherDigest)
+		after, err := authelia.Rekey([]byte(text), o)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
@@ -150,7 +152,7 @@ func TestReplaceSecretLaws(t *testing.T) {
 		if line := authelia.CommentBehind([]byte(text), after); commented != (line > 0) {
 			t.Fatalf("a comment in line %d: %s", line, secret)
 		}
-		if again, err := authelia.ReplaceSecret(after, "proxmox", otherDigest); err != nil || !bytes.Equal(after, again) {
+		if again, err := authelia.Rekey(after, o); err != nil || !bytes.Equal(after, again) {
 			t.Fatalf("a second time: %v", err)
 		}
 		if diff := authelia.Diff("f", []byte(text), after); strings.Contains(diff, "plaintext") || strings.Contains(diff, "comment") || strings.Count(diff, "\n") != 5 {
@@ -168,8 +170,8 @@ func FuzzEdit(f *testing.F) {
 	o.Login.ClientKey = check.Secret{}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, edit := range []func() ([]byte, error){
-			func() ([]byte, error) { return authelia.Append(data, o) },
-			func() ([]byte, error) { return authelia.ReplaceSecret(data, "proxmox", otherDigest) },
+			func() ([]byte, error) { return authelia.Put(data, o) },
+			func() ([]byte, error) { return authelia.Rekey(data, o) },
 		} {
 			after, err := edit()
 			var refused *authelia.RefusedError

@@ -2,44 +2,31 @@ package authelia
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// end returns how many lines of the file come before the end of the last client. To the list belong, from its first dash
-// on, the lines that are deeper than the dash and the dashes in its column. There must be as many dashes as clients.
-func (l *layout) end() (int, error) {
-	column := l.clients.Column - 1
-	end, dashes, blank := 0, 0, false
-	for i := l.clients.Line - 1; i < len(l.lines); i++ {
-		line := strings.TrimRight(l.lines[i], "\r\n\u0085\u2028\u2029 \t")
-		depth := len(line) - len(strings.TrimLeft(line, " "))
-		rest := line[min(depth, len(line)):]
-		switch {
-		case rest == "":
-			blank = true
-			continue
-		case rest[0] == '#' && (blank || depth <= column): // a comment may belong to what follows
-			continue
-		case depth == column && (rest == "-" || strings.HasPrefix(rest, "- ") || strings.HasPrefix(rest, "-\t")):
-			dashes++
-		case depth <= column:
-			return end, l.count(dashes)
-		}
-		end, blank = i+1, false
+// behind returns the line of the first node behind the list of clients, or 0.
+func (l *layout) behind() int {
+	inside := map[*yaml.Node]bool{}
+	for n := range nodes(l.clients) {
+		inside[n] = true
 	}
-	return end, l.count(dashes)
+	passed := false
+	return lineOf(l.root, func(n *yaml.Node) bool {
+		passed = passed || inside[n]
+		return passed && !inside[n]
+	})
 }
 
-func (l *layout) count(dashes int) error {
-	if dashes != len(l.clients.Content) {
-		return refuse(l.clients.Line, "the list has %d clients, but %d dashes in the column of the first",
-			len(l.clients.Content), dashes)
+// depthOfComment returns the column of a line that is a comment, from 0; otherwise -1.
+func depthOfComment(line string) int {
+	if rest := strings.TrimLeft(line, " "); strings.HasPrefix(rest, "#") {
+		return len(line) - len(rest)
 	}
-	return nil
+	return -1
 }
 
 // insert returns the text with lines behind the first n lines, with the line ends of the file.
@@ -112,48 +99,28 @@ var (
 	doubleQuoted = pattern(`^"(?:\\.|[^"\\])*"`)
 )
 
-// proveAppended parses the result. Without its last client it must equal the configuration before, and that client the
-// printed one.
-func (l *layout) proveAppended(after, block []byte) error {
-	const reason = "the file would not hold exactly the former configuration and the client"
+// proves parses the result of a change. undo takes the change out again, and tells whether it was the one that is wanted; then the
+// result must equal the former configuration.
+func (l *layout) proves(after []byte, line int, what string, undo func(now *layout) bool) error {
 	now, err := editable(after)
-	if err != nil {
-		return refuse(l.clients.Line, "%s: %v", reason, err)
-	}
-	printed, _, err := readYAML(block)
-	if err != nil || printed[0] == nil || len(printed[0].Content) != 1 {
-		return refuse(0, "the printed client is not YAML")
-	}
-	last := len(now.clients.Content) - 1
-	added := now.clients.Content[last]
-	now.clients.Content = now.clients.Content[:last]
-	if !same(l.root, now.root) || !same(printed[0].Content[0], added) || !adds(l.text, string(after)) {
-		return refuse(l.clients.Line, reason)
+	switch {
+	case err != nil:
+		return refuse(line, "the file would not hold exactly the former configuration and %s: %v", what, err)
+	case !undo(now) || !same(l.root, now.root):
+		return refuse(line, "the file would not hold exactly the former configuration and %s", what)
 	}
 	return nil
 }
 
-// proveReplaced parses the result. It must equal the configuration before, except the one secret.
-func (l *layout) proveReplaced(after []byte, client *yaml.Node, key, digest string) error {
-	const reason = "the file would not hold exactly the former configuration and the digest"
-	former := pair(client, key)
-	now, err := editable(after)
-	if err != nil {
-		return refuse(former.Line, "%s: %v", reason, err)
-	}
-	i := slices.Index(l.clients.Content, client)
-	if i < 0 || i >= len(now.clients.Content) {
-		return refuse(former.Line, reason)
-	}
-	secret := pair(now.clients.Content[i], key)
-	if secret == nil || !same(secret, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: digest, Style: yaml.SingleQuotedStyle}) {
-		return refuse(former.Line, reason)
-	}
-	*secret = *former
-	if !same(l.root, now.root) {
-		return refuse(former.Line, reason)
-	}
-	return nil
+// provesAdded parses the result of an addition. Without its last client it must equal the configuration before, and that client the
+// printed one.
+func (l *layout) provesAdded(after []byte, printed *yaml.Node) error {
+	return l.proves(after, l.clients.Line, "the client", func(now *layout) bool {
+		end := len(now.clients.Content) - 1
+		added := now.clients.Content[end]
+		now.clients.Content = now.clients.Content[:end]
+		return same(printed, added) && adds(l.text, string(after))
+	})
 }
 
 // same tells whether two nodes hold the same in the same form: kind, tag, value, style and anchor.

@@ -72,6 +72,10 @@ identity_providers:
 	if err != nil {
 		t.Fatal(err)
 	}
+	printed, _, err := readYAML(block)
+	if err != nil {
+		t.Fatal(err)
+	}
 	layout, err := editable([]byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +97,7 @@ identity_providers:
 	for n := range len(layout.lines) + 1 {
 		for _, dash := range []int{4, 6, 8} {
 			after := []byte(layout.insert(n, indent(string(block), dash, 2)))
-			if layout.proveAppended(after, block) != nil {
+			if layout.provesAdded(after, printed[0].Content[0]) != nil {
 				continue
 			}
 			accepted = append(accepted, n)
@@ -102,8 +106,8 @@ identity_providers:
 			}
 		}
 	}
-	end, err := layout.end()
-	if err != nil || end != 22 || !reflect.DeepEqual(accepted, []int{22, 23, 24}) {
-		t.Errorf("accepted %v, end %d, %v", accepted, end, err)
+	after, err := layout.add(o)
+	if want := layout.insert(22, indent(string(block), 6, 2)); err != nil || string(after) != want || !reflect.DeepEqual(accepted, []int{22, 23, 24}) {
+		t.Errorf("accepted %v, %v\n%s", accepted, err, after)
 	}
 }

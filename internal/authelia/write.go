@@ -129,8 +129,8 @@ func foreignComment(line string) (head string, ok bool) {
 	return "", false
 }
 
-// Diff returns the lines in which two versions of a configuration differ. They differ in one place, as the results of [Append]
-// and [ReplaceSecret] do. It shows nothing of what was removed but the key, because that may be a secret.
+// Diff returns the lines in which two versions of a configuration differ. They differ in one place, as the results of [Put] and
+// [Rekey] do. It shows nothing of what was removed but the key, because that may be a secret.
 func Diff(name string, before, after []byte) string {
 	a, b := splitLines(string(before)), splitLines(string(after))
 	head := common(a, b)
@@ -185,7 +185,7 @@ func common[T comparable](a, b []T) (n int) {
 }
 
 // FormerKeys tells whether all clients in a configuration have only the keys of Authelia 4.37 and before. Such an Authelia
-// does not start with the client that [Append] adds.
+// does not start with the client that [Put] adds.
 func FormerKeys(file []byte) bool {
 	roots, _, err := readYAML(file)
 	if err != nil {
