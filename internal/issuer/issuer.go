@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,6 +33,8 @@ type Options struct {
 	UserAgent string         // an administrator finds our requests by it in the issuer's log
 	Cleaner   *check.Cleaner // cleans what the issuer says
 	Log       *slog.Logger   // nil: silent
+	// Dial makes connections; nil: those of TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 const (
@@ -60,6 +63,7 @@ func New(o Options) *Inspector {
 	}
 	c.verified = newTransport(&tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12})
 	c.unverified = newTransport(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}) //nolint:gosec // see above
+	c.verified.DialContext, c.unverified.DialContext = o.Dial, o.Dial
 	return c
 }
 

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -31,6 +32,8 @@ type Options struct {
 	// SecondFactor is asked for a one-time code, if the configuration has none and the user needs one. It gets what the user may use,
 	// such as totp and webauthn, and is called once, after the password was accepted. nil: the login fails.
 	SecondFactor func(ctx context.Context, factors []string) (code check.Secret, err error)
+	// Dial makes connections; nil: those of TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// OnRequest is called as each request begins, and the function that it returns as the request ends. nil: nobody is told.
 	OnRequest func() (ended func())
 }
@@ -88,6 +91,9 @@ func newClient(p config.Proxmox, o Options) *Client {
 		l.cleaner = check.NewCleaner()
 	}
 	l.base = newBase(trust(p), l.timeout)
+	if o.Dial != nil {
+		l.base.DialContext = o.Dial
+	}
 	l.wire = &transport{base: l.base, dialect: l.dialect, trust: p, cleaner: l.cleaner, log: o.Log, onRequest: o.OnRequest}
 	l.http = &http.Client{Transport: l.wire}
 	return &Client{link: l, endpoints: p.Endpoints}

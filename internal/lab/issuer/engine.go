@@ -149,7 +149,7 @@ func (st storage) GetClientByClientID(_ context.Context, id string) (op.Client, 
 
 func (st storage) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {
 	client, ok := st.s.Client(id)
-	if !ok || !sameSecret(client.Secret, secret) {
+	if !ok || !client.has(secret) {
 		return errNotFound
 	}
 	return nil

@@ -13,6 +13,11 @@ import (
 // verified remembers which secrets belong to which digests, by the hash of both: verifying a digest takes long.
 var verified sync.Map
 
+// has says whether a secret is one of the client's.
+func (c Client) has(secret string) bool {
+	return sameSecret(c.Secret, secret) || sameSecret(c.FormerSecret, secret)
+}
+
 // sameSecret says whether a secret is the registered one, which may be a digest as in Authelia's configuration
 // ($pbkdf2-sha512$…) or $plaintext$ and the secret. A client without a secret has none that matches.
 func sameSecret(registered, given string) bool {

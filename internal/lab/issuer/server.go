@@ -32,11 +32,12 @@ import (
 // Options configure an issuer. The zero value has no clients, two users (see
 // DefaultUsers), a free port, and a certificate by a new authority.
 type Options struct {
-	Listen      string           // host:port; default 127.0.0.1:0
-	Path        string           // path of the issuer below the host, "/auth" say; default none
-	Hosts       []string         // more accepted values of the Host header; others get 400
-	Authority   *authority.CA    // signs the certificate; default a new one
-	Certificate *tls.Certificate // default: a valid one by Authority for loopback
+	Listen      string                                     // host:port; default 127.0.0.1:0
+	Bind        func(address string) (net.Listener, error) // listens; default on the real network
+	Path        string                                     // path of the issuer below the host, "/auth" say; default none
+	Hosts       []string                                   // more accepted values of the Host header; others get 400
+	Authority   *authority.CA                              // signs the certificate; default a new one
+	Certificate *tls.Certificate                           // default: a valid one by Authority for loopback
 	Clients     []Client
 	Users       []User           // default DefaultUsers
 	Keys        []Key            // published keys, of which the first signs; default an RS256 and an ES256 key
@@ -51,6 +52,7 @@ type Client struct {
 	ID            string
 	Name          string
 	Secret        string // the key, or a digest of it as in Authelia's configuration
+	FormerSecret  string // is accepted too, as some providers do while a key changes; Authelia has none
 	AuthMethod    string // token_endpoint_auth_method: client_secret_basic (default), client_secret_post, none
 	RedirectURIs  []string
 	Scopes        []string // default openid, profile, email, groups
@@ -125,7 +127,10 @@ func Start(options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", cmp.Or(options.Listen, "127.0.0.1:0"))
+	if options.Bind == nil {
+		options.Bind = func(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+	}
+	listener, err := options.Bind(cmp.Or(options.Listen, "127.0.0.1:0"))
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func (s *Server) introspection(w http.ResponseWriter, r *http.Request) {
 	}
 	id, secret, _, err := credentials(r)
 	client, known := s.Client(id)
-	if err != nil || !known || secret == "" || !sameSecret(client.Secret, secret) {
+	if err != nil || !known || secret == "" || !client.has(secret) {
 		s.fail(pathIntrospection, id, "wrong id or secret")
 		errRequestUnauthorized.write(w)
 		return
@@ -171,7 +171,7 @@ func (s *Server) authenticate(r *http.Request) (Client, error) {
 	case client.AuthMethod != method:
 		s.fail(r.URL.Path, id, "method "+method)
 		return Client{}, errInvalidClient.because("The request was determined to be using 'token_endpoint_auth_method' method '%s', however the OAuth 2.0 client registration does not allow this method.", method)
-	case method != methodNone && !sameSecret(client.Secret, secret):
+	case method != methodNone && !client.has(secret):
 		s.fail(r.URL.Path, id, "wrong secret")
 		return Client{}, errInvalidClient
 	}

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -58,6 +59,8 @@ type Options struct {
 	Certificate tls.Certificate
 	// Listen is the address that the first node listens on, by default 127.0.0.1:0.
 	Listen string
+	// Bind listens on an address; nil means of the real network.
+	Bind func(address string) (net.Listener, error)
 	// Nodes are the nodes of the cluster; none means one node, which belongs to no cluster.
 	Nodes []Node
 	// Cluster is the name of a cluster of several nodes, by default "lab".
@@ -166,6 +169,9 @@ func Start(o Options) (*Server, error) {
 	s := &Server{
 		Server: standin.NewServer(o.RoundTrip, o.Log), opts: o, quorum: make(chan struct{}),
 		realmLock: make(chan struct{}, 1), userLock: make(chan struct{}, 1),
+	}
+	if o.Bind != nil {
+		s.Bind = o.Bind
 	}
 	s.realmLock <- struct{}{}
 	s.userLock <- struct{}{}
