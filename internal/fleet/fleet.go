@@ -272,9 +272,9 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 		return failed(err)
 	}
 	defer client.Close()
-	deps := reconcile.Deps{Cluster: client, Logs: client, Cleaner: cleaner, History: f.history, Log: f.log.With("target", t.Name)}
+	deps := reconcile.Deps{Cluster: client, Cleaner: cleaner, History: f.history, Log: f.log.With("target", t.Name)}
 	if t.Verify.Issuer {
-		deps.Issuer = pool.trusting(t.Verify)
+		deps.Inspect = pool.trusting(t.Verify).Inspect
 	}
 	result := w.do(ctx, t, deps, o.Options)
 	result.Requests = client.Requests()

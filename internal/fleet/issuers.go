@@ -7,7 +7,6 @@ import (
 
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/reconcile"
 )
 
 // issuerPool shares inspections between the targets of a run: each issuer is inspected once, however many targets use it.
@@ -28,7 +27,7 @@ func keyOf(t config.Target) issuerKey {
 	return issuerKey{t.Verify.IssuerCAFile, t.Realm.Set.Login(t.Realm.Name).IssuerURL}
 }
 
-// issuerClient inspects issuers under one set of certificate authorities. It implements [reconcile.Issuer].
+// issuerClient inspects issuers under one set of certificate authorities. Its Inspect is that of [reconcile.Deps].
 type issuerClient struct {
 	*issuer.Inspector
 	ctx context.Context
@@ -85,7 +84,7 @@ func (p *issuerPool) close() {
 }
 
 // Inspect returns the newest inspection of the issuer, or begins one if that began before notBefore.
-func (c *issuerClient) Inspect(_ context.Context, issuerURL string, notBefore time.Time) reconcile.Inspection {
+func (c *issuerClient) Inspect(issuerURL string, notBefore time.Time) *issuer.Inspection {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if shared, ok := c.newest[issuerURL]; ok && !shared.began.Before(notBefore) {

@@ -120,7 +120,7 @@ func (r run) due(known history.Client, request string, w want) (depth issuer.Dep
 
 // askClient asks the issuer about a client, as far as that is due, and adds what is remembered. keyUnknown tells that the
 // client may have a key that is not known here.
-func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, inspection Inspection, w want) (clientFindings, error) {
+func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, inspection *issuer.Inspection, w want) (clientFindings, error) {
 	known, request := r.History.Client(r.clientID(l)), r.request(l)
 	out := clientFindings{about: r.about(l), checks: recall(known.Findings(request)), limited: known.Limited}
 	depth, ask := r.due(known, request, w)
@@ -246,7 +246,7 @@ func (r run) found(res Result, about string, checks ...check.Check) Result {
 
 // discover lets Proxmox discover the issuer of the stored realm, as far as that is due and cannot block a worker of the node,
 // and adds what is remembered. It returns the newest inspection.
-func (r run) discover(ctx context.Context, res Result, plan planned, inspection Inspection, w want) (Result, Inspection, error) {
+func (r run) discover(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection, w want) (Result, *issuer.Inspection, error) {
 	if !r.Verify.Proxmox {
 		res.known.Nodes = nil
 		return res, inspection, nil
@@ -285,7 +285,7 @@ func (r run) discover(ctx context.Context, res Result, plan planned, inspection 
 
 // standing returns what is known of a node, without a finding about other values. over tells that it is also without a failure that
 // an outage of the issuer caused: the outage is over.
-func (r run) standing(node config.Origin, n history.Node, about string, inspection Inspection) (_ history.Node, over bool) {
+func (r run) standing(node config.Origin, n history.Node, about string, inspection *issuer.Inspection) (_ history.Node, over bool) {
 	reachable := inspection == nil || inspection.Quick()
 	switch {
 	case n.Discovery.About != about:
@@ -353,8 +353,8 @@ func (r run) recallNode(node config.Origin, n history.Node, asked bool, why stri
 
 // discoverAt asks one node. If that fails, it looks at the issuer once more: the failure of an outage ends with it.
 func (r run) discoverAt(
-	ctx context.Context, node config.Origin, login realm.Login, known history.Node, inspection Inspection,
-) (check.Check, history.Node, Inspection, error) {
+	ctx context.Context, node config.Origin, login realm.Login, known history.Node, inspection *issuer.Inspection,
+) (check.Check, history.Node, *issuer.Inspection, error) {
 	c, hung, err := r.Cluster.CheckDiscovery(ctx, node, login, redirectFor(node, r.Verify.RedirectURLs), r.Verify.Issuer)
 	if err != nil {
 		return c, known, inspection, err
@@ -366,7 +366,7 @@ func (r run) discoverAt(
 		r.History.KeepHung(string(node), time.Time{})
 	}
 	if c.Status == check.Fail && inspection != nil {
-		fresh := r.inspect(ctx, time.Now())
+		fresh := r.inspect(time.Now())
 		if fresh.Wait(ctx) == nil {
 			inspection, known.Outage = fresh, !fresh.Quick()
 		}
@@ -378,7 +378,7 @@ func (r run) discoverAt(
 }
 
 // mayNotDiscover returns why Proxmox must not be asked to discover the issuer of the stored realm, "" if it may be.
-func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection Inspection) string {
+func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection *issuer.Inspection) string {
 	stored := plan.Before()
 	switch {
 	case !plan.made() || stored.Type != realm.Type:

@@ -4,95 +4,103 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/issuer"
+	"proxmox-realm/internal/config"
+	labissuer "proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/lab/standin"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
+const (
+	unverified, unchanged = reconcile.Unverified, reconcile.Unchanged
+	loud                  = false
+)
+
+// runs applies once more, and compares the outcome with the looks at the client since the beginning.
+func (s *site) runs(quietly bool, want reconcile.Outcome, looks int) {
+	s.Helper()
+	got := s.apply(reconcile.Options{Quiet: quietly})
+	if all, _ := s.looks(); got.Outcome != want || all != looks {
+		s.Errorf("%s after %d looks, want %s after %d; %v, %v", got.Outcome, all, want, looks, got.Err, check.Failures(got.Checks))
+	}
+}
+
 // A finding about the client stands until something newer contradicts it. A quiet run asks again after an hour, a loud one after a
 // minute.
 func TestFindingsAboutTheClientStand(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t).put(name, stored(with(realm.ClientKey, key))), &fakeIssuer{takes: only("another-key")}
-		target := aim(t, c, p, spec(setKey(key)))
-		run := func(o reconcile.Options, want reconcile.Outcome, questions int) {
-			t.Helper()
-			got := apply(t.Context(), target, o)
-			if got.Outcome != want || len(p.questions) != questions {
-				t.Errorf("%s after %d questions, want %s after %d; %v", got.Outcome, len(p.questions), want, questions, got.Err)
-			}
-		}
-		quiet, loud := reconcile.Options{Quiet: true}, reconcile.Options{}
-		run(quiet, reconcile.Unverified, 2) // for free, and as the answer was no, in full
-		run(quiet, reconcile.Unverified, 2)
-		run(loud, reconcile.Unverified, 2)
+	alone(t, func(s *site) {
+		s.accepts("another-key")
+		s.put(stored(with(realm.ClientKey, key))).declares(setKey(key))
+		const quietly = true
+		s.runs(quietly, unverified, 1) // for free, and as the answer was no, in full
+		s.runs(quietly, unverified, 1)
+		s.runs(loud, unverified, 1)
 		time.Sleep(59 * time.Second)
-		run(loud, reconcile.Unverified, 2)
+		s.runs(loud, unverified, 1)
 		time.Sleep(2 * time.Second)
-		run(loud, reconcile.Unverified, 3) // a loud run asks again after a minute
+		s.runs(loud, unverified, 2) // a loud run asks again after a minute
 		time.Sleep(58 * time.Minute)
-		run(quiet, reconcile.Unverified, 3)
+		s.runs(quietly, unverified, 2)
 		time.Sleep(2 * time.Minute)
-		run(quiet, reconcile.Unverified, 4) // a quiet one after an hour
-		p.takes = nil
-		run(quiet, reconcile.Unverified, 4)
+		s.runs(quietly, unverified, 3) // a quiet one after an hour
+		s.accepts(key)
+		s.runs(quietly, unverified, 3)
 		time.Sleep(time.Hour)
-		run(quiet, reconcile.Unchanged, 5) // the issuer has the key by now
-		run(quiet, reconcile.Unchanged, 5)
+		s.runs(quietly, unchanged, 4) // the issuer has the key by now
+		s.runs(quietly, unchanged, 4)
+		_, full := s.looks()
 		time.Sleep(time.Hour)
-		run(quiet, reconcile.Unchanged, 6) // for free
-		if p.questions[5].Depth != issuer.Free {
-			t.Errorf("asked %v", p.questions[5].Depth)
+		s.runs(quietly, unchanged, 5)
+		if _, now := s.looks(); now != full { // for free
+			t.Errorf("asked %d times in full", now)
 		}
-		for range 24 {
+		for n := range 24 {
 			time.Sleep(time.Hour)
-			run(quiet, reconcile.Unchanged, len(p.questions)+1)
+			s.runs(quietly, unchanged, 6+n)
 		}
-		if full := len(p.questions) - 1; p.questions[full].Depth != issuer.Full && p.questions[full-1].Depth != issuer.Full && p.questions[full-2].Depth != issuer.Full {
-			t.Error("never asked in full within a day")
+		if _, now := s.looks(); now != full+1 {
+			t.Errorf("asked in full %d times within a day", now-full)
 		}
-
-		// Another key in Proxmox and in the configuration is another question.
-		asked := len(p.questions)
-		c.put(name, stored(with(realm.ClientKey, "a-third-key")))
-		target.Realm = spec(setKey("a-third-key"))
-		run(quiet, reconcile.Unchanged, asked+1)
-		// And so are other redirect URLs.
-		target.Verify.RedirectURLs = append(target.Verify.RedirectURLs, "https://pve2.example.com:8006")
-		run(quiet, reconcile.Unchanged, asked+2)
-		run(quiet, reconcile.Unchanged, asked+2)
+		// Another key in Proxmox and in the configuration is another question, and so are other redirect URLs.
+		s.accepts("a-third-key")
+		s.put(stored(with(realm.ClientKey, "a-third-key"))).declares(setKey("a-third-key"))
+		s.runs(quietly, unchanged, 30)
+		s.Verify.RedirectURLs = []config.Origin{"https://elsewhere.example.com"}
+		s.runs(quietly, unchanged, 31) // a refusal of what nobody declared is a warning
+		s.runs(quietly, unchanged, 31)
 	})
 }
 
 // Realms that share a client, with other scopes, share what is known of its key and keep apart what is known of their login
 // requests: no run forgets what the other found, and neither asks anew because of the other.
 func TestRealmsThatShareAClientKeepTheirFindings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p, q := &fakeIssuer{redirect: func() bool { return false }}, &fakeIssuer{}
-		first := aim(t, newCluster(t).put(name, stored(with(realm.ClientKey, key), with(realm.Scopes, "openid groups"))), p,
-			spec(setKey(key), func(s *realm.Spec) { s.Set[realm.Scopes] = realm.Words(realm.Scopes, "openid", "groups") }))
-		second := aim(t, newCluster(t).put(name, stored(with(realm.ClientKey, key))), q, spec(setKey(key)))
-		second.History = first.History
-		quiet := reconcile.Options{Quiet: true}
-		for hour := range 3 {
-			for range 4 {
-				expect(t, apply(t.Context(), first, quiet), reconcile.Unverified, realm.None, "")
-				expect(t, apply(t.Context(), second, quiet), reconcile.Unchanged, realm.None, "")
-			}
-			if len(p.questions) != hour+2 || len(q.questions) != hour+1 { // what is refused is asked in full at once
-				t.Fatalf("%d and %d questions in %d hours", len(p.questions), len(q.questions), hour+1)
+	alone(t, func(s *site) {
+		// The second realm asks for a scope that the client may not request.
+		second := stored(with(realm.Scopes, "openid address"))
+		s.put(stored()).putAs("second", second)
+		run := func(name string, want reconcile.Outcome, looks int) {
+			t.Helper()
+			s.reset()
+			s.Realm = spec(func(spec *realm.Spec) { spec.Name = name })
+			s.runs(true, want, looks)
+		}
+		for range 3 {
+			run(name, unchanged, 1)
+			run("second", unverified, 1)
+			for range 3 {
+				run(name, unchanged, 0)
+				run("second", unverified, 0)
 			}
 			time.Sleep(time.Hour)
 		}
-		p.verdict = func(string) *issuer.Verdict { return &issuer.Verdict{Decision: issuer.RateLimited} }
-		q.verdict = p.verdict
-		for range 2 { // the issuer gives no answer any more: what was found stands
-			expect(t, apply(t.Context(), second, quiet), reconcile.Unchanged, realm.None, "")
-			expect(t, apply(t.Context(), first, quiet), reconcile.Unverified, realm.None, "")
+		s.limits(authorizationPath, "") // the issuer gives no answer any more: what was found stands
+		for range 2 {
+			run(name, unchanged, 1)
+			run("second", unverified, 0)
 			time.Sleep(time.Hour)
 		}
 	})
@@ -101,19 +109,27 @@ func TestRealmsThatShareAClientKeepTheirFindings(t *testing.T) {
 // A question that got no answer is asked again in the next run, but an issuer that limits requests is left alone until the limit
 // ends.
 func TestUnansweredIsNotAsked(t *testing.T) {
-	for decision, want := range map[issuer.Decision]int{issuer.NoVerdict: 8, issuer.RateLimited: 2, issuer.Accepted: 1} {
-		synctest.Test(t, func(t *testing.T) {
-			c := newCluster(t).put(name, stored())
-			p := &fakeIssuer{verdict: func(string) *issuer.Verdict {
-				return &issuer.Verdict{Decision: decision, RetryAfter: 30 * time.Minute}
-			}}
-			target := aim(t, c, p, spec())
+	down := labissuer.Fault{Status: 502}
+	for title, tt := range map[string]struct {
+		issuer func(*site)
+		looks  int
+	}{
+		"no verdict": {func(s *site) {
+			s.idp.Inject(authorizationPath, down)
+			s.idp.Inject(tokenPath, down)
+			s.idp.Inject(introspectionPath, down)
+		}, 4},
+		"limited": {func(s *site) { s.limits(authorizationPath, "1800") }, 2}, "accepted": {func(*site) {}, 1},
+	} {
+		bubble(t, title, func(s *site) {
+			tt.issuer(s)
+			s.put(stored())
 			for range 4 {
-				apply(t.Context(), target, reconcile.Options{Quiet: true})
+				s.apply(quiet)
 				time.Sleep(15*time.Minute - time.Second)
 			}
-			if len(p.inspected) != 4 || len(p.questions) != want {
-				t.Errorf("%s: %d questions in an hour, want %d", decision, len(p.questions), want)
+			if all, _ := s.looks(); s.inspections() != 4 || all != tt.looks {
+				s.Errorf("%d looks in an hour, want %d", all, tt.looks)
 			}
 		})
 	}
@@ -121,199 +137,166 @@ func TestUnansweredIsNotAsked(t *testing.T) {
 
 // What a day of quiet runs costs issuer and node while all is well: the client for free each hour and in full once, and one discovery.
 func TestADayOfRuns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &fakeIssuer{}
-		target := aim(t, c, p, spec(setKey(key)))
-		expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Changed, realm.Create, "")
-		p.questions, c.calls = nil, nil
+	alone(t, func(s *site) {
+		s.expect(s.apply(), reconcile.Changed, realm.Create, "")
+		s.reset()
 		for range 4 * 24 {
 			time.Sleep(15 * time.Minute)
-			expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unchanged, realm.None, "")
+			s.expect(s.apply(quiet), unchanged, realm.None, "")
 		}
-		full := 0
-		for _, q := range p.questions {
-			if q.Depth != issuer.Free {
-				full++
-			}
-		}
-		if len(p.questions) != 24 || full != 1 || c.count(discovery) != 1 || c.count(usersCheck) != 0 || c.count(read) != 4*24 {
-			t.Errorf("%d questions, %d of them in full; calls: %d discoveries, %d of users, %d reads",
-				len(p.questions), full, c.count(discovery), c.count(usersCheck), c.count(read))
+		if all, full := s.looks(); all != 24 || full != 1 || s.count(discovery) != 1 || s.count(users) != 0 || s.count(read) != 4*24 {
+			t.Errorf("%d looks, %d of them in full; %v", all, full, s.calls())
 		}
 	})
 }
 
-// A verify that loses Proxmox half-way shows what issuer and client said.
-func TestAVerifyThatLosesProxmoxShowsTheRest(t *testing.T) {
-	for _, call := range []string{permissions, discovery, usersCheck, readAccess} {
-		c, p := newCluster(t).put(name, stored()), &fakeIssuer{takes: only("another-key")}
-		c.script[call] = trouble{err: errDown}
-		target := aim(t, c, p, spec())
-		target.Access = realm.Access{}
-		got := verify(t.Context(), target)
-		if status(got, check.ClientCredentials) != check.Fail || status(got, check.IssuerIdentity) != check.Pass {
-			t.Errorf("%s: %s, %v", call, got.Outcome, got.Checks)
-		}
-	}
-}
+// hanging is a node that an issuer keeps waiting.
+var hanging = pve.Rule{Status: 596, Reason: "Connection timed out"}
 
 // A node on which the issuer hung is left alone for a day, but for a verify that somebody waits for. What the node said stands.
 func TestANodeOnWhichTheIssuerHungIsLeftAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &fakeIssuer{}
-		c.hung = true
-		c.script[discovery] = trouble{never: true}
-		target := aim(t, c, p, spec())
-		expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Unverified, realm.Create, "")
+	alone(t, func(s *site) {
+		s.on(discovery, hanging)
+		asked := func(times int) {
+			t.Helper()
+			if n := s.count(discovery); n != times {
+				t.Errorf("asked %d times, want %d", n, times)
+			}
+		}
+		s.expect(s.apply(), unverified, realm.Create, "")
 		for range 23 {
 			time.Sleep(time.Hour)
-			expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Unverified, realm.None, "")
+			s.expect(s.apply(), unverified, realm.None, "")
 		}
-		if c.count(discovery) != 1 {
-			t.Errorf("asked %d times within a day", c.count(discovery))
-		}
-		expect(t, reconcile.Verify(t.Context(), target.Target, target.Deps, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.None, "")
-		if c.count(discovery) != 1 {
-			t.Error("a quiet verify asks")
-		}
-		expect(t, verify(t.Context(), target), reconcile.Unverified, realm.None, "")
-		if c.count(discovery) != 2 {
-			t.Error("a loud verify does not ask")
-		}
-		c.hung, c.script = false, map[string]trouble{}
+		asked(1)
+		s.expect(s.verify(quiet), unverified, realm.None, "")
+		asked(1)
+		s.expect(s.verify(), unverified, realm.None, "")
+		asked(2)
+		s.on(discovery, pve.Rule{})
 		time.Sleep(25 * time.Hour)
-		expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Unchanged, realm.None, "")
-		if c.count(discovery) != 3 {
-			t.Errorf("asked %d times", c.count(discovery))
-		}
+		s.expect(s.apply(), unchanged, realm.None, "")
+		asked(3)
 	})
 }
 
-// A failure of Proxmox's discovery that an outage of the issuer caused falls with the outage.
-func TestAnOutageOfTheIssuerEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &fakeIssuer{}
-		c.script[discovery] = trouble{never: true, before: func() { p.slow = true }} // the issuer falls over between two requests
-		target := aim(t, c, p, spec())
-		expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.Create, "")
+// A failure of Proxmox's discovery that an outage of the issuer caused falls with the outage. An outage that comes and goes later
+// does not silence a node that is left alone and cannot prove that it is mended.
+func TestAnOutageOfTheIssuer(t *testing.T) {
+	outage := func(s *site) { s.idp.Inject("", labissuer.Fault{Status: 502}) }
+	alone(t, func(s *site) {
+		s.on(discovery, pve.Rule{Before: func() { outage(s) }}) // the issuer falls over between two requests
+		s.expect(s.apply(quiet), unverified, realm.Create, "")
 		time.Sleep(5 * time.Minute)
-		expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.None, "")
-		p.slow, c.script = false, map[string]trouble{}
+		s.expect(s.apply(quiet), unverified, realm.None, "")
+		s.on(discovery, pve.Rule{})
+		s.idp.Clear()
 		time.Sleep(5 * time.Minute)
-		expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unchanged, realm.None, "")
-		if c.count(discovery) != 2 {
-			t.Errorf("asked %d times", c.count(discovery))
+		s.expect(s.apply(quiet), unchanged, realm.None, "")
+		if n := s.count(discovery); n != 2 {
+			t.Errorf("asked %d times", n)
 		}
 	})
-}
-
-// An outage that comes and goes later does not silence a node that is left alone and cannot prove that it is mended.
-func TestALaterOutageDoesNotMendANode(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, p := newCluster(t), &fakeIssuer{}
-		c.hung = true
-		c.script[discovery] = trouble{never: true}
-		target := aim(t, c, p, spec())
-		expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.Create, "")
-		for _, p.slow = range []bool{true, false, false} {
+	alone(t, func(s *site) {
+		s.on(discovery, hanging)
+		s.expect(s.apply(quiet), unverified, realm.Create, "")
+		for _, change := range []func(){func() { outage(s) }, s.idp.Clear, func() {}} {
+			change()
 			time.Sleep(2 * time.Hour)
-			expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.None, "")
+			s.expect(s.apply(quiet), unverified, realm.None, "")
 		}
 	})
 }
 
 // A memory that cannot be read may have held a failure: everything is asked again, by the first run that can.
 func TestALostMemoryIsAskedAgain(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
-	c.failing = "https://pve1.example.com:8006"
-	target := aim(t, c, p, spec())
-	expect(t, verify(t.Context(), target), reconcile.Unverified, realm.None, "")
-	files, err := filepath.Glob(filepath.Join(target.History.Dir(), "history", "target-*"))
-	if err != nil || len(files) != 1 || os.WriteFile(files[0], []byte("{"), 0o600) != nil {
-		t.Fatal(files, err)
-	}
-	c.script[discovery] = trouble{err: errDown}
-	expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Failed, realm.None, check.Unreachable)
-	delete(c.script, discovery)
-	expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Unverified, realm.None, "")
+	alone(t, func(s *site) {
+		s.put(stored()).on(discovery, undiscovered)
+		s.expect(s.verify(), unverified, realm.None, "")
+		files, err := filepath.Glob(filepath.Join(s.History.Dir(), "history", "target-*"))
+		if err != nil || len(files) != 1 || os.WriteFile(files[0], []byte("{"), 0o600) != nil {
+			t.Fatal(files, err)
+		}
+		s.on(discovery, broken)
+		s.expect(s.apply(quiet), reconcile.Failed, realm.None, check.Unreachable)
+		s.on(discovery, undiscovered)
+		s.expect(s.apply(quiet), unverified, realm.None, "")
+	})
 }
 
 // What one node found stands, whichever node answers later.
 func TestEachNodeSpeaksForItself(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &fakeIssuer{}
-	target := aim(t, c, p, spec())
-	target.Proxmox.Endpoints = append(target.Proxmox.Endpoints, "https://pve2.example.com:8006")
-	c.failing = "https://pve2.example.com:8006"
-	all := reconcile.Options{AllEndpoints: true}
-	expect(t, reconcile.Verify(t.Context(), target.Target, target.Deps, all), reconcile.Unverified, realm.None, "")
-	expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Unverified, realm.None, "")
-	expect(t, verify(t.Context(), target), reconcile.Unverified, realm.None, "")
-	c.failing = ""
-	expect(t, reconcile.Verify(t.Context(), target.Target, target.Deps, all), reconcile.Unchanged, realm.None, "")
-	expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Unchanged, realm.None, "")
+	alone(t, func(s *site) {
+		if err := s.pve.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s.startPVE(pve.Options{Seed: s.pve.State(), Nodes: []pve.Node{{}, {}}})
+		s.put(stored())
+		const node2 = "https://127.0.0.2:8006"
+		s.Proxmox.Endpoints = append(s.Proxmox.Endpoints, node2)
+		s.reconnect()
+		failing := undiscovered
+		failing.Path, failing.Host = requests[discovery].path, "127.0.0.2:8006"
+		mend := s.pve.Inject(failing)
+		all := reconcile.Options{AllEndpoints: true}
+		s.expect(s.verify(all), unverified, realm.None, "")
+		s.expect(s.apply(), unverified, realm.None, "")
+		s.expect(s.verify(), unverified, realm.None, "")
+		mend()
+		time.Sleep(time.Second)
+		s.expect(s.verify(all), unchanged, realm.None, "")
+		s.expect(s.apply(), unchanged, realm.None, "")
+	})
 }
 
-// What closed the gate keeps it closed: a question that is not asked again opens nothing.
-func TestASkipDoesNotOpenTheGate(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &fakeIssuer{untrusted: true}
-	c.hung = true
-	c.script[discovery] = trouble{never: true}
-	target := aim(t, c, p, spec(set(realm.Scopes, "openid email")))
-	for range 3 {
-		expect(t, apply(t.Context(), target, reconcile.Options{Quiet: true}), reconcile.Held, realm.Update, check.Held)
-		expect(t, plan(t.Context(), target, reconcile.Options{}), reconcile.Held, realm.Update, check.Held)
-	}
-	if c.count(discovery) != 1 {
-		t.Errorf("the node was asked %d times", c.count(discovery))
+// This machine's distrust of the issuer proves nothing about the node: Proxmox's own discovery decides. What closed the gate keeps it
+// closed: a question that is not asked again opens nothing.
+func TestAnIssuerThatThisMachineDoesNotTrust(t *testing.T) {
+	bubble(t, "the node trusts it", func(s *site) {
+		got := s.distrusts().put(stored()).declares(set(realm.Scopes, "openid email")).apply()
+		s.expect(got, reconcile.Changed, realm.Update, "")
+		if all, _ := s.looks(); all != 0 || len(got.Warnings) != 1 {
+			t.Errorf("%d questions over a connection that is not trusted; warnings %q", all, got.Warnings)
+		}
+	})
+	bubble(t, "the node reaches it, and this machine does not", func(s *site) {
+		s.sees(&standin.Memory{}, nil)
+		if got := s.put(stored()).verify(); status(got, check.IssuerReach) != check.Warn || status(got, check.ProxmoxDiscovery) != check.Pass {
+			t.Errorf("%v", got.Checks)
+		}
+		time.Sleep(time.Second)
+		if got := s.on(discovery, undiscovered).verify(); status(got, check.IssuerReach) != check.Fail {
+			t.Errorf("%v", got.Checks)
+		}
+	})
+	for title, rule := range map[string]pve.Rule{"the node does not": undiscovered, "the node hangs": hanging} {
+		bubble(t, title, func(s *site) {
+			s.distrusts().put(stored()).on(discovery, rule).declares(set(realm.Scopes, "openid email"))
+			for range 3 {
+				s.expect(s.apply(quiet), reconcile.Held, realm.Update, check.Held)
+				s.expect(s.plan(), reconcile.Held, realm.Update, check.Held)
+			}
+			if s.count(discovery) != 1 {
+				s.Errorf("the node was asked %d times", s.count(discovery))
+			}
+		})
 	}
 }
 
 // A finding about values that nobody declares and Proxmox does not hold falls, and so does one whose check is off.
 func TestFindingsFall(t *testing.T) {
-	for title, change := range map[string]func(*aimed, *cluster){
-		"verify.client: false": func(t *aimed, _ *cluster) { t.Verify.Client = false },
-		"verify.ignore":        func(t *aimed, _ *cluster) { t.Verify.Ignore = []check.ID{check.ClientCredentials} },
-		"another key": func(t *aimed, c *cluster) {
-			c.put(name, stored(with(realm.ClientKey, oldKey)))
-			t.Realm = spec(setKey(oldKey))
-		},
+	for title, change := range map[string]func(*site){
+		"verify.client: false": func(s *site) { s.Verify.Client = false },
+		"verify.ignore":        func(s *site) { s.Verify.Ignore = []check.ID{check.ClientCredentials} },
+		"another key":          func(s *site) { s.put(stored()).declares() },
 	} {
-		c, p := newCluster(t).put(name, stored(with(realm.ClientKey, key))), &fakeIssuer{takes: only(oldKey)}
-		target := aim(t, c, p, spec(setKey(key)))
-		expect(t, verify(t.Context(), target), reconcile.Unverified, realm.None, "")
-		expect(t, plan(t.Context(), target, reconcile.Options{}), reconcile.Unverified, realm.None, "")
-		change(&target, c)
-		if got := apply(t.Context(), target, reconcile.Options{}); got.Outcome != reconcile.Unchanged {
-			t.Errorf("%s: %s, %v", title, got.Outcome, got.Checks)
-		}
+		bubble(t, title, func(s *site) {
+			s.accepts(oldKey)
+			s.put(stored(with(realm.ClientKey, key))).declares(setKey(key))
+			s.expect(s.verify(), unverified, realm.None, "")
+			s.expect(s.plan(), unverified, realm.None, "")
+			change(s)
+			s.expect(s.apply(), unchanged, realm.None, "")
+		})
 	}
-}
-
-// Proxmox is never asked to discover an issuer that took more than 5 s: that rule keeps a node's workers alive.
-func TestASlowIssuerIsNotDiscoveredByProxmox(t *testing.T) {
-	c := newCluster(t).put(name, stored())
-	target := aim(t, c, &fakeIssuer{slow: true}, spec(set(realm.Comment, "new")))
-	for _, got := range []reconcile.Result{apply(t.Context(), target, reconcile.Options{}), verify(t.Context(), target)} {
-		if c.count(discovery) != 0 || status(got, check.ProxmoxDiscovery) != check.Skip {
-			t.Errorf("asked %d times: %s", c.count(discovery), status(got, check.ProxmoxDiscovery))
-		}
-	}
-}
-
-// This machine's distrust of the issuer proves nothing about the node: Proxmox's own discovery decides.
-func TestAnIssuerThatThisMachineDoesNotTrust(t *testing.T) {
-	c, p := newCluster(t).put(name, stored()), &fakeIssuer{untrusted: true}
-	target := aim(t, c, p, spec(set(realm.Scopes, "openid email")))
-	got := apply(t.Context(), target, reconcile.Options{})
-	expect(t, got, reconcile.Changed, realm.Update, "")
-	if len(p.questions) != 0 || len(got.Warnings) != 1 {
-		t.Errorf("%d questions over a connection that is not trusted; warnings %q", len(p.questions), got.Warnings)
-	}
-	if found, ok := check.Find(p.views[len(p.views)-1].Found, check.ProxmoxDiscovery); !ok || found.Status != check.Pass {
-		t.Error("the checks do not know that Proxmox discovers the issuer")
-	}
-	// If the node cannot discover the issuer either, the change is held.
-	c.put(name, stored())
-	c.script[discovery] = trouble{never: true}
-	expect(t, apply(t.Context(), target, reconcile.Options{}), reconcile.Held, realm.Update, check.Held)
 }

@@ -44,7 +44,7 @@ func Diagnose(ctx context.Context, t config.Target, d Deps, o Options, q Diagnos
 	began := time.Now()
 	g := diagnosis{target: t, deps: d, options: o, DiagnoseOptions: q}
 	g.lookAtRealm(ctx)
-	reader := NewLoginReader(d.Logs, g.facts, q.Since)
+	reader := NewLoginReader(d.Cluster, g.facts, q.Since)
 
 	sum := diagnose.Summary{Realm: t.Realm.Name}
 	var total Diagnosis
@@ -143,8 +143,8 @@ func (g *diagnosis) verify(ctx context.Context) {
 	g.verified = Verify(ctx, g.target, g.deps, g.options)
 	g.checked = time.Now()
 	g.facts.Limited = check.CodeOf(g.verified.Err) == check.RateLimited
-	if url := g.facts.Login.IssuerURL; g.deps.Issuer != nil && url != "" {
-		if seen := g.deps.Issuer.Inspect(ctx, url, time.Time{}); seen.Wait(ctx) == nil { // that of Verify
+	if url := g.facts.Login.IssuerURL; g.deps.Inspect != nil && url != "" {
+		if seen := g.deps.Inspect(url, time.Time{}); seen.Wait(ctx) == nil { // that of Verify
 			g.facts = About(g.facts, seen)
 		}
 	}
@@ -157,7 +157,7 @@ func (g *diagnosis) verify(ctx context.Context) {
 }
 
 // About adds to facts what an inspection that has ended tells of the issuer.
-func About(f diagnose.Facts, seen Inspection) diagnose.Facts {
+func About(f diagnose.Facts, seen *issuer.Inspection) diagnose.Facts {
 	f.Encrypts = seen.EncryptsTokens()
 	f.Advice = map[diagnose.Cause]check.Hint{}
 	for topic, causes := range map[issuer.Topic][]diagnose.Cause{

@@ -2,9 +2,11 @@ package reconcile_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,55 +14,15 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/issuer"
-	"proxmox-realm/internal/proxmox"
+	labissuer "proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
-// logs are those of one node that writes what it is told.
-type logs struct {
-	mu    sync.Mutex
-	lines []string
-	err   error // of each read
-	part  bool  // each read ends too early
-	since time.Time
-}
+const refusedCode = "Failed to contact token endpoint: Request failed"
 
-func (l *logs) write(message string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, time.Now().UTC().Format(time.Stamp)+" pve1 pvedaemon[1]: "+message)
-}
-
-func (l *logs) fail(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.err = err
-}
-
-func (l *logs) Nodes(context.Context) ([]proxmox.Node, error) {
-	return []proxmox.Node{{Name: "pve1", Online: true}}, nil
-}
-
-func (l *logs) NodeTime(context.Context, string) (proxmox.NodeTime, error) {
-	return proxmox.NodeTime{Zone: time.UTC}, nil
-}
-
-func (l *logs) ReadLog(_ context.Context, _ string, _ proxmox.NodeTime, r proxmox.LogRange, page func(proxmox.LogPage)) (bool, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.since = r.Since
-	page(proxmox.LogPage{Lines: l.lines, Zone: time.UTC, Now: time.Now()})
-	return !l.part, l.err
-}
-
-func (l *logs) ReadJournal(context.Context, string, time.Duration, proxmox.LogRange, func(proxmox.LogPage)) (bool, error) {
-	panic("the clock of the node is known")
-}
-
-func (l *logs) LogHint() check.Hint { return "" }
-
-// told is what a diagnosis says of its logins, in short.
+// causes is what a diagnosis says of its logins, in short.
 func causes(res reconcile.Result) string {
 	var all []string
 	for _, e := range res.Diagnosis.Logins {
@@ -69,121 +31,115 @@ func causes(res reconcile.Result) string {
 	return strings.Join(all, ", ")
 }
 
-const refusedCode = "Failed to contact token endpoint: Request failed"
+func (s *site) diagnoses(q reconcile.DiagnoseOptions) reconcile.Result {
+	q.Since = time.Hour
+	return reconcile.Diagnose(s.ctx, s.Target, s.Deps, reconcile.Options{}, q)
+}
 
-func diagnoses(t *testing.T, target aimed, l *logs, q reconcile.DiagnoseOptions) reconcile.Result {
-	t.Helper()
-	target.Logs, q.Since = l, time.Hour
-	return reconcile.Diagnose(t.Context(), target.Target, target.Deps, reconcile.Options{}, q)
+// logs writes a line of pvedaemon now.
+func (s *site) logs(message string) *site {
+	s.write("pve", time.Now(), 1, message)
+	return s
+}
+
+// unreadable makes the node refuse to show its log, as it does until the rule is removed.
+func (s *site) unreadable(rule pve.Rule) (remove func()) {
+	rule.Method, rule.Path = "GET", "/nodes/pve/syslog"
+	return s.pve.Inject(rule)
 }
 
 // TestDiagnose: what the checks find decides why a code was refused, and what logins use is the realm as it is stored.
 func TestDiagnose(t *testing.T) {
-	accepts := func(keys ...string) *fakeIssuer {
-		return &fakeIssuer{takes: func(k string) bool { return strings.Contains(strings.Join(keys, " "), k) }}
-	}
-	limits := func(string) *issuer.Verdict {
-		return &issuer.Verdict{Decision: issuer.RateLimited, RetryAfter: time.Minute}
-	}
+	accepts := func(key string) func(*site) { return func(s *site) { s.accepts(key) } }
 	for title, c := range map[string]struct {
-		issuer  *fakeIssuer
-		key     string // declared
-		cause   string
-		hint    string
-		outcome reconcile.Outcome
+		issuer func(*site)
+		key    string // declared
+		cause  string
+		hint   string
 	}{
-		"the issuer refuses the key":     {accepts(key), oldKey, "1 client-refused", "", reconcile.Unverified},
-		"the declared key is not stored": {accepts(key), key, "1 client-refused", "proxmox-realm apply", reconcile.Unverified},
-		"the issuer accepts the key":     {accepts(oldKey), oldKey, "1 node-to-issuer", "on pve1, see whether", reconcile.Unverified},
-		"the issuer limits requests":     {&fakeIssuer{verdict: limits}, oldKey, "1 rate-limited", "who asks the issuer so often", reconcile.Unverified},
-		"the issuer is not asked":        {nil, oldKey, "1 request-failed", "proxmox-realm verify", reconcile.Unverified},
+		"the issuer refuses the key":     {accepts(key), oldKey, "1 client-refused", ""},
+		"the declared key is not stored": {accepts(key), key, "1 client-refused", "proxmox-realm apply"},
+		"the issuer accepts the key":     {accepts(oldKey), oldKey, "1 node-to-issuer", "on pve, see whether"},
+		"the issuer limits requests":     {func(s *site) { s.limits(tokenPath, "60") }, oldKey, "1 rate-limited", "who asks the issuer so often"},
+		"the issuer is not asked":        {func(s *site) { s.Inspect = nil }, oldKey, "1 request-failed", "proxmox-realm verify"},
 	} {
-		t.Run(title, func(t *testing.T) {
-			l := &logs{}
-			l.write(failure(refusedCode))
-			target := aim(t, newCluster(t).put(name, stored()), c.issuer, spec(setKey(c.key)))
-			res := diagnoses(t, target, l, reconcile.DiagnoseOptions{})
+		bubble(t, title, func(s *site) {
+			s.logs(failure(refusedCode)).put(stored()).declares(setKey(c.key))
+			c.issuer(s)
+			res := s.diagnoses(reconcile.DiagnoseOptions{})
 			hint := res.Diagnosis.Logins[0].Hint.For(check.Names{})
-			if causes(res) != c.cause || res.Outcome != c.outcome || res.Err != nil || !strings.Contains(hint, c.hint) {
-				t.Errorf("%s, %s, %v\n%s", causes(res), res.Outcome, res.Err, hint)
+			if causes(res) != c.cause || res.Outcome != reconcile.Unverified || res.Err != nil || !strings.Contains(hint, c.hint) {
+				s.Errorf("%s, %s, %v\n%s", causes(res), res.Outcome, res.Err, hint)
 			}
 		})
 	}
 }
 
+// authentik makes the issuer answer as authentik does, which encrypts ID tokens if it has a key for that.
+func (s *site) authentik(encrypts bool) *site {
+	const at = issuerURL + "/application/o/"
+	document, _ := json.Marshal(map[string]any{
+		"issuer": at + "proxmox/", "authorization_endpoint": at + "authorize/", "token_endpoint": at + "token/",
+		"userinfo_endpoint": at + "userinfo/", "jwks_uri": at + "proxmox/jwks/",
+		"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
+	})
+	keys, _ := labissuer.DefaultKeys()
+	data, err := labissuer.MarshalKeys(keys[:1])
+	var jwks struct {
+		Keys []map[string]any `json:"keys"`
+	}
+	if err != nil || json.Unmarshal(data, &jwks) != nil {
+		s.Fatal(err)
+	}
+	if encrypts {
+		second := maps.Clone(jwks.Keys[0])
+		second["use"], second["alg"] = "enc", "RSA-OAEP-256"
+		jwks.Keys = append(jwks.Keys, second)
+	}
+	data, _ = json.Marshal(jwks)
+	header := http.Header{"Content-Type": {"application/json"}}
+	s.idp.Inject("/application/o/proxmox"+documentPath, labissuer.Fault{Header: header, Body: document})
+	s.idp.Inject("/application/o/proxmox/jwks/", labissuer.Fault{Header: header, Body: data})
+	s.Verify.Client = false // the lab behind it knows nothing of this
+	return s.put(stored(with(realm.IssuerURL, at+"proxmox/"))).declares(set(realm.IssuerURL, at+"proxmox/"))
+}
+
 // TestTheSoftwareBehindTheIssuer: what is known of it decides why a token cannot be read, and says what to do in its own words.
 func TestTheSoftwareBehindTheIssuer(t *testing.T) {
-	const unreadable = "Failed to contact token endpoint: Failed to parse server response"
-	p := &fakeIssuer{encrypts: true, advice: map[issuer.Topic]check.Hint{issuer.OnEncryption: "its own words"}}
-	l := &logs{}
-	l.write(failure(unreadable))
-	res := diagnoses(t, aim(t, newCluster(t).put(name, stored()), p, spec()), l, reconcile.DiagnoseOptions{})
-	if hint := string(res.Diagnosis.Logins[0].Hint); causes(res) != "1 encrypted-token" || !strings.HasSuffix(hint, "not encrypt it\nits own words") {
-		t.Errorf("%s: %s", causes(res), hint)
-	}
-	p.encrypts = false
-	res = diagnoses(t, aim(t, newCluster(t).put(name, stored()), p, spec()), l, reconcile.DiagnoseOptions{})
-	if hint := string(res.Diagnosis.Logins[0].Hint); causes(res) != "1 token-unreadable" || strings.Contains(hint, "its own words") {
-		t.Errorf("%s: %s", causes(res), hint)
-	}
-}
-
-// TestAbout: advice depends on where the realm's claims come from.
-func TestAbout(t *testing.T) {
-	p := &fakeIssuer{advice: map[issuer.Topic]check.Hint{issuer.OnNames: "names", issuer.OnClaims: "claims", issuer.OnGroups: "groups"}}
-	for _, c := range []struct {
-		of                    realm.Login
-		refused, absent, none check.Hint
-	}{
-		{realm.Login{UsernameClaim: "sub", QueryUserinfo: true}, "names", "names", "groups"},
-		{realm.Login{UsernameClaim: "email"}, "", "names\nclaims", "groups\nclaims"},
-	} {
-		got := reconcile.About(diagnose.Facts{Login: c.of}, p.Inspect(t.Context(), "", time.Time{})).Advice
-		if got[diagnose.NameRefused] != c.refused || got[diagnose.ClaimMissing] != c.absent || got[diagnose.GroupsClaimAbsent] != c.none {
-			t.Errorf("%+v: %v", c.of, got)
-		}
-	}
-}
-
-// TestAReadThatBreaks tells nothing twice and loses nothing.
-func TestAReadThatBreaks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &logs{}
-		reader := reconcile.NewLoginReader(l, diagnose.Facts{Cleaner: check.NewCleaner()}, time.Hour)
-		expect := func(want int) {
-			t.Helper()
-			n := 0
-			_, _ = reader.Read(t.Context(), func(diagnose.Login) { n++ })
-			if n != want {
-				t.Errorf("%d logins, expected %d", n, want)
+	const words = "leave the Encryption Key of the provider empty"
+	for cause, encrypts := range map[string]bool{"1 encrypted-token": true, "1 token-unreadable": false} {
+		bubble(t, cause, func(s *site) {
+			res := s.authentik(encrypts).logs(failure("Failed to contact token endpoint: Failed to parse server response")).diagnoses(reconcile.DiagnoseOptions{})
+			if hint := string(res.Diagnosis.Logins[0].Hint); causes(res) != cause || strings.Contains(hint, words) != encrypts {
+				s.Errorf("%s: %s\n%v", causes(res), hint, res.Checks)
 			}
-		}
-		l.write(failure(refusedCode))
-		time.Sleep(10 * time.Minute)
-		l.write(failure(refusedCode))
-		l.write("systemd[1]: something else")
-		l.fail(check.Errorf(check.ProxmoxFailed, "gone"))
-		expect(2)
-		expect(0)
-		l.write(failure(refusedCode))
-		l.fail(nil)
-		expect(1)
-		expect(0)
-	})
+		})
+	}
 }
 
-// TestAReadThatEndsTooEarly goes on where it ended, and does not stay there.
-func TestAReadThatEndsTooEarly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &logs{part: true}
-		reader := reconcile.NewLoginReader(l, diagnose.Facts{Cleaner: check.NewCleaner()}, time.Hour)
-		at := time.Now()
-		l.write(failure(refusedCode))
-		time.Sleep(time.Minute)
-		for read, want := range []time.Time{at.Add(-59 * time.Minute), at, at.Add(time.Second), at.Add(2 * time.Second)} {
-			_, err := reader.Read(t.Context(), func(diagnose.Login) {})
-			if err != nil || !l.since.Equal(want) {
-				t.Errorf("read %d begins at %s, expected %s; %v", read, l.since, want, err)
+// TestAbout: advice depends on where the realm's claims come from, and on the software behind the issuer.
+func TestAbout(t *testing.T) {
+	alone(t, func(s *site) {
+		seen := s.Inspect(issuerURL, time.Time{})
+		if err := seen.Wait(s.ctx); err != nil {
+			t.Fatal(err)
+		}
+		claims := string(seen.Advice(issuer.OnClaims))
+		for name, tt := range map[string]struct {
+			of     realm.Login
+			advice bool // on claims of the ID token
+		}{
+			"userinfo":           {realm.Login{UsernameClaim: "sub", QueryUserinfo: true}, false},
+			"the ID token alone": {realm.Login{UsernameClaim: "email"}, true},
+		} {
+			got := reconcile.About(diagnose.Facts{Login: tt.of}, seen).Advice
+			for _, cause := range []diagnose.Cause{diagnose.ClaimMissing, diagnose.GroupsClaimAbsent} {
+				if strings.Contains(string(got[cause]), claims) != tt.advice || claims == "" {
+					t.Errorf("%s, %s: %q", name, cause, got[cause])
+				}
+			}
+			if got[diagnose.ClientRefused] != seen.Advice(issuer.OnKey) || got[diagnose.ClientRefused] == "" {
+				t.Errorf("%s: %q", name, got[diagnose.ClientRefused])
 			}
 		}
 	})
@@ -191,59 +147,64 @@ func TestAReadThatEndsTooEarly(t *testing.T) {
 
 // TestNothingFailed: drift and missing privileges to write are no failed login.
 func TestNothingFailed(t *testing.T) {
-	l := &logs{}
-	l.write("<root@pam> successful openid auth for user 'jane@authelia'")
-	target := aim(t, newCluster(t).put(name, stored()), &fakeIssuer{}, spec(set(realm.Comment, "another")))
-	res := diagnoses(t, target, l, reconcile.DiagnoseOptions{})
-	if res.Outcome != reconcile.Unchanged || res.Diagnosis.Succeeded != 1 || len(res.Diagnosis.Logins) != 0 ||
-		len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "differs from its configuration") {
-		t.Errorf("%s, %+v, %q", res.Outcome, res.Diagnosis, res.Warnings)
-	}
-	if res := diagnoses(t, target, l, reconcile.DiagnoseOptions{All: true}); len(res.Diagnosis.Logins) != 1 {
-		t.Errorf("%+v", res.Diagnosis)
-	}
+	alone(t, func(s *site) {
+		s.logs("<root@pam> successful openid auth for user 'jane@authelia'").put(stored()).declares(set(realm.Comment, "another"))
+		res := s.diagnoses(reconcile.DiagnoseOptions{})
+		if res.Outcome != reconcile.Unchanged || res.Diagnosis.Succeeded != 1 || len(res.Diagnosis.Logins) != 0 ||
+			len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], "differs from its configuration") {
+			t.Errorf("%s, %+v, %q", res.Outcome, res.Diagnosis, res.Warnings)
+		}
+		if res := s.diagnoses(reconcile.DiagnoseOptions{All: true}); len(res.Diagnosis.Logins) != 1 {
+			t.Errorf("%+v", res.Diagnosis)
+		}
+	})
 }
 
-// TestLogsThatCannotBeRead: the checks are shown all the same.
-func TestLogsThatCannotBeRead(t *testing.T) {
-	l := &logs{err: check.Errorf(check.PermissionDenied, "no").Try("grant it")}
-	res := diagnoses(t, aim(t, newCluster(t).put(name, stored()), &fakeIssuer{}, spec()), l, reconcile.DiagnoseOptions{})
-	if res.Outcome != reconcile.Failed || check.CodeOf(res.Err) != check.PermissionDenied || check.HintOf(res.Err) != "grant it" || len(res.Checks) == 0 {
-		t.Errorf("%s, %v, %d checks", res.Outcome, res.Err, len(res.Checks))
-	}
-}
-
-// TestARealmThatCannotBeRead: the logs are shown all the same.
-func TestARealmThatCannotBeRead(t *testing.T) {
-	l := &logs{}
-	l.write(failure("user 'jane@authelia' is disabled"))
-	c := newCluster(t).put(name, stored())
-	c.script[read] = trouble{err: check.Errorf(check.PermissionDenied, "no realm for you")}
-	res := diagnoses(t, aim(t, c, &fakeIssuer{}, spec()), l, reconcile.DiagnoseOptions{})
-	if res.Err != nil || causes(res) != "1 user-disabled" || !strings.Contains(strings.Join(res.Warnings, "\n"), "no realm for you") {
-		t.Errorf("%v, %s, %q", res.Err, causes(res), res.Warnings)
-	}
+// TestWhatCannotBeRead: of logs and realm, what can be read is shown all the same.
+func TestWhatCannotBeRead(t *testing.T) {
+	bubble(t, "the logs", func(s *site) {
+		s.unreadable(pve.Rule{Status: 403, Reason: "Permission check failed (/nodes/pve, Sys.Syslog)"})
+		res := s.put(stored()).diagnoses(reconcile.DiagnoseOptions{})
+		s.expect(res, reconcile.Failed, "", check.PermissionDenied)
+		if !strings.Contains(errorOf(res), "Sys.Syslog") || len(res.Checks) == 0 {
+			t.Errorf("%s, %d checks", errorOf(res), len(res.Checks))
+		}
+	})
+	bubble(t, "the realm", func(s *site) {
+		s.logs(failure("user 'jane@authelia' is disabled")).put(stored()).on(read, refused)
+		res := s.diagnoses(reconcile.DiagnoseOptions{})
+		if res.Err != nil || causes(res) != "1 user-disabled" || !strings.Contains(strings.Join(res.Warnings, "\n"), "not verified in full: ") {
+			t.Errorf("%v, %s, %q", res.Err, causes(res), res.Warnings)
+		}
+		s.declares(undeclared(realm.IssuerURL, realm.ClientID))
+		res = s.diagnoses(reconcile.DiagnoseOptions{})
+		if causes(res) != "1 user-disabled" || !strings.Contains(strings.Join(res.Warnings, "\n"), "issuer and client were not checked") {
+			t.Errorf("%v, %s, %q", res.Err, causes(res), res.Warnings)
+		}
+	})
+	bubble(t, "there is no realm", func(s *site) {
+		res := s.diagnoses(reconcile.DiagnoseOptions{})
+		if res.Outcome != reconcile.Unverified || status(res, check.ProxmoxRealm) != check.Fail {
+			t.Errorf("%s %+v", res.Outcome, res.Checks)
+		}
+	})
 }
 
 // TestFollow tells what there is, and then each login as it fails. The issuer is asked again about a later refusal.
 func TestFollow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := &logs{}
-		p := &fakeIssuer{takes: func(k string) bool { return k == oldKey }}
-		target := aim(t, newCluster(t).put(name, stored()), p, spec(setKey(oldKey)))
-		target.Logs = l
-		l.write(failure("user 'jane@authelia' is disabled"))
-
+	alone(t, func(s *site) {
+		s.accepts(oldKey)
+		s.put(stored()).logs(failure("user 'jane@authelia' is disabled"))
 		var seen []string
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(s.ctx)
 		ended := make(chan reconcile.Result)
 		go func() {
-			ended <- reconcile.Diagnose(ctx, target.Target, target.Deps, reconcile.Options{}, reconcile.DiagnoseOptions{
+			ended <- reconcile.Diagnose(ctx, s.Target, s.Deps, reconcile.Options{}, reconcile.DiagnoseOptions{
 				Since: time.Hour,
 				Follow: func(r reconcile.Result) {
 					text := causes(r)
 					if len(r.Warnings) > 0 || r.Err != nil {
-						text += fmt.Sprintf(" %q %v", r.Warnings, r.Err)
+						text += fmt.Sprintf(" %d warnings, %s", len(r.Warnings), check.CodeOf(r.Err))
 					}
 					seen = append(seen, text)
 				},
@@ -259,23 +220,22 @@ func TestFollow(t *testing.T) {
 			seen = nil
 		}
 		expect("1 user-disabled")
-		inspected := len(p.inspected)
-		l.write(failure(refusedCode))
-		l.write("<root@pam> successful openid auth for user 'jane@authelia'")
+		inspected := s.inspections()
+		s.logs(failure(refusedCode)).logs("<root@pam> successful openid auth for user 'jane@authelia'")
 		expect("1 node-to-issuer")
 		expect()
-		if len(p.inspected) != inspected {
+		if s.inspections() != inspected {
 			t.Error("the issuer was asked again within a minute")
 		}
-		p.takes = func(string) bool { return false }
+		s.accepts("theirs")
 		time.Sleep(time.Minute)
-		l.write(failure(refusedCode))
+		s.logs(failure(refusedCode))
 		expect("1 client-refused")
-		l.fail(check.Errorf(check.ProxmoxFailed, "gone"))
-		expect(` ["pve1: its log was not read: gone"] no log of a node could be read: gone`)
+		readable := s.unreadable(pve.Rule{Status: 500, Reason: "gone"})
+		expect(" 1 warnings, proxmox-failed")
 		expect()
-		l.fail(nil)
-		l.write(failure(refusedCode))
+		readable()
+		s.logs(failure(refusedCode))
 		expect("1 client-refused")
 		cancel()
 		res := <-ended
@@ -283,13 +243,4 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%s %+v", res.Outcome, res.Diagnosis)
 		}
 	})
-}
-
-// TestDiagnosisOfAnAbsentRealm says that it is absent.
-func TestDiagnosisOfAnAbsentRealm(t *testing.T) {
-	res := diagnoses(t, aim(t, newCluster(t), &fakeIssuer{}, spec()), &logs{}, reconcile.DiagnoseOptions{})
-	found, _ := check.Find(res.Checks, check.ProxmoxRealm)
-	if res.Outcome != reconcile.Unverified || found.Status != check.Fail {
-		t.Errorf("%s %+v", res.Outcome, found)
-	}
 }

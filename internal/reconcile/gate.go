@@ -14,7 +14,7 @@ import (
 // gate returns an error if a change could break logins that work. It runs the issuer and client checks with the values
 // that the realm would have: none may fail, now or as last seen. A create breaks no login: failed checks make a warning, unless
 // the caller waits for the issuer.
-func (r run) gate(ctx context.Context, res Result, plan planned, inspection Inspection) (Result, error) {
+func (r run) gate(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection) (Result, error) {
 	if inspection == nil || r.NoGate || !r.Gate || plan.Action != realm.Create && !plan.Gated() {
 		return res, nil
 	}
@@ -32,7 +32,7 @@ func (r run) gate(ctx context.Context, res Result, plan planned, inspection Insp
 }
 
 // look checks issuer and client with the values that the realm would have. against is why the gate is closed; nil if it is open.
-func (r run) look(ctx context.Context, res Result, plan planned, inspection Inspection) (_ Result, against *check.Error, err error) {
+func (r run) look(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection) (_ Result, against *check.Error, err error) {
 	if inspection.Wait(ctx) != nil {
 		return res, nil, context.Cause(ctx)
 	}
@@ -80,7 +80,7 @@ func (r run) look(ctx context.Context, res Result, plan planned, inspection Insp
 // lookAtClient asks about the declared client. If the issuer refuses its key, it also asks about the key that Proxmox holds:
 // stale tells that the issuer accepts that one. An issuer that stops accepting it has been changed, so the declared key is asked
 // about at once.
-func (r run) lookAtClient(ctx context.Context, res Result, plan planned, inspection Inspection) (_ Result, stale bool, err error) {
+func (r run) lookAtClient(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection) (_ Result, stale bool, err error) {
 	for _, w := range []want{anew, atOnce} {
 		answer, err := r.askClient(ctx, plan.login(), false, inspection, w)
 		if err != nil {
@@ -91,7 +91,7 @@ func (r run) lookAtClient(ctx context.Context, res Result, plan planned, inspect
 		if answer.decision() != issuer.Rejected {
 			return res, false, nil
 		}
-		accepted, flipped, err := r.askFormer(ctx, plan, inspection)
+		accepted, flipped, err := r.askFormer(ctx, plan, inspection, answer.fresh)
 		if err != nil || !flipped || answer.fresh {
 			return res, accepted, err
 		}
@@ -100,8 +100,9 @@ func (r run) lookAtClient(ctx context.Context, res Result, plan planned, inspect
 }
 
 // askFormer asks about the key that Proxmox holds, if it differs from the declared one, by questions that cost nothing while the
-// issuer accepts it. After one refusal it does not ask again. flipped tells that this was the first refusal.
-func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection) (accepted, flipped bool, err error) {
+// issuer accepts it. If the issuer has not accepted it so far, they may cost something: it asks only if costly is set. After one
+// refusal it does not ask again. flipped tells that this was the first refusal.
+func (r run) askFormer(ctx context.Context, plan planned, inspection *issuer.Inspection, costly bool) (accepted, flipped bool, err error) {
 	former := plan.before()
 	if !plan.Changed(realm.ClientKey) || !former.ClientKey.IsSet() {
 		return false, false, nil
@@ -109,7 +110,7 @@ func (r run) askFormer(ctx context.Context, plan planned, inspection Inspection)
 	l := plan.login()
 	l.ClientKey = former.ClientKey
 	known := r.History.Client(r.clientID(l))
-	if known.Credentials.Red() {
+	if known.Credentials.Red() || known.Credentials.IsZero() && !costly {
 		return false, false, nil
 	}
 	answer := inspection.Client(ctx, issuer.Question{Login: l, Depth: issuer.Free, Known: r.controls(known), Limited: known.Limited})

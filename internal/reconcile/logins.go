@@ -15,7 +15,7 @@ import (
 	"proxmox-realm/internal/proxmox"
 )
 
-// Logs are the system logs of one Proxmox installation; *proxmox.Client implements it.
+// Logs are the system logs of one Proxmox installation. *proxmox.Client implements it; a rehearsal of a login reads one node alone.
 type Logs interface {
 	// Nodes lists the hosts that have a log.
 	Nodes(ctx context.Context) ([]proxmox.Node, error)
@@ -24,8 +24,6 @@ type Logs interface {
 	ReadLog(ctx context.Context, node string, at proxmox.NodeTime, r proxmox.LogRange, page func(proxmox.LogPage)) (whole bool, err error)
 	// ReadJournal reads the log of a node whose clock is not known.
 	ReadJournal(ctx context.Context, node string, ahead time.Duration, r proxmox.LogRange, page func(proxmox.LogPage)) (whole bool, err error)
-	// LogHint says how the credentials get to read the logs.
-	LogHint() check.Hint
 }
 
 // overlap is how far back a second read goes: the lines of one login may have been written before and after the first one.

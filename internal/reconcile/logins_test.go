@@ -1,75 +1,41 @@
 package reconcile_test
 
 import (
-	"crypto/x509"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/lab/pve"
-	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
-// loggers is a Proxmox installation with logs, and a client of it.
-type loggers struct {
-	*pve.Server
-	client *proxmox.Client
-	now    *atomic.Pointer[time.Time] // of all nodes, their clocks being set; nil: the real time
-}
-
-// startLoggers starts nodes. The token gets the privileges on /nodes.
-func startLoggers(t *testing.T, privileges []string, nodes ...pve.Node) loggers {
-	t.Helper()
-	l := loggers{now: &atomic.Pointer[time.Time]{}}
-	seed := pve.DefaultState()
-	seed.Roles["LogReader"] = privileges
-	for kind, id := range map[string]string{"user": "nobody@pve", "token": "nobody@pve!none"} {
-		seed.ACL = append(seed.ACL, pve.ACL{Path: "/nodes", Type: kind, ID: id, Role: "LogReader", Propagate: true})
-	}
-	server, err := pve.Start(pve.Options{Seed: seed, Nodes: nodes, Now: func() time.Time {
-		if now := l.now.Load(); now != nil {
-			return *now
-		}
-		return time.Now()
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	l.Server = server
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(server.CertificatePEM())
-	parsed, err := config.ParseToken(realm.VE, server.Token(pve.TokenNoPrivilege))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.client, err = proxmox.New(config.Proxmox{
-		Endpoints: []config.Origin{config.Origin(server.URL())}, Token: parsed, CA: roots, Timeout: time.Minute,
-	}, proxmox.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.client.Close)
-	return l
-}
-
 // logReader are the privileges that a diagnosis needs on the nodes.
 var logReader = []string{"Sys.Audit", "Sys.Syslog"}
 
+// logging makes the installation have these nodes, and the target use a token with these privileges on them.
+func (s *site) logging(privileges []string, nodes ...pve.Node) *site {
+	s.Helper()
+	seed := s.pve.State()
+	if err := s.pve.Close(); err != nil {
+		s.Fatal(err)
+	}
+	s.startPVE(pve.Options{Seed: seed, Nodes: nodes})
+	s.may(map[string][]string{"/nodes": privileges})
+	time.Sleep(3 * time.Second / 2) // a node tells its clock in whole seconds
+	return s
+}
+
 // write adds a line of pvedaemon to the log of a node.
-func (l loggers) write(t *testing.T, node string, at time.Time, pid int, message string) {
-	t.Helper()
-	if err := l.Log(node, pve.Line{Time: at, Process: "pvedaemon", PID: pid, Message: message}); err != nil {
-		t.Fatal(err)
+func (s *site) write(node string, at time.Time, pid int, message string) {
+	s.Helper()
+	if err := s.pve.Log(node, pve.Line{Time: at, Process: "pvedaemon", PID: pid, Message: message}); err != nil {
+		s.Fatal(err)
 	}
 }
 
@@ -78,14 +44,17 @@ func failure(text string) string {
 }
 
 func facts() diagnose.Facts {
-	return diagnose.Facts{Login: realm.Login{Realm: "authelia"}, Cleaner: check.NewCleaner()}
+	return diagnose.Facts{Login: realm.Login{Realm: name}, Cleaner: check.NewCleaner()}
 }
 
-// readAll reads once, and returns what was told, sorted.
-func readAll(t *testing.T, r *reconcile.LoginReader) ([]string, reconcile.Reading, error) {
-	t.Helper()
+func (s *site) reader(span time.Duration) *reconcile.LoginReader {
+	return reconcile.NewLoginReader(s.Cluster, facts(), span)
+}
+
+// reads reads once, and returns what was told, sorted.
+func (s *site) reads(r *reconcile.LoginReader) ([]string, reconcile.Reading, error) {
 	var all []string
-	reading, err := r.Read(t.Context(), func(l diagnose.Login) {
+	reading, err := r.Read(s.ctx, func(l diagnose.Login) {
 		all = append(all, fmt.Sprintf("%s %s %s %s", l.Node, l.Time.Format("01-02 15:04:05 -0700"), l.Outcome, l.Cause))
 	})
 	slices.Sort(all)
@@ -94,197 +63,230 @@ func readAll(t *testing.T, r *reconcile.LoginReader) ([]string, reconcile.Readin
 
 // TestLogsOfAllNodes reads three nodes, each with a zone and a clock of its own, and one that is off.
 func TestLogsOfAllNodes(t *testing.T) {
-	l := startLoggers(t, logReader, pve.Node{Zone: "Asia/Kathmandu"}, pve.Node{Zone: "America/St_Johns", Ahead: 30 * time.Minute}, pve.Node{Off: true})
-	now := time.Now()
-	stamp := func(at time.Time, zone string) string {
-		z, err := time.LoadLocation(zone)
-		if err != nil {
-			t.Fatal(err)
+	alone(t, func(s *site) {
+		s.logging(logReader, pve.Node{Zone: "Asia/Kathmandu"}, pve.Node{Zone: "America/St_Johns", Ahead: 30 * time.Minute}, pve.Node{Off: true})
+		stamp := func(at time.Time, zone string) string {
+			z, err := time.LoadLocation(zone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return at.In(z).Format("01-02 15:04:05 -0700")
 		}
-		return at.In(z).Format("01-02 15:04:05 -0700")
-	}
-	early, late := now.Add(-25*time.Hour), now.Add(-23*time.Hour)
-	l.write(t, "pve", early, 1, failure("Request failed"))
-	l.write(t, "pve", late, 1, failure("Request failed"))
-	l.write(t, "pve2", late.Add(30*time.Minute), 1, failure("user 'jane@authelia' is disabled"))
-	l.write(t, "pve2", early.Add(30*time.Minute), 1, failure("user 'jane@authelia' is disabled"))
-	got, reading, err := readAll(t, reconcile.NewLoginReader(l.client, facts(), 24*time.Hour))
-	want := []string{
-		"pve " + stamp(late, "Asia/Kathmandu") + " failed issuer-unreachable",
-		"pve2 " + stamp(late.Add(30*time.Minute), "America/St_Johns") + " failed user-disabled",
-	}
-	if err != nil || !slices.Equal(got, want) || !slices.Equal(reading.Read, []string{"pve", "pve2"}) {
-		t.Errorf("%v\n%s\n%v", err, strings.Join(got, "\n"), reading.Read)
-	}
-	if len(reading.Unread) != 1 || reading.Unread[0].Node != "pve3" {
-		t.Errorf("%v", reading.Unread)
-	}
-	warnings := reading.Warnings(5 * time.Minute)
-	if len(warnings) != 2 || !strings.HasPrefix(warnings[0], "pve3: its log was not read: ") || !strings.HasPrefix(warnings[1], "pve2: its clock is 30m0s ahead") {
-		t.Error(warnings)
-	}
+		now := time.Now()
+		early, late := now.Add(-25*time.Hour), now.Add(-23*time.Hour)
+		s.write("pve", early, 1, failure("Request failed"))
+		s.write("pve", late, 1, failure("Request failed"))
+		s.write("pve2", late.Add(30*time.Minute), 1, failure("user 'jane@authelia' is disabled"))
+		s.write("pve2", early.Add(30*time.Minute), 1, failure("user 'jane@authelia' is disabled"))
+		got, reading, err := s.reads(s.reader(24 * time.Hour))
+		want := []string{
+			"pve " + stamp(late, "Asia/Kathmandu") + " failed issuer-unreachable",
+			"pve2 " + stamp(late.Add(30*time.Minute), "America/St_Johns") + " failed user-disabled",
+		}
+		if err != nil || !slices.Equal(got, want) || !slices.Equal(reading.Read, []string{"pve", "pve2"}) || len(reading.Unread) != 1 || reading.Unread[0].Node != "pve3" {
+			t.Errorf("%v\n%s\n%v, %v", err, strings.Join(got, "\n"), reading.Read, reading.Unread)
+		}
+		warnings := reading.Warnings(5 * time.Minute)
+		if len(warnings) != 2 || !strings.HasPrefix(warnings[0], "pve3: its log was not read: ") || !strings.HasPrefix(warnings[1], "pve2: its clock is 30m0s ahead") {
+			t.Error(warnings)
+		}
+	})
 }
 
 // TestEachLoginIsToldOnce reads again and again, while lines of one login arrive between two reads.
 func TestEachLoginIsToldOnce(t *testing.T) {
-	l := startLoggers(t, logReader)
-	r := reconcile.NewLoginReader(l.client, facts(), time.Hour)
-	now := time.Now().Truncate(time.Second)
-	expect := func(want ...string) {
-		t.Helper()
-		got, _, err := readAll(t, r)
-		for i, text := range got {
-			got[i] = text[strings.Index(text, "+0000 ")+6:]
+	alone(t, func(s *site) {
+		s.logging(logReader)
+		r, now := s.reader(time.Hour), time.Now()
+		expect := func(want ...string) {
+			t.Helper()
+			got, _, err := s.reads(r)
+			for i, text := range got {
+				got[i] = text[strings.Index(text, "+0000 ")+6:]
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("%v: %v, expected %v", err, got, want)
+			}
 		}
-		if err != nil || !slices.Equal(got, want) {
-			t.Errorf("%v: %v, expected %v", err, got, want)
-		}
-	}
-	l.write(t, "pve", now, 1, failure("Request failed"))
-	l.write(t, "pve", now, 1, failure("Request failed"))
-	l.write(t, "pve", now, 2, "openid groups claim 'groups' is not found in claims")
-	expect("failed issuer-unreachable", "failed issuer-unreachable")
-	expect()
-	l.write(t, "pve", now, 1, failure("Request failed"))
-	l.write(t, "pve", now, 2, "<root@pam> successful openid auth for user 'jane@authelia'")
-	expect("failed issuer-unreachable", "succeeded groups-claim-absent")
-	expect()
-	l.write(t, "pve", now.Add(time.Second), 1, failure("Request failed"))
-	expect("failed issuer-unreachable")
+		s.write("pve", now, 1, failure("Request failed"))
+		s.write("pve", now, 1, failure("Request failed"))
+		s.write("pve", now, 2, "openid groups claim 'groups' is not found in claims")
+		expect("failed issuer-unreachable", "failed issuer-unreachable")
+		expect()
+		s.write("pve", now, 1, failure("Request failed"))
+		s.write("pve", now, 2, "<root@pam> successful openid auth for user 'jane@authelia'")
+		expect("failed issuer-unreachable", "succeeded groups-claim-absent")
+		expect()
+		s.write("pve", now.Add(time.Second), 1, failure("Request failed"))
+		expect("failed issuer-unreachable")
+	})
 }
 
-// TestReadsGoOn: a later read does not begin at the beginning.
+// many writes lines that end now, so many apart.
+func (s *site) many(count int, apart time.Duration, message func(n int) string) {
+	lines := make([]pve.Line, count)
+	for i := range lines {
+		lines[i] = pve.Line{Time: time.Now().Add(-time.Duration(count-1-i) * apart), Process: "pvedaemon", PID: 1, Message: message(i)}
+	}
+	if err := s.pve.Log("pve", lines...); err != nil {
+		s.Fatal(err)
+	}
+}
+
+func same(int) string { return failure("Request failed") }
+
+// TestReadsGoOn: a later read does not begin at the beginning. One that breaks tells nothing twice and loses nothing.
 func TestReadsGoOn(t *testing.T) {
-	l := startLoggers(t, logReader)
-	r := reconcile.NewLoginReader(l.client, facts(), 24*time.Hour)
-	now := time.Now()
-	for i := range 6000 {
-		l.write(t, "pve", now.Add(-time.Duration(i+600)*time.Second), 1, failure("Request failed"))
-	}
-	if got, _, err := readAll(t, r); err != nil || len(got) != 6000 {
-		t.Fatalf("%v, %d logins", err, len(got))
-	}
-	l.Reset()
-	if got, _, err := readAll(t, r); err != nil || len(got) != 0 {
-		t.Fatalf("%v, %d logins", err, len(got))
-	}
-	if n := len(l.Requests()); n != 3 { // nodes, time, and one page
-		t.Errorf("%d requests: %v", n, l.Requests())
-	}
+	alone(t, func(s *site) {
+		s.logging(logReader)
+		r := s.reader(24 * time.Hour)
+		s.many(6000, time.Second, same)
+		s.unreadable(pve.Rule{From: 2, Count: 1, Status: 500, Reason: "gone"})
+		for i, want := range []struct{ logins, requests int }{{4999, 4}, {1001, 3}, {0, 3}} { // nodes, time, and pages; of the last login more may come
+			s.reset()
+			got, _, err := s.reads(r)
+			if (err != nil) != (i == 0) || len(got) != want.logins || len(s.calls()) != want.requests {
+				t.Errorf("read %d: %v, %d logins, %v", i, err, len(got), s.calls())
+			}
+		}
+	})
 }
 
 // TestALongLogTakesLittleMemory: a summary and a reader keep little of 100,000 logins.
 func TestALongLogTakesLittleMemory(t *testing.T) {
-	l := startLoggers(t, logReader)
-	now := time.Now()
-	lines := make([]pve.Line, 100_000)
-	for i := range lines {
-		lines[i] = pve.Line{
-			Time: now.Add(-time.Duration(len(lines)-i) * 100 * time.Millisecond), Process: "pvedaemon", PID: 1,
-			Message: failure(fmt.Sprintf("no such user ('user-%06d@authelia')", i)),
+	alone(t, func(s *site) {
+		const logins = 100_000
+		s.logging(logReader)
+		s.many(logins, 100*time.Millisecond, func(n int) string { return failure(fmt.Sprintf("no such user ('user-%06d@authelia')", n)) })
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		var sum diagnose.Summary
+		count := 0
+		r := s.reader(24 * time.Hour)
+		if _, err := r.Read(s.ctx, func(login diagnose.Login) { sum.Add(login); count++ }); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if err := l.Log("pve", lines...); err != nil {
-		t.Fatal(err)
-	}
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	var sum diagnose.Summary
-	count := 0
-	r := reconcile.NewLoginReader(l.client, facts(), 24*time.Hour)
-	if _, err := r.Read(t.Context(), func(login diagnose.Login) { sum.Add(login); count++ }); err != nil {
-		t.Fatal(err)
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); count != len(lines) || kept > 8<<20 {
-		t.Errorf("%d logins, %d KiB kept", count, kept>>10)
-	}
-	entries := sum.Entries()
-	if last := entries[0].User; !strings.HasPrefix(last, "user-09999") || len(entries)+sum.Dropped() != len(lines) {
-		t.Errorf("%s, %d entries, %d dropped", last, len(entries), sum.Dropped())
-	}
-	runtime.KeepAlive(r)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); count != logins || kept > 8<<20 {
+			t.Errorf("%d logins, %d KiB kept", count, kept>>10)
+		}
+		entries := sum.Entries()
+		if last := entries[0].User; !strings.HasPrefix(last, "user-09999") || len(entries)+sum.Dropped() != logins {
+			t.Errorf("%s, %d entries, %d dropped", last, len(entries), sum.Dropped())
+		}
+		runtime.KeepAlive(r)
+	})
 }
 
 // TestSummerTimeEnds reads a log over the hour that comes twice, with a `since` inside of it.
 func TestSummerTimeEnds(t *testing.T) {
-	l := startLoggers(t, logReader, pve.Node{Zone: "Europe/Vienna"})
-	at := func(hour, minute int) time.Time { return time.Date(2026, 10, 25, hour, minute, 0, 0, time.UTC) }
-	now := at(1, 50) // 02:50 for the second time
-	l.now.Store(&now)
-	for _, minute := range []int{10, 40} {
-		l.write(t, "pve", at(0, minute), 1, failure("Request failed")) // 02:10 and 02:40 the first time
-		l.write(t, "pve", at(1, minute), 1, failure("Request failed"))
-	}
-	r := reconcile.NewLoginReader(l.client, facts(), 30*time.Minute) // since 02:20 the second time
-	got, _, err := readAll(t, r)
-	if want := []string{"pve 10-25 02:40:00 +0100 failed issuer-unreachable"}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v %v", err, got)
-	}
+	alone(t, func(s *site) {
+		at := func(hour, minute int) time.Time { return time.Date(2000, 10, 29, hour, minute, 0, 0, time.UTC) }
+		time.Sleep(time.Until(at(1, 50))) // 02:50 for the second time
+		s.logging(logReader, pve.Node{Zone: "Europe/Vienna"})
+		for _, minute := range []int{10, 40} {
+			s.write("pve", at(0, minute), 1, failure("Request failed")) // 02:10 and 02:40 the first time
+			s.write("pve", at(1, minute), 1, failure("Request failed"))
+		}
+		got, _, err := s.reads(s.reader(30 * time.Minute)) // since 02:20 the second time
+		if want := []string{"pve 10-29 02:40:00 +0100 failed issuer-unreachable"}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v %v", err, got)
+		}
+	})
 }
 
 // TestLogWithoutAuditOfTheNode reads by the epoch, because the zone is not known.
 func TestLogWithoutAuditOfTheNode(t *testing.T) {
-	l := startLoggers(t, []string{"Sys.Syslog"}, pve.Node{Zone: "Asia/Kolkata"})
-	now := time.Now()
-	l.write(t, "pve", now.Add(-time.Minute), 1, failure("user 'jane@authelia' is disabled"))
-	got, _, err := readAll(t, reconcile.NewLoginReader(l.client, facts(), time.Hour))
-	if want := "pve " + now.Add(-time.Minute).In(time.FixedZone("", 19800)).Format("01-02 15:04:05 -0700") + " failed user-disabled"; err != nil || len(got) != 1 || got[0] != want {
-		t.Errorf("%v %v, expected %s", err, got, want)
-	}
+	alone(t, func(s *site) {
+		s.logging([]string{"Sys.Syslog"}, pve.Node{Zone: "Asia/Kolkata"})
+		at := time.Now().Add(-time.Minute)
+		s.write("pve", at, 1, failure("user 'jane@authelia' is disabled"))
+		got, _, err := s.reads(s.reader(time.Hour))
+		if want := "pve " + at.In(time.FixedZone("", 19800)).Format("01-02 15:04:05 -0700") + " failed user-disabled"; err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("%v %v, expected %s", err, got, want)
+		}
+	})
 }
 
 // TestNoLogMayBeRead: the error says what is missing, and the hint grants it.
 func TestNoLogMayBeRead(t *testing.T) {
-	l := startLoggers(t, []string{"Sys.Audit"}, pve.Node{}, pve.Node{Off: true})
-	_, reading, err := readAll(t, reconcile.NewLoginReader(l.client, facts(), time.Hour))
-	if check.CodeOf(err) != check.PermissionDenied || !strings.Contains(err.Error(), "Sys.Syslog on /nodes/pve") || len(reading.Unread) != 2 ||
-		!strings.Contains(check.HintOf(err).For(check.Names{}), "RealmLogReader") {
-		t.Errorf("%v\n%s", err, check.HintOf(err))
-	}
+	alone(t, func(s *site) {
+		_, reading, err := s.logging([]string{"Sys.Audit"}, pve.Node{}, pve.Node{}, pve.Node{Off: true}).reads(s.reader(time.Hour))
+		if check.CodeOf(err) != check.PermissionDenied || !strings.Contains(err.Error(), "Sys.Syslog on /nodes/pve") || len(reading.Unread) != 3 ||
+			!strings.Contains(check.HintOf(err).For(check.Names{}), "RealmLogReader") {
+			t.Errorf("%v\n%s", err, check.HintOf(err))
+		}
+	})
 }
 
-// TestWatch reads sparingly: at most two requests a node and read, each login once, from the first read on.
-func TestWatch(t *testing.T) {
-	l := startLoggers(t, logReader, pve.Node{Zone: "Asia/Kolkata"}, pve.Node{Off: true})
-	w := reconcile.NewLoginWatch(facts())
-	var got []string
-	read := func(want string, most int) {
-		t.Helper()
-		l.Reset()
-		got = nil
-		accepted := []check.Check{check.Passed(check.ClientCredentials, "fine"), check.Passed(check.ClientRedirect, "fine")}
-		err := w.Read(t.Context(), l.client, accepted, func(login diagnose.Login) { got = append(got, string(login.Cause)) })
-		if err != nil || strings.Join(got, " ") != want || len(l.Requests()) > most {
-			t.Errorf("%v: %q, expected %q; requests %v", err, got, want, l.Requests())
-		}
+// watches reads with a watch: at most two requests a node, each login once.
+func (s *site) watches(w *reconcile.LoginWatch) (told []string) {
+	s.reset()
+	accepted := []check.Check{check.Passed(check.ClientCredentials, "fine"), check.Passed(check.ClientRedirect, "fine")}
+	err := w.Read(s.ctx, s.Cluster, accepted, func(login diagnose.Login) { told = append(told, string(login.Cause)) })
+	if err != nil || len(s.calls()) > 2 {
+		s.Errorf("%v, %v", err, s.calls())
 	}
-	now := time.Now()
-	l.write(t, "pve", now.Add(-time.Minute), 1, failure("user 'jane@authelia' is disabled"))
-	read("", 2)
-	l.write(t, "pve", now.Add(time.Second), 1, failure("Failed to contact token endpoint: Request failed"))
-	read("node-to-issuer", 2)
-	read("", 2)
-	l.write(t, "pve", now.Add(time.Second), 1, failure("Failed to contact token endpoint: Request failed"))
-	l.write(t, "pve", now.Add(2*time.Second), 1, failure("user 'jane@authelia' is disabled"))
-	read("node-to-issuer user-disabled", 2)
+	return told
+}
+
+// TestWatch reads sparingly, from the first read on.
+func TestWatch(t *testing.T) {
+	alone(t, func(s *site) {
+		s.logging(logReader, pve.Node{Zone: "Asia/Kolkata"}, pve.Node{}, pve.Node{Off: true})
+		if err := s.pve.SetNode("pve2", false); err != nil {
+			t.Fatal(err)
+		}
+		w := reconcile.NewLoginWatch(facts())
+		expect := func(want ...string) {
+			t.Helper()
+			if got := s.watches(w); !slices.Equal(got, want) {
+				t.Errorf("%q, expected %q", got, want)
+			}
+		}
+		now := time.Now()
+		s.write("pve", now.Add(-time.Minute), 1, failure("user 'jane@authelia' is disabled"))
+		expect()
+		s.write("pve", now.Add(time.Second), 1, failure(refusedCode))
+		expect("node-to-issuer")
+		expect()
+		s.write("pve", now.Add(time.Second), 1, failure(refusedCode))
+		s.write("pve", now.Add(2*time.Second), 1, failure("user 'jane@authelia' is disabled"))
+		expect("node-to-issuer", "user-disabled")
+	})
+}
+
+// TestAWatchThatLagsBehind goes on where its requests ended, and does not stay in a second with more lines than they fetch.
+func TestAWatchThatLagsBehind(t *testing.T) {
+	alone(t, func(s *site) {
+		s.logging(logReader)
+		w := reconcile.NewLoginWatch(facts())
+		s.watches(w)
+		s.many(10_001, 0, same)
+		time.Sleep(2 * time.Second)
+		s.logs(failure("user 'jane@authelia' is disabled"))
+		for read, want := range []int{10_000, 1, 0} { // better to lose some than to stay there
+			if got := s.watches(w); len(got) != want {
+				t.Errorf("read %d: %d logins, expected %d", read, len(got), want)
+			}
+		}
+	})
 }
 
 // TestWatchWithoutThePrivilege asks once, and not again with each run.
 func TestWatchWithoutThePrivilege(t *testing.T) {
-	l := startLoggers(t, []string{"Sys.Audit"})
-	w := reconcile.NewLoginWatch(facts())
-	var asked []int
-	for range 4 {
-		l.Reset()
-		if err := w.Read(t.Context(), l.client, nil, func(diagnose.Login) {}); err != nil {
-			t.Error(err)
+	alone(t, func(s *site) {
+		s.logging([]string{"Sys.Audit"})
+		w := reconcile.NewLoginWatch(facts())
+		var asked []int
+		for range 4 {
+			s.watches(w)
+			asked = append(asked, len(s.calls()))
 		}
-		asked = append(asked, len(l.Requests()))
-	}
-	if !slices.Equal(asked, []int{2, 1, 0, 0}) {
-		t.Error(asked)
-	}
+		if !slices.Equal(asked, []int{2, 1, 0, 0}) {
+			t.Error(asked)
+		}
+	})
 }

@@ -17,87 +17,19 @@ import (
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/history"
 	"proxmox-realm/internal/issuer"
+	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
-// Cluster is one Proxmox installation; *proxmox.Client implements it. Errors of the writes match [realm.ErrConflict],
-// [realm.ErrLost] and [realm.UnknownPropertyError]. A cluster never repeats a write.
-type Cluster interface {
-	// Realm reads a realm; an absent one is the zero Current, not an error.
-	Realm(ctx context.Context, name string) (realm.Current, error)
-	Create(ctx context.Context, p realm.Params) error
-	Update(ctx context.Context, name string, p realm.Params) error
-	// Delete removes the realm that was read with that digest.
-	Delete(ctx context.Context, name, digest string) error
-
-	// Realms lists the names of the realms of all types.
-	Realms(ctx context.Context) ([]string, error)
-
-	// Access reads groups and the access control list, as far as the credentials see them, but no roles.
-	Access(ctx context.Context) (realm.CurrentAccess, error)
-	Roles(ctx context.Context) (realm.Roles, error)
-	// Change makes one change of groups and grants.
-	Change(ctx context.Context, c realm.AccessChange) error
-
-	Version(ctx context.Context) (realm.Version, error)
-	CountUsers(ctx context.Context, name string) (realm.Users, error)
-	// ClockOffset returns how far Proxmox's clock is ahead of this machine's, as of the last answer.
-	ClockOffset() (offset time.Duration, known bool)
-
-	// The proxmox.* checks. An error means that Proxmox could not be asked; the check is a skip then.
-	// CheckPermissions checks whether the credentials may read and write realms. It fails if a privilege for access is missing.
-	CheckPermissions(ctx context.Context, write bool, missing []realm.Privilege) (check.Check, error)
-	// CheckUsers is proxmox.users, and with access also proxmox.access of a realm whose access is not declared.
-	CheckUsers(ctx context.Context, login realm.Login, access bool) ([]check.Check, error)
-	// CheckDiscovery asks one node. hung reports that the issuer kept that node waiting, which blocks one of its workers.
-	CheckDiscovery(
-		ctx context.Context, node config.Origin, login realm.Login, redirectURL string, inspected bool,
-	) (found check.Check, hung bool, err error)
-	// Endpoint returns the endpoint that answers.
-	Endpoint() config.Origin
-}
-
-// Issuer inspects OpenID providers.
-type Issuer interface {
-	// Inspect begins an inspection and returns at once. It may return an inspection that other targets share, if that
-	// began at or after notBefore.
-	Inspect(ctx context.Context, issuerURL string, notBefore time.Time) Inspection
-}
-
-// Inspection is one look at an issuer; *issuer.Inspection implements it. All methods but Wait need a Wait before them.
-type Inspection interface {
-	// Wait returns nil once the inspection has ended, whatever it found.
-	Wait(ctx context.Context) error
-	Checks(v issuer.View) []check.Check
-	// NeedsVersion reports whether the checks depend on the Proxmox version.
-	NeedsVersion() bool
-	// Quick reports whether the issuer sent both documents soon enough that Proxmox may be asked to discover it.
-	Quick() bool
-	// WhyNotQuick says why it may not.
-	WhyNotQuick() string
-	// Trusted reports whether this machine reached the issuer and trusts its certificate.
-	Trusted() bool
-	// LacksClaim reports whether the issuer advertises its claims, and not this one.
-	LacksClaim(claim string) bool
-	// EncryptsTokens reports whether the issuer encrypts the ID tokens of this client.
-	EncryptsTokens() bool
-	// Advice returns what the administrator of the software behind the issuer must know about a topic, or "".
-	Advice(about issuer.Topic) check.Hint
-	// Provider returns the name of the software behind the issuer, or "" if it was not recognised.
-	Provider() string
-	RateLimited() (retryAfter time.Duration, limited bool)
-	Certificate() (notAfter time.Time, ok bool)
-	Client(ctx context.Context, q issuer.Question) issuer.Answer
-}
-
 // Deps are what a run works with.
 type Deps struct {
-	Cluster Cluster
-	Issuer  Issuer         // nil if this machine cannot reach the issuer: no issuer checks, no gate
+	Cluster *proxmox.Client
+	// Inspect begins an inspection of an issuer and returns at once. It may return one that other targets share, if that began at or
+	// after notBefore. nil: this machine cannot reach the issuer, so there are no issuer checks and no gate.
+	Inspect func(issuerURL string, notBefore time.Time) *issuer.Inspection
 	Cleaner *check.Cleaner // masks secrets in values that are shown
 	History *history.Store // of earlier runs
 	Log     *slog.Logger
-	Logs    Logs // of the nodes; only [Diagnose] needs them
 }
 
 // Options are what one run adds to its configuration.
@@ -194,7 +126,7 @@ func Verify(ctx context.Context, t config.Target, d Deps, o Options) Result {
 
 // take takes the steps of a command. What can be checked is checked, whatever failed before.
 func (r run) take(ctx context.Context, steps steps) Result {
-	inspection := r.inspect(ctx, r.Look) // 1. observe the issuer, and at the same time the realm
+	inspection := r.inspect(r.Look) // 1. observe the issuer, and at the same time the realm
 	res, plan, err := r.change(ctx, steps, r.begin(), inspection)
 	res, checkErr := r.verify(ctx, res, plan, inspection, steps, err)
 	if err == nil && checkErr != nil {
@@ -206,7 +138,7 @@ func (r run) take(ctx context.Context, steps steps) Result {
 }
 
 // change takes the steps from observing to reading back.
-func (r run) change(ctx context.Context, steps steps, res Result, inspection Inspection) (Result, planned, error) {
+func (r run) change(ctx context.Context, steps steps, res Result, inspection *issuer.Inspection) (Result, planned, error) {
 	var unsettled error // the conflict or lost answer of the last write
 	for attempt := 1; ; attempt++ {
 		current, access, err := r.observe(ctx) // 1. observe
@@ -265,11 +197,11 @@ func interruption(ctx context.Context, err error) error {
 }
 
 // inspect begins the inspection of the declared issuer; nil if this machine cannot reach the issuer.
-func (r run) inspect(ctx context.Context, notBefore time.Time) Inspection {
-	if r.Issuer == nil {
+func (r run) inspect(notBefore time.Time) *issuer.Inspection {
+	if r.Inspect == nil {
 		return nil
 	}
-	return r.Issuer.Inspect(ctx, r.declared().IssuerURL, notBefore)
+	return r.Inspect(r.declared().IssuerURL, notBefore)
 }
 
 // declared returns the login that the configuration asks for.
@@ -277,7 +209,7 @@ func (r run) declared() realm.Login { return r.Realm.Set.Login(r.Realm.Name) }
 
 // unnamed warns if a realm would get the default name, which is that of other software than the issuer's. Users have it in their
 // names for good.
-func (r run) unnamed(ctx context.Context, res Result, plan planned, inspection Inspection) Result {
+func (r run) unnamed(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection) Result {
 	if !r.Unnamed || plan.Action != realm.Create || inspection == nil || inspection.Wait(ctx) != nil {
 		return res
 	}

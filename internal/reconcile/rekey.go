@@ -68,11 +68,11 @@ type KeyWait struct{ asked time.Time }
 // then somebody has changed the client, and logins fail until the realms have the key. What an earlier run found out about the declared key counts if it was refused.
 func (w *KeyWait) Look(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, keyOnly(t), d, o)
-	res, err := r.awaitKey(ctx, r.begin(), r.inspect(ctx, r.Look), w)
+	res, err := r.awaitKey(ctx, r.begin(), r.inspect(r.Look), w)
 	return r.finish(res, interruption(ctx, err))
 }
 
-func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w *KeyWait) (Result, error) {
+func (r run) awaitKey(ctx context.Context, res Result, inspection *issuer.Inspection, w *KeyWait) (Result, error) {
 	current, err := r.Cluster.Realm(ctx, r.Realm.Name)
 	if err != nil {
 		return res, err
@@ -87,7 +87,7 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 	}
 	login := plan.login()
 	res = r.inspected(res, plan, inspection, login, "")
-	former, flipped, err := r.askFormer(ctx, plan, inspection)
+	former, flipped, err := r.askFormer(ctx, plan, inspection, w.asked.IsZero())
 	if err == nil {
 		err = r.limitedNow(plan, inspection)
 	}
@@ -116,7 +116,7 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 		return res, nil
 	}
 	if !former && !flipped { // the answer may be the control that tells what an answer about the former key is worth
-		if former, _, err = r.askFormer(ctx, plan, inspection); err != nil {
+		if former, _, err = r.askFormer(ctx, plan, inspection, true); err != nil {
 			return res, err
 		}
 	}
@@ -127,7 +127,7 @@ func (r run) awaitKey(ctx context.Context, res Result, inspection Inspection, w 
 }
 
 // limitedNow returns an error if the issuer limits requests, as it answered now or to an earlier run.
-func (r run) limitedNow(plan planned, inspection Inspection) error {
+func (r run) limitedNow(plan planned, inspection *issuer.Inspection) error {
 	var until time.Time
 	for _, l := range []realm.Login{plan.login(), plan.before()} {
 		until = history.Later(until, r.History.Client(r.clientID(l)).Limited)

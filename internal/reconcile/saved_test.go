@@ -1,73 +1,79 @@
 package reconcile_test
 
 import (
-	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/history"
+	"proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/realm"
 	"proxmox-realm/internal/reconcile"
 )
 
 // interrupted leaves a saved realm behind: a replace whose realms could not be created.
-func interrupted(t *testing.T) (*cluster, aimed, string) {
-	t.Helper()
-	c := newCluster(t).put(name, stored())
-	c.script[create] = trouble{err: errDown}
-	target := aim(t, c, &fakeIssuer{}, otherClaim)
-	apply(t.Context(), target, agreed)
-	kept := pending(t, target)
-	if len(kept) != 1 || c.realms[name] != nil {
-		t.Fatalf("%v, %v", kept, c.realms[name])
+func (s *site) interrupted() (file string) {
+	s.Helper()
+	remove := s.refuseCreations()
+	s.put(stored()).declares(otherClaim).apply(agreed)
+	remove()
+	kept := s.pending()
+	if len(kept) != 1 || s.holds() != nil {
+		s.Fatalf("%v, %v", kept, s.holds())
 	}
-	c.script, c.calls = map[string]trouble{}, nil
-	return c, target, kept[0]
+	s.reset()
+	return kept[0]
+}
+
+// refuseCreations makes Proxmox refuse to create realms until remove is called.
+func (s *site) refuseCreations() (remove func()) {
+	rule := refused
+	rule.Method, rule.Path = requests[create].method, requests[create].path
+	return s.pve.Inject(rule)
 }
 
 func TestRestore(t *testing.T) {
+	other := stored(with(realm.ClientID, "else"))
+	on := func(request string, rule pve.Rule) func(*site) { return func(s *site) { s.on(request, rule) } }
+	holds := func(f fields) func(*site) { return func(s *site) { s.put(f) } }
+	const changed, unchanged, failed = reconcile.Changed, reconcile.Unchanged, reconcile.Failed
 	for _, tt := range []struct {
 		name    string
-		before  func(*cluster)
+		before  func(*site)
 		outcome reconcile.Outcome
 		action  realm.Action
 		code    check.Code
 		ends    fields
 		kept    bool
 	}{
-		{"absent", func(*cluster) {}, reconcile.Changed, realm.Create, "", stored(), false},
-		{"there and equal", func(c *cluster) { c.put(name, stored()) }, reconcile.Unchanged, realm.None, "", stored(), false},
-		{"there and different", func(c *cluster) { c.put(name, with2(stored(), "client-id", "else")) }, reconcile.Refused, realm.Refuse, check.SavedRealm, with2(stored(), "client-id", "else"), true},
-		{"there and as declared", func(c *cluster) { c.put(name, replaced()) }, reconcile.Unchanged, realm.None, "", replaced(), false},
-		{"there, and only an unknown property differs", func(c *cluster) { c.put(name, with2(stored(), "future", "else")) }, reconcile.Refused, realm.Refuse, check.SavedRealm, with2(stored(), "future", "else"), true},
-		{"Proxmox cannot be read", func(c *cluster) { c.script[read] = trouble{err: errDown} }, reconcile.Failed, realm.None, check.Unreachable, nil, true},
-		{"the creation is refused", func(c *cluster) { c.script[create] = trouble{err: errPermission} }, reconcile.Failed, realm.Create, check.PermissionDenied, nil, true},
-		{"the answer is lost, it took effect", func(c *cluster) { c.script[create] = trouble{lost: true} }, reconcile.Changed, realm.Create, "", stored(), false},
-		{"the answer is lost, it took no effect", func(c *cluster) { c.script["create#1"] = trouble{lost: true, never: true} }, reconcile.Changed, realm.Create, "", stored(), false},
-		{"the creation did not take", func(c *cluster) { c.script[create] = trouble{never: true} }, reconcile.Failed, realm.Create, check.NotTaken, nil, true},
-		{"the read-back fails", func(c *cluster) { c.script["read#2"] = trouble{err: errDown} }, reconcile.Failed, realm.Create, check.Unreachable, stored(), true},
+		{"absent", func(*site) {}, changed, realm.Create, "", stored(), false},
+		{"there and equal", holds(stored()), unchanged, realm.None, "", stored(), false},
+		{"there and different", holds(other), reconcile.Refused, realm.Refuse, check.SavedRealm, other, true},
+		{"there and as declared", holds(replaced()), unchanged, realm.None, "", replaced(), false},
+		{"Proxmox cannot be read", on(read, broken), failed, realm.None, check.Unreachable, nil, true},
+		{"the creation is refused", on(create, refused), failed, realm.Create, check.PermissionDenied, nil, true},
+		{"the answer is lost, it took effect", on(create, lost), changed, realm.Create, "", stored(), false},
+		{"the answer is lost, it took no effect", on("create#1", dropped), changed, realm.Create, "", stored(), false},
+		{"the creation did not take", on(create, pretended), failed, realm.Create, check.NotTaken, nil, true},
+		{"the read-back fails", on("read#2", broken), failed, realm.Create, check.Unreachable, stored(), true},
 	} {
-		inBubble(t, tt.name, func(t *testing.T) { // an equal realm is watched for a while
-			c, target, _ := interrupted(t)
-			tt.before(c)
-			got := restores(t.Context(), t, target)
-			expect(t, got, tt.outcome, tt.action, tt.code)
-			if !equal(c.realms[name], tt.ends) || (len(pending(t, target)) == 1) != tt.kept {
-				t.Errorf("%v, %v", c.realms[name], pending(t, target))
+		bubble(t, tt.name, func(s *site) { // an equal realm is watched for a while
+			s.interrupted()
+			tt.before(s)
+			got := s.restore()
+			s.expect(got, tt.outcome, tt.action, tt.code)
+			if !maps.Equal(s.holds(), tt.ends) || (len(s.pending()) == 1) != tt.kept || s.count(remove, update) != 0 || s.count(create) > 2 {
+				s.Errorf("%v, %v after %v", s.holds(), s.pending(), s.calls())
 			}
-			if c.count(remove, update) != 0 || c.count(create) > 2 {
-				t.Errorf("calls %v", c.calls)
-			}
-			if tt.code == check.SavedRealm && check.HintOf(got.Err).For(check.Names{}) == "" {
-				t.Error("no hint")
+			if tt.code == check.SavedRealm && check.HintOf(got.Err) == "" {
+				s.Error("no hint")
 			}
 		})
 	}
@@ -75,50 +81,37 @@ func TestRestore(t *testing.T) {
 
 // A DELETE that outlives the run which sent it takes effect while the restore looks on: the file is still there.
 func TestRestoreOutlastsALateDelete(t *testing.T) {
-	inBubble(t, "later", func(t *testing.T) {
-		c, target, _ := interrupted(t)
-		c.put(name, stored())
-		c.script["read#100"] = trouble{before: func() { delete(c.realms, name) }}
-		expect(t, restores(t.Context(), t, target), reconcile.Changed, realm.Create, "")
-		if !equal(c.realms[name], stored()) || len(pending(t, target)) != 0 {
-			t.Errorf("%v, %v", c.realms[name], pending(t, target))
+	bubble(t, "later", func(s *site) {
+		s.interrupted()
+		s.put(stored())
+		later(100*time.Second, func() { s.put(nil) })
+		s.expect(s.restore(), reconcile.Changed, realm.Create, "")
+		if !maps.Equal(s.holds(), stored()) || len(s.pending()) != 0 {
+			t.Errorf("%v, %v", s.holds(), s.pending())
 		}
 	})
-	inBubble(t, "never", func(t *testing.T) {
-		c, target, _ := interrupted(t)
-		c.put(name, stored())
-		began := time.Now()
-		expect(t, restores(t.Context(), t, target), reconcile.Unchanged, realm.None, "")
-		if took := time.Since(began); took != 150*time.Second || len(pending(t, target)) != 0 {
-			t.Errorf("watched for %s, %v", took, pending(t, target))
-		}
-	})
-	inBubble(t, "a file of yesterday", func(t *testing.T) {
-		c, target, _ := interrupted(t)
-		c.put(name, stored())
-		time.Sleep(24 * time.Hour)
-		began := time.Now()
-		expect(t, restores(t.Context(), t, target), reconcile.Unchanged, realm.None, "")
-		if took := time.Since(began); took != 0 {
-			t.Errorf("watched for %s", took)
-		}
-	})
-	inBubble(t, "interrupted", func(t *testing.T) {
-		c, target, _ := interrupted(t)
-		c.put(name, stored())
-		ctx, cancel := context.WithCancelCause(t.Context())
-		c.script["read#9"] = trouble{before: func() { cancel(check.Errorf(check.Interrupted, "interrupted")) }}
-		expect(t, restores(ctx, t, target), reconcile.Failed, realm.None, check.Interrupted)
-		if len(pending(t, target)) != 1 {
+	for title, tt := range map[string]struct{ age, took time.Duration }{
+		"never": {0, 150 * time.Second}, "a file of yesterday": {24 * time.Hour, 0},
+	} {
+		bubble(t, title, func(s *site) {
+			s.interrupted()
+			s.put(stored())
+			time.Sleep(tt.age)
+			got := s.restore()
+			s.expect(got, reconcile.Unchanged, realm.None, "")
+			if got.Duration != tt.took || len(s.pending()) != 0 {
+				t.Errorf("watched for %s, %v", got.Duration, s.pending())
+			}
+		})
+	}
+	bubble(t, "interrupted", func(s *site) {
+		s.interrupted()
+		s.put(stored()).before[9] = s.stops(check.Interrupted)
+		s.expect(s.restore(), reconcile.Failed, realm.None, check.Interrupted)
+		if len(s.pending()) != 1 {
 			t.Error("the file is gone")
 		}
 	})
-}
-
-// inBubble is t.Run where time passes at once.
-func inBubble(t *testing.T, name string, f func(*testing.T)) {
-	t.Helper()
-	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
 // A file that is not whole, not ours or not for this cluster restores nothing and stays for people to look at.
@@ -127,13 +120,10 @@ func TestRestoreDistrustsTheFile(t *testing.T) {
 		return func(data []byte) []byte {
 			var content map[string]any
 			if err := json.Unmarshal(data, &content); err != nil {
-				panic(err)
+				t.Error(err)
 			}
 			content[field] = value
-			out, err := json.Marshal(content)
-			if err != nil {
-				panic(err)
-			}
+			out, _ := json.Marshal(content)
 			return out
 		}
 	}
@@ -150,101 +140,97 @@ func TestRestoreDistrustsTheFile(t *testing.T) {
 		"no realm in it":  {rewrite("stored", map[string]any{}), "no realm"},
 		"null in it":      {rewrite("stored", nil), "no realm"},
 		"too large":       {func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }, "was not written by this program"},
+		"a symlink":       {nil, ""},
 	} {
-		t.Run(title, func(t *testing.T) {
-			c, target, path := interrupted(t)
+		bubble(t, title, func(s *site) {
+			path := s.interrupted()
 			data, err := os.ReadFile(path)
+			if err == nil && tt.spoil != nil {
+				err = os.WriteFile(path, tt.spoil(data), 0o600)
+			}
+			if moved := filepath.Join(s.TempDir(), "moved"); err == nil && tt.spoil == nil {
+				if err = os.Rename(path, moved); err == nil {
+					err = os.Symlink(moved, path)
+				}
+			}
 			if err != nil {
-				t.Fatal(err)
+				s.Fatal(err)
 			}
-			if err := os.WriteFile(path, tt.spoil(data), 0o600); err != nil {
-				t.Fatal(err)
+			got := s.restore()
+			s.expect(got, reconcile.Refused, realm.Refuse, check.SavedRealm)
+			said := got.Err.Error()
+			if len(s.calls()) != 0 || !strings.Contains(said, tt.says) || !strings.Contains(said, path) || strings.Contains(said, oldKey) {
+				s.Errorf("%v after %v", got.Err, s.calls())
 			}
-			got := restores(t.Context(), t, target)
-			expect(t, got, reconcile.Refused, realm.Refuse, check.SavedRealm)
-			if len(c.calls) != 0 || !strings.Contains(got.Err.Error(), tt.says) || !strings.Contains(got.Err.Error(), path) || strings.Contains(got.Err.Error(), oldKey) {
-				t.Errorf("%v after %v", got.Err, c.calls)
-			}
-			if len(pending(t, target)) != 1 {
-				t.Error("the file is gone")
+			if len(s.pending()) != 1 {
+				s.Error("the file is gone")
 			}
 		})
 	}
-	t.Run("a symlink", func(t *testing.T) {
-		c, target, path := interrupted(t)
-		moved := filepath.Join(t.TempDir(), "moved")
-		if err := os.Rename(path, moved); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(moved, path); err != nil {
-			t.Fatal(err)
-		}
-		expect(t, restores(t.Context(), t, target), reconcile.Refused, realm.Refuse, check.SavedRealm)
-		if len(c.calls) != 0 {
-			t.Errorf("%v", c.calls)
+}
+
+// One endpoint in common is enough: nodes are added to clusters and removed from them. Once a restore has begun to write, it
+// finishes.
+func TestRestoreKnowsTheClusterByOneEndpoint(t *testing.T) {
+	alone(t, func(s *site) {
+		s.interrupted()
+		s.Proxmox.Endpoints = []config.Origin{"https://127.0.0.9:8006", node1}
+		s.on(create, pve.Rule{Before: s.stops(check.Interrupted)})
+		s.expect(s.restore(), reconcile.Changed, realm.Create, "")
+		if !maps.Equal(s.holds(), stored()) || len(s.pending()) != 0 {
+			t.Errorf("%v, %v", s.holds(), s.pending())
 		}
 	})
 }
 
-// One endpoint in common is enough: nodes are added to clusters and removed from them.
-func TestRestoreKnowsTheClusterByOneEndpoint(t *testing.T) {
-	c, target, _ := interrupted(t)
-	target.Proxmox.Endpoints = []config.Origin{"https://pve9.example.com:8006", "https://pve1.example.com:8006"}
-	expect(t, restores(t.Context(), t, target), reconcile.Changed, realm.Create, "")
-	if !equal(c.realms[name], stored()) {
-		t.Errorf("%v", c.realms[name])
-	}
-}
-
-// Once a restore has begun to write, it finishes.
-func TestRestoreIsNotInterrupted(t *testing.T) {
-	c, target, _ := interrupted(t)
-	ctx, stop := context.WithCancelCause(t.Context())
-	c.script[create] = trouble{before: func() { stop(check.Errorf(check.Interrupted, "interrupted")) }}
-	expect(t, restores(ctx, t, target), reconcile.Changed, realm.Create, "")
-	if len(pending(t, target)) != 0 || !equal(c.realms[name], stored()) {
-		t.Errorf("%v", c.realms[name])
-	}
-}
-
 // A run that meets the saved realm of a replace says so; those that write refuse.
 func TestRunsMeetASavedRealm(t *testing.T) {
-	for title, run := range map[string]func(context.Context, aimed) reconcile.Result{
-		"apply":  func(ctx context.Context, t aimed) reconcile.Result { return apply(ctx, t, agreed) },
-		"plan":   func(ctx context.Context, t aimed) reconcile.Result { return plan(ctx, t, agreed) },
-		"delete": deletes,
+	for title, run := range map[string]func(*site) reconcile.Result{
+		"apply": func(s *site) reconcile.Result { return s.apply(agreed) }, "plan": func(s *site) reconcile.Result { return s.plan(agreed) }, "delete": (*site).delete,
 	} {
-		c, target, path := interrupted(t)
-		got := run(t.Context(), target)
-		expect(t, got, reconcile.Refused, realm.Refuse, check.SavedRealm)
-		if c.writes() != 0 || !strings.Contains(got.Err.Error(), path) || !strings.Contains(check.HintOf(got.Err).For(check.Names{}), "restore ") {
-			t.Errorf("%s: %v after %v", title, got.Err, c.calls)
+		bubble(t, title, func(s *site) {
+			path := s.interrupted()
+			got := run(s)
+			s.expect(got, reconcile.Refused, realm.Refuse, check.SavedRealm)
+			if s.writes() != 0 || !strings.Contains(errorOf(got), path) || !strings.Contains(errorOf(got), "restore ") {
+				s.Errorf("%v after %v", got.Err, s.calls())
+			}
+		})
+	}
+	bubble(t, "verify", func(s *site) {
+		path := s.interrupted()
+		got := s.verify()
+		s.expect(got, reconcile.Unverified, realm.None, "")
+		if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], path) || status(got, check.ProxmoxRealm) != check.Fail {
+			s.Errorf("%q after %v", got.Warnings, s.calls())
 		}
-	}
-	c, target, path := interrupted(t)
-	got := verify(t.Context(), target)
-	expect(t, got, reconcile.Unverified, realm.None, "")
-	if len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], path) || status(got, check.ProxmoxRealm) != check.Fail {
-		t.Errorf("%q after %v", got.Warnings, c.calls)
-	}
+	})
 	// Another realm's and another target's files are not ours.
-	for _, other := range []func(*aimed){
-		func(t *aimed) { t.Proxmox.Endpoints = []config.Origin{"https://berlin.example.com:8006"} },
-		func(t *aimed) { t.Realm.Name = "other" },
+	for title, other := range map[string]func(*site){
+		"another target": func(s *site) { s.Proxmox.Endpoints = []config.Origin{"https://127.0.0.9:8006"} },
+		"another realm":  func(s *site) { s.declares(func(spec *realm.Spec) { spec.Name = "other" }) },
 	} {
-		target := target
-		other(&target)
-		target.Realm = spec(func(s *realm.Spec) { s.Name = target.Realm.Name })
-		expect(t, apply(t.Context(), target, reconcile.Options{NoGate: true}), reconcile.Changed, realm.Create, "")
-		c.put(name, nil)
+		bubble(t, title, func(s *site) {
+			s.interrupted()
+			other(s)
+			s.expect(s.apply(), reconcile.Changed, realm.Create, "")
+		})
 	}
 }
 
+// Delete saves the realm, and removes it. What it would do is foreseen.
 func TestDelete(t *testing.T) {
+	looks := []string{read, groups, acl, permissions, "GET /access/domains"} // what stays is named
+	deletes := append(looks[:len(looks):len(looks)], remove, read)
+	answered := refused
+	answered.Process = true
+	gone := pve.Rule{Status: 500, Reason: "domain '" + name + "' does not exist"}
+	type rules map[string]pve.Rule
+	const changed, failed = reconcile.Changed, reconcile.Failed
 	for _, tt := range []struct {
 		name    string
 		begin   fields
-		script  map[string]trouble
+		rules   rules
 		outcome reconcile.Outcome
 		action  realm.Action
 		code    check.Code
@@ -252,118 +238,129 @@ func TestDelete(t *testing.T) {
 		ends    fields
 		saved   bool
 	}{
-		{"there", stored(), nil, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
+		{"there", stored(), nil, changed, realm.Delete, "", deletes, nil, true},
 		{"absent", nil, nil, reconcile.Unchanged, realm.None, "", []string{read}, nil, false},
-		{"another type", fields{"type": "ldap"}, nil, reconcile.Refused, realm.Refuse, check.WrongType, []string{read}, fields{"type": "ldap"}, false},
-		{"cannot be read", stored(), map[string]trouble{read: {err: errDown}}, reconcile.Failed, "", check.Unreachable, []string{read}, stored(), false},
-		{"refused by Proxmox", stored(), map[string]trouble{remove: {err: errPermission}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, readAccess, remove, read}, stored(), false},
-		{"an error, though it took effect", stored(), map[string]trouble{remove: {err: errPermission, effect: true}}, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
-		{"an error, and then Proxmox is gone", stored(), map[string]trouble{remove: {err: errPermission, effect: true}, "read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.PermissionDenied, []string{read, readAccess, remove, read}, nil, true},
-		{"somebody was faster", stored(), map[string]trouble{remove: {err: conflict("gone"), before: nil}}, reconcile.Failed, realm.Delete, check.Conflict, []string{read, readAccess, remove, read}, stored(), false},
-		{"did not take", stored(), map[string]trouble{remove: {never: true}}, reconcile.Failed, realm.Delete, check.NotTaken, []string{read, readAccess, remove, read}, stored(), true},
-		{"the read-back fails", stored(), map[string]trouble{"read#2": {err: errDown}}, reconcile.Failed, realm.Delete, check.Unreachable, []string{read, readAccess, remove, read}, nil, true},
-		{"the answer is lost", stored(), map[string]trouble{remove: {lost: true}}, reconcile.Changed, realm.Delete, "", []string{read, readAccess, remove, read}, nil, true},
+		{"another type", directory(), nil, reconcile.Refused, realm.Refuse, check.WrongType, []string{read}, directory(), false},
+		{"cannot be read", stored(), rules{read: broken}, failed, "", check.Unreachable, []string{read}, stored(), false},
+		{"refused by Proxmox", stored(), rules{remove: refused}, failed, realm.Delete, check.PermissionDenied, deletes, stored(), false},
+		{"an error, though it took effect", stored(), rules{remove: answered}, changed, realm.Delete, "", deletes, nil, true},
+		{"an error, and then Proxmox is gone", stored(), rules{remove: answered, "read#2": broken}, failed, realm.Delete, check.PermissionDenied, deletes, nil, true},
+		{"does not exist, but exists", stored(), rules{remove: gone}, failed, realm.Delete, check.Conflict, deletes, stored(), false},
+		{"did not take", stored(), rules{remove: pretended}, failed, realm.Delete, check.NotTaken, deletes, stored(), true},
+		{"the read-back fails", stored(), rules{"read#2": broken}, failed, realm.Delete, check.Unreachable, deletes, nil, true},
+		{"the answer is lost", stored(), rules{remove: lost}, changed, realm.Delete, "", deletes, nil, true},
+		{"the answer is lost, and it is late", stored(), rules{remove: late(50 * time.Second)}, changed, realm.Delete, "", nil, nil, true},
+		{"it is too late", stored(), rules{remove: late(90 * time.Second)}, failed, realm.Delete, check.ReplacePending, nil, stored(), true},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCluster(t)
-			if tt.begin != nil {
-				c.put(name, tt.begin)
+		bubble(t, tt.name, func(s *site) {
+			s.misnamed().put(tt.begin)
+			for request, rule := range tt.rules {
+				s.on(request, rule)
 			}
-			if tt.script != nil {
-				c.script = tt.script
+			got := s.delete()
+			s.expect(got, tt.outcome, tt.action, tt.code)
+			if tt.calls != nil {
+				s.called(tt.calls...)
 			}
-			target := aim(t, c, &fakeIssuer{finds: broken}, spec())
-			got := deletes(t.Context(), target)
-			expect(t, got, tt.outcome, tt.action, tt.code)
-			if !slices.Equal(c.calls, tt.calls) || !equal(c.realms[name], tt.ends) {
-				t.Errorf("calls %v, realm %v", c.calls, c.realms[name])
-			}
-			if kept := files(t, target); (got.Saved != "") != tt.saved || (len(kept) == 1 && kept[0] == got.Saved) != tt.saved || len(pending(t, target)) != 0 {
-				t.Errorf("saved %q, files %v", got.Saved, kept)
+			kept := s.saved()
+			if (got.Saved != "") != tt.saved || (len(kept) == 1 && kept[0] == got.Saved) != tt.saved || len(s.pending()) != 0 ||
+				!maps.Equal(s.holds(), tt.ends) || s.count(remove) > 1 || strings.Contains(errorOf(got), "restore") {
+				s.Errorf("realm %v, saved %q, files %v; %s", s.holds(), got.Saved, kept, errorOf(got))
 			}
 			if !tt.saved {
 				return
 			}
 			data, err := os.ReadFile(got.Saved)
 			info, serr := os.Stat(got.Saved)
-			if err != nil || serr != nil || info.Mode() != 0o600 || !strings.Contains(string(data), `"future": "kept"`) || len(got.Changes) != 8-1 {
-				t.Errorf("%v, %v, %d changes: %s", err, serr, len(got.Changes), data)
+			if err != nil || serr != nil || info.Mode() != 0o600 || !strings.Contains(string(data), `"comment": "by hand"`) || len(got.Changes) != 7 {
+				s.Errorf("%v, %v, %d changes: %s", err, serr, len(got.Changes), data)
 			}
 		})
 	}
-	c := newCluster(t)
-	target := aim(t, c, &fakeIssuer{}, spec(func(s *realm.Spec) { s.Name = "pve" }))
-	expect(t, deletes(t.Context(), target), reconcile.Refused, realm.Refuse, check.BuiltinRealm)
-	c.put(name, stored())
-	target = aim(t, c, &fakeIssuer{}, spec())
-	target.History = history.Open("")
-	got := deletes(t.Context(), target)
-	expect(t, got, reconcile.Failed, realm.Delete, check.Config)
-	if c.writes() != 0 || got.Saved != "" {
-		t.Errorf("deleted without saving: %v; saved %q", c.calls, got.Saved)
+	for _, tt := range []struct {
+		name    string
+		begin   fields
+		outcome reconcile.Outcome
+		action  realm.Action
+		code    check.Code
+		calls   []string
+	}{
+		{"foreseen", stored(), reconcile.Drift, realm.Delete, "", append(looks[:len(looks):len(looks)], permissions)},
+		{"foreseen, absent", nil, reconcile.Unchanged, realm.None, "", []string{read}},
+		{"foreseen, another type", directory(), reconcile.Refused, realm.Refuse, check.WrongType, []string{read}},
+	} {
+		bubble(t, tt.name, func(s *site) {
+			planned := s.put(tt.begin).planDelete()
+			s.expect(planned, tt.outcome, tt.action, tt.code)
+			s.called(tt.calls...)
+			if deleted := s.delete(); len(planned.Changes) != len(deleted.Changes) || deleted.Action != planned.Action {
+				s.Errorf("then: %s, %d changes, planned %d", deleted.Action, len(deleted.Changes), len(planned.Changes))
+			}
+		})
 	}
+	bubble(t, "built in", func(s *site) {
+		s.declares(func(s *realm.Spec) { s.Name = "pve" })
+		s.expect(s.delete(), reconcile.Refused, realm.Refuse, check.BuiltinRealm)
+	})
+	bubble(t, "no place for the file", func(s *site) {
+		s.History = history.Open("")
+		got := s.put(stored()).delete()
+		s.expect(got, reconcile.Failed, realm.Delete, check.Config)
+		if s.writes() != 0 || got.Saved != "" {
+			t.Errorf("deleted without saving: %v; saved %q", s.calls(), got.Saved)
+		}
+	})
+	bubble(t, "somebody else did", func(s *site) {
+		s.put(stored()).on(remove, pve.Rule{Before: func() { s.put(nil) }})
+		s.expect(s.delete(), reconcile.Unchanged, realm.None, "")
+	})
 }
 
 // Proxmox keeps the groups of a deleted realm, and the grants of its groups and users. Those of a realm with a longer name are not
 // among them.
 func TestDeleteNamesWhatStays(t *testing.T) {
-	c := newCluster(t).put(name, stored()).put("x-"+name, stored())
-	c.groups = []string{"admins-" + name, "admins-x-" + name}
-	c.entries = []realm.Entry{
-		{Path: "/", Kind: "group", ID: "admins-" + name, Role: "PVEAdmin"},
-		{Path: "/", Kind: "group", ID: "admins-x-" + name, Role: "PVEAdmin"},
-		{Path: "/vms", Kind: "user", ID: "jane@" + name, Role: "PVEVMUser"},
-		{Path: "/vms", Kind: "user", ID: "jane@x-" + name, Role: "PVEVMUser"},
-	}
-	c.own = realm.Privileges{"/": {"Sys.Audit": true}}
-	want := "these groups and grants stay, and apply again to a new realm of this name: admins-authelia (PVEAdmin on /), jane@authelia (PVEVMUser on /vms)"
-	if got := planDelete(t.Context(), aim(t, c, nil, spec())); !slices.Equal(got.Warnings, []string{want}) {
-		t.Errorf("%q", got.Warnings)
-	}
-}
-
-func TestDeleteThatSomebodyElseDid(t *testing.T) {
-	c := newCluster(t).put(name, stored())
-	c.script[remove] = trouble{before: func() { c.put(name, nil) }}
-	expect(t, deletes(t.Context(), aim(t, c, nil, spec())), reconcile.Unchanged, realm.None, "")
-}
-
-func TestDeleteThatIsLate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t).put(name, stored())
-		c.script[remove] = trouble{late: 50 * time.Second}
-		expect(t, deletes(t.Context(), aim(t, c, nil, spec())), reconcile.Changed, realm.Delete, "")
-		c = newCluster(t).put(name, stored())
-		c.script[remove] = trouble{late: 90 * time.Second}
-		target := aim(t, c, nil, spec())
-		got := deletes(t.Context(), target)
-		expect(t, got, reconcile.Failed, realm.Delete, check.ReplacePending)
-		if c.count(remove) != 1 || strings.Contains(check.HintOf(got.Err).For(check.Names{}), "restore") {
-			t.Errorf("%v after %v", got.Err, c.calls)
+	alone(t, func(s *site) {
+		s.put(stored()).putAs("x-"+name, stored())
+		s.grants(
+			pve.ACL{Path: "/", Type: "group", ID: "admins-" + name, Role: "PVEAdmin"}, pve.ACL{Path: "/", Type: "group", ID: "admins-x-" + name, Role: "PVEAdmin"},
+			pve.ACL{Path: "/vms", Type: "user", ID: "jane@x-" + name, Role: "PVEVMUser"},
+		)
+		want := "these groups and grants stay, and apply again to a new realm of this name: admins-authelia (PVEAdmin on /), jane@authelia (PVEVMUser on /vms)"
+		for _, got := range []reconcile.Result{s.planDelete(), s.delete()} {
+			if !slices.Equal(got.Warnings, []string{want}) {
+				t.Errorf("%q", got.Warnings)
+			}
 		}
 	})
 }
 
 func TestDeleteIsInterruptedBeforeItBeginsAndNotAfterwards(t *testing.T) {
-	for n := 1; n <= 4; n++ {
-		c := newCluster(t).put(name, stored())
-		ctx, stop := context.WithCancelCause(t.Context())
-		c.atCall = func(i int, _ string) {
-			if i == n {
-				stop(check.Errorf(check.Terminated, "stopped"))
+	const theDelete = 6
+	for n := 1; n <= theDelete+1; n++ {
+		alone(t, func(s *site) {
+			s.put(stored()).before[n] = s.stops(check.Terminated)
+			got := s.delete()
+			if n >= theDelete {
+				s.expect(got, reconcile.Changed, realm.Delete, "")
+			} else if check.CodeOf(got.Err) != check.Terminated || s.holds() == nil || len(s.saved()) != 0 {
+				t.Errorf("request %d: %v, %v, %v", n, got.Err, s.holds(), s.saved())
 			}
-		}
-		target := aim(t, c, nil, spec())
-		got := deletes(ctx, target)
-		if n <= 2 {
-			if check.CodeOf(got.Err) != check.Terminated || c.realms[name] == nil || len(files(t, target)) != 0 {
-				t.Errorf("%v, %v, %v", got.Err, c.realms[name], files(t, target))
-			}
-		} else {
-			expect(t, got, reconcile.Changed, realm.Delete, "")
-		}
-		stop(nil)
+		})
 	}
+}
+
+// Deleted realms are kept for 30 days.
+func TestPruneSaved(t *testing.T) {
+	alone(t, func(s *site) {
+		s.put(stored()).delete()
+		s.interrupted()
+		for day := 29; day <= 31; day += 2 {
+			reconcile.PruneSaved(s.History.Dir(), time.Now().AddDate(0, 0, day))
+			if want := map[int]int{29: 2, 31: 1}[day]; len(s.saved()) != want || len(s.pending()) != 1 { // that of a replace stays
+				t.Errorf("after %d days: %v", day, s.saved())
+			}
+		}
+	})
 }
 
 // Somebody names another file by mistake: nothing says that it may be removed.

@@ -15,7 +15,7 @@ import (
 // verify runs the checks on what the run found or left. All that can run do run: why is the error that stopped the run before,
 // after which Proxmox is not asked again. It remembers what was found, and returns an error only for an interruption and if
 // Proxmox does not answer.
-func (r run) verify(ctx context.Context, res Result, plan planned, inspection Inspection, take steps, why error) (Result, error) {
+func (r run) verify(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection, take steps, why error) (Result, error) {
 	if code := check.CodeOf(why); ctx.Err() != nil || code == check.Held || code == check.RateLimited || outcomeOf(why) == Refused {
 		return r.remember(res, plan), context.Cause(ctx)
 	}
@@ -62,8 +62,8 @@ func (res Result) concernsLogin() bool {
 
 // verifyProxmox runs proxmox.realm, proxmox.access, proxmox.permissions and proxmox.discovery.
 func (r run) verifyProxmox(
-	ctx context.Context, res Result, plan planned, inspection Inspection, take steps, asks want,
-) (Result, Inspection, error) {
+	ctx context.Context, res Result, plan planned, inspection *issuer.Inspection, take steps, asks want,
+) (Result, *issuer.Inspection, error) {
 	foresees := take.gate && !take.write
 	if foresees && !plan.settled() {
 		res, err := r.foresee(ctx, res, plan)
@@ -96,7 +96,7 @@ func (r run) foresee(ctx context.Context, res Result, plan planned) (Result, err
 }
 
 // verifyIssuer runs the issuer.* and client.* checks.
-func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspection Inspection, asks want) (Result, error) {
+func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection, asks want) (Result, error) {
 	if inspection == nil {
 		return res, nil
 	}
@@ -125,7 +125,7 @@ func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspect
 }
 
 // inspected adds the issuer.* checks of an inspection that has ended.
-func (r run) inspected(res Result, plan planned, inspection Inspection, login realm.Login, about string) Result {
+func (r run) inspected(res Result, plan planned, inspection *issuer.Inspection, login realm.Login, about string) Result {
 	version := realm.Version{Product: r.Realm.Product}
 	if inspection.NeedsVersion() && plan.made() {
 		version = r.askVersion()
