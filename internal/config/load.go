@@ -81,9 +81,7 @@ func (l *loader) readLayers(ctx context.Context) error {
 	l.chooseShard()
 	l.base = newLayer(Position{dir: l.here})
 	if path, namedBy := find(l.File); path != "" {
-		if err := l.readFile(ctx, path, namedBy); err != nil {
-			return err
-		}
+		l.readFile(ctx, path, namedBy)
 	}
 	l.variables = fromEnvironment(l.here, &l.problems)
 	l.flags = fromFlags(l.Flags, l.here, &l.problems)
@@ -92,17 +90,13 @@ func (l *loader) readLayers(ctx context.Context) error {
 	l.readKeys(m, nil)
 	l.show(m, "", nil)
 	l.readFolder(ctx, m)
-	return nil
+	return context.Cause(ctx)
 }
 
-// readFile returns an error only if the context ended before the file was read.
-func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
+func (l *loader) readFile(ctx context.Context, path, namedBy string) {
 	c := readFile(ctx, path, l.Stdin, maxFile)
 	l.base.at.File = disk.Called(path)
-	switch {
-	case c.Err != nil && ctx.Err() != nil:
-		return context.Cause(ctx)
-	case c.Err != nil:
+	if c.Err != nil {
 		at := l.base.at
 		if namedBy == envConfig {
 			c.Err, at = fmt.Errorf("%s: %w", path, c.Err), Position{Name: envConfig}
@@ -112,8 +106,9 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 		}
 		l.problems.add(at, "", c.Err)
 		l.base.broken, l.base.at.File = true, ""
-		return nil
-	case path != "-":
+		return
+	}
+	if path != "-" {
 		l.config.File, _ = filepath.Abs(path) // fails only if the working directory is gone
 		l.base.at.dir = filepath.Dir(l.config.File)
 	}
@@ -125,7 +120,6 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) error {
 	if c.Public() && slices.ContainsFunc(append([]layer{l.base}, l.targets...), layer.holdsSecret) {
 		l.warn(l.base.at, "", secretReadable)
 	}
-	return nil
 }
 
 // see adds a file to the digest of the configuration.

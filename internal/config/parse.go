@@ -141,7 +141,6 @@ func (p parser) targets(e entry) []layer {
 		return nil
 	}
 	var layers []layer
-	lines := map[string]int{}
 	for i, item := range e.value.Content {
 		l := newLayer(e.at.line(item.Line))
 		l.overlay, l.at.Target = true, fmt.Sprintf("targets[%d]", i)
@@ -150,11 +149,6 @@ func (p parser) targets(e entry) []layer {
 			continue
 		}
 		if l.target = p.name(item, l.at); l.target != "" {
-			// Names become file names, and some file systems ignore case.
-			if first, doubled := lines[strings.ToLower(l.target)]; doubled {
-				p.problems.addf(l.at, "name", "is the name of the target in line %d as well", first)
-			}
-			lines[strings.ToLower(l.target)] = l.at.Line
 			l.at.Target = "targets." + l.target
 		}
 		p.section(item, "", l)

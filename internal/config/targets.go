@@ -33,22 +33,13 @@ func (l *loader) readFolder(ctx context.Context, m merged) {
 		l.problems.addf(at, "targets_from", "the folder %v", err)
 		l.base.broken = true
 	}
-	known := map[string]int{} // by name in lower case: names become file names, and some file systems ignore case
-	for i, t := range l.targets {
-		known[strings.ToLower(t.target)] = i
-	}
 	for _, file := range files {
 		t := newLayer(Position{File: filepath.Join(dir, file), dir: dir})
 		t.target, t.overlay = strings.TrimSuffix(file, filepath.Ext(file)), true
-		first, doubled := known[strings.ToLower(t.target)]
-		switch {
-		case !isTargetName(t.target):
+		if !isTargetName(t.target) {
 			t.at.File = (*check.Cleaner)(nil).Clean(t.at.File)
 			l.problems.addf(t.at, "", "names a target, so its name must be %s", nameForm)
-		case doubled:
-			l.problems.addf(t.at, "", "has the name of the target in %s as well", l.targets[first].at)
-		case l.readTarget(ctx, &t):
-			known[strings.ToLower(t.target)] = len(l.targets)
+		} else if l.readTarget(ctx, &t) {
 			l.targets = append(l.targets, t)
 		}
 	}
@@ -113,7 +104,7 @@ func (l *loader) takes(name string) bool {
 	return l.config.Shard.Holds(name)
 }
 
-// selectTargets counts the targets that the run takes, and reports names of -t without a target. Flags and variables may say how
+// selectTargets counts the targets that the run takes, and reports doubled names and names of -t without a target. Flags and variables may say how
 // one cluster is reached only if one target is selected by its name.
 func (l *loader) selectTargets() (selected int) {
 	alone := l.targets == nil
@@ -123,8 +114,13 @@ func (l *loader) selectTargets() (selected int) {
 		l.targets = []layer{only}
 	}
 	var names []string
+	known := map[string]Position{} // by name in lower case: names become file names, and some file systems ignore case
 	for _, t := range l.targets {
-		names = append(names, t.name())
+		lower := strings.ToLower(t.name())
+		if first, doubled := known[lower]; doubled && t.target != "" {
+			l.problems.addf(t.at, "", "has the name of the target in %s as well", first)
+		}
+		known[lower], names = t.at, append(names, t.name())
 		if t.taken {
 			selected++
 		}
