@@ -45,7 +45,7 @@ func find(file string) (path, namedBy string) {
 	if path := os.Getenv(envConfig); path != "" {
 		return path, envConfig
 	}
-	for _, dir := range []string{ofUser("XDG_CONFIG_HOME", ".config"), "/etc"} {
+	for _, dir := range []string{xdg("XDG_CONFIG_HOME", ".config"), "/etc"} {
 		path := filepath.Join(dir, program, "config.yaml")
 		_, err := os.Stat(path)
 		if filepath.IsAbs(path) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {

@@ -38,7 +38,7 @@ func Dir() string { return ownDir("/etc", "XDG_CONFIG_HOME", ".config") }
 // ownDir returns this program's directory below root's parent or, for other users, below that of a variable of the XDG Base
 // Directory Specification. A user without a home gets one below the temporary directory.
 func ownDir(ofRoot, variable, belowHome string) string {
-	parent := ofUser(variable, belowHome)
+	parent := xdg(variable, belowHome)
 	switch uid := os.Geteuid(); {
 	case uid == 0:
 		parent = ofRoot
@@ -48,8 +48,8 @@ func ownDir(ofRoot, variable, belowHome string) string {
 	return filepath.Join(parent, program)
 }
 
-// ofUser returns the directory that a variable names, or else one below the home. A relative one counts as unset.
-func ofUser(variable, belowHome string) string {
+// xdg returns the directory that a variable names, or else one below the home. A relative one counts as unset.
+func xdg(variable, belowHome string) string {
 	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
 		return dir
 	}

@@ -86,16 +86,24 @@ func (k *Key) isOf(p realm.Product) bool {
 	return (k.property == "" || p.Has(k.property)) && (k.Kind != Grants || p.HasGroups())
 }
 
-// group names keys that a layer replaces together.
+// group names keys of which a layer may name one, and which it then replaces in the layers below.
 type group string
 
 const (
 	endpoints   group = "endpoints"
 	credentials group = "credentials"
+	password    group = "password"
+	oneTime     group = "one-time password"
 	trust       group = "trust"
 	clientKey   group = "client key"
 	product     group = "product"
 	redirects   group = "redirect URLs"
+)
+
+// ofUser are the groups that belong to proxmox.username, and ofCluster those that belong to endpoints.
+var (
+	ofUser    = []group{password, oneTime}
+	ofCluster = []group{credentials, password, oneTime, trust, product, redirects}
 )
 
 // Keys returns the list of keys, in the order in which they are shown.

@@ -172,33 +172,27 @@ func (s setting) isSecure() bool {
 	return s.key.Path == "proxmox.insecure" && err == nil && !value
 }
 
-// alternatives are keys of which a layer may name at most one.
-var alternatives = [][]string{
-	{"proxmox.endpoint", "proxmox.endpoints"},
-	{"proxmox.token", "proxmox.token_file", "proxmox.token_command", "proxmox.username"},
-	{"proxmox.password", "proxmox.password_file", "proxmox.password_command"},
-	{"proxmox.ca_file", "proxmox.fingerprints", "proxmox.insecure"},
-	{"realm.client_key", "realm.client_key_file", "realm.client_key_command"},
-}
-
 // complete checks what the keys of one layer mean together.
 func (l layer) complete(problems *Problems) {
-	for _, keys := range alternatives {
-		var given []setting
-		for _, path := range keys {
-			if s, set := l.settings[path]; set && !s.wrong && !s.isSecure() {
-				given = append(given, s)
-			}
-		}
-		slices.SortStableFunc(given, func(a, b setting) int { return a.at.Line - b.at.Line })
-		for _, s := range given[min(1, len(given)):] {
-			problems.addf(s.at, s.key.Path, "%s is set as well: keep one of them", given[0].key.Path)
+	var given []setting
+	for _, k := range table() {
+		if s, set := l.settings[k.Path]; set && k.group != "" {
+			given = append(given, s)
 		}
 	}
+	slices.SortStableFunc(given, func(a, b setting) int { return a.at.Line - b.at.Line })
+	first := map[group]setting{}
 	_, user := l.settings["proxmox.username"]
-	for _, path := range []string{"proxmox.password", "proxmox.password_file", "proxmox.password_command", "proxmox.otp"} {
-		if s, set := l.settings[path]; set && !user {
-			problems.addf(s.at, path, "works only beside proxmox.username in the same place, and without a token")
+	for _, s := range given {
+		if slices.Contains(ofUser, s.key.group) && !user {
+			problems.addf(s.at, s.key.Path, "works only beside proxmox.username in the same place, and without a token")
+		}
+		switch other, set := first[s.key.group]; {
+		case s.wrong || s.isSecure():
+		case set:
+			problems.addf(s.at, s.key.Path, "%s is set as well: keep one of them", other.key.Path)
+		default:
+			first[s.key.group] = s
 		}
 	}
 	unset := l.unset()

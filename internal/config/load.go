@@ -200,7 +200,9 @@ func (l *loader) take(m merged, k *Key, t *Target) error {
 // demand reports the keys that a target cannot do without.
 func (l *loader) demand(overlay layer, m merged) {
 	for _, k := range table() {
-		instead := func(other *Key) bool { return other == k || k.group != "" && other.group == k.group }
+		instead := func(other *Key) bool {
+			return other == k || k.group != "" && other.group == k.group || k.group == credentials && slices.Contains(ofUser, other.group)
+		}
 		if k.need == "" || m.any(instead) {
 			continue
 		}

@@ -75,8 +75,8 @@ func (m merged) product() realm.Product {
 
 // drop returns the settings of the layers, lowest first, without what a higher layer replaces.
 //
-//   - A layer that names one key of a group replaces the others, such as a password below a token. A false proxmox.insecure
-//     replaces nothing.
+//   - A layer that names one key of a group replaces the others. A token or another user replaces the password as well. A false
+//     proxmox.insecure replaces nothing.
 //   - A target that sets endpoints replaces credentials, trust, product and redirect URLs: it is another cluster.
 //   - A layer that unsets a property replaces its value.
 //   - A target of another product than the file above it inherits only what its product has.
@@ -104,18 +104,20 @@ func drop(layers ...layer) []map[string]setting {
 			}
 		}
 		unset = append(unset, l.unset()...)
+		var also []group
+		if replaced[credentials] {
+			also = ofUser
+		}
 		if l.overlay && l.has(endpoints) {
-			for _, g := range ofCluster {
-				replaced[g] = true
-			}
+			also = ofCluster
+		}
+		for _, g := range also {
+			replaced[g] = true
 		}
 		delete(replaced, "")
 	}
 	return out
 }
-
-// ofCluster are the groups that belong to one cluster: endpoints of another one replace them.
-var ofCluster = []group{credentials, trust, product, redirects}
 
 // productOf returns the product of a target, and whether it is another one than that of the lowest layer.
 func productOf(layers []layer) (own realm.Product, other bool) {
