@@ -16,12 +16,6 @@ import (
 // validate names the commands of Authelia that check its configuration, before and in a container.
 const validate = "authelia config validate (docker compose exec authelia authelia config validate)"
 
-// autheliaEdit is what `authelia --write` is about to do.
-type autheliaEdit struct {
-	authelia.Edit
-	configured string // the source of the configured client key
-}
-
 // writeAuthelia puts the client or its digest into Authelia's configuration. What cannot be proven right it prints.
 func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	switch {
@@ -33,7 +27,7 @@ func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if _, err := os.Lstat(o.newKey); o.newKey != "" && !errors.Is(err, fs.ErrNotExist) {
 		return overwrites(o.newKey)
 	}
-	e, err := a.prepareEdit(cmd, o)
+	e, configured, err := a.prepareEdit(cmd, o)
 	switch {
 	case err != nil:
 		return err
@@ -57,30 +51,29 @@ func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if err != nil {
 		return err
 	}
-	a.adviseWritten(o, e, backup)
+	a.adviseWritten(o, e, configured, backup)
 	return a.remaining(o.write, e)
 }
 
-// prepareEdit works out the new content of the file.
-func (a *app) prepareEdit(cmd *cobra.Command, o autheliaOptions) (e autheliaEdit, err error) {
+// prepareEdit works out the new content of the file. configured is the source of the configured client key.
+func (a *app) prepareEdit(cmd *cobra.Command, o autheliaOptions) (e authelia.Edit, configured string, err error) {
 	options, configured, err := a.autheliaClient(cmd, o)
 	if err != nil {
-		return e, err
+		return e, "", err
 	}
 	file, err := a.readAuthelia(cmd.Context(), o.write)
 	if err != nil {
-		return e, err
+		return e, "", err
 	}
 	if o.newKey != "" {
 		options.Login.ClientKey = authelia.NewKey()
 	}
-	e.configured = configured
-	e.Edit, err = authelia.NewEdit(file, options, authelia.Put)
-	return e, err
+	e, err = authelia.NewEdit(file, options, authelia.Put)
+	return e, configured, err
 }
 
 // printInstead prints the lines that somebody has to put into the file by hand, and returns why as an error.
-func (a *app) printInstead(o autheliaOptions, e autheliaEdit) error {
+func (a *app) printInstead(o autheliaOptions, e authelia.Edit) error {
 	show := authelia.Block
 	e.Options.Whole = e.Refused.NoOpenID
 	hints := []check.Hint{"the file is not changed: put the printed lines in by hand"}
@@ -115,11 +108,11 @@ func (a *app) agreeToWrite(cmd *cobra.Command, o autheliaOptions) error {
 	if o.yes {
 		return nil
 	}
-	return a.agree(cmd.Context(), "Write this to "+o.write+"?", repeated(cmd, "config", "target", "write", "new-key", "with-login", "one-factor")+" --yes")
+	return a.agree(cmd.Context(), "Write this to "+o.write+"?", false, repeated(cmd, "config", "target", "write", "new-key", "with-login", "one-factor")+" --yes")
 }
 
 // store writes a new key and then the file, so that no digest of a lost key stays.
-func (a *app) store(o autheliaOptions, e autheliaEdit) (backup string, err error) {
+func (a *app) store(o autheliaOptions, e authelia.Edit) (backup string, err error) {
 	if o.newKey != "" {
 		if err := writeKey(o.newKey, e.Options.Login.ClientKey); err != nil {
 			return "", err
@@ -133,15 +126,15 @@ func (a *app) store(o autheliaOptions, e autheliaEdit) (backup string, err error
 }
 
 // adviseWritten says what comes after the file.
-func (a *app) adviseWritten(o autheliaOptions, e autheliaEdit, backup string) {
-	a.noteWritten(e.Edit, backup)
+func (a *app) adviseWritten(o autheliaOptions, e authelia.Edit, configured, backup string) {
+	a.noteWritten(e, backup)
 	if a.quiet {
 		return
 	}
-	a.adviseKey(o.newKey, e.configured)
-	if o.newKey != "" && e.configured != "" && e.configured != absolute(o.newKey) {
+	a.adviseKey(o.newKey, configured)
+	if o.newKey != "" && configured != "" && configured != absolute(o.newKey) {
 		a.note("do not restart Authelia yet")
-		a.adviseWait(o.newKey, e.configured)
+		a.adviseWait(o.newKey, configured)
 		return
 	}
 	a.adviseRestart(o)
@@ -160,7 +153,7 @@ func (a *app) noteWritten(e authelia.Edit, backup string) {
 }
 
 // remaining shows how the client still differs: --write changes only its secret.
-func (a *app) remaining(name string, e autheliaEdit) error {
+func (a *app) remaining(name string, e authelia.Edit) error {
 	compared, err := authelia.Compare(e.Options, authelia.File{Name: name, Data: e.After})
 	if err != nil || len(compared.Differences) == 0 {
 		return err

@@ -71,7 +71,11 @@ func (a *app) bootstrap(cmd *cobra.Command, o bootstrapOptions) error {
 	}
 	configured := o.access || a.file != "" || len(a.targets) > 0
 	if configured {
-		t, err := a.declared(cmd)
+		c, err := a.load(cmd, config.Options{Partial: true})
+		if err != nil {
+			return err
+		}
+		t, err := only(cmd, c)
 		if err != nil {
 			return err
 		}
@@ -118,16 +122,4 @@ func (a *app) declaredToken(cmd *cobra.Command, p realm.Product) (user, id strin
 	}
 	token := c.Targets[0].Proxmox.Token
 	return token.User.String(), token.ID
-}
-
-// declared returns the one target of the configuration.
-func (a *app) declared(cmd *cobra.Command) (config.Target, error) {
-	c, err := a.load(cmd, config.Options{Partial: true})
-	switch {
-	case err != nil:
-		return config.Target{}, err
-	case len(c.Targets) > 1:
-		return config.Target{}, chooseTarget(cmd, c)
-	}
-	return c.Targets[0], nil
 }

@@ -184,7 +184,7 @@ func outputOf(args []string) string {
 // printed are the formats of commands whose result is no report of a run.
 var printed = map[string][]string{
 	"agent": {"text"}, "bootstrap": {"text"}, "completion": {"text"}, "config schema": {"text", "json"}, "config show": {"text", "json"},
-	"export": {"text"}, "help": {"text"}, "init": {"text"}, "version": {"text", "json"},
+	"export": {"text"}, "help": {"text"}, "init": {"text"}, "login": {"text", "json"}, "version": {"text", "json"},
 }
 
 // formats checks that a command prints the chosen format, rather than another one than its caller reads.

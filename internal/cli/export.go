@@ -36,9 +36,6 @@ realm's groups are printed if the credentials may see them.` + exitHelp(exitUnav
 }
 
 func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
-	if a.output != "text" {
-		return usage("export prints YAML: --output does not apply to it")
-	}
 	t, client, err := a.connect(cmd)
 	if err != nil {
 		return err

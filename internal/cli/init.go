@@ -322,7 +322,7 @@ func (i *initRun) words() check.Names {
 		Command: func(line string) string {
 			line = "proxmox-realm " + line
 			switch {
-			case string(i.place) == config.Dir():
+			case string(i.place) == config.Dir(), strings.Contains(line, " --dir "):
 			case strings.HasPrefix(line, "proxmox-realm init"):
 				line += " --dir " + check.Quote(string(i.place))
 			case i.place.Has(setup.ConfigFile):

@@ -147,14 +147,7 @@ func (i *initRun) goOn(ctx context.Context, question string) error {
 	if i.yes {
 		return nil
 	}
-	if !i.asks {
-		return usage("a yes is needed, and nobody is there to ask: %s", question).Try("set --yes")
-	}
-	yes, err := i.yesOrNo(ctx, question, true)
-	if err == nil && !yes {
-		err = usage("not confirmed")
-	}
-	return err
+	return i.agree(ctx, question, true, repeated(i.cmd)+" --yes")
 }
 
 // finishRealm makes the realm once the issuer accepts its client, and verifies it.

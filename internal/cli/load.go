@@ -107,11 +107,11 @@ func flagWording() check.Names {
 	}}
 }
 
-// repeated is the command line as it was given, with those flags only.
+// repeated is the command line as it was given, with those flags only; without names with all.
 func repeated(cmd *cobra.Command, flags ...string) string {
 	line := name(cmd)
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if !slices.Contains(flags, f.Name) {
+		if len(flags) > 0 && !slices.Contains(flags, f.Name) {
 			return
 		}
 		values := []string{f.Value.String()}
@@ -187,11 +187,20 @@ func (a *app) connect(cmd *cobra.Command) (config.Target, *proxmox.Client, error
 	if err != nil {
 		return config.Target{}, nil, err
 	}
-	if len(c.Targets) > 1 {
-		return config.Target{}, nil, chooseTarget(cmd, c)
+	t, err := only(cmd, c)
+	if err != nil {
+		return t, nil, err
 	}
-	client, err := a.fleet(c).Connect(c.Targets[0])
-	return c.Targets[0], client, err
+	client, err := a.fleet(c).Connect(t)
+	return t, client, err
+}
+
+// only returns the one target of a configuration.
+func only(cmd *cobra.Command, c *config.Config) (config.Target, error) {
+	if len(c.Targets) > 1 {
+		return config.Target{}, chooseTarget(cmd, c)
+	}
+	return c.Targets[0], nil
 }
 
 // chooseTarget is the usage error of a command that wants -t.

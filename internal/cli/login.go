@@ -56,9 +56,6 @@ type loginOptions struct {
 }
 
 func (a *app) login(cmd *cobra.Command, o loginOptions) error {
-	if a.output != "text" && a.output != "json" {
-		return usage("login has no %s report", a.output).Try("run:\n    {login -o json}")
-	}
 	t, client, err := a.connect(cmd)
 	if err != nil {
 		return err

@@ -20,11 +20,7 @@ plan exits with 0 for failed checks, and for drift unless --exit-code is given.`
 		Example: "  proxmox-realm plan\n  proxmox-realm plan --exit-code || proxmox-realm apply",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			run, err := a.run(cmd, "comparing", "", o, (*fleet.Fleet).Plan)
-			if err != nil {
-				return err
-			}
-			return a.finish(run, exitCode)
+			return a.run(cmd, "comparing", "", o, exitCode, (*fleet.Fleet).Plan)
 		},
 	}
 	f := cmd.Flags()

@@ -104,8 +104,8 @@ func (a *app) probed(cmd *cobra.Command, args []string, o probeOptions) (config.
 	if err != nil {
 		return config.Target{}, err
 	}
-	if len(c.Targets) > 1 && len(args) == 0 {
-		return config.Target{}, chooseTarget(cmd, c)
+	if len(args) == 0 {
+		return only(cmd, c)
 	}
 	return c.Targets[0], nil
 }

@@ -21,17 +21,21 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-// run loads the configuration and runs a command on its targets.
+// run loads the configuration, runs a command on its targets and shows the result. drift tells that drift has an exit code.
 func (a *app) run(
-	cmd *cobra.Command, doing, metrics string, o fleet.Options, command func(*fleet.Fleet, context.Context, fleet.Options) fleet.Run,
-) (fleet.Run, error) {
+	cmd *cobra.Command, doing, metrics string, o fleet.Options, drift bool, command func(*fleet.Fleet, context.Context, fleet.Options) fleet.Run,
+) error {
 	c, err := a.connectable(cmd, false)
 	if err != nil {
 		a.writeMetrics(cmd, metrics, fleet.Run{Command: a.command, Outcome: reconcile.Failed, Err: err})
-		return fleet.Run{}, err
+		return err
 	}
 	o.Quiet = a.quiet
-	return a.watched(cmd, c, doing, metrics, o, command)
+	run, err := a.watched(cmd, c, doing, metrics, o, command)
+	if err != nil {
+		return err
+	}
+	return a.finish(run, drift)
 }
 
 // watched runs a command on the targets of a configuration and writes its metrics if there is a file for them. Meanwhile it

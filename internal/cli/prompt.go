@@ -70,14 +70,15 @@ func (a *app) confirm(ctx context.Context, realm string, where []string) error {
 	return err
 }
 
-// agree asks a question that only y or yes answers with yes. The command does the same without asking.
-func (a *app) agree(ctx context.Context, question, command string) error {
+// agree asks a question and returns an error unless the answer is yes; otherwise is what an empty answer means. The command does the
+// same without asking.
+func (a *app) agree(ctx context.Context, question string, otherwise bool, command string) error {
 	if !onTerminal(a.stdin) {
 		return usage("the answer to a question is needed, and stdin is not a terminal: %s", question).
 			Try(check.Hintf("without the question:\n    {%s}", command))
 	}
-	typed, err := a.line(ctx, question+" [y/N] ")
-	if answer := strings.ToLower(typed); err == nil && answer != "y" && answer != "yes" {
+	yes, err := a.yesOrNo(ctx, question, otherwise)
+	if err == nil && !yes {
 		err = usage("not confirmed: nothing was done")
 	}
 	return err

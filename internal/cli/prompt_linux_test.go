@@ -87,18 +87,18 @@ func TestAPasswordIsTakenAsItIsTyped(t *testing.T) {
 
 // Only y and yes are a yes; the question names the command that does not ask.
 func TestAQuestionNeedsAYes(t *testing.T) {
-	for typed, want := range map[string]bool{"y\n": true, " Yes \n": true, "\n": false, "n\n": false, "yep\n": false} {
+	for typed, want := range map[string]bool{"y\n": true, " Yes \n": true, "\n": false, "n\n": false, "yep\nn\n": false} {
 		person, program := pseudoTerminal(t)
 		if _, err := person.WriteString(typed); err != nil {
 			t.Fatal(err)
 		}
 		a := &app{stdin: program, stderr: io.Discard}
-		if err := a.agree(t.Context(), "Go on?", "authelia --yes"); (err == nil) != want || err != nil && check.CodeOf(err) != check.Usage {
+		if err := a.agree(t.Context(), "Go on?", false, "authelia --yes"); (err == nil) != want || err != nil && check.CodeOf(err) != check.Usage {
 			t.Errorf("%q: %v", typed, err)
 		}
 	}
 	a := &app{stdin: strings.NewReader("y\n"), stderr: io.Discard}
-	err := a.agree(t.Context(), "Go on?", "authelia --yes")
+	err := a.agree(t.Context(), "Go on?", false, "authelia --yes")
 	if hint := check.HintOf(err).For(check.Names{}); check.CodeOf(err) != check.Usage || !strings.HasSuffix(hint, "\n    proxmox-realm authelia --yes") {
 		t.Errorf("%v, %s", err, hint)
 	}

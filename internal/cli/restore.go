@@ -139,7 +139,7 @@ func (a *app) restore(cmd *cobra.Command, what string, o restoreOptions) error {
 		if err := a.show(plan, false); err != nil || plan.Outcome != reconcile.Drift {
 			return err
 		}
-		if err := a.agree(cmd.Context(), "Restore it?", "restore "+what+" --yes"); err != nil {
+		if err := a.agree(cmd.Context(), "Restore it?", false, "restore "+what+" --yes"); err != nil {
 			return err
 		}
 	}

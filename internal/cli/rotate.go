@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -296,18 +297,22 @@ func (r rotator) agreeTo(ctx context.Context, foreseen fleet.Run, edit authelia.
 	if r.yes {
 		return nil
 	}
-	return r.agree(ctx, "Go on?", r.command(r.abort)+" --yes")
+	return r.agree(ctx, "Go on?", false, r.command(r.abort)+" --yes")
 }
 
-// tell prints for people: to stdout, unless that is for a report.
+// tell prints for people. The rotation does not depend on it.
 func (r rotator) tell(text string) {
-	switch text = check.Printable(text); {
-	case r.quiet:
-	case r.output == "text":
-		_ = r.printf("%s", text) // the rotation does not depend on it
-	default:
-		_, _ = fmt.Fprint(r.stderr, text)
+	if !r.quiet {
+		_, _ = fmt.Fprint(r.out(), check.Printable(text))
 	}
+}
+
+// out is stdout, unless that is for a report.
+func (r rotator) out() io.Writer {
+	if r.output != "text" {
+		return r.stderr
+	}
+	return r.stdout
 }
 
 // tellIssuer gives Authelia the digest, or shows it to whoever does.
@@ -340,11 +345,7 @@ func (r rotator) printSecret(options authelia.Options) error {
 	if err != nil {
 		return err
 	}
-	out := r.stdout
-	if r.output != "text" {
-		out = r.stderr
-	}
-	if _, err := out.Write(line); err != nil {
+	if _, err := r.out().Write(line); err != nil {
 		return unwritten(err)
 	}
 	if r.abort {

@@ -20,11 +20,7 @@ machine or token lacks access to what it needs. "help checks" lists the checks.`
 		Example: "  proxmox-realm verify\n  proxmox-realm verify --all-endpoints -o json",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			run, err := a.run(cmd, "verifying", metrics, o, (*fleet.Fleet).Verify)
-			if err != nil {
-				return err
-			}
-			return a.finish(run, false)
+			return a.run(cmd, "verifying", metrics, o, false, (*fleet.Fleet).Verify)
 		},
 	}
 	cmd.Flags().BoolVar(&o.AllEndpoints, "all-endpoints", false,
