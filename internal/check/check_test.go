@@ -44,6 +44,26 @@ func TestClean(t *testing.T) {
 	}
 }
 
+// A server may write single characters of a secret in its own way, and others beside it.
+func TestSecretsAreHiddenInEveryEncoding(t *testing.T) {
+	c := check.NewCleaner(check.NewSecret(`p"q'r/s é+<%>`))
+	for _, in := range []string{
+		`p%22q%27r%2Fs+%C3%A9%2B%3C%25%3E`, `p%22q%27r%2fs+%c3%a9%2b%3c%25%3e`, `p%22q'r/s%20%C3%A9+%3C%25%3E`,
+		`p&quot;q&#39;r/s é+&lt;%&gt;`, `p&#34;q&#x27;r&#x2F;s &eacute;+&#60;&percnt;&#62;`,
+		`p\"q'r/s é+<%>`, `p\"q'r\/s \u00e9+\u003c%\u003E`,
+	} {
+		if got, want := c.Clean(in), check.Mask; got != want {
+			t.Errorf("Clean(%q) = %q", in, got)
+		}
+		if got, want := c.Clean("x%0a"+in+"&amp;\\n"), check.Mask; !strings.Contains(got, want) || strings.ContainsFunc(got, unicode.IsControl) {
+			t.Errorf("in a text, Clean(%q) = %q", in, got)
+		}
+	}
+	if in := `no secret: %41 &amp; \u0041`; c.Clean(in) != in {
+		t.Errorf("a text without a secret is decoded: %q", c.Clean(in))
+	}
+}
+
 func TestSecretsThatBeginAlikeAreMaskedAsAWhole(t *testing.T) {
 	c := check.NewCleaner(check.NewSecret("abcd1234"), check.NewSecret("abcd1234-abcd1234"), check.NewSecret("abcd.efgh"), check.NewSecret("wxyzwxyz"))
 	if got, want := c.Clean("a abcd1234-abcd1234 abcd1234abcd.efgh abcd wxywxyzwxyz"), "a "+check.Mask+" "+check.Mask+check.Mask+" abcd wxy"+check.Mask; got != want {

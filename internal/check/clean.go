@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"html"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -74,11 +73,49 @@ func (c *Cleaner) mask(text string) string {
 	}
 	long, short := c.long, c.short
 	c.mu.Unlock()
-	text = long.Replace(text)
-	if short != nil {
-		text = short.ReplaceAllString(text, "${1}${3}${5}${7}"+Mask+"${2}${4}${6}${8}")
+	replace := func(text string) string {
+		text = long.Replace(text)
+		if short != nil {
+			text = short.ReplaceAllString(text, "${1}${3}${5}${7}"+Mask+"${2}${4}${6}${8}")
+		}
+		return text
+	}
+	text = replace(text)
+	for _, decode := range decodings {
+		if plain := decode(text); plain != text && replace(plain) != plain {
+			text = replace(plain)
+		}
 	}
 	return c.parent.mask(text)
+}
+
+// decodings undo what a server may do to single characters of a secret: in URLs, forms, HTML and JSON. Each has several ways to write
+// a character.
+var decodings = []func(text string) string{
+	percentDecoded,
+	func(text string) string { return percentDecoded(strings.ReplaceAll(text, "+", " ")) },
+	html.UnescapeString,
+	func(text string) string {
+		return jsonEscape.ReplaceAllStringFunc(text, func(escape string) string {
+			var plain string
+			if json.Unmarshal([]byte(`"`+escape+`"`), &plain) != nil {
+				return escape
+			}
+			return plain
+		})
+	},
+}
+
+var (
+	percentEscape = regexp.MustCompile(`%[0-9a-fA-F]{2}`)
+	jsonEscape    = regexp.MustCompile(`(?:\\u[0-9a-fA-F]{4})+|\\.`)
+)
+
+func percentDecoded(text string) string {
+	return percentEscape.ReplaceAllStringFunc(text, func(escape string) string {
+		char, _ := hex.DecodeString(escape[1:]) // the expression matches nothing else
+		return string(char)
+	})
 }
 
 // build makes what replaces the secrets.
@@ -89,9 +126,7 @@ func (c *Cleaner) build() {
 			forms = append(forms, encodings(value)...)
 			continue
 		}
-		for _, form := range []string{value, url.QueryEscape(value), html.EscapeString(value)} {
-			whole = append(whole, regexp.QuoteMeta(form))
-		}
+		whole = append(whole, regexp.QuoteMeta(value))
 	}
 	// The longest first, so that a secret which contains another is replaced as a whole.
 	slices.SortFunc(forms, func(a, b string) int { return len(b) - len(a) })
@@ -109,12 +144,11 @@ func (c *Cleaner) build() {
 // wholeValue matches X where it is a text of its own, between quotes, or a value after an equals sign or a colon.
 const wholeValue = "^(\\s*)X(\\s*)$|([\"'`])X([\"'`])|(=)X($|[&;,\\s\"'`])|(: ?)X($|[&;,\"'`])"
 
-// encodings returns the forms in which a server may return a secret.
+// encodings returns the forms in which a server may return a secret as a whole.
 func encodings(value string) []string {
-	quoted, _ := json.Marshal(value) // a string always marshals
 	raw := []byte(value)
 	forms := []string{
-		value, url.QueryEscape(value), url.PathEscape(value), strings.Trim(string(quoted), `"`), html.EscapeString(value),
+		value,
 		hex.EncodeToString(raw), strings.ToUpper(hex.EncodeToString(raw)),
 		base64.StdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
 	}
@@ -145,8 +179,17 @@ func Invisible(r rune) bool {
 
 // Clean returns the value on one line, cleaned.
 func (c *Cleaner) Clean(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	text = strings.Map(func(r rune) rune {
+	// Hide comes after a removal, which joins the halves of a secret that a server has split. It may decode other characters.
+	text = strings.TrimSpace(oneLine(c.Hide(oneLine(text))))
+	if utf8.RuneCountInString(text) > MaxText {
+		text = string([]rune(text)[:MaxText-1]) + "…"
+	}
+	return text
+}
+
+// oneLine removes control characters and what is invisible, and makes line ends spaces.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r' || r == '\u2028' || r == '\u2029':
 			return ' '
@@ -154,16 +197,11 @@ func (c *Cleaner) Clean(text string) string {
 			return -1
 		}
 		return r
-	}, text)
-	// After the removal above, which joins the halves of a secret that a server has split.
-	text = strings.TrimSpace(c.Hide(text))
-	if utf8.RuneCountInString(text) > MaxText {
-		text = string([]rune(text)[:MaxText-1]) + "…"
-	}
-	return text
+	}, strings.ToValidUTF8(text, "\uFFFD"))
 }
 
-// Hide replaces the held secrets and every API token in a value, and changes nothing else.
+// Hide replaces the held secrets and every API token in a value. It changes nothing else, unless the value
+// holds a secret in an encoding: then it decodes the value.
 func (c *Cleaner) Hide(text string) string {
 	text = c.mask(text)
 	if !strings.Contains(text, "!") {
