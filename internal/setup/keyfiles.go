@@ -228,7 +228,7 @@ func (k KeyFiles) Begin() (steps []Step) {
 			continue
 		}
 		path := f.path + newSuffix
-		steps = append(steps, Step{What: path, Note: "the new key", Here: true, Make: func(context.Context) error { return keep(path, f.goal) }})
+		steps = append(steps, Step{What: path, Note: "the new key", Here: true, Make: func(context.Context) error { return keep(path, []byte(f.goal.Reveal())) }})
 	}
 	return steps
 }
@@ -271,23 +271,10 @@ func (k KeyFiles) End() error {
 func (f *keyFile) hold(suffix string, key check.Secret) error {
 	switch there := f.beside[suffix]; {
 	case !there.IsSet():
-		return keep(f.path+suffix, key)
+		return keep(f.path+suffix, []byte(key.Reveal()))
 	case !there.Equal(key):
 		return check.Errorf(check.KeyRotation, "%s holds an unexpected key and is not overwritten", f.path+suffix).
 			Try("if neither Proxmox nor the issuer has its key, move the file to another place, and run the command again")
-	}
-	return nil
-}
-
-// keep writes a key to a new file. An empty one is what an interrupted run left.
-func keep(path string, key check.Secret) error {
-	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
-		if err := os.Remove(path); err != nil {
-			return unusable(path, err)
-		}
-	}
-	if err := disk.Create(path, []byte(key.Reveal())); err != nil {
-		return unusable(path, err)
 	}
 	return nil
 }

@@ -32,10 +32,10 @@ const (
 // Path returns the path of a file.
 func (p Place) Path(name string) string { return filepath.Join(string(p), name) }
 
-// Has reports whether a file is there.
+// Has reports whether a file is there, other than one that an interrupted setup left empty.
 func (p Place) Has(name string) bool {
-	_, err := os.Lstat(p.Path(name))
-	return err == nil
+	info, err := os.Lstat(p.Path(name))
+	return err == nil && !isEmpty(info)
 }
 
 // Check returns an error if the folder is there and other users could change its files. It gives its name to a token that an
@@ -72,7 +72,7 @@ type File struct {
 }
 
 // Missing returns the steps that make the folder, for its owner alone, and then the files that are not there, in this order. A file
-// with another content is an error, because it may be the only copy.
+// with another content is an error, because it may be the only copy. An empty one is what an interrupted setup left.
 func (p Place) Missing(files ...File) (steps []Step, err error) {
 	if _, err := os.Stat(string(p)); err != nil {
 		steps = append(steps, Step{
@@ -88,6 +88,7 @@ func (p Place) Missing(files ...File) (steps []Step, err error) {
 		switch there, err := os.ReadFile(path); {
 		case err == nil && bytes.Equal(bytes.TrimSpace(there), bytes.TrimSpace(f.Content)):
 			continue
+		case err == nil && len(there) == 0:
 		case err == nil:
 			return nil, check.Errorf(check.Usage, "%s exists with another content and is not overwritten", path).
 				Try(check.Hintf("move it to another place:\n    mv %s %s", check.Quote(path), check.Quote(path+".old")))
@@ -96,16 +97,26 @@ func (p Place) Missing(files ...File) (steps []Step, err error) {
 		}
 		steps = append(steps, Step{
 			What: f.Name, Note: f.Note, Here: true, Undo: []string{p.removal(f.Name)},
-			Make: func(context.Context) error {
-				if err := disk.Create(path, f.Content); err != nil {
-					return unusable(path, err)
-				}
-				return nil
-			},
+			Make: func(context.Context) error { return keep(path, f.Content) },
 		})
 	}
 	return steps, nil
 }
+
+// keep writes a new file for its owner alone. An empty one is what an interrupted run left.
+func keep(path string, content []byte) error {
+	if info, err := os.Lstat(path); err == nil && isEmpty(info) {
+		if err := os.Remove(path); err != nil {
+			return unusable(path, err)
+		}
+	}
+	if err := disk.Create(path, content); err != nil {
+		return unusable(path, err)
+	}
+	return nil
+}
+
+func isEmpty(file fs.FileInfo) bool { return file.Mode().IsRegular() && file.Size() == 0 }
 
 // unusable is the error of a file that cannot be read or written.
 func unusable(path string, err error) error {
