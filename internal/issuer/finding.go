@@ -133,8 +133,10 @@ func (a *asking) refusal(j judgement, client string) (summary string, hint check
 		ofMethodOrChars: {"the issuer refuses the key of the client %s by client_secret_basic, and accepts it by client_secret_post", check.Hints(method, chars)},
 		ofPublic: {"the client %s is public in the issuer: it has no key there", check.Hints("make the client confidential in the issuer", p.tell(OnMethod),
 			"or add client_key to {realm.unset}, and remove the key from the configuration")},
-		ofNotKey: {"the issuer accepts the key of the client %s, but not the client: its flow, method or redirect URL",
-			check.Hints("allow the client the code flow in the issuer", p.tell(OnFlow), method)},
+		ofNotKey: {
+			"the issuer accepts the key of the client %s, but not the client: its flow, method or redirect URL",
+			check.Hints("allow the client the code flow in the issuer", p.tell(OnFlow), method),
+		},
 	}[j.cause]
 	if !ok {
 		said = unclear
