@@ -164,12 +164,17 @@ func namesForm(text string) bool {
 
 // sameTarget tells whether a redirect goes to the redirect URL, whatever its parameters.
 func sameTarget(location *url.URL, redirectURL string) bool {
-	want, err := url.Parse(redirectURL)
-	if err != nil {
-		return false
+	return normal(location.String()) == normal(redirectURL)
+}
+
+// normal returns a URL without its query, and as Proxmox's library writes it: lower case, without the scheme's port, with a
+// path.
+func normal(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.User != nil {
+		return address
 	}
-	path := func(u *url.URL) string { return "/" + strings.TrimPrefix(u.EscapedPath(), "/") }
-	return strings.EqualFold(origin(location), origin(want)) && path(location) == path(want)
+	return origin(u) + "/" + strings.TrimPrefix(u.EscapedPath(), "/")
 }
 
 // origin returns scheme, host and port, without a port that the scheme implies.

@@ -258,28 +258,15 @@ func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 	return string(i.metadata.AuthorizationEndpoint), true
 }
 
-// IsAuthorizationEndpoint tells whether a URL without its query is the issuer's authorization endpoint. Scheme, host and port
-// are the same, and the path is too, unless this provider gives each caller another path.
+// IsAuthorizationEndpoint tells whether a URL is the issuer's authorization endpoint. Scheme, host and port are the same, and the
+// path is too, unless this provider gives each caller another path. Queries do not count.
 func (i *Inspection) IsAuthorizationEndpoint(location string) bool {
 	<-i.done
 	named := string(i.metadata.AuthorizationEndpoint)
 	if varies := i.provider().varies; varies != nil && varies.MatchString(location) && varies.MatchString(named) {
 		return originOf(location) == originOf(named)
 	}
-	return SameEndpoint(location, named)
-}
-
-// SameEndpoint tells whether two URLs, their queries aside, are the same address.
-func SameEndpoint(a, b string) bool { return normal(a) == normal(b) }
-
-// normal returns a URL without its query, and as Proxmox's library writes it: lower case, without the scheme's port, with a
-// path.
-func normal(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.User != nil {
-		return address
-	}
-	return origin(u) + "/" + strings.TrimPrefix(u.EscapedPath(), "/")
+	return normal(location) == normal(named)
 }
 
 // RateLimited tells whether the issuer answered 429 to any request, and when it may be asked again (0: it did not

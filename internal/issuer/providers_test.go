@@ -82,6 +82,37 @@ func TestProvidersAreRecognisedByProof(t *testing.T) {
 	}
 }
 
+// Browsers are sent to the authorization endpoint that the issuer names, and to no address that only looks like it.
+func TestAuthorizationEndpoint(t *testing.T) {
+	const named = "https://auth.example.com/api/oidc/authorization"
+	tsidp := documentOf("https://idp.tail1234.ts.net", "/authorize/1234567890", "/token", "/.well-known/jwks.json")
+	for _, tt := range []struct {
+		d        metadata
+		location string
+		want     bool
+	}{
+		{metadata{AuthorizationEndpoint: named}, named, true},
+		{metadata{AuthorizationEndpoint: named}, named + "?client_id=x", true},
+		{metadata{AuthorizationEndpoint: named}, "https://AUTH.example.com:443/api/oidc/authorization", true},
+		{metadata{AuthorizationEndpoint: named + "?display=page"}, named, true},
+		{metadata{AuthorizationEndpoint: "https://auth.example.com"}, "https://auth.example.com/", true},
+		{metadata{AuthorizationEndpoint: named}, "http://auth.example.com/api/oidc/authorization", false},
+		{metadata{AuthorizationEndpoint: named}, "https://auth.example.com@evil.example.com/", false},
+		{metadata{AuthorizationEndpoint: named}, "https://auth.example.com@auth.example.com/api/oidc/authorization", false},
+		{metadata{AuthorizationEndpoint: named}, "https://evil.example.com/api/oidc/authorization", false},
+		{metadata{AuthorizationEndpoint: named}, "https://auth.example.com:8443/api/oidc/authorization", false},
+		{metadata{AuthorizationEndpoint: named}, named + "/../x", false},
+		{metadata{AuthorizationEndpoint: named}, "https://auth.example.com/api%2Foidc/authorization", false},
+		{tsidp, "https://idp.tail1234.ts.net/authorize/999", true},
+		{tsidp, "https://evil.example.com/authorize/999", false},
+		{tsidp, "https://idp.tail1234.ts.net/other", false},
+	} {
+		if got := inspected(tt.d).IsAuthorizationEndpoint(tt.location); got != tt.want {
+			t.Errorf("%s at %s: %t", tt.location, tt.d.AuthorizationEndpoint, got)
+		}
+	}
+}
+
 // An unknown provider gets no advice, and each advice is the sentence of one setting.
 func TestAdvice(t *testing.T) {
 	if got := (provider{}).tell(OnKey); got != "" {

@@ -13,7 +13,6 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
-	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 )
 
@@ -61,31 +60,17 @@ func TestTakenPort(t *testing.T) {
 	again.close(t.Context())
 }
 
+// Only an https URL without odd characters is opened. [TestFailures] has one that leads elsewhere.
 func TestMisdirected(t *testing.T) {
 	const endpoint = "https://auth.example.com/api/oidc/authorization"
-	for _, tt := range []struct{ location, rest, endpoint, says string }{
-		{endpoint, "", endpoint, ""},
-		{"https://AUTH.example.com:443/api/oidc/authorization", "", endpoint, ""},
-		{endpoint, "", endpoint + "?display=page", ""},
-		{"https://auth.example.com/", "", "https://auth.example.com", ""},
-		{"https://anything.example.com/", "", "", ""},
-		{"http://auth.example.com/api/oidc/authorization", "", endpoint, "not an https URL"},
-		{"http://auth.example.com/api/oidc/authorization", "", "", "not an https URL"},
-		{"javascript:alert(1)", "", "", "not an https URL"},
-		{"--help", "", "", "not an https URL"},
-		{endpoint, "&a=\x1b[2J", endpoint, "not an https URL"},
-		{endpoint, "&a=\u202e", endpoint, "not an https URL"},
-		{endpoint, " --new-window", endpoint, "not an https URL"},
-		{"https://auth.example.com@evil.example.com/", "", endpoint, "it leads to"},
-		{"https://evil.example.com/api/oidc/authorization", "", endpoint, "it leads to https://evil.example.com/api/oidc/authorization instead"},
-		{"https://auth.example.com:8443/api/oidc/authorization", "", endpoint, "it leads to"},
-		{"https://auth.example.com/api/oidc/authorization/../x", "", endpoint, "it leads to"},
-		{"https://auth.example.com/api%2Foidc/authorization", "", endpoint, "it leads to"},
+	for location, safe := range map[string]bool{
+		endpoint: true, "https://anything.example.com/": true,
+		"http://auth.example.com/api/oidc/authorization": false, "javascript:alert(1)": false, "--help": false,
+		endpoint + "?a=\x1b[2J": false, endpoint + "?a=\u202e": false, endpoint + "? --new-window": false,
 	} {
-		made := proxmox.AuthURL{Location: tt.location, Raw: tt.location + "?client_id=proxmox" + tt.rest}
-		wrong := strings.Join(misdirected(made, tt.endpoint, func(l string) bool { return issuer.SameEndpoint(l, tt.endpoint) }), "; ")
-		if (wrong == "") != (tt.says == "") || !strings.Contains(wrong, tt.says) {
-			t.Errorf("%q: %q, want %q", made.Raw, wrong, tt.says)
+		made := proxmox.AuthURL{Location: location, Raw: location}
+		if wrong := misdirected(made, nil); (len(wrong) == 0) != safe {
+			t.Errorf("%q: %q", location, wrong)
 		}
 	}
 }

@@ -26,13 +26,7 @@ func (r *rehearsal) begin(ctx context.Context) (proxmox.AuthURL, error) {
 		return proxmox.AuthURL{}, err
 	}
 	r.cleaner.Hold(check.NewSecret(made.State))
-	expected := ""
-	var same func(string) bool
-	if r.inspection != nil {
-		expected, _ = r.inspection.AuthorizationEndpoint()
-		same = r.inspection.IsAuthorizationEndpoint
-	}
-	wrong := append(misdirected(made, expected, same), r.node.Unexpected(made, r.held, r.redirectURL)...)
+	wrong := append(misdirected(made, r.inspection), r.node.Unexpected(made, r.held, r.redirectURL)...)
 	if len(wrong) > 0 {
 		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed,
 			"%s makes a wrong authorization URL, and no browser is sent there: %s",

@@ -84,13 +84,14 @@ func findings(checks []check.Check) []check.Check {
 }
 
 // misdirected says why no browser may be sent to an authorization URL. It must lead to the authorization endpoint that the
-// issuer names to this machine ("": not known here). same tells whether an address is that endpoint.
-func misdirected(made proxmox.AuthURL, endpoint string, same func(location string) bool) []string {
+// issuer names to this machine, if the issuer was inspected.
+func misdirected(made proxmox.AuthURL, seen *issuer.Inspection) []string {
 	unsafe := func(r rune) bool { return r <= ' ' || r >= 0x7f }
 	switch {
 	case !strings.HasPrefix(made.Location, "https://") || strings.ContainsFunc(made.Raw, unsafe):
 		return []string{"it is not an https URL"}
-	case endpoint != "" && !same(made.Location):
+	case seen != nil && !seen.IsAuthorizationEndpoint(made.Location):
+		endpoint, _ := seen.AuthorizationEndpoint()
 		return []string{fmt.Sprintf("it leads to %s instead of the issuer's authorization endpoint %s", made.Location, endpoint)}
 	}
 	return nil
