@@ -11,7 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/check"
-	lab "proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
@@ -48,8 +48,8 @@ func ofGroups(t *testing.T, c *proxmox.Client) []string {
 
 // Creates groups and grants, removes them, and checks the type of each refusal.
 func TestGroupsAndGrants(t *testing.T) {
-	s := startLab(t, lab.Options{})
-	c := toLab(t, s, lab.TokenRoot, nil)
+	s := start(t, realm.VE)
+	c := connect(t, s, pve.TokenRoot)
 	const admins = "admins-authelia"
 	for range 2 { // a group that exists is not an error
 		if err := c.Change(t.Context(), group(admins)); err != nil {
@@ -106,8 +106,8 @@ func TestGroupsAndGrants(t *testing.T) {
 
 // The error of a token without the privilege names it. A list that the token may not see is not reported as empty.
 func TestGrantsWithoutPrivileges(t *testing.T) {
-	s := startLab(t, lab.Options{})
-	c := toLab(t, s, lab.TokenRealmAllocate, nil)
+	s := start(t, realm.VE)
+	c := connect(t, s, pve.TokenRealmAllocate)
 	for want, err := range map[string]error{
 		"    pveum role add RealmGroupAdmin --privs Group.Allocate,Sys.Audit\n    pveum acl modify /access/groups --users": c.Change(t.Context(), group("x-authelia")),
 		"    pveum role add PermissionsModifyOnly --privs Permissions.Modify\n    pveum acl modify / --users":              c.Change(t.Context(), granted("/", "x-authelia", "PVEAuditor", true)),
@@ -122,23 +122,10 @@ func TestGrantsWithoutPrivileges(t *testing.T) {
 	}
 }
 
-// A grant without an answer is reported as lost and is not sent again.
-func TestLostGrants(t *testing.T) {
-	n := start(t, func(*call) answer { return answer{Drop: true} })
-	other := start(t, func(*call) answer { return answer{Drop: true} })
-	err := connect(t, nil, n, other).Change(t.Context(), granted("/", "admins-authelia", "PVEAuditor", true))
-	if !errors.Is(err, realm.ErrLost) || len(n.seen()) != 1 || len(other.seen()) != 0 {
-		t.Errorf("%v", err)
-	}
-	if body := string(n.seen()[0].Body); body != `{"groups":"admins-authelia","path":"/","propagate":true,"roles":"PVEAuditor"}` {
-		t.Errorf("sent %s", body)
-	}
-}
-
 // While somebody else edits the same paths, the changes of a plan reach their groups alone, and undo no edit.
 func TestChangesAmidOtherEdits(t *testing.T) {
-	s := startLab(t, lab.Options{})
-	mine, theirs := toLab(t, s, lab.TokenRoot, nil), toLab(t, s, lab.TokenRoot, nil)
+	s := startVE(t, pve.Options{})
+	mine, theirs := connect(t, s, pve.TokenRoot), connect(t, s, pve.TokenRoot)
 	grants := rapid.Custom(func(t *rapid.T) realm.Grant {
 		return realm.Grant{
 			Path: rapid.SampledFrom([]string{"/", "/vms", "/pool/dev"}).Draw(t, "path"),
@@ -154,13 +141,13 @@ func TestChangesAmidOtherEdits(t *testing.T) {
 	for seed := range 12 {
 		want, other := realm.Access{"admins": distinct.Example(seed)}, edits.Example(seed)
 		edited := map[string]bool{} // what the edits alone leave of the neighbour's grants, and whether it propagates
-		err := s.Update(func(st *lab.State) {
-			st.Groups, st.ACL = map[string]lab.Group{"others-authelia": {}, "admins-authelia": {}}, slices.Clone(before)
+		err := s.Update(func(st *pve.State) {
+			st.Groups, st.ACL = map[string]pve.Group{"others-authelia": {}, "admins-authelia": {}}, slices.Clone(before)
 			for _, g := range distinct.Example(seed + 100) {
-				st.ACL = append(st.ACL, lab.ACL{Path: g.Path, Type: "group", ID: "admins-authelia", Role: g.Role, Propagate: g.Propagate})
+				st.ACL = append(st.ACL, pve.ACL{Path: g.Path, Type: "group", ID: "admins-authelia", Role: g.Role, Propagate: g.Propagate})
 			}
 			for _, g := range distinct.Example(seed + 200) {
-				st.ACL = append(st.ACL, lab.ACL{Path: g.Path, Type: "group", ID: "others-authelia", Role: g.Role, Propagate: g.Propagate})
+				st.ACL = append(st.ACL, pve.ACL{Path: g.Path, Type: "group", ID: "others-authelia", Role: g.Role, Propagate: g.Propagate})
 				edited[g.Path+" "+g.Role] = g.Propagate
 			}
 		})

@@ -1,191 +1,101 @@
 package proxmox_test
 
 import (
-	"context"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
-	lab "proxmox-realm/internal/lab/pve"
+	"proxmox-realm/internal/lab/pbs"
+	"proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
 
-// administrator connects to the lab as a user who may set up.
-func administrator(t *testing.T, s *lab.Server) *proxmox.Client {
-	t.Helper()
-	return toLab(t, s, lab.TokenRoot, asUserOf(s.User(lab.UserRoot)))
-}
-
 // An administrator makes a role, a user and a token; with the grant, the token may keep realms.
 func TestAdministration(t *testing.T) {
-	s := startLab(t, lab.Options{})
-	c := administrator(t, s)
+	s := startVE(t, pve.Options{})
+	c := connect(t, s, pve.TokenRoot, as(s, pve.UserRoot))
+	ctx := t.Context()
 	const role, user, token = "RealmTool", "keeper@pve", "keeper@pve!tool"
-
-	if _, exists, err := c.Role(t.Context(), role); exists || err != nil {
-		t.Errorf("role: %t, %v", exists, err)
+	there := func(want bool) {
+		t.Helper()
+		privileges, hasRole, err := c.Role(ctx, role)
+		hasUser, err2 := c.UserExists(ctx, user)
+		comment, hasToken, err3 := c.TokenComment(ctx, user, "tool")
+		if err := errors.Join(err, err2, err3); err != nil || hasRole != want || hasUser != want || hasToken != want ||
+			want && (comment != "made by a test" || !slices.Equal(privileges, []string{"Realm.Allocate", "Sys.Audit"})) {
+			t.Errorf("%v: role %t %v, user %t, token %t %q", err, hasRole, privileges, hasUser, hasToken, comment)
+		}
 	}
-	if exists, err := c.UserExists(t.Context(), user); exists || err != nil {
-		t.Errorf("user: %t, %v", exists, err)
-	}
-	if _, exists, err := c.TokenComment(t.Context(), user, "tool"); exists || err != nil {
-		t.Errorf("token: %t, %v", exists, err)
-	}
-	if held, err := c.PrivilegesOf(t.Context(), token); len(held) != 0 || err != nil {
+	there(false)
+	if held, err := c.PrivilegesOf(ctx, token); len(held) != 0 || err != nil {
 		t.Errorf("privileges of nobody: %v, %v", held, err)
 	}
-	if _, err := c.MakeToken(t.Context(), user, "tool", "x"); !errors.Is(err, realm.ErrConflict) {
-		t.Errorf("a token of nobody: %v", err)
-	}
-	makeRole := func() error { return c.MakeRole(t.Context(), role, "Realm.Allocate", "Sys.Audit") }
-	makeUser := func() error { return c.MakeUser(t.Context(), user, "made by a test") }
 	var made config.Token
-	makeToken := func() (err error) {
-		made, err = c.MakeToken(t.Context(), user, "tool", "made by a test")
+	makeToken := func() error {
+		got, err := c.MakeToken(ctx, user, "tool", "made by a test")
+		if err == nil {
+			made = got
+		}
 		return err
 	}
-	for name, do := range map[string]func() error{"role": makeRole, "user": makeUser} {
+	if err := makeToken(); !errors.Is(err, realm.ErrConflict) {
+		t.Errorf("a token of nobody: %v", err)
+	}
+	if _, err := c.MakeToken(ctx, "nobody", "tool", ""); check.CodeOf(err) != check.Usage {
+		t.Errorf("a token of a user without realm: %v", err)
+	}
+	for _, do := range []func() error{
+		func() error { return c.MakeRole(ctx, role, "Realm.Allocate", "Sys.Audit") },
+		func() error { return c.MakeUser(ctx, user, "made by a test") },
+		makeToken,
+	} {
 		if err := do(); err != nil {
-			t.Fatalf("%s: %v", name, err)
+			t.Fatal(err)
 		}
 		if err := do(); !errors.Is(err, realm.ErrConflict) {
-			t.Errorf("%s made twice: %v", name, err)
+			t.Errorf("made twice: %v", err)
 		}
 	}
-	if err := makeToken(); err != nil || made.String() != token || made.Secret.Reveal() == "" {
-		t.Fatalf("%v, %v", made, err)
-	}
-	kept := made
-	if err := makeToken(); !errors.Is(err, realm.ErrConflict) {
-		t.Errorf("a token made twice: %v", err)
-	}
-	if privileges, exists, err := c.Role(t.Context(), role); !exists || err != nil || !slices.Equal(privileges, []string{"Realm.Allocate", "Sys.Audit"}) {
-		t.Errorf("role: %v, %t, %v", privileges, exists, err)
-	}
-	if exists, err := c.UserExists(t.Context(), user); !exists || err != nil {
-		t.Errorf("user: %t, %v", exists, err)
-	}
-	if comment, exists, err := c.TokenComment(t.Context(), user, "tool"); comment != "made by a test" || !exists || err != nil {
-		t.Errorf("token: %q, %t, %v", comment, exists, err)
-	}
+	there(true)
 	for range 2 { // twice is as once
-		if err := c.Grant(t.Context(), "/access/realm", role, user, token); err != nil {
+		if err := c.Grant(ctx, "/access/realm", role, user, token); err != nil {
 			t.Fatal(err)
 		}
 	}
-	held, err := c.PrivilegesOf(t.Context(), token)
-	if err != nil || !held.At("/access/realm")["Realm.Allocate"] {
+	if held, err := c.PrivilegesOf(ctx, token); err != nil || !held.At("/access/realm")["Realm.Allocate"] {
 		t.Errorf("%v, %v", held, err)
 	}
-	tool := toLab(t, s, lab.TokenRoot, func(o *setup) { o.Token = kept })
-	if _, err := tool.Realm(t.Context(), "authelia"); err != nil {
-		t.Errorf("the token is of no use: %v", err)
+	tool := connect(t, s, pve.TokenRoot, func(o *setup) { o.Token = made })
+	if made.String() != token || read(t, tool).Exists {
+		t.Errorf("the token is of no use: %v", made)
 	}
-	if err := c.Grant(t.Context(), "/access/realm", "Nonsense", token); check.CodeOf(err) != check.Config {
-		t.Errorf("a role that does not exist: %v", err)
-	}
-	if err := tool.MakeRole(t.Context(), "Other", "Sys.Audit"); check.CodeOf(err) != check.PermissionDenied || !strings.Contains(err.Error(), "Sys.Modify on /access") {
+	isKind(t, "a role that does not exist", c.Grant(ctx, "/access/realm", "Nonsense", token), proxmox.UnknownRole)
+	if err := tool.MakeRole(ctx, "Other", "Sys.Audit"); check.CodeOf(err) != check.PermissionDenied || !strings.Contains(err.Error(), "Sys.Modify on /access") {
 		t.Errorf("without the privilege: %v", err)
 	}
-	if err := c.RemoveToken(t.Context(), user, "tool"); err != nil {
+	if err := c.RemoveToken(ctx, user, "tool"); err != nil {
 		t.Error(err)
 	}
-	if _, exists, err := c.TokenComment(t.Context(), user, "tool"); exists || err != nil {
+	if _, exists, err := c.TokenComment(ctx, user, "tool"); exists || err != nil {
 		t.Errorf("a removed token: %t, %v", exists, err)
 	}
-}
-
-// The recorded answers about roles, users, tokens and privileges.
-func TestRecordedAdministration(t *testing.T) {
-	init := read(t, "proxmox-ve-9.2-init.json")
-	ask := func(id string, of func(*proxmox.Client) error) error {
-		t.Helper()
-		r := init[slices.IndexFunc(init, func(r recorded) bool { return r.ID == id })]
-		n := start(t, func(c *call) answer {
-			if got := c.Method + " " + strings.TrimPrefix(c.URL.EscapedPath(), "/api2/json"); got != strings.Split(r.Method+" "+r.Path, "?")[0] {
-				t.Errorf("%s: asked for %s", id, got)
-			}
-			return r.answer()
-		})
-		return of(connect(t, nil, n))
-	}
-	role := func(name string) func(*proxmox.Client) error {
-		return func(c *proxmox.Client) error {
-			privileges, exists, err := c.Role(t.Context(), name)
-			if err == nil && exists != (len(privileges) > 0) {
-				t.Errorf("%s: %v", name, privileges)
-			}
-			return err
-		}
-	}
-	for id, of := range map[string]func(*proxmox.Client) error{
-		"role-read": role("rec-RealmTool"), "role-read-missing": role("rec-Missing"),
-		"role-create": func(c *proxmox.Client) error { return c.MakeRole(t.Context(), "rec-RealmTool") },
-		"user-create": func(c *proxmox.Client) error { return c.MakeUser(t.Context(), "rec-realm@pve", "") },
-		"user-read": func(c *proxmox.Client) error {
-			exists, err := c.UserExists(t.Context(), "rec-realm@pve")
-			if !exists {
-				t.Error("the user is there")
-			}
-			return err
-		},
-		"user-read-missing": func(c *proxmox.Client) error {
-			_, err := c.UserExists(t.Context(), "rec-missing@pve")
-			return err
-		},
-		"token-read-missing": func(c *proxmox.Client) error {
-			_, _, err := c.TokenComment(t.Context(), "rec-realm@pve", "tool")
-			return err
-		},
-		"token-create": func(c *proxmox.Client) error {
-			token, err := c.MakeToken(t.Context(), "rec-realm@pve", "tool", "made by init")
-			if token.Secret.Reveal() != "<secret>" {
-				t.Error("no secret")
-			}
-			return err
-		},
-		"acl-again": func(c *proxmox.Client) error {
-			return c.Grant(t.Context(), "/access/realm", "rec-RealmTool", "rec-realm@pve", "rec-realm@pve!tool")
-		},
-		"token-permissions": func(c *proxmox.Client) error {
-			held, err := c.PrivilegesOf(t.Context(), "rec-realm@pve!tool")
-			if !held.At("/access/realm")["Realm.Allocate"] {
-				t.Errorf("%v", held)
-			}
-			return err
-		},
-	} {
-		if err := ask(id, of); err != nil {
-			t.Errorf("%s: %v", id, err)
-		}
-	}
-	for id, of := range map[string]func(*proxmox.Client) error{
-		"token-create-again": func(c *proxmox.Client) error {
-			_, err := c.MakeToken(t.Context(), "rec-realm@pve", "tool", "")
-			return err
-		},
-		"role-create-again": func(c *proxmox.Client) error { return c.MakeRole(t.Context(), "rec-RealmTool") },
-		"user-create-again": func(c *proxmox.Client) error { return c.MakeUser(t.Context(), "rec-realm@pve", "") },
-	} {
-		if err := ask(id, of); !errors.Is(err, realm.ErrConflict) {
-			t.Errorf("%s: %v", id, err)
-		}
-	}
+	_, hollow := failing(t, realm.VE, ok(`{"value":""}`))
+	_, err := hollow.MakeToken(ctx, user, "tool", "")
+	isKind(t, "no secret", err, proxmox.NotProxmox)
 }
 
 // The recorded answers about a cluster of three nodes: the state, one node off, no quorum, and the certificates.
 func TestRecordedCluster(t *testing.T) {
-	all := read(t, "proxmox-ve-9.2-syslog.json")
 	node := func(id string) *proxmox.Client {
-		r := all[slices.IndexFunc(all, func(r recorded) bool { return r.ID == id })]
-		return connect(t, nil, start(t, func(*call) answer { return r.answer() }))
+		_, c := failing(t, realm.VE, exchangeOf(t, realm.VE, id).rule())
+		return c
 	}
 	for id, want := range map[string]struct {
 		quorate bool
@@ -203,11 +113,8 @@ func TestRecordedCluster(t *testing.T) {
 			t.Errorf("%s: %+v, %v", id, cluster, err)
 		}
 	}
-	if _, err := node("cluster-status-no-privilege").Cluster(t.Context()); check.CodeOf(err) != check.PermissionDenied {
-		t.Errorf("%v", err)
-	}
 	nodes, err := node("nodes-offline").Nodes(t.Context())
-	if err != nil || len(nodes) != 3 || nodes[2].Online || !strings.HasPrefix(nodes[0].Fingerprint, "E7:A4:C8") {
+	if err != nil || len(nodes) != 3 || !nodes[0].Online || nodes[2].Online || !strings.HasPrefix(nodes[0].Fingerprint, "E7:A4:C8") {
 		t.Errorf("%+v, %v", nodes, err)
 	}
 	certificates, err := node("certificates").Certificates(t.Context(), "pve")
@@ -218,90 +125,93 @@ func TestRecordedCluster(t *testing.T) {
 	if _, err := x509.ParseCertificate(block.Bytes); err != nil || certificates[0].NotAfter.Year() != 2036 || len(certificates[1].Names) == 0 {
 		t.Errorf("%v, %+v", err, certificates[1].Names)
 	}
-	if _, err := node("certificates-offline").Certificates(t.Context(), "pve3"); check.CodeOf(err) != check.ProxmoxFailed {
-		t.Errorf("a node that is off: %v", err)
-	}
-	alone := connect(t, nil, start(t, func(*call) answer {
-		return ok(`[{"type":"node","name":"pve","nodeid":0,"ip":"10.0.0.1","online":1,"local":1}]`)
-	}))
+	alone := connect(t, start(t, realm.VE), pve.TokenRoot)
 	if cluster, err := alone.Cluster(t.Context()); err != nil || cluster.Name != "" || !cluster.Quorate || len(cluster.Members) != 1 {
 		t.Errorf("a node in no cluster: %+v, %v", cluster, err)
 	}
 }
 
-// The password is sent once, the one-time code is asked for only when it is needed, and a user whom only a browser can log in is
-// told so.
-func TestSecondFactorIsAskedFor(t *testing.T) {
-	s := startLab(t, lab.Options{})
-	user := s.User(lab.UserTOTP)
-	var told [][]string
-	c := toLab(t, s, lab.TokenRoot, func(o *setup) {
-		asUserOf(user)(o)
-		o.SecondFactor = func(_ context.Context, factors []string) (check.Secret, error) {
-			told = append(told, factors)
-			return check.NewSecret(s.TOTP(lab.UserTOTP)), nil
+// An answer that shows another product says which one it is, and costs one request more.
+func TestAnotherProduct(t *testing.T) {
+	for _, there := range realm.Products() {
+		s := start(t, there)
+		for _, declared := range realm.Products() {
+			s.Reset()
+			_, err := connect(t, s, pve.TokenRoot, withToken(t, declared), func(o *setup) { o.Product = declared }).Realm(t.Context(), "authelia")
+			requests := len(s.Requests())
+			if declared == there {
+				if isKind(t, "a wrong secret", err, proxmox.BadCredentials); requests != 1 {
+					t.Errorf("%v: %s", declared, asked(s))
+				}
+				continue
+			}
+			var e *check.Error
+			if !errors.As(err, &e) || e.Code != check.Config || e.Key != "proxmox.product" || requests != 2 ||
+				!strings.Contains(e.Message, " is "+there.Name()+", not "+declared.Name()) ||
+				!strings.Contains(string(e.Hint), "set {proxmox.product} to "+there.String()) {
+				t.Errorf("%v at %v: %v, %d requests", declared, there, err, requests)
+			}
 		}
-	})
-	if _, err := c.Version(t.Context()); err != nil || len(told) != 1 || !slices.Contains(told[0], "totp") {
-		t.Errorf("%v, told %v", err, told)
 	}
-	if logins(s) != 2 {
-		t.Errorf("%s", asked(s))
-	}
-	for challenge, says := range map[string]string{
-		`PVE:!tfa!{"webauthn"%3A{"x"%3A1}%2C"totp"%3Afalse%2C"recovery"%3A"unavailable"}:x`: "has a second factor that only a browser can give: webauthn",
-		`PVE:!tfa!{"totp"%3Atrue}:x`: "no one-time code is given",
-		`PVE:!tfa!nonsense:x`:        "no one-time code is given",
+}
+
+// What stands before Proxmox is named, with the way past it.
+func TestFrontsAreNamed(t *testing.T) {
+	for _, tt := range []struct {
+		front      pve.Rule
+		says, hint string
+	}{
+		{redirect(302, "https://login.example.com/?rd=x"), "it redirects to https://login.example.com/?rd=x with status 302 Found, as a sign-in proxy does", "address of the node itself"},
+		{redirect(301, "/"), "it redirects to / with status 301 Moved Permanently", "address of the node itself"},
+		{page(200, "<!doctype html>Sign in"), "it sent a web page with status 200 OK, as a sign-in proxy", "sign-in page"},
+		{page(401, "<html>"), "it sent a web page with status 401", "sign-in page"},
+		{page(503, "<html>No server is available"), "a load balancer or reverse proxy sent its error page with status 503", "the node behind it"},
 	} {
-		half, _ := json.Marshal(challenge)
-		body := `{"data":{"NeedTFA":1,"ticket":` + string(half) + `,"username":"admin@pve","CSRFPreventionToken":"x"}}`
-		s := startLab(t, lab.Options{})
-		s.Inject(lab.Rule{Path: "/access/ticket", Status: 200, Reason: "OK", Body: body, ContentType: "application/json"})
-		_, err := toLab(t, s, lab.TokenRoot, asAdmin(s)).Version(t.Context())
-		if check.CodeOf(err) != check.BadCredentials || !strings.Contains(err.Error(), says) || asked(s) != "POST /access/ticket" {
-			t.Errorf("%s: %v, %s", challenge, err, asked(s))
+		for _, p := range realm.Products() {
+			s, c := failing(t, p, tt.front)
+			_, err := c.Realm(t.Context(), "authelia")
+			isKind(t, tt.says, err, proxmox.NotProxmox)
+			if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(hintOf(err), tt.hint) || len(s.Requests()) != 1 {
+				t.Errorf("%v: %v; %s", p, err, hintOf(err))
+			}
 		}
 	}
-	refusal := errors.New("the terminal is gone")
-	_, err := toLab(t, s, lab.TokenRoot, func(o *setup) {
-		asUserOf(user)(o)
-		o.SecondFactor = func(context.Context, []string) (check.Secret, error) { return check.Secret{}, refusal }
-	}).Version(t.Context())
-	if !errors.Is(err, refusal) {
+}
+
+// An address is reached without credentials. What is there instead of the product is named.
+func TestReach(t *testing.T) {
+	reach := func(s server) ([]proxmox.NamedRealm, error) {
+		o := config.Proxmox{Endpoints: []config.Origin{config.Origin(s.URL())}, CA: x509.NewCertPool()}
+		o.CA.AppendCertsFromPEM(s.CertificatePEM())
+		return proxmox.Reach(t.Context(), o, proxmox.Options{})
+	}
+	s := start(t, realm.VE)
+	created(t, connect(t, s, pve.TokenRoot), nil)
+	s.Reset()
+	realms, err := reach(s)
+	if err != nil || len(realms) != 3 || !slices.Contains(realms, proxmox.NamedRealm{Name: "authelia", Type: "openid"}) || s.Requests()[0].Token != "" {
+		t.Errorf("%v, %v", realms, err)
+	}
+	if _, err := reach(startPBS(t, realm.BackupServer)); check.CodeOf(err) != check.Config || !strings.Contains(err.Error(), "is Proxmox Backup Server, not Proxmox VE") || !strings.Contains(hintOf(err), "bootstrap --product pbs") {
+		t.Errorf("another product: %v", err)
+	}
+	other, _ := failing(t, realm.VE, ok(`{"version":1}`))
+	if _, err := reach(other); err == nil || !strings.Contains(err.Error(), "does not answer GET /access/domains like Proxmox VE") {
+		t.Errorf("another service: %v", err)
+	}
+	_, err = proxmox.Reach(t.Context(), config.Proxmox{Endpoints: []config.Origin{config.Origin(s.URL())}}, proxmox.Options{})
+	if e := isKind(t, "an unknown certificate", err, proxmox.Certificate); len(e.Fingerprint) != 95 {
 		t.Errorf("%v", err)
 	}
 }
 
-// An address is reached without credentials. What is there instead of Proxmox VE is named.
-func TestReach(t *testing.T) {
-	for name, tt := range map[string]struct {
-		says answer
-		want string // of the error; "" for none
-	}{
-		"a node":            {ok(`[{"realm":"pam","type":"pam"},{"realm":"pve","type":"pve"},{"realm":"sso","type":"openid"}]`), ""},
-		"another product":   {ok(`[{"realm":"pam","type":"pam"},{"realm":"pbs","type":"pbs"}]`), "is Proxmox Backup Server, not Proxmox VE"},
-		"a sign-in proxy":   {answer{Status: 302, Reason: "Found", Header: "Location: https://auth.example.com/?rd=x\r\n"}, "redirects to https://auth.example.com"},
-		"a page of another": {answer{Status: 200, Reason: "OK", Type: "text/html", Body: "<html>"}, "it sent a web page"},
-		"another service":   {ok(`{"version":1}`), "does not answer GET /access/domains like Proxmox VE"},
-	} {
-		n := start(t, func(c *call) answer {
-			if c.Header.Get("Authorization") != "" || c.Header.Get("Cookie") != "" {
-				t.Errorf("%s: credentials were sent", name)
-			}
-			return tt.says
-		})
-		realms, err := proxmox.Reach(t.Context(), config.Proxmox{Endpoints: []config.Origin{n.URL}, CA: authorities()}, proxmox.Options{})
-		switch {
-		case tt.want == "" && (err != nil || len(realms) != 3 || realms[2] != proxmox.NamedRealm{Name: "sso", Type: "openid"}):
-			t.Errorf("%s: %v, %v", name, realms, err)
-		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	n := start(t, func(*call) answer { return ok(`[]`) })
-	_, err := proxmox.Reach(t.Context(), config.Proxmox{Endpoints: []config.Origin{n.URL}}, proxmox.Options{})
-	var e *proxmox.Error
-	if !errors.As(err, &e) || e.Kind != proxmox.Certificate || len(e.Fingerprint) != 95 {
-		t.Errorf("an unknown certificate: %v", err)
+// A product without groups is asked for none.
+func TestNoGroups(t *testing.T) {
+	s := startPBS(t, realm.BackupServer)
+	c := connect(t, s, pbs.TokenRoot)
+	current, err := c.Access(t.Context())
+	groups, err2 := c.Groups(t.Context())
+	if err := errors.Join(err, err2); err != nil || len(groups) > 0 || current.Product != realm.BackupServer || len(current.Entries) == 0 || strings.Contains(asked(s), http.MethodGet+" /access/groups") {
+		t.Errorf("%+v, %v, %s", current, err, asked(s))
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
@@ -148,13 +147,6 @@ func TestBootstrapComments(t *testing.T) {
 	}
 	if err := (proxmox.Bootstrap{Product: realm.BackupServer, Access: realm.Access{}}).Validate(); err == nil {
 		t.Error("Backup Server has no groups")
-	}
-	for word, want := range map[string]string{
-		"john@authelia": "john@authelia", "$(reboot)@x": "'$(reboot)@x'", "a;b@x": "'a;b@x'", "": "''", "jürgen@x": "'jürgen@x'",
-	} {
-		if got := check.Quote(word); got != want {
-			t.Errorf("%q: %s, want %s", word, got, want)
-		}
 	}
 }
 

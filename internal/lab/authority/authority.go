@@ -120,7 +120,7 @@ func (ca *CA) Pool() *x509.CertPool {
 	return pool
 }
 
-// Issue makes a server certificate of a kind for names and addresses.
+// Issue makes a server certificate of a kind for names and addresses, which may be none.
 func (ca *CA) Issue(kind Kind, hosts ...string) (tls.Certificate, error) {
 	const day = 24 * time.Hour
 	now := time.Now()
@@ -164,7 +164,7 @@ func (ca *CA) IssueBetween(kind Kind, begin, end time.Time, hosts ...string) (tl
 
 	template := &x509.Certificate{
 		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: hosts[0]},
+		Subject:      pkix.Name{CommonName: append(hosts, "nameless")[0]},
 		NotBefore:    begin,
 		NotAfter:     end,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
