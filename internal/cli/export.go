@@ -72,8 +72,8 @@ func (a *app) export(cmd *cobra.Command, name, keyOut string) error {
 		a.warning("the client key is left out of the configuration, so it is not managed: --key-out FILE exports it")
 	}
 	secrets := check.NewCleaner(append(t.Secrets(), key)...)
-	for _, c := range realm.Removal(current) {
-		if c.Property != realm.ClientKey && secrets.Hide(*c.Before) != *c.Before {
+	for _, c := range realm.Whole(realm.Set, current) {
+		if c.Property != realm.ClientKey && secrets.Hide(*c.After) != *c.After {
 			a.warning("the configuration shows a secret: somebody put it into the realm's " + string(c.Property))
 		}
 	}

@@ -17,37 +17,27 @@ import (
 
 // may tells whether the client holds privileges.
 func (c *Client) may(ctx context.Context, p privileges) (bool, error) {
-	held, err := c.Permissions(ctx, p.path)
-	return err == nil && p.held(held), err
-}
-
-// Permissions returns the client's own privileges at a path such as /access/realm, including inherited ones.
-func (c *Client) Permissions(ctx context.Context, path string) (map[string]bool, error) {
-	all, err := c.permissions(ctx, "?"+url.Values{"path": {path}}.Encode())
-	held := make(map[string]bool, len(all[path]))
-	for name := range all[path] {
-		held[name] = true
-	}
-	return held, err
+	own, err := c.permissions(ctx, url.Values{"path": {p.path}})
+	return err == nil && p.held(own), err
 }
 
 // Privileges returns the client's own privileges by path, for the paths that have entries of their own.
 func (c *Client) Privileges(ctx context.Context) (realm.Privileges, error) {
-	return c.permissions(ctx, "")
+	return c.permissions(ctx, nil)
 }
 
-// permissions reads GET /access/permissions. A privilege in the list is held at the path itself; its number tells whether
-// paths below inherit it.
-func (c *Client) permissions(ctx context.Context, query string) (realm.Privileges, error) {
+// permissions reads GET /access/permissions: of one path, of another identity, or of all paths that have entries. A privilege in
+// the list is held at the path itself; its number tells whether paths below inherit it.
+func (c *Client) permissions(ctx context.Context, query url.Values) (realm.Privileges, error) {
 	var answer map[string]map[string]any
-	if _, err := c.get(ctx, permissionsPath+query, &answer); err != nil {
+	if _, err := c.get(ctx, permissionsPath+"?"+query.Encode(), &answer); err != nil {
 		return nil, err
 	}
 	all := make(realm.Privileges, len(answer))
 	for path, privileges := range answer {
 		held := make(map[string]bool, len(privileges))
 		for name, propagates := range privileges {
-			held[plainText(name)] = truth(propagates)
+			held[plainText(name)] = realm.Truth(propagates)
 		}
 		all[plainText(path)] = held
 	}
@@ -113,7 +103,7 @@ type wireUser struct {
 
 func (w wireUser) user() User {
 	end, _ := w.Expire.Int64()
-	enabled, expired := w.Enable == nil || truth(w.Enable), end > 0 && end < time.Now().Unix()
+	enabled, expired := w.Enable == nil || realm.Truth(w.Enable), end > 0 && end < time.Now().Unix()
 	return User{ID: plainText(w.UserID), Enabled: enabled && !expired, Groups: separated(w.Groups)}
 }
 
@@ -173,16 +163,6 @@ func (c *Client) Roles(ctx context.Context) (realm.Roles, error) {
 	return roles, nil
 }
 
-// ACL returns the access control list. If the client may not see the whole list, visible is false and there is no list:
-// Proxmox would silently omit entries.
-func (c *Client) ACL(ctx context.Context) (entries []realm.Entry, visible bool, err error) {
-	if visible, err = c.may(ctx, c.dialect.seeGrants); err != nil || !visible {
-		return nil, false, err
-	}
-	entries, err = c.entries(ctx)
-	return entries, err == nil, err
-}
-
 // entries returns the entries of the access control list that Proxmox shows to the client.
 func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var answer []struct {
@@ -199,7 +179,7 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var entries []realm.Entry
 	for _, w := range answer {
 		entries = append(entries, realm.Entry{
-			Path: plainText(w.Path), Kind: cmp.Or(w.Type, w.UgidType), ID: plainText(w.ID), Role: plainText(w.Role), Propagate: truth(w.Propagate),
+			Path: plainText(w.Path), Kind: cmp.Or(w.Type, w.UgidType), ID: plainText(w.ID), Role: plainText(w.Role), Propagate: realm.Truth(w.Propagate),
 		})
 	}
 	return entries, nil

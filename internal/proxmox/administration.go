@@ -111,7 +111,7 @@ func (c *Client) Grant(ctx context.Context, path, role string, who ...string) er
 // /access/permissions). Of a token that does not exist there are none. Each user may ask about own tokens; for others it needs
 // Sys.Audit on /access.
 func (c *Client) PrivilegesOf(ctx context.Context, id string) (realm.Privileges, error) {
-	return c.permissions(ctx, "?"+url.Values{"userid": {id}}.Encode())
+	return c.permissions(ctx, url.Values{"userid": {id}})
 }
 
 // Cluster is what a node says of its cluster.
@@ -141,11 +141,11 @@ func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
 	cluster := Cluster{Quorate: true}
 	for _, w := range answer {
 		if w.Type == "cluster" {
-			cluster.Name, cluster.Quorate = plainText(w.Name), truth(w.Quorate)
+			cluster.Name, cluster.Quorate = plainText(w.Name), realm.Truth(w.Quorate)
 			continue
 		}
 		cluster.Members = append(cluster.Members, Member{
-			Name: plainText(w.Name), Address: plainText(w.IP), Online: truth(w.Online), Local: truth(w.Local),
+			Name: plainText(w.Name), Address: plainText(w.IP), Online: realm.Truth(w.Online), Local: realm.Truth(w.Local),
 		})
 	}
 	return cluster, nil

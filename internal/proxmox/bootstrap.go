@@ -114,9 +114,8 @@ func (b Bootstrap) all() []Need {
 func (b Bootstrap) Lacks(held realm.Privileges) []realm.Privilege {
 	var lacks []realm.Privilege
 	for _, need := range b.all() {
-		own := held.At(need.Path)
 		for _, name := range need.Privileges {
-			if _, ok := own[name]; !ok {
+			if !held.Hold(need.Path, name) {
 				lacks = append(lacks, realm.Privilege{Name: name, Path: need.Path})
 			}
 		}
@@ -135,7 +134,7 @@ func (b Bootstrap) Grants(held realm.Privileges) []Need {
 	var grants []Need
 	for _, need := range b.all() {
 		own := have.At(need.Path)
-		if !slices.ContainsFunc(need.Privileges, func(name string) bool { _, ok := own[name]; return !ok }) {
+		if !slices.ContainsFunc(need.Privileges, func(name string) bool { return !have.Hold(need.Path, name) }) {
 			continue
 		}
 		need.add(slices.Collect(maps.Keys(held.At(need.Path)))...)

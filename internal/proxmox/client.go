@@ -262,8 +262,9 @@ func (c *Client) send(
 	if r.body != nil {
 		body, _ = json.Marshal(r.body) // texts, numbers and booleans always marshal
 	}
+	// A logger of no level is silent: the library's own prints bodies.
 	options := append([]goproxmox.Option{
-		goproxmox.WithHTTPClient(c.http), goproxmox.WithUserAgent(c.agent), goproxmox.WithLogger(silence{}),
+		goproxmox.WithHTTPClient(c.http), goproxmox.WithUserAgent(c.agent), goproxmox.WithLogger(&goproxmox.LeveledLogger{}),
 	}, credentials...)
 	var data json.RawMessage
 	err := goproxmox.NewClient(string(endpoint)+base, options...).Req(ctx, r.method, r.path, body, &data)
@@ -310,11 +311,3 @@ func (c *Client) order() []config.Origin {
 	}
 	return slices.Concat(c.endpoints[i:i+1], c.endpoints[:i], c.endpoints[i+1:])
 }
-
-// silence replaces the library's logger, which prints bodies.
-type silence struct{}
-
-func (silence) Debugf(string, ...any) {}
-func (silence) Errorf(string, ...any) {}
-func (silence) Infof(string, ...any)  {}
-func (silence) Warnf(string, ...any)  {}

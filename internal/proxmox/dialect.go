@@ -52,20 +52,16 @@ type privileges struct {
 }
 
 // held tells whether privileges suffice.
-func (p privileges) held(own map[string]bool) bool { return len(p.missing(own)) == 0 }
+func (p privileges) held(own realm.Privileges) bool { return len(p.missing(own)) == 0 }
 
 // missing returns what is missing of the privileges; of alternatives, all.
-func (p privileges) missing(own map[string]bool) []string {
+func (p privileges) missing(own realm.Privileges) []string {
 	var missing []string
-	one := len(p.any) == 0
-	for _, name := range p.any {
-		one = one || own[name]
-	}
-	if !one {
+	if len(p.any) > 0 && !own.Hold(p.path, p.any...) {
 		missing = append(missing, strings.Join(p.any, " or "))
 	}
 	for _, name := range p.all {
-		if !own[name] {
+		if !own.Hold(p.path, name) {
 			missing = append(missing, name)
 		}
 	}
@@ -219,7 +215,7 @@ func encodeStrict(fields map[string]any) map[string]any {
 		case name == "delete" && isText:
 			out[name] = strings.Split(list, ",")
 		case d.Form == realm.FormBool:
-			out[name] = truth(value)
+			out[name] = realm.Truth(value)
 		default:
 			out[name] = value
 		}

@@ -435,7 +435,7 @@ func FuzzAnswer(f *testing.F) {
 		_, _ = c.Privileges(ctx)
 		_, _ = c.Roles(ctx)
 		_, _ = c.Groups(ctx)
-		_, _, _ = c.ACL(ctx)
+		_, _ = c.Access(ctx)
 		_, _ = c.AuthURL(ctx, "authelia", "https://pve.example.com:8006")
 		_, _ = c.Login(ctx, "state", "code", "https://pve.example.com:8006")
 	})

@@ -16,6 +16,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/realm"
 )
 
 // identity is whom a request is sent as. The zero value sends no credentials.
@@ -122,7 +123,7 @@ func (l *login) begin(ctx context.Context, c *Client, endpoint config.Origin) (S
 	if e := (*Error)(nil); errors.As(err, &e) && e.Fields["new-format"] != "" {
 		answer, err = l.post(ctx, c, endpoint, map[string]string{"password": l.password.Reveal()})
 	}
-	if err == nil && truth(answer.NeedTFA) {
+	if err == nil && realm.Truth(answer.NeedTFA) {
 		response, factorErr := l.secondFactor(ctx, factors(answer.Ticket))
 		if factorErr != nil {
 			return Session{}, factorErr
@@ -134,7 +135,7 @@ func (l *login) begin(ctx context.Context, c *Client, endpoint config.Origin) (S
 	switch {
 	case err != nil:
 		return Session{}, err
-	case truth(answer.NeedTFA), !headerValue(answer.Ticket), !headerValue(answer.CSRF):
+	case realm.Truth(answer.NeedTFA), !headerValue(answer.Ticket), !headerValue(answer.CSRF):
 		return Session{}, check.Errorf(check.ProxmoxFailed, "Proxmox sent no ticket for the login of %s", l.username)
 	}
 	return Session{
@@ -201,19 +202,4 @@ func (l *login) post(
 // headerValue tells whether a ticket can be sent in a header.
 func headerValue(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '"' })
-}
-
-// truth reads a boolean as Perl's JSON may write it.
-func truth(v any) bool {
-	switch v := v.(type) {
-	case bool:
-		return v
-	case float64:
-		return v != 0
-	case int:
-		return v != 0
-	case string:
-		return !slices.Contains([]string{"", "0", "false"}, v)
-	}
-	return false
 }

@@ -108,32 +108,23 @@ const (
 )
 
 // ReadLog reads a node's log of logins from a time on, page by page, so that the length of the log does not matter (GET
-// /nodes/{node}/syslog; it needs Sys.Syslog on the node, or Sys.Audit on /system/log). It returns whether it came to the end.
+// /nodes/{node}/syslog). It needs Sys.Syslog on the node, or Sys.Audit on /system/log. It returns whether it came to the end.
 func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRange, page func(LogPage)) (whole bool, err error) {
 	query := url.Values{"since": {logSince(r.Since, at).Format(time.DateTime)}}
 	if c.dialect.product.Host().Clustered { // the others have lines of several daemons, and fewer
 		query.Set("service", c.dialect.service)
 	}
 	last, limit := 0, pageLines
-	for n := 1; ; n++ {
+	ask := func() (end bool, err error) {
 		query.Set("start", strconv.Itoa(last))
 		query.Set("limit", strconv.Itoa(limit))
 		var lines []struct {
 			N int
 			T string
 		}
-		_, err := c.get(ctx, nodePath(node, "syslog")+"?"+query.Encode(), &lines)
-		var e *Error
-		switch {
-		case errors.As(err, &e) && e.tooLarge && limit > fewestLines:
-			if limit /= 4; n == r.Requests {
-				return false, nil
-			}
-			continue
-		case err != nil:
-			return false, c.unreadable(err)
+		if _, err := c.get(ctx, nodePath(node, "syslog")+"?"+query.Encode(), &lines); err != nil {
+			return false, err
 		}
-		answered := len(lines)
 		p := LogPage{Zone: at.Zone, Now: at.Now()}
 		for _, l := range lines {
 			if l.N > last { // Proxmox VE begins after line `start`, Backup Server with it
@@ -142,8 +133,27 @@ func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRan
 			}
 		}
 		page(p)
+		return len(lines) < limit || len(p.Lines) == 0, nil
+	}
+	return c.readParts(r, ask, func(e *Error) bool {
+		smaller := e.tooLarge && limit > fewestLines
+		if smaller {
+			limit /= 4
+		}
+		return smaller
+	})
+}
+
+// readParts sends one request after another, until the end of the log or the limit of requests. shrink makes the next request
+// smaller after an error, and returns false if that is of no use.
+func (c *Client) readParts(r LogRange, ask func() (end bool, err error), shrink func(*Error) bool) (whole bool, err error) {
+	for n := 1; ; n++ {
+		end, err := ask()
+		var e *Error
 		switch {
-		case answered < limit || len(p.Lines) == 0:
+		case err != nil && (!errors.As(err, &e) || !shrink(e)):
+			return false, c.unreadable(err)
+		case end:
 			return true, nil
 		case n == r.Requests:
 			return false, nil
@@ -170,51 +180,47 @@ func logSince(since time.Time, at NodeTime) time.Time {
 	return local
 }
 
-// ReadJournal reads a node's log without knowing its zone (GET /nodes/{node}/journal; it needs Sys.Syslog on the node alone).
-// The cursors before and after the lines tell the time of the first and of the last one. It returns whether it came to the end.
+// ReadJournal reads a node's log without knowing its zone (GET /nodes/{node}/journal). It needs Sys.Syslog on the node alone. The
+// cursors before and after the lines tell the time of the first and of the last one. It returns whether it came to the end.
 func (c *Client) ReadJournal(ctx context.Context, node string, ahead time.Duration, r LogRange, page func(LogPage)) (whole bool, err error) {
 	unit := true // pve-manager 9.2.4 and later can choose the lines of a unit; others send all, so the time is cut in pieces
 	reach := time.Duration(math.MaxInt64)
 	from := r.Since.Truncate(time.Second)
-	for n := 1; ; n++ {
+	var left time.Duration // until now
+	ask := func() (end bool, err error) {
 		now := time.Now().Add(ahead)
+		left = now.Sub(from)
 		query := url.Values{"since": {strconv.FormatInt(from.Unix(), 10)}}
-		end := now.Sub(from) <= reach
-		if !end {
+		if end = left <= reach; !end {
 			query.Set("until", strconv.FormatInt(from.Add(reach).Unix(), 10))
 		}
 		if unit {
 			query.Set("unit", c.dialect.service)
 		}
 		var lines []string
-		_, err := c.get(ctx, nodePath(node, "journal")+"?"+query.Encode(), &lines)
-		var e *Error
-		switch {
-		case errors.As(err, &e) && unit && e.Fields["unit"] != "":
-			if unit, reach = false, journalReach; n == r.Requests {
-				return false, nil
-			}
-			continue
-		case errors.As(err, &e) && e.tooLarge && min(reach, now.Sub(from)) > time.Second:
-			if reach = max(min(reach, now.Sub(from))/4, time.Second).Truncate(time.Second); n == r.Requests {
-				return false, nil
-			}
-			continue
-		case err != nil:
-			return false, c.unreadable(err)
+		if _, err := c.get(ctx, nodePath(node, "journal")+"?"+query.Encode(), &lines); err != nil {
+			return false, err
 		}
 		if p, ok := journalPage(lines); ok {
 			p.Now = now
 			page(p)
 		}
-		switch {
-		case end:
-			return true, nil
-		case n == r.Requests:
-			return false, nil
+		if !end {
+			from = from.Add(reach)
 		}
-		from = from.Add(reach)
+		return end, nil
 	}
+	return c.readParts(r, ask, func(e *Error) bool {
+		switch part := min(reach, left); {
+		case unit && e.Fields["unit"] != "":
+			unit, reach = false, journalReach
+		case e.tooLarge && part > time.Second:
+			reach = max(part/4, time.Second).Truncate(time.Second)
+		default:
+			return false
+		}
+		return true
+	})
 }
 
 // journalPage reads an answer of GET /nodes/{node}/journal: a cursor, lines, a cursor.

@@ -182,9 +182,6 @@ type beside struct {
 // disconnected classifies a connection that ended before its answer was complete.
 func (t *transport) disconnected(ctx context.Context, e *Error, err error, p *check.Progress, limit time.Duration) {
 	c := p.Diagnose(err)
-	if pin := (*pinError)(nil); errors.As(err, &pin) {
-		c = check.Connection{Stage: check.AtTrust, Cause: check.UntrustedCert, Certificate: pin.leaf, Err: pin}
-	}
 	switch {
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTimeout):
 		e.interrupted(ctx)

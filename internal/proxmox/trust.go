@@ -25,11 +25,8 @@ func trust(p config.Proxmox) *tls.Config {
 	if len(p.Fingerprints) > 0 {
 		// Not VerifyPeerCertificate, which resumed connections do not run.
 		c.VerifyConnection = func(s tls.ConnectionState) error {
-			if len(s.PeerCertificates) == 0 {
-				return errors.New("no certificate")
-			}
-			if leaf := s.PeerCertificates[0]; !slices.Contains(p.Fingerprints, fingerprint(leaf)) {
-				return &pinError{leaf: leaf}
+			if !slices.Contains(p.Fingerprints, fingerprint(s.PeerCertificates[0])) { // a server always sends one
+				return &tls.CertificateVerificationError{UnverifiedCertificates: s.PeerCertificates, Err: errPin}
 			}
 			return nil
 		}
@@ -39,10 +36,8 @@ func trust(p config.Proxmox) *tls.Config {
 
 func fingerprint(leaf *x509.Certificate) config.Fingerprint { return sha256.Sum256(leaf.Raw) }
 
-// pinError is a certificate that matches no configured fingerprint.
-type pinError struct{ leaf *x509.Certificate }
-
-func (e *pinError) Error() string { return "the certificate matches no configured fingerprint" }
+// errPin is why a certificate that matches no configured fingerprint is not trusted.
+var errPin = errors.New("it matches no configured fingerprint")
 
 // untrusted classifies a connection that ended because of the certificate.
 func (t *transport) untrusted(e *Error, c check.Connection) {
@@ -56,7 +51,7 @@ func (t *transport) untrusted(e *Error, c check.Connection) {
 
 // pin advises to trust a certificate by its fingerprint, which holds beside the fingerprints of other nodes.
 func (t *transport) pin(e *Error, c check.Connection) check.Hint {
-	k, distrusted := e.dialect.product.Host(), t.trust.CA != nil && !errors.As(c.Err, new(*pinError))
+	k, distrusted := e.dialect.product.Host(), t.trust.CA != nil && !errors.Is(c.Err, errPin)
 	switch {
 	case distrusted && slices.Contains(t.trust.Fingerprints, fingerprint(c.Certificate)):
 		return "remove {proxmox.ca_file}: the fingerprint suffices"
@@ -90,8 +85,8 @@ func (t *transport) whyUntrusted(k realm.Host, c check.Connection) (reason strin
 	case check.NoAuthority:
 		return "it was issued by an unknown authority", authority
 	}
-	if errors.As(c.Err, new(*pinError)) {
-		return "it matches no configured fingerprint", ""
+	if errors.Is(c.Err, errPin) {
+		return errPin.Error(), ""
 	}
 	return t.cleaner.Clean(c.Err.Error()), authority
 }

@@ -92,123 +92,82 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 	if err != nil {
 		return check.Check{}, err
 	}
-	r := rights{login: login, users: able, groups: groups, dialect: c.dialect, clean: c.cleaner.Clean}
-	if ignored, ok := r.ignoredGroups(); ok {
-		return ignored, nil
+	r := rights{login: login, users: able, host: c.dialect.product.Host(), clean: c.cleaner.Clean, gives: map[realm.Entry]bool{}}
+	if r.holders = []string{"user"}; c.dialect.product.HasGroups() {
+		r.holders, r.declare = []string{"user", "group"}, "set {access} to the issuer's groups and the roles that they get"
 	}
-	entries, visible, err := c.ACL(ctx)
+	for _, u := range able {
+		r.gives[realm.Entry{Kind: "user", ID: u.ID}] = true
+	}
+	var names []string
+	for _, g := range groups {
+		names = append(names, r.clean(g.ID))
+		// A login adds its user to groups of this name (PVE::API2::OpenId).
+		name, fromIssuer := strings.CutSuffix(g.ID, "-"+login.Realm)
+		if fromIssuer = fromIssuer && name != ""; fromIssuer && r.issuers == "" {
+			r.issuers = g.ID
+		}
+		r.gives[realm.Entry{Kind: "group", ID: g.ID}] = fromIssuer && login.GroupsClaim != "" ||
+			slices.ContainsFunc(g.Members, func(id string) bool { return r.gives[realm.Entry{Kind: "user", ID: id}] })
+	}
+	if login.GroupsClaim != "" && !login.GroupsAutocreate && r.issuers == "" {
+		return r.ignoredGroups(names), nil
+	}
+	if visible, err := c.may(ctx, c.dialect.seeGrants); err != nil {
+		return check.Check{}, err
+	} else if see := c.dialect.seeGrants; !visible { // Proxmox would silently omit entries
+		return check.Skipped(check.ProxmoxAccess, "not checked: grants are not visible without %s on %s", see.all[0], see.path), nil
+	}
+	entries, err := c.entries(ctx)
 	if err != nil {
 		return check.Check{}, err
 	}
-	if !visible {
-		see := c.dialect.seeGrants
-		return check.Skipped(check.ProxmoxAccess, "not checked: grants are not visible without %s on %s", see.all[0], see.path), nil
+	if slices.ContainsFunc(entries, func(e realm.Entry) bool { return e.Role != "NoAccess" && r.gives[realm.Entry{Kind: e.Kind, ID: e.ID}] }) {
+		return check.Passed(check.ProxmoxAccess, "a %s of realm %s has a role", strings.Join(r.holders, " or "), login.Realm), nil
 	}
-	if none, ok := r.noRole(entries); ok {
-		return none, nil
-	}
-	return check.Passed(check.ProxmoxAccess, "a %s of realm %s has a role", strings.Join(r.holders(), " or "), login.Realm), nil
+	return check.Warned(check.ProxmoxAccess, check.Hints(r.declare, r.grant()),
+		"users may log in and then do nothing: no %s of realm %s has a role", strings.Join(r.holders, " and no "), login.Realm).
+		Because("none of the %d ACL entries gives a role to somebody who can log in", len(entries)), nil
 }
 
 // rights is what the users of a realm may get a role by.
 type rights struct {
 	login   realm.Login
-	users   []User // who can log in
-	groups  []Group
-	dialect *dialect
+	users   []User               // who can log in
+	gives   map[realm.Entry]bool // users and groups: a role of theirs is one of somebody who can log in
+	issuers string               // a group that the issuer's groups lead to; "" if there is none
+	holders []string             // what a role may be granted to
+	declare check.Hint           // to declare access; "" if the product has no groups
+	host    realm.Host
 	clean   func(string) string // for what is shown
 }
 
-// fromIssuer tells whether a group has the name of one that a login adds its user to: the issuer's name, "-" and the realm's
-// (PVE::API2::OpenId).
-func (r rights) fromIssuer(group string) bool {
-	return strings.HasSuffix(group, "-"+r.login.Realm) && len(group) > len(r.login.Realm)+1
-}
-
-// holders is what a role may be granted to.
-func (r rights) holders() []string {
-	if r.dialect.product.HasGroups() {
-		return []string{"user", "group"}
-	}
-	return []string{"user"}
-}
-
-// declareAccess is the remedy for a realm whose users may do nothing. It is "" if the product has no groups.
-func (r rights) declareAccess() check.Hint {
-	if !r.dialect.product.HasGroups() {
-		return ""
-	}
-	return "set {access} to the issuer's groups and the roles that they get"
-}
-
-// ignoredGroups finds that Proxmox has none of the issuer's groups. It ignores unknown groups.
-func (r rights) ignoredGroups() (check.Check, bool) {
-	if r.login.GroupsClaim == "" || r.login.GroupsAutocreate || r.issuerGroup() != "" {
-		return check.Check{}, false
-	}
-	ids := []string{}
-	for _, g := range r.groups {
-		ids = append(ids, r.clean(g.ID))
-	}
+// ignoredGroups is the finding that Proxmox has none of the issuer's groups. It ignores unknown groups.
+func (r rights) ignoredGroups(names []string) check.Check {
 	suffix := "-" + r.login.Realm
-	k := r.dialect.product.Host()
 	return check.Warned(check.ProxmoxAccess, check.Hints(
-		r.declareAccess(), k.Run("for each group GROUP of the issuer", k.AddGroup.With("group", "GROUP"+suffix)),
+		r.declare, r.host.Run("for each group GROUP of the issuer", r.host.AddGroup.With("group", "GROUP"+suffix)),
 		"set {realm.groups_autocreate} to true"), "Proxmox ignores the groups of a login: it has no group whose name ends in %s, and groups-autocreate is off", suffix).
-		Because("groups in Proxmox: %s", cmp.Or(strings.Join(ids, ", "), "none")), true
+		Because("groups in Proxmox: %s", cmp.Or(strings.Join(names, ", "), "none"))
 }
 
-// noRole finds that no entry of the access control list names a user or group of the realm.
-func (r rights) noRole(entries []realm.Entry) (check.Check, bool) {
-	for _, e := range entries {
-		user := e.Kind == "user" && r.has(e.ID)
-		group := e.Kind == "group" && (r.populated(e.ID) || r.fromIssuer(e.ID) && r.login.GroupsClaim != "")
-		if e.Role != "NoAccess" && (user || group) {
-			return check.Check{}, false
-		}
-	}
-	return check.Warned(check.ProxmoxAccess, check.Hints(r.declareAccess(), r.roleRemedy()),
-		"users may log in and then do nothing: no %s of realm %s has a role", strings.Join(r.holders(), " and no "), r.login.Realm).
-		Because("none of the %d ACL entries gives a role to somebody who can log in", len(entries)), true
-}
-
-// roleRemedy says how somebody of the realm gets a role.
-func (r rights) roleRemedy() check.Hint {
-	k := r.dialect.product.Host()
+// grant says how somebody of the realm gets a role.
+func (r rights) grant() check.Hint {
+	k := r.host
 	user, group := "NAME@"+r.login.Realm, "GROUP-"+r.login.Realm
 	grantUser := func(name string) string { return k.GrantUser.With("path", "/", "user", name, "role", k.Auditor) }
 	grantGroup := func(name string) string { return k.GrantGroup.With("path", "/", "group", name, "role", k.Auditor) }
-	switch existing := r.issuerGroup(); {
-	case r.login.GroupsClaim != "" && existing != "":
-		return k.Run("", grantGroup(r.clean(existing)))
+	switch {
+	case r.login.GroupsClaim != "" && r.issuers != "":
+		return k.Run("", grantGroup(r.clean(r.issuers)))
 	case r.login.GroupsClaim != "":
 		return k.Run("", k.AddGroup.With("group", group), grantGroup(group))
 	case len(r.users) > 0:
 		return k.Run("", grantUser(r.clean(r.users[0].ID)))
-	case !r.dialect.product.HasGroups():
+	case r.declare == "":
 		return k.Run("once NAME has logged in", grantUser(user))
 	}
 	return check.Hints(
 		k.Run("", k.AddUser.With("user", user), grantUser(user)),
 		"set {realm.groups_claim} to groups: then logins add users to groups, which may have roles")
-}
-
-// issuerGroup returns a group with the name of one of the issuer's, or "".
-func (r rights) issuerGroup() string {
-	for _, g := range r.groups {
-		if r.fromIssuer(g.ID) {
-			return g.ID
-		}
-	}
-	return ""
-}
-
-// has tells whether a user can log in through the realm.
-func (r rights) has(userID string) bool {
-	return slices.ContainsFunc(r.users, func(u User) bool { return u.ID == userID })
-}
-
-// populated tells whether a group has a member who can log in.
-func (r rights) populated(group string) bool {
-	return slices.ContainsFunc(r.groups, func(g Group) bool { return g.ID == group && slices.ContainsFunc(g.Members, r.has) })
 }

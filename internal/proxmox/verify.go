@@ -21,13 +21,13 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []rea
 	const id = check.ProxmoxPermissions
 	began := time.Now()
 	d := c.dialect
-	held, err := c.Permissions(ctx, d.write.path)
+	own, err := c.permissions(ctx, url.Values{"path": {d.write.path}}) // the path of d.read, too
 	if err != nil {
 		return check.Skipped(id, "not checked: %v", err).Took(time.Since(began)), err
 	}
 	who, at := c.Identity(), " on "+d.write.path
 	var found check.Check
-	switch reads, writes := d.read.held(held), d.write.held(held); {
+	switch reads, writes := d.read.held(own), d.write.held(own); {
 	case writes:
 		found = check.Passed(id, "%s may read and change realms", who).Because("%s", strings.Join(d.write.all, " and ")+at)
 	case write && reads:
@@ -36,12 +36,12 @@ func (c *Client) CheckPermissions(ctx context.Context, write bool, missing []rea
 		found = check.Failed(id, writer, "%s may read realms but not change them", who).Because("%s%s is missing", d.write.all[0], at)
 	case write:
 		found = check.Failed(id, d.grant(who, d.write.path, d.write.all[0]), "%s may not change realms", who).
-			Because("%s is missing", strings.Join(d.write.missing(held), " and ")+at)
+			Because("%s is missing", strings.Join(d.write.missing(own), " and ")+at)
 	case reads:
 		found = check.Passed(id, "%s may read realms, and nothing else is needed", who).Because("%s", d.audit+at)
 	default:
 		found = check.Failed(id, d.grant(who, d.read.path, d.audit), "%s may not read realms", who).
-			Because("%s is missing", strings.Join(d.read.missing(held), " and ")+at)
+			Because("%s is missing", strings.Join(d.read.missing(own), " and ")+at)
 	}
 	if found.Status == check.Pass && len(missing) > 0 {
 		found = c.lacking(missing)

@@ -54,7 +54,7 @@ func ParseCurrent(p Product, data []byte) (Current, error) {
 		case d.Form == FormKey:
 			c.Values[d.Property] = Key(check.NewSecret(text))
 		case d.Form == FormBool:
-			c.Values[d.Property] = Bool(truth(text))
+			c.Values[d.Property] = Bool(Truth(text))
 		default:
 			c.Values[d.Property] = Text(text)
 		}
@@ -127,9 +127,9 @@ func scalar(field any) (string, bool) {
 	return "", false
 }
 
-// truth reads a boolean as Proxmox does (PVE::JSONSchema::parse_boolean).
-func truth(text string) bool {
-	switch strings.ToLower(text) {
+// Truth reads a boolean of the API: a JSON boolean, a number, or a text (PVE::JSONSchema::parse_boolean).
+func Truth(v any) bool {
+	switch strings.ToLower(fmt.Sprint(v)) {
 	case "1", "on", "yes", "true":
 		return true
 	}

@@ -251,7 +251,7 @@ func TestNoRenderingShowsAClientKey(t *testing.T) {
 		var out bytes.Buffer
 		for _, v := range []any{
 			plan, &plan, plan.Changes, plan.Params(), realm.RestoreParams("authelia", have), have, &have, have.Values, want, login, plan.After(), plan.Before(),
-			realm.Removal(have), have.Values[realm.ClientKey], plan.Refusal,
+			realm.Whole(realm.Unset, have), have.Values[realm.ClientKey], plan.Refusal,
 			hidden{plan: plan, params: plan.Params(), have: have, values: have.Values, login: login},
 			&hidden{Shown: plan.Params(), params: realm.RestoreParams("authelia", have)},
 			map[string]any{"p": plan.Params(), "h": have},

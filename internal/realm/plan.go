@@ -197,20 +197,15 @@ func (p Plan) refuseLacking(facts Facts) Plan {
 	return p.refuse(LacksProperties(facts.Version, lacking))
 }
 
-// Removal lists the properties that the deletion of a realm removes.
-func Removal(have Current) []Change {
+// Whole lists the changes of all properties of a realm: [Unset] is its deletion, [Set] brings a saved realm back.
+func Whole(op Op, c Current) []Change {
 	var changes []Change
-	for _, prop := range have.Values.Properties() {
-		changes = append(changes, Change{Property: prop, Op: Unset, Before: shown(prop, have.Values[prop])})
-	}
-	return changes
-}
-
-// Restoration returns the changes that bring a saved realm back: every property is set.
-func Restoration(saved Current) []Change {
-	var changes []Change
-	for _, prop := range saved.Values.Properties() {
-		changes = append(changes, Change{Property: prop, Op: Set, After: shown(prop, saved.Values[prop])})
+	for _, prop := range c.Values.Properties() {
+		change := Change{Property: prop, Op: op, After: shown(prop, c.Values[prop])}
+		if op == Unset {
+			change.Before, change.After = change.After, nil
+		}
+		changes = append(changes, change)
 	}
 	return changes
 }

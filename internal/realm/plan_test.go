@@ -389,7 +389,7 @@ func TestLacksProperties(t *testing.T) {
 }
 
 func TestRemovalListsEverythingMasked(t *testing.T) {
-	got := list(realm.Removal(recorded(t, "read")))
+	got := list(realm.Whole(realm.Unset, recorded(t, "read")))
 	want := "unset autocreate 1->nil; unset client-id proxmox->nil; unset client-key (sensitive)->nil; unset issuer-url https://auth.example.com->nil; unset scopes openid profile email->nil; unset username-claim preferred_username->nil"
 	if got != want {
 		t.Errorf("%s", got)

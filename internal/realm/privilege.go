@@ -30,8 +30,8 @@ func (p Privileges) At(path string) map[string]bool {
 	return inherited
 }
 
-// hold reports whether one of the privileges is held at a path.
-func (p Privileges) hold(path string, names ...string) bool {
+// Hold reports whether one of the privileges is held at a path.
+func (p Privileges) Hold(path string, names ...string) bool {
 	held := p.At(path)
 	return slices.ContainsFunc(names, func(name string) bool { _, ok := held[name]; return ok })
 }
@@ -45,17 +45,17 @@ func (p Privilege) String() string { return p.Name + " on " + p.Path }
 // Complete reports whether the credentials see all groups and all entries. Otherwise Proxmox leaves out what they may not
 // change.
 func (c CurrentAccess) Complete() bool {
-	return c.Own.hold("/access", "Sys.Audit") && c.Own.hold("/access/groups", "Sys.Audit", "Group.Allocate", "User.Modify")
+	return c.Own.Hold("/access", "Sys.Audit") && c.Own.Hold("/access/groups", "Sys.Audit", "Group.Allocate", "User.Modify")
 }
 
 // seesGroup reports whether Proxmox would list a group to the credentials (PVE::API2::Group, index).
 func (c CurrentAccess) seesGroup(group string) bool {
-	return c.Own.hold("/access/groups/"+group, "Sys.Audit", "Group.Allocate", "User.Modify")
+	return c.Own.Hold("/access/groups/"+group, "Sys.Audit", "Group.Allocate", "User.Modify")
 }
 
 // seesEntries reports whether Proxmox lists the entries of a path to the credentials (PVE::API2::ACL, read_acl).
 func (c CurrentAccess) seesEntries(path string) bool {
-	return c.Own.hold("/access", "Sys.Audit") || c.Own.hold(path, modifying(path)...)
+	return c.Own.Hold("/access", "Sys.Audit") || c.Own.Hold(path, modifying(path)...)
 }
 
 // modifying returns the privileges that open a path for changes (PVE::RPCEnvironment::check_perm_modify).
@@ -77,7 +77,7 @@ func (c CurrentAccess) missing(changes []AccessChange) []Privilege {
 		may := change.Kind == AccessGrant && c.mayChange(change)
 		if change.Kind == AccessGroup {
 			lacks = Privilege{"Group.Allocate", "/access/groups"}
-			may = c.Own.hold(lacks.Path, lacks.Name)
+			may = c.Own.Hold(lacks.Path, lacks.Name)
 		}
 		if !may && !slices.Contains(missing, lacks) {
 			missing = append(missing, lacks)
@@ -90,11 +90,11 @@ func (c CurrentAccess) missing(changes []AccessChange) []Privilege {
 // whose privileges they hold themselves, below /storage, /vms and /pool (PVE::API2::ACL, update_acl).
 func (c CurrentAccess) mayChange(change AccessChange) bool {
 	g := change.Grant
-	if c.Own.hold(g.Path, "Permissions.Modify") {
+	if c.Own.Hold(g.Path, "Permissions.Modify") {
 		return true
 	}
 	own, role := c.Own.At(g.Path), c.Roles[g.Role]
-	return c.Own.hold(g.Path, modifying(g.Path)...) && len(role) > 0 && !slices.ContainsFunc(role, func(name string) bool {
+	return c.Own.Hold(g.Path, modifying(g.Path)...) && len(role) > 0 && !slices.ContainsFunc(role, func(name string) bool {
 		propagates, held := own[name]
 		return !held || change.Op == Set && g.Propagate && !propagates
 	})

@@ -10,9 +10,8 @@ import (
 
 // Value is the value of one property in the form in which the API takes it. No way of printing it shows a client key.
 type Value struct {
-	text  string
-	words []string // of a set or list that the configuration gives; Proxmox's are in the text
-	key   check.Secret
+	text string
+	key  check.Secret
 }
 
 // Text is the value of a text property.
@@ -26,12 +25,13 @@ func Bool(b bool) Value {
 	return Value{text: "0"}
 }
 
-// Words is the value of a set or list property. Proxmox accepts scopes separated by spaces, and other words by commas.
+// Words is the value of a set or list property, whose words hold no separator. Proxmox accepts scopes separated by spaces, and
+// other words by commas.
 func Words(p Property, words ...string) Value {
 	if p == Scopes {
-		return Value{text: strings.Join(words, " "), words: words}
+		return Value{text: strings.Join(words, " ")}
 	}
-	return Value{text: strings.Join(words, ","), words: words}
+	return Value{text: strings.Join(words, ",")}
 }
 
 // Key is the value of client-key.
@@ -46,12 +46,7 @@ func (v Value) String() string {
 }
 
 // Words returns the words of a set or list property.
-func (v Value) Words() []string {
-	if v.words != nil {
-		return v.words
-	}
-	return Split(v.text)
-}
+func (v Value) Words() []string { return Split(v.text) }
 
 func (v Value) reveal() string {
 	if v.key.IsSet() {
@@ -79,12 +74,7 @@ func (vs Values) text(p Property) string {
 }
 
 // words returns the words of a set or list property, absent as Proxmox's default.
-func (vs Values) words(p Property) []string {
-	if v, ok := vs[p]; ok {
-		return v.Words()
-	}
-	return Split(vs.text(p))
-}
+func (vs Values) words(p Property) []string { return Split(vs.text(p)) }
 
 // canonical returns one text for all values of a property that mean the same to Proxmox.
 func (vs Values) canonical(p Property) string {
@@ -133,7 +123,7 @@ func (v Value) parameter(p Property) any {
 	if d, _ := p.Definition(); d.Form != FormBool {
 		return v.reveal()
 	}
-	if truth(v.text) {
+	if Truth(v.text) {
 		return 1
 	}
 	return 0

@@ -59,7 +59,7 @@ func (r run) deletable(ctx context.Context) (Result, realm.Current, error) {
 			name, r.Cleaner.Clean(current.Type)).
 			Try("name the OpenID Connect realm to delete")
 	}
-	res.Action, res.Changes = realm.Delete, cleaned(realm.Removal(current), r.Cleaner)
+	res.Action, res.Changes = realm.Delete, cleaned(realm.Whole(realm.Unset, current), r.Cleaner)
 	if stays := r.staying(ctx); stays != "" {
 		res = res.warn(fmt.Sprintf("these groups and grants stay, and apply again to a new realm of this name: %s", r.Cleaner.Clean(stays)))
 	}

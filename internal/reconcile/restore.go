@@ -43,7 +43,7 @@ func (r run) restore(ctx context.Context, s Saved, write bool) (Result, error) {
 	}
 	switch {
 	case !current.Exists:
-		res.Action, res.Changes, res.drift = realm.Create, cleaned(realm.Restoration(saved), r.Cleaner), !write
+		res.Action, res.Changes, res.drift = realm.Create, cleaned(realm.Whole(realm.Set, saved), r.Cleaner), !write
 		if !write {
 			return res, nil
 		}
