@@ -353,26 +353,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestStandardInput(t *testing.T) {
-	t.Chdir(t.TempDir())
-	setenv(t)
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := Load(context.Background(), Options{File: "-", Stdin: strings.NewReader(cluster + issuer + "state_dir: state\n")})
-	if err != nil || c.File != "" || c.StateDir != filepath.Join(here, "state") {
-		t.Errorf("%+v, %v", c, err)
-	}
-	_, err = Load(context.Background(), Options{File: "-", Stdin: strings.NewReader(cluster + "relam: {}\n" + issuer)})
-	if got := problemsOf(t, err); got != "standard input:2: relam: is not a key; did you mean realm?" {
-		t.Errorf("%q", got)
-	}
-	if _, err = Load(context.Background(), Options{File: "-", Stdin: strings.NewReader("# " + strings.Repeat("x", maxFile))}); err == nil {
-		t.Error("endless input")
-	}
-}
-
 func TestTextForms(t *testing.T) {
 	want := mustLoad(t, cluster+issuer, Options{}).Targets
 	for name, text := range map[string]string{

@@ -159,41 +159,6 @@ func TestAFolderOfTargetsIsReadLikeTheConfigurationFile(t *testing.T) {
 	}
 }
 
-func TestShards(t *testing.T) {
-	setenv(t)
-	var entries []string
-	for i := range 20 {
-		entries = append(entries, fmt.Sprintf("t%d.yaml=", i)+fmt.Sprintf(reached, fmt.Sprintf("pve%d", i)))
-	}
-	text := folder(t, entries...)
-	var all []string
-	for i := range 3 {
-		c := mustLoad(t, text, Options{Shard: fmt.Sprintf("%d/3", i)})
-		if c.Shard != (Shard{i, 3}) {
-			t.Errorf("the shard is %v", c.Shard)
-		}
-		all = append(all, names(c)...)
-	}
-	slices.Sort(all)
-	if len(all) != 20 || len(slices.Compact(all)) != 20 {
-		t.Errorf("three shards hold %v", all)
-	}
-	setenv(t, "JOB_COMPLETION_INDEX=1", "PROXMOX_REALM_SHARDS=3")
-	first, second := mustLoad(t, text, Options{Shard: "1/3"}), mustLoad(t, text, Options{Sharded: true})
-	if !slices.Equal(names(first), names(second)) || second.Shard != (Shard{1, 3}) {
-		t.Errorf("from the environment: %v, by flag: %v", names(second), names(first))
-	}
-	if c := mustLoad(t, text, Options{}); len(c.Targets) != 20 {
-		t.Errorf("a command without shards takes %v", names(c))
-	}
-	if c := mustLoad(t, text, Options{Sharded: true, Targets: []string{"t3", "t4", "t5"}}); len(c.Targets) != 3 {
-		t.Errorf("-t beside the environment takes %v", names(c))
-	}
-	if c := mustLoad(t, text, Options{Shard: "999/1000"}); len(c.Targets) != 0 {
-		t.Errorf("an empty shard holds %v", names(c))
-	}
-}
-
 func TestShardMistakes(t *testing.T) {
 	const form = ": must be an index from 0 and a greater number of shards (at most 1000), such as 0/4"
 	text := issuer + cluster
