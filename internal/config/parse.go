@@ -127,7 +127,7 @@ func (p parser) setting(k *Key, e entry) (s setting) {
 	if k.Kind == Grants {
 		s.access, err = p.access(e)
 	} else {
-		s.words, err = k.words(e.value)
+		s.words, err = k.read(e.value)
 	}
 	if s.wrong = err != nil; s.wrong {
 		p.problems.add(e.at, k.Path, err)
@@ -216,15 +216,15 @@ func printable(name string) string {
 	return name
 }
 
-// words returns the value of a key as it was written: the words of a list, or else one.
-func (k *Key) words(node *yaml.Node) ([]string, error) {
+// read returns the value of a key as it was written: the words of a list, or else one.
+func (k *Key) read(node *yaml.Node) ([]string, error) {
 	tag := node.ShortTag()
 	want := map[Kind]string{Bool: "!!bool", Int: "!!int"}[k.Kind]
 	switch {
 	case tag == "!!null":
 		return nil, k.mustNotBeEmpty()
 	case k.Kind == List || k.Kind == Command:
-		return words(node, mustBe(k.Kind))
+		return readList(node, mustBe(k.Kind))
 	case node.Kind == yaml.ScalarNode && tag == cmp.Or(want, "!!str"):
 		return []string{node.Value}, nil
 	case node.Kind == yaml.ScalarNode && (k.Kind == String || k.Kind == Path):
@@ -233,8 +233,8 @@ func (k *Key) words(node *yaml.Node) ([]string, error) {
 	return nil, mustBe(k.Kind)
 }
 
-// words returns the words of a list.
-func words(node *yaml.Node, form error) ([]string, error) {
+// readList returns the words of a list.
+func readList(node *yaml.Node, form error) ([]string, error) {
 	if node.Kind != yaml.SequenceNode {
 		return nil, fmt.Errorf("%w, each an element of its own", form)
 	}
