@@ -149,6 +149,10 @@ func TestAFolderOfTargetsIsReadLikeTheConfigurationFile(t *testing.T) {
 	if c := mustLoad(t, text, Options{}); len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0], "berlin.yaml: holds a secret") {
 		t.Errorf("a secret that everyone can read: %q", c.Warnings)
 	}
+	write(t, filepath.Join(dir, "oslo.yaml"), strings.Replace(cluster, "pve1", "oslo", 1))
+	if c := mustLoad(t, text, Options{Targets: []string{"oslo"}}); len(c.Warnings) > 0 {
+		t.Errorf("a target that the run does not take: %q", c.Warnings)
+	}
 	if _, err = load(t, issuer+"targets_from: $NOT_SET/x\n", Options{}); problemsOf(t, err) !=
 		"config.yaml:2: targets_from: the variable $NOT_SET is not set" {
 		t.Errorf("an unset variable: %v", err)
