@@ -11,7 +11,7 @@ import (
 // Hint says how to repair what a finding or an error is about: one line for each thing to do, the most likely one first. A
 // line that begins with [Command] is a command, ready to be copied; it belongs to the line above it.
 //
-// Names stand in braces, because readers know them differently: {realm.scopes} is a configuration key, {apply --no-gate}
+// Names stand in braces, because readers know them differently. {realm.scopes} is a configuration key, {apply --no-gate}
 // is a command line of this program without the program's name. [Hint.For] replaces them. A backslash before a brace makes
 // it an ordinary character; [Hintf] puts it there.
 type Hint string

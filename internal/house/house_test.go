@@ -116,7 +116,7 @@ func TestImportsPointDownwards(t *testing.T) {
 	}
 }
 
-// TestLibrariesStayAtHome holds the libraries against the table in internal/README.md: a library that a room imports is named
+// TestLibrariesStayAtHome holds the libraries against the table in internal/README.md. A library that a room imports is named
 // there with that room, and whatever is named there is imported.
 func TestLibrariesStayAtHome(t *testing.T) {
 	homes := table(t, "Libraries")
@@ -270,39 +270,31 @@ func TestTopLevel(t *testing.T) {
 	}
 }
 
-// The patterns are spelled so that they do not match themselves.
-var (
-	foreign = []ban{
-		{regexp.MustCompile(`(?m)(?:^|[^\w./-])/wor[k]/`), "a path of one machine"},
-		{regexp.MustCompile(`/tmp/bash_job[s]`), "a path of one machine"},
-		{regexp.MustCompile(`\.\./share[d]\b`), "a path outside the repository"},
-		{regexp.MustCompile(`\b(?:proxy|sum)\.golang\.or[g]\b|\bdeb\.debian\.or[g]\b|\bregistry\.npmjs\.or[g]\b`), "the host of a package registry"},
-		{regexp.MustCompile(`(?i)\bco-authored-b[y]\b|\bwritten b[y] an? (?:agent|assistant|model)\b|\b(?:agent|helper) sessio[n]s?\b`), "a word about who works on it"},
-	}
-	unfinished = []ban{
-		{regexp.MustCompile(`\b[tbf]\.Ski[p](?:f|Now)?\(`), "a test that can pass without having run"},
-		{regexp.MustCompile(`\b(?:TOD[O]|FIXM[E]|XX[X])\b`), "a mark of something left undone"},
-	}
-)
-
-// A ban is a pattern that no file may contain, and what it would be.
-type ban struct {
+// bans are what no file may contain. The patterns are spelled so that they do not match themselves.
+var bans = []struct {
 	pattern *regexp.Regexp
+	in      string // the end of the file's name
 	what    string
+}{
+	{regexp.MustCompile(`(?m)(?:^|[^\w./-])/wor[k]/`), "", "a path of one machine"},
+	{regexp.MustCompile(`/tmp/bash_job[s]`), "", "a path of one machine"},
+	{regexp.MustCompile(`\.\./share[d]\b`), "", "a path outside the repository"},
+	{regexp.MustCompile(`\b(?:proxy|sum)\.golang\.or[g]\b|\bdeb\.debian\.or[g]\b|\bregistry\.npmjs\.or[g]\b`), "", "the host of a package registry"},
+	{regexp.MustCompile(`(?i)\bco-authored-b[y]\b|\bwritten b[y] an? (?:agent|assistant|model)\b|\b(?:agent|helper) sessio[n]s?\b`), "", "a word about who works on it"},
+	{regexp.MustCompile(`\b[tbf]\.Ski[p](?:f|Now)?\(`), ".go", "a test that can pass without having run"},
+	{regexp.MustCompile(`\b(?:TOD[O]|FIXM[E]|XX[X])\b`), ".go", "a mark of something left undone"},
 }
 
-func TestNothingForeign(t *testing.T) {
-	for path, text := range texts(t) {
-		report(t, path, text, foreign)
-	}
-}
-
-func TestNothingUnfinished(t *testing.T) {
+func TestNothingForeignOrUnfinished(t *testing.T) {
 	seen := false
 	for path, text := range texts(t) {
-		if strings.HasSuffix(path, ".go") {
-			seen = true
-			report(t, path, text, unfinished)
+		seen = seen || strings.HasSuffix(path, ".go")
+		for _, b := range bans {
+			for _, at := range b.pattern.FindAllIndex(text, -1) {
+				if line := 1 + bytes.Count(text[:at[0]], []byte("\n")); strings.HasSuffix(path, b.in) {
+					t.Errorf("%s:%d: %q: %s", path, line, bytes.TrimSpace(text[at[0]:at[1]]), b.what)
+				}
+			}
 		}
 	}
 	if !seen {
@@ -366,16 +358,6 @@ var suites = []string{"acceptance", "ansible", "browser", "packaging", "promethe
 // platforms lists the tags that the go command sets by itself.
 var platforms = []string{"linux", "darwin", "windows", "unix", "race", "cgo"}
 
-func report(t *testing.T, path string, text []byte, bans []ban) {
-	t.Helper()
-	for _, r := range bans {
-		for _, at := range r.pattern.FindAllIndex(text, -1) {
-			line := 1 + bytes.Count(text[:at[0]], []byte("\n"))
-			t.Errorf("%s:%d: %q: %s", path, line, bytes.TrimSpace(text[at[0]:at[1]]), r.what)
-		}
-	}
-}
-
 // mayImport returns the packages of this module that a package's code may import, and whether it has a place at all.
 func mayImport(name string) (allowed []string, known bool) {
 	if slices.Contains(testOnly, name) {
@@ -412,8 +394,7 @@ func home(homes map[string][]string, imported string) (library string, rooms []s
 	return "", nil
 }
 
-// A source is one package with the imports of its code and of its tests, on every platform that is released and
-// behind every build tag.
+// A source is one package with the imports of its code and of its tests, on every platform and behind every build tag.
 type source struct {
 	name        string
 	code, tests []string

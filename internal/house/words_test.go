@@ -13,7 +13,7 @@ import (
 // proseNames matches configuration keys and flags, but not the ids of checks.
 var proseNames = regexp.MustCompile(`\b(?:realm|verify|policy|agent|notify)\.[a-z]+_?[a-z]*\b|\bproxmox\.(?:endpoint|token|username|password|otp|ca_file|fingerprints|insecure|timeout)|(?:^|\s)--[a-z][a-z-]+|\bstate_dir\b`)
 
-// TestProseNamesNoKeys fails for keys and flags in the words of findings, errors and hints below the command line: they stand in
+// TestProseNamesNoKeys fails for keys and flags in the words of findings, errors and hints below the command line. They stand in
 // braces there, because the Ansible module and probe know them by other names.
 func TestProseNamesNoKeys(t *testing.T) {
 	words := map[string]bool{"Errorf": true, "Failed": true, "Warned": true, "Passed": true, "Skipped": true, "Because": true}

@@ -134,8 +134,8 @@ func (c *Client) Groups(ctx context.Context) ([]Group, error) {
 	return groups, nil
 }
 
-// plainText returns a name that is compared and sent again. It may hold a secret, such as a group with the name of a client key,
-// so that is replaced only where the name is shown. What could steer a terminal is in no name of Proxmox.
+// plainText returns a name that is compared and sent again. It may hold a secret: a group may have the name of a client
+// key. Secrets are replaced only where the name is shown. What could steer a terminal is in no name of Proxmox.
 func plainText(name string) string {
 	return strings.ReplaceAll(check.Printable(name), "\n", " ")
 }

@@ -15,8 +15,8 @@ import (
 	"proxmox-realm/internal/realm"
 )
 
-// This file holds what an administrator does to set up a token in Proxmox VE: roles, users, tokens, grants, and what a cluster
-// says of its nodes. Errors of the writes match [realm.ErrConflict] if a role, user or token is there already, and
+// This file holds what an administrator does to set up a token in Proxmox VE: roles, users, tokens and grants. It also holds what a
+// cluster says of its nodes. Errors of the writes match [realm.ErrConflict] if a role, user or token is there already, and
 // [realm.ErrLost] if no answer came.
 
 // Role reads the privileges of a role, sorted (GET /access/roles/{roleid}; any user may). It is false if there is no such role.

@@ -203,8 +203,8 @@ func decodeText(reason string, body []byte) (said string, fields map[string]stri
 	return said, fields
 }
 
-// encodeStrict turns the parameters of a write into those that Backup Server and Datacenter Manager take: no type, real booleans,
-// and a list of the properties to delete.
+// encodeStrict turns the parameters of a write into those that Backup Server and Datacenter Manager take. They have no type, real
+// booleans, and a list of the properties to delete.
 func encodeStrict(fields map[string]any) map[string]any {
 	out := make(map[string]any, len(fields))
 	for name, value := range fields {

@@ -16,8 +16,8 @@ import (
 // Product returns the product that the configuration declares.
 func (c *Client) Product() realm.Product { return c.dialect.product }
 
-// mistaken returns the error of a declared product that is not the one at the endpoint, and err if it is, or if that cannot be
-// told. Each product refuses the tokens of the others in its own way.
+// mistaken returns the error of a declared product that is not the one at the endpoint. It returns err if it is, or if that cannot
+// be told. Each product refuses the tokens of the others in its own way.
 func (c *Client) mistaken(ctx context.Context, endpoint config.Origin, err error) error {
 	var e *Error
 	if !errors.As(err, &e) || !e.foreign {

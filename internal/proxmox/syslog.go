@@ -87,8 +87,8 @@ func nodePath(node, what string) string { return "/nodes/" + url.PathEscape(node
 // LogPage is a part of a log: lines as `journalctl -o short` prints them, not cleaned.
 type LogPage struct {
 	Lines []string
-	// Zone is that of the time stamps. If it is nil, Offsets holds what is known of it: the offsets, in seconds east of UTC, of
-	// the first and of the last line.
+	// Zone is that of the time stamps. If it is nil, Offsets holds what is known of it: those of the first and of the last line, in
+	// seconds east of UTC.
 	Zone    *time.Location
 	Offsets []int
 	Now     time.Time // on the node's clock
@@ -107,8 +107,8 @@ const (
 	journalReach = 6 * time.Hour // of one request for the journal of all units
 )
 
-// ReadLog reads a node's log of logins from a time on, page by page, so that the length of the log does not matter (GET
-// /nodes/{node}/syslog). It needs Sys.Syslog on the node, or Sys.Audit on /system/log. It returns whether it came to the end.
+// ReadLog reads a node's log of logins from a time on (GET /nodes/{node}/syslog). It reads page by page, so the length of the log
+// does not matter. It needs Sys.Syslog on the node, or Sys.Audit on /system/log. It returns whether it came to the end.
 func (c *Client) ReadLog(ctx context.Context, node string, at NodeTime, r LogRange, page func(LogPage)) (whole bool, err error) {
 	query := url.Values{"since": {logSince(r.Since, at).Format(time.DateTime)}}
 	if c.dialect.product.Host().Clustered { // the others have lines of several daemons, and fewer
@@ -162,7 +162,7 @@ func (c *Client) readParts(r LogRange, ask func() (end bool, err error), shrink 
 }
 
 // logSince returns the time of day from which on a node prints its log. Where clocks are set back, an hour has every time of
-// day twice; then it is one before that hour, so that the order of the lines tells which is meant.
+// day twice. Then it is one before that hour: the order of the lines tells which is meant.
 func logSince(since time.Time, at NodeTime) time.Time {
 	local := since.In(at.Zone)
 	if at.Unsure {

@@ -18,7 +18,7 @@ import (
 
 var inUTC = proxmox.NodeTime{Zone: time.UTC}
 
-// Each line arrives once, however the product counts and however long lines are: an answer that is too large is asked for again in
+// Each line arrives once, however the product counts and however long lines are. An answer that is too large is asked for again in
 // smaller parts. A read may have a limit.
 func TestALongLogIsReadByPages(t *testing.T) {
 	began := time.Now().Add(-time.Hour)

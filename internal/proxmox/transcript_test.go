@@ -51,7 +51,7 @@ var kinds = map[realm.Product]map[proxmox.Kind]string{
 	},
 }
 
-// Every recorded answer has the right kind and code, with and without the message in the body of Proxmox VE: nodes before
+// Every recorded answer has the right kind and code, with and without the message in the body of Proxmox VE. Nodes before
 // libpve-http-server 5.2.0 send none. Datacenter Manager is the same code as Backup Server.
 func TestTranscripts(t *testing.T) {
 	for p, files := range transcripts {

@@ -91,9 +91,21 @@ func TestDiffAccess(t *testing.T) {
 			t.Errorf("%s: %q", name, got)
 		}
 	}
-	unknown := realm.DiffAccess(realm.Access{"admins": {{Path: "/", Role: "Nobody"}}}, "authelia", login, held)
-	if unknown.Refusal == nil || unknown.Refusal.Code != check.UnknownRole || unknown.Empty() {
-		t.Errorf("%v", unknown.Refusal)
+	for _, tt := range []struct {
+		want  realm.Access
+		login realm.Login
+		have  realm.CurrentAccess
+		code  check.Code
+		says  string
+	}{
+		{realm.Access{"admins": {{Path: "/", Role: "Nobody"}}}, login, held, check.UnknownRole, "Proxmox has no role Nobody"},
+		{realm.Access{"admins": {admin}}, realm.Login{}, held, check.NoGroupsClaim, "grants need a groups claim"},
+		{realm.Access{"admins": nil}, login, realm.CurrentAccess{Product: realm.BackupServer}, check.UnknownProperty, "Proxmox Backup Server has no groups"},
+	} {
+		p := realm.DiffAccess(tt.want, "authelia", tt.login, tt.have)
+		if p.Refusal == nil || p.Refusal.Code != tt.code || p.Refusal.Key != "access" || !strings.Contains(p.Refusal.Message, tt.says) || p.Refusal.Hint == "" || p.Empty() {
+			t.Errorf("%s: %+v", tt.says, p.Refusal)
+		}
 	}
 	if p := realm.DiffAccess(held.Stored("authelia"), "authelia", login, held); !p.Empty() || len(held.Stored("authelia")) != 1 {
 		t.Errorf("what is stored is drift: %v", p.Changes)

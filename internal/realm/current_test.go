@@ -118,6 +118,14 @@ func TestParseCurrentNeverQuotes(t *testing.T) {
 	}
 }
 
+// What could not be carried over to a new realm is named, so that a replace can refuse before it deletes anything.
+func TestStructures(t *testing.T) {
+	c := parse(t, `{"type":"openid","issuer-url":"https://a","odd":["x"],"more":{"a":1},"none":null,"flag":true,"n":3}`)
+	if !slices.Equal(c.Structures, []string{"more", "odd"}) {
+		t.Errorf("%v", c.Structures)
+	}
+}
+
 func TestSameAs(t *testing.T) {
 	const base = `{"type": "openid", "digest": "1", "issuer-url": "https://a", "client-id": "c", "client-key": "k", "autocreate": 1, "future": "x"}`
 	c := parse(t, base)

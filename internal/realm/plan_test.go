@@ -1,7 +1,6 @@
 package realm_test
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -31,6 +30,8 @@ func unset(ps ...realm.Property) func(*realm.Spec) {
 	return func(s *realm.Spec) { s.Unset = append(s.Unset, ps...) }
 }
 
+func of(p realm.Product) func(*realm.Spec) { return func(s *realm.Spec) { s.Product = p } }
+
 func named(name string) func(*realm.Spec) { return func(s *realm.Spec) { s.Name = name } }
 
 // exported returns the Spec that declares everything that a realm stores.
@@ -56,6 +57,7 @@ func list(changes []realm.Change) string {
 func TestDiff(t *testing.T) {
 	const stored = `{"type": "openid", "digest": "d1", "issuer-url": "https://auth.example.com", "client-id": "proxmox",
 		"client-key": "old", "username-claim": "preferred_username", "scopes": "openid profile email", "comment": "c", "autocreate": 0}`
+	keyless := strings.Replace(stored, `"client-key": "old", `, "", 1)
 	for _, tt := range []struct {
 		name    string
 		want    realm.Spec
@@ -68,6 +70,14 @@ func TestDiff(t *testing.T) {
 		{name: "pam is Proxmox's own", want: spec(named("pam")), have: `{"type": "pam"}`, action: realm.Refuse, code: check.BuiltinRealm},
 		{name: "pve is Proxmox's own, even where it seems absent", want: spec(named("pve")), action: realm.Refuse, code: check.BuiltinRealm},
 		{name: "another type", want: spec(), have: `{"type": "ldap", "comment": "x"}`, action: realm.Refuse, code: check.WrongType},
+		{name: "pbs is Backup Server's own", want: spec(named("pbs"), of(realm.BackupServer)), action: realm.Refuse, code: check.BuiltinRealm},
+		{name: "pbs is no name of Proxmox VE", want: spec(named("pbs")), action: realm.Create},
+		{name: "the stored key", want: spec(set(realm.ClientKey, realm.Key(check.NewSecret("old")))), have: stored, action: realm.None},
+		{name: "no key is stored to unset", want: spec(unset(realm.ClientKey)), have: keyless, action: realm.None},
+		{
+			name: "a key where none is stored", want: spec(set(realm.ClientKey, realm.Key(check.NewSecret("k")))), have: keyless, action: realm.Update,
+			changes: "set client-key nil->(sensitive)",
+		},
 		{
 			name: "absent: creation defaults", want: spec(), action: realm.Create,
 			changes: "set client-id nil->proxmox; set issuer-url nil->https://auth.example.com; set scopes nil->openid profile email; set username-claim nil->preferred_username",
@@ -218,27 +228,6 @@ func TestComparing(t *testing.T) {
 	}
 }
 
-func TestClientKeyIsCompared(t *testing.T) {
-	for _, tt := range []struct {
-		want realm.Spec
-		have string
-		op   realm.Op // "" where nothing changes
-	}{
-		{spec(set(realm.ClientKey, realm.Key(check.NewSecret("k")))), `, "client-key": "k"`, ""},
-		{spec(set(realm.ClientKey, realm.Key(check.NewSecret("k")))), `, "client-key": "l"`, realm.Set},
-		{spec(set(realm.ClientKey, realm.Key(check.NewSecret("k")))), ``, realm.Set},
-		{spec(), `, "client-key": "l"`, ""},
-		{spec(unset(realm.ClientKey)), `, "client-key": "l"`, realm.Unset},
-		{spec(unset(realm.ClientKey)), ``, ""},
-	} {
-		p := realm.Diff(tt.want, parse(t, `{"type": "openid", "issuer-url": "https://auth.example.com", "client-id": "proxmox"`+tt.have+`}`), realm.Facts{})
-		switch {
-		case tt.op == "" && !p.Empty(), tt.op != "" && (len(p.Changes) != 1 || p.Changes[0].Op != tt.op):
-			t.Errorf("stored %q: %s %s, want %q", tt.have, p.Action, list(p.Changes), tt.op)
-		}
-	}
-}
-
 func TestParams(t *testing.T) {
 	const stored = `{"type": "openid", "digest": "d1", "issuer-url": "https://auth.example.com", "client-id": "proxmox", "client-key": "k",
 		"username-claim": "preferred_username", "comment": "c", "default": 1, "future": "x", "flag": false}`
@@ -369,22 +358,39 @@ func TestRefusalOfTheClaimSaysWhatItMeans(t *testing.T) {
 }
 
 func TestLacksProperties(t *testing.T) {
-	err := realm.LacksProperties(realm.Version{Major: 7, Minor: 4}, []realm.Property{realm.GroupsClaim, realm.Audiences})
-	if err.Code != check.UnknownProperty || err.Message != "Proxmox VE 7.4 does not know groups-claim, audiences" ||
-		err.Hint.For(check.Names{}) != "remove realm.groups_claim from the configuration\nremove realm.audiences from the configuration\nupgrade to Proxmox VE 9.2 or later" {
-		t.Errorf("%+v", err)
+	backup := func(major, minor, patch int) realm.Version {
+		return realm.Version{Product: realm.BackupServer, Major: major, Minor: minor, Patch: patch}
 	}
-	err = realm.LacksProperties(realm.Version{}, []realm.Property{"future"})
-	if err.Message != "this Proxmox VE does not know future" || err.Hint.For(check.Names{}) != "upgrade Proxmox VE" {
-		t.Errorf("%+v", err)
+	for _, tt := range []struct {
+		version       realm.Version
+		lacking       []realm.Property
+		message, hint string
+	}{
+		{
+			realm.Version{Major: 7, Minor: 4}, []realm.Property{realm.GroupsClaim, realm.Audiences}, "Proxmox VE 7.4 does not know groups-claim, audiences",
+			"remove realm.groups_claim from the configuration\nremove realm.audiences from the configuration\nupgrade to Proxmox VE 9.2 or later",
+		},
+		{realm.Version{}, []realm.Property{"future"}, "this Proxmox VE does not know future", "upgrade Proxmox VE"},
+		{
+			backup(0, 0, 0), []realm.Property{realm.GroupsClaim}, "Proxmox Backup Server does not know groups-claim (it has no groups)",
+			"remove realm.groups_claim from the configuration",
+		},
+		{
+			realm.Version{Product: realm.DatacenterManager}, []realm.Property{realm.QueryUserinfo},
+			"Proxmox Datacenter Manager does not know query-userinfo (it always reads the userinfo endpoint)", "remove realm.query_userinfo from the configuration",
+		},
+		{
+			backup(4, 2, 0), []realm.Property{realm.Audiences}, "Proxmox Backup Server 4.2 does not know audiences",
+			"remove realm.audiences from the configuration\nupgrade to Proxmox Backup Server 4.2.1 or later",
+		},
+	} {
+		err := realm.LacksProperties(tt.version, tt.lacking)
+		if err.Code != check.UnknownProperty || err.Message != tt.message || err.Hint.For(check.Names{}) != tt.hint {
+			t.Errorf("%s: %q", err.Message, err.Hint)
+		}
 	}
-	answer := &realm.UnknownPropertyError{Properties: []realm.Property{realm.Audiences}}
-	if answer.Error() != "this Proxmox VE does not know audiences" {
+	if answer := (&realm.UnknownPropertyError{Properties: []realm.Property{realm.Audiences}}).Error(); answer != "this Proxmox VE does not know audiences" {
 		t.Error(answer)
-	}
-	var target *realm.UnknownPropertyError
-	if !errors.As(error(answer), &target) {
-		t.Error("not found by its type")
 	}
 }
 

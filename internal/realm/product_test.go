@@ -72,168 +72,54 @@ func TestProducts(t *testing.T) {
 	}
 }
 
-// The limits of Backup Server are those that its 4.2.3 answers 400 to; transcripts/proxmox-backup-4.2.json holds most of them.
-func TestLimitsOfProducts(t *testing.T) {
-	long := func(n int) string { return strings.Repeat("ü", n) }
-	const all, backup, datacenter = "pve pbs pdm", "pbs pdm", "pdm"
-	for _, tt := range []struct {
-		property realm.Property
-		value    string
-		refused  string // the products that refuse it
-	}{
-		{realm.Comment, long(128), ""},
-		{realm.Comment, long(129), backup},
-		{realm.Comment, long(4097), all},
-		{realm.ClientKey, strings.Repeat("k", 1000), "pve"},
-		{realm.ClientKey, "kľúč", "pve"},
-		{realm.ClientKey, "a\nb", all},
-		{realm.ClientID, strings.Repeat("c", 257), "pve"},
-		{realm.Scopes, "openid profile email", ""},
-		{realm.Scopes, "openid groups:read", backup},
-		{realm.Scopes, "openid https://example.com/s", backup},
-		{realm.Scopes, "openid -x", backup},
-		{realm.Scopes, "openid _x.y-z", ""},
-		{realm.Prompt, "select_account", ""},
-		{realm.Prompt, "x:y", backup},
-		{realm.Prompt, "login consent", all},
-		{realm.ACRValues, "mfa,pwd", ""},
-		{realm.ACRValues, "urn:example:mfa", datacenter},
-		{realm.ACRValues, "https://example.com/mfa", datacenter},
-		{realm.ACRValues, "a<b", all},
-		{realm.Audiences, "https://api.example.com,other", ""},
-		{realm.Audiences, "short," + strings.Repeat("a", 257), backup},
-		{realm.Audiences, strings.Repeat("a", 256) + "," + strings.Repeat("b", 256), ""},
-		{realm.UsernameClaim, "preferred_username", ""},
-		{realm.UsernameClaim, "https://example.com/name", backup},
-		{realm.UsernameClaim, strings.Repeat("u", 65), backup},
-		{realm.IssuerURL, "https://user:secret@auth.example.com", all},
-		{realm.IssuerURL, "https://auth.example.com/" + strings.Repeat("a", 300), "pve"},
+// Names of realms and ids of tokens: which products refuse them.
+func TestNames(t *testing.T) {
+	const all = "pve pbs pdm"
+	for name, refused := range map[string]struct{ realm, token string }{
+		"authelia": {}, "Authelia-2.x_y": {}, "A.b-c_d": {}, "a1": {}, "1a": {"pve", "pve"}, "_x": {"pve", "pve"}, "a": {all, "pve"}, "1": {all, "pve"},
+		"-x": {all, all}, ".x": {all, all}, "a/b": {all, all}, "a b": {all, all}, "a%2f": {all, all}, "a@b": {all, all}, "ab\n": {all, all}, "": {all, all},
+		"zoë": {all, all}, "äb": {all, all}, strings.Repeat("a", 32): {}, strings.Repeat("a", 33): {all, ""},
 	} {
 		for _, p := range realm.Products() {
-			value := realm.Text(tt.value)
-			if tt.property == realm.ClientKey {
-				value = realm.Key(check.NewSecret(tt.value))
+			if err := p.ValidateName(name); (err != nil) != slices.Contains(strings.Fields(refused.realm), p.String()) {
+				t.Errorf("%v: a realm %q: %v", p, name, err)
 			}
-			err := p.Validate(tt.property, value)
-			if (err != nil) != slices.Contains(strings.Fields(tt.refused), p.String()) {
-				t.Errorf("%v: %s %.40q: %v", p, tt.property, tt.value, err)
-			}
-			if err != nil && strings.Contains(err.Error(), tt.value) {
-				t.Errorf("%v: the error quotes the value: %v", p, err)
+			if err := p.ValidateTokenID(name); (err != nil) != slices.Contains(strings.Fields(refused.token), p.String()) {
+				t.Errorf("%v: a token %q: %v", p, name, err)
 			}
 		}
 	}
 }
 
-func TestRealmNamesOfProducts(t *testing.T) {
-	for name, refused := range map[string]string{
-		"authelia": "", "a1": "", "A.b-c_d": "", "1a": "pve", "_x": "pve", "a": "pve pbs pdm", "-x": "pve pbs pdm", ".x": "pve pbs pdm",
-		"a/b": "pve pbs pdm", "ab\n": "pve pbs pdm", "": "pve pbs pdm", strings.Repeat("a", 32): "", strings.Repeat("a", 33): "pve pbs pdm", "zoë": "pve pbs pdm",
-	} {
-		for _, p := range realm.Products() {
-			if err := p.ValidateName(name); (err != nil) != slices.Contains(strings.Fields(refused), p.String()) {
-				t.Errorf("%v: %q: %v", p, name, err)
-			}
-		}
-	}
-}
-
-// What a product lacks is refused whatever its value is and whether or not the realm exists, and the reason says why.
+// What a product or a version lacks is refused whatever its value is, and whether or not the realm exists.
 func TestPlansRefuseWhatAProductLacks(t *testing.T) {
-	stored := realm.Current{Exists: true, Type: realm.Type, Digest: "d", Values: realm.Values{
-		realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox"),
-	}}
-	version := func(p realm.Product, text string) realm.Version {
-		v, err := realm.ParseVersion(p, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
+	stored := realm.Current{Exists: true, Type: realm.Type, Digest: "d", Values: spec().Set}
 	for _, tt := range []struct {
-		name    string
-		product realm.Product
-		set     realm.Values
-		version realm.Version
-		message string // "" if the plan is not refused
-		hints   []string
+		version  realm.Version
+		property realm.Property
+		value    realm.Value
+		refused  bool
 	}{
-		{
-			"groups", realm.BackupServer,
-			realm.Values{realm.GroupsClaim: realm.Text("groups")},
-			realm.Version{},
-			"Proxmox Backup Server does not know groups-claim (it has no groups)",
-			[]string{"remove {realm.groups_claim}"},
-		},
-		{
-			"a default value", realm.DatacenterManager,
-			realm.Values{realm.QueryUserinfo: realm.Bool(true)},
-			realm.Version{},
-			"Proxmox Datacenter Manager does not know query-userinfo (it always reads the userinfo endpoint)",
-			[]string{"remove {realm.query_userinfo}"},
-		},
-		{
-			"an old version", realm.BackupServer,
-			realm.Values{realm.Audiences: realm.Text("a")},
-			version(realm.BackupServer, "4.2.0"),
-			"Proxmox Backup Server 4.2 does not know audiences",
-			[]string{"remove {realm.audiences}", "upgrade to Proxmox Backup Server 4.2.1 or later"},
-		},
-		{"the first version", realm.BackupServer, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.BackupServer, "4.2.1"), "", nil},
-		{
-			"default on Backup Server 3.3", realm.BackupServer,
-			realm.Values{realm.Default: realm.Bool(true)},
-			version(realm.BackupServer, "3.3.6"),
-			"Proxmox Backup Server 3.3.6 does not know default",
-			[]string{"3.3.7"},
-		},
-		{
-			"an old manager", realm.DatacenterManager,
-			realm.Values{realm.Audiences: realm.Text("a")},
-			version(realm.DatacenterManager, "1.0.3"),
-			"Proxmox Datacenter Manager 1.0.3 does not know audiences",
-			[]string{"1.0.4"},
-		},
-		{"a version of another product", realm.DatacenterManager, realm.Values{realm.Audiences: realm.Text("a")}, version(realm.VE, "8.4"), "", nil},
+		{realm.Version{Product: realm.BackupServer}, realm.GroupsClaim, realm.Text("groups"), true},
+		{realm.Version{Product: realm.DatacenterManager}, realm.QueryUserinfo, realm.Bool(true), true}, // its default
+		{realm.Version{Product: realm.BackupServer, Major: 4, Minor: 2}, realm.Audiences, realm.Text("a"), true},
+		{realm.Version{Product: realm.BackupServer, Major: 4, Minor: 2, Patch: 1}, realm.Audiences, realm.Text("a"), false},
+		{realm.Version{Product: realm.BackupServer, Major: 3, Minor: 3, Patch: 6}, realm.Default, realm.Bool(true), true},
+		{realm.Version{Product: realm.DatacenterManager, Major: 1, Patch: 3}, realm.Audiences, realm.Text("a"), true},
 	} {
 		for _, have := range []realm.Current{{}, stored} {
-			set := realm.Values{realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox")}
-			for p, v := range tt.set {
-				set[p] = v
-			}
-			plan := realm.Diff(realm.Spec{Product: tt.product, Name: "authelia", Set: set}, have, realm.Facts{Version: tt.version})
-			if tt.message == "" {
-				if plan.Action == realm.Refuse {
-					t.Errorf("%s: refused: %v", tt.name, plan.Refusal)
-				}
-				continue
-			}
-			if plan.Action != realm.Refuse || plan.Refusal.Message != tt.message || plan.Refusal.Code != check.UnknownProperty {
-				t.Errorf("%s, realm exists: %t: %s, %v", tt.name, have.Exists, plan.Action, plan.Refusal)
-				continue
-			}
-			for _, hint := range tt.hints {
-				if !strings.Contains(string(plan.Refusal.Hint), hint) {
-					t.Errorf("%s: the hint lacks %q: %s", tt.name, hint, plan.Refusal.Hint)
-				}
+			want := spec(set(tt.property, tt.value))
+			want.Product = tt.version.Product
+			plan := realm.Diff(want, have, realm.Facts{Version: tt.version})
+			if refused := plan.Action == realm.Refuse; refused != tt.refused || refused && plan.Refusal.Code != check.UnknownProperty {
+				t.Errorf("%s: %s, realm exists: %t: %s, %v", tt.version.Named(), tt.property, have.Exists, plan.Action, plan.Refusal)
 			}
 		}
 	}
-}
-
-func TestBuiltinRealmsAreTheProductsOwn(t *testing.T) {
-	for _, tt := range []struct {
-		product realm.Product
-		name    string
-		refused bool
-	}{
-		{realm.VE, "pve", true}, {realm.VE, "pbs", false}, {realm.BackupServer, "pbs", true}, {realm.BackupServer, "pve", false}, {realm.DatacenterManager, "pdm", true},
-	} {
-		set := realm.Values{realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox")}
-		plan := realm.Diff(realm.Spec{Product: tt.product, Name: tt.name, Set: set}, realm.Current{}, realm.Facts{})
-		if (plan.Action == realm.Refuse) != tt.refused {
-			t.Errorf("%s on %v: %s", tt.name, tt.product, plan.Action)
-		}
+	want := spec(set(realm.Audiences, realm.Text("a")))
+	want.Product = realm.DatacenterManager
+	if plan := realm.Diff(want, realm.Current{}, realm.Facts{Version: realm.Version{Major: 8, Minor: 4}}); plan.Action == realm.Refuse {
+		t.Errorf("refused for the version of another product: %v", plan.Refusal)
 	}
 }
 
@@ -259,21 +145,20 @@ func TestUpdatesKeepTheDefaultRealm(t *testing.T) {
 				"the default is taken": {set: realm.Values{realm.Comment: realm.Text("d"), realm.Default: realm.Bool(false)}, sent: 0},
 				"the default goes":     {set: realm.Values{realm.Comment: realm.Text("d")}, unset: []realm.Property{realm.Default}},
 			} {
-				spec := realm.Spec{Product: product, Name: "authelia", Set: realm.Values{
-					realm.IssuerURL: realm.Text("https://auth.example.com"), realm.ClientID: realm.Text("proxmox"),
-				}, Unset: tt.unset}
-				maps.Copy(spec.Set, tt.set)
-				plan := realm.Diff(spec, have, realm.Facts{})
+				want := spec(unset(tt.unset...))
+				want.Product = product
+				maps.Copy(want.Set, tt.set)
+				plan := realm.Diff(want, have, realm.Facts{})
 				sent := plan.Params().Reveal()["default"]
-				want := tt.sent
-				if !stored && want != 1 || !stored && spec.Set[realm.Default].String() == "" {
-					want = nil // nothing to carry, and nothing changes
+				due := tt.sent
+				if !stored && due != 1 || !stored && want.Set[realm.Default].String() == "" {
+					due = nil // nothing to carry, and nothing changes
 				}
 				if product.HasGroups() && !plan.Changed(realm.Default) {
-					want = nil
+					due = nil
 				}
-				if sent != want || plan.Action != realm.Update {
-					t.Errorf("%v, stored default %t: %s: %s sends default=%v, want %v", product, stored, name, plan.Action, sent, want)
+				if sent != due || plan.Action != realm.Update {
+					t.Errorf("%v, stored default %t: %s: %s sends default=%v, want %v", product, stored, name, plan.Action, sent, due)
 				}
 			}
 		}
@@ -301,19 +186,6 @@ func TestStoredRealmOfBackupServer(t *testing.T) {
 	}
 	if _, err := realm.ParseCurrent(realm.VE, []byte(data)); err == nil {
 		t.Error("Proxmox VE always names the type")
-	}
-}
-
-func TestTokenIDs(t *testing.T) {
-	for id, valid := range map[string][]bool{ // of Proxmox VE, and of the others
-		"agent": {true, true}, "a.b-c_d": {true, true}, "a": {false, true}, "1": {false, true}, "_x": {false, true},
-		"": {false, false}, ".x": {false, false}, "-x": {false, false}, "a b": {false, false}, "agent\n": {false, false},
-	} {
-		for i, p := range []realm.Product{realm.VE, realm.BackupServer, realm.DatacenterManager} {
-			if err := p.ValidateTokenID(id); (err == nil) != valid[min(i, 1)] {
-				t.Errorf("%v: %q: %v", p, id, err)
-			}
-		}
 	}
 }
 
