@@ -1,14 +1,41 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // program is what the directories of this program are called.
 const program = "proxmox-realm"
+
+// Found reports whether there is a configuration file for the value of -c.
+func Found(file string) bool {
+	path, _ := find(file)
+	return path != ""
+}
+
+// find returns the path of the configuration file, "" if there is none, and the flag or variable that names it.
+func find(file string) (path, namedBy string) {
+	if file != "" {
+		return file, "-c"
+	}
+	if path := os.Getenv(envConfig); path != "" {
+		return path, envConfig
+	}
+	for _, dir := range []string{xdg("XDG_CONFIG_HOME", ".config"), "/etc"} {
+		path := filepath.Join(dir, program, "config.yaml")
+		_, err := os.Stat(path)
+		if filepath.IsAbs(path) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return path, ""
+		}
+	}
+	return "", ""
+}
 
 // StateDir returns the default of state_dir: the first directory that systemd names (systemd.exec(5), StateDirectory=), or one
 // that [disk.MakeDir] makes.

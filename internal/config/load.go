@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"path/filepath"
 	"slices"
 
@@ -121,6 +122,24 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) {
 		l.warn(l.base.at, "", secretReadable)
 	}
 }
+
+// readFile reads a file that can name commands. It refuses one that another user could have written.
+func readFile(ctx context.Context, path string, stdin io.Reader, limit int64) disk.Content {
+	c := disk.Open(ctx, path, stdin, limit)
+	switch {
+	case c.Err != nil:
+	case c.Foreign():
+		c.Err = check.Errorf(check.Config, "is owned by another user, and a configuration can run commands").
+			Try(check.Hintf("read it, then run chown root %s", path))
+	case c.Writable():
+		c.Err = check.Errorf(check.Config, "can be written by other users, and a configuration can run commands").
+			Try(check.Hintf("read it, then run chmod go-w %s", path))
+	}
+	return c
+}
+
+// maxFile bounds a configuration file, in bytes: far more than a thousand targets need.
+const maxFile = 4 << 20
 
 // see adds a file to the digest of the configuration.
 func (l *loader) see(path string, data []byte) {
