@@ -95,7 +95,7 @@ func (l *loader) readLayers(ctx context.Context) error {
 }
 
 func (l *loader) readFile(ctx context.Context, path, namedBy string) {
-	c := readFile(ctx, path, l.Stdin, maxFile)
+	c := readTrusted(ctx, path, l.Stdin, maxFile)
 	l.base.at.File = disk.Called(path)
 	if c.Err != nil {
 		at := l.base.at
@@ -123,8 +123,8 @@ func (l *loader) readFile(ctx context.Context, path, namedBy string) {
 	}
 }
 
-// readFile reads a file that can name commands. It refuses one that another user could have written.
-func readFile(ctx context.Context, path string, stdin io.Reader, limit int64) disk.Content {
+// readTrusted reads a file that can name commands. It refuses one that another user could have written.
+func readTrusted(ctx context.Context, path string, stdin io.Reader, limit int64) disk.Content {
 	c := disk.Open(ctx, path, stdin, limit)
 	switch {
 	case c.Err != nil:
@@ -152,10 +152,10 @@ const secretReadable = "holds a secret, and everyone can read it: run chmod o-rw
 func (l *loader) target(overlay layer, t *Target) {
 	t.Name = overlay.name()
 	m := l.merge(overlay, l.variables, l.flags)
-	if !l.Partial && !l.base.broken && !overlay.broken {
-		l.demand(overlay, m)
-	}
 	l.readKeys(m, t)
+	if !l.Partial && !l.base.broken && !overlay.broken {
+		l.demand(overlay, m, t.Proxmox.Product)
+	}
 	for _, k := range table() {
 		if k.group == clientKey && m.given(k.Path) {
 			t.ClientKeyFrom = k.Path
@@ -217,7 +217,7 @@ func (l *loader) take(m merged, k *Key, t *Target) error {
 }
 
 // demand reports the keys that a target cannot do without.
-func (l *loader) demand(overlay layer, m merged) {
+func (l *loader) demand(overlay layer, m merged, own realm.Product) {
 	for _, k := range table() {
 		instead := func(other *Key) bool {
 			return other == k || k.group != "" && other.group == k.group || k.group == credentials && slices.Contains(ofUser, other.group)
@@ -226,8 +226,8 @@ func (l *loader) demand(overlay layer, m merged) {
 			continue
 		}
 		message, need := "is required"+k.instead, k.need
-		if p := m.product(); p != realm.VE && k.group == credentials {
-			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", p)
+		if own != realm.VE && k.group == credentials {
+			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", own)
 		}
 		if overlay.has(endpoints) && k.group == credentials && l.base.has(credentials) {
 			message = "is required: a target that sets endpoints inherits no credentials"

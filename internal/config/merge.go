@@ -66,13 +66,6 @@ func (m merged) any(meant func(*Key) bool) bool {
 	return slices.ContainsFunc(table(), func(k *Key) bool { return meant(k) && m.given(k.Path) })
 }
 
-// product returns the product of a target, Proxmox VE if it is a wrong one.
-func (m merged) product() realm.Product {
-	s, _ := m.get("proxmox.product")
-	p, _ := realm.ParseProduct(s.text()) // reported when the key is read
-	return p
-}
-
 // drop returns the settings of the layers, lowest first, without what a higher layer replaces.
 //
 //   - A layer that names one key of a group replaces the others. A token or another user replaces the password as well. A false
