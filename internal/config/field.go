@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -67,7 +66,7 @@ func (f list[T]) set(s setting) error {
 	var values []T
 	for _, word := range s.words {
 		v, err := f.parse(word)
-		if err == nil && slices.Contains(values, v) {
+		if err == nil && slices.Contains(values, v) && s.key.Kind != Command {
 			err = errors.New("lists one value twice")
 		}
 		if err != nil {
@@ -108,24 +107,6 @@ func (f alone) get() any {
 		return words[0]
 	}
 	return nil
-}
-
-// argv keeps a program and its arguments.
-type argv struct{ to *[]string }
-
-func (f argv) set(s setting) error {
-	if program := s.text(); program == "" || strings.ContainsFunc(program, unicode.IsSpace) {
-		return errors.New("must be a list of the program and its arguments, each an element of its own, because no shell splits it")
-	}
-	*f.to = s.words
-	return nil
-}
-
-func (f argv) get() any {
-	if *f.to == nil {
-		return nil
-	}
-	return *f.to
 }
 
 // grants keeps what the issuer's groups may do. [parser.access] has parsed it.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
@@ -60,7 +61,10 @@ func (s setting) plain() (setting, error) {
 		return s, s.key.mustNotBeEmpty()
 	}
 	if program := s.text(); s.key.Kind == Command { // arguments are what they are
-		if strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program) {
+		switch {
+		case program == "" || strings.ContainsFunc(program, unicode.IsSpace):
+			return s, errors.New("must be a list of the program and its arguments, each an element of its own, because no shell splits it")
+		case strings.ContainsRune(program, filepath.Separator) && !filepath.IsAbs(program):
 			s.words = append([]string{filepath.Join(s.at.dir, program)}, s.words[1:]...)
 		}
 		return s, nil

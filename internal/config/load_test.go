@@ -387,7 +387,7 @@ func TestBounds(t *testing.T) {
 func TestShownForm(t *testing.T) {
 	c := mustLoad(t, "proxmox: {endpoint: PVE1.example.com, password: hunter2, username: root@pam}\n"+
 		"realm: {issuer_url: https://auth.example.com, client_id: \"1\", client_key_file: /etc/key, autocreate: false, comment: \"a: b\"}\n"+
-		"notify: {command: [mail, -s, two words]}\n", Options{Show: true})
+		"notify: {command: [mail, -s, two words, -s]}\n", Options{Show: true})
 	got := map[string]string{}
 	for _, s := range c.Settings {
 		got[s.Key] = s.Value
@@ -395,7 +395,7 @@ func TestShownForm(t *testing.T) {
 	for key, want := range map[string]string{
 		"proxmox.endpoint": "https://pve1.example.com:8006", "proxmox.password": "(sensitive)", "proxmox.username": "root@pam",
 		"realm.client_id": `"1"`, "realm.client_key_file": "/etc/key", "realm.autocreate": "false", "realm.comment": "'a: b'",
-		"notify.command": "[mail, -s, two words]", "realm.name": "authelia", "concurrency": "32", "verify.redirect_urls": "['https://pve1.example.com:8006']",
+		"notify.command": "[mail, -s, two words, -s]", "realm.name": "authelia", "concurrency": "32", "verify.redirect_urls": "['https://pve1.example.com:8006']",
 	} {
 		if got[key] != want {
 			t.Errorf("%s is shown as %s, want %s", key, got[key], want)
