@@ -1,6 +1,7 @@
 package check
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 )
@@ -129,4 +130,16 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return Internal
+}
+
+// JSONFault says what is wrong with a JSON document that encoding/json refused, without the names of Go types.
+func JSONFault(err error) string {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrong):
+		return err.Error()
+	case wrong.Field == "":
+		return "the document has the wrong type: " + wrong.Value
+	}
+	return "the member " + wrong.Field + " has the wrong type: " + wrong.Value
 }

@@ -54,8 +54,13 @@ func (p Probe) ask(ctx context.Context, userAgent string, log *slog.Logger, expi
 	checks := slices.Concat(view.Found, i.Checks(view))
 	*expiry, _ = i.Certificate()
 	check.Sort(checks)
-	if ctx.Err() != nil {
+	switch after, limited := i.RateLimited(); {
+	case ctx.Err() != nil:
 		return checks, context.Cause(ctx)
+	case limited && after > 0:
+		return checks, check.Errorf(check.RateLimited, "the issuer limits requests").Try(check.Hintf("run again in %s", after))
+	case limited:
+		return checks, check.Errorf(check.RateLimited, "the issuer limits requests").Try("run again in a few minutes")
 	}
 	return checks, nil
 }

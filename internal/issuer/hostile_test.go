@@ -86,9 +86,9 @@ func TestHostileIssuers(t *testing.T) {
 		{"redirect to a file", discovery, redirect("file:///etc/passwd"), []string{"away from https"}},
 		{"byte order mark", discovery, serve("\ufeff{}"), []string{"invalid character"}},
 		{"deep nesting", discovery, serve(`{"x":` + strings.Repeat("[", 100_000)), []string{"max depth"}},
-		{"numbers for strings", discovery, serve(`{"issuer":1,"authorization_endpoint":2,"jwks_uri":3,"response_types_supported":[4],"subject_types_supported":5,"id_token_signing_alg_values_supported":6}`), []string{"cannot unmarshal number into Go struct field"}},
+		{"numbers for strings", discovery, serve(`{"issuer":1,"authorization_endpoint":2,"jwks_uri":3,"response_types_supported":[4],"subject_types_supported":5,"id_token_signing_alg_values_supported":6}`), []string{"the member issuer has the wrong type: number"}},
 		{"null", discovery, serve("null"), []string{"issuer is missing"}},
-		{"an array", discovery, serve("[]"), []string{"cannot unmarshal array"}},
+		{"an array", discovery, serve("[]"), []string{"the document has the wrong type: array"}},
 		{"nothing", discovery, serve(""), []string{"unexpected end of JSON"}},
 		{"two documents", discovery, serve("{}{}"), []string{"after top-level value"}},
 		{"control characters", discovery, func(w http.ResponseWriter, _ *http.Request) {

@@ -44,7 +44,7 @@ func parseKeys(a answer) (keys []key, unusable check.Check) {
 	}
 	if err != nil {
 		return nil, fail(check.Hintf("let the issuer serve a JSON Web Key Set at %s", a.clean.Clean(a.url)), "Proxmox cannot read the key set").
-			Because("%s", a.clean.Clean(err.Error()))
+			Because("%s", a.clean.Clean(check.JSONFault(err)))
 	}
 	return set.Keys, check.Check{}
 }

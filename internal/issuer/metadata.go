@@ -153,7 +153,7 @@ func parseDiscovery(issuerURL string, a answer) (metadata, check.Check) {
 	}
 	if err != nil {
 		hint := check.Hintf("correct %s in the issuer, or in the proxy in front of it", a.clean.Clean(realm.DiscoveryURL(issuerURL)))
-		return metadata{}, fail(hint, "Proxmox cannot read the discovery document").Because("%s", a.clean.Clean(err.Error()))
+		return metadata{}, fail(hint, "Proxmox cannot read the discovery document").Because("%s", a.clean.Clean(check.JSONFault(err)))
 	}
 	doc.digest = digestOf(a.body)
 	return doc, check.Check{}

@@ -280,7 +280,7 @@ func (c *Client) send(
 		err = json.Unmarshal(data, answer)
 	}
 	if err != nil {
-		return c.unusable(r.method, r.path, endpoint, "its answer does not hold what was asked for: "+err.Error())
+		return c.unusable(r.method, r.path, endpoint, "its answer does not hold what was asked for: "+check.JSONFault(err))
 	}
 	return nil
 }
