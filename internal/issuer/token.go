@@ -20,6 +20,8 @@ func tokenReply(a answer, madeUpKey string, settle func(string) string) reply {
 	if r.fault.code == "" {
 		r.fault.text = visible(a.body)
 		said = words(settle(r.fault.text))
+	} else if strings.Contains(said, " ") { // a sentence, which may name this very request
+		said = words(said)
 	}
 	found := aboutOther
 	switch {

@@ -73,6 +73,10 @@ func TestKeyRule(t *testing.T) {
 		{"an endpoint that redirects", keyRule{hasKey: true}, answers{"D": with(307, ""), "K": with(307, ""), "C": with(307, "")}, Rejected, ofAny, false, "D K C"},
 		{"a page for all", keyRule{hasKey: true}, answers{"D": with(404, loginPage), "K": with(404, loginPage), "C": with(404, loginPage)}, Rejected, ofAny, false, "D K C"},
 
+		{"a gateway that names the request", keyRule{hasKey: true}, answers{"D": with(403, `{"error":{"code":403,"message":"forbidden","request":"a1b2"}}`), "K": with(403, `{"error":{"code":403,"message":"forbidden","request":"c3d4"}}`), "C": with(403, `{"error":{"code":403,"message":"forbidden","request":"e5f6"}}`)}, Rejected, ofAny, false, "D K C"},
+		{"a sentence that names the request", keyRule{hasKey: true}, answers{"D": tokenAnswer(400, "Bad Request a1b2"), "K": tokenAnswer(400, "Bad Request c3d4"), "C": tokenAnswer(400, "Bad Request e5f6")}, Rejected, ofAny, false, "D K C"},
+		{"an object that names the request: right", keyRule{hasKey: true}, answers{"D": with(400, `{"error":{"message":"Invalid verification code","trace":"a1b2"}}`), "K": with(400, `{"error":{"message":"Wrong client secret","trace":"c3d4"}}`)}, Accepted, "", false, "D K"},
+
 		// Which one, for a person.
 		{"another method", keyRule{hasKey: true, person: true}, answers{"D": client, "K": client, "C": client, "post": grant, "postK": client}, Rejected, ofMethod, false, "D K C post postK"},
 		{"another method or characters", keyRule{hasKey: true, person: true, special: true}, answers{"D": client, "K": client, "C": client, "post": grant, "postK": client, "plain": client}, Rejected, ofMethodOrChars, false, "D K C post postK plain"},

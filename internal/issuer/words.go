@@ -46,6 +46,8 @@ func faultInJSON(body []byte) fault {
 	switch e := object["error"].(type) {
 	case string:
 		found.code = e
+	case map[string]any: // of another API: its values, as in {"code": 403, "message": "forbidden"}
+		found.code = strings.Join(memberTexts(e), " ")
 	default:
 		raw, _ := json.Marshal(e) // came from JSON
 		found.code = string(raw)
@@ -59,6 +61,19 @@ func faultInJSON(body []byte) fault {
 		}
 	}
 	return found
+}
+
+// memberTexts returns the values of a JSON object, by the order of their names.
+func memberTexts(object map[string]any) (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(object)) {
+		text, isText := object[name].(string)
+		if !isText {
+			raw, _ := json.Marshal(object[name]) // came from JSON
+			text = string(raw)
+		}
+		all = append(all, text)
+	}
+	return all
 }
 
 // faultInAddress reads the error in the query or the fragment of an address. A parameter whose name ends in "error" counts:
