@@ -107,31 +107,24 @@ func (w wireUser) user() User {
 	return User{ID: plainText(w.UserID), Enabled: enabled && !expired, Groups: separated(w.Groups)}
 }
 
-// Group is a group as Proxmox lists it. A login adds its user to groups whose name is GROUP-REALM.
-type Group struct {
-	ID      string
-	Members []string // user@realm, sorted
+// group is a group in the API. A login adds its user to groups whose name is GROUP-REALM.
+type group struct {
+	ID    string `json:"groupid"`
+	Users string // user@realm, separated by commas
 }
 
-// Groups returns the groups that the client may see, sorted. The list is complete with Sys.Audit on /access/groups. It is empty
+// groups returns the groups that the client may see, sorted. The list is complete with Sys.Audit on /access/groups. It is empty
 // for a product without groups.
-func (c *Client) Groups(ctx context.Context) ([]Group, error) {
+func (c *Client) groups(ctx context.Context) (groups []group, err error) {
 	if !c.dialect.product.HasGroups() {
 		return nil, nil
 	}
-	var answer []struct {
-		ID    string `json:"groupid"`
-		Users string `json:"users"`
+	_, err = c.get(ctx, groupsPath, &groups)
+	for i, g := range groups {
+		groups[i].ID = plainText(g.ID)
 	}
-	if _, err := c.get(ctx, groupsPath, &answer); err != nil {
-		return nil, err
-	}
-	groups := make([]Group, 0, len(answer))
-	for _, w := range answer {
-		groups = append(groups, Group{ID: plainText(w.ID), Members: separated(w.Users)})
-	}
-	slices.SortFunc(groups, func(a, b Group) int { return strings.Compare(a.ID, b.ID) })
-	return groups, nil
+	slices.SortFunc(groups, func(a, b group) int { return strings.Compare(a.ID, b.ID) })
+	return groups, err
 }
 
 // plainText returns a name that is compared and sent again. It may hold a secret: a group may have the name of a client
@@ -189,7 +182,7 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 // the client may see; the privileges tell what that is. Roles are not read.
 func (c *Client) Access(ctx context.Context) (current realm.CurrentAccess, err error) {
 	current.Product = c.dialect.product
-	groups, err := c.Groups(ctx)
+	groups, err := c.groups(ctx)
 	if err != nil {
 		return current, err
 	}

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -125,15 +124,13 @@ type Cluster struct {
 type Member struct {
 	Name    string
 	Address string // as the cluster's own network knows it; "" if it is not known
-	Online  bool
-	Local   bool // the node that answers
 }
 
 // Cluster reads the state of the cluster (GET /cluster/status). It needs Sys.Audit on /.
 func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
 	var answer []struct {
-		Type, Name, IP         string
-		Quorate, Online, Local any
+		Type, Name, IP string
+		Quorate        any
 	}
 	if _, err := c.get(ctx, "/cluster/status", &answer); err != nil {
 		return Cluster{}, err
@@ -144,20 +141,16 @@ func (c *Client) Cluster(ctx context.Context) (Cluster, error) {
 			cluster.Name, cluster.Quorate = plainText(w.Name), realm.Truth(w.Quorate)
 			continue
 		}
-		cluster.Members = append(cluster.Members, Member{
-			Name: plainText(w.Name), Address: plainText(w.IP), Online: realm.Truth(w.Online), Local: realm.Truth(w.Local),
-		})
+		cluster.Members = append(cluster.Members, Member{plainText(w.Name), plainText(w.IP)})
 	}
 	return cluster, nil
 }
 
 // NodeCertificate is a certificate file of a node.
 type NodeCertificate struct {
-	File        string // pve-root-ca.pem, pve-ssl.pem or pveproxy-ssl.pem
-	PEM         string
-	Fingerprint string // SHA-256, AB:CD:…
-	Names       []string
-	NotAfter    time.Time
+	File  string   `json:"filename"` // pve-root-ca.pem, pve-ssl.pem or pveproxy-ssl.pem
+	PEM   string   `json:"pem"`
+	Names []string `json:"san"`
 }
 
 // AuthorityFile is the name of the file with the cluster's own certificate authority.
@@ -165,24 +158,14 @@ const AuthorityFile = "pve-root-ca.pem"
 
 // Certificates lists the certificate files of a node (GET /nodes/{node}/certificates/info; any user may). The last one is the one
 // that the node serves. localhost is the node that answers.
-func (c *Client) Certificates(ctx context.Context, node string) ([]NodeCertificate, error) {
-	var answer []struct {
-		Filename, PEM, Fingerprint string
-		SAN                        []string
-		NotAfter                   int64 `json:"notafter"`
-	}
-	if _, err := c.get(ctx, nodePath(node, "certificates/info"), &answer); err != nil {
-		return nil, err
-	}
-	certificates := make([]NodeCertificate, 0, len(answer))
-	for _, w := range answer {
-		certificate := NodeCertificate{File: plainText(w.Filename), PEM: w.PEM, Fingerprint: plainText(w.Fingerprint), NotAfter: time.Unix(w.NotAfter, 0)}
-		for _, name := range w.SAN {
-			certificate.Names = append(certificate.Names, plainText(name))
+func (c *Client) Certificates(ctx context.Context, node string) (certificates []NodeCertificate, err error) {
+	_, err = c.get(ctx, nodePath(node, "certificates/info"), &certificates)
+	for _, certificate := range certificates {
+		for i, name := range certificate.Names {
+			certificate.Names[i] = plainText(name)
 		}
-		certificates = append(certificates, certificate)
 	}
-	return certificates, nil
+	return certificates, err
 }
 
 // found turns the error of something that is not there into false.

@@ -97,19 +97,9 @@ func TestRecordedCluster(t *testing.T) {
 		_, c := failing(t, realm.VE, exchangeOf(t, realm.VE, id).rule())
 		return c
 	}
-	for id, want := range map[string]struct {
-		quorate bool
-		online  int
-	}{"cluster-status": {true, 3}, "cluster-status-offline": {true, 2}, "cluster-status-no-quorum": {false, 1}} {
+	for id, quorate := range map[string]bool{"cluster-status": true, "cluster-status-offline": true, "cluster-status-no-quorum": false} {
 		cluster, err := node(id).Cluster(t.Context())
-		online := 0
-		for _, m := range cluster.Members {
-			if m.Online {
-				online++
-			}
-		}
-		if err != nil || cluster.Name != "rec" || cluster.Quorate != want.quorate || len(cluster.Members) != 3 || online != want.online ||
-			cluster.Members[0] != (proxmox.Member{Name: "pve", Address: "10.77.0.11", Online: true, Local: true}) {
+		if err != nil || cluster.Name != "rec" || cluster.Quorate != quorate || len(cluster.Members) != 3 || cluster.Members[0] != (proxmox.Member{Name: "pve", Address: "10.77.0.11"}) {
 			t.Errorf("%s: %+v, %v", id, cluster, err)
 		}
 	}
@@ -122,7 +112,7 @@ func TestRecordedCluster(t *testing.T) {
 		t.Fatalf("%+v, %v", certificates, err)
 	}
 	block, _ := pem.Decode([]byte(certificates[0].PEM))
-	if _, err := x509.ParseCertificate(block.Bytes); err != nil || certificates[0].NotAfter.Year() != 2036 || len(certificates[1].Names) == 0 {
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil || len(certificates[1].Names) == 0 {
 		t.Errorf("%v, %+v", err, certificates[1].Names)
 	}
 	alone := connect(t, start(t, realm.VE), pve.TokenRoot)
@@ -210,8 +200,7 @@ func TestNoGroups(t *testing.T) {
 	s := startPBS(t, realm.BackupServer)
 	c := connect(t, s, pbs.TokenRoot)
 	current, err := c.Access(t.Context())
-	groups, err2 := c.Groups(t.Context())
-	if err := errors.Join(err, err2); err != nil || len(groups) > 0 || current.Product != realm.BackupServer || len(current.Entries) == 0 || strings.Contains(asked(s), http.MethodGet+" /access/groups") {
+	if err != nil || len(current.Groups) > 0 || current.Product != realm.BackupServer || len(current.Entries) == 0 || strings.Contains(asked(s), http.MethodGet+" /access/groups") {
 		t.Errorf("%+v, %v, %s", current, err, asked(s))
 	}
 }

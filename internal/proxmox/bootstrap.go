@@ -54,24 +54,23 @@ func (b Bootstrap) Token() string { return b.user() + "!" + b.id() }
 func (b Bootstrap) user() string { return cmp.Or(b.User, "proxmox-realm@"+b.Product.String()) }
 func (b Bootstrap) id() string   { return cmp.Or(b.TokenID, "agent") }
 
-// Needs returns the roles that the token and its user need, one for each path.
-func (b Bootstrap) Needs() []Need {
+// needs returns the roles that the token and its user need; beyond tells to leave out those to keep realms.
+func (b Bootstrap) needs(beyond bool) []Need {
 	d := dialectOf(b.Product)
-	needs := []Need{}
-	switch {
-	case b.Access != nil:
+	var needs []Need
+	if !beyond && b.Audit {
+		needs = append(needs, d.need(d.audit, d.read.path))
+	} else if !beyond {
+		needs = append(needs, d.need(d.write.all[0], d.write.path))
+	}
+	if b.Users && !beyond {
+		needs = append(needs, d.need(d.audit, "/access"))
+	}
+	if b.Access != nil && beyond || len(b.Access) > 0 {
 		needs = append(needs, d.need(d.audit, d.seeGrants.path), d.need("Group.Allocate", groupsPath))
 		for _, path := range b.Access.Paths() {
 			needs = append(needs, d.need("Permissions.Modify", path))
 		}
-	case b.Diagnose:
-	case b.Audit:
-		needs = append(needs, d.need(d.audit, d.read.path))
-	default:
-		needs = append(needs, d.need(d.write.all[0], d.write.path))
-	}
-	if b.Users {
-		needs = append(needs, d.need(d.audit, "/access"))
 	}
 	if b.Diagnose {
 		needs = append(needs, d.log)
@@ -84,20 +83,17 @@ const TokenFile = "proxmox-realm.token"
 
 // Lines returns the commands to run as root on a host of the product, in this order, for `sh -e`. They can be run again: what is
 // there already is left as it is. The token is written to [TokenFile].
-func (b Bootstrap) Lines() []string { return b.lines(b.Needs(), b.Access != nil || b.Diagnose) }
+func (b Bootstrap) Lines() []string {
+	beyond := b.Access != nil || b.Diagnose
+	return b.lines(b.needs(beyond), beyond)
+}
 
 // All returns the lines that make the token and everything that it needs, for an identity that holds nothing yet.
 func (b Bootstrap) All() []string { return b.lines(NameRoles(b.Grants(nil), nil), false) }
 
 // all returns everything that the token needs: one role for each path, the shortest path first.
 func (b Bootstrap) all() []Need {
-	all := Bootstrap{Product: b.Product, Audit: b.Audit, Users: b.Users}.Needs()
-	if len(b.Access) > 0 {
-		all = append(all, Bootstrap{Product: b.Product, Access: b.Access}.Needs()...)
-	}
-	if b.Diagnose {
-		all = append(all, dialectOf(b.Product).log)
-	}
+	all := b.needs(false)
 	slices.SortStableFunc(all, func(a, b Need) int { return cmp.Compare(len(a.Path), len(b.Path)) })
 	var merged []Need
 	for _, need := range all {

@@ -328,6 +328,10 @@ func TestWrites(t *testing.T) {
 		{realm.VE, func(c *proxmox.Client) error {
 			return c.Change(t.Context(), granted("/", "admins-authelia", "PVEAuditor", true))
 		}, `PUT /access/acl {"groups":"admins-authelia","path":"/","propagate":true,"roles":"PVEAuditor"}`},
+		{realm.VE, func(c *proxmox.Client) error {
+			return c.Change(t.Context(), revoked("/", "admins-authelia", "PVEAuditor"))
+		},
+			`PUT /access/acl {"delete":true,"groups":"admins-authelia","path":"/","roles":"PVEAuditor"}`},
 		{realm.BackupServer, func(c *proxmox.Client) error {
 			return c.Create(t.Context(), planned(realm.BackupServer, realm.Current{}, realm.Values{realm.Autocreate: realm.Bool(false)}))
 		}, `POST /config/access/openid {"autocreate":false,"client-id":"proxmox","issuer-url":"https://auth.example.com","realm":"authelia",` +
@@ -434,7 +438,6 @@ func FuzzAnswer(f *testing.F) {
 		_, _, _ = c.Self(ctx)
 		_, _ = c.Privileges(ctx)
 		_, _ = c.Roles(ctx)
-		_, _ = c.Groups(ctx)
 		_, _ = c.Access(ctx)
 		_, _ = c.AuthURL(ctx, "authelia", "https://pve.example.com:8006")
 		_, _ = c.Login(ctx, "state", "code", "https://pve.example.com:8006")

@@ -88,7 +88,7 @@ func (c *Client) checkUsers(ctx context.Context, login realm.Login) (found check
 // checkRights looks for logins that succeed and lead nowhere: Proxmox ignores the user's groups, or no user and group of
 // the realm has a role.
 func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User) (check.Check, error) {
-	groups, err := c.Groups(ctx)
+	groups, err := c.groups(ctx)
 	if err != nil {
 		return check.Check{}, err
 	}
@@ -108,7 +108,7 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 			r.issuers = g.ID
 		}
 		r.gives[realm.Entry{Kind: "group", ID: g.ID}] = fromIssuer && login.GroupsClaim != "" ||
-			slices.ContainsFunc(g.Members, func(id string) bool { return r.gives[realm.Entry{Kind: "user", ID: id}] })
+			slices.ContainsFunc(separated(g.Users), func(id string) bool { return r.gives[realm.Entry{Kind: "user", ID: id}] })
 	}
 	if login.GroupsClaim != "" && !login.GroupsAutocreate && r.issuers == "" {
 		return r.ignoredGroups(names), nil
