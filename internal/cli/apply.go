@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/reconcile"
 	"proxmox-realm/internal/report"
@@ -77,12 +78,13 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 }
 
 // saysWhy returns a function that prints each reason for waiting once: somebody must act on it meanwhile.
-func (a *app) saysWhy() func(target, why string, until time.Time) {
+func (a *app) saysWhy() func(held reconcile.Result, until time.Time) {
 	if a.quiet {
 		return nil
 	}
 	told := map[string]bool{}
-	return func(_, why string, until time.Time) {
+	return func(held reconcile.Result, until time.Time) {
+		why := check.MessageOf(held.Err)
 		if !told[why] {
 			told[why] = true
 			a.note("%s; waiting until %s for that to change", why, until.Format("2006-01-02 15:04:05 MST"))

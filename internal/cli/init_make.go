@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -184,43 +185,58 @@ func (i *initRun) finishRealm(ctx context.Context) error {
 	}
 	until := time.Now().Add(i.wait)
 	if !held.Exists {
-		if err := i.register(ctx, until); err != nil {
+		if err := i.register(ctx, f, until); err != nil {
 			return err
 		}
 	}
 	return i.apply(ctx, f, until)
 }
 
-// register brings the client to the issuer, and waits until the issuer accepts its login request.
-func (i *initRun) register(ctx context.Context, until time.Time) error {
-	if !i.target.Verify.Issuer {
+// register brings the client to the issuer, and waits until the issuer accepts it. If the issuer is not to be asked, somebody
+// else brings it.
+func (i *initRun) register(ctx context.Context, f *fleet.Fleet, until time.Time) error {
+	if !i.target.Verify.Issuer || !i.target.Verify.Client || !i.target.Gate {
 		return i.showClient(ctx)
 	}
-	wait := setup.Wait{Client: i.issuer, Target: i.target}
-	missing, err := wait.Until(ctx, time.Time{}, func(string) {})
-	if err != nil || missing == nil {
-		return err
+	const once = time.Nanosecond
+	if f.Plan(ctx, fleet.Options{Wait: once}).Outcome != reconcile.Held {
+		return context.Cause(ctx) // apply says what else there is
 	}
 	if err := i.showClient(ctx); err != nil {
 		return err
 	}
 	i.tell("Waiting until the issuer accepts it. To go on later with the same command: Ctrl-C.")
 	began, last := time.Now(), ""
-	missing, err = wait.Until(ctx, until, func(why string) {
-		if why != last {
+	run := f.Plan(ctx, fleet.Options{Wait: max(time.Until(until), once), Waiting: func(held reconcile.Result, _ time.Time) {
+		if why, _ := i.missing(held); why != last {
 			took := int(time.Since(began).Seconds())
 			i.tell("%02d:%02d  %s", took/60, took%60, why)
 			last = why
 		}
-	})
-	if err != nil || missing == nil {
-		return err
+	}})
+	if run.Outcome != reconcile.Held {
+		return run.Targets[0].Err
 	}
-	held := check.Errorf(check.Held, "the realm was not created, because logins would fail: %s", missing.Summary)
+	why, hint := i.missing(run.Targets[0])
+	held := check.Errorf(check.Held, "the realm was not created, because logins would fail: %s", why)
 	if i.isAuthelia() {
-		return held.Try("after the change of Authelia's configuration, "+restart, missing.Hint)
+		return held.Try("after the change of Authelia's configuration, "+restart, hint)
 	}
-	return held.Try(missing.Hint)
+	return held.Try(hint)
+}
+
+// missing says why the issuer does not accept the client. An issuer that refuses key and login request does not know the client.
+func (i *initRun) missing(held reconcile.Result) (why string, hint check.Hint) {
+	failed := check.Failures(held.Checks)
+	_, key := check.Find(failed, check.ClientCredentials)
+	_, request := check.Find(failed, check.ClientRedirect)
+	switch {
+	case len(failed) == 0:
+		return check.MessageOf(held.Err), check.HintOf(held.Err)
+	case key && request:
+		why = "the issuer does not know the client " + i.target.Realm.Login().ClientID + " yet"
+	}
+	return cmp.Or(why, failed[0].Summary), failed[0].Hint
 }
 
 // showClient prints the client for the issuer, or puts it into Authelia's configuration.

@@ -32,7 +32,7 @@ type Options struct {
 	// Progress hears of each target as it begins, with an empty outcome, and as it ends; nil: nobody does. Calls may overlap.
 	Progress func(target string, ended reconcile.Outcome)
 	// Waiting hears of each target that is looked at again, why, and until when; nil: nobody does. Calls do not overlap.
-	Waiting func(target, why string, until time.Time)
+	Waiting func(held reconcile.Result, until time.Time)
 	// Logins reads the new logins of each target after its run; nil: they are not read.
 	Logins *Logins
 }
@@ -153,10 +153,9 @@ func (f *Fleet) run(ctx context.Context, command string, o Options, w work) Run 
 			break
 		}
 		for _, i := range held {
-			name, why := f.config.Targets[i].Name, check.MessageOf(out.results[i].Err)
-			f.log.Info("waiting for the gate", "target", name, "because", why, "until", deadline)
+			f.log.Info("waiting for the gate", "target", f.config.Targets[i].Name, "because", check.MessageOf(out.results[i].Err), "until", deadline)
 			if o.Waiting != nil {
-				o.Waiting(name, why, deadline)
+				o.Waiting(out.results[i], deadline)
 			}
 		}
 		_ = reconcile.Sleep(ctx, min(lookEvery, left)) // the loop looks at ctx

@@ -116,7 +116,6 @@ type Verdict struct {
 	Decision   Decision
 	Reason     string        // what the issuer said, cleaned
 	RetryAfter time.Duration // if RateLimited; 0: the issuer did not say
-	Unknown    bool          // if Rejected: the issuer answers so to a made-up client as well
 }
 
 // RateLimited tells whether the issuer limited one of the requests, control questions included. It returns when the issuer may

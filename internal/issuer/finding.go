@@ -33,10 +33,7 @@ func (a *asking) answer(credentials judgement, requests []asked) Answer {
 
 // verdict returns a judgement as others see it.
 func (a *asking) verdict(j judgement) Verdict {
-	return Verdict{
-		Decision: j.decision, Reason: a.reason(j), RetryAfter: j.by.retryAfter,
-		Unknown: j.decision == Rejected && (j.cause == ofClient || j.cause == ofClientOrAll),
-	}
+	return Verdict{Decision: j.decision, Reason: a.reason(j), RetryAfter: j.by.retryAfter}
 }
 
 // reason says what the answers prove, and what the issuer said.

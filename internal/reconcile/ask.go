@@ -19,10 +19,11 @@ import (
 type want int
 
 const (
-	ifDue  want = iota // what the schedule says
-	anew               // in the gate, and after a write that concerns it
-	atOnce             // the issuer has just been changed
-	always             // in verify
+	ifDue   want = iota // what the schedule says
+	anew                // in the gate, and after a write that concerns it
+	watched             // the same, while somebody gives the issuer a new client
+	atOnce              // the issuer has just been changed
+	always              // in verify
 )
 
 // The schedule. In between, the remembered finding counts.
@@ -83,9 +84,10 @@ func (c clientFindings) yes() bool {
 //	always   anything else                                        in full
 //	atOnce   anything else                                        in full
 //	anew     in full, within the last minute, without a failure   none
+//	watched  a refused login request, within a minute             for free; in full if the request is accepted now
 //	any      failed or warned, within a minute (quiet: an hour)   none
 //	any      failed or warned, before that                        in full
-//	anew     anything else                                        in full
+//	anew     anything else (watched: the same)                    in full
 //	ifDue    in full, more than a day ago                         in full
 //	ifDue    nothing, or more than an hour ago                    for free; in full if the answer is not a yes
 //	ifDue    anything else                                        none
@@ -106,9 +108,11 @@ func (r run) due(known history.Client, request string, w want) (depth issuer.Dep
 		return issuer.Full, true
 	case w == atOnce:
 		return issuer.Full, true
+	case opened && (r.again(last) || r.Last):
+		return issuer.Full, true
 	case opened:
-		return issuer.Full, r.again(last) || r.Last
-	case w == anew:
+		return issuer.Free, w == watched && asked.Redirect.Red()
+	case w == anew, w == watched:
 		return issuer.Full, r.began.Sub(asked.Full) >= againLoud
 	case !asked.Begun.IsZero() && r.began.Sub(history.Later(asked.Full, asked.Begun)) >= fullAfter:
 		return issuer.Full, true
@@ -127,16 +131,21 @@ func (r run) askClient(ctx context.Context, l realm.Login, keyUnknown bool, insp
 	if !ask || inspection.Wait(ctx) != nil {
 		return out, context.Cause(ctx)
 	}
+	refused := depth == issuer.Free && known.Requests[request].Redirect.Red()
 	q := issuer.Question{
-		Login: l, KeyUnknown: keyUnknown, RedirectsDeclared: r.Verify.RedirectsDeclared, Depth: depth, Known: r.controls(known),
+		Login: l, KeyUnknown: keyUnknown || refused, RedirectsDeclared: r.Verify.RedirectsDeclared, Depth: depth, Known: r.controls(known),
 	}
 	for _, u := range r.Verify.RedirectURLs {
 		q.RedirectURLs = append(q.RedirectURLs, string(u))
 	}
 	answer := inspection.Client(ctx, q)
 	_, limited := answer.RateLimited()
-	if depth == issuer.Free && ctx.Err() == nil && !limited && !(clientFindings{checks: answer.Checks}).yes() {
-		q.Depth, q.Known = issuer.Full, answer.Known
+	switch {
+	case depth != issuer.Free || ctx.Err() != nil || limited:
+	case refused && answer.Redirect.Decision != issuer.Accepted:
+		return out, nil // what is remembered stands, until it is asked about in full
+	case refused, !(clientFindings{checks: answer.Checks}).yes():
+		q.Depth, q.KeyUnknown, q.Known = issuer.Full, keyUnknown, answer.Known
 		answer = inspection.Client(ctx, q)
 	}
 	if ctx.Err() != nil {

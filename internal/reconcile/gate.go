@@ -81,7 +81,11 @@ func (r run) look(ctx context.Context, res Result, plan planned, inspection *iss
 // stale tells that the issuer accepts that one. An issuer that stops accepting it has been changed, so the declared key is asked
 // about at once.
 func (r run) lookAtClient(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection) (_ Result, stale bool, err error) {
-	for _, w := range []want{anew, atOnce} {
+	first := anew
+	if plan.Action == realm.Create && r.Waits {
+		first = watched
+	}
+	for _, w := range []want{first, atOnce} {
 		answer, err := r.askClient(ctx, plan.login(), false, inspection, w)
 		if err != nil {
 			return res, false, err

@@ -227,6 +227,21 @@ func TestWaiting(t *testing.T) {
 	})
 }
 
+// Before a realm is created, somebody gives the issuer its client. That is noticed at the next look, and what may be refused is asked
+// once a minute.
+func TestWaitingForANewClient(t *testing.T) {
+	alone(t, func(s *site) {
+		s.elsewhere()
+		s.idp.RemoveClient(clientID)
+		later(4*time.Minute+35*time.Second, func() { s.accepts(key) })
+		got, took := s.put(nil).declares(setKey(key)).waiting()
+		s.expect(got, reconcile.Changed, realm.Create, "")
+		if took > 4*time.Minute+45*time.Second || s.failures() > 15 || s.writes() != 1 {
+			t.Errorf("after %s; %d failures; %v", took, s.failures(), s.calls())
+		}
+	})
+}
+
 // Authelia's smallest bursts are 30 refusals, refilled by one a minute: a wait stays below that, with two or three refusals a minute.
 func TestWaitingInVainIsSparing(t *testing.T) {
 	for title, tt := range map[string]struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/url"
 	"strings"
-	"time"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -117,83 +116,4 @@ func (i Issuer) Entries(t config.Target, keyFile, callback string) []Entry {
 		entries = append(entries, Entry{"groups", "as a list in the claim " + login.GroupsClaim, i.advice(issuer.OnGroups)})
 	}
 	return entries
-}
-
-// The pauses between two questions to an issuer that does not know the client yet: of those that cost a right client nothing, and of
-// those that may be refused.
-const (
-	lookEvery = 10 * time.Second
-	askEvery  = time.Minute
-)
-
-// Wait is a wait for an issuer to accept a client: its login request with each redirect URL, and its key.
-type Wait struct {
-	Client *issuer.Inspector
-	Target config.Target
-	known  issuer.Known
-	asked  time.Time   // in full
-	found  check.Check // then
-}
-
-// Until asks the issuer until it does not refuse the client any more, and at most until the given time. told hears what is missing. It
-// returns what was missing at the end, and nil if nothing is.
-func (w *Wait) Until(ctx context.Context, end time.Time, told func(why string)) (missing *check.Check, err error) {
-	for {
-		found, err := w.ask(ctx)
-		if err != nil || found == nil {
-			return found, err
-		}
-		told(found.Summary)
-		left := time.Until(end)
-		if left <= 0 {
-			return found, nil
-		}
-		pause := time.NewTimer(min(lookEvery, left))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return found, context.Cause(ctx)
-		}
-	}
-}
-
-// ask returns what makes the issuer refuse the client now. Questions in full tell what it is; an issuer counts refused keys, so they
-// are asked once a minute, and when the issuer begins to accept the login request.
-func (w *Wait) ask(ctx context.Context) (*check.Check, error) {
-	i, err := Look(ctx, w.Client, w.Target, realm.Version{})
-	if err != nil {
-		return nil, err
-	}
-	if failed := check.Failures(i.Checks); len(failed) > 0 {
-		return &failed[0], nil
-	}
-	q := issuer.Question{Login: w.Target.Realm.Login(), RedirectsDeclared: true, Known: w.known}
-	for _, u := range w.Target.Verify.RedirectURLs {
-		q.RedirectURLs = append(q.RedirectURLs, string(u))
-	}
-	if time.Since(w.asked) < askEvery {
-		q.Depth, q.KeyUnknown = issuer.Free, true
-		answer := i.inspection.Client(ctx, q)
-		w.known = answer.Known
-		if answer.Redirect.Decision != issuer.Accepted || w.found.ID != check.ClientRedirect {
-			return &w.found, context.Cause(ctx)
-		}
-	}
-	q.Depth, q.KeyUnknown, q.Known = issuer.Full, false, w.known
-	answer := i.inspection.Client(ctx, q)
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	w.known, w.asked = answer.Known, time.Now()
-	for _, id := range []check.ID{check.ClientRedirect, check.ClientCredentials} {
-		if c, ok := check.Find(answer.Checks, id); ok && c.Status == check.Fail {
-			if answer.Redirect.Unknown {
-				c.Summary = "the issuer does not know the client " + q.Login.ClientID + " yet"
-			}
-			w.found = c
-			return &c, nil
-		}
-	}
-	return nil, nil
 }
