@@ -293,40 +293,6 @@ func TestAgentEndsTheWriteInHand(t *testing.T) {
 	}
 }
 
-// Proxmox answers 595 for a while: the agent continues, logs the failure once, and repairs the realm on SIGHUP.
-func TestAgentOutlastsProxmox(t *testing.T) {
-	l := newLab(t, "drifted")
-	agentSettings(t, l, "agent: {interval: 1s, listen: \"127.0.0.1:0\"}\n")
-	remove := l.PVE.Inject(pve.Rule{Status: 595, Reason: "Connection refused"})
-	p := startAgent(t, l)
-	await(t, p.lines, "the realm needs attention")
-	for range 3 { // the first of three runs logs the failure
-		p.signal(syscall.SIGHUP)
-		await(t, p.lines, "configuration reloaded")
-		await(t, p.events, "next run at")
-	}
-	remove()
-	p.signal(syscall.SIGHUP)
-	for line := range p.lines {
-		if strings.Contains(line, "needs attention") {
-			t.Errorf("told again: %s", line)
-		}
-		if strings.Contains(line, "OK again") {
-			break
-		}
-	}
-	p.signal(syscall.SIGTERM)
-	p.ends(0)
-}
-
-func TestAgentRefusesABrokenConfiguration(t *testing.T) {
-	l := newLab(t, "empty")
-	agentSettings(t, l, "nonsense: true\n")
-	if said := start(t, l, "agent").ends(78); !strings.Contains(said, "nonsense") {
-		t.Errorf("said %s", said)
-	}
-}
-
 // Two agents for one realm do not disturb each other: one creates it, both continue.
 func TestTwoAgentsOnOneRealm(t *testing.T) {
 	l := newLab(t, "empty")

@@ -3,12 +3,9 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
-	"crypto/x509"
+	"context"
 	"errors"
 	"net/http"
-	"net/http/cookiejar"
-	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
@@ -158,21 +155,10 @@ func browse(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	l := theLab(ts)
 	user := strings.Join(append(args, l.Username)[:1], "")
-	jar, err := cookiejar.New(nil)
+	back, err := l.Authorize(context.Background(), strings.TrimSpace(l.waiting.lines.Text()), user, l.Password, "accept")
 	ts.Check(err)
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(l.Authority.PEM())
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
-	defer transport.CloseIdleConnections()
-	browser := &http.Client{Jar: jar, Transport: transport}
-	page, err := browser.Get(strings.TrimSpace(l.waiting.lines.Text()))
+	page, err := http.Get(back.String())
 	ts.Check(err)
-	for _, form := range []url.Values{{"username": {user}, "password": {l.Password}}, {"decision": {"accept"}}} {
-		ts.Check(page.Body.Close())
-		form.Set("flow_id", page.Request.URL.Query().Get("flow_id"))
-		page, err = browser.PostForm(page.Request.URL.String(), form)
-		ts.Check(err)
-	}
 	ts.Check(page.Body.Close())
 	if at := page.Request.URL; at.Scheme != "http" || at.Path != "/callback" || page.StatusCode != http.StatusOK {
 		ts.Fatalf("the browser ended at %s with %s", at.Redacted(), page.Status)

@@ -2,14 +2,9 @@ package cli
 
 import (
 	"bytes"
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/cookiejar"
-	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -47,7 +42,7 @@ func loginOverSSH(t *testing.T, l *lab.Lab, decision string, args ...string) (co
 	in, typed := io.Pipe()
 	shell := &remoteTerminal{shown: func(address string) {
 		defer func() { _ = typed.Close() }()
-		back, err := throughTheIssuer(t, l, address, decision)
+		back, err := l.Authorize(t.Context(), address, l.Username, l.Password, decision)
 		if err != nil {
 			t.Error(err)
 			return
@@ -60,58 +55,6 @@ func loginOverSSH(t *testing.T, l *lab.Lab, decision string, args ...string) (co
 	t.Setenv("DISPLAY", ":10.0")
 	code = Main(args, in, &out, shell)
 	return code, out.String(), shell.String()
-}
-
-var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
-
-// throughTheIssuer logs in and consents or refuses. It returns the address that the issuer redirects to.
-func throughTheIssuer(t *testing.T, l *lab.Lab, address, decision string) (string, error) {
-	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		return "", err
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: l.Authority.Pool(), MinVersion: tls.VersionTLS12}}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
-		if !strings.HasPrefix(r.URL.String(), l.IssuerURL+"/") {
-			return http.ErrUseLastResponse
-		}
-		return nil
-	}}
-	send := func(method, to string, form url.Values) (*http.Response, string, error) {
-		request, err := http.NewRequestWithContext(t.Context(), method, to, strings.NewReader(form.Encode()))
-		if err != nil {
-			return nil, "", err
-		}
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		response, err := client.Do(request)
-		if err != nil {
-			return nil, "", err
-		}
-		defer func() { _ = response.Body.Close() }()
-		body, err := io.ReadAll(response.Body)
-		return response, string(body), err
-	}
-	response, body, err := send(http.MethodGet, address, nil)
-	if err != nil {
-		return "", err
-	}
-	fields := flowID.FindStringSubmatch(body)
-	if fields == nil {
-		return "", fmt.Errorf("no login page: %s", body)
-	}
-	for _, form := range []url.Values{{"username": {l.Username}, "password": {l.Password}}, {"decision": {decision}}} {
-		form.Set("flow_id", fields[1])
-		if response, body, err = send(http.MethodPost, response.Request.URL.String(), form); err != nil {
-			return "", err
-		}
-	}
-	back := response.Header.Get("Location")
-	if back == "" {
-		return "", fmt.Errorf("not sent back: %s", body)
-	}
-	return back, nil
 }
 
 func TestLogin(t *testing.T) {

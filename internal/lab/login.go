@@ -40,7 +40,7 @@ func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string)
 	if err != nil {
 		return nil, err
 	}
-	back, err := l.authorize(ctx, browser, address, username, password)
+	back, err := l.Authorize(ctx, address, username, password, "accept")
 	if err != nil {
 		return nil, err
 	}
@@ -131,14 +131,21 @@ func answer(client *http.Client, request *http.Request, data any) error {
 
 var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
 
-// authorize fills in the issuer's pages. It returns the address to which the issuer sends the browser back.
-func (l *Lab) authorize(ctx context.Context, browser *http.Client, address, username, password string) (*url.URL, error) {
+// Authorize opens an address of the issuer as a browser does, and fills in its pages: the login, and the decision, which is accept
+// or deny. It returns the address to which the issuer sends the browser back.
+func (l *Lab) Authorize(ctx context.Context, address, username, password, decision string) (*url.URL, error) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	browser := l.browser(jar)
+	defer browser.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
 	// Login page and consent page post to themselves.
-	for _, form := range []url.Values{{"username": {username}, "password": {password}}, {"decision": {"accept"}}} {
+	for _, form := range []url.Values{{"username": {username}, "password": {password}}, {"decision": {decision}}} {
 		page, body, err := read(browser, request) //nolint:bodyclose // read closes it
 		if err != nil {
 			return nil, err

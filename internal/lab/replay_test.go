@@ -9,7 +9,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -328,18 +327,14 @@ func turnsOff(node string) func(*player) {
 func logsIn(realm, user string) func(*player) {
 	return func(p *player) {
 		p.tick()
-		jar, err := cookiejar.New(nil)
-		if err != nil {
-			p.Fatal(err)
-		}
-		browser := p.lab.browser(jar)
+		browser := p.lab.browser(nil)
 		defer browser.CloseIdleConnections()
 		var address string
-		err = p.lab.ask(p.Context(), browser, "/access/openid/auth-url", url.Values{"realm": {realm}, "redirect-url": {recordedRedirect}}, &address)
+		err := p.lab.ask(p.Context(), browser, "/access/openid/auth-url", url.Values{"realm": {realm}, "redirect-url": {recordedRedirect}}, &address)
 		if err != nil {
 			p.Fatal(err)
 		}
-		back, err := p.lab.authorize(p.Context(), browser, address, user, "password")
+		back, err := p.lab.Authorize(p.Context(), address, user, "password", "accept")
 		if err != nil {
 			p.Fatal(err)
 		}
