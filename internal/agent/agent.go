@@ -138,7 +138,7 @@ func (a *agent) tell(ctx context.Context, run fleet.Run) {
 	if len(a.Config.Notify.Command) == 0 {
 		return
 	}
-	reader := Told{
+	reader := Teller{
 		Reader: history.Notify, Patience: report.Patience{After: report.DefaultAfter}, Runs: a.runner.History(), Usual: a.runner.History(),
 		Configuration: a.Config.File,
 	}

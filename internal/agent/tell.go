@@ -11,8 +11,8 @@ import (
 	"proxmox-realm/internal/report"
 )
 
-// Told is a reader, with what it was told.
-type Told struct {
+// Teller tells one reader what is new, and remembers what it told.
+type Teller struct {
 	Reader   history.Reader
 	Patience report.Patience
 	Runs     *history.Store // what runs of the targets remember
@@ -24,7 +24,7 @@ type Told struct {
 
 // Tell tells the reader what is new after a run. show gets the run and the news of each target. The run includes what earlier runs
 // wrote and could not tell this reader. Nothing counts as told unless show returns nil. Tell returns its error.
-func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) error) error {
+func (r Teller) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) error) error {
 	now := time.Now()
 	if run.Err != nil {
 		next, news := r.Patience.News(r.Usual.Target(r.whole()).Told[r.Reader], reconcile.Result{Outcome: reconcile.Failed, Err: run.Err}, now)
@@ -75,7 +75,7 @@ func (r Told) Tell(run fleet.Run, show func(run fleet.Run, news []report.News) e
 }
 
 // keep keeps what the reader knows of a target.
-func (r Told) keep(h *history.Store, id history.TargetID, told history.Told) {
+func (r Teller) keep(h *history.Store, id history.TargetID, told history.Told) {
 	h.ChangeTarget(id, func(t *history.Target) {
 		t.Told = maps.Clone(t.Told)
 		if t.Told == nil {
@@ -86,7 +86,7 @@ func (r Told) keep(h *history.Store, id history.TargetID, told history.Told) {
 }
 
 // whole identifies runs that reached no target.
-func (r Told) whole() history.TargetID {
+func (r Teller) whole() history.TargetID {
 	return history.TargetID{Product: "configuration", Realm: r.Configuration}
 }
 

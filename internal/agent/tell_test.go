@@ -30,7 +30,7 @@ func (r *reader) show(run fleet.Run, news []report.News) error {
 
 func tell(t *testing.T, h *history.Store, name history.Reader, r *reader, run fleet.Run) {
 	t.Helper()
-	err := Told{Reader: name, Patience: report.Patience{After: 2}, Runs: h, Usual: h, Configuration: "config.yaml"}.Tell(run, r.show)
+	err := Teller{Reader: name, Patience: report.Patience{After: 2}, Runs: h, Usual: h, Configuration: "config.yaml"}.Tell(run, r.show)
 	if (err != nil) != r.deaf {
 		t.Errorf("%v", err)
 	}

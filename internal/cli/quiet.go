@@ -30,7 +30,7 @@ func (a *app) finishQuietly(ctx context.Context, c *config.Config, run fleet.Run
 	if interrupted(ctx) {
 		return a.finish(run, false)
 	}
-	reader := agent.Told{
+	reader := agent.Teller{
 		Reader: history.Quiet, Patience: patience, Runs: a.runs(), Usual: history.Open(config.StateDir()),
 		Configuration: cmp.Or(a.file, os.Getenv("PROXMOX_REALM_CONFIG")),
 	}
