@@ -50,7 +50,7 @@ type Key struct {
 	Path    string // such as realm.issuer_url
 	Kind    Kind
 	Choices []string // of an Enum
-	Default string   // as it would be written in a file; "" if there is none
+	Default string   // as it would be written in a file; "" if there is none. A list takes no words only if its default is []
 	Doc     string   // what it means, in one or two sentences
 	Secret  bool     // its value is never shown
 	Flag    string   // without dashes; "" if there is none
@@ -59,7 +59,6 @@ type Key struct {
 	Needs   string   // which products and versions know it, if not all do
 
 	group group
-	empty bool // an empty list is a value
 	// in returns where the value goes.
 	in func(result) field
 	// pool returns where the certificates go that the file holds.
@@ -69,9 +68,7 @@ type Key struct {
 	// property is what the key sets in the realm, also if its value is in a file or comes from a command. "" if it sets none.
 	property realm.Property
 	// need says what to do where a target lacks the key and all others of its group; "" if it may lack them.
-	need check.Hint
-	// instead names, in messages about what a target lacks, the other keys of the group.
-	instead string
+	need    check.Hint
 	derived bool // its default follows from other things
 }
 

@@ -67,9 +67,6 @@ func TestKeysAreComplete(t *testing.T) {
 		if (k.Kind == Enum) != (len(k.Choices) > 0) {
 			t.Errorf("%s: kind %s with choices %v", k.Path, k.Kind, k.Choices)
 		}
-		if k.Default == "[]" && (k.Kind != List || !k.empty) {
-			t.Errorf("%s: an empty list by default, and refused", k.Path)
-		}
 		if k.Secret && (k.Flag != "" || k.Default != "") {
 			t.Errorf("%s: a secret that a flag or a default gives", k.Path)
 		}

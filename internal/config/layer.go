@@ -57,7 +57,7 @@ func (s setting) text() string {
 
 // plain refuses what is wrong in every text, and makes the path of a file or of a program an absolute one.
 func (s setting) plain() (setting, error) {
-	if len(s.words) == 0 && !s.key.empty && s.key.Kind != Grants {
+	if len(s.words) == 0 && s.key.Default != "[]" && s.key.Kind != Grants {
 		return s, s.key.mustNotBeEmpty()
 	}
 	if program := s.text(); s.key.Kind == Command { // arguments are what they are

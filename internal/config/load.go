@@ -225,12 +225,18 @@ func (l *loader) demand(overlay layer, m merged, own realm.Product) {
 		if k.need == "" || m.any(instead) {
 			continue
 		}
-		message, need := "is required"+k.instead, k.need
-		if own != realm.VE && k.group == credentials {
-			message, need = "is required (or proxmox.token, proxmox.token_command)", check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", own)
+		message, need := "is required", k.need
+		if k.group == credentials && own != realm.VE {
+			need = check.Hintf("print the lines that make a token:\n    {bootstrap --product %s}", own)
 		}
-		if overlay.has(endpoints) && k.group == credentials && l.base.has(credentials) {
+		switch {
+		case k.group != credentials:
+		case overlay.has(endpoints) && l.base.has(credentials):
 			message = "is required: a target that sets endpoints inherits no credentials"
+		case own.TicketLogin():
+			message = "is required (or proxmox.token, proxmox.token_command, or proxmox.username)"
+		default:
+			message = "is required (or proxmox.token, proxmox.token_command)"
 		}
 		at := overlay.at
 		if at.File = cmp.Or(at.File, l.base.at.File); at.File == "" {

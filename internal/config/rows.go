@@ -28,7 +28,7 @@ func proxmoxRows() []Key {
 			func(to result) field { return many(&to.Proxmox.Endpoints, of(to, ParseEndpoint)) }),
 		row(Key{Path: "proxmox.token", Kind: String, group: credentials, Secret: true, Doc: "The API token: user@realm!id=secret. Backup Server and Datacenter Manager also print it with a colon."},
 			func(to result) field { return one(&to.Proxmox.Token, of(to, ParseToken)) }),
-		row(Key{Path: "proxmox.token_file", Kind: Path, group: credentials, Flag: "token-file", Doc: "A file with the API token.", need: "print the lines that make a token:\n    {bootstrap}", instead: " (or proxmox.token, proxmox.token_command, or proxmox.username)"},
+		row(Key{Path: "proxmox.token_file", Kind: Path, group: credentials, Flag: "token-file", Doc: "A file with the API token.", need: "print the lines that make a token:\n    {bootstrap}"},
 			func(to result) field { return one(&to.Proxmox.TokenFile, text) }),
 		row(Key{Path: "proxmox.token_command", Kind: Command, group: credentials, Doc: "A command that prints the API token."},
 			func(to result) field { return many(&to.Proxmox.TokenCommand, text) }),
@@ -76,7 +76,7 @@ func realmRows() []Key {
 		{Path: "realm.query_userinfo", Doc: "Whether Proxmox also reads claims from the userinfo endpoint. Authelia 4.39 and later need it."},
 		{Path: "realm.scopes", Flag: "scopes", Doc: "The scopes to request; openid is implied. A realm created without them gets openid, profile and email."},
 		{Path: "realm.username_claim", Flag: "username-claim", Doc: "The claim that names users; fixed once the realm exists. A realm created without it gets preferred_username."},
-		row(Key{Path: "realm.unset", Kind: List, empty: true, Default: "[]", Doc: "Properties to remove from the realm. A property that is only missing here stays as it is."},
+		row(Key{Path: "realm.unset", Kind: List, Default: "[]", Doc: "Properties to remove from the realm. A property that is only missing here stays as it is."},
 			func(to result) field { return many(&to.Realm.Unset, parseUnset) }),
 	}
 }
@@ -93,7 +93,7 @@ func verifyRows() []Key {
 			func(to result) field { return one(&to.Verify.Proxmox, parseBool) }),
 		row(Key{Path: "verify.client", Kind: Bool, Default: "true", Doc: "Set it to false to never ask the issuer about the client."},
 			func(to result) field { return one(&to.Verify.Client, parseBool) }),
-		row(Key{Path: "verify.ignore", Kind: List, empty: true, Default: "[]", Doc: "Ids of checks that never fail or warn; `proxmox-realm help checks` lists them."},
+		row(Key{Path: "verify.ignore", Kind: List, Default: "[]", Doc: "Ids of checks that never fail or warn; `proxmox-realm help checks` lists them."},
 			func(to result) field { return many(&to.Verify.Ignore, parseCheckID) }),
 		row(Key{Path: "verify.max_clock_skew", Kind: Duration, Default: "5m", Doc: "The greatest difference between the clocks of issuer and Proxmox."},
 			func(to result) field { return one(&to.Verify.MaxClockSkew, durationUpTo(24*time.Hour)) }),
