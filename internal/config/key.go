@@ -50,7 +50,7 @@ type Key struct {
 	Path    string // such as realm.issuer_url
 	Kind    Kind
 	Choices []string // of an Enum
-	Default string   // as it would be written in a file; "" if there is none. A list takes no words only if its default is []
+	Default string   // as it would be written in a file; "" if there is none, "[]" if an empty list is a value
 	Doc     string   // what it means, in one or two sentences
 	Secret  bool     // its value is never shown
 	Flag    string   // without dashes; "" if there is none

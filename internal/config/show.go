@@ -28,22 +28,15 @@ func (l *loader) show(m merged, target string, t *Target) {
 		if value == nil || !set && !k.derived {
 			continue
 		}
-		text := k.show(value)
-		if k.Kind == Path && k.content != nil && shownPath(s.text(), fmt.Sprint(value)) == "" {
-			text = check.Mask // perhaps the secret in place of its file
+		text := inYAML(value)
+		if k.Secret || k.content != nil && k.Kind == Path && shownPath(s.text(), fmt.Sprint(value)) == "" {
+			text = check.Mask // a secret, or perhaps one in place of its file
 		}
 		l.config.Settings = append(l.config.Settings, Setting{Target: target, Key: k.Path, Value: text, Source: s.at.source()})
 	}
 }
 
-// show returns a value as a file would hold it, and no secret.
-func (k *Key) show(value any) string {
-	if k.Secret {
-		return check.Mask
-	}
-	return inYAML(value)
-}
-
+// inYAML returns a value as a file would hold it.
 func inYAML(value any) string {
 	var node yaml.Node
 	_ = node.Encode(value) // texts, numbers and booleans: never fails
