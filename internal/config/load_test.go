@@ -407,6 +407,11 @@ func TestShownForm(t *testing.T) {
 	if _, shown := got["realm.scopes"]; shown {
 		t.Error("what is not managed is not shown")
 	}
+	for _, s := range mustLoad(t, cluster+issuer, Options{Show: true}).Settings {
+		if s.Key == "proxmox.token" && s.Value != check.Mask {
+			t.Errorf("a token is shown as %s", s.Value)
+		}
+	}
 }
 
 // wrong returns what Proxmox would refuse of a realm that was loaded.
