@@ -53,10 +53,25 @@ func serve(t *testing.T, name string, more http.HandlerFunc) (*Inspector, string
 	if err = json.Unmarshal([]byte(body), &d); err != nil {
 		t.Fatal(err)
 	}
+	return trusting(t, s), s.URL + file.Path, d
+}
+
+// trusting is an inspector that trusts the certificate of a server.
+func trusting(t *testing.T, s *httptest.Server) *Inspector {
+	t.Helper()
 	c := New(Options{})
 	c.verified.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	t.Cleanup(c.Close)
-	return c, s.URL + file.Path, d
+	return c
+}
+
+// writeDocument answers with the document of an issuer whose endpoints are below base.
+func writeDocument(w http.ResponseWriter, issuer, base string) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"issuer": issuer, "authorization_endpoint": base + "/a", "token_endpoint": base + "/t", "jwks_uri": base + "/k", "userinfo_endpoint": base + "/u",
+		"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
+	})
 }
 
 const testKeys = `{"keys":[{"kty":"RSA","use":"sig","alg":"RS256","kid":"1","x5c":["not a certificate"],"e":"AQAB","n":"ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"}]}`

@@ -3,7 +3,6 @@ package issuer
 import (
 	"cmp"
 	"crypto/x509"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -217,18 +216,10 @@ func misplacedIssuer(t *testing.T, status int, page string, names map[string]str
 			_, _ = w.Write([]byte(strings.ReplaceAll(page, "BASE", s.URL)))
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		issuer := s.URL + name
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"issuer": issuer, "authorization_endpoint": issuer + "/a", "token_endpoint": issuer + "/t", "jwks_uri": issuer + "/k", "userinfo_endpoint": issuer + "/u",
-			"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
-		})
+		writeDocument(w, s.URL+name, s.URL+name)
 	}))
 	t.Cleanup(s.Close)
-	c = New(Options{})
-	c.verified.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	t.Cleanup(c.Close)
-	return c, s.URL, func() int { return n }
+	return trusting(t, s), s.URL, func() int { return n }
 }
 
 // Only an issuer URL is advised at which a document is.
@@ -299,12 +290,7 @@ func TestIssuerOverHTTP(t *testing.T) {
 	elsewhere := ""
 	mux := http.NewServeMux()
 	mux.HandleFunc("/.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		base := cmp.Or(elsewhere, s.URL)
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(map[string]any{
-			"issuer": s.URL, "authorization_endpoint": base + "/a", "token_endpoint": base + "/t", "jwks_uri": base + "/k", "userinfo_endpoint": base + "/u",
-			"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
-		})
+		writeDocument(w, s.URL, cmp.Or(elsewhere, s.URL))
 	})
 	mux.HandleFunc("/k", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -316,8 +302,7 @@ func TestIssuerOverHTTP(t *testing.T) {
 	})
 	s = httptest.NewServer(mux)
 	defer s.Close()
-	c := New(Options{})
-	t.Cleanup(c.Close)
+	c := trusting(t, secured)
 	i := c.Inspect(t.Context(), s.URL)
 	l := realm.Login{IssuerURL: s.URL, ClientID: "proxmox", ClientKey: check.NewSecret("a-key-of-a-client"), Scopes: []string{"openid"}, QueryUserinfo: true}
 	answer := i.Client(t.Context(), Question{Login: l, RedirectURLs: []string{testRedirect}, Depth: Person})
@@ -341,7 +326,6 @@ func TestIssuerOverHTTP(t *testing.T) {
 	}
 	// Whoever answers over http may name endpoints of their own, over https.
 	elsewhere = secured.URL
-	c.verified.TLSClientConfig.RootCAs = secured.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	answer = c.Inspect(t.Context(), s.URL).Client(t.Context(), Question{Login: l, RedirectURLs: []string{testRedirect}, Depth: Person})
 	if answer.Credentials.Decision != NoVerdict || keys != 0 {
 		t.Errorf("%+v, %d keys sent", answer, keys)
