@@ -16,16 +16,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 
 // questions remembers what was asked in an inspection, and what the issuer answered.
 type questions struct {
-	flight  singleflight.Group
-	answers sync.Map                  // question to reply
+	asked   sync.Map                  // question to *question
 	clients sync.Map                  // client id to what is known of it, whatever its key
 	limit   atomic.Pointer[time.Time] // until when, of the first 429; zero: the issuer did not say
 }
@@ -57,29 +54,30 @@ func (q *questions) limited() (retryAfter time.Duration, limited bool) {
 	return max(time.Until(*until).Round(time.Second), 0), true
 }
 
+// question is a question that somebody asks, while others wait for the answer.
+type question struct {
+	mu     sync.Mutex
+	answer *reply // nil: there is none yet
+}
+
 // once asks a question once for all callers. If the caller that asks is interrupted, the next one asks. It returns false if
 // the issuer may not be asked: after a 429, or when ctx ends.
-func (q *questions) once(ctx context.Context, question string, ask func() reply) (r reply, ok bool) {
-	for ctx.Err() == nil {
-		said, err, _ := q.flight.Do(question, func() (any, error) {
-			if known, ok := q.answers.Load(question); ok {
-				return known, nil
-			}
-			if _, limited := q.limited(); limited {
-				return nil, nil //nolint:nilnil // there is no answer, and no error
-			}
-			answered := ask()
-			if ctx.Err() == nil {
-				q.answers.Store(question, answered)
-			}
-			return answered, ctx.Err()
-		})
-		if err == nil {
-			r, ok = said.(reply)
-			return r, ok
-		}
+func (q *questions) once(ctx context.Context, what string, ask func() reply) (r reply, ok bool) {
+	stored, _ := q.asked.LoadOrStore(what, &question{})
+	one := stored.(*question) //nolint:forcetypeassert,errcheck // nothing else is stored
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	if one.answer != nil {
+		return *one.answer, true
 	}
-	return r, false
+	if _, limited := q.limited(); limited || ctx.Err() != nil {
+		return r, false
+	}
+	if r = ask(); ctx.Err() != nil {
+		return r, false
+	}
+	one.answer = &r
+	return r, true
 }
 
 // asking is one [Question] while it is asked.
