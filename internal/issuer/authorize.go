@@ -85,12 +85,13 @@ func (q loginRule) judge() judgement {
 	)
 	othersRefused := q.r.Class == refuses && q.c.Class == refuses
 	n := q.ask("N")
+	harmless := n.Class == goes || n.Class == shows && othersRefused // X is not refused either
 	switch {
 	case n.limited:
 		return undecided("", n)
 	case q.prompt == "" && n.Class == goes:
 		return accepted(sendsBack, n)
-	case q.free && q.prompt != "none" && n.Class != goes && !(n.Class == shows && othersRefused):
+	case q.free && q.prompt != "none" && !harmless:
 		return undecided(costly, n)
 	}
 	x := n

@@ -225,8 +225,6 @@ func (a *asking) codeHint(f fault) check.Hint {
 		return check.Hints("allow the client the code flow, with the response type code", p.tell(OnFlow))
 	case namesForm(text):
 		return check.Hints("let the client send plain requests with S256: neither pushed nor signed", p.tell(OnRequest))
-	case slices.Contains(waiting, f.code) && a.Login.Prompt == "none":
-		return "add prompt to {realm.unset}"
 	case strings.Contains(text, "acr"):
 		return check.Hints("set {realm.acr_values} to values that the issuer knows", "add acr_values to {realm.unset}")
 	case strings.Contains(text, "prompt"):
