@@ -94,6 +94,7 @@ func (q loginRule) judge() judgement {
 	case q.free && q.prompt != "none" && !harmless:
 		return undecided(costly, n)
 	}
+	// A refusal of N alone is none: the request that counts is X.
 	x := n
 	if q.prompt != "none" {
 		x = q.ask("X")
@@ -116,6 +117,7 @@ func (q loginRule) judge() judgement {
 	case q.free:
 		return undecided(costly, n)
 	}
+	// A page may be for everyone, and a refusal may have several causes: what do made-up values get?
 	r, c := q.ask("R"), q.ask("C")
 	switch {
 	case x.Class != shows:
