@@ -25,7 +25,7 @@ func (r *rehearsal) begin(ctx context.Context) (proxmox.AuthURL, error) {
 	if err != nil {
 		return proxmox.AuthURL{}, err
 	}
-	r.cleaner.Hold(check.NewSecret(made.State))
+	r.cleaner.Hold(check.NewSecret(made.Query.Get("state")))
 	wrong := append(misdirected(made, r.inspection), r.node.Unexpected(made, r.held, r.redirectURL)...)
 	if len(wrong) > 0 {
 		return proxmox.AuthURL{}, check.Errorf(check.LoginFailed,
@@ -48,7 +48,7 @@ func (r *rehearsal) await(ctx context.Context, back *callback, to proxmox.AuthUR
 	wait := min(cmp.Or(r.Wait, DefaultWait), maxWait)
 	waiting, stop := context.WithTimeout(ctx, wait)
 	defer stop()
-	back.serve(to.State)
+	back.serve(to.Query.Get("state"))
 	pasted := lines(waiting, r.Paste)
 	failed := make(chan error, 1)
 	if r.Open != nil && r.inspection != nil {
@@ -109,7 +109,7 @@ func (r *rehearsal) complete(ctx context.Context, to proxmox.AuthURL, came *arri
 		return proxmox.Session{}, why{}, r.refusedByIssuer(*came.refusal)
 	}
 	r.cleaner.Hold(came.code)
-	session, err := r.Client.On(to.Endpoint).Login(ctx, to.State, came.code.Reveal(), r.redirectURL)
+	session, err := r.Client.On(to.Endpoint).Login(ctx, to.Query.Get("state"), came.code.Reveal(), r.redirectURL)
 	var failure *proxmox.Error
 	if !errors.As(err, &failure) || failure.Kind != proxmox.LoginRefused {
 		return session, why{}, err

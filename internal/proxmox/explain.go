@@ -15,35 +15,28 @@ import (
 // meaning holds the code, message and remedy of a kind.
 type meaning struct {
 	code    check.Code
-	message string                  // {node}, {request}, {reason}, {status} and {who} are replaced
-	remedy  func(*Error) check.Hint // nil: none, or one that was found together with the kind
+	message string // {node}, {request}, {reason}, {status} and {who} are replaced
+	remedy  remedy // nil: none, or one that was found together with the kind
 }
+
+// remedy returns the hint of an error. The commands in it are those of a host of the product.
+type remedy func(*Error, realm.Host) check.Hint
 
 // always returns a hint that is the same for all errors of a kind.
-func always(hint check.Hint) func(*Error) check.Hint {
-	return func(*Error) check.Hint { return hint }
+func always(hint check.Hint) remedy {
+	return func(*Error, realm.Host) check.Hint { return hint }
 }
 
-// onHost returns a hint to run one of the product's commands.
-func onHost(note string, command func(realm.Host) string) func(*Error) check.Hint {
-	return func(e *Error) check.Hint {
-		return e.dialect.product.Host().Run(note, command(e.dialect.product.Host()))
-	}
-}
+func lookAtServices(_ *Error, k realm.Host) check.Hint { return k.Run("", k.Status) }
 
 var meanings = map[Kind]meaning{
 	Unreachable: {check.Unreachable, "cannot connect to {node}: {reason}", nil},
-	NoAnswer: {
-		check.Unreachable, "{request} at {node} failed: {reason}", onHost("", func(k realm.Host) string { return k.Status }),
-	},
+	NoAnswer:    {check.Unreachable, "{request} at {node} failed: {reason}", lookAtServices},
 	Interrupted: {check.Interrupted, "{request} was interrupted", nil},
 	Certificate: {check.UnknownCertificate, "the certificate of {node} is not trusted: {reason}", nil},
 	NotProxmox:  {check.ProxmoxFailed, "{node} does not answer {request} like {product}: {reason}", checkPort},
-	Unavailable: {
-		check.ProxmoxFailed, "{node} got no answer from its own daemon or from another node: {status} {reason}",
-		onHost("", func(k realm.Host) string { return k.Status }),
-	},
-	Failed: {check.ProxmoxFailed, "{request} at {node} failed: {status} {reason}", readJournal},
+	Unavailable: {check.ProxmoxFailed, "{node} got no answer from its own daemon or from another node: {status} {reason}", lookAtServices},
+	Failed:      {check.ProxmoxFailed, "{request} at {node} failed: {status} {reason}", readJournal},
 
 	BadCredentials:   {check.BadCredentials, "{node} rejects {who}: {reason}", checkCredentials},
 	PermissionDenied: {check.PermissionDenied, "{who} may not {request} on {node}: {reason}", grantMissing},
@@ -63,24 +56,18 @@ var meanings = map[Kind]meaning{
 	WrongType: {
 		check.WrongType, "{node}: {reason}", always("set {realm.name} to the name of an OpenID Connect realm, or to a new one"),
 	},
-	UnknownRole: {
-		check.Config, "{node}: {reason}", func(e *Error) check.Hint {
-			k := e.dialect.product.Host()
-			return check.Hints("set {access} to roles that exist", k.Run("lists the roles", k.ListRoles))
-		},
-	},
+	UnknownRole: {check.Config, "{node}: {reason}", func(_ *Error, k realm.Host) check.Hint {
+		return check.Hints("set {access} to roles that exist", k.Run("lists the roles", k.ListRoles))
+	}},
 
-	IssuerUnreachable: {
-		check.ProxmoxFailed, "{node} cannot fetch the issuer's documents", func(e *Error) check.Hint {
-			k := e.dialect.product.Host()
-			return check.Hints(
-				check.Hintf("correct the DNS of the %s", k.Noun),
-				k.Run("after copying the issuer's CA to /usr/local/share/ca-certificates", "update-ca-certificates"), k.Proxy)
-		},
-	},
+	IssuerUnreachable: {check.ProxmoxFailed, "{node} cannot fetch the issuer's documents", func(_ *Error, k realm.Host) check.Hint {
+		return check.Hints(
+			check.Hintf("correct the DNS of the %s", k.Noun),
+			k.Run("after copying the issuer's CA to /usr/local/share/ca-certificates", "update-ca-certificates"), k.Proxy)
+	}},
 	IssuerMismatch: {
 		check.ProxmoxFailed, "{node}: the issuer's own name differs from issuer-url; Proxmox requires an exact match: {reason}",
-		func(e *Error) check.Hint {
+		func(e *Error, _ realm.Host) check.Hint {
 			return check.Hintf("set {realm.issuer_url} to %s (if its document is there)", e.Found)
 		},
 	},
@@ -93,18 +80,19 @@ var meanings = map[Kind]meaning{
 		check.ProxmoxFailed, "{node} cannot parse the realm's issuer-url: {reason}",
 		always("set {realm.issuer_url} to the issuer's https URL"),
 	},
-	IssuerHung: {check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and {blocked} is blocked now", func(e *Error) check.Hint {
-		k := e.dialect.product.Host()
-		return check.Hints(
-			check.Hintf("find out why the issuer does not answer the %s, such as a firewall that drops packets", k.Noun),
-			k.Run("frees what is blocked", k.Restart))
-	}},
+	IssuerHung: {
+		check.ProxmoxFailed, "the issuer did not answer {node} within 30 s, and {blocked} is blocked now",
+		func(_ *Error, k realm.Host) check.Hint {
+			return check.Hints(
+				check.Hintf("find out why the issuer does not answer the %s, such as a firewall that drops packets", k.Noun),
+				k.Run("frees what is blocked", k.Restart))
+		},
+	},
 	TooManyPending: {
 		check.ProxmoxFailed, "a hundred logins are pending on {node}: nobody can log in there until some expire",
 		always("wait 10 minutes; if it happens again, find out what keeps opening the login page"),
 	},
-	LoginRefused: {check.Internal, "{node} rejects the login: {reason}", func(e *Error) check.Hint {
-		k := e.dialect.product.Host()
+	LoginRefused: {check.Internal, "{node} rejects the login: {reason}", func(_ *Error, k realm.Host) check.Hint {
 		return k.Run(k.Reason, k.Journal+" --since -5min")
 	}},
 	NoRealm: {
@@ -122,7 +110,7 @@ func explained(e *Error) *Error {
 		).Replace(m.message)
 		e.described = check.Errorf(m.code, "%s", message).Try(e.remedy)
 		if len(e.remedy) == 0 && m.remedy != nil {
-			e.described.Hint = m.remedy(e)
+			e.described.Hint = m.remedy(e, e.dialect.product.Host())
 		}
 	}
 	e.noteLoss()
@@ -159,15 +147,14 @@ func (e *Error) noteLoss() {
 	}
 }
 
-func checkPort(e *Error) check.Hint {
+func checkPort(e *Error, _ realm.Host) check.Hint {
 	return check.Hintf("correct {proxmox.endpoints}: %s listens on port %s", e.dialect.product.Name(), e.dialect.product.Port())
 }
 
 // nodeItself is the advice about everything that stands between this program and the product.
 const nodeItself check.Hint = "set {proxmox.endpoints} to the address of the node itself"
 
-func readJournal(e *Error) check.Hint {
-	k := e.dialect.product.Host()
+func readJournal(e *Error, k realm.Host) check.Hint {
 	hint := k.Run("may show more", k.Journal)
 	if e.reasonLost() {
 		hint = check.Hints(hint, nodeItself+", because a reverse proxy may drop the reason")
@@ -175,8 +162,7 @@ func readJournal(e *Error) check.Hint {
 	return hint
 }
 
-func checkCredentials(e *Error) check.Hint {
-	k := e.dialect.product.Host()
+func checkCredentials(e *Error, k realm.Host) check.Hint {
 	const dropped = nodeItself + ", if a reverse proxy drops the Authorization header"
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
@@ -197,8 +183,8 @@ func checkCredentials(e *Error) check.Hint {
 	return hint
 }
 
-func grantMissing(e *Error) check.Hint {
-	d, k := e.dialect, e.dialect.product.Host()
+func grantMissing(e *Error, k realm.Host) check.Hint {
+	d := e.dialect
 	lost := e.Reason == http.StatusText(http.StatusForbidden) && strings.HasPrefix(e.Path, d.realms)
 	user, id, isToken := strings.Cut(e.who, "!")
 	switch {
@@ -214,7 +200,7 @@ func grantMissing(e *Error) check.Hint {
 	return k.Run("shows what the user may do", k.UserRights.With("user", e.who))
 }
 
-func correctFields(e *Error) check.Hint {
+func correctFields(e *Error, _ realm.Host) check.Hint {
 	var hint check.Hint
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
 		switch name {

@@ -19,9 +19,8 @@ const (
 type AuthURL struct {
 	Endpoint config.Origin // the node that made it: only this node can complete the login
 	Raw      string        // not cleaned
-	State    string        // not cleaned
 	Location string        // the authorization endpoint: the URL without its query
-	Query    url.Values
+	Query    url.Values    // not cleaned
 }
 
 // AuthURL makes a node discover the issuer and returns the authorization URL for a browser (POST
@@ -40,11 +39,7 @@ func (c *Client) AuthURL(ctx context.Context, realmName, redirectURL string) (Au
 	if err != nil || !strings.HasPrefix(location, "http") {
 		return AuthURL{}, c.unusable(r.method, r.path, endpoint, "its answer is not an http or https URL")
 	}
-	state := query.Get("state")
-	for name, values := range query {
-		query[name] = []string{c.cleaner.Clean(values[0])}
-	}
-	return AuthURL{Endpoint: endpoint, Raw: raw, State: state, Location: c.cleaner.Clean(location), Query: query}, nil
+	return AuthURL{Endpoint: endpoint, Raw: raw, Location: c.cleaner.Clean(location), Query: query}, nil
 }
 
 // Session is a completed login.

@@ -28,7 +28,7 @@ func (c *Client) mistaken(ctx context.Context, endpoint config.Origin, err error
 		return err
 	}
 	return check.Errorf(check.Config, "%s is %s, not %s", endpoint, there.Name(), c.dialect.product.Name()).At("proxmox.product").
-		Try(check.Hintf("set {proxmox.product} to %s, with a token of that product", there), checkPort(e)).Because(e)
+		Try(check.Hintf("set {proxmox.product} to %s, with a token of that product", there), checkPort(e, e.dialect.product.Host())).Because(e)
 }
 
 // refusals are the bodies of a 401 of Backup Server and Datacenter Manager. One of Proxmox VE is empty, or JSON.

@@ -240,10 +240,10 @@ func TestAuthURLAndLogin(t *testing.T) {
 		s.Inject(pve.Rule{Path: "/access/openid/auth-url", Status: 200, Body: `{"data":` + string(raw) + `}`})
 		a, err := c.AuthURL(t.Context(), "authelia", "https://pve.example.com:8006")
 		if err != nil || a.Endpoint != c.Endpoint() || a.Raw != authorization || a.Location != "https://auth.example.com/api/oidc/authorization" ||
-			a.State != `{"csrf_token":"abc","realm":"authelia"}` || a.Query.Get("scope") != "openid openid profile email" {
+			a.Query.Get("state") != `{"csrf_token":"abc","realm":"authelia"}` || a.Query.Get("scope") != "openid openid profile email" {
 			t.Errorf("%+v, %v", a, err)
 		}
-		session, err := c.Login(t.Context(), a.State, "code-of-a-login", "https://pve.example.com:8006")
+		session, err := c.Login(t.Context(), "state", "code-of-a-login", "https://pve.example.com:8006")
 		if err != nil || session.Username != "jane@sso" || !strings.HasSuffix(session.Ticket.Reveal(), ":jane") || session.Endpoint != c.Endpoint() {
 			t.Errorf("%v: %+v, %v", p, session, err)
 		}

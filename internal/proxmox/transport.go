@@ -163,12 +163,12 @@ func (t *transport) foreign(e *Error, res *http.Response, media string, body []b
 		if to, err := res.Location(); err == nil && to.Host != res.Request.URL.Host {
 			return reason + ", as a sign-in proxy does", front
 		}
-		return reason, check.Hints(checkPort(e), front)
+		return reason, check.Hints(checkPort(e, e.dialect.product.Host()), front)
 	case page && res.StatusCode >= 500:
 		return "a load balancer or reverse proxy sent its error page with status " + status,
 			check.Hints("check that the node behind it runs", nodeItself)
 	case page:
-		return "it sent a web page with status " + status + ", as a sign-in proxy or another service does", check.Hints(checkPort(e), front)
+		return "it sent a web page with status " + status + ", as a sign-in proxy or another service does", check.Hints(checkPort(e, e.dialect.product.Host()), front)
 	}
 	return "", ""
 }

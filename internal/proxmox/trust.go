@@ -94,7 +94,7 @@ func (t *transport) whyUntrusted(k realm.Host, c check.Connection) (reason strin
 // describe says what happened to a connection, and what to look at.
 func (t *transport) describe(c check.Connection, e *Error) (reason string, remedy check.Hint) {
 	k := e.dialect.product.Host()
-	daemons, port := k.Run("", k.Status), checkPort(e)
+	daemons, port := k.Run("", k.Status), checkPort(e, e.dialect.product.Host())
 	firewall := check.Hint("check the address, and firewalls between this machine and the node")
 	answering := c.Stage == check.AtAnswer
 	switch {

@@ -98,8 +98,7 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 			Because("%s", strings.Join(wrong, "; "))
 	}
 	return check.Passed(id, "%s discovers the issuer and sends browsers to %s", made.Endpoint, made.Location).
-		Because("client_id=%s scope=%q redirect_uri=%s code_challenge_method=%s", made.Query.Get("client_id"),
-			made.Query.Get("scope"), made.Query.Get("redirect_uri"), made.Query.Get("code_challenge_method"))
+		Because("client_id=%s scope=%q redirect_uri=%s code_challenge_method=S256", c.cleaner.Clean(login.ClientID), c.cleaner.Clean(made.Query.Get("scope")), redirectURL)
 }
 
 // undiscovered is a node's refusal to begin a login.
@@ -124,15 +123,13 @@ func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) 
 // Unexpected lists how the parameters of an authorization URL differ from those of a login (OpenID Connect Core 1.0
 // section 3.1.2.1, RFC 7636 section 4.3).
 func (c *Client) Unexpected(made AuthURL, login realm.Login, redirectURL string) []string {
-	_, encoded, _ := strings.Cut(made.Raw, "?")
-	query, _ := url.ParseQuery(encoded) // [Client.AuthURL] has parsed it
 	want := map[string]string{
 		"response_type": "code", "client_id": login.ClientID, "redirect_uri": redirectURL, "code_challenge_method": "S256",
 		"scope": strings.Join(login.Scopes, " "), "prompt": login.Prompt, "acr_values": strings.Join(login.ACRValues, " "),
 	}
 	var wrong []string
 	for parameter, value := range want {
-		got := query.Get(parameter)
+		got := made.Query.Get(parameter)
 		if parameter == "scope" && wordSet(got) == wordSet(value) {
 			continue
 		}
@@ -141,7 +138,7 @@ func (c *Client) Unexpected(made AuthURL, login realm.Login, redirectURL string)
 		}
 	}
 	for _, parameter := range []string{"state", "nonce", "code_challenge"} {
-		if query.Get(parameter) == "" {
+		if made.Query.Get(parameter) == "" {
 			wrong = append(wrong, parameter+" is missing")
 		}
 	}
