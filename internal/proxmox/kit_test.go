@@ -59,7 +59,11 @@ func startVE(t *testing.T, o pve.Options) *pve.Server {
 
 func startPBS(t *testing.T, p realm.Product) *pbs.Server {
 	t.Helper()
-	s, err := pbs.Start(pbs.Options{Product: map[realm.Product]*pbs.Product{realm.BackupServer: pbs.BackupServer, realm.DatacenterManager: pbs.DatacenterManager}[p], LockTimeout: time.Millisecond})
+	o := pbs.Options{Product: pbs.BackupServer, LockTimeout: time.Millisecond}
+	if p == realm.DatacenterManager {
+		o.Product = pbs.DatacenterManager
+	}
+	s, err := pbs.Start(o)
 	if err != nil {
 		t.Fatal(err)
 	}

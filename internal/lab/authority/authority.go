@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -164,7 +165,7 @@ func (ca *CA) IssueBetween(kind Kind, begin, end time.Time, hosts ...string) (tl
 
 	template := &x509.Certificate{
 		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: append(hosts, "nameless")[0]},
+		Subject:      pkix.Name{CommonName: slices.Concat(hosts, []string{"nameless"})[0]},
 		NotBefore:    begin,
 		NotAfter:     end,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
