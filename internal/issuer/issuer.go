@@ -173,6 +173,12 @@ func (i *Inspection) Wait(ctx context.Context) error {
 	return nil
 }
 
+// Answered reports whether the issuer answered the request for its discovery document.
+func (i *Inspection) Answered() bool {
+	<-i.done
+	return i.discovery.arrived()
+}
+
 // Quick reports whether Proxmox may be asked to discover the issuer. It may if discovery and keys took at most 5 s, or
 // if connecting failed within that time. An issuer that stays silent blocks a worker of the node for good.
 func (i *Inspection) Quick() bool { return i.WhyNotQuick() == "" }

@@ -364,7 +364,8 @@ func (r run) recallNode(node config.Origin, n history.Node, asked bool, why stri
 func (r run) discoverAt(
 	ctx context.Context, node config.Origin, login realm.Login, known history.Node, inspection *issuer.Inspection,
 ) (check.Check, history.Node, *issuer.Inspection, error) {
-	c, hung, err := r.Cluster.CheckDiscovery(ctx, node, login, redirectFor(node, r.Verify.RedirectURLs), r.Verify.Issuer)
+	fromHere := inspection != nil && inspection.Answered()
+	c, hung, err := r.Cluster.CheckDiscovery(ctx, node, login, redirectFor(node, r.Verify.RedirectURLs), fromHere)
 	if err != nil {
 		return c, known, inspection, err
 	}
