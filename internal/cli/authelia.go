@@ -151,15 +151,12 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if err != nil {
 		return err
 	}
-	key, show, advise := options.Login.ClientKey, authelia.Block, a.adviseFirst
+	key, show := options.Login.ClientKey, authelia.Block
 	if o.newKey != "" {
 		key = authelia.NewKey()
 	}
-	if o.newKey != "" && configured != "" && configured != absolute(o.newKey) {
-		advise = a.adviseRotation
-		if !o.whole {
-			show = authelia.SecretLine
-		}
+	if o.besides(configured) && !o.whole {
+		show = authelia.SecretLine
 	}
 	if options.Digest, err = authelia.Digest(key); err != nil {
 		return err
@@ -176,9 +173,7 @@ func (a *app) printAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if err := a.printf("%s", text); err != nil {
 		return err
 	}
-	if !a.quiet {
-		advise(o, configured)
-	}
+	a.advise(o, configured, false)
 	return nil
 }
 
@@ -190,34 +185,33 @@ func absolute(path string) string {
 // restart makes Authelia read its configuration.
 const restart = "restart Authelia by one of:\n    docker compose restart authelia\n    systemctl restart authelia"
 
-// adviseRotation says what to do with a new key beside the configured one.
-func (a *app) adviseRotation(o autheliaOptions, configured string) {
-	a.note("replace the client_secret line of this client in Authelia's configuration, but do not restart Authelia yet")
-	a.adviseWait(o.newKey, configured)
+// besides tells whether the new key is another one than the configured key: Authelia must not have it before Proxmox can get it.
+func (o autheliaOptions) besides(configured string) bool {
+	return o.newKey != "" && configured != "" && configured != absolute(o.newKey)
 }
 
-func (a *app) adviseWait(newKey, configured string) {
-	a.note("run `proxmox-realm apply --wait 10m --client-key-file %s`; while it waits, %s", newKey, restart)
-	a.note("then put the new key in place of the old one: %s", configured)
-}
-
-// adviseFirst says what to do with a client that Authelia may not have yet.
-func (a *app) adviseFirst(o autheliaOptions, configured string) {
-	a.adviseKey(o.newKey, configured)
-	a.note("add this client below identity_providers.oidc.clients in Authelia's configuration")
-	a.adviseRestart(o)
-	a.note("if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
-}
-
-// adviseRestart says what comes after a change of Authelia's configuration.
-func (a *app) adviseRestart(o autheliaOptions) {
+// advise says what comes after the client or its digest was printed or written.
+func (a *app) advise(o autheliaOptions, configured string, written bool) {
+	if o.newKey != "" && configured == "" && !a.quiet {
+		a.warning("no client key is configured: set realm.client_key_file to " + absolute(o.newKey))
+	}
+	if o.besides(configured) {
+		if written {
+			a.note("do not restart Authelia yet")
+		} else {
+			a.note("replace the client_secret line of this client in Authelia's configuration, but do not restart Authelia yet")
+		}
+		a.note("run `proxmox-realm apply --wait 10m --client-key-file %s`; while it waits, %s", o.newKey, restart)
+		a.note("then put the new key in place of the old one: %s", configured)
+		return
+	}
+	if !written {
+		a.note("add this client below identity_providers.oidc.clients in Authelia's configuration")
+	}
 	a.note("then %s", restart)
 	a.note("%s", cmp.Or(o.next, "then run:\n    proxmox-realm apply"))
-}
-
-func (a *app) adviseKey(newKey, configured string) {
-	if newKey != "" && configured == "" {
-		a.warning("no client key is configured: set realm.client_key_file to " + absolute(newKey))
+	if !written {
+		a.note("if Authelia has this client already, `proxmox-realm authelia --check FILE` shows what to change")
 	}
 }
 

@@ -51,7 +51,8 @@ func (a *app) writeAuthelia(cmd *cobra.Command, o autheliaOptions) error {
 	if err != nil {
 		return err
 	}
-	a.adviseWritten(o, e, configured, backup)
+	a.noteWritten(e, backup)
+	a.advise(o, configured, true)
 	return a.remaining(o.write, e)
 }
 
@@ -123,21 +124,6 @@ func (a *app) store(o autheliaOptions, e authelia.Edit) (backup string, err erro
 		_ = os.Remove(o.newKey) // of no use: nobody has its digest
 	}
 	return backup, err
-}
-
-// adviseWritten says what comes after the file.
-func (a *app) adviseWritten(o autheliaOptions, e authelia.Edit, configured, backup string) {
-	a.noteWritten(e, backup)
-	if a.quiet {
-		return
-	}
-	a.adviseKey(o.newKey, configured)
-	if o.newKey != "" && configured != "" && configured != absolute(o.newKey) {
-		a.note("do not restart Authelia yet")
-		a.adviseWait(o.newKey, configured)
-		return
-	}
-	a.adviseRestart(o)
 }
 
 // noteWritten says what was written to Authelia's configuration, and what may no longer be true there.

@@ -103,7 +103,7 @@ func (i *initRun) identify(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !own.IsZero():
-		i.token, _, err = i.connectAs(ctx, own)
+		i.token, _, err = i.connectAs(ctx, own, config.UserID{}, check.Secret{})
 		i.account.User, i.account.TokenID, i.account.Here = own.User.String(), own.ID, true
 		return err
 	case i.tokenFile == "":
@@ -113,7 +113,7 @@ func (i *initRun) identify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, held, err := i.connectAs(ctx, given)
+	client, held, err := i.connectAs(ctx, given, config.UserID{}, check.Secret{})
 	switch {
 	case err != nil:
 		return err
@@ -160,10 +160,10 @@ func (i *initRun) readToken(ctx context.Context, path string) (config.Token, err
 	return token, nil
 }
 
-// connectAs uses a token, and returns what it may do.
-func (i *initRun) connectAs(ctx context.Context, token config.Token) (*proxmox.Client, realm.Privileges, error) {
+// connectAs uses a token, or the password of a user, and returns what may be done with it.
+func (i *initRun) connectAs(ctx context.Context, token config.Token, user config.UserID, password check.Secret) (*proxmox.Client, realm.Privileges, error) {
 	p := i.target.Proxmox
-	p.Token, p.Username, p.Password = token, config.UserID{}, check.Secret{}
+	p.Token, p.Username, p.Password = token, user, password
 	client, err := proxmox.New(p, i.options())
 	if err != nil {
 		return nil, nil, err
@@ -186,7 +186,7 @@ func (i *initRun) logIn(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		i.admin, _, err = i.connectAs(ctx, given)
+		i.admin, _, err = i.connectAs(ctx, given, config.UserID{}, check.Secret{})
 		return err
 	}
 	if i.asks && i.username == "" {
@@ -198,13 +198,12 @@ func (i *initRun) logIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := i.target.Proxmox
-	p.Username, p.Token, p.TokenFile = user, config.Token{}, ""
+	var password check.Secret
 	switch {
 	case i.passwordFile != "":
-		p.Password, err = i.secret(ctx, i.passwordFile)
+		password, err = i.secret(ctx, i.passwordFile)
 	case i.asks:
-		p.Password, _, err = i.askHidden(ctx, "Password of "+user.String()+" (used once, not stored): ")
+		password, err = i.askHidden(ctx, "Password of "+user.String()+" (used once, not stored): ")
 	default:
 		return usage("an administrator is needed, and no password is given").
 			Try("set --password-file to a file with the password, such as /root/password, or to - for standard input",
@@ -213,10 +212,7 @@ func (i *initRun) logIn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if i.admin, err = proxmox.New(p, i.options()); err != nil {
-		return err
-	}
-	_, err = i.admin.Privileges(ctx)
+	i.admin, _, err = i.connectAs(ctx, config.Token{}, user, password)
 	return err
 }
 
@@ -247,10 +243,10 @@ func (i *initRun) secondFactor(ctx context.Context, factors []string) (check.Sec
 	case i.otpFile != "":
 		return i.secret(ctx, i.otpFile)
 	case i.asks && slices.Contains(factors, "totp"):
-		code, _, err := i.askHidden(ctx, "One-time code: ")
+		code, err := i.askHidden(ctx, "One-time code: ")
 		return code, err
 	case i.asks && slices.Contains(factors, "recovery"):
-		code, _, err := i.askHidden(ctx, "Recovery key: ")
+		code, err := i.askHidden(ctx, "Recovery key: ")
 		return check.NewSecret("recovery:" + strings.TrimSpace(code.Reveal())), err
 	}
 	return check.Secret{}, nil

@@ -179,7 +179,7 @@ func (i *initRun) askClient(ctx context.Context) (err error) {
 		if err := i.printEntries(); err != nil {
 			return err
 		}
-		i.key, _, err = i.askHidden(ctx, "Client key, if the issuer made one (not shown) []: ")
+		i.key, err = i.askHidden(ctx, "Client key, if the issuer made one (not shown) []: ")
 		if i.key.Reveal() == "" {
 			i.key = check.Secret{}
 		}

@@ -37,11 +37,11 @@ func (a *app) ask(ctx context.Context, question string, read func() (string, err
 	}
 }
 
-// askHidden asks for a secret and does not show what is typed; ok is false if stdin is no terminal.
-func (a *app) askHidden(ctx context.Context, question string) (answer check.Secret, ok bool, err error) {
+// askHidden asks for a secret at the terminal of stdin, and does not show what is typed.
+func (a *app) askHidden(ctx context.Context, question string) (check.Secret, error) {
 	file, isFile := a.stdin.(*os.File)
-	if !isFile || !term.IsTerminal(int(file.Fd())) {
-		return check.Secret{}, false, nil
+	if !isFile {
+		return check.Secret{}, usage("no answer")
 	}
 	fd := int(file.Fd())
 	before, stateErr := term.GetState(fd)
@@ -53,7 +53,7 @@ func (a *app) askHidden(ctx context.Context, question string) (answer check.Secr
 		_ = term.Restore(fd, before) // the read that was left behind keeps the echo off
 	}
 	_, _ = fmt.Fprintln(a.stderr)
-	return check.NewSecret(text), true, err
+	return check.NewSecret(text), err
 }
 
 // confirm asks for the realm's name before a delete.
@@ -89,20 +89,20 @@ func (a *app) askPassword(ctx context.Context, target string, p *config.Proxmox)
 	if p.Username.IsZero() || p.Password.IsSet() {
 		return nil
 	}
-	password, ok, err := a.askHidden(ctx, fmt.Sprintf("Password for %s on %s: ", p.Username, p.Endpoints[0]))
-	if err != nil {
-		return err
-	}
-	if !ok {
+	if !onTerminal(a.stdin) {
 		return check.Errorf(check.Config, "target %s has no password for %s, and stdin is not a terminal", target, p.Username).
 			At("proxmox.password").
 			Try("set {proxmox.password_file}", "set {proxmox.token_file} (an API token)")
+	}
+	password, err := a.askHidden(ctx, fmt.Sprintf("Password for %s on %s: ", p.Username, p.Endpoints[0]))
+	if err != nil {
+		return err
 	}
 	p.Password = password
 	if p.OTP.IsSet() {
 		return nil
 	}
-	code, _, err := a.askHidden(ctx, "One-time code (empty if there is none): ")
+	code, err := a.askHidden(ctx, "One-time code (empty if there is none): ")
 	if digits := strings.TrimSpace(code.Reveal()); err == nil && digits != "" {
 		p.OTP = check.NewSecret(digits)
 	}
