@@ -6,11 +6,9 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
 
 	"proxmox-realm/internal/authelia"
@@ -114,40 +112,4 @@ func TestBlockDoesNotDifferFromItself(t *testing.T) {
 			t.Fatalf("%v %+v\n%s", err, got, text)
 		}
 	})
-}
-
-// One factor is a choice; two are the default.
-func TestFactors(t *testing.T) {
-	for one, want := range map[bool]string{true: "authorization_policy: 'one_factor'\n", false: "authorization_policy: 'two_factor'\n"} {
-		o := authelia.Options{Client: proxmox(), Digest: knownDigest, OneFactor: one}
-		if block, err := authelia.Block(o); err != nil || !strings.Contains(string(block), want) {
-			t.Errorf("%v\n%s", err, block)
-		}
-	}
-}
-
-func TestSecretLine(t *testing.T) {
-	const want = "        client_secret: '" + knownDigest + "' # the digest of the client key\n"
-	if got, err := authelia.SecretLine(authelia.Options{Client: proxmox(), Digest: knownDigest}); err != nil || string(got) != want {
-		t.Errorf("%q, %v, want %q", got, err, want)
-	}
-}
-
-func TestLoginRedirectURIIsALoopbackAddress(t *testing.T) {
-	o := authelia.Options{Client: proxmox(), Digest: knownDigest, WithLogin: true}
-	text, err := authelia.Block(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var items []struct {
-		RedirectURIs []string `yaml:"redirect_uris"`
-	}
-	if err := yaml.Unmarshal(text, &items); err != nil || len(items) != 1 {
-		t.Fatalf("%v, %d items", err, len(items))
-	}
-	// http and an IP address: of `localhost`, or with https, Authelia would compare the port too.
-	want := append(slices.Clone(o.RedirectURIs), "http://127.0.0.1:8000/callback")
-	if !slices.Equal(items[0].RedirectURIs, want) {
-		t.Errorf("%v, want %v", items[0].RedirectURIs, want)
-	}
 }

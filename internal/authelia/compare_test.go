@@ -139,47 +139,6 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// The client may stand alone, in a list or in one of several files, and in the form of former versions.
-func TestCompareFindsTheClient(t *testing.T) {
-	item, err := authelia.Block(authelia.Options{Client: proxmox(), Digest: knownDigest})
-	if err != nil {
-		t.Fatal(err)
-	}
-	former := strings.NewReplacer("client_id", "id", "client_name", "description", "client_secret:", "secret:",
-		"userinfo_signed_response_alg", "userinfo_signing_algorithm").Replace(string(item))
-	for name, files := range map[string][]string{
-		"a list":       {string(item)},
-		"former names": {former},
-		"in values":    {"authelia_version: '4.39'\nauthelia_clients:\n" + string(item)},
-		"client alone": {strings.Replace(string(item), "- client_id", "  client_id", 1)},
-		"second file":  {"theme: light\n", right(t)},
-	} {
-		var in []authelia.File
-		for i, data := range files {
-			in = append(in, authelia.File{Name: fmt.Sprintf("%d.yml", i+1), Data: []byte(data)})
-		}
-		got, err := authelia.Compare(authelia.Options{Client: proxmox()}, in...)
-		if err != nil || summary(got) != "" || got.File != in[len(in)-1].Name || got.Line == 0 {
-			t.Errorf("%s: %+v, %v", name, got, err)
-		}
-	}
-}
-
-func TestCompareRefuses(t *testing.T) {
-	for _, tt := range []struct{ name, text, says string }{
-		{"a secret that looks like an alias", "a: b\nsecret: *hunter2\n", "configuration.yml:2: the file is not YAML: an alias names no anchor"},
-		{"not YAML", "a: b\n c: - d\n", "configuration.yml:2: the file is not YAML: "},
-		{"empty", "", "configuration.yml has no client proxmox"},
-		{"other clients", strings.Replace(right(t), "client_id: 'proxmox'", "client_id: 'Proxmox'", 1), "has no client proxmox, only grafana, Proxmox"},
-		{"twice", strings.Replace(right(t), "client_id: 'grafana'", "client_id: 'proxmox'", 1), "defined 2 times: configuration.yml:32, configuration.yml:38"},
-	} {
-		_, err := authelia.Compare(authelia.Options{Client: proxmox()}, authelia.File{Name: "configuration.yml", Data: []byte(tt.text)})
-		if check.CodeOf(err) != check.Config || !strings.Contains(fmt.Sprint(err), tt.says) || check.HintOf(err).For(check.Names{}) == "" {
-			t.Errorf("%s: %v, want %q", tt.name, err, tt.says)
-		}
-	}
-}
-
 func TestReport(t *testing.T) {
 	o := authelia.Options{Client: proxmox()}
 	o.Login.ClientKey = check.Secret{}

@@ -79,18 +79,3 @@ func TestAReaderThatHadEnoughIsNoError(t *testing.T) {
 		t.Errorf("exit code %d, and on standard error: %s", code, stderr.String())
 	}
 }
-
-func TestAResultThatCannotBeWrittenIsAnError(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		full, err = os.Open(os.DevNull) // a system without /dev/full
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = full.Close() }()
-	var stderr bytes.Buffer
-	if code := Main([]string{"version"}, nil, full, &stderr); code != exitFailed || !bytes.Contains(stderr.Bytes(), []byte("could not be written")) {
-		t.Errorf("exit code %d, and on standard error: %s", code, stderr.String())
-	}
-}
