@@ -58,6 +58,8 @@ func scenarios() []scenario {
 		{"apply-held", single("apply", reconcile.Held, update, held, bad())},
 		{"apply-refused", single("apply", reconcile.Refused, refuse, refuse.Refusal, good())},
 		{"apply-failed", single("apply", reconcile.Failed, realm.Plan{}, denied, nil)},
+		{"apply-half", stopped(reconcile.Written, 1, granted(single("apply", reconcile.Failed, update, denied, nil)))},
+		{"apply-lost", stopped(reconcile.Sent, 0, granted(single("apply", reconcile.Failed, update, denied, nil)))},
 		{"plan-unchanged", single("plan", reconcile.Unchanged, realm.Plan{Action: realm.None}, nil, good())},
 		{"plan-create", single("plan", reconcile.Drift, create, nil, good())},
 		{"plan-access", granted(single("plan", reconcile.Drift, update, nil, good()))},
@@ -140,6 +142,12 @@ func granted(run fleet.Run) fleet.Run {
 		{Kind: realm.AccessGrant, Op: realm.Set, Group: "admins-authelia", Grant: realm.Grant{Path: "/vms", Role: "PVEVMAdmin"}, Flips: true},
 		{Kind: realm.AccessGrant, Op: realm.Unset, Group: "admins-authelia", Grant: realm.Grant{Path: "/pool/dev", Role: "PVEVMUser"}},
 	}
+	return run
+}
+
+// stopped is the run that came so far with its writes, and made the first changes of access.
+func stopped(at reconcile.Stage, made int, run fleet.Run) fleet.Run {
+	run.Targets[0].Stage, run.Targets[0].Made = at, run.Targets[0].Access[:made]
 	return run
 }
 

@@ -88,6 +88,15 @@ func TestTextStyles(t *testing.T) {
 	}
 }
 
+// diagnose --follow shows logins as they become known.
+func TestLogins(t *testing.T) {
+	var out bytes.Buffer
+	if err := report.Logins(&out, "berlin", find(t, "diagnose-failed").Targets[0], report.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "text/follow", out.Bytes())
+}
+
 func TestQuietIsSilentWhereAllIsWell(t *testing.T) {
 	for _, s := range scenarios() {
 		well := s.run.Err == nil
