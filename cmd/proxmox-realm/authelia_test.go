@@ -147,8 +147,8 @@ func (w *waiter) line() bool {
 	return true
 }
 
-// browse [USER] opens the address that the waiting program has printed, logs in as the lab's user or another one of the
-// issuer, consents and follows redirects.
+// browse [USER] opens the address that the waiting program has printed. It logs in as the lab's user or another one of the
+// issuer, consents, and goes back to the program.
 func browse(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 1 {
 		ts.Fatalf("usage: browse [USER]")

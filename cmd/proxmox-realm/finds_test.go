@@ -117,8 +117,8 @@ func tune(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// node VARIABLE [VERSION | untrusting | cut-off | silenced | HOST:PORT | NAME …] starts another node of the cluster and puts
-// its address into the variable. A node with a name listens on port 443 (see streets). An untrusting node does not know
+// node VARIABLE [VERSION | untrusting | cut-off | silenced | HOST:PORT | NAME …] starts another node of the cluster. Its
+// address is in the variable then. A node with a name listens on port 443 (see streets). An untrusting node does not know
 // the issuer's authority. A node that is cut-off cannot connect to the issuer. A silenced one gets no answer from it and
 // gives up soon.
 func node(ts *testscript.TestScript, neg bool, args []string) {

@@ -36,8 +36,8 @@ func Block(o Options) ([]byte, error) {
 	return o.execute("client", "")
 }
 
-// The commands of Authelia that make what its OpenID part needs beside a client, and the text that stands in for their
-// results in a whole block.
+// The commands of Authelia that make what its OpenID part needs beside a client. In a whole block, a text stands in for their
+// results.
 const (
 	commandHMAC = "authelia crypto rand --length 64 --charset alphanumeric"
 	commandKey  = "authelia crypto pair rsa generate"

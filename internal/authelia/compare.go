@@ -43,7 +43,7 @@ type Property struct {
 
 // Compare finds the client in Authelia's configuration and compares it, property by property, with what [Block] prints
 // for the options. The files stand in the order in which Authelia reads them. They may hold a whole configuration, a list
-// of clients or one client, also as text in a manifest of Kubernetes or below a key in the values of Helm. A list differs
+// of clients or one client. It may be text in a manifest of Kubernetes, or stand below a key in the values of Helm. A list differs
 // by what it lacks. The digest is verified with the client key. An error is a *check.Error: a file is not YAML, or does
 // not hold exactly one such client.
 func Compare(o Options, files ...File) (Comparison, error) {

@@ -33,7 +33,7 @@ func refuse(line int, format string, args ...any) error {
 	return &RefusedError{Line: line, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Put returns Authelia's configuration with the client of the options: it adds the client behind the others, or gives a client that
+// Put returns Authelia's configuration with the client of the options. It adds the client behind the others, or gives a client that
 // is there the digest, as [Rekey] does. Other differences of such a client stay. No other byte changes: the result is parsed again
 // and must equal the former configuration otherwise. Every other case is a *[RefusedError]; options that make no client are a
 // *check.Error.

@@ -142,8 +142,8 @@ func (s *source) controlled(from, to int) int {
 	return 0
 }
 
-// inside returns the configurations that stand deeper in a document: below a key, as in the values of Helm, or as text, as
-// in a ConfigMap of Kubernetes.
+// inside returns the configurations that stand deeper in a document. They stand below a key, as in the values of Helm, or are
+// text, as in a ConfigMap of Kubernetes.
 func (s *source) inside(n *yaml.Node) (found []*source, err error) {
 	switch {
 	case n == nil:

@@ -31,7 +31,7 @@ var (
 // inQuotes matches a text in quotation marks, in one line.
 const inQuotes = `"(?:\\[^\n]|[^"\\\n])*"|'(?:\\[^\n]|[^'\\\n])*'|` + "`[^`\\n]*`"
 
-// anAction matches an action. Comments and statements of Ansible may go over several lines; an expression ends in its line, at the
+// anAction matches an action. Comments and statements of Ansible may go over several lines. An expression ends in its line, at the
 // first braces that are not in quotation marks.
 var anAction = pattern(`(?s)\{#.*?#\}|\{%.*?%\}` +
 	`|\{\{[- \t\r\n]*/\*.*?\*/.*?\}\}` + // a comment of Authelia's filter or Helm

@@ -131,10 +131,7 @@ func (a *app) autheliaClient(cmd *cobra.Command, o autheliaOptions) (authelia.Op
 
 // addOthers adds what targets need that -t leaves out and that share the client: the block is one for all of them.
 func (a *app) addOthers(cmd *cobra.Command, client *authelia.Client) {
-	chosen := a.targets
-	a.targets = nil
-	all, err := a.read(cmd, config.Options{Partial: true})
-	a.targets = chosen
+	all, err := a.readAll(cmd)
 	if err != nil {
 		a.warning("other targets that share the client are left out: the configuration is not valid without -t")
 		return

@@ -111,7 +111,6 @@ type initRun struct {
 	place setup.Place
 	asks  bool // somebody answers questions
 
-	asked  config.Target // what flags and answers say
 	given  map[string]bool
 	known  bool          // there is a configuration
 	target config.Target // what is declared; without a configuration it grows with the answers
@@ -186,10 +185,10 @@ func (i *initRun) open(ctx context.Context) (err error) {
 	if i.groupsClaim != "" {
 		flags = append(flags, config.FlagValue{Key: "realm.groups_claim", Value: i.groupsClaim})
 	}
-	if i.asked, err = i.parse(ctx, flags...); err != nil {
+	if i.target, err = i.parse(ctx, flags...); err != nil {
 		return err
 	}
-	if i.asked.Access, err = setup.ParseGrants(i.grants); err != nil {
+	if i.target.Access, err = setup.ParseGrants(i.grants); err != nil {
 		return usage("--grant %v", err)
 	}
 	return i.openPlace(ctx)
@@ -200,7 +199,6 @@ func (i *initRun) openPlace(ctx context.Context) error {
 	if err := i.place.Check(); err != nil {
 		return err
 	}
-	i.target = i.asked
 	if i.known = i.place.Has(setup.ConfigFile); !i.known {
 		return nil
 	}
@@ -212,11 +210,12 @@ func (i *initRun) openPlace(ctx context.Context) error {
 	case len(c.Targets) != 1:
 		return usage("init sets up one cluster, and %s has %d targets", path, len(c.Targets)).Try("name another folder:\n    {init --dir DIR}")
 	}
+	asked := i.target
 	i.target = c.Targets[0]
 	if !i.given["realm.name"] {
-		i.asked.Realm.Name = i.target.Realm.Name
+		asked.Realm.Name = i.target.Realm.Name
 	}
-	if keys := setup.Differences(i.target, i.asked); len(keys) > 0 {
+	if keys := setup.Differences(i.target, asked); len(keys) > 0 {
 		return usage("%s is there and says something else in %s: it is not overwritten", path, strings.Join(keys, ", ")).
 			Try(check.Hintf("edit %s, or leave the flags out", path), "set up another realm beside it:\n    {init --dir DIR}")
 	}

@@ -154,6 +154,13 @@ func (a *app) read(cmd *cobra.Command, o config.Options) (*config.Config, error)
 	return config.Load(cmd.Context(), o)
 }
 
+// readAll reads the configuration with the targets that -t leaves out.
+func (a *app) readAll(cmd *cobra.Command) (*config.Config, error) {
+	whole := *a
+	whole.targets = nil
+	return whole.read(cmd, config.Options{Partial: true})
+}
+
 // connectable loads a configuration for a command that talks to Proxmox, and asks for the passwords that it lacks.
 func (a *app) connectable(cmd *cobra.Command, partial bool) (*config.Config, error) {
 	c, err := a.load(cmd, config.Options{Secrets: true, Partial: partial})

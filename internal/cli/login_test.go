@@ -13,8 +13,8 @@ import (
 	"proxmox-realm/internal/login"
 )
 
-// remoteTerminal is a terminal over ssh: the test opens the printed address in a browser elsewhere, and types the address
-// of the page where that browser ends.
+// remoteTerminal is a terminal over ssh. The test opens the printed address in a browser elsewhere, and types the address of the
+// page where that browser ends.
 type remoteTerminal struct {
 	mu    sync.Mutex
 	said  bytes.Buffer

@@ -129,11 +129,9 @@ func (a *app) rotate(cmd *cobra.Command, o rotateOptions) error {
 // wholeClient refuses a choice of targets that is not all of one client.
 func (a *app) wholeClient(cmd *cobra.Command, c *config.Config) error {
 	all := c
-	if chosen := a.targets; len(chosen) > 0 {
+	if len(a.targets) > 0 {
 		var err error
-		a.targets = nil
-		all, err = a.read(cmd, config.Options{Partial: true})
-		if a.targets = chosen; err != nil {
+		if all, err = a.readAll(cmd); err != nil {
 			return err
 		}
 	}

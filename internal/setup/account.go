@@ -26,7 +26,7 @@ func (a Account) user() string {
 }
 
 // Missing returns what an administrator has to make in Proxmox: roles, user, token and grants, in this order. It looks for each and
-// changes nothing. Its errors have [check.TokenTaken] if the token is there and its secret is not here, and
+// changes nothing. It returns [check.TokenTaken] if the token is there and its secret is not here. It returns
 // [check.PermissionDenied] if the administrator may not make what is missing.
 func (a Account) Missing(ctx context.Context, admin *proxmox.Client) ([]Step, error) {
 	userExists, err := admin.UserExists(ctx, a.user())
@@ -173,7 +173,7 @@ func (g grant) step(admin *proxmox.Client, user string, userExists bool) Step {
 	return s
 }
 
-// make makes a grant and reads it back. A grant that did not take ends the setup: after grants on paths above, the next setup would
+// make makes a grant and reads it back. A grant that did not take ends the setup. After grants on paths above, the next setup would
 // find inherited privileges here, and need another role. A token shows no privilege that its user does not hold yet.
 func (g grant) make(ctx context.Context, admin *proxmox.Client, user string) error {
 	if err := admin.Grant(ctx, g.Path, g.Role, g.who...); err != nil {

@@ -71,7 +71,7 @@ const (
 	DefaultGroupsClaim = "groups"
 )
 
-// WithGroups returns a target whose realm takes groups from a claim, and requests the scope of that name if the issuer offers it: some
+// WithGroups returns a target whose realm takes groups from a claim. It requests the scope of that name if the issuer offers it: some
 // issuers have no such scope, and refuse it.
 func WithGroups(t config.Target, offers func(scope string) bool) config.Target {
 	values := maps.Clone(t.Realm.Set)
