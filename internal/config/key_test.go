@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
 	"proxmox-realm/internal/realm"
 )
 
-// Every key of the list reaches the configuration. The schema takes and explains it.
+// Every key of the list reaches the configuration, by file and by variable. The schema takes and explains it.
 func TestEveryKeyIsRead(t *testing.T) {
 	values := map[Kind]string{
 		Enum: "pbs", Bool: "true", Int: "3", Duration: "4m", Percent: "5%", List: "[openid]", Command: "[a]", Path: "/etc/x", String: "abc",
@@ -35,16 +34,35 @@ func TestEveryKeyIsRead(t *testing.T) {
 		if nested {
 			line = section + ": {" + name + ": " + text + "}"
 		}
+		env := []string{k.Env + "=" + strings.Trim(text, "[]'")}
 		if k.Path == "proxmox.password" || k.Path == "proxmox.otp" || strings.HasPrefix(k.Path, "proxmox.password_") {
 			line = "proxmox: {username: a@pve, " + name + ": " + text + "}"
+			env = append(env, "PROXMOX_REALM_PROXMOX_USERNAME=a@pve")
 		}
 		doc, _ := json.Marshal(k.Doc)
 		if err := validate(t, s, []byte(line)); err != nil || !bytes.Contains(written, doc) {
 			t.Errorf("the schema does not know %s: %v", k.Path, err)
 		}
-		c := mustLoad(t, line, Options{Partial: true, Show: true})
-		if !slices.ContainsFunc(c.Settings, func(s Setting) bool { return s.Key == k.Path && s.Source != "default" }) {
+		setenv(t)
+		file := mustLoad(t, line, Options{Partial: true, Show: true})
+		shown := func(c *Config) (value, source string) {
+			for _, s := range c.Settings {
+				if s.Key == k.Path {
+					return s.Value, s.Source
+				}
+			}
+			return "", "default"
+		}
+		value, source := shown(file)
+		if source == "default" {
 			t.Errorf("%s has no effect", k.Path)
+		}
+		if k.Env == "" {
+			continue
+		}
+		setenv(t, env...)
+		if again, source := shown(mustLoad(t, "", Options{Partial: true, Show: true})); again != value || source != "environment "+k.Env {
+			t.Errorf("%s gives %s from %s, want %s", k.Env, again, source, value)
 		}
 	}
 }

@@ -94,32 +94,6 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// Every property of the table reaches the Spec, by file and by variable.
-func TestEveryPropertyCanBeSet(t *testing.T) {
-	for _, d := range realm.Definitions() {
-		file, variable, want := "a-value", "a-value", "a-value"
-		switch d.Form {
-		case realm.FormBool:
-			file, variable, want = "true", "true", "1"
-		case realm.FormSet, realm.FormList:
-			file, variable = "[one, two]", "one, two"
-			want = realm.Words(d.Property, "one", "two").String()
-		case realm.FormKey:
-			want = "(sensitive)"
-		case realm.FormText:
-		}
-		text := "realm:\n  " + d.Key + ": " + file + "\n"
-		setenv(t)
-		if got := mustLoad(t, text, Options{Partial: true}).Targets[0].Realm.Set[d.Property].String(); got != want {
-			t.Errorf("%s in a file gives %q, want %q", d.Key, got, want)
-		}
-		setenv(t, "PROXMOX_REALM_REALM_"+strings.ToUpper(d.Key)+"="+variable)
-		if got := mustLoad(t, "", Options{Partial: true}).Targets[0].Realm.Set[d.Property].String(); got != want {
-			t.Errorf("%s in the environment gives %q, want %q", d.Key, got, want)
-		}
-	}
-}
-
 func TestPrecedence(t *testing.T) {
 	const targets = "targets:\n  - name: berlin\n    realm: {comment: of the target}\n"
 	base := cluster + "realm: {issuer_url: https://auth.example.com, client_id: proxmox, comment: of the file}\n"
