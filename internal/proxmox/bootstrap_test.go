@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/realm"
 )
@@ -145,8 +146,23 @@ func TestBootstrapComments(t *testing.T) {
 			}
 		}
 	}
-	if err := (proxmox.Bootstrap{Product: realm.BackupServer, Access: realm.Access{}}).Validate(); err == nil {
-		t.Error("Backup Server has no groups")
+	for _, tt := range []struct {
+		b     proxmox.Bootstrap
+		wrong bool
+	}{
+		{proxmox.Bootstrap{}, false},
+		{proxmox.Bootstrap{User: "keeper@pve", TokenID: "tool"}, false},
+		{proxmox.Bootstrap{User: "keeper"}, true},
+		{proxmox.Bootstrap{User: "keeper!tool@pve"}, true},
+		{proxmox.Bootstrap{User: strings.Repeat("k", 60) + "@pve"}, false},
+		{proxmox.Bootstrap{User: strings.Repeat("k", 61) + "@pve"}, true},
+		{proxmox.Bootstrap{TokenID: "1"}, true},
+		{proxmox.Bootstrap{Product: realm.BackupServer, TokenID: "1"}, false},
+		{proxmox.Bootstrap{Product: realm.BackupServer, Access: realm.Access{}}, true}, // it has no groups
+	} {
+		if err := tt.b.Validate(); (err != nil) != tt.wrong || err != nil && check.CodeOf(err) != check.Usage {
+			t.Errorf("%+v: %v", tt.b, err)
+		}
 	}
 }
 

@@ -328,10 +328,12 @@ func TestWrites(t *testing.T) {
 		{realm.VE, func(c *proxmox.Client) error {
 			return c.Change(t.Context(), granted("/", "admins-authelia", "PVEAuditor", true))
 		}, `PUT /access/acl {"groups":"admins-authelia","path":"/","propagate":true,"roles":"PVEAuditor"}`},
-		{realm.VE, func(c *proxmox.Client) error {
-			return c.Change(t.Context(), revoked("/", "admins-authelia", "PVEAuditor"))
+		{
+			realm.VE, func(c *proxmox.Client) error {
+				return c.Change(t.Context(), revoked("/", "admins-authelia", "PVEAuditor"))
+			},
+			`PUT /access/acl {"delete":true,"groups":"admins-authelia","path":"/","roles":"PVEAuditor"}`,
 		},
-			`PUT /access/acl {"delete":true,"groups":"admins-authelia","path":"/","roles":"PVEAuditor"}`},
 		{realm.BackupServer, func(c *proxmox.Client) error {
 			return c.Create(t.Context(), planned(realm.BackupServer, realm.Current{}, realm.Values{realm.Autocreate: realm.Bool(false)}))
 		}, `POST /config/access/openid {"autocreate":false,"client-id":"proxmox","issuer-url":"https://auth.example.com","realm":"authelia",` +

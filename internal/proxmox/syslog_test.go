@@ -194,8 +194,11 @@ func TestJournalOfAllUnits(t *testing.T) {
 // Without the privilege, the hint grants it on all nodes, for token and user, and names the way without it.
 func TestLogWithoutThePrivilege(t *testing.T) {
 	c := connect(t, start(t, realm.VE), pve.TokenRealmAllocate)
-	_, err := c.ReadLog(t.Context(), "pve", inUTC, proxmox.LogRange{}, func(proxmox.LogPage) {})
-	_, again := c.ReadJournal(t.Context(), "pve", 0, proxmox.LogRange{}, func(proxmox.LogPage) {})
+	whole, err := c.ReadLog(t.Context(), "pve", inUTC, proxmox.LogRange{}, func(proxmox.LogPage) {})
+	wholeToo, again := c.ReadJournal(t.Context(), "pve", 0, proxmox.LogRange{}, func(proxmox.LogPage) {})
+	if whole || wholeToo {
+		t.Error("a refusal is the whole log")
+	}
 	for _, err := range []error{err, again} {
 		for _, want := range []string{
 			"pveum acl modify /nodes --tokens 'admin@pve!realm' --roles RealmLogReader", "pveum acl modify /nodes --users admin@pve --roles RealmLogReader",

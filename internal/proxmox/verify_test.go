@@ -46,7 +46,7 @@ func TestCheckUsers(t *testing.T) {
 		says  []string
 	}{
 		"nobody sees users":                 {token: pve.TokenRealmAllocate, want: check.Skip, says: []string{"may not see users", "pveum acl modify /access --tokens"}},
-		"nobody was created":                {want: check.Fail, says: []string{"nobody can log in", "pveum user add NAME@authelia"}},
+		"nobody was created":                {want: check.Fail, says: []string{"nobody can log in", "pveum user add NAME@authelia", "set realm.autocreate to true"}},
 		"one, who is disabled":              {state: state{user("ann@authelia", false)}, want: check.Fail, says: []string{"1 user, 0 enabled"}},
 		"no role":                           {state: state{user("ann@authelia", true)}, want: check.Warn, says: []string{"then do nothing", "--users ann@authelia"}},
 		"a role that forbids":               {state: state{user("ann@authelia", true), role("user", "ann@authelia", "NoAccess", "/vms")}, want: check.Warn, says: []string{"then do nothing"}},
@@ -65,6 +65,7 @@ func TestCheckUsers(t *testing.T) {
 			want:  check.Warn, says: []string{"then do nothing", "pveum group add GROUP-authelia\n    pveum acl modify / --groups GROUP-authelia --roles PVEAuditor"},
 		},
 		"a subject that does not fit": {login: realm.Login{Realm: strings.Repeat("r", 28), UsernameClaim: "sub", Autocreate: true}, want: check.Warn, says: []string{"at most 27 characters"}},
+		"another claim that fits":     {login: realm.Login{Realm: strings.Repeat("r", 28), UsernameClaim: "email", Autocreate: true}, want: check.Warn, says: []string{"then do nothing"}},
 		"grants that are not visible": {
 			state: state{role("token", "nobody@pve!none", "PVEAuditor", "/access/groups"), role("user", "nobody@pve", "PVEAuditor", "/access/groups")},
 			login: created, token: pve.TokenNoPrivilege, want: check.Skip, says: []string{"not visible without Sys.Audit on /access"},

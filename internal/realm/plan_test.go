@@ -367,20 +367,27 @@ func TestLacksProperties(t *testing.T) {
 		message, hint string
 	}{
 		{
-			realm.Version{Major: 7, Minor: 4}, []realm.Property{realm.GroupsClaim, realm.Audiences}, "Proxmox VE 7.4 does not know groups-claim, audiences",
+			realm.Version{Major: 7, Minor: 4},
+			[]realm.Property{realm.GroupsClaim, realm.Audiences},
+			"Proxmox VE 7.4 does not know groups-claim, audiences",
 			"remove realm.groups_claim from the configuration\nremove realm.audiences from the configuration\nupgrade to Proxmox VE 9.2 or later",
 		},
 		{realm.Version{}, []realm.Property{"future"}, "this Proxmox VE does not know future", "upgrade Proxmox VE"},
 		{
-			backup(0, 0, 0), []realm.Property{realm.GroupsClaim}, "Proxmox Backup Server does not know groups-claim (it has no groups)",
+			backup(0, 0, 0),
+			[]realm.Property{realm.GroupsClaim},
+			"Proxmox Backup Server does not know groups-claim (it has no groups)",
 			"remove realm.groups_claim from the configuration",
 		},
 		{
-			realm.Version{Product: realm.DatacenterManager}, []realm.Property{realm.QueryUserinfo},
+			realm.Version{Product: realm.DatacenterManager},
+			[]realm.Property{realm.QueryUserinfo},
 			"Proxmox Datacenter Manager does not know query-userinfo (it always reads the userinfo endpoint)", "remove realm.query_userinfo from the configuration",
 		},
 		{
-			backup(4, 2, 0), []realm.Property{realm.Audiences}, "Proxmox Backup Server 4.2 does not know audiences",
+			backup(4, 2, 0),
+			[]realm.Property{realm.Audiences},
+			"Proxmox Backup Server 4.2 does not know audiences",
 			"remove realm.audiences from the configuration\nupgrade to Proxmox Backup Server 4.2.1 or later",
 		},
 	} {
