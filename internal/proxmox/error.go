@@ -53,7 +53,7 @@ const (
 )
 
 // Error is a request that did not succeed. It unwraps to a *[check.Error] with code, message and remedy. It also matches
-// [realm.ErrConflict], [realm.ErrLost] and *[realm.UnknownPropertyError] if it is one of these. All its texts are clean.
+// [realm.ErrConflict] and [realm.ErrLost] if it is one of these. All its texts are clean.
 type Error struct {
 	Kind     Kind
 	Status   int    // HTTP status; 0: no answer
@@ -64,6 +64,7 @@ type Error struct {
 	Lost     bool   // a write was sent and no answer came
 
 	Fields      map[string]string // what Proxmox said about each parameter
+	Unknown     []realm.Property  // parameters that Proxmox does not know, sorted
 	DeniedPath  string            // PermissionDenied: the path that Proxmox named, or ""
 	Privileges  []string          // PermissionDenied: any one of these suffices
 	Fingerprint string            // Certificate: SHA-256 of the certificate
@@ -123,14 +124,14 @@ const noTicket = "No ticket"
 func classify(e *Error, said string, fields map[string]string, c *check.Cleaner) {
 	e.Reason = cmp.Or(c.Clean(said), fmt.Sprintf("status %d", e.Status))
 	e.Fields = make(map[string]string, len(fields))
-	var unknown []realm.Property
 	for name, value := range fields {
 		e.Fields[c.Clean(name)] = strings.TrimSuffix(c.Clean(value), ".")
 		if strings.HasPrefix(value, e.dialect.unknown) {
-			unknown = append(unknown, realm.Property(c.Clean(name)))
+			e.Unknown = append(e.Unknown, realm.Property(c.Clean(name)))
 		}
 	}
-	e.Kind = e.kindOf(said, fields, len(unknown) > 0)
+	slices.Sort(e.Unknown)
+	e.Kind = e.kindOf(said, fields)
 	switch e.Kind {
 	case PermissionDenied:
 		e.DeniedPath, e.Privileges = e.denied()
@@ -139,19 +140,17 @@ func classify(e *Error, said string, fields map[string]string, c *check.Cleaner)
 	case WrongType:
 		e.Found = between(e.Reason, "unexpected type '", "'")
 	case UnknownProperty:
-		if len(unknown) == 0 {
-			unknown = []realm.Property{realm.Property(between(e.Reason, "unexpected property '", "'"))}
+		if len(e.Unknown) == 0 {
+			e.Unknown = []realm.Property{realm.Property(between(e.Reason, "unexpected property '", "'"))}
 		}
-		slices.Sort(unknown)
-		e.causes = append(e.causes, &realm.UnknownPropertyError{Product: e.dialect.product, Properties: unknown})
-		e.described = realm.LacksProperties(realm.Version{Product: e.dialect.product}, unknown)
+		e.described = realm.LacksProperties(realm.Version{Product: e.dialect.product}, e.Unknown)
 	case StaleDigest, Exists, Absent:
 		e.causes = append(e.causes, realm.ErrConflict)
 	}
 }
 
 // kindOf decides by the status where it suffices, and by the text otherwise.
-func (e *Error) kindOf(said string, fields map[string]string, unknownField bool) Kind {
+func (e *Error) kindOf(said string, fields map[string]string) Kind {
 	switch {
 	case e.Status == 596 && e.Path == authURLPath:
 		return IssuerHung
@@ -163,7 +162,7 @@ func (e *Error) kindOf(said string, fields map[string]string, unknownField bool)
 		return BadCredentials
 	case e.Status == 403:
 		return PermissionDenied
-	case e.Status == 400 && unknownField && strings.HasPrefix(e.Path, e.dialect.realms):
+	case e.Status == 400 && len(e.Unknown) > 0 && strings.HasPrefix(e.Path, e.dialect.realms):
 		return UnknownProperty
 	}
 	if kind := e.phrased(said, fields); kind != "" {

@@ -70,7 +70,7 @@ func (c *Client) Realms(ctx context.Context) ([]string, error) {
 }
 
 // Create adds a realm. Its errors match [realm.ErrConflict] if the realm exists, [realm.ErrLost] if
-// no answer came, and *[realm.UnknownPropertyError].
+// no answer came. [Error].Unknown names properties that Proxmox does not know.
 func (c *Client) Create(ctx context.Context, p realm.Params) error {
 	fields := p.Reveal()
 	name, _ := fields["realm"].(string)

@@ -140,9 +140,9 @@ func TestGenerations(t *testing.T) {
 			t.Errorf("%s: a realm that nobody made", version)
 		}
 		err = c.Create(t.Context(), planned(realm.VE, realm.Current{}, realm.Values{realm.Audiences: realm.Text("x"), realm.GroupsClaim: realm.Text("groups")}))
-		var e *realm.UnknownPropertyError
+		var e *proxmox.Error
 		errors.As(err, &e)
-		if e == nil && lacks != nil || e != nil && !slices.Equal(e.Properties, lacks) || lacks == nil && err != nil {
+		if e == nil && lacks != nil || e != nil && !slices.Equal(e.Unknown, lacks) || lacks == nil && err != nil {
 			t.Errorf("%s: %v", version, err)
 		}
 	}

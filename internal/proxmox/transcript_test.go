@@ -158,10 +158,7 @@ func denied(path string, privileges ...string) func(*proxmox.Error) bool {
 }
 
 func unknown(properties ...realm.Property) func(*proxmox.Error) bool {
-	return func(e *proxmox.Error) bool {
-		var unknown *realm.UnknownPropertyError
-		return errors.As(e, &unknown) && slices.Equal(unknown.Properties, properties)
-	}
+	return func(e *proxmox.Error) bool { return slices.Equal(e.Unknown, properties) }
 }
 
 func fields(name, says string, count int) func(*proxmox.Error) bool {

@@ -1,6 +1,7 @@
 package realm
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -374,3 +375,11 @@ func (p Params) Reveal() map[string]any {
 	}
 	return maps.Clone(p.reveal())
 }
+
+// Errors of a write after which the caller must read the realm again.
+var (
+	// ErrConflict: the realm is not as it was read: the digest is stale, or the realm was created or deleted.
+	ErrConflict = errors.New("the realm changed meanwhile")
+	// ErrLost: the request was sent and no answer came. It may have taken effect, or may still do so.
+	ErrLost = errors.New("the answer to a write was lost")
+)

@@ -329,9 +329,9 @@ func (r run) left(current realm.Current) realm.Plan {
 
 // explain adds the missing properties and their versions to an "unknown property" error.
 func (r run) explain(err error) error {
-	var unknown *realm.UnknownPropertyError
-	if errors.As(err, &unknown) {
-		return realm.LacksProperties(r.askVersion(), unknown.Properties).Because(err)
+	var e *proxmox.Error
+	if errors.As(err, &e) && e.Kind == proxmox.UnknownProperty {
+		return realm.LacksProperties(r.askVersion(), e.Unknown).Because(err)
 	}
 	return err
 }
