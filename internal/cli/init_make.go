@@ -166,7 +166,7 @@ func (i *initRun) finishRealm(ctx context.Context) error {
 	i.target, i.file = c.Targets[0], i.place.Path(setup.ConfigFile)
 	f := i.fleet(c)
 	if i.dryRun {
-		return i.show(f.Plan(ctx, fleet.Options{Options: reconcile.Options{Waits: true}}), false)
+		return i.show(f.Plan(ctx, fleet.Options{}), false)
 	}
 	client, err := f.Connect(i.target)
 	if err != nil {
@@ -183,23 +183,23 @@ func (i *initRun) finishRealm(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	until := time.Now().Add(i.wait)
 	if !held.Exists {
-		if err := i.register(ctx, f, until); err != nil {
+		if err := i.register(ctx, f); err != nil {
 			return err
 		}
 	}
-	return i.apply(ctx, f, until)
+	return i.apply(ctx, f)
 }
 
 // register brings the client to the issuer, and waits until the issuer accepts it. If the issuer is not to be asked, somebody
 // else brings it.
-func (i *initRun) register(ctx context.Context, f *fleet.Fleet, until time.Time) error {
+func (i *initRun) register(ctx context.Context, f *fleet.Fleet) error {
 	if !i.target.Verify.Issuer || !i.target.Verify.Client || !i.target.Gate {
 		return i.showClient(ctx)
 	}
 	const once = time.Nanosecond
-	if f.Plan(ctx, fleet.Options{Wait: once}).Outcome != reconcile.Held {
+	run := f.Plan(ctx, fleet.Options{Wait: once})
+	if run.Outcome != reconcile.Held {
 		return context.Cause(ctx) // apply says what else there is
 	}
 	if err := i.showClient(ctx); err != nil {
@@ -207,13 +207,15 @@ func (i *initRun) register(ctx context.Context, f *fleet.Fleet, until time.Time)
 	}
 	i.tell("Waiting until the issuer accepts it. To go on later with the same command: Ctrl-C.")
 	began, last := time.Now(), ""
-	run := f.Plan(ctx, fleet.Options{Wait: max(time.Until(until), once), Waiting: func(held reconcile.Result, _ time.Time) {
+	say := func(held reconcile.Result, _ time.Time) {
 		if why, _ := i.missing(held); why != last {
 			took := int(time.Since(began).Seconds())
 			i.tell("%02d:%02d  %s", took/60, took%60, why)
 			last = why
 		}
-	}})
+	}
+	say(run.Targets[0], began)
+	run = f.Plan(ctx, fleet.Options{Wait: max(i.wait, once), Waiting: say})
 	if run.Outcome != reconcile.Held {
 		return run.Targets[0].Err
 	}
@@ -277,8 +279,8 @@ func (i *initRun) showClient(ctx context.Context) (err error) {
 }
 
 // apply shows the plan and carries it out after a yes.
-func (i *initRun) apply(ctx context.Context, f *fleet.Fleet, until time.Time) error {
-	o := fleet.Options{Options: reconcile.Options{Waits: true}, Wait: max(time.Until(until), time.Second), Waiting: i.saysWhy()}
+func (i *initRun) apply(ctx context.Context, f *fleet.Fleet) error {
+	o := fleet.Options{Wait: max(i.wait, time.Second), Waiting: i.saysWhy()}
 	if i.asks {
 		plan := f.Plan(ctx, o)
 		switch {
