@@ -16,6 +16,7 @@ import (
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
 	"proxmox-realm/internal/history"
+	"proxmox-realm/internal/issuer"
 	"proxmox-realm/internal/proxmox"
 	"proxmox-realm/internal/reconcile"
 )
@@ -47,7 +48,7 @@ type Run struct {
 	Began    time.Time
 	Duration time.Duration
 
-	taken *Tally // of the targets that [Options.Each] took
+	counted Tally // also of the targets that [Options.Each] took
 }
 
 // Fleet is a configuration at work. It may run many times.
@@ -136,35 +137,38 @@ const lookEvery = 10 * time.Second
 // run does the work on every target, and with [Options.Wait] again on those that are held, until the time is over. Between the
 // passes it holds no lock.
 func (f *Fleet) run(ctx context.Context, command string, o Options, w work) Run {
-	o.Began = time.Now()
+	o.Began, o.Waits = time.Now(), o.Wait > 0
 	deadline := o.Began.Add(o.Wait)
-	o.Waits = o.Wait > 0
 	if w.writes {
 		reconcile.PruneSaved(f.config.StateDir, o.Began)
 		f.history.Prune(o.Began)
 	}
 	pool := newIssuerPool(ctx, f)
 	defer pool.close()
-	out := newResults(o, f.config.Targets)
-	for held := out.all(); ; {
-		held = f.pass(ctx, pool, out, held, o, w, time.Now().Before(deadline) && ctx.Err() == nil)
-		left := time.Until(deadline)
-		if len(held) == 0 || ctx.Err() != nil || left <= 0 {
+	run := Run{Command: command, Began: o.Began, Targets: make([]reconcile.Result, len(f.config.Targets))}
+	looking := make([]int, len(f.config.Targets))
+	for i := range looking {
+		looking[i] = i
+	}
+	for len(looking) > 0 {
+		ends := ctx.Err() != nil || !time.Now().Before(deadline)
+		if looking = f.pass(ctx, pool, &run, looking, o, w, ends); len(looking) == 0 {
 			break
 		}
-		for _, i := range held {
-			f.log.Info("waiting for the gate", "target", f.config.Targets[i].Name, "because", check.MessageOf(out.results[i].Err), "until", deadline)
+		for _, i := range looking {
+			result := run.Targets[i]
+			f.log.Info("waiting for the gate", "target", result.Name, "because", check.MessageOf(result.Err), "until", deadline)
 			if o.Waiting != nil {
-				o.Waiting(out.results[i], deadline)
+				o.Waiting(result, deadline)
 			}
 		}
-		_ = reconcile.Sleep(ctx, min(lookEvery, left)) // the loop looks at ctx
+		_ = reconcile.Sleep(ctx, min(lookEvery, time.Until(deadline))) // the next look says why it was interrupted
 		o.Look = time.Now()
 		o.Last = !o.Look.Before(deadline)
 	}
-	run := Run{Command: command, Outcome: out.tally.worst(), Began: o.Began, Duration: time.Since(o.Began), Targets: out.kept()}
+	run.Outcome, run.Duration = run.counted.worst(), time.Since(o.Began)
 	if o.Each != nil {
-		run.taken = &out.tally
+		run.Targets = nil
 	}
 	if err := f.history.Problem(); err != nil {
 		run.Warnings = append(run.Warnings, check.MessageOf(err))
@@ -172,78 +176,39 @@ func (f *Fleet) run(ctx context.Context, command string, o Options, w work) Run 
 	return run
 }
 
-// pass does the work once on the targets of those indices, and returns the indices of the targets that are to be looked at again.
-func (f *Fleet) pass(ctx context.Context, pool *issuerPool, out *results, targets []int, o Options, w work, again bool) []int {
+// pass does the work once on the targets of those indices. It returns those whose gate is closed, which are to be looked at again
+// unless the run ends. Of the others it keeps the results, or hands them over.
+func (f *Fleet) pass(ctx context.Context, pool *issuerPool, run *Run, targets []int, o Options, w work, ends bool) (held []int) {
+	progress := func(string, reconcile.Outcome) {}
+	if o.Progress != nil {
+		progress = o.Progress
+	}
+	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(max(f.config.Concurrency, 1))
 	for _, i := range targets {
 		group.Go(func() error {
 			t := f.config.Targets[i]
-			out.begin(t.Name)
-			out.end(i, f.target(ctx, t, pool, o, w), again)
+			progress(t.Name, "")
+			result := f.target(ctx, t, pool, o, w)
+			mu.Lock()
+			defer mu.Unlock()
+			if run.Targets[i] = result; result.Outcome == reconcile.Held && !ends {
+				held = append(held, i)
+				return nil
+			}
+			run.counted.add(result)
+			progress(t.Name, result.Outcome)
+			if o.Each != nil {
+				run.Targets[i] = reconcile.Result{}
+				o.Each(result)
+			}
 			return nil
 		})
 	}
 	_ = group.Wait()
-	return out.held(targets)
-}
-
-// results gathers what became of targets, or hands it over.
-type results struct {
-	Options
-	mu      sync.Mutex
-	results []reconcile.Result // by index of the target; with Each only those that are looked at again
-	waiting []bool             // by index: the target is looked at again
-	tally   Tally
-}
-
-func newResults(o Options, targets []config.Target) *results {
-	return &results{Options: o, results: make([]reconcile.Result, len(targets)), waiting: make([]bool, len(targets))}
-}
-
-func (r *results) all() []int {
-	all := make([]int, len(r.results))
-	for i := range all {
-		all[i] = i
-	}
-	return all
-}
-
-func (r *results) held(among []int) []int {
-	return slices.DeleteFunc(slices.Clone(among), func(i int) bool { return !r.waiting[i] })
-}
-
-func (r *results) kept() []reconcile.Result {
-	if r.Each != nil {
-		return nil
-	}
-	return r.results
-}
-
-func (r *results) begin(target string) {
-	if r.Progress != nil {
-		r.Progress(target, "")
-	}
-}
-
-// end takes the result of a target. again tells that a target whose gate is closed is looked at again.
-func (r *results) end(i int, result reconcile.Result, again bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.waiting[i] = again && result.Outcome == reconcile.Held; r.waiting[i] {
-		r.results[i] = result
-		return
-	}
-	r.tally.add(result)
-	if r.Progress != nil {
-		r.Progress(result.Name, result.Outcome)
-	}
-	if r.Each != nil {
-		r.results[i] = reconcile.Result{}
-		r.Each(result)
-		return
-	}
-	r.results[i] = result
+	slices.Sort(held)
+	return held
 }
 
 // target does the work on one target. If its client cannot be made, or another run holds its realm, only this target fails.
@@ -273,7 +238,9 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 	defer client.Close()
 	deps := reconcile.Deps{Cluster: client, Cleaner: cleaner, History: f.history, Log: f.log.With("target", t.Name)}
 	if t.Verify.Issuer {
-		deps.Inspect = pool.trusting(t.Verify).Inspect
+		deps.Inspect = func(issuerURL string, notBefore time.Time) *issuer.Inspection {
+			return pool.inspect(t.Verify, issuerURL, notBefore)
+		}
 	}
 	result := w.do(ctx, t, deps, o.Options)
 	result.Requests = client.Requests()

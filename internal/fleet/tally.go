@@ -41,8 +41,8 @@ func (t *Tally) worst() reconcile.Outcome {
 
 // Tally counts the targets of the run, also those that [Options.Each] took.
 func (r Run) Tally() Tally {
-	if r.taken != nil {
-		return *r.taken
+	if r.Targets == nil {
+		return r.counted
 	}
 	var t Tally
 	for _, target := range r.Targets {
