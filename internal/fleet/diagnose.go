@@ -26,7 +26,7 @@ type Logins struct {
 	Each func(target, realm string, l diagnose.Login) // takes each login once; calls may overlap
 
 	mu      sync.Mutex
-	watches map[string]*reconcile.LoginWatch
+	watches map[string]*reconcile.LoginReader
 }
 
 // read reads what is new about a target whose run has just ended. Whatever fails is tried again after the next run.
@@ -34,24 +34,22 @@ func (w *Logins) read(ctx context.Context, t config.Target, client *proxmox.Clie
 	if w == nil || res.Err != nil && check.CodeOf(res.Err).MayPass() {
 		return
 	}
+	login := t.Realm.Login()
+	facts := diagnose.Facts{Product: client.Product(), Login: login, Declared: login, Cleaner: cleaner}
 	key := fmt.Sprintf("%q %q %q", t.Name, t.Realm.Name, t.Proxmox.Endpoints)
 	w.mu.Lock()
 	watch := w.watches[key]
 	if watch == nil {
 		if w.watches == nil {
-			w.watches = map[string]*reconcile.LoginWatch{}
+			w.watches = map[string]*reconcile.LoginReader{}
 		}
-		product := client.Product()
-		login := t.Realm.Login()
-		watch = reconcile.NewLoginWatch(diagnose.Facts{
-			Product: product, Login: login, Declared: login, Cleaner: cleaner,
-		})
+		watch = reconcile.NewLoginWatch(facts)
 		w.watches[key] = watch
 	}
 	w.mu.Unlock()
-	err := watch.Read(ctx, client, res.Checks, func(l diagnose.Login) {
+	_, err := watch.Read(ctx, client, func(l diagnose.Login) {
 		if l.Realm == "" || l.Realm == t.Realm.Name {
-			w.Each(t.Name, t.Realm.Name, l)
+			w.Each(t.Name, t.Realm.Name, l.Decide(res.Checks, facts)) // the checks decide why an issuer refused a code
 		}
 	})
 	if err != nil {

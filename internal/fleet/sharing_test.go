@@ -16,6 +16,7 @@ import (
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
+	"proxmox-realm/internal/diagnose"
 	"proxmox-realm/internal/fleet"
 	"proxmox-realm/internal/lab"
 	"proxmox-realm/internal/lab/pve"
@@ -184,55 +185,6 @@ func TestTheStateIsPrivate(t *testing.T) {
 	}
 }
 
-// A node that the issuer kept hanging is left alone for a day by scheduled runs, and what it said stands.
-func TestAHangingIssuerIsAskedForOnceADay(t *testing.T) {
-	l, c := startLab(t, "converged", 1)
-	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/openid/auth-url", Status: 596, Reason: "Broken pipe"})
-	defer remove()
-	asked := func() (n int) {
-		for _, r := range l.PVE.Requests() {
-			if r.Path == "/api2/json/access/openid/auth-url" || strings.HasSuffix(r.Path, "/access/openid/auth-url") {
-				n++
-			}
-		}
-		return n
-	}
-	run := open(t, c).Verify(t.Context(), fleet.Options{})
-	if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Fail {
-		t.Fatalf("the first run finds %+v", found)
-	}
-	for _, o := range []fleet.Options{{}, {Options: reconcile.Options{Quiet: true}}} {
-		run = open(t, c).Apply(t.Context(), o)
-		if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Fail || run.Outcome != reconcile.Unverified {
-			t.Errorf("the next run finds %+v, %s", found, run.Outcome)
-		}
-	}
-	if n := asked(); n != 1 {
-		t.Errorf("the node was asked %d times", n)
-	}
-}
-
-// Where this machine cannot reach the issuer, Proxmox's view alone counts.
-func TestWithoutOwnInspectionProxmoxIsAskedAllTheSame(t *testing.T) {
-	l, c := startLab(t, "converged", 1)
-	c.Targets[0].Verify.Issuer = false
-	l.Issuer.Reset()
-	run := open(t, c).Verify(t.Context(), fleet.Options{})
-	for _, found := range run.Targets[0].Checks {
-		if strings.HasPrefix(string(found.ID), "issuer.") || strings.HasPrefix(string(found.ID), "client.") {
-			t.Errorf("%s was checked", found.ID)
-		}
-	}
-	if found, _ := check.Find(run.Targets[0].Checks, check.ProxmoxDiscovery); found.Status != check.Pass {
-		t.Errorf("proxmox.discovery: %+v", found)
-	}
-	for _, r := range l.Issuer.Requests() {
-		if strings.HasPrefix(r.UserAgent, "proxmox-realm/") {
-			t.Errorf("the issuer was asked: %s", r.Path)
-		}
-	}
-}
-
 func TestProbe(t *testing.T) {
 	l, c := startLab(t, "empty", 1)
 	login := c.Targets[0].Realm.Set.Login("")
@@ -283,48 +235,6 @@ func TestRunsBesideEachOtherKeepWhatTheOtherRemembers(t *testing.T) {
 	if files := remembered(t, c, "target-*"); len(files) != 2 {
 		t.Errorf("of two targets there are %v", files)
 	}
-}
-
-// A saved realm in a folder that others can write may be theirs: it is not restored.
-func TestASavedRealmThatOthersCouldHaveWrittenIsRefused(t *testing.T) {
-	l, c := startLab(t, "claim", 1)
-	remove := l.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/domains", Status: 500, Reason: "no"})
-	run := open(t, c).Apply(t.Context(), fleet.Options{Options: reconcile.Options{Replace: true}})
-	remove()
-	if run.Outcome != reconcile.Failed {
-		t.Fatalf("%s: %v", run.Outcome, firstError(run))
-	}
-	if err := os.Chmod(c.StateDir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := reconcile.ReadSaved(savedIn(t, c)); check.CodeOf(err) != check.SavedRealm {
-		t.Errorf("%v", err)
-	}
-	if _, ok := l.PVE.Realm(lab.RealmName); ok {
-		t.Error("the realm was created from it")
-	}
-	if err := os.Chmod(c.StateDir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	saved, err := reconcile.ReadSaved(savedIn(t, c))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if run = open(t, c).Restore(t.Context(), fleet.Options{}, saved, true); firstError(run) != nil || run.Outcome != reconcile.Changed {
-		t.Error(firstError(run))
-	}
-	if _, ok := l.PVE.Realm(lab.RealmName); !ok {
-		t.Error("the realm is not back")
-	}
-}
-
-func savedIn(t *testing.T, c *config.Config) string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(c.StateDir, "saved-*"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v, %v", files, err)
-	}
-	return files[0]
 }
 
 // remembered returns the files of the history.
@@ -388,5 +298,26 @@ func TestWithoutAStateDir(t *testing.T) {
 	run := f.Delete(t.Context(), fleet.Options{})
 	if check.CodeOf(firstError(run)) != check.Config {
 		t.Errorf("a delete without a place for the saved realm: %s, %v", run.Outcome, firstError(run))
+	}
+}
+
+// The logins of a target are read after its run, from the first run on, by credentials that may read the logs. What the run found
+// decides why an issuer refused a code.
+func TestLoginsAreReadAfterARun(t *testing.T) {
+	l, c := startLab(t, "converged", 1)
+	token, err := config.ParseToken(realm.VE, l.PVE.Token(pve.TokenRoot))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Targets[0].Proxmox.Token = token
+	var told []string
+	o := fleet.Options{Logins: &fleet.Logins{Each: func(target, realm string, l diagnose.Login) {
+		told = append(told, target+" "+realm+" "+string(l.Cause))
+	}}}
+	f := open(t, c)
+	f.Verify(t.Context(), o)
+	err = l.PVE.Log("pve", pve.Line{Time: time.Now().Add(2 * time.Second), Process: "pvedaemon", PID: 1, Message: "openid authentication failure; rhost=::1 msg=Failed to contact token endpoint: Request failed"})
+	if f.Verify(t.Context(), o); err != nil || len(told) != 1 || told[0] != c.Targets[0].Name+" authelia node-to-issuer" {
+		t.Errorf("%v, %q", err, told)
 	}
 }

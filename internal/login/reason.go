@@ -38,7 +38,7 @@ const clockError = 2 * time.Second
 // node, so the logs of all nodes are read. It is false if there is no such login. The error says why no log could be read.
 func (r *rehearsal) logged(ctx context.Context, node config.Origin, began time.Time, ours func(diagnose.Login) bool) (found diagnose.Login, ok bool, err error) {
 	for _, logs := range []reconcile.Logs{oneNode{r.Client.On(node)}, r.Client} {
-		_, err = reconcile.NewLoginReader(logs, r.facts(), time.Since(began)+clockError).Read(ctx, func(l diagnose.Login) {
+		_, err = reconcile.NewLoginReader(r.facts(), time.Since(began)+clockError).Read(ctx, logs, func(l diagnose.Login) {
 			if ours(l) && (!ok || !l.Time.Before(found.Time)) {
 				found, ok = l, true
 			}

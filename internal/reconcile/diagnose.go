@@ -44,7 +44,7 @@ func Diagnose(ctx context.Context, t config.Target, d Deps, o Options, q Diagnos
 	began := time.Now()
 	g := diagnosis{target: t, deps: d, options: o, DiagnoseOptions: q}
 	g.lookAtRealm(ctx)
-	reader := NewLoginReader(d.Cluster, g.facts, q.Since)
+	reader := NewLoginReader(g.facts, q.Since)
 
 	sum := diagnose.Summary{Realm: t.Realm.Name}
 	var total Diagnosis
@@ -52,7 +52,7 @@ func Diagnose(ctx context.Context, t config.Target, d Deps, o Options, q Diagnos
 	var logErr error
 	var both sync.WaitGroup
 	both.Go(func() {
-		reading, logErr = reader.Read(ctx, func(l diagnose.Login) {
+		reading, logErr = reader.Read(ctx, d.Cluster, func(l diagnose.Login) {
 			total.count(l)
 			sum.Add(l)
 		})
@@ -219,7 +219,7 @@ func (g *diagnosis) follow(ctx context.Context, reader *LoginReader, all Result)
 		}
 		news := Diagnosis{Since: time.Now(), Nodes: total.Nodes}
 		var logins []diagnose.Login
-		reading, err := reader.Read(ctx, func(l diagnose.Login) { logins = append(logins, l) })
+		reading, err := reader.Read(ctx, g.deps.Cluster, func(l diagnose.Login) { logins = append(logins, l) })
 		if ctx.Err() != nil {
 			return all
 		}

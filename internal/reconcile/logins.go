@@ -32,16 +32,22 @@ const overlap = time.Minute
 // LoginReader reads the logins of one installation from the logs of its nodes. Each read goes on where the one before
 // ended. It is not safe for concurrent use.
 type LoginReader struct {
-	logs  Logs
-	facts diagnose.Facts
-	span  time.Duration
-	nodes map[string]*position
+	facts   diagnose.Facts
+	span    time.Duration
+	sparing bool
+	nodes   map[string]*position
+	open    []string  // the nodes that can be read, sorted
+	looked  time.Time // when open was filled
+	mu      sync.Mutex
 }
 
 // position is how far the log of a node was read, on the node's clock.
 type position struct {
-	since time.Time
-	told  map[told]int
+	clock  proxmox.NodeTime
+	blind  bool // the credentials may not see the clock
+	since  time.Time
+	told   map[told]int
+	hidden int // in the last read
 }
 
 // told identifies logins that were told: so many of them, within the overlap.
@@ -67,56 +73,101 @@ type Unread struct {
 }
 
 // NewLoginReader returns a reader whose first read goes back as far as span.
-func NewLoginReader(logs Logs, facts diagnose.Facts, span time.Duration) *LoginReader {
-	return &LoginReader{logs: logs, facts: facts, span: span, nodes: map[string]*position{}}
+func NewLoginReader(facts diagnose.Facts, span time.Duration) *LoginReader {
+	return &LoginReader{facts: facts, span: span, nodes: map[string]*position{}}
 }
 
+// NewLoginWatch returns a reader for a log that is read again and again, with little effort: a read sends at most two requests for
+// each node. Nodes, clocks and privileges are asked for in the first read and hourly, by reads that read no log. What happened before
+// the first read is not told, and a node whose log may not be read is left alone for an hour.
+func NewLoginWatch(facts diagnose.Facts) *LoginReader {
+	r := NewLoginReader(facts, 0)
+	r.sparing = true
+	return r
+}
+
+// lookEvery is how often a watch asks for nodes, clocks and privileges again.
+const lookEvery = time.Hour
+
 // Read reads the logs of all nodes at the same time, and calls each for each login that no read has told yet. Calls do not
-// overlap. Its error says why no node could be read.
-func (r *LoginReader) Read(ctx context.Context, each func(diagnose.Login)) (Reading, error) {
+// overlap. Its error says why no node could be read; a watch, which tries again, returns none for a node.
+func (r *LoginReader) Read(ctx context.Context, logs Logs, each func(diagnose.Login)) (Reading, error) {
 	reading := Reading{Since: time.Now().Add(-r.span), Ahead: map[string]time.Duration{}, Hidden: map[string]int{}}
-	nodes, err := r.logs.Nodes(ctx)
-	if err != nil {
-		return reading, err
+	looks := !r.sparing || time.Since(r.looked) >= lookEvery
+	if looks {
+		if err := r.look(ctx, logs, &reading); err != nil {
+			return reading, err
+		}
 	}
-	var mu sync.Mutex
+	if !looks || !r.sparing {
+		failed := r.at(r.open, &reading, func(node string) error { return r.read(ctx, logs, node, r.nodes[node], each) })
+		r.open = slices.DeleteFunc(r.open, func(node string) bool { return denied(failed[node]) })
+		for _, node := range r.open {
+			if at := r.nodes[node]; failed[node] == nil {
+				reading.Read = append(reading.Read, node)
+				if reading.Ahead[node] = at.clock.Ahead; at.hidden > 0 {
+					reading.Hidden[node] = at.hidden
+				}
+			}
+		}
+	}
+	slices.SortFunc(reading.Unread, func(a, b Unread) int { return strings.Compare(a.Node, b.Node) })
+	if r.sparing {
+		return reading, context.Cause(ctx)
+	}
+	return reading, reading.failure(ctx)
+}
+
+// at does something for nodes at the same time. It returns the errors, which the reading notes too.
+func (r *LoginReader) at(nodes []string, reading *Reading, do func(node string) error) map[string]error {
+	failed := map[string]error{}
 	var all sync.WaitGroup
 	for _, node := range nodes {
-		if !node.Online {
-			mu.Lock() // others are read already
-			reading.Unread = append(reading.Unread, Unread{node.Name, check.Errorf(check.Unreachable, "the node is offline")})
-			mu.Unlock()
-			continue
-		}
-		at := r.nodes[node.Name]
-		if at == nil {
-			at = &position{}
-			r.nodes[node.Name] = at
-		}
 		all.Go(func() {
-			n := nodeReader{LoginReader: r, node: node.Name, position: at, mu: &mu, each: each}
-			clock, err := n.clock(ctx)
-			hidden := 0
-			if err == nil {
-				hidden, err = n.read(ctx, clock, 0)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				reading.Unread = append(reading.Unread, Unread{node.Name, err})
-				return
-			}
-			reading.Read = append(reading.Read, node.Name)
-			reading.Ahead[node.Name] = clock.at.Ahead
-			if hidden > 0 {
-				reading.Hidden[node.Name] = hidden
+			if err := do(node); err != nil {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				failed[node] = err
+				reading.Unread = append(reading.Unread, Unread{node, err})
 			}
 		})
 	}
 	all.Wait()
-	slices.Sort(reading.Read)
-	slices.SortFunc(reading.Unread, func(a, b Unread) int { return strings.Compare(a.Node, b.Node) })
-	return reading, reading.failure(ctx)
+	return failed
+}
+
+// look finds out which nodes there are, and what their clocks show, which the credentials may not see.
+func (r *LoginReader) look(ctx context.Context, logs Logs, reading *Reading) error {
+	nodes, err := logs.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	var online []string
+	for _, node := range nodes {
+		if !node.Online {
+			reading.Unread = append(reading.Unread, Unread{node.Name, check.Errorf(check.Unreachable, "the node is offline")})
+			continue
+		}
+		online = append(online, node.Name)
+		if r.nodes[node.Name] == nil {
+			r.nodes[node.Name] = &position{}
+		}
+	}
+	failed := r.at(online, reading, func(node string) (err error) {
+		at := r.nodes[node]
+		at.clock, err = logs.NodeTime(ctx, node)
+		if at.blind = denied(err); err != nil && !at.blind {
+			return err
+		}
+		if at.since.IsZero() {
+			at.since = time.Now().Add(at.clock.Ahead - r.span).Truncate(time.Second)
+		}
+		return nil
+	})
+	if ctx.Err() == nil {
+		r.open, r.looked = slices.DeleteFunc(online, func(node string) bool { return failed[node] != nil }), time.Now()
+	}
+	return nil
 }
 
 // failure is why no node could be read. A missing privilege on all that answer is told before a node that does not answer.
@@ -140,34 +191,18 @@ func (r Reading) failure(ctx context.Context) error {
 		Try(check.HintOf(chosen)).Because(chosen)
 }
 
-// nodeReader reads the log of one node.
-type nodeReader struct {
-	*LoginReader
-	*position
-	node string
-	mu   *sync.Mutex
-	each func(diagnose.Login)
-}
-
-// clock asks for the node's clock, which the credentials may not see.
-func (n *nodeReader) clock(ctx context.Context) (clock, error) {
-	at, err := n.logs.NodeTime(ctx, n.node)
-	if denied(err) {
-		return clock{blind: true}, nil
-	}
-	return clock{at: at}, err
-}
-
-// read reads on, with at most so many requests (0: until the end).
-func (n *nodeReader) read(ctx context.Context, c clock, requests int) (hidden int, err error) {
-	at := c.at
-	now := time.Now().Add(at.Ahead)
-	if n.since.IsZero() {
-		n.since = now.Add(-n.span).Truncate(time.Second)
-	}
+// read reads on in the log of a node: until its end, or as far as a sparing read goes.
+func (r *LoginReader) read(ctx context.Context, logs Logs, node string, at *position, each func(diagnose.Login)) error {
+	now := time.Now().Add(at.clock.Ahead)
 	seen := map[told]int{}
-	reader := diagnose.NewReader(n.node, n.facts, func(l diagnose.Login) { n.tell(l, seen) })
-	oldest := n.since.Add(-3 * time.Hour) // a log begins earlier where clocks were set back
+	reader := diagnose.NewReader(node, r.facts, func(l diagnose.Login) {
+		if at.isNew(l, seen) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			each(l)
+		}
+	})
+	oldest := at.since.Add(-3 * time.Hour) // a log begins earlier where clocks were set back
 	stamps := &diagnose.Clock{Since: oldest}
 	take := func(p proxmox.LogPage) {
 		if p.Zone == nil { // the offsets of each page are its own
@@ -176,58 +211,59 @@ func (n *nodeReader) read(ctx context.Context, c clock, requests int) (hidden in
 		stamps.Zone, stamps.Now = p.Zone, p.Now
 		reader.Read(stamps, p.Lines)
 	}
-	r := proxmox.LogRange{Since: n.since, Requests: requests}
+	span := proxmox.LogRange{Since: at.since}
+	if r.sparing {
+		span.Requests = 2
+	}
 	var whole bool
-	if c.blind {
-		whole, err = n.logs.ReadJournal(ctx, n.node, 0, r, take)
+	var err error
+	if at.blind {
+		whole, err = logs.ReadJournal(ctx, node, 0, span, take)
 	} else {
-		whole, err = n.logs.ReadLog(ctx, n.node, at, r, take)
+		whole, err = logs.ReadLog(ctx, node, at.clock, span, take)
 	}
 	next := now.Add(-overlap)
 	switch {
 	case err != nil: // after some pages
-		n.advance(reader.Last().Add(-overlap), seen)
-		return 0, err
+		at.advance(reader.Last().Add(-overlap), seen)
+		return err
 	case !whole:
-		if next = reader.Last(); !next.After(n.since) { // more lines in a second than in a page: better to lose some than to stay here
-			next = n.since.Add(time.Second)
+		if next = reader.Last(); !next.After(at.since) { // more lines in a second than in a page: better to lose some than to stay here
+			next = at.since.Add(time.Second)
 		}
 	}
 	reader.End()
-	n.advance(next, seen)
-	return reader.Hidden(), nil
+	at.advance(next, seen)
+	at.hidden = reader.Hidden()
+	return nil
 }
 
 // maxTold bounds how many logins a read remembers, unless more than that end within the overlap.
 const maxTold = 4096
 
-// tell passes a login on, unless a read before has told it.
-func (n *nodeReader) tell(l diagnose.Login, seen map[told]int) {
-	if l.Time.Before(n.since) { // a log may begin earlier than asked for
-		return
+// isNew tells whether no read before has told a login.
+func (p *position) isNew(l diagnose.Login, seen map[told]int) bool {
+	if l.Time.Before(p.since) { // a log may begin earlier than asked for
+		return false
 	}
 	if len(seen) >= maxTold && len(seen)%maxTold == 0 {
 		forget(seen, l.Time.Add(-overlap))
 	}
 	k := told{l.Time.Unix(), l.Address, l.User, l.Text, l.Outcome}
-	if seen[k]++; seen[k] <= n.told[k] {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.each(l)
+	seen[k]++
+	return seen[k] > p.told[k]
 }
 
 // advance notes where the next read begins. What was told from there on is not told again.
-func (n *nodeReader) advance(next time.Time, seen map[told]int) {
-	if next = next.Truncate(time.Second); next.After(n.since) {
-		n.since = next
+func (p *position) advance(next time.Time, seen map[told]int) {
+	if next = next.Truncate(time.Second); next.After(p.since) {
+		p.since = next
 	}
-	for k, count := range n.told {
+	for k, count := range p.told {
 		seen[k] = max(seen[k], count)
 	}
-	forget(seen, n.since)
-	n.told = seen
+	forget(seen, p.since)
+	p.told = seen
 }
 
 // forget removes logins before a time.

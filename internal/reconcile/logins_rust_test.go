@@ -55,7 +55,7 @@ func TestLogsOfTheOtherProducts(t *testing.T) {
 			f := facts()
 			f.Product = product
 			var causes []string
-			_, err = reconcile.NewLoginReader(client(pbs.TokenLogReader), f, time.Hour).Read(t.Context(), func(l diagnose.Login) {
+			_, err = reconcile.NewLoginReader(f, time.Hour).Read(t.Context(), client(pbs.TokenLogReader), func(l diagnose.Login) {
 				causes = append(causes, string(l.Cause))
 				if l.Node != "localhost" || l.Address != "127.0.0.1" || time.Until(l.Time).Abs() > time.Minute {
 					t.Errorf("%+v", l)

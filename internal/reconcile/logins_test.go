@@ -48,13 +48,13 @@ func facts() diagnose.Facts {
 }
 
 func (s *site) reader(span time.Duration) *reconcile.LoginReader {
-	return reconcile.NewLoginReader(s.Cluster, facts(), span)
+	return reconcile.NewLoginReader(facts(), span)
 }
 
 // reads reads once, and returns what was told, sorted.
 func (s *site) reads(r *reconcile.LoginReader) ([]string, reconcile.Reading, error) {
 	var all []string
-	reading, err := r.Read(s.ctx, func(l diagnose.Login) {
+	reading, err := r.Read(s.ctx, s.Cluster, func(l diagnose.Login) {
 		all = append(all, fmt.Sprintf("%s %s %s %s", l.Node, l.Time.Format("01-02 15:04:05 -0700"), l.Outcome, l.Cause))
 	})
 	slices.Sort(all)
@@ -164,7 +164,7 @@ func TestALongLogTakesLittleMemory(t *testing.T) {
 		var sum diagnose.Summary
 		count := 0
 		r := s.reader(24 * time.Hour)
-		if _, err := r.Read(s.ctx, func(login diagnose.Login) { sum.Add(login); count++ }); err != nil {
+		if _, err := r.Read(s.ctx, s.Cluster, func(login diagnose.Login) { sum.Add(login); count++ }); err != nil {
 			t.Fatal(err)
 		}
 		runtime.GC()
@@ -222,10 +222,9 @@ func TestNoLogMayBeRead(t *testing.T) {
 }
 
 // watches reads with a watch: at most two requests a node, each login once.
-func (s *site) watches(w *reconcile.LoginWatch) (told []string) {
+func (s *site) watches(w *reconcile.LoginReader) (told []string) {
 	s.reset()
-	accepted := []check.Check{check.Passed(check.ClientCredentials, "fine"), check.Passed(check.ClientRedirect, "fine")}
-	err := w.Read(s.ctx, s.Cluster, accepted, func(login diagnose.Login) { told = append(told, string(login.Cause)) })
+	_, err := w.Read(s.ctx, s.Cluster, func(login diagnose.Login) { told = append(told, string(login.Cause)) })
 	if err != nil || len(s.calls()) > 2 {
 		s.Errorf("%v, %v", err, s.calls())
 	}
@@ -250,11 +249,11 @@ func TestWatch(t *testing.T) {
 		s.write("pve", now.Add(-time.Minute), 1, failure("user 'jane@authelia' is disabled"))
 		expect()
 		s.write("pve", now.Add(time.Second), 1, failure(refusedCode))
-		expect("node-to-issuer")
+		expect("request-failed")
 		expect()
 		s.write("pve", now.Add(time.Second), 1, failure(refusedCode))
 		s.write("pve", now.Add(2*time.Second), 1, failure("user 'jane@authelia' is disabled"))
-		expect("node-to-issuer", "user-disabled")
+		expect("request-failed", "user-disabled")
 	})
 }
 

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -116,44 +117,45 @@ func TestRestoreOutlastsALateDelete(t *testing.T) {
 
 // A file that is not whole, not ours or not for this cluster restores nothing and stays for people to look at.
 func TestRestoreDistrustsTheFile(t *testing.T) {
-	rewrite := func(field string, value any) func([]byte) []byte {
-		return func(data []byte) []byte {
-			var content map[string]any
-			if err := json.Unmarshal(data, &content); err != nil {
-				t.Error(err)
-			}
-			content[field] = value
-			out, _ := json.Marshal(content)
-			return out
+	content := func(change func([]byte) []byte) func(string) error {
+		return func(path string) error {
+			data, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, change(data), 0o600))
 		}
 	}
+	rewrite := func(field string, value any) func(string) error {
+		return content(func(data []byte) []byte {
+			var saved map[string]any
+			if err := json.Unmarshal(data, &saved); err != nil {
+				t.Error(err)
+			}
+			saved[field] = value
+			out, _ := json.Marshal(saved)
+			return out
+		})
+	}
 	for title, tt := range map[string]struct {
-		spoil func([]byte) []byte
+		spoil func(path string) error
 		says  string
 	}{
-		"cut short":       {func(data []byte) []byte { return data[:len(data)/2] }, "is incomplete"},
-		"empty":           {func([]byte) []byte { return nil }, "is incomplete"},
+		"cut short":       {content(func(data []byte) []byte { return data[:len(data)/2] }), "is incomplete"},
+		"empty":           {content(func([]byte) []byte { return nil }), "is incomplete"},
 		"another cluster": {rewrite("endpoints", []string{"https://other.example.com:8006"}), "not of this target"},
 		"no cluster":      {rewrite("endpoints", nil), "not of this target"},
 		"another realm":   {rewrite("realm", "other"), "not of this target"},
 		"another version": {rewrite("version", 2), "another release"},
 		"no realm in it":  {rewrite("stored", map[string]any{}), "no realm"},
 		"null in it":      {rewrite("stored", nil), "no realm"},
-		"too large":       {func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }, "was not written by this program"},
-		"a symlink":       {nil, ""},
+		"too large":       {content(func(data []byte) []byte { return append(data, strings.Repeat(" ", 1<<20)...) }), "was not written by this program"},
+		"others' folder":  {func(path string) error { return os.Chmod(filepath.Dir(path), 0o777) }, "may be another user's"},
+		"a symlink": {func(path string) error {
+			moved := filepath.Join(filepath.Dir(path), "moved")
+			return errors.Join(os.Rename(path, moved), os.Symlink(moved, path))
+		}, ""},
 	} {
 		bubble(t, title, func(s *site) {
 			path := s.interrupted()
-			data, err := os.ReadFile(path)
-			if err == nil && tt.spoil != nil {
-				err = os.WriteFile(path, tt.spoil(data), 0o600)
-			}
-			if moved := filepath.Join(s.TempDir(), "moved"); err == nil && tt.spoil == nil {
-				if err = os.Rename(path, moved); err == nil {
-					err = os.Symlink(moved, path)
-				}
-			}
-			if err != nil {
+			if err := tt.spoil(path); err != nil {
 				s.Fatal(err)
 			}
 			got := s.restore()
