@@ -108,7 +108,11 @@ func TestDiffAccess(t *testing.T) {
 			t.Errorf("%s: %+v", tt.says, p.Refusal)
 		}
 	}
-	if p := realm.DiffAccess(held.Stored("authelia"), "authelia", login, held); !p.Empty() || len(held.Stored("authelia")) != 1 {
+	held.Groups = append(held.Groups, "dev-x-authelia", "-authelia", "ops-authelia")
+	if stored := held.Stored("authelia", "x-authelia", "a"); !slices.Equal(stored.Groups(), []string{"admins", "ops"}) {
+		t.Errorf("a group of another realm, or one without a name, is stored as %v", stored)
+	}
+	if p := realm.DiffAccess(held.Stored("authelia"), "authelia", login, held); !p.Empty() {
 		t.Errorf("what is stored is drift: %v", p.Changes)
 	}
 }
@@ -199,8 +203,13 @@ func TestAccessPlansNeedRoles(t *testing.T) {
 		}
 	}
 	have.Roles = someRoles
-	if p := realm.DiffAccess(realm.Access{"admins": {admin}}, "authelia", login, have); p.NeedsRoles() || len(p.Powerful) != 1 {
-		t.Errorf("powerful: %q", p.Powerful)
+	for grant, powerful := range map[realm.Grant]bool{
+		admin: true, {Path: "/access", Role: "Administrator"}: true, {Path: "/access/realm", Role: "Administrator"}: true,
+		{Path: "/vms", Role: "Administrator"}: false, {Path: "/", Role: "PVEAuditor"}: false,
+	} {
+		if p := realm.DiffAccess(realm.Access{"admins": {grant}}, "authelia", login, have); p.NeedsRoles() || (len(p.Powerful) == 1) != powerful {
+			t.Errorf("%+v: powerful: %q", grant, p.Powerful)
+		}
 	}
 }
 
