@@ -125,6 +125,11 @@ func TestLoginRule(t *testing.T) {
 		{"the prompt none", answers{"N": loginRequired}, loginRule{prompt: "none"}, Accepted, "", "N"},
 		{"a prompt that the issuer refuses", answers{"N": loginRequired, "X": to("back:?error=invalid_request&error_description=prompt")}, loginRule{prompt: "create"}, Rejected, ofRequest, "NX"},
 
+		// Only what a right request costs nothing.
+		{"free: a page, and nothing is known", answers{"N": with(200, loginPage)}, loginRule{free: true}, NoVerdict, "", "N"},
+		{"free: a page for the prompt none", answers{"N": with(200, loginPage)}, loginRule{free: true, prompt: "none"}, NoVerdict, "", "N"},
+		{"free: a prompt that is refused", answers{"N": loginRequired, "X": with(400, "no")}, loginRule{free: true, prompt: "create"}, NoVerdict, "", "NX"},
+
 		// Refusals at the redirect URL.
 		{"invalid_scope for both", answers{"N": to("back:?error=invalid_scope"), "X": to("back:?error=invalid_scope&error_description=nope")}, loginRule{}, Rejected, ofRequest, "NX"},
 		{"invalid_scope in the fragment", alike(to("back:#error=invalid_scope")), loginRule{}, Rejected, ofRequest, "NX"},
@@ -171,6 +176,7 @@ func TestLoginRule(t *testing.T) {
 		{"a gateway's error", answers{"N": with(502, "<h1>Bad Gateway</h1>"), "X": with(502, `{"error":"bad gateway"}`)}, loginRule{}, NoVerdict, "", "NX"},
 		{"no answer", alike(noAnswer()), loginRule{}, NoVerdict, "", "NX"},
 		{"a limit later", alike(with(200, loginPage), with(429, "")), loginRule{}, RateLimited, "", "NXR"},
+		{"403, and the controls are limited", alike(with(403, ""), with(429, "")), loginRule{}, NoVerdict, "", "NXR"},
 		{"a redirect without an end", alike(with(302, "")), loginRule{}, NoVerdict, "", "NX"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -289,6 +289,7 @@ func TestFindings(t *testing.T) {
 		{"no token endpoint", set("token_endpoint", nil), check.IssuerEndpoints, check.Fail, []string{"token_endpoint"}},
 		{"http", set("token_endpoint", "http://auth.example.test/token"), check.IssuerEndpoints, check.Warn, []string{"token_endpoint http://auth.example.test/token", "no key is sent", "X-Forwarded-Proto"}},
 		{"an endpoint that is no URL of the web", set("token_endpoint", "ldap://auth.example.test"), check.IssuerEndpoints, check.Fail, []string{"ldap://auth.example.test"}},
+		{"an endpoint with a fragment", set("token_endpoint", "https://auth.example.test/token#x"), check.IssuerEndpoints, check.Fail, []string{"token#x"}},
 		{"no userinfo", set("userinfo_endpoint", nil), check.IssuerEndpoints, check.Fail, []string{"query_userinfo"}},
 		{"no userinfo, which Backup Server always asks", func(_ *testing.T, s *lab.Server, w *issuer.View) {
 			s.SetMetadata("userinfo_endpoint", nil)

@@ -65,6 +65,15 @@ func TestControlsAreRemembered(t *testing.T) {
 	wants("a wrong key, for a person", person, issuer.Rejected, [3]int{5, 1, 1})
 	wants("and again", ask(issuer.Question{Depth: issuer.Person, Login: wrong, Known: person.Known}), issuer.Rejected, [3]int{3, 1, 1})
 
+	// A client without a key has the made-up client as its control.
+	s.SetClient(lab.Client{ID: "proxmox", AuthMethod: "none", RedirectURIs: []string{redirectURL}})
+	public := login(s.URL())
+	public.ClientKey = check.Secret{}
+	without := ask(issuer.Question{Depth: issuer.Full, Login: public})
+	wants("no key", without, issuer.Accepted, [3]int{2, 0, 1})
+	wants("no key, remembered", ask(issuer.Question{Depth: issuer.Full, Login: public, Known: without.Known}), issuer.Accepted, [3]int{1, 0, 1})
+	s.SetClient(lab.Client{ID: "proxmox", Secret: clientKey, RedirectURIs: []string{redirectURL}})
+
 	// A refused key is a control for another key of the same client, in the same inspection and later.
 	i := client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL())
 	refused := i.Client(t.Context(), issuer.Question{Depth: issuer.Full, Login: wrong})
@@ -115,5 +124,11 @@ func TestControlsOfTheLoginRequest(t *testing.T) {
 	a = client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL()).Client(t.Context(), q)
 	if a.Redirect.Decision != issuer.Rejected {
 		t.Errorf("%+v", a.Redirect)
+	}
+	// What comes back for one redirect URL tells about the others, in the same run.
+	q.Known, q.RedirectURLs = issuer.Known{}, []string{redirectURL, "https://elsewhere.example.test"}
+	a = client(t, s, issuer.Options{}).Inspect(t.Context(), s.URL()).Client(t.Context(), q)
+	if a.Redirect.Decision != issuer.Rejected || !strings.Contains(find(t, a.Checks, check.ClientRedirect).Evidence, "elsewhere.example.test: accepted") {
+		t.Errorf("%+v", a)
 	}
 }

@@ -87,6 +87,7 @@ func TestKeyRule(t *testing.T) {
 		{"a limit during the diagnosis", keyRule{hasKey: true, person: true}, answers{"D": client, "K": client, "C": client, "post": with(429, "")}, Rejected, ofAny, false, "D K C post"},
 
 		{"Authelia, client_secret_post: introspection proves the key", keyRule{hasKey: true, person: true, introspects: true}, answers{"D": client, "K": client, "I": introspected(false), "IK": client, "post": grant, "postK": client}, Rejected, ofMethod, false, "D K I IK post postK"},
+		{"the same, with special characters", keyRule{hasKey: true, person: true, introspects: true, special: true}, answers{"D": client, "K": client, "I": introspected(false), "IK": client, "post": grant, "postK": client}, Rejected, ofMethod, false, "D K I IK post postK"},
 		{"a proven key, and neither method", keyRule{hasKey: true, person: true, introspects: true}, answers{"D": client, "K": client, "I": introspected(false), "IK": client, "post": client}, Rejected, ofNotKey, false, "D K I IK post"},
 
 		// Trouble and limits.
@@ -101,6 +102,7 @@ func TestKeyRule(t *testing.T) {
 		{"a public client", keyRule{}, answers{"D": grant, "C": client}, Accepted, ofPublic, false, "D C"},
 		{"a public client, and an endpoint that looks at the code first", keyRule{}, answers{"D": grant, "C": grant}, NoVerdict, "", false, "D C"},
 		{"a client that needs a key", keyRule{}, answers{"D": client, "C": client}, Rejected, ofNoKey, false, "D C"},
+		{"memory does not serve its refusal", keyRule{known: Known{Client: right}}, answers{"D": client, "C": client}, Rejected, ofNoKey, false, "D C"},
 
 		// What costs a right key nothing.
 		{"free: proven as remembered", keyRule{hasKey: true, free: true, introspects: true, known: Known{Introspection: right}}, answers{"I": introspected(false)}, Accepted, "", false, "I"},
