@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
@@ -45,7 +44,6 @@ func (a *app) watched(
 	command func(*fleet.Fleet, context.Context, fleet.Options) fleet.Run,
 ) (run fleet.Run, err error) {
 	p := &progress{out: a.stderr, total: len(c.Targets), running: map[string]time.Time{}}
-	collectLater(p.total)
 	width, onTerminal := terminal(a.stderr)
 	stop := func() {}
 	switch {
@@ -80,14 +78,6 @@ func (a *app) watched(
 		return run, unwritten(err)
 	}
 	return run, nil
-}
-
-// collectLater makes the garbage collector run less often. 10,000 targets cost 7 percent less CPU, and 12 MiB more memory. The
-// agent, which runs for months, does not need it.
-func collectLater(targets int) {
-	if targets > 1 && os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
-	}
 }
 
 // progress shows on a terminal how far a run over many targets is, in one line that it rewrites. What others write to the
