@@ -3,11 +3,9 @@
 package authority
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -15,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -36,13 +33,7 @@ const (
 	OtherName        Kind = "other-name"        // for other.example.test alone
 	UnknownAuthority Kind = "unknown-authority" // by an authority that nobody trusts
 	SelfSigned       Kind = "self-signed"       // by itself
-	Weak             Kind = "weak"              // an RSA key of 1024 bits
 )
-
-// Kinds lists every kind, Valid first.
-func Kinds() []Kind {
-	return []Kind{Valid, ShortLived, Expiring, Expired, NotYetValid, OtherName, UnknownAuthority, SelfSigned, Weak}
-}
 
 // CA is a certificate authority.
 type CA struct {
@@ -57,7 +48,6 @@ func New() (*CA, error) {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber:          serial(),
 		Subject:               pkix.Name{CommonName: "proxmox-realm lab CA"},
 		NotBefore:             time.Now().AddDate(0, 0, -1),
 		NotAfter:              time.Now().AddDate(10, 0, 0),
@@ -143,7 +133,7 @@ func (ca *CA) Issue(kind Kind, hosts ...string) (tls.Certificate, error) {
 			return tls.Certificate{}, err
 		}
 		ca = stranger
-	case Valid, SelfSigned, Weak:
+	case Valid, SelfSigned:
 	default:
 		return tls.Certificate{}, fmt.Errorf("unknown kind of certificate %q", kind)
 	}
@@ -152,24 +142,16 @@ func (ca *CA) Issue(kind Kind, hosts ...string) (tls.Certificate, error) {
 
 // IssueBetween is Issue with a lifetime of the caller's choice.
 func (ca *CA) IssueBetween(kind Kind, begin, end time.Time, hosts ...string) (tls.Certificate, error) {
-	var key crypto.Signer
-	var err error
-	if kind == Weak {
-		key, err = rsa.GenerateKey(rand.Reader, 1024)
-	} else {
-		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-
 	template := &x509.Certificate{
-		SerialNumber: serial(),
-		Subject:      pkix.Name{CommonName: slices.Concat(hosts, []string{"nameless"})[0]},
-		NotBefore:    begin,
-		NotAfter:     end,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		Subject:     pkix.Name{CommonName: slices.Concat(hosts, []string{"nameless"})[0]},
+		NotBefore:   begin,
+		NotAfter:    end,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	for _, host := range hosts {
 		if ip := net.ParseIP(host); ip != nil {
@@ -179,7 +161,7 @@ func (ca *CA) IssueBetween(kind Kind, begin, end time.Time, hosts ...string) (tl
 		}
 	}
 
-	parent, signer := ca.certificate, crypto.Signer(ca.key)
+	parent, signer := ca.certificate, ca.key
 	if kind == SelfSigned {
 		parent, signer = template, key
 	}
@@ -192,13 +174,4 @@ func (ca *CA) IssueBetween(kind Kind, begin, end time.Time, hosts ...string) (tl
 		return tls.Certificate{}, err
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, nil
-}
-
-func serial() *big.Int {
-	limit := new(big.Int).Lsh(big.NewInt(1), 127)
-	n, err := rand.Int(rand.Reader, limit)
-	if err != nil {
-		return big.NewInt(time.Now().UnixNano())
-	}
-	return n
 }

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
@@ -20,14 +19,7 @@ const minEntropy = 8
 func (s *Server) authorization(w http.ResponseWriter, r *http.Request) {
 	root, name := s.root(r), s.name(r)
 	parameters := r.Form
-	if uri := parameters.Get("request_uri"); uri != "" {
-		stored, err := s.takePushed(uri, parameters.Get("client_id"))
-		if err != nil {
-			s.refuse(w, root, err)
-			return
-		}
-		parameters = stored
-	} else if client, known := s.Client(parameters.Get("client_id")); known && client.RequirePushed {
+	if client, known := s.Client(parameters.Get("client_id")); known && client.RequirePushed {
 		s.refuse(w, root, errInvalidRequest.because("Pushed Authorization Requests are required but this request was not pushed."))
 		return
 	}
@@ -170,7 +162,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, f *flow, curre
 		errInvalidRequest.because("The consent session was used already.").toPortal(w, f.root)
 		return
 	}
-	code, err := op.CreateAuthRequestCode(r.Context(), f, storage{s}, s.crypto)
+	code, err := op.CreateAuthRequestCode(r.Context(), f, storage{s: s}, s.crypto)
 	if err != nil {
 		errServer.toClient(w, f.issuer, f.redirectURI, f.state)
 		return
@@ -182,64 +174,20 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, f *flow, curre
 	redirect(w, http.StatusSeeOther, withQuery(f.redirectURI, parameters))
 }
 
-// pushed is a pushed authorization request.
-type pushed struct {
-	clientID   string
-	parameters url.Values
-	expires    time.Time
-}
-
-const pushedPrefix = "urn:ietf:params:oauth:request_uri:"
-
-// pushedAuthorization takes authorization requests beforehand (RFC 9126).
+// pushedAuthorization takes authorization requests beforehand (RFC 9126). Nobody comes back with what it answers.
 func (s *Server) pushedAuthorization(w http.ResponseWriter, r *http.Request) {
-	if err := parseForm(r); err != nil {
-		fromEngine(err).write(w)
-		return
-	}
 	client, err := s.authenticate(r)
+	if err == nil {
+		r.PostForm.Set("client_id", client.ID)
+		_, err = s.validate(r.PostForm)
+	}
 	if err != nil {
 		fromEngine(err).write(w)
 		return
 	}
-	if r.PostForm.Has("request_uri") {
-		errInvalidRequest.because("The request must not contain 'request_uri'.").write(w)
-		return
-	}
-	parameters := url.Values{}
-	for name, values := range r.PostForm {
-		if name != "client_secret" {
-			parameters[name] = values
-		}
-	}
-	parameters.Set("client_id", client.ID)
-	if _, err := s.validate(parameters); err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	uri := pushedPrefix + identifier()
-	s.mu.Lock()
-	s.pushed[uri] = pushed{clientID: client.ID, parameters: parameters, expires: s.now().Add(lifespanPushed)}
-	s.mu.Unlock()
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
-	writeJSON(w, http.StatusCreated, map[string]any{"request_uri": uri, "expires_in": int(lifespanPushed.Seconds())})
-}
-
-// takePushed returns the parameters behind a request_uri, once.
-func (s *Server) takePushed(uri, clientID string) (url.Values, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	stored, ok := s.pushed[uri]
-	switch {
-	case !ok:
-		return nil, errInvalidRequestURI.because("The 'request_uri' provided is invalid, expired, or otherwise incorrect.")
-	case stored.clientID != clientID:
-		return nil, errInvalidRequest.because("The 'client_id' must match the one sent in the pushed authorization request.")
-	}
-	delete(s.pushed, uri)
-	if s.now().After(stored.expires) {
-		return nil, errInvalidRequestURI.because("The 'request_uri' provided is invalid, expired, or otherwise incorrect.")
-	}
-	return stored.parameters, nil
+	writeJSON(w, http.StatusCreated, map[string]any{
+		"request_uri": "urn:ietf:params:oauth:request_uri:" + identifier(), "expires_in": int(lifespanPushed.Seconds()),
+	})
 }

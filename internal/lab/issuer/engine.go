@@ -6,10 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
@@ -30,7 +28,7 @@ func (s *Server) startEngine() error {
 	if _, err := rand.Read(config.CryptoKey[:]); err != nil {
 		return err
 	}
-	provider, err := op.NewProvider(config, storage{s}, op.StaticIssuer(s.base))
+	provider, err := op.NewProvider(config, storage{s: s}, op.StaticIssuer(s.base))
 	if err != nil {
 		return fmt.Errorf("set up the provider: %w", err)
 	}
@@ -47,8 +45,9 @@ func subject(name string) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// flow is an authorization request, from the first redirect to the tokens.
+// flow is an authorization request, from the first redirect to the tokens: an op.AuthRequest, as far as the library asks.
 type flow struct {
+	op.AuthRequest
 	id          string
 	clientID    string
 	redirectURI string
@@ -79,8 +78,6 @@ type token struct {
 	expires  time.Time
 }
 
-// The methods below make a flow what the provider library calls an AuthRequest.
-
 func (f *flow) GetID() string                         { return f.id }
 func (f *flow) GetACR() string                        { return "" }
 func (f *flow) GetAMR() []string                      { return []string{"pwd", "kba"} }
@@ -90,83 +87,38 @@ func (f *flow) GetClientID() string                   { return f.clientID }
 func (f *flow) GetCodeChallenge() *oidc.CodeChallenge { return f.challenge }
 func (f *flow) GetNonce() string                      { return f.nonce }
 func (f *flow) GetRedirectURI() string                { return f.redirectURI }
-func (f *flow) GetResponseType() oidc.ResponseType    { return oidc.ResponseTypeCode }
-func (f *flow) GetResponseMode() oidc.ResponseMode    { return oidc.ResponseModeQuery }
 func (f *flow) GetScopes() []string                   { return f.scopes }
-func (f *flow) GetState() string                      { return f.state }
 func (f *flow) GetSubject() string                    { return subject(f.session.user) }
 func (f *flow) Done() bool                            { return !f.granted.IsZero() }
 
-// registered is a Client as the provider library sees it.
-type registered struct{ Client }
-
-func (c registered) GetID() string                       { return c.ID }
-func (c registered) RedirectURIs() []string              { return c.Client.RedirectURIs }
-func (c registered) PostLogoutRedirectURIs() []string    { return nil }
-func (c registered) ApplicationType() op.ApplicationType { return op.ApplicationTypeWeb }
-func (c registered) AuthMethod() oidc.AuthMethod         { return oidc.AuthMethod(c.Client.AuthMethod) }
-
-func (c registered) ResponseTypes() []oidc.ResponseType {
-	return []oidc.ResponseType{oidc.ResponseTypeCode}
+// registered is a client as the provider library sees it, as far as the library asks.
+type registered struct {
+	op.Client
+	client Client
 }
 
-func (c registered) GrantTypes() []oidc.GrantType         { return []oidc.GrantType{oidc.GrantTypeCode} }
-func (c registered) LoginURL(string) string               { return "" }
+func (c registered) GetID() string                        { return c.client.ID }
+func (c registered) AuthMethod() oidc.AuthMethod          { return oidc.AuthMethod(c.client.AuthMethod) }
 func (c registered) AccessTokenType() op.AccessTokenType  { return op.AccessTokenTypeBearer }
 func (c registered) IDTokenLifetime() time.Duration       { return lifespanIDToken }
-func (c registered) DevMode() bool                        { return false }
-func (c registered) IsScopeAllowed(scope string) bool     { return slices.Contains(c.Scopes, scope) }
-func (c registered) IDTokenUserinfoClaimsAssertion() bool { return c.ClaimsInToken }
 func (c registered) ClockSkew() time.Duration             { return 0 }
-func (c registered) RestrictAdditionalAccessTokenScopes() func([]string) []string {
-	return slices.Clone[[]string]
-}
+func (c registered) IDTokenUserinfoClaimsAssertion() bool { return c.client.ClaimsInToken }
 
 // RestrictAdditionalIdTokenScopes leaves sub and the protocol's claims alone
 // in the ID token, as Authelia does since 4.39 where no claims policy says otherwise.
 func (c registered) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:revive // the library spells it so
 	return func(scopes []string) []string {
-		if c.ClaimsInToken {
+		if c.client.ClaimsInToken {
 			return scopes
 		}
 		return nil
 	}
 }
 
-// storage gives the provider library the server's maps. What the lab has no
-// use for (refresh tokens, JWT profile, logout) is refused.
-type storage struct{ s *Server }
-
-func (st storage) Health(context.Context) error { return nil }
-
-func (st storage) GetClientByClientID(_ context.Context, id string) (op.Client, error) {
-	client, ok := st.s.Client(id)
-	if !ok {
-		return nil, errNotFound
-	}
-	return registered{client}, nil
-}
-
-func (st storage) AuthorizeClientIDSecret(_ context.Context, id, secret string) error {
-	client, ok := st.s.Client(id)
-	if !ok || !client.has(secret) {
-		return errNotFound
-	}
-	return nil
-}
-
-func (st storage) CreateAuthRequest(context.Context, *oidc.AuthRequest, string) (op.AuthRequest, error) {
-	return nil, oidc.ErrServerError() // the authorization endpoint is this package's own
-}
-
-func (st storage) AuthRequestByID(_ context.Context, id string) (op.AuthRequest, error) {
-	st.s.mu.Lock()
-	defer st.s.mu.Unlock()
-	flow, ok := st.s.flows[id]
-	if !ok {
-		return nil, errNotFound
-	}
-	return flow, nil
+// storage gives the provider library the server's maps, as far as the library asks: for codes and userinfo.
+type storage struct {
+	op.Storage
+	s *Server
 }
 
 func (st storage) AuthRequestByCode(_ context.Context, code string) (op.AuthRequest, error) {
@@ -214,57 +166,13 @@ func (st storage) CreateAccessToken(_ context.Context, request op.TokenRequest) 
 	return id, expires, nil
 }
 
-func (st storage) CreateAccessAndRefreshTokens(context.Context, op.TokenRequest, string) (string, string, time.Time, error) {
-	return "", "", time.Time{}, oidc.ErrInvalidGrant()
-}
-
-func (st storage) TokenRequestByRefreshToken(context.Context, string) (op.RefreshTokenRequest, error) {
-	return nil, op.ErrInvalidRefreshToken
-}
-
-func (st storage) TerminateSession(context.Context, string, string) error { return nil }
-
-func (st storage) RevokeToken(_ context.Context, id, _, clientID string) *oidc.Error {
-	st.s.mu.Lock()
-	defer st.s.mu.Unlock()
-	if st.s.tokens[id].clientID == clientID {
-		delete(st.s.tokens, id)
-	}
-	return nil
-}
-
-func (st storage) GetRefreshTokenInfo(context.Context, string, string) (string, string, error) {
-	return "", "", op.ErrInvalidRefreshToken
-}
-
 func (st storage) SigningKey(context.Context) (op.SigningKey, error) {
 	st.s.mu.Lock()
 	defer st.s.mu.Unlock()
-	switch {
-	case st.s.signing != nil:
-		return signingKey{*st.s.signing}, nil
-	case len(st.s.keys) > 0:
+	if len(st.s.keys) > 0 {
 		return signingKey{st.s.keys[0]}, nil
 	}
 	return nil, oidc.ErrServerError().WithDescription("no key to sign with")
-}
-
-func (st storage) SignatureAlgorithms(ctx context.Context) ([]jose.SignatureAlgorithm, error) {
-	key, err := st.SigningKey(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return []jose.SignatureAlgorithm{key.SignatureAlgorithm()}, nil
-}
-
-func (st storage) KeySet(context.Context) ([]op.Key, error) {
-	st.s.mu.Lock()
-	defer st.s.mu.Unlock()
-	var keys []op.Key
-	for _, key := range st.s.keys {
-		keys = append(keys, publicKey{key})
-	}
-	return keys, nil
 }
 
 func (st storage) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
@@ -306,29 +214,4 @@ func (s *Server) fill(info *oidc.UserInfo, name string, scopes []string) {
 			info.AppendClaims("groups", user.Groups)
 		}
 	}
-}
-
-func (st storage) SetIntrospectionFromToken(_ context.Context, response *oidc.IntrospectionResponse, id, _, clientID string) error {
-	st.s.mu.Lock()
-	defer st.s.mu.Unlock()
-	token, ok := st.s.tokens[id]
-	if !ok || token.clientID != clientID || st.s.now().After(token.expires) {
-		return errNotFound
-	}
-	response.ClientID, response.Subject = token.clientID, subject(token.user)
-	response.Username, response.Scope = token.user, token.scopes
-	response.Expiration = oidc.FromTime(token.expires)
-	return nil
-}
-
-func (st storage) GetPrivateClaimsFromScopes(context.Context, string, string, []string) (map[string]any, error) {
-	return nil, nil
-}
-
-func (st storage) GetKeyByIDAndClientID(context.Context, string, string) (*jose.JSONWebKey, error) {
-	return nil, errNotFound
-}
-
-func (st storage) ValidateJWTProfileScopes(context.Context, string, []string) ([]string, error) {
-	return nil, oidc.ErrInvalidScope()
 }

@@ -14,90 +14,44 @@ import (
 // and OpenID Connect Core 1.0 (section 3.1.2.6) name them, in Authelia's words.
 type protocolError struct {
 	code        string
+	status      int
 	description string
 	hint        string
-	status      int
 }
 
 // The errors that Authelia answers with, worded as in its transcripts and in
 // authelia.com/provider/oauth2, errors.go.
 var (
-	errInvalidRequest = protocolError{
-		code:        "invalid_request",
-		description: "The request is missing a required parameter, includes an invalid parameter value, includes a parameter more than once, or is otherwise malformed.",
-		status:      http.StatusBadRequest,
-	}
-	errInvalidClient = protocolError{
-		code:        "invalid_client",
-		description: "Client authentication failed (e.g., unknown client, no client authentication included, or unsupported authentication method).",
-		status:      http.StatusUnauthorized,
-	}
-	errInvalidGrant = protocolError{
-		code:        "invalid_grant",
-		description: "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another client.",
-		status:      http.StatusBadRequest,
-	}
-	errUnauthorizedClient = protocolError{
-		code:        "unauthorized_client",
-		description: "The client is not authorized to request a token using this method.",
-		status:      http.StatusBadRequest,
-	}
-	errInvalidScope = protocolError{
-		code:        "invalid_scope",
-		description: "The requested scope is invalid, unknown, or malformed.",
-		status:      http.StatusBadRequest,
-	}
-	errUnsupportedResponseType = protocolError{
-		code:        "unsupported_response_type",
-		description: "The authorization server does not support obtaining a token using this method.",
-		status:      http.StatusBadRequest,
-	}
-	errUnsupportedResponseMode = protocolError{
-		code:        "unsupported_response_mode",
-		description: "The authorization server does not support obtaining a response using this response mode.",
-		status:      http.StatusBadRequest,
-	}
-	errInvalidState = protocolError{
-		code:        "invalid_state",
-		description: "The state is missing or does not have enough characters and is therefore considered too weak.",
-		status:      http.StatusBadRequest,
-	}
-	errInsufficientEntropy = protocolError{
-		code:        "insufficient_entropy",
-		description: "The request used a security parameter (e.g., anti-replay, anti-csrf) with insufficient entropy.",
-		status:      http.StatusBadRequest,
-	}
-	errInvalidRequestURI = protocolError{
-		code:        "invalid_request_uri",
-		description: "The request_uri in the authorization request returns an error or contains invalid data.",
-		status:      http.StatusBadRequest,
-	}
-	errLoginRequired = protocolError{
-		code:        "login_required",
-		description: "The Authorization Server requires End-User authentication.",
-		status:      http.StatusBadRequest,
-	}
-	errConsentRequired = protocolError{
-		code:        "consent_required",
-		description: "The Authorization Server requires End-User consent.",
-		status:      http.StatusBadRequest,
-	}
-	errAccessDenied = protocolError{
-		code:        "access_denied",
-		description: "The resource owner or authorization server denied the request.",
-		status:      http.StatusForbidden,
-	}
-	errRequestUnauthorized = protocolError{
-		code:        "request_unauthorized",
-		description: "The request could not be authorized. The request either did not include a known client authentication method, or contained invalid authentication details.",
-		status:      http.StatusUnauthorized,
-	}
-	errServer = protocolError{
-		code:        "server_error",
-		description: "The authorization server encountered an unexpected condition that prevented it from fulfilling the request.",
-		status:      http.StatusInternalServerError,
-	}
+	errInvalidRequest = worded("invalid_request", http.StatusBadRequest,
+		"The request is missing a required parameter, includes an invalid parameter value, includes a parameter more than once, or is otherwise malformed.")
+	errInvalidClient = worded("invalid_client", http.StatusUnauthorized,
+		"Client authentication failed (e.g., unknown client, no client authentication included, or unsupported authentication method).")
+	errInvalidGrant = worded("invalid_grant", http.StatusBadRequest,
+		"The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another client.")
+	errUnauthorizedClient      = worded("unauthorized_client", http.StatusBadRequest, "The client is not authorized to request a token using this method.")
+	errInvalidScope            = worded("invalid_scope", http.StatusBadRequest, "The requested scope is invalid, unknown, or malformed.")
+	errUnsupportedResponseType = worded("unsupported_response_type", http.StatusBadRequest,
+		"The authorization server does not support obtaining a token using this method.")
+	errUnsupportedResponseMode = worded("unsupported_response_mode", http.StatusBadRequest,
+		"The authorization server does not support obtaining a response using this response mode.")
+	errInvalidState = worded("invalid_state", http.StatusBadRequest,
+		"The state is missing or does not have enough characters and is therefore considered too weak.")
+	errInsufficientEntropy = worded("insufficient_entropy", http.StatusBadRequest,
+		"The request used a security parameter (e.g., anti-replay, anti-csrf) with insufficient entropy.")
+	errInvalidRequestURI = worded("invalid_request_uri", http.StatusBadRequest,
+		"The request_uri in the authorization request returns an error or contains invalid data.")
+	errLoginRequired       = worded("login_required", http.StatusBadRequest, "The Authorization Server requires End-User authentication.")
+	errConsentRequired     = worded("consent_required", http.StatusBadRequest, "The Authorization Server requires End-User consent.")
+	errAccessDenied        = worded("access_denied", http.StatusForbidden, "The resource owner or authorization server denied the request.")
+	errRequestUnauthorized = worded("request_unauthorized", http.StatusUnauthorized,
+		"The request could not be authorized. The request either did not include a known client authentication method, or contained invalid authentication details.")
+	errServer = worded("server_error", http.StatusInternalServerError,
+		"The authorization server encountered an unexpected condition that prevented it from fulfilling the request.")
 )
+
+func worded(code string, status int, description string) protocolError {
+	return protocolError{code: code, status: status, description: description}
+}
 
 func (e protocolError) Error() string { return e.code + ": " + e.text() }
 

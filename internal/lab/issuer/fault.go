@@ -1,17 +1,16 @@
 package issuer
 
 import (
+	"cmp"
 	"net/http"
-	"time"
 )
 
 // Fault is a fault of the issuer at one path. The fields that are set apply, in this order.
 type Fault struct {
-	Times   int           // the number of requests that it hits; 0 means all until it is cleared
-	Delay   time.Duration // waits before all else
-	Hang    bool          // does not answer until the client leaves or the server closes
-	Reset   bool          // close the connection without an answer
-	Status  int           // answers with this status; 200 if only Header or Body is set
+	Times   int  // the number of requests that it hits; 0 means all until it is cleared
+	Hang    bool // does not answer until the client leaves or the server closes
+	Reset   bool // close the connection without an answer
+	Status  int  // answers with this status; 200 if only Header or Body is set
 	Header  http.Header
 	Body    []byte
 	Handler http.HandlerFunc // answers instead, for example with an endless or truncated body
@@ -35,19 +34,8 @@ func (s *Server) takeFault(path string) *Fault {
 	return nil
 }
 
-// answer applies the fault, and reports whether it has answered the request.
-func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) bool {
-	if f.Delay > 0 {
-		timer := time.NewTimer(f.Delay)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-r.Context().Done():
-			return true
-		case <-closing:
-			return true
-		}
-	}
+// answer answers a request with the fault.
+func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) {
 	switch {
 	case f.Hang:
 		select {
@@ -56,25 +44,14 @@ func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan st
 		}
 		panic(http.ErrAbortHandler) // a return would answer with an empty 200
 	case f.Reset:
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err == nil {
-			_ = conn.Close()
-		}
-		return true
+		panic(http.ErrAbortHandler)
 	case f.Handler != nil:
 		f.Handler(w, r)
-		return true
-	case f.Status == 0 && f.Header == nil && f.Body == nil:
-		return false
+		return
 	}
 	for name, values := range f.Header {
 		w.Header()[http.CanonicalHeaderKey(name)] = values
 	}
-	status := f.Status
-	if status == 0 {
-		status = http.StatusOK
-	}
-	w.WriteHeader(status)
+	w.WriteHeader(cmp.Or(f.Status, http.StatusOK))
 	_, _ = w.Write(f.Body)
-	return true
 }

@@ -236,15 +236,6 @@ func TestCodeFlow(t *testing.T) {
 		t.Errorf("userinfo %s", info.body)
 	}
 
-	active := post(t, s.client(), s.URL()+"/api/oidc/introspection", "proxmox", clientKey, url.Values{"token": {got.AccessToken}})
-	if !strings.Contains(active.body, `"active":true`) {
-		t.Errorf("introspection: %s", active.body)
-	}
-	post(t, s.client(), s.URL()+"/api/oidc/revocation", "proxmox", clientKey, url.Values{"token": {got.AccessToken}})
-	if gone := do(t, s.client(), request.Clone(t.Context())); gone.StatusCode != http.StatusUnauthorized || gone.Header.Get("WWW-Authenticate") == "" {
-		t.Errorf("a revoked token gave %d", gone.StatusCode)
-	}
-
 	t.Run("the next request needs consent alone", func(t *testing.T) {
 		none := get(t, browser, s.URL()+"/api/oidc/authorization?"+parameters("prompt", "none").Encode())
 		if none.error() != "consent_required" {
@@ -297,20 +288,6 @@ func TestLoginRefused(t *testing.T) {
 	}
 }
 
-func TestConsentDenied(t *testing.T) {
-	s := start(t, issuer.Options{Clients: []issuer.Client{proxmox()}})
-	browser := s.client()
-	login(t, s, browser, "harry", "password", parameters())
-	page := get(t, browser, s.URL()+"/api/oidc/authorization?"+parameters().Encode()).location(t)
-	denied := post(t, browser, page.String(), "", "", url.Values{"flow_id": {page.Query().Get("flow_id")}, "decision": {"deny"}})
-	if denied.error() != "access_denied" || denied.location(t).Query().Get("state") == "" {
-		t.Errorf("%d %s", denied.StatusCode, denied.Header.Get("Location"))
-	}
-	if again := post(t, browser, page.String(), "", "", url.Values{"flow_id": {page.Query().Get("flow_id")}, "decision": {"accept"}}); again.location(t).Path != "/consent/completion" {
-		t.Errorf("a denied flow went on: %s", again.Header.Get("Location"))
-	}
-}
-
 // What Authelia only finds out after the login stays unseen by prompt=none.
 func TestPKCERequired(t *testing.T) {
 	client := proxmox()
@@ -349,27 +326,6 @@ func TestClaimsPolicy(t *testing.T) {
 	}
 }
 
-func TestPushedRequest(t *testing.T) {
-	s := start(t, issuer.Options{Clients: []issuer.Client{proxmox()}})
-	pushed := post(t, s.client(), s.URL()+"/api/oidc/pushed-authorization-request", "proxmox", clientKey, parameters())
-	var got struct {
-		RequestURI string `json:"request_uri"`
-	}
-	if err := json.Unmarshal([]byte(pushed.body), &got); err != nil || pushed.StatusCode != http.StatusCreated {
-		t.Fatalf("%d %s", pushed.StatusCode, pushed.body)
-	}
-	request := url.Values{"client_id": {"proxmox"}, "request_uri": {got.RequestURI}}
-	if back := login(t, s, s.client(), "john", "password", request); back.location(t).Query().Get("code") == "" {
-		t.Errorf("%d %s", back.StatusCode, back.Header.Get("Location"))
-	}
-	if again := get(t, s.client(), s.URL()+"/api/oidc/authorization?"+request.Encode()); again.error() != "invalid_request_uri" {
-		t.Errorf("a used request_uri: %s", again.Header.Get("Location"))
-	}
-	if wrong := post(t, s.client(), s.URL()+"/api/oidc/pushed-authorization-request", "proxmox", "wrong", parameters()); wrong.StatusCode != http.StatusUnauthorized || wrong.error() != "invalid_client" {
-		t.Errorf("wrong key: %d %s", wrong.StatusCode, wrong.body)
-	}
-}
-
 func TestAuthorizationRefused(t *testing.T) {
 	s := start(t, issuer.Options{Clients: []issuer.Client{proxmox()}})
 	for _, test := range []struct {
@@ -392,7 +348,6 @@ func TestAuthorizationRefused(t *testing.T) {
 		{"loopback by name", "redirect_uri", "http://localhost:41233/", "invalid_request", true},
 		{"loopback over https", "redirect_uri", "https://127.0.0.1:41233/", "invalid_request", true},
 		{"loopback, other address", "redirect_uri", "http://127.0.0.2:41233/", "invalid_request", true},
-		{"unknown pushed request", "request_uri", "urn:ietf:params:oauth:request_uri:x", "invalid_request_uri", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := get(t, s.client(), s.URL()+"/api/oidc/authorization?"+parameters("prompt", "none", test.parameter, test.value).Encode())

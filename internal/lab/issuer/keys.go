@@ -110,13 +110,3 @@ func (k signingKey) Key() any   { return k.key.Private }
 func (k signingKey) SignatureAlgorithm() jose.SignatureAlgorithm {
 	return jose.SignatureAlgorithm(k.key.Algorithm)
 }
-
-// publicKey is a key as the provider library verifies with it.
-type publicKey struct{ key Key }
-
-func (k publicKey) ID() string  { return k.key.ID }
-func (k publicKey) Key() any    { return k.key.Private.Public() }
-func (k publicKey) Use() string { return "sig" }
-func (k publicKey) Algorithm() jose.SignatureAlgorithm {
-	return jose.SignatureAlgorithm(k.key.Algorithm)
-}

@@ -17,9 +17,8 @@ type Limit struct {
 	Refill   time.Duration
 }
 
-// AutheliaLimits returns the limits of Authelia 4.39.17 and later, which hold
-// for token, introspection, revocation, userinfo and pushed authorization
-// each: all buckets at once.
+// AutheliaLimits returns the limits of Authelia 4.39.17 and later, which hold for each of its endpoints for programs: all
+// buckets at once.
 func AutheliaLimits() []Limit {
 	return []Limit{{30, time.Minute}, {40, 2 * time.Minute}, {50, 10 * time.Minute}, {100, time.Hour}}
 }
@@ -81,7 +80,7 @@ func (s *Server) tooMany(w http.ResponseWriter, wait time.Duration) {
 
 func hasLimit(path string) bool {
 	switch path {
-	case pathToken, pathIntrospection, pathRevocation, pathUserinfo, pathPushed:
+	case pathToken, pathIntrospection, pathUserinfo, pathPushed:
 		return true
 	}
 	return false

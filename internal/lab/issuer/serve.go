@@ -11,27 +11,19 @@ import (
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// route is what answers at a path, and to which methods.
-type route struct {
-	methods []string
-	handler http.HandlerFunc
-}
-
 // table maps the paths of Authelia 4.39 to what answers there.
-func (s *Server) table() map[string]route {
-	get, post, both := []string{http.MethodGet}, []string{http.MethodPost}, []string{http.MethodGet, http.MethodPost}
-	return map[string]route{
-		pathDiscovery:     {get, s.discovery},
-		pathKeys:          {get, s.jwks},
-		pathAuthorization: {both, s.authorization},
-		pathToken:         {post, s.token},
-		pathIntrospection: {post, s.introspection},
-		pathRevocation:    {post, s.revocation},
-		pathUserinfo:      {both, s.userinfo},
-		pathPushed:        {post, s.pushedAuthorization},
-		pathLogin:         {both, s.login},
-		pathConsent:       {both, s.consent},
-		pathCompletion:    {get, s.completion},
+func (s *Server) table() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		pathDiscovery:     s.discovery,
+		pathKeys:          s.jwks,
+		pathAuthorization: s.authorization,
+		pathToken:         s.token,
+		pathIntrospection: s.introspection,
+		pathUserinfo:      s.userinfo,
+		pathPushed:        s.pushedAuthorization,
+		pathLogin:         s.login,
+		pathConsent:       s.consent,
+		pathCompletion:    s.completion,
 	}
 }
 
@@ -41,7 +33,6 @@ const (
 	pathAuthorization = "/api/oidc/authorization"
 	pathToken         = "/api/oidc/token"
 	pathIntrospection = "/api/oidc/introspection"
-	pathRevocation    = "/api/oidc/revocation"
 	pathUserinfo      = "/api/oidc/userinfo"
 	pathPushed        = "/api/oidc/pushed-authorization-request"
 	pathLogin         = "/"
@@ -69,15 +60,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case !slices.Contains(s.hosts, r.Host):
 		plain(answer, http.StatusBadRequest)
 		return
-	case fault != nil && fault.answer(answer, r, s.closing):
+	case fault != nil:
+		fault.answer(answer, r, s.closing)
 		return
 	}
 
-	route, known := s.routes[path]
+	handler, known := s.routes[path]
 	switch {
-	case below && known && !slices.Contains(route.methods, r.Method):
-		plain(answer, http.StatusMethodNotAllowed)
-		return
 	case !below || !known && !isProgramPath(path):
 		s.portal(answer, http.StatusOK, page{Title: "Login"})
 		return
@@ -90,7 +79,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := op.ContextWithIssuer(r.Context(), s.name(r))
-	route.handler(answer, r.WithContext(ctx))
+	handler(answer, r.WithContext(ctx))
 	if answer.status >= http.StatusBadRequest {
 		s.countFailure(path, r)
 	}

@@ -19,7 +19,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +95,7 @@ type Server struct {
 	serving   sync.WaitGroup
 	engine    *op.LegacyServer
 	crypto    op.Crypto
-	routes    map[string]route
+	routes    map[string]http.HandlerFunc
 
 	handshakes atomic.Int64
 
@@ -105,14 +104,12 @@ type Server struct {
 	issuer      string // override of the issuer's name
 	metadata    map[string]any
 	keys        []Key
-	signing     *Key
 	skew        time.Duration
 	clients     map[string]Client
 	users       map[string]User
 	sessions    map[string]session
 	flows       map[string]*flow    // authorization requests by id
 	codes       map[string]string   // flow id by code, used ones too
-	pushed      map[string]pushed   // parameters by request_uri
 	tokens      map[string]token    // access tokens by id
 	faults      map[string][]*Fault // by path
 	limits      limiter
@@ -192,7 +189,7 @@ func prepare(options Options) (*Server, error) {
 		}
 	}
 	s := &Server{
-		path:        strings.TrimSuffix(options.Path, "/"),
+		path:        options.Path,
 		authority:   ca,
 		now:         options.Now,
 		log:         options.Log,
@@ -206,7 +203,6 @@ func prepare(options Options) (*Server, error) {
 		sessions:    map[string]session{},
 		flows:       map[string]*flow{},
 		codes:       map[string]string{},
-		pushed:      map[string]pushed{},
 		tokens:      map[string]token{},
 		faults:      map[string][]*Fault{},
 		limits:      limiter{limits: options.Limits},
@@ -323,25 +319,11 @@ func (s *Server) SetMetadata(member string, value any) {
 	s.metadata[member] = value
 }
 
-// ResetMetadata undoes every SetMetadata.
-func (s *Server) ResetMetadata() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	clear(s.metadata)
-}
-
 // SetKeys replaces the published keys, of which the first signs ID tokens.
 func (s *Server) SetKeys(keys ...Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keys, s.signing = keys, nil
-}
-
-// SetSigningKey sets the key that signs ID tokens, even one that is not published.
-func (s *Server) SetSigningKey(key Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.signing = &key
+	s.keys = keys
 }
 
 // SetClockOffset shifts the Date header of every answer.
@@ -356,13 +338,6 @@ func (s *Server) SetCertificate(certificate tls.Certificate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.certificate = &certificate
-}
-
-// SetLimits changes the rate limits, and forgets what was counted.
-func (s *Server) SetLimits(limits ...Limit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.limits = limiter{limits: limits}
 }
 
 // Inject makes a path ("/jwks.json", say, or "" for all) misbehave, in front

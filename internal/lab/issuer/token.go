@@ -1,8 +1,6 @@
 package issuer
 
 import (
-	"encoding/base64"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,15 +19,6 @@ const (
 
 // token is the token endpoint (RFC 6749, section 3.2), for authorization codes alone.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
-	if err := parseForm(r); err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	grant := r.PostForm.Get("grant_type")
-	if grant == "" {
-		errInvalidRequest.because("Request parameter 'grant_type' is missing").write(w)
-		return
-	}
 	if _, ok := s.flowByCode(r.PostForm.Get("code")); !ok && s.habit().CodeFirst {
 		errInvalidGrant.write(w)
 		return
@@ -39,13 +28,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		fromEngine(err).write(w)
 		return
 	}
-	switch oidc.GrantType(grant) {
-	case oidc.GrantTypeCode, oidc.GrantTypeRefreshToken, oidc.GrantTypeClientCredentials, oidc.GrantTypeDeviceCode:
-	default:
-		errInvalidRequest.because("Make sure that the various parameters are correct, be aware of case sensitivity and trim your parameters. Make sure that the client you are using has exactly whitelisted the redirect_uri you specified.").write(w)
-		return
-	}
-	if !slices.Contains(client.GrantTypes, grant) || grant != string(oidc.GrantTypeCode) {
+	if grant := r.PostForm.Get("grant_type"); !slices.Contains(client.GrantTypes, grant) || grant != string(oidc.GrantTypeCode) {
 		errUnauthorizedClient.because("The OAuth 2.0 Client is not allowed to use authorization grant '%s'.", grant).write(w)
 		return
 	}
@@ -62,75 +45,30 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	}
 	response, err := s.engine.CodeExchange(r.Context(), &op.ClientRequest[oidc.AccessTokenRequest]{
 		Request: &op.Request[oidc.AccessTokenRequest]{Method: r.Method, URL: r.URL, Header: r.Header, Form: r.Form, PostForm: r.PostForm, Data: request},
-		Client:  registered{client},
+		Client:  registered{client: client},
 	})
-	answerOnce(w, response, err)
+	if err != nil {
+		fromEngine(err).write(w)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store") // RFC 6749, section 5.1
+	w.Header().Set("Pragma", "no-cache")
+	writeJSON(w, http.StatusOK, response.Data)
 }
 
 // introspection answers about tokens (RFC 7662). Whoever cannot authenticate
 // gets request_unauthorized; v4.39.20 takes Basic here from every client with a secret.
 func (s *Server) introspection(w http.ResponseWriter, r *http.Request) {
-	if err := parseForm(r); err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	if s.habit().BlindIntrospection {
-		writeJSON(w, http.StatusOK, map[string]bool{"active": false})
-		return
-	}
 	id, secret, _, err := credentials(r)
 	client, known := s.Client(id)
-	if err != nil || !known || secret == "" || !client.has(secret) {
+	switch blind := s.habit().BlindIntrospection; {
+	case blind:
+	case err != nil || !known || secret == "" || !client.has(secret):
 		s.fail(pathIntrospection, id, "wrong id or secret")
 		errRequestUnauthorized.write(w)
 		return
 	}
-	text := r.PostForm.Get("token")
-	if text == "" {
-		errInvalidRequest.because("The POST body can not be empty.").write(w)
-		return
-	}
-	response, err := s.engine.Introspect(r.Context(), &op.Request[op.IntrospectionRequest]{
-		Method: r.Method, URL: r.URL, Header: r.Header, Form: r.Form, PostForm: r.PostForm,
-		Data: &op.IntrospectionRequest{
-			ClientCredentials:    &op.ClientCredentials{ClientID: id, ClientSecret: secret},
-			IntrospectionRequest: &oidc.IntrospectionRequest{Token: text},
-		},
-	})
-	answerOnce(w, response, err)
-}
-
-// answerOnce writes what the library made of a request: an answer that nobody may keep (RFC 6749, section 5.1), or its error.
-func answerOnce(w http.ResponseWriter, response *op.Response, err error) {
-	if err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Pragma", "no-cache")
-	writeJSON(w, http.StatusOK, response.Data)
-}
-
-// revocation ends a token (RFC 7009); unknown ones are no error.
-func (s *Server) revocation(w http.ResponseWriter, r *http.Request) {
-	if err := parseForm(r); err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	client, err := s.authenticate(r)
-	if err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	_, err = s.engine.Revocation(r.Context(), &op.ClientRequest[oidc.RevocationRequest]{
-		Request: &op.Request[oidc.RevocationRequest]{Data: &oidc.RevocationRequest{Token: r.PostForm.Get("token"), TokenTypeHint: "access_token"}},
-		Client:  registered{client},
-	})
-	if err != nil {
-		fromEngine(err).write(w)
-		return
-	}
-	w.WriteHeader(http.StatusOK)
+	writeJSON(w, http.StatusOK, map[string]bool{"active": false}) // agents ask with tokens that they made up
 }
 
 // userinfo answers with the claims of an access token (OpenID Connect Core 1.0, section 5.3).
@@ -180,8 +118,10 @@ func (s *Server) authenticate(r *http.Request) (Client, error) {
 
 // credentials reads id and secret from header or body, and says by which method they came.
 func credentials(r *http.Request) (id, secret, method string, err error) {
-	basicID, basicSecret, err := basic(r.Header.Get("Authorization"))
-	if err != nil {
+	basicID, basicSecret, _ := r.BasicAuth() // form-encoded before they are Base64 (RFC 6749, section 2.3.1)
+	basicID, errID := url.QueryUnescape(basicID)
+	basicSecret, errSecret := url.QueryUnescape(basicSecret)
+	if errID != nil || errSecret != nil {
 		return "", "", "", errInvalidRequest.because("The client credentials in the HTTP authorization header could not be parsed. Either the scheme was missing, the scheme was invalid, or the value had malformed data.")
 	}
 	id, secret = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
@@ -200,37 +140,4 @@ func credentials(r *http.Request) (id, secret, method string, err error) {
 		return id, basicSecret, methodBasic, nil
 	}
 	return id, "", methodNone, nil
-}
-
-var errMalformedHeader = errors.New("malformed authorization header")
-
-// basic reads an Authorization header in which id and secret are form-encoded
-// before they are Base64 (RFC 6749, section 2.3.1). It is stricter than
-// net/http's, and no header is no error.
-func basic(header string) (id, secret string, err error) {
-	if header == "" {
-		return "", "", nil
-	}
-	scheme, value, _ := strings.Cut(header, " ")
-	text, err := base64.StdEncoding.DecodeString(value)
-	if err != nil || !strings.EqualFold(scheme, "Basic") {
-		return "", "", errMalformedHeader
-	}
-	id, secret, ok := strings.Cut(string(text), ":")
-	if !ok {
-		return "", "", errMalformedHeader
-	}
-	if id, err = url.QueryUnescape(id); err != nil {
-		return "", "", err
-	}
-	secret, err = url.QueryUnescape(secret)
-	return id, secret, err
-}
-
-// parseForm insists on a form.
-func parseForm(r *http.Request) error {
-	if err := r.ParseForm(); err != nil || len(r.PostForm) == 0 {
-		return errInvalidRequest.because("The POST body can not be empty.")
-	}
-	return nil
 }
