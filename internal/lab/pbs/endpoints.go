@@ -144,7 +144,6 @@ func (p *Product) endpoints(version string) []endpoint {
 	}
 	token := []property{ofUser, tokenName, comment, enable, expire, digestOf}
 	dates := []property{node, {name: "start", kind: integer}, {name: "limit", kind: integer}, {name: "since", pattern: dateTime}, {name: "until", pattern: dateTime}, {name: "service", max: 128}}
-	cursors := []property{node, {name: "since", kind: integer}, {name: "until", kind: integer}, {name: "lastentries", kind: integer}, {name: "startcursor"}, {name: "endcursor"}}
 
 	list := []endpoint{
 		route("GET /version", false, anybody, (*call).version),
@@ -179,7 +178,6 @@ func (p *Product) endpoints(version string) []endpoint {
 			property{name: "description", max: 255}, property{name: "totp"}, property{name: "value"}, ownPassword),
 		route("DELETE /access/tfa/{userid}/{id}", true, editUser, (*call).removeTOTP, ofUser, property{name: "id", required: true}, ownPassword),
 		route("GET /nodes/{node}/syslog", true, logs, (*call).syslog, dates...),
-		route("GET /nodes/{node}/journal", true, logs, (*call).showJournal, cursors...),
 		route("GET /nodes/{node}/time", false, anybody, (*call).time, node),
 	}
 	for _, kind := range []string{"pam", p.Name} {

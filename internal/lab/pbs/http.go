@@ -189,7 +189,7 @@ func (s *Server) answer(c *call, identifier string, err error, data any) *standi
 	case http.StatusForbidden:
 		a.Wait = s.opts.Delay403
 	}
-	s.journal.add(s.opts.Now(), identifier, fmt.Sprintf("%s %s: %d %s: [client %s] %s",
+	s.write(identifier, fmt.Sprintf("%s %s: %d %s: [client %s] %s",
 		c.request.Method, c.request.RequestURI, a.Status, http.StatusText(a.Status), c.peer, err))
 	return a
 }

@@ -34,7 +34,7 @@ func (c *call) authURL() (any, error) {
 	p, _, err := c.provider(realm, c.params.text("redirect-url"))
 	if err != nil {
 		if c.s.product.explains {
-			c.s.journal.add(c.s.opts.Now(), c.s.product.daemon, "could not get openid auth url: "+openid.Explain(err))
+			c.s.write(c.s.product.daemon, "could not get openid auth url: "+openid.Explain(err))
 		}
 		return nil, err
 	}

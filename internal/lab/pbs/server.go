@@ -87,7 +87,7 @@ type Server struct {
 	library   *openid.Library
 	listener  *standin.Listener
 	store     *standin.Store[State]
-	journal   journal
+	journal   standin.Journal
 	daemon    daemon
 	realmLock chan struct{}
 
@@ -118,6 +118,7 @@ func Start(o Options) (*Server, error) {
 		}
 	}
 	s := &Server{Server: standin.NewServer(o.RoundTrip, o.Log), opts: o, product: o.Product, realmLock: make(chan struct{}, 1)}
+	s.journal.Host, s.journal.Zone = o.Product.Name, o.Zone
 	s.endpoints = s.product.endpoints(o.Version)
 	s.library = openid.New(o.IssuerClient, s.Logger())
 	var err error

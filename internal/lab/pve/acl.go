@@ -1,6 +1,7 @@
 package pve
 
 import (
+	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -139,7 +140,7 @@ func allOf(checks ...func(*call) error) func(*call) error {
 
 // selfOrModify is the check [or, [userid-param, self], [userid-group, [User.Modify]]].
 func (a *api) selfOrModify() func(*call) error {
-	modify := a.userGroup("", "User.Modify")
+	modify := a.userGroup("User.Modify")
 	return func(c *call) error {
 		if a.srv.view().Users[c.user] != nil && c.user == c.text("userid") {
 			return nil
@@ -160,38 +161,22 @@ func (a *api) allocateUser(c *call) error {
 	return a.need("/access/realm/"+realm, "Realm.AllocateUser")(c)
 }
 
-// userGroup is the check [userid-group, privs, groups_param => param].
-func (a *api) userGroup(param string, privs ...string) func(*call) error {
+// userGroup is the check [userid-group, privs]: of all groups, or of one of the user's.
+func (a *api) userGroup(privs ...string) func(*call) error {
 	return func(c *call) error {
 		st, user := a.srv.view(), c.text("userid")
-		if param != "create" {
-			if err := userExists(st, user); err != nil {
-				return err
-			}
-		}
-		if a.has(st, c.user, "/access/groups", privs...) {
-			return nil
-		}
-		if param != "" {
-			groups := splitList(c.text("groups"))
-			if len(groups) == 0 {
-				return forbidden("/access/groups, " + strings.Join(privs, "|"))
-			}
-			for _, g := range groups {
-				if _, ok := st.Groups[g]; !ok || !a.has(st, c.user, "/access/groups/"+g, privs...) {
-					return forbidden("/access/groups/" + g + ", " + strings.Join(privs, "|"))
-				}
-			}
-		}
-		if param == "create" {
-			return nil
+		if err := userExists(st, user); err != nil {
+			return err
 		}
 		for name, g := range st.Groups {
 			if g.Users[user] && a.has(st, c.user, "/access/groups/"+name, privs...) {
 				return nil
 			}
 		}
-		return forbidden("")
+		if !a.has(st, c.user, "/access/groups", privs...) {
+			return forbidden("")
+		}
+		return nil
 	}
 }
 
@@ -200,26 +185,12 @@ var (
 		`|/nodes|/nodes/[[:alnum:]._-]+|/pool|/pool/[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+){0,2}|/sdn` +
 		`|/sdn/(?:controllers|dns|ipams|zones|fabrics)(?:/[[:alnum:]._-]+){0,3}|/storage|/storage/[[:alnum:]._-]+` +
 		`|/vms|/vms/[1-9][0-9]{2,}|/mapping|/mapping/[[:alnum:]._-]+|/mapping/[[:alnum:]._-]+/[[:alnum:]._-]+`)
-	pathChars = pattern(`[[:alnum:]._/-]+`)
-	slashes   = regexp.MustCompile(`/+`)
+	slashes = regexp.MustCompile(`/+`)
 )
 
-// normalizePath is PVE::AccessControl::normalize_path; empty where it makes nothing of the path.
+// normalizePath is PVE::AccessControl::normalize_path.
 func normalizePath(p string) string {
-	if p == "" || p == "0" {
-		return ""
-	}
-	p = strings.TrimSuffix(slashes.ReplaceAllString(p, "/"), "/")
-	if p == "" {
-		return "/"
-	}
-	if p[0] != '/' {
-		p = "/" + p
-	}
-	if !pathChars.MatchString(p) {
-		return ""
-	}
-	return p
+	return cmp.Or(strings.TrimSuffix(slashes.ReplaceAllString("/"+p, "/"), "/"), "/")
 }
 
 // mayModify is PVE::RPCEnvironment::check_perm_modify.
@@ -237,11 +208,7 @@ func (a *api) mayModify(st *State, user, path string) error {
 }
 
 func (a *api) modifyACL(c *call) error {
-	path := normalizePath(c.text("path"))
-	if path == "" {
-		return nil // the handler refuses it
-	}
-	return a.mayModify(a.srv.view(), c.user, path)
+	return a.mayModify(a.srv.view(), c.user, normalizePath(c.text("path")))
 }
 
 // aclPaths are all paths of the tree, with those on the way to them.
@@ -354,21 +321,14 @@ func (a *api) updateACL(c *call) (any, error) {
 		return nil, badParams(map[string]string{"users": e, "groups": e, "tokens": e})
 	}
 	path, remove := normalizePath(c.text("path")), truthy(c.params["delete"])
-	if path == "" || !remove && !aclPath.MatchString(path) {
+	if !remove && !aclPath.MatchString(path) {
 		return nil, badParams(map[string]string{"path": "invalid ACL path '" + c.text("path") + "'"})
 	}
 	propagate := c.params["propagate"] == nil || truthy(c.params["propagate"])
 	return nil, a.srv.withUsers("ACL update failed", func(st *State) error {
-		mine := a.permissions(st, c.user, path)
 		for _, role := range splitList(c.text("roles")) {
-			privs, ok := a.rolePrivs(st, role)
-			if !ok {
+			if _, ok := a.rolePrivs(st, role); !ok {
 				return dief("role '%s' does not exist", role)
-			}
-			if _, all := mine["Permissions.Modify"]; !all {
-				if err := mayHandOut(role, privs, mine, propagate, remove); err != nil {
-					return err
-				}
 			}
 			set := func(kind, id string) {
 				st.ACL = slices.DeleteFunc(st.ACL, func(e ACL) bool {
@@ -400,25 +360,4 @@ func (a *api) updateACL(c *call) (any, error) {
 		}
 		return nil
 	})
-}
-
-// mayHandOut refuses roles with privileges that the caller does not have.
-func mayHandOut(role string, privs, mine map[string]bool, propagate, remove bool) error {
-	verb := "add"
-	if remove {
-		verb = "remove"
-	}
-	for _, p := range slices.Sorted(maps.Keys(privs)) {
-		have, ok := mine[p]
-		if !ok {
-			return badParams(map[string]string{"role": "Cannot " + verb + " role '" + role + "' - requires 'Permissions.Modify' or superset of privileges."})
-		}
-		if propagate && !have && !remove {
-			return badParams(map[string]string{"role": "Cannot " + verb + " role '" + role + "' with propagation - requires 'Permissions.Modify' or propagated superset of privileges."})
-		}
-	}
-	if role == "NoAccess" {
-		return badParams(map[string]string{"role": "Cannot " + verb + " role '" + role + "' - requires 'Permissions.Modify'"})
-	}
-	return nil
 }

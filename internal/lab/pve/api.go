@@ -1,7 +1,7 @@
 package pve
 
 import (
-	"cmp"
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -46,14 +46,7 @@ func wrapped(prefix string, err error) error {
 	if !ok {
 		return err
 	}
-	msg := e.msg
-	for _, k := range slices.Sorted(maps.Keys(e.errs)) {
-		msg += k + ": " + e.errs[k] + "\n"
-	}
-	if e.errs != nil {
-		msg = strconv.Itoa(e.status) + " " + msg
-	}
-	return &apiError{status: 500, msg: prefix + ": " + msg}
+	return &apiError{status: 500, msg: prefix + ": " + e.msg}
 }
 
 // call is one request to a handler.
@@ -143,9 +136,6 @@ next:
 				}
 				continue
 			}
-			if strings.ContainsAny(parts[i], " \t\r\n\f\v") {
-				continue next
-			}
 			if params == nil {
 				params = map[string]any{}
 			}
@@ -187,7 +177,6 @@ func (a *api) prepare(e *endpoint, uri, params map[string]any, c *call) error {
 
 // run checks the parameters against the schema and calls the handler.
 func (a *api) run(e *endpoint, c *call) (any, error) {
-	e.params.normalize(c.params)
 	if err := e.params.check(c.params); err != nil {
 		return nil, err
 	}
@@ -197,18 +186,7 @@ func (a *api) run(e *endpoint, c *call) (any, error) {
 // byJSON sorts a list whose order is arbitrary on a node by the text of its
 // entries, so that answers repeat.
 func byJSON(list []any) []any {
-	type entry struct {
-		key string
-		v   any
-	}
-	entries := make([]entry, len(list))
-	for i, v := range list {
-		entries[i] = entry{string(standin.Marshal(v)), v}
-	}
-	slices.SortStableFunc(entries, func(x, y entry) int { return cmp.Compare(x.key, y.key) })
-	for i, e := range entries {
-		list[i] = e.v
-	}
+	slices.SortFunc(list, func(x, y any) int { return bytes.Compare(standin.Marshal(x), standin.Marshal(y)) })
 	return list
 }
 

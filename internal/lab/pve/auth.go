@@ -84,7 +84,7 @@ var errTicket = dief("permission denied - invalid PVE ticket")
 
 // refuse logs why credentials are refused. The client does not learn it.
 func (n *node) refuse(err error) error {
-	n.log.add(Line{Time: n.now(), Process: "pveproxy", PID: n.proxy, Message: "authentication failure: " + err.Error()})
+	n.log.Add(Line{Time: n.now(), Process: "pveproxy", PID: n.proxy, Message: "authentication failure: " + err.Error()})
 	return refused("Authentication failed!")
 }
 
@@ -222,7 +222,7 @@ func (a *api) checkPassword(st *State, user, password string, c *call) error {
 		return dief("no password")
 	case r.Type == "pam":
 		name, _, _ := cutLast(user, "@")
-		c.node.log.add(Line{
+		c.node.log.Add(Line{
 			Time: c.node.now(), Process: "IPCC.xs", PID: c.worker, Unit: "pvedaemon",
 			Message: "pam_unix(proxmox-ve-auth:auth): authentication failure; logname= uid=0 euid=0 tty= ruser= rhost=" + c.rhost() + "  user=" + name,
 		})

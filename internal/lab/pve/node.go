@@ -37,11 +37,10 @@ type Node struct {
 type node struct {
 	Node
 	srv     *Server
-	id      int // from 1
-	zone    *time.Location
+	id      int    // from 1
 	listen  string // host and port
 	pair    tls.Certificate
-	log     journal
+	log     standin.Journal
 	daemon  int      // process id of pvedaemon
 	workers chan int // process ids of its idle workers
 	proxy   int      // process id of pveproxy's worker
@@ -64,9 +63,10 @@ func (s *Server) startNodes() error {
 	for i, d := range described {
 		n := &node{Node: d, srv: s, id: i + 1, daemon: 1000 + 100*i, proxy: 1050 + 100*i, workers: make(chan int, s.opts.Workers)}
 		n.Name = cmp.Or(n.Name, "pve"+strings.TrimLeft(strconv.Itoa(i+1), "1"))
-		if n.zone, err = time.LoadLocation(cmp.Or(n.Zone, "UTC")); err != nil {
+		if n.log.Zone, err = time.LoadLocation(cmp.Or(n.Zone, "UTC")); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
+		n.log.Host = n.Name
 		if i > 0 {
 			host = "127.0.0." + strconv.Itoa(i+1)
 		}
@@ -151,7 +151,12 @@ func (n *node) on() bool {
 }
 
 // now is the node's own time, in its zone.
-func (n *node) now() time.Time { return n.srv.opts.Now().Add(n.Ahead).In(n.zone) }
+func (n *node) now() time.Time { return n.srv.opts.Now().Add(n.Ahead).In(n.log.Zone) }
+
+// write logs a message of pvedaemon.
+func (n *node) write(pid int, message string) {
+	n.log.Add(Line{Time: n.now(), Process: "pvedaemon", PID: pid, Message: fileBytes(message)})
+}
 
 // unreachable is the answer of another node about this one, which is off. The first time, that node waits.
 func (n *node) unreachable() *standin.Answer {

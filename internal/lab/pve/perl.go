@@ -42,10 +42,6 @@ func text(v any) string {
 			return "1"
 		}
 		return "0"
-	case []any:
-		return "ARRAY(0x55d0c0de0000)"
-	case map[string]any:
-		return "HASH(0x55d0c0de0000)"
 	}
 	return ""
 }
@@ -111,24 +107,15 @@ func fileBytes(s string) string {
 	return string(b)
 }
 
-// decodeForm decodes a form or a query as pve-http-server does. A key without an
-// equals sign is undef, a key with nothing behind it is the empty string. What
-// follows a second equals sign is lost, and repeated values are joined with NUL.
+func fromForm(s string) string { return standin.Unescape(strings.ReplaceAll(s, "+", " ")) }
+
+// decodeForm decodes a form or a query as pve-http-server does. What follows a second equals sign is lost.
 func decodeForm(s string) map[string]any {
 	params := map[string]any{}
 	for _, pair := range strings.FieldsFunc(s, func(r rune) bool { return r == '&' || r == ';' }) {
-		k, rest, defined := strings.Cut(pair, "=")
+		k, rest, _ := strings.Cut(pair, "=")
 		v, _, _ := strings.Cut(rest, "=")
-		k = standin.Unescape(strings.ReplaceAll(k, "+", " "))
-		if !defined {
-			params[k] = nil
-			continue
-		}
-		v = strings.ToValidUTF8(standin.Unescape(strings.ReplaceAll(v, "+", " ")), "\uFFFD")
-		if old, ok := params[k].(string); ok {
-			v = old + "\x00" + v
-		}
-		params[k] = v
+		params[fromForm(k)] = strings.ToValidUTF8(fromForm(v), "\uFFFD")
 	}
 	return params
 }

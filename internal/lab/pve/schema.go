@@ -2,7 +2,6 @@ package pve
 
 import (
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,11 +14,10 @@ type property struct {
 	kind     string // string, boolean, integer
 	optional bool
 	format   func(string) error
-	list     bool // its format is a list: a JSON array is taken too
+	list     bool // its format is that of each item
 	pattern  *regexp.Regexp
 	max, min int // length in characters; 0 is no limit
-	lowest   int // of an integer, with highest
-	highest  int // 0 is no limit
+	lowest   int // of an integer
 	bounded  bool
 	enum     []string
 	requires string
@@ -54,24 +52,17 @@ func (s schema) check(params map[string]any) error {
 	for k := range params {
 		p := s[k]
 		if p == nil {
-			addError(errs, k, unknownProperty)
+			errs[k] = unknownProperty
 			continue
 		}
 		if p.requires != "" && params[p.requires] == nil {
-			addError(errs, p.requires, "missing property required by '"+k+"'")
+			errs[p.requires] = "missing property required by '" + k + "'"
 		}
 	}
 	if len(errs) > 0 {
 		return badParams(errs)
 	}
 	return nil
-}
-
-func addError(errs map[string]string, k, e string) {
-	if old, ok := errs[k]; ok {
-		e = old + `\n` + e
-	}
-	errs[k] = e
 }
 
 // check is what is wrong with a value, empty if nothing is.
@@ -109,9 +100,6 @@ func (p *property) check(v any) string {
 	}
 	if p.bounded {
 		if n, err := strconv.ParseFloat(s, 64); err == nil {
-			if p.highest > 0 && n > float64(p.highest) {
-				return fmt.Sprintf("value must have a maximum value of %d", p.highest)
-			}
 			if n < float64(p.lowest) {
 				return fmt.Sprintf("value must have a minimum value of %d", p.lowest)
 			}
@@ -133,19 +121,6 @@ func (p *property) checkFormat(s string) error {
 		}
 	}
 	return nil
-}
-
-// normalize joins JSON arrays where a list is expected, as PVE::RESTHandler does.
-func (s schema) normalize(params map[string]any) {
-	for k, p := range s {
-		if list, ok := params[k].([]any); ok && p.list {
-			parts := make([]string, len(list))
-			for i, e := range list {
-				parts[i] = text(e)
-			}
-			params[k] = strings.Join(parts, ",")
-		}
-	}
 }
 
 // The expressions of PVE::Auth::Plugin and PVE::JSONSchema.
@@ -253,7 +228,7 @@ type realmSchema struct {
 	update schema
 }
 
-// directoryProperties are those of LDAP and AD realms. Their values are not checked: no transcript has such a realm.
+// directoryProperties are those of LDAP realms. Their values are not checked: no transcript has such a realm.
 const directoryProperties = `server1 server2 secure sslversion port domain tfa base_dn user_attr bind_dn password verify capath cert
 	certkey filter sync_attributes user_classes group_dn group_name_attr group_filter group_classes sync-defaults-options mode case-sensitive`
 
@@ -271,10 +246,9 @@ func newRealmSchema(v version) *realmSchema {
 		all[k] = anyString.opt()
 		directory[k] = k == "server1"
 	}
-	ldap, ad := maps.Clone(directory), maps.Clone(directory)
-	ldap["base_dn"], ldap["user_attr"], ad["domain"] = true, true, true
+	directory["base_dn"], directory["user_attr"] = true, true
 	builtin := map[string]bool{"default": false, "comment": false, "tfa": false}
-	types := map[string]map[string]bool{"pam": builtin, "pve": builtin, "ldap": ldap, "ad": ad}
+	types := map[string]map[string]bool{"pam": builtin, "pve": builtin, "ldap": directory}
 
 	openid := schema{
 		"issuer-url":     short(256),

@@ -122,6 +122,8 @@ type (
 	Request = standin.Request
 	// Handshakes is what tests see of connections.
 	Handshakes = standin.Handshakes
+	// Line is one entry of a node's journal.
+	Line = standin.Line
 )
 
 // Fail is [standin.Fail].
@@ -246,4 +248,14 @@ func (s *Server) TOTP(name string) string { return standin.TOTP(s.User(name).TOT
 func (s *Server) HoldLock() (release func()) {
 	<-s.realmLock
 	return sync.OnceFunc(func() { s.realmLock <- struct{}{} })
+}
+
+// Log adds lines to the journal of a node, in any order. It returns an error if there is no such node.
+func (s *Server) Log(node string, lines ...Line) error {
+	n := s.node(node, nil)
+	if n == nil {
+		return fmt.Errorf("there is no node %s", node)
+	}
+	n.log.Add(lines...)
+	return nil
 }

@@ -1,6 +1,7 @@
 package pve
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,51 +61,19 @@ func (c *call) number(k string) int {
 
 // readSyslog is PVE::Tools::dump_journal: the lines that journalctl prints, counted from the oldest.
 func (a *api) readSyslog(c *call) (any, error) {
-	unit := strings.TrimSuffix(c.text("service"), ".service")
-	command := "journalctl -o short --no-pager"
-	if c.params["service"] != nil {
-		command += " --unit " + shellQuote(c.text("service"))
-	}
-	var span [2]time.Time
-	bad := false
-	for i, k := range []string{"since", "until"} {
-		text := c.text(k)
-		if text == "" {
-			continue
-		}
-		command += " --" + k + " " + shellQuote(text)
-		layout := "2006-01-02 15:04:05"[:len(text)]
-		t, err := time.ParseInLocation(layout, text, c.node.zone)
-		span[i], bad = t, bad || err != nil
-	}
-	if bad || !span[0].IsZero() && !span[1].IsZero() && span[0].After(span[1]) {
-		return nil, dief("command '%s' failed: exit code 1", command)
-	}
-	start, limit := c.number("start"), c.number("limit")
-	if limit == 0 {
-		limit = syslogLimit
-	}
-	none := entry{Line: Line{Message: "-- No entries --"}, height: 1}
-	count, data := 0, []any{}
-	show := func(e *entry) {
-		first := count
-		count += e.height
-		if count <= start || first >= start+limit {
-			return
-		}
-		for k, text := range e.lines(c.node) {
-			if n := first + k; n >= start && n < start+limit {
-				data = append(data, map[string]any{"n": n + 1, "t": text})
+	since, isSince := c.node.log.Time(c.text("since"))
+	until, isUntil := c.node.log.Time(c.text("until"))
+	if !isSince || !isUntil || !since.IsZero() && !until.IsZero() && since.After(until) {
+		command := "journalctl -o short --no-pager"
+		for _, option := range [][2]string{{"service", "unit"}, {"since", "since"}, {"until", "until"}} {
+			if value := c.text(option[0]); value != "" {
+				command += " --" + option[1] + " " + shellQuote(value)
 			}
 		}
+		return nil, dief("command '%s' failed: exit code 1", command)
 	}
-	for e := range c.node.log.between(span[0], span[1], unit) {
-		show(e)
-	}
-	if count == 0 {
-		show(&none)
-	}
-	return total{data, count}, nil
+	page, count := c.node.log.Page(since, until, c.text("service"), c.number("start"), cmp.Or(c.number("limit"), syslogLimit))
+	return total{page, count}, nil
 }
 
 // shellQuote quotes an argument as String::ShellQuote does.
@@ -132,25 +101,22 @@ func (a *api) readJournal(c *call) (any, error) {
 	if c.params["until"] != nil {
 		until = time.Unix(int64(c.number("until")), 0)
 	}
-	var entries []entry
-	for e := range c.node.log.between(since, until, strings.TrimSuffix(c.text("unit"), ".service")) {
-		entries = append(entries, *e)
-	}
+	entries := slices.Collect(c.node.log.Between(since, until, c.text("unit")))
 	if last > 0 {
 		entries = entries[max(0, len(entries)-last):]
 	}
 	if len(entries) == 0 {
 		return raw(`{"data":[`), nil
 	}
-	lines := []string{entries[0].cursor()}
-	for i := range entries {
-		lines = append(lines, entries[i].lines(c.node)...)
+	lines := []string{cursor(entries[0])}
+	for _, e := range entries {
+		lines = append(lines, c.node.log.Show(e)...)
 	}
-	lines = append(lines, entries[len(entries)-1].cursor())
+	lines = append(lines, cursor(entries[len(entries)-1]))
 	return raw(`{"data":` + string(standin.Marshal(lines)) + `,"success":1}`), nil
 }
 
-func (e *entry) cursor() string {
+func cursor(e standin.Entry) string {
 	const boot = "c1419c5d1087427f9cfb6d9437b3e4bc"
 	micro := e.Time.UnixMicro()
 	return fmt.Sprintf("s=%s;i=%x;b=%s;m=%x;t=%x;x=%x", boot, e.PID, boot, micro, micro, micro)
@@ -159,7 +125,7 @@ func (e *entry) cursor() string {
 func readTime(c *call) (any, error) {
 	now := c.node.now()
 	_, offset := now.Zone()
-	return map[string]any{"time": now.Unix(), "localtime": now.Unix() + int64(offset), "timezone": c.node.zone.String()}, nil
+	return map[string]any{"time": now.Unix(), "localtime": now.Unix() + int64(offset), "timezone": c.node.log.Zone.String()}, nil
 }
 
 // clusterLine is an entry of the log that all nodes of a cluster share.
@@ -186,10 +152,7 @@ func (a *api) tell(c *call, user, message string) {
 // readClusterLog lists the newest entries first. Whoever lacks Sys.Syslog on / sees only their own.
 func (a *api) readClusterLog(c *call) (any, error) {
 	all := a.has(a.srv.view(), c.user, "/", "Sys.Syslog")
-	limit := c.number("max")
-	if limit == 0 {
-		limit = clusterLogLimit
-	}
+	limit := cmp.Or(c.number("max"), clusterLogLimit)
 	a.srv.mu.Lock()
 	entries := slices.Clone(a.srv.clusterLog)
 	a.srv.mu.Unlock()

@@ -21,13 +21,13 @@ func (a *api) userEndpoints() []*endpoint {
 		"groups":    {kind: "string", format: verifyGroup, list: true, optional: true},
 	})
 	made := data.and(schema{"password": {kind: "string", min: 8, max: 64, optional: true}})
-	remove := allOf(a.allocateUser, a.userGroup("", "User.Modify"))
+	modify := a.userGroup("User.Modify")
 	return []*endpoint{
 		{method: "GET", path: "/access/users", proxied: true, all: true, run: a.listUsers, params: schema{"full": boolean.opt()}},
-		{method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.userGroup("create", "User.Modify")), params: made, run: a.createUser},
-		{method: "GET", path: "/access/users/{userid}", allowed: a.userGroup("", "User.Modify", "Sys.Audit"), params: user, run: a.readUser},
-		{method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: a.userGroup("update", "User.Modify"), params: data, run: a.updateUser},
-		{method: "DELETE", path: "/access/users/{userid}", proxied: true, allowed: remove, params: user, run: a.deleteUser},
+		{method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.need("/access/groups", "User.Modify")), params: made, run: a.createUser},
+		{method: "GET", path: "/access/users/{userid}", allowed: a.userGroup("User.Modify", "Sys.Audit"), params: user, run: a.readUser},
+		{method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: modify, params: data, run: a.updateUser},
+		{method: "DELETE", path: "/access/users/{userid}", proxied: true, allowed: allOf(a.allocateUser, modify), params: user, run: a.deleteUser},
 		{method: "POST", path: "/access/tfa/{userid}", proxied: true, noToken: true, allowed: a.selfOrModify(), run: a.addTOTP, params: user.and(schema{
 			"type": {kind: "string", enum: []string{"totp"}}, "description": anyString.opt(), "totp": &anyString, "value": &anyString,
 		})},
