@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"crypto/tls"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 
 	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/issuer"
+	"proxmox-realm/internal/lab/pbs"
 	"proxmox-realm/internal/lab/pve"
 	"proxmox-realm/internal/lab/standin"
 )
@@ -29,6 +31,8 @@ type exchange struct {
 	ID, Auth, Method, Path, Save, Node string
 	Body                               *string
 	ContentType                        string `json:"content_type"`
+	Headers                            map[string]string
+	Wait                               float64 // seconds before it
 	Ordered                            int
 	Response                           struct {
 		Status      int
@@ -36,16 +40,23 @@ type exchange struct {
 		ContentType *string `json:"content_type"`
 		Close       bool    `json:"connection_close"`
 		Encoding    string  `json:"content_encoding"`
+		SetCookie   string  `json:"set_cookie"`
 		Body        any
 	}
 }
 
-// TestTranscripts replays the recordings of Proxmox VE in order, each on a lab of its own.
+// TestTranscripts replays the recordings of Proxmox VE and Backup Server in order, each on a lab of its own.
 func TestTranscripts(t *testing.T) {
 	for _, name := range []string{"proxmox-ve-9.2", "proxmox-ve-9.2-access", "proxmox-ve-9.2-users", "proxmox-ve-9.2-init"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			newPlayer(t, pve.Options{}).play(name, nil)
+			newPlayer(t, Options{}).play(name, nil)
+		})
+	}
+	for _, name := range []string{"proxmox-backup-4.2", "proxmox-backup-4.2-setup"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			newPlayer(t, Options{PBS: &pbs.Options{ACLCache: pbs.RealACLCache}}).play(name, nil)
 		})
 	}
 	t.Run("proxmox-ve-9.2-syslog", func(t *testing.T) {
@@ -54,7 +65,7 @@ func TestTranscripts(t *testing.T) {
 		for i := range nodes {
 			nodes[i].Zone = "Europe/Vienna"
 		}
-		newPlayer(t, pve.Options{Cluster: "rec", Nodes: nodes, LockTimeout: 50 * time.Millisecond}).play("proxmox-ve-9.2-syslog", unrecorded)
+		newPlayer(t, Options{PVE: pve.Options{Cluster: "rec", Nodes: nodes, LockTimeout: 50 * time.Millisecond}}).play("proxmox-ve-9.2-syslog", unrecorded)
 	})
 }
 
@@ -72,6 +83,7 @@ type player struct {
 	zone   *time.Location
 	clock  time.Time         // of the nodes
 	mark   time.Time         // when the latest authorization URL was made
+	prefix string            // of the product's tokens and cookies
 	saved  map[string]secret // what a POST of a ticket or token answered
 	digest string            // of the latest realm
 	back   url.Values        // state and code of the latest login at the issuer
@@ -79,20 +91,26 @@ type player struct {
 
 type secret struct{ ticket, csrf, id, value string }
 
-func newPlayer(t *testing.T, options pve.Options) *player {
+func newPlayer(t *testing.T, options Options) *player {
 	t.Helper()
-	p := &player{T: t, clock: time.Date(2026, 12, 1, 4, 55, 6, 0, time.UTC), saved: map[string]secret{"bad": {ticket: "PVE:root@pam:4EEC61E2::nonsense"}}}
-	options.Now = func() time.Time { return p.clock }
-	options.IssuerClient = &http.Client{Transport: onlyLoopback{&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}}
+	p := &player{T: t, clock: time.Date(2026, 12, 1, 4, 55, 6, 0, time.UTC), prefix: "PVE", saved: map[string]secret{"bad": {ticket: "PVE:root@pam:4EEC61E2::nonsense"}}}
+	options.PVE.Now = func() time.Time { return p.clock }
+	if options.PBS != nil {
+		p.prefix, p.clock, options.PBS.Now = "PBS", time.Now(), options.PVE.Now
+	} else {
+		options.Seed = "empty"
+	}
+	options.PVE.IssuerClient = &http.Client{Transport: onlyLoopback{&http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}}
 	users := []issuer.User{{Name: "bob"}, {Name: "space man"}, {Name: "new"}, {Name: "john", Groups: []string{"admins", "dev"}}, {Name: "olga", Groups: []string{"dev", "Team Leads", "ops/eu", "größen"}}}
 	for i := range users {
 		users[i].Password, users[i].Email = "password", "somebody@example.test"
 	}
 	var err error
-	p.lab, err = Start(Options{Seed: "empty", PVE: options, Issuer: issuer.Options{
+	options.Issuer = issuer.Options{
 		Users:   users,
 		Clients: []issuer.Client{{ID: "proxmox", Secret: "insecure_secret", RedirectURIs: []string{recordedRedirect}}},
-	}})
+	}
+	p.lab, err = Start(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,11 +172,14 @@ func (p *player) play(name string, unrecorded map[string]func(*player)) {
 		if have := res.Header.Get("Content-Type"); have != contentType || res.Close != r.Close || res.Header.Get("Content-Encoding") != r.Encoding {
 			p.Errorf("%s: content type %q, close %v, encoding %q, recorded %q, %v, %q", e.ID, have, res.Close, res.Header.Get("Content-Encoding"), contentType, r.Close, r.Encoding)
 		}
+		if have, cookie := got.text(res.Header.Get("Set-Cookie")), want.text(r.SetCookie); have != cookie {
+			p.Errorf("%s: cookie %q, recorded %q", e.ID, have, cookie)
+		}
 		var answer any
 		if json.Unmarshal(body, &answer) != nil {
 			answer = string(body)
 		}
-		p.keep(e, answer)
+		p.keep(e, answer, res)
 		if a, b := got.json(answer, e.Ordered == 1), want.json(r.Body, e.Ordered == 1); a != b {
 			p.Errorf("%s: %s\nrecorded %s", e.ID, a, b)
 		}
@@ -173,13 +194,18 @@ func (p *player) tick() {
 
 var (
 	recordedSince = regexp.MustCompile(`since=2026-12-01%20\d\d%3A\d\d%3A\d\d`)
-	placeholder   = regexp.MustCompile(`\{\{(\w+)(?: (\w+))?\}\}`)
+	placeholder   = regexp.MustCompile(`\{\{(\w+)(?: ([\w-]+))?\}\}`)
+	cookieTicket  = regexp.MustCompile(`^__Host-PBSAuthCookie=([^;]+);`)
 )
 
 func (p *player) send(e exchange) (*http.Response, []byte) {
 	p.Helper()
+	p.clock = p.clock.Add(time.Duration(e.Wait * float64(time.Second)))
+	if p.lab.PBS != nil && e.Path == "/access/ticket" { // two tickets of one second would be the same
+		p.clock = p.clock.Add(1100 * time.Millisecond)
+	}
 	path := recordedSince.ReplaceAllString(e.Path, "since="+url.PathEscape(p.mark.In(p.zone).Format("2006-01-02 15:04:05")))
-	base := p.lab.PVE.URL()
+	base := p.lab.origins()[0]
 	if e.Node != "" {
 		base = p.lab.PVE.NodeURL(e.Node)
 	}
@@ -187,7 +213,7 @@ func (p *player) send(e exchange) (*http.Response, []byte) {
 	if e.Body != nil {
 		body = strings.NewReader(p.fill(*e.Body, strings.HasPrefix(e.ContentType, "application/x-www-form")))
 	}
-	req, err := http.NewRequestWithContext(p.Context(), e.Method, base+"/api2/json"+path, body)
+	req, err := http.NewRequestWithContext(p.Context(), e.Method, base+"/api2/json"+p.fill(path, false), body)
 	if err != nil {
 		p.Fatal(err)
 	}
@@ -195,6 +221,9 @@ func (p *player) send(e exchange) (*http.Response, []byte) {
 		req.Header.Set("Content-Type", e.ContentType)
 	}
 	p.authorize(req, e.Auth)
+	for name, value := range e.Headers {
+		req.Header.Set(name, p.fill(value, false))
+	}
 	res, err := p.client.Do(req)
 	if err != nil {
 		p.Fatalf("%s: %v", e.ID, err)
@@ -213,35 +242,54 @@ func (p *player) send(e exchange) (*http.Response, []byte) {
 	return res, answer
 }
 
+// token returns the id and the secret of a token that the lab has, or that an exchange made.
+func (p *player) token(name string) (id, value string) {
+	if made := p.saved[name]; made.id != "" {
+		return made.id, made.value
+	}
+	if p.lab.PBS != nil {
+		id, value, _ = strings.Cut(p.lab.PBS.Token(name), ":")
+	} else {
+		id, value, _ = strings.Cut(p.lab.PVE.Token(name), "=")
+	}
+	return id, value
+}
+
 func (p *player) authorize(req *http.Request, auth string) {
 	kind, name, _ := strings.Cut(auth, ":")
+	between := map[string]string{"PVE": "=", "PBS": ":"}[p.prefix]
+	id, value := p.token(cmp.Or(name, kind))
 	switch kind {
 	case "anonymous":
+		return
 	case "ticket", "ticket-without-csrf":
-		req.Header.Set("Cookie", "PVEAuthCookie="+url.QueryEscape(p.saved[name].ticket))
+		req.Header.Set("Cookie", p.prefix+"AuthCookie="+url.QueryEscape(p.saved[name].ticket))
 		if kind == "ticket" && req.Method != http.MethodGet {
 			req.Header["CSRFPreventionToken"] = []string{p.saved[name].csrf}
 		}
-	case "token":
-		req.Header.Set("Authorization", "PVEAPIToken="+p.saved[name].id+"="+p.saved[name].value)
+		return
 	case "malformed":
-		req.Header.Set("Authorization", "PVEAPIToken=nonsense")
+		id, value, between = "nonsense", "", ""
 	case "wrong-secret":
-		id, _, _ := strings.Cut(p.lab.PVE.Token(pve.TokenRealmAllocate), "=")
-		req.Header.Set("Authorization", "PVEAPIToken="+id+"=11111111-1111-4111-8111-111111111111")
-	default:
-		req.Header.Set("Authorization", "PVEAPIToken="+p.lab.PVE.Token(auth))
+		id, _ = p.token(pve.TokenRealmAllocate)
+		value = "11111111-1111-4111-8111-111111111111"
 	}
+	req.Header.Set("Authorization", p.prefix+"APIToken="+id+between+value)
 }
 
 // fill replaces what stands for a value of this run.
 func (p *player) fill(text string, form bool) string {
 	text = strings.ReplaceAll(text, recordedIssuer, p.lab.IssuerURL)
+	now, zeros := time.Now(), 40
+	if p.lab.PBS != nil {
+		now, zeros = p.clock, 64
+	}
 	return placeholder.ReplaceAllStringFunc(text, func(found string) string {
 		m := placeholder.FindStringSubmatch(found)
+		id, secret := p.token(m[2])
 		value := map[string]string{
-			"digest": p.digest, "stale": strings.Repeat("0", 40), "totp": standin.TOTP("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", time.Now()),
-			"code": p.back.Get("code"), "state": p.back.Get("state"), "ticket": p.saved[m[2]].ticket,
+			"digest": p.digest, "stale": strings.Repeat("0", zeros), "totp": standin.TOTP("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", now),
+			"code": p.back.Get("code"), "state": p.back.Get("state"), "ticket": p.saved[m[2]].ticket, "id": id, "secret": secret,
 		}[m[1]]
 		if form {
 			value = url.QueryEscape(value)
@@ -251,19 +299,22 @@ func (p *player) fill(text string, form bool) string {
 }
 
 // keep saves what later requests need.
-func (p *player) keep(e exchange, answer any) {
+func (p *player) keep(e exchange, answer any, res *http.Response) {
 	object, _ := answer.(map[string]any)
 	data, _ := object["data"].(map[string]any)
 	text := func(k string) string { s, _ := data[k].(string); return s }
-	if text("digest") != "" && e.Method == http.MethodGet {
-		p.digest = text("digest")
+	beside, _ := object["digest"].(string)
+	if digest := cmp.Or(text("digest"), beside); digest != "" && e.Method == http.MethodGet {
+		p.digest = digest
 	}
-	name := e.Save
-	if name == "" {
-		name = e.ID
+	ticket := text("ticket")
+	if m := cookieTicket.FindStringSubmatch(res.Header.Get("Set-Cookie")); m != nil {
+		ticket = m[1]
 	}
-	if text("ticket") != "" || text("value") != "" {
-		p.saved[name] = secret{text("ticket"), text("CSRFPreventionToken"), text("full-tokenid"), text("value")}
+	value := text("value") + text("secret")
+	if id := text("full-tokenid") + text("tokenid") + text("id"); e.Method != http.MethodGet && ticket+value+id != "" {
+		name := cmp.Or(e.Save, e.ID)
+		p.saved[name] = secret{ticket, text("CSRFPreventionToken"), cmp.Or(id, p.saved[name].id), value}
 	}
 }
 
@@ -351,7 +402,7 @@ var (
 		by      string
 		counted bool
 	}{
-		{regexp.MustCompile(`<digest \d+>|\b[0-9a-f]{40}\b`), "digest", true},
+		{regexp.MustCompile(`<digest \d+>|\b[0-9a-f]{40}\b|\b[0-9a-f]{64}\b`), "digest", true},
 		{regexp.MustCompile(`\b([0-9A-F]{2}:){31}[0-9A-F]{2}\b`), "fingerprint", true},
 		{regexp.MustCompile(`(?s)-----BEGIN.*-----\n`), "certificate", false},
 		{regexp.MustCompile(` at \S*PVE/\S+\.pm line \w+\.`), " at line N.", false},
@@ -364,9 +415,12 @@ var (
 		{regexp.MustCompile(`https://(auth\.example\.test:9291|127\.0\.0\.1:\d+)`), "ISSUER", false},
 		{regexp.MustCompile(`(csrf_token%22%3A%22|code_challenge=|nonce=)[\w-]+`), "$1", false},
 		{regexp.MustCompile(`^PVE:!tfa!(\{[^}]*\}):.*$`), "PVE:!tfa!$1", false},
-		{regexp.MustCompile(`^(PVE:[^!].*::.*|<ticket \S+>)$`), "TICKET", false},
+		{regexp.MustCompile(`^(PBS:!tfa![^:]*):.*$`), "$1", false},
+		{regexp.MustCompile(`:[0-9A-F]{8}::ticketinfo`), ":<time>::ticketinfo", false},
+		{regexp.MustCompile(`^(P(VE|BS):[^!]\S*::\S{20,}|<ticket \S+>)$`), "TICKET", false},
+		{regexp.MustCompile(`^(__Host-PBSAuthCookie=)[^;]+`), "${1}TICKET", false},
 		{regexp.MustCompile(`^([0-9A-F]{8}:[\w+/]{43}|<csrf>)$`), "CSRF", false},
-		{regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|<secret>)$`), "SECRET", false},
+		{regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|<secret>|<id \w+>)$`), "SECRET", false},
 	}
 	// varying are members of answers that differ from run to run.
 	varying = []string{"time", "localtime", "subject", "issuer", "san", "notbefore", "notafter", "public-key-bits", "public-key-type", "pid", "uid"}

@@ -15,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 
 	"proxmox-realm/internal/lab/fault"
-	"proxmox-realm/internal/lab/pbs"
 	"proxmox-realm/internal/lab/pve"
 )
 
@@ -23,68 +22,34 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is a stand-in with a realm, its node, and a client.
 type world struct {
+	*pve.Server
 	node   *fault.Node
 	client *http.Client
 	sent   int
-
-	realm, token string
-	current      func() string // the comment of the realm
 }
 
-var properties = map[string]string{"issuer-url": "https://auth.example.com", "client-id": "proxmox"}
-
-// worlds start a stand-in of each kind.
-var worlds = map[string]func(t *testing.T) *world{
-	"pve": func(t *testing.T) *world {
-		seed := pve.DefaultState()
-		seed.Realms = []pve.Realm{{Name: "authelia", Type: "openid", Properties: properties}}
-		s, err := pve.Start(pve.Options{Seed: seed})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return over(t, s, s.URL(), s.CertificatePEM(), &world{
-			realm: "/access/domains/authelia", token: "PVEAPIToken=" + s.Token(pve.TokenRoot),
-			current: func() string { r, _ := s.Realm("authelia"); return r.Properties["comment"] },
-		})
-	},
-	"pbs": func(t *testing.T) *world {
-		seed := pbs.DefaultState(pbs.BackupServer)
-		seed.Realms = append(seed.Realms, pbs.Realm{Name: "authelia", Type: "openid", Properties: properties})
-		s, err := pbs.Start(pbs.Options{Seed: seed})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return over(t, s, s.URL(), s.CertificatePEM(), &world{
-			realm: "/config/access/openid/authelia", token: "PBSAPIToken=" + s.Token(pbs.TokenRoot),
-			current: func() string {
-				realms := s.State().Realms
-				return realms[len(realms)-1].Properties["comment"]
-			},
-		})
-	},
-}
-
-func over(t *testing.T, s interface {
-	fault.Server
-	Close() error
-}, url string, certificate []byte, w *world,
-) *world {
+func start(t *testing.T) *world {
 	t.Helper()
+	seed := pve.DefaultState()
+	seed.Realms = []pve.Realm{{Name: "authelia", Type: "openid", Properties: map[string]string{"issuer-url": "https://auth.example.com", "client-id": "proxmox"}}}
+	s, err := pve.Start(pve.Options{Seed: seed})
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
 	trusted := x509.NewCertPool()
-	trusted.AppendCertsFromPEM(certificate)
+	trusted.AppendCertsFromPEM(s.CertificatePEM())
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}}
 	t.Cleanup(transport.CloseIdleConnections)
-	w.node, w.client = fault.At(s, url), &http.Client{
+	return &world{Server: s, node: fault.At(s, s.URL()), client: &http.Client{
 		Transport:     transport,
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return w
+	}}
 }
 
 // limit is more than any answer that ends.
@@ -95,11 +60,11 @@ func (w *world) put(t *testing.T) int {
 	t.Helper()
 	w.sent++
 	body := strings.NewReader("comment=" + w.comment())
-	request, err := http.NewRequest(http.MethodPut, w.node.URL()+"/api2/json"+w.realm, body)
+	request, err := http.NewRequest(http.MethodPut, w.node.URL()+"/api2/json/access/domains/authelia", body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Authorization", w.token)
+	request.Header.Set("Authorization", "PVEAPIToken="+w.Token(pve.TokenRoot))
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	response, err := w.client.Do(request)
 	if err != nil {
@@ -116,7 +81,10 @@ func (w *world) put(t *testing.T) int {
 func (w *world) comment() string { return fmt.Sprint("of request ", w.sent) }
 
 // reached says whether the latest request has taken effect.
-func (w *world) reached() bool { return w.current() == w.comment() }
+func (w *world) reached() bool {
+	realm, _ := w.Realm("authelia")
+	return realm.Properties["comment"] == w.comment()
+}
 
 // TestFaults holds each fault to what it says of itself: whether the request takes effect, and what is answered.
 func TestFaults(t *testing.T) {
@@ -126,12 +94,10 @@ func TestFaults(t *testing.T) {
 			t.Errorf("two faults are called %q", f.Name)
 		}
 		names[f.Name] = true
-		for product, start := range worlds {
-			t.Run(f.Name+" of "+product, func(t *testing.T) {
-				t.Parallel()
-				start(t).holds(t, f)
-			})
-		}
+		t.Run(f.Name, func(t *testing.T) {
+			t.Parallel()
+			start(t).holds(t, f)
+		})
 	}
 }
 
@@ -160,7 +126,7 @@ func (w *world) holds(t *testing.T, f fault.Fault) {
 }
 
 func TestLasting(t *testing.T) {
-	w := worlds["pve"](t)
+	w := start(t)
 	faults := fault.Faults()
 	bad := faults[slices.IndexFunc(faults, func(f fault.Fault) bool { return f.Answers == http.StatusBadGateway && !f.Reaches })]
 	w.node.Begin(fault.Rule{Fault: bad, Method: http.MethodPut, Path: "/access/domains", At: 2, Lasting: true})

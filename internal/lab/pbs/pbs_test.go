@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -117,6 +116,29 @@ func (h *host) refused(status int, text, method, path, body string) {
 	if a := h.send(method, path, body); a.status != status || a.body != text {
 		h.t.Errorf("%s %s %s: %d %s, want %d %s", method, path, body, a.status, a.body, status, text)
 	}
+}
+
+// secretOfTOTP is the second factor of the recordings.
+const secretOfTOTP = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+
+// clock is a host's clock that moves only when told to.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
 }
 
 const (
@@ -411,31 +433,6 @@ func TestLock(t *testing.T) {
 	h.must("GET", openID+"/authelia", "")
 }
 
-// TestOneDigestOneWinner: of simultaneous writes with one digest exactly one succeeds.
-func TestOneDigestOneWinner(t *testing.T) {
-	h := newHost(t, pbs.Options{})
-	h.must("POST", openID, minimal)
-	var read struct{ Digest string }
-	if err := json.Unmarshal([]byte(h.must("GET", openID+"/authelia", "")), &read); err != nil {
-		t.Fatal(err)
-	}
-	statuses := make([]int, 8)
-	var wg sync.WaitGroup
-	for i := range statuses {
-		wg.Go(func() {
-			a, err := h.try("PUT", openID+"/authelia", "comment="+string(rune('a'+i))+"&digest="+read.Digest)
-			if err == nil {
-				statuses[i] = a.status
-			}
-		})
-	}
-	wg.Wait()
-	slices.Sort(statuses)
-	if !slices.Equal(statuses, []int{200, 400, 400, 400, 400, 400, 400, 400}) {
-		t.Error(statuses)
-	}
-}
-
 // TestTransport: what the REST server does beside the API.
 func TestTransport(t *testing.T) {
 	h := newHost(t, pbs.Options{})
@@ -476,75 +473,5 @@ func TestTransport(t *testing.T) {
 		if res.StatusCode != status || res.Header.Get("Location") != h.URL() {
 			t.Errorf("%s: %s to %s", method, res.Status, res.Header.Get("Location"))
 		}
-	}
-}
-
-// TestInject: faults reach the client, and the request takes effect where the rule says so.
-func TestInject(t *testing.T) {
-	for name, x := range map[string]struct {
-		rule pbs.Rule
-		want func(a answer, err error) bool
-		done bool
-	}{
-		"status":        {pbs.Rule{Status: 502}, func(a answer, _ error) bool { return a.status == 502 && a.body == "" }, false},
-		"reason":        {pbs.Rule{Status: 500, Reason: "oops", Body: "x", Process: true}, func(a answer, _ error) bool { return a.line == "500 oops" && a.body == "x" }, true},
-		"drop":          {pbs.Rule{Drop: true}, func(_ answer, err error) bool { return err != nil }, false},
-		"drop answer":   {pbs.Rule{DropAnswer: true}, func(_ answer, err error) bool { return err != nil }, true},
-		"garbage":       {pbs.Rule{Garbage: "SSH-2.0-OpenSSH\r\n"}, func(_ answer, err error) bool { return err != nil }, true},
-		"truncated":     {pbs.Rule{Truncate: true}, func(_ answer, err error) bool { return err != nil }, true},
-		"padded":        {pbs.Rule{Pad: 100_000}, func(a answer, err error) bool { return err == nil && len(a.body) == 100_000+len(`{"data":null}`) }, true},
-		"no type":       {pbs.Rule{ContentType: "-"}, func(a answer, _ error) bool { return a.header["Content-Type"] == nil }, true},
-		"redirect":      {pbs.Rule{Status: 302, Header: http.Header{"Location": {"https://evil/"}}}, func(a answer, _ error) bool { return a.header.Get("Location") == "https://evil/" }, false},
-		"second":        {pbs.Rule{From: 2, Drop: true}, func(a answer, _ error) bool { return a.status == 200 }, true},
-		"another path":  {pbs.Rule{Path: "/access/", Drop: true}, func(a answer, _ error) bool { return a.status == 200 }, true},
-		"before, after": {pbs.Rule{Before: func() {}, After: func() {}}, func(a answer, _ error) bool { return a.status == 200 }, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			h := newHost(t, pbs.Options{})
-			remove := h.Inject(x.rule)
-			a, err := h.try("POST", openID, minimal)
-			remove()
-			if !x.want(a, err) {
-				t.Errorf("%+v, %v", a, err)
-			}
-			if done := len(h.State().Realms) == 3; done != x.done {
-				t.Errorf("the realm was created: %v", done)
-			}
-			h.must("GET", openID, "")
-			if seen := h.Requests(); len(seen) < 2 || seen[0].Method != "POST" || seen[0].Path != "/api2/json"+openID {
-				t.Errorf("%+v", seen)
-			}
-		})
-	}
-	h := newHost(t, pbs.Options{})
-	defer h.Inject(pbs.Rule{Hang: true})() // ends when the server closes
-	go func() { _, _ = h.try("GET", "/version", "") }()
-	for len(h.Requests()) == 0 {
-		if h.Handshakes().Resumed > 0 {
-			t.Error("the first handshake resumes nothing")
-		}
-	}
-}
-
-// TestStateFile: the next server begins where the last one ended.
-func TestStateFile(t *testing.T) {
-	file := t.TempDir() + "/pbs.json"
-	s, err := pbs.Start(pbs.Options{StateFile: file})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Update(func(st *pbs.State) { st.Realms = st.Realms[:1] }); err != nil {
-		t.Fatal(err)
-	}
-	token := s.Token(pbs.TokenRoot)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	h := newHost(t, pbs.Options{StateFile: file})
-	if h.Token(pbs.TokenRoot) != token || len(h.State().Realms) != 1 {
-		t.Error("the state is another one")
-	}
-	if token := h.Token("nobody@pbs!x"); token != "" {
-		t.Error("there is a token of nobody")
 	}
 }

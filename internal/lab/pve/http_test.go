@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"testing"
 
@@ -171,20 +170,5 @@ func TestCompression(t *testing.T) {
 	b, err := io.ReadAll(r)
 	if err != nil || !strings.Contains(string(b), "RigRealmAdmin") {
 		t.Error(err, string(b))
-	}
-}
-
-func TestCounting(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	n.Reset()
-	n.must("GET", "/version", "")
-	n.as("").send("GET", "/access/permissions", "")
-	requests, shakes := n.Requests(), n.Handshakes()
-	if len(requests) != 2 || requests[0].Path != "/api2/json/version" || requests[0].Token != "root@pam!full" || requests[0].Status != http.StatusOK ||
-		requests[1].Token != "" || requests[1].Status != http.StatusUnauthorized {
-		t.Errorf("%+v", requests)
-	}
-	if shakes.Full != 1 || shakes.Resumed != 0 {
-		t.Errorf("%+v", shakes)
 	}
 }

@@ -76,32 +76,6 @@ Dec 01 09:30:03 pve pvedaemon[7]: late
 	}
 }
 
-// A log of 100,000 lines is read by pages, and the first pages are those of the oldest lines.
-func TestLongSyslog(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	lines := make([]pve.Line, 100_000)
-	begin := time.Now().Add(-100_000 * time.Second)
-	for i := range lines {
-		lines[i] = pve.Line{Time: begin.Add(time.Duration(i) * time.Second), Process: "pvedaemon", PID: 7, Message: fmt.Sprint("line ", i)}
-	}
-	if err := n.Log("pve", lines...); err != nil {
-		t.Fatal(err)
-	}
-	if s := n.syslog(""); len(s.Data) != 50 || s.Total != 100_005 || !strings.HasSuffix(s.Data[0].T, ": line 0") {
-		t.Errorf("%d of %d lines", len(s.Data), s.Total)
-	}
-	read := 0
-	for page := n.syslog("limit=20000"); len(page.Data) > 0; page = n.syslog(fmt.Sprintf("limit=20000&start=%d", read)) {
-		if page.Data[0].N != read+1 || page.Total != 100_005 {
-			t.Fatalf("page begins with %d of %d", page.Data[0].N, page.Total)
-		}
-		read += len(page.Data)
-	}
-	if read != 100_005 {
-		t.Errorf("%d lines", read)
-	}
-}
-
 func TestTime(t *testing.T) {
 	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	n := newNode(t, pve.Options{Nodes: []pve.Node{{Zone: "Europe/Vienna", Ahead: time.Hour}}, Now: func() time.Time { return now }})

@@ -1,9 +1,13 @@
 package pve_test
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"proxmox-realm/internal/lab/pve"
 )
@@ -60,29 +64,6 @@ func TestStored(t *testing.T) {
 	}
 }
 
-// TestEmptyInAForm holds that a form's empty values are what JSON's empty strings are: dropped, or refused by a pattern.
-func TestEmptyInAForm(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	n.must("POST", "/access/domains", "realm=authelia&type=openid&issuer-url=https://a&client-id=b&scopes=&client-key=&comment=")
-	r, _ := n.Realm("authelia")
-	if got, want := fmt.Sprint(r.Properties), "map[client-id:b issuer-url:https://a]"; got != want {
-		t.Errorf("stored %s, want %s", got, want)
-	}
-	n.must("PUT", "/access/domains/authelia", "client-key=k&comment=c")
-	n.must("PUT", "/access/domains/authelia", "client-key=&comment=")
-	if r, _ := n.Realm("authelia"); len(r.Properties) != 2 {
-		t.Errorf("an empty value left %v", r.Properties)
-	}
-	for _, property := range []string{"prompt", "groups-claim"} {
-		if a := n.send("PUT", "/access/domains/authelia", property+"="); a.errors()[property] != "value does not match the regex pattern" {
-			t.Errorf("%s: %v", property, a)
-		}
-	}
-	if a := n.send("POST", "/access/users", "userid=jo@pve&password="); !strings.HasPrefix(a.errors()["password"], "value must be at least 8") {
-		t.Error(a)
-	}
-}
-
 func TestDefaultMoves(t *testing.T) {
 	n := newNode(t, pve.Options{})
 	n.must("POST", "/access/domains", with("default", 1))
@@ -101,35 +82,6 @@ func TestDefaultMoves(t *testing.T) {
 	n.must("DELETE", "/access/domains/pam", "") // which brings it back as it was born
 	if a := n.must("GET", "/access/domains/pam", "").data(t); a["default"] != nil {
 		t.Error(a)
-	}
-}
-
-func TestSomebodyElse(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	n.must("POST", "/access/domains", minimal)
-	digest := n.digest()
-	if err := n.SetProperty("authelia", "scopes", "openid"); err != nil {
-		t.Fatal(err)
-	}
-	if n.digest() == digest {
-		t.Error("the digest did not move")
-	}
-	a := n.send("PUT", "/access/domains/authelia", `{"comment":"x","digest":"`+digest+`"}`)
-	if !strings.Contains(a.status, "detected modified configuration") {
-		t.Error(a)
-	}
-	if err := n.SetRealm(pve.Realm{Name: "other", Type: "openid", Properties: map[string]string{"issuer-url": "https://b", "client-id": "c"}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := n.SetRealm(pve.Realm{Name: "bad", Type: "openid"}); err == nil {
-		t.Error("a realm without issuer was stored")
-	}
-	var names []string
-	for _, r := range n.Realms() {
-		names = append(names, r.Name)
-	}
-	if got := strings.Join(names, " "); got != "pam pve authelia other" {
-		t.Error(got)
 	}
 }
 
@@ -191,5 +143,93 @@ func TestVersions(t *testing.T) {
 				t.Error(a.status, a.body)
 			}
 		})
+	}
+}
+
+func TestLock(t *testing.T) {
+	n := newNode(t, pve.Options{LockTimeout: 20 * time.Millisecond})
+	n.must("POST", "/access/domains", minimal)
+	release := n.HoldLock()
+	for _, x := range []struct{ method, path, body, want string }{
+		{"POST", "", with("realm", "other"), "500 add auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout"},
+		{"PUT", "/authelia", "comment=x", "500 update auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout"},
+		{"DELETE", "/authelia", "", "500 delete auth server failed: cfs-lock 'file-domains_cfg' error: got lock request timeout"},
+	} {
+		if a := n.send(x.method, "/access/domains"+x.path, x.body); a.status != x.want {
+			t.Error(a)
+		}
+	}
+	if a := n.send("POST", "/access/domains", with("autocreate", "x")); !strings.HasPrefix(a.status, "400 ") {
+		t.Error("the schema is checked after the lock", a)
+	}
+	n.must("GET", "/access/domains/authelia", "")
+	n.must("POST", "/access/groups", "groupid=another-file")
+	release()
+	release()
+	n.must("PUT", "/access/domains/authelia", "comment=x")
+
+	n.SetQuorum(false)
+	n.SetQuorum(false)
+	if a := n.send("DELETE", "/access/domains/authelia", ""); a.status != "500 delete auth server failed: cfs-lock 'file-domains_cfg' error: no quorum!" {
+		t.Error(a)
+	}
+	n.SetQuorum(true)
+	n.SetQuorum(true)
+	n.must("DELETE", "/access/domains/authelia", "")
+}
+
+// TestLateDelete: a request goes on after its client is gone.
+func TestLateDelete(t *testing.T) {
+	n := newNode(t, pve.Options{})
+	n.must("POST", "/access/domains", minimal)
+	release := n.HoldLock()
+	ctx, cancel := context.WithCancel(t.Context())
+	arrived := make(chan struct{})
+	remove := n.Inject(pve.Rule{Method: "DELETE", Count: 1, Before: func() { close(arrived) }})
+	defer remove()
+	done := make(chan error)
+	go func() {
+		req, _ := http.NewRequestWithContext(ctx, http.MethodDelete, n.URL()+"/api2/json/access/domains/authelia", nil)
+		req.Header = n.header
+		res, err := n.client.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		done <- err
+	}()
+	<-arrived
+	cancel()
+	if err := <-done; err == nil {
+		t.Fatal("it was answered while the lock was held")
+	}
+	if _, ok := n.Realm("authelia"); !ok {
+		t.Fatal("it was deleted while the lock was held")
+	}
+	release()
+	for _, ok := n.Realm("authelia"); ok; _, ok = n.Realm("authelia") {
+		n.HoldLock()() // waits behind the DELETE, or before it
+	}
+}
+
+func TestOneDigestOneWinner(t *testing.T) {
+	n := newNode(t, pve.Options{})
+	n.must("POST", "/access/domains", minimal)
+	body := `{"comment":"x","digest":"` + n.digest() + `"}`
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	won := 0
+	for range 8 {
+		wg.Go(func() {
+			a, err := n.try("PUT", "/access/domains/authelia", body)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil && a.status == "200 OK" {
+				won++
+			}
+		})
+	}
+	wg.Wait()
+	if won != 1 {
+		t.Errorf("%d won", won)
 	}
 }
