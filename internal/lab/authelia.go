@@ -75,9 +75,6 @@ identity_providers:
         algorithm: 'RS256'
         key: |
 %s
-    claims_policies:
-      proxmox:
-        id_token: ['preferred_username', 'name', 'email', 'groups']
     clients:
 `
 
@@ -136,9 +133,6 @@ func autheliaClient(c issuer.Client) (string, error) {
 		if values == nil {
 			values = otherwise
 		}
-		if len(values) == 0 {
-			return "[]"
-		}
 		return "['" + strings.Join(values, "', '") + "']"
 	}
 	lines := [][2]string{{"client_id", "'" + c.ID + "'"}}
@@ -169,12 +163,6 @@ func autheliaClient(c issuer.Client) (string, error) {
 		{"userinfo_signed_response_alg", "'none'"},
 		{"token_endpoint_auth_method", "'" + method + "'"},
 	}...)
-	if c.RequirePushed {
-		lines = append(lines, [2]string{"require_pushed_authorization_requests", "true"})
-	}
-	if c.ClaimsInToken {
-		lines = append(lines, [2]string{"claims_policy", "'proxmox'"})
-	}
 	var text strings.Builder
 	mark := "      - "
 	for _, line := range lines {

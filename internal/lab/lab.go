@@ -334,55 +334,6 @@ func (l *Lab) issuerKeys() ([]issuer.Key, error) {
 	return keys, os.WriteFile(file, data, 0o600)
 }
 
-// startPVE starts the first stand-in. fresh says that it did not load the state of an earlier run.
-func (l *Lab) startPVE(options pve.Options, kept *kept) (fresh bool, err error) {
-	fresh = true
-	if !l.temporary {
-		options.StateFile = filepath.Join(l.Dir, "pve.json")
-		_, err = os.Stat(options.StateFile)
-		fresh = errors.Is(err, fs.ErrNotExist)
-	}
-	options.Authority = l.Authority
-	if options.IssuerClient == nil {
-		if options.IssuerClient, err = l.nodeClient(); err != nil {
-			return fresh, err
-		}
-	}
-	err = l.startAt(&options.Listen, kept.PVEAddress, func() (err error) {
-		l.PVE, err = pve.Start(options)
-		return err
-	})
-	if err != nil {
-		return fresh, err
-	}
-	l.Clusters = []*pve.Server{l.PVE}
-	kept.PVEAddress, err = hostOf(l.PVE.URL())
-	return fresh, err
-}
-
-// startOthers starts the Proxmox stand-ins after the first, on free ports.
-func (l *Lab) startOthers(options pve.Options, clusters int) (err error) {
-	if clusters <= 1 {
-		return nil
-	}
-	options.Listen, options.Seed = "", l.PVE.State()
-	options.Seed.Realms = nil
-	options.Authority = l.Authority
-	if options.IssuerClient == nil {
-		if options.IssuerClient, err = l.nodeClient(); err != nil {
-			return err
-		}
-	}
-	for range clusters - 1 {
-		cluster, err := pve.Start(options)
-		if err != nil {
-			return err
-		}
-		l.Clusters = append(l.Clusters, cluster)
-	}
-	return nil
-}
-
 // nodeClient returns the node's HTTP client for issuers. It trusts the system's, the lab's and the issuer's authorities.
 func (l *Lab) nodeClient() (*http.Client, error) {
 	pool, err := x509.SystemCertPool()

@@ -454,7 +454,7 @@ func TestRestartIssuer(t *testing.T) {
 		t.Error("the client is still known")
 	}
 	write(strings.ReplaceAll(string(before), "public: false", "publik: false"))
-	if err := l.RestartIssuer(); err == nil || !strings.Contains(err.Error(), "line 7") || !strings.Contains(err.Error(), "configuration key not expected: identity_providers.oidc.clients[].publik") {
+	if err := l.RestartIssuer(); err == nil || !strings.Contains(err.Error(), "line 69") || !strings.Contains(err.Error(), "configuration key not expected: identity_providers.oidc.clients[].publik") {
 		t.Errorf("error %v", err)
 	}
 	write("log: {level: info}\n") // without OpenID Connect, Authelia's portal alone answers

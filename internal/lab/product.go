@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"io/fs"
@@ -63,43 +64,57 @@ func (l *Lab) admin() pve.Credentials {
 
 // startProxmox starts the stand-ins. fresh says that the first did not load the state of an earlier run.
 func (l *Lab) startProxmox(options Options, kept *kept) (fresh bool, err error) {
+	ve, others := options.PVE, pbs.Options{}
+	name := "pve"
 	if options.PBS != nil {
-		return l.startPBS(*options.PBS, kept)
+		others = *options.PBS
+		others.Product = cmp.Or(others.Product, pbs.BackupServer)
+		name = others.Product.Name
 	}
-	if fresh, err = l.startPVE(options.PVE, kept); err != nil {
-		return fresh, err
-	}
-	return fresh, l.startOthers(options.PVE, options.Clusters)
-}
-
-// startPBS starts a Backup Server or Datacenter Manager in place of the Proxmox VE stand-ins. fresh is as in startPVE.
-func (l *Lab) startPBS(options pbs.Options, kept *kept) (fresh bool, err error) {
 	fresh = true
-	if options.Product == nil {
-		options.Product = pbs.BackupServer
-	}
 	if !l.temporary {
-		options.StateFile = filepath.Join(l.Dir, options.Product.Name+".json")
-		_, err = os.Stat(options.StateFile)
+		ve.StateFile = filepath.Join(l.Dir, name+".json")
+		_, err := os.Stat(ve.StateFile)
 		fresh = errors.Is(err, fs.ErrNotExist)
 	}
-	if options.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
-		return fresh, err
-	}
-	if options.IssuerClient == nil {
-		if options.IssuerClient, err = l.nodeClient(); err != nil {
+	if ve.IssuerClient == nil {
+		if ve.IssuerClient, err = l.nodeClient(); err != nil {
 			return fresh, err
 		}
 	}
-	err = l.startAt(&options.Listen, kept.PVEAddress, func() (err error) {
-		l.PBS, err = pbs.Start(options)
-		return err
-	})
+	ve.Authority = l.Authority
+	if options.PBS == nil {
+		err = l.startAt(&ve.Listen, kept.PVEAddress, func() (err error) {
+			l.PVE, err = pve.Start(ve)
+			return err
+		})
+	} else {
+		others.StateFile, others.IssuerClient = ve.StateFile, cmp.Or(others.IssuerClient, ve.IssuerClient)
+		if others.Certificate, err = l.Authority.Issue(authority.Valid, "127.0.0.1", "::1", "localhost"); err != nil {
+			return fresh, err
+		}
+		err = l.startAt(&others.Listen, kept.PVEAddress, func() (err error) {
+			l.PBS, err = pbs.Start(others)
+			return err
+		})
+	}
 	if err != nil {
 		return fresh, err
 	}
-	kept.PVEAddress, err = hostOf(l.PBS.URL())
-	return fresh, err
+	if kept.PVEAddress, err = hostOf(l.origins()[0]); err != nil || l.PVE == nil {
+		return fresh, err
+	}
+	l.Clusters = []*pve.Server{l.PVE}
+	ve.Listen, ve.StateFile, ve.Seed = "", "", l.PVE.State() // the others are on free ports, and know the same people
+	ve.Seed.Realms = nil
+	for len(l.Clusters) < options.Clusters {
+		cluster, err := pve.Start(ve)
+		if err != nil {
+			return fresh, err
+		}
+		l.Clusters = append(l.Clusters, cluster)
+	}
+	return fresh, nil
 }
 
 // onlyVE are properties that the other products lack.

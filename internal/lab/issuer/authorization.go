@@ -153,15 +153,8 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, f *flow, curre
 		return
 	}
 	s.mu.Lock()
-	again := f.Done()
-	if !again {
-		f.session, f.granted = current, s.now()
-	}
+	f.session, f.granted = current, s.now()
 	s.mu.Unlock()
-	if again {
-		errInvalidRequest.because("The consent session was used already.").toPortal(w, f.root)
-		return
-	}
 	code, err := op.CreateAuthRequestCode(r.Context(), f, storage{s: s}, s.crypto)
 	if err != nil {
 		errServer.toClient(w, f.issuer, f.redirectURI, f.state)

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
-	"strings"
-	"sync"
 )
 
 // discoveryDocument is what Authelia 4.39.20 publishes, {{issuer}} standing for its URL.
@@ -15,19 +13,10 @@ import (
 //go:embed discovery.json
 var discoveryDocument []byte
 
-// compactDiscovery is the document as it goes over the wire.
-var compactDiscovery = sync.OnceValue(func() string {
-	var buffer bytes.Buffer
-	if err := json.Compact(&buffer, discoveryDocument); err != nil {
-		return string(discoveryDocument) // valid or not, a test reads it
-	}
-	return buffer.String()
-})
-
 // discovery answers with the metadata (OpenID Connect Discovery 1.0, section 4).
 func (s *Server) discovery(w http.ResponseWriter, r *http.Request) {
 	root := s.root(r)
-	text := strings.ReplaceAll(compactDiscovery(), "{{issuer}}", root)
+	text := bytes.ReplaceAll(discoveryDocument, []byte("{{issuer}}"), []byte(root))
 	s.mu.Lock()
 	changes := maps.Clone(s.metadata)
 	s.mu.Unlock()
@@ -36,13 +25,8 @@ func (s *Server) discovery(w http.ResponseWriter, r *http.Request) {
 			changes["issuer"] = name
 		}
 	}
-	if len(changes) == 0 {
-		writeJSON(w, http.StatusOK, json.RawMessage(text))
-		return
-	}
-
 	var document map[string]any
-	if err := json.Unmarshal([]byte(text), &document); err != nil {
+	if err := json.Unmarshal(text, &document); err != nil {
 		errServer.write(w)
 		return
 	}

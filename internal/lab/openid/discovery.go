@@ -18,10 +18,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-const (
-	maxRedirects = 10
-	maxAnswer    = 10 << 20 // bytes of one answer of an issuer
-)
+const maxAnswer = 10 << 20 // bytes of one answer of an issuer
 
 // Error is an error of the library, worded by the library.
 type Error string
@@ -49,6 +46,24 @@ func Explain(err error) string {
 		cause = fmt.Sprintf("io: %s%s (os error %d)", strings.ToUpper(text[:1]), text[1:], int(number))
 	}
 	return failed.Error() + ": " + cause
+}
+
+// ClientOf reads the properties of a realm, which all products name alike.
+func ClientOf(properties map[string]string, algorithms []jose.SignatureAlgorithm) Client {
+	scopes, ok := properties["scopes"]
+	if !ok {
+		scopes = "email profile"
+	}
+	key, confidential := properties["client-key"]
+	return Client{
+		IssuerURL: properties["issuer-url"], ID: properties["client-id"], Key: key, Public: !confidential,
+		Scopes: splitList(scopes), ACRValues: splitList(properties["acr-values"]), Audiences: splitList(properties["audiences"]),
+		Prompt: properties["prompt"], NoUserInfo: properties["query-userinfo"] == "0", Algorithms: algorithms,
+	}
+}
+
+func splitList(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(",; \t\n\f\r", r) })
 }
 
 // Client is what a realm says of its issuer and its client there.
@@ -88,15 +103,7 @@ func New(client *http.Client, log *slog.Logger) *Library {
 	if client != nil {
 		transport = client.Transport
 	}
-	return &Library{log: log, http: &http.Client{
-		Transport: transport,
-		CheckRedirect: func(_ *http.Request, via []*http.Request) error {
-			if len(via) > maxRedirects {
-				return errors.New("too many redirects")
-			}
-			return nil
-		},
-	}}
+	return &Library{log: log, http: &http.Client{Transport: transport}}
 }
 
 // Provider is an issuer with its metadata and keys, as they are fetched for each login step.

@@ -179,11 +179,7 @@ func (c *call) updateACL() (any, error) {
 
 // mayGrantOwn says whether a caller without the privilege may set an ACL: a user may, for its own tokens.
 func (c *call) mayGrantOwn(id string) error {
-	switch _, group := c.params["group"]; {
-	case group:
-		return refuse("Unprivileged users are not allowed to create group ACL item.")
-	case id == "":
-		return refuse("Unprivileged user needs to provide auth_id to update ACL item.")
+	switch {
 	case isToken(c.auth):
 		return refuse("Unprivileged API tokens can't set ACL items.")
 	case !isToken(id):
@@ -198,8 +194,6 @@ func (c *call) checkACL(st *State, id, path string, remove bool) error {
 	switch _, group := c.params["group"]; {
 	case group:
 		return refuse("parameter 'group' - groups are currently not supported.")
-	case id == "":
-		return refuse("missing 'userid' or 'group' parameter.")
 	case remove:
 	case isToken(id) && st.Tokens[id] == nil:
 		return refuse("no such API token.")

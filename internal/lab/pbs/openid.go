@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"unicode/utf8"
 
 	"proxmox-realm/internal/lab/openid"
 )
@@ -15,16 +14,7 @@ func (c *call) provider(name, redirect string) (*openid.Provider, *Realm, error)
 	if err != nil {
 		return nil, nil, err
 	}
-	scopes, ok := realm.Properties["scopes"]
-	if !ok {
-		scopes = "email profile"
-	}
-	key, confidential := realm.Properties["client-key"]
-	p, err := c.s.library.Discover(c.ctx, openid.Client{
-		IssuerURL: realm.Properties["issuer-url"], ID: realm.Properties["client-id"], Key: key, Public: !confidential,
-		Scopes: splitList(scopes), ACRValues: splitList(realm.Properties["acr-values"]), Audiences: splitList(realm.Properties["audiences"]),
-		Prompt: realm.Properties["prompt"], Algorithms: openid.Algorithms(),
-	}, redirect)
+	p, err := c.s.library.Discover(c.ctx, openid.ClientOf(realm.Properties, openid.Algorithms()), redirect)
 	return p, realm, err
 }
 
@@ -86,9 +76,6 @@ func (c *call) logIn() (user, tested string, err error) {
 		claim = "sub"
 	}
 	tested, ok := claims[claim].(string)
-	if other := map[string]string{"subject": "sub", "username": "preferred_username"}[claim]; !ok && other != "" {
-		tested, ok = claims[other].(string)
-	}
 	if !ok {
 		return "", "", fmt.Errorf("missing claim '%s'", claim)
 	}
@@ -113,9 +100,6 @@ func (c *call) acceptUser(user string, realm *Realm, claims map[string]any) erro
 				return refuse("user '%s' is disabled.", user)
 			}
 			return refuse("autocreate user failed - '%s' already exists.", user)
-		}
-		if utf8.RuneCountInString(user) > 64 {
-			return fmt.Errorf(`writing "%s/user.cfg" failed: syntax error in section identifier: value may only be 64 characters long`, c.s.product.config)
 		}
 		made := &User{}
 		for claim, field := range map[string]*string{"given_name": &made.FirstName, "family_name": &made.LastName, "email": &made.Email} {

@@ -186,7 +186,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestTicket: a ticket needs the CSRF token for writes, and stays valid after a logout.
+// TestTicket: a ticket needs the CSRF token for writes.
 func TestTicket(t *testing.T) {
 	h := newHost(t, pbs.Options{})
 	var answer struct {
@@ -202,10 +202,6 @@ func TestTicket(t *testing.T) {
 	h.refused(401, "authentication failed", "POST", openID, minimal)
 	h.header.Set("CSRFPreventionToken", answer.Data.CSRFPreventionToken)
 	h.must("POST", openID, minimal)
-	if a := h.send("DELETE", "/access/ticket", ""); a.status != 200 || !strings.HasPrefix(a.header.Get("Set-Cookie"), "__Host-PBSAuthCookie=; Expires=") {
-		t.Error(a)
-	}
-	h.must("GET", openID, "")
 	h.refused(400, "no password provided", "POST", "/access/ticket", "username=admin%40pbs")
 	h.refused(401, "permission check failed.", "POST", "/access/ticket", "username=admin%40pbs&password="+url.QueryEscape(answer.Data.Ticket[:len(answer.Data.Ticket)-2]))
 	h.refused(401, "permission check failed.", "POST", "/access/ticket", "username=plain%40pbs&password="+url.QueryEscape(answer.Data.Ticket))

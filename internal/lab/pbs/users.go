@@ -88,39 +88,23 @@ type userData struct {
 func (c *call) createUser() (any, error) {
 	id := c.params.text("userid")
 	realm := realmOf(id)
-	password, given := c.params["password"].(string)
-	var late error // the user is made nevertheless
-	err := c.withUsers(func(st *State) error {
+	return nil, c.withUsers(func(st *State) error {
 		if st.Users[id] != nil {
 			return refuse("user '%s' already exists.", id)
 		}
-		stores, err := c.stores(st, realm)
-		if err != nil {
+		if _, err := c.stores(st, realm); err != nil {
 			return err
 		}
 		user := &User{}
 		user.set(c.params)
 		st.Users[id] = user
-		switch {
-		case !given:
-		case !stores:
-			late = errNotStored
-		case realm == "pam" && c.auth != "root@pam":
-			late = refuse("only superuser can edit pam credentials!")
-		default:
-			user.Password = password
-		}
 		return nil
 	})
-	return nil, errors.Join(err, late)
 }
 
 // set stores what the parameters name.
 func (u *UserConfig) set(p params) {
 	for name, field := range map[string]*string{"comment": &u.Comment, "firstname": &u.FirstName, "lastname": &u.LastName, "email": &u.Email} {
-		if slices.Contains(p.list("delete"), name) {
-			*field = ""
-		}
 		if value, ok := p[name].(string); ok {
 			*field = strings.TrimSpace(value)
 		}
@@ -254,8 +238,6 @@ func (c *call) createToken() (any, error) {
 func (t *TokenConfig) set(p params) {
 	if comment, ok := p["comment"].(string); ok {
 		t.Comment = strings.TrimSpace(comment)
-	} else if slices.Contains(p.list("delete"), "comment") {
-		t.Comment = ""
 	}
 	setLimits(&t.Enable, &t.Expire, p)
 }

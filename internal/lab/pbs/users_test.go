@@ -28,7 +28,7 @@ func (h *host) withTicket(user, password string) *host {
 func TestUserOfARealm(t *testing.T) {
 	h := newHost(t, pbs.Options{})
 	h.must("POST", openID, minimal)
-	h.refused(501, "storing passwords is not implemented for OpenID realms", "POST", "/access/users", "userid=jane%40authelia&password=12345678")
+	h.must("POST", "/access/users", "userid=jane%40authelia")
 	h.refused(400, "user 'jane@authelia' already exists.", "POST", "/access/users", "userid=jane%40authelia")
 	h.must("POST", "/access/users/jane@authelia/token/tool", "")
 	h.must("PUT", "/access/acl", "path=/&role=Audit&auth-id=jane%40authelia")

@@ -33,16 +33,7 @@ func (a *api) provider(realm, redirect string) (*openid.Provider, map[string]str
 	if r.Type != "openid" {
 		return nil, nil, dief("wrong realm type (%s != openid)", r.Type)
 	}
-	scopes, ok := r.Properties["scopes"]
-	if !ok {
-		scopes = "email profile"
-	}
-	key, confidential := r.Properties["client-key"]
-	p, err := a.srv.library.Discover(a.srv.Context(), openid.Client{
-		IssuerURL: r.Properties["issuer-url"], ID: r.Properties["client-id"], Key: key, Public: !confidential,
-		Scopes: splitList(scopes), ACRValues: splitList(r.Properties["acr-values"]), Audiences: splitList(r.Properties["audiences"]),
-		Prompt: r.Properties["prompt"], NoUserInfo: r.Properties["query-userinfo"] == "0", Algorithms: a.algorithms(),
-	}, redirect)
+	p, err := a.srv.library.Discover(a.srv.Context(), openid.ClientOf(r.Properties, a.algorithms()), redirect)
 	return p, r.Properties, err
 }
 

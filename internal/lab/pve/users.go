@@ -339,7 +339,7 @@ func (a *api) addTOTP(c *call) (any, error) {
 		return nil, dief("failed to parse otpauth uri")
 	}
 	u := &User{TOTP: uri.Query().Get("secret")}
-	if err := checkSecondFactor(u, "totp:"+c.text("value")); err != nil {
+	if checkSecondFactor(u, "totp:"+c.text("value")) != nil {
 		return nil, dief("failed to verify TOTP challenge")
 	}
 	return map[string]any{"id": totpID}, a.srv.locked(a.srv.userLock, "file-user_cfg", func(st *State) error {

@@ -320,6 +320,9 @@ func (s *Server) write(conn net.Conn, r *http.Request, a *Answer, rule *Rule) bo
 	case !rule.Endless && (length > 0 || !closing):
 		a.Header.Set("Content-Length", fmt.Sprint(length))
 	}
+	if r.Method == http.MethodHead {
+		body = nil
+	}
 	reason, _, _ := strings.Cut(cmp.Or(a.Reason, http.StatusText(a.Status)), "\n")
 	var head bytes.Buffer
 	fmt.Fprintf(&head, "HTTP/1.1 %d %s\r\n", a.Status, reason)
