@@ -18,9 +18,6 @@ import (
 type Session struct {
 	Username string `json:"username"` // user@realm
 	Ticket   string `json:"ticket"`
-	CSRF     string `json:"CSRFPreventionToken"`
-
-	lab *Lab
 }
 
 // LogIn logs a user of the lab's issuer in to Proxmox, as the web interface does: authorization URL, login page,
@@ -47,7 +44,7 @@ func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string)
 	if !strings.HasPrefix(back.String(), redirectURL) {
 		return nil, fmt.Errorf("the issuer sent the browser to %s", back.Redacted())
 	}
-	session := &Session{lab: l}
+	session := &Session{}
 	query := back.Query()
 	err = l.ask(ctx, browser, "/access/openid/login", url.Values{
 		"state": {query.Get("state")}, "code": {query.Get("code")}, "redirect-url": {redirectURL},
@@ -65,20 +62,6 @@ func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string)
 		}
 	}
 	return session, nil
-}
-
-// Permissions returns the user's privileges by path. The value 1, or true, means that a privilege propagates to paths below.
-func (s *Session) Permissions(ctx context.Context) (map[string]map[string]any, error) {
-	client := s.lab.browser(nil)
-	defer client.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.lab.origins()[0]+"/api2/json/access/permissions", nil)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Cookie", strings.ToUpper(s.lab.product())+"AuthCookie="+url.QueryEscape(s.Ticket))
-	permissions := map[string]map[string]any{}
-	err = answer(client, request, &permissions)
-	return permissions, err
 }
 
 // browser returns a client that trusts the lab's authority, and follows redirects to the issuer only.

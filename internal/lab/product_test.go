@@ -29,26 +29,7 @@ func TestLoginThroughOtherProducts(t *testing.T) {
 		if user == nil || user.Email != "john.doe@example.test" || user.Enable != nil {
 			t.Errorf("made %+v", user)
 		}
-		if permissions, err := session.Permissions(t.Context()); err != nil || len(permissions) != 0 {
-			t.Errorf("%v, %v", permissions, err)
-		}
-		grant := func(st *pbs.State) {
-			st.ACL = append(st.ACL, pbs.ACL{Path: "/system", ID: "john@authelia", Role: "NoAccess"}, pbs.ACL{Path: "/access", ID: "john@authelia", Role: auditor(l), Propagate: true})
-		}
-		if err := l.PBS.Update(grant); err != nil {
-			t.Fatal(err)
-		}
-		if permissions, err := session.Permissions(t.Context()); err != nil || len(permissions) == 0 || permissions["/system"] != nil || len(permissions["/access"]) == 0 {
-			t.Errorf("%v, %v", permissions, err)
-		}
-		if failures := l.Issuer.Failures(); len(failures) != 0 {
-			t.Errorf("failures %+v", failures)
-		}
 	})
-}
-
-func auditor(l *lab.Lab) string {
-	return map[string]string{"pbs": "Audit", "pdm": "Auditor"}[l.PBS.Product().Name]
 }
 
 // TestFailedLoginsOfOtherProducts: the answer to the browser has the reason, and the journal has it with the address.

@@ -24,14 +24,6 @@ type Request struct {
 	Status     int // what it was answered; 0 while it is not
 }
 
-// Failure is a client or a user who could not prove to be what they said.
-type Failure struct {
-	Time   time.Time
-	Path   string
-	Name   string // client id or user name, as given
-	Reason string
-}
-
 // record notes a request and returns its place in the list, with which its status is added later.
 func (s *Server) record(r *http.Request, path string) *Request {
 	entry := Request{Time: s.now(), Method: r.Method, Path: path, Host: r.Host, UserAgent: r.UserAgent(), Parameters: url.Values{}}
@@ -67,10 +59,4 @@ func (s *Server) recordStatus(entry *Request, status int) {
 	entry.Status = status
 	s.log.Info("issuer", "method", entry.Method, "path", entry.Path, "status", status,
 		"client", entry.ClientID, "parameters", entry.Parameters.Encode(), "agent", entry.UserAgent)
-}
-
-func (s *Server) fail(path, name, reason string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failures = append(s.failures, Failure{Time: s.now(), Path: path, Name: name, Reason: reason})
 }

@@ -41,7 +41,6 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 	user, known := s.users[name]
 	s.mu.Unlock()
 	if !known || !sameSecret(user.Password, r.PostForm.Get("password")) {
-		s.fail(pathLogin, name, "wrong user name or password")
 		s.portal(w, http.StatusUnauthorized, page{Title: "Login", Flow: id, Alert: "Incorrect username or password"})
 		return
 	}

@@ -18,7 +18,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -115,7 +114,6 @@ type Server struct {
 	limits      limiter
 	habits      Habits
 	requests    []*Request
-	failures    []Failure
 }
 
 // Start starts an issuer. The caller closes it.
@@ -130,9 +128,6 @@ func Start(options Options) (*Server, error) {
 	listener, err := options.Bind(cmp.Or(options.Listen, "127.0.0.1:0"))
 	if err != nil {
 		return nil, err
-	}
-	if s.roundTrip > 0 {
-		listener = farListener{listener, s}
 	}
 	host := listener.Addr().String()
 	s.base = "https://" + host + s.path
@@ -149,6 +144,10 @@ func Start(options Options) (*Server, error) {
 	}
 	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			s.travel(2)
+			return nil, nil
+		},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -366,21 +365,14 @@ func (s *Server) Requests() []Request {
 	return requests
 }
 
-// Failures returns the failed authentications of clients and users, oldest first.
-func (s *Server) Failures() []Failure {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.failures)
-}
-
 // Handshakes counts the TLS handshakes in which the client got to see the certificate.
 func (s *Server) Handshakes() int { return int(s.handshakes.Load()) }
 
-// Reset forgets requests, failures and handshakes, and nothing else.
+// Reset forgets requests and handshakes, and nothing else.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.requests, s.failures = nil, nil
+	s.requests = nil
 	s.handshakes.Store(0)
 }
 
@@ -393,35 +385,6 @@ func (s *Server) travel(trips int) {
 	case <-time.After(time.Duration(trips) * s.roundTrip):
 	case <-s.closing:
 	}
-}
-
-// farListener delays new connections by the round trips of TCP and TLS.
-type farListener struct {
-	net.Listener
-	server *Server
-}
-
-// Accept returns a connection whose first read is delayed.
-func (l farListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &farConn{Conn: conn, server: l.server}, nil
-}
-
-type farConn struct {
-	net.Conn
-	server  *Server
-	arrived bool // needs no lock: only the handshake reads first
-}
-
-func (c *farConn) Read(b []byte) (int, error) {
-	if !c.arrived {
-		c.arrived = true
-		c.server.travel(2)
-	}
-	return c.Conn.Read(b)
 }
 
 // identifier returns 128 random bits or more, as text.

