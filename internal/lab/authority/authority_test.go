@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"proxmox-realm/internal/lab/authority"
 )
@@ -41,34 +40,5 @@ func TestOpenKeepsTheAuthority(t *testing.T) {
 	}
 	if _, err := authority.Open(dir); err == nil {
 		t.Error("a broken authority was taken, or replaced")
-	}
-}
-
-func TestLifetimes(t *testing.T) {
-	ca, err := authority.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const day = 24 * time.Hour
-	for kind, want := range map[authority.Kind]struct{ lifetime, left time.Duration }{
-		authority.Valid:       {90 * day, 60 * day},
-		authority.ShortLived:  {6 * day, 5 * day},
-		authority.Expiring:    {90 * day, 2 * day},
-		authority.Expired:     {89 * day, -day},
-		authority.NotYetValid: {89 * day, 90 * day},
-	} {
-		issued, err := ca.Issue(kind, "localhost")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := issued.Leaf.NotAfter.Sub(issued.Leaf.NotBefore); got != want.lifetime {
-			t.Errorf("%s: lifetime %v, want %v", kind, got, want.lifetime)
-		}
-		if got := time.Until(issued.Leaf.NotAfter).Round(day); got != want.left {
-			t.Errorf("%s: %v left, want %v", kind, got, want.left)
-		}
-	}
-	if _, err := ca.Issue("nonsense", "localhost"); err == nil {
-		t.Error("an unknown kind was issued")
 	}
 }

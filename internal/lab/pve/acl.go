@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-func (a *api) aclEndpoints() []*endpoint {
+func (s *Server) aclEndpoints() []*endpoint {
 	return []*endpoint{
-		{method: "GET", path: "/access/permissions", all: true, run: a.readPermissions, params: schema{
+		{method: "GET", path: "/access/permissions", all: true, run: s.readPermissions, params: schema{
 			"userid": {kind: "string", pattern: pattern(userExpr + `@` + realmExpr + `(?:!` + realmExpr + `)?`), optional: true},
 			"path":   anyString.opt(),
 		}},
-		{method: "GET", path: "/access/acl", all: true, run: a.listACL},
-		{method: "PUT", path: "/access/acl", proxied: true, allowed: a.modifyACL, run: a.updateACL, params: schema{
+		{method: "GET", path: "/access/acl", all: true, run: s.listACL},
+		{method: "PUT", path: "/access/acl", proxied: true, allowed: s.modifyACL, run: s.updateACL, params: schema{
 			"path":      &anyString,
 			"propagate": boolean.opt(),
 			"delete":    boolean.opt(),
@@ -29,7 +29,7 @@ func (a *api) aclEndpoints() []*endpoint {
 
 // rolesAt are the roles that a user or token has on a path, with their
 // propagation (PVE::AccessControl::roles).
-func (a *api) rolesAt(st *State, user, path string) map[string]bool {
+func (s *Server) rolesAt(st *State, user, path string) map[string]bool {
 	_, _, isToken := splitToken(user)
 	roles := map[string]bool{}
 	parts := strings.Split(strings.TrimRight(path, "/"), "/")
@@ -70,9 +70,9 @@ func (a *api) rolesAt(st *State, user, path string) map[string]bool {
 
 // permissions are the privileges that a user or token has on a path, with
 // their propagation (PVE::RPCEnvironment::permissions).
-func (a *api) permissions(st *State, user, path string) map[string]bool {
+func (s *Server) permissions(st *State, user, path string) map[string]bool {
 	if user == "root@pam" {
-		return a.roles["Administrator"]
+		return s.roles["Administrator"]
 	}
 	owner, id, isToken := splitToken(user)
 	var owned map[string]bool
@@ -85,7 +85,7 @@ func (a *api) permissions(st *State, user, path string) map[string]bool {
 		if !ok {
 			return nil
 		}
-		owned = a.permissions(st, owner, path)
+		owned = s.permissions(st, owner, path)
 		if !t.Privsep {
 			return owned
 		}
@@ -93,8 +93,8 @@ func (a *api) permissions(st *State, user, path string) map[string]bool {
 		return nil
 	}
 	privs := map[string]bool{}
-	for role, propagate := range a.rolesAt(st, user, path) {
-		rp, _ := a.rolePrivs(st, role)
+	for role, propagate := range s.rolesAt(st, user, path) {
+		rp, _ := s.rolePrivs(st, role)
 		for p := range rp {
 			privs[p] = privs[p] || propagate
 		}
@@ -112,15 +112,15 @@ func (a *api) permissions(st *State, user, path string) map[string]bool {
 }
 
 // has says whether a user has any of some privileges on a path.
-func (a *api) has(st *State, user, path string, privs ...string) bool {
-	have := a.permissions(st, user, path)
+func (s *Server) has(st *State, user, path string, privs ...string) bool {
+	have := s.permissions(st, user, path)
 	return slices.ContainsFunc(privs, func(p string) bool { _, ok := have[p]; return ok })
 }
 
 // need is a check for any of some privileges on a path.
-func (a *api) need(path string, privs ...string) func(*call) error {
+func (s *Server) need(path string, privs ...string) func(*call) error {
 	return func(c *call) error {
-		if !a.has(a.srv.view(), c.user, path, privs...) {
+		if !s.has(s.view(), c.user, path, privs...) {
 			return forbidden(path + ", " + strings.Join(privs, "|"))
 		}
 		return nil
@@ -139,10 +139,10 @@ func allOf(checks ...func(*call) error) func(*call) error {
 }
 
 // selfOrModify is the check [or, [userid-param, self], [userid-group, [User.Modify]]].
-func (a *api) selfOrModify() func(*call) error {
-	modify := a.userGroup("User.Modify")
+func (s *Server) selfOrModify() func(*call) error {
+	modify := s.userGroup("User.Modify")
 	return func(c *call) error {
-		if a.srv.view().Users[c.user] != nil && c.user == c.text("userid") {
+		if s.view().Users[c.user] != nil && c.user == c.text("userid") {
 			return nil
 		}
 		if modify(c) != nil {
@@ -153,27 +153,27 @@ func (a *api) selfOrModify() func(*call) error {
 }
 
 // allocateUser is the check [userid-param, Realm.AllocateUser].
-func (a *api) allocateUser(c *call) error {
+func (s *Server) allocateUser(c *call) error {
 	if err := verifyUser(c.text("userid")); err != nil {
 		return err
 	}
 	realm := realmOf(c.text("userid"))
-	return a.need("/access/realm/"+realm, "Realm.AllocateUser")(c)
+	return s.need("/access/realm/"+realm, "Realm.AllocateUser")(c)
 }
 
 // userGroup is the check [userid-group, privs]: of all groups, or of one of the user's.
-func (a *api) userGroup(privs ...string) func(*call) error {
+func (s *Server) userGroup(privs ...string) func(*call) error {
 	return func(c *call) error {
-		st, user := a.srv.view(), c.text("userid")
+		st, user := s.view(), c.text("userid")
 		if err := userExists(st, user); err != nil {
 			return err
 		}
 		for name, g := range st.Groups {
-			if g.Users[user] && a.has(st, c.user, "/access/groups/"+name, privs...) {
+			if g.Users[user] && s.has(st, c.user, "/access/groups/"+name, privs...) {
 				return nil
 			}
 		}
-		if !a.has(st, c.user, "/access/groups", privs...) {
+		if !s.has(st, c.user, "/access/groups", privs...) {
 			return forbidden("")
 		}
 		return nil
@@ -194,21 +194,21 @@ func normalizePath(p string) string {
 }
 
 // mayModify is PVE::RPCEnvironment::check_perm_modify.
-func (a *api) mayModify(st *State, user, path string) error {
+func (s *Server) mayModify(st *State, user, path string) error {
 	privs := []string{"Permissions.Modify"}
 	for prefix, p := range map[string]string{"/storage/": "Datastore.Allocate", "/vms/": "VM.Allocate", "/pool/": "Pool.Allocate"} {
 		if strings.HasPrefix(path, prefix) && len(path) > len(prefix) {
 			privs = append(privs, p)
 		}
 	}
-	if !a.has(st, user, path, privs...) {
+	if !s.has(st, user, path, privs...) {
 		return forbidden(path + ", " + strings.Join(privs, "|"))
 	}
 	return nil
 }
 
-func (a *api) modifyACL(c *call) error {
-	return a.mayModify(a.srv.view(), c.user, normalizePath(c.text("path")))
+func (s *Server) modifyACL(c *call) error {
+	return s.mayModify(s.view(), c.user, normalizePath(c.text("path")))
 }
 
 // aclPaths are all paths of the tree, with those on the way to them.
@@ -237,21 +237,21 @@ func bit(b bool) int {
 	return 0
 }
 
-func (a *api) readPermissions(c *call) (any, error) {
-	st := a.srv.view()
+func (s *Server) readPermissions(c *call) (any, error) {
+	st := s.view()
 	user := c.user
 	if c.params["userid"] != nil {
 		user = c.text("userid")
 	}
-	if owner, _, _ := splitToken(user); user != c.user && owner != c.user && !a.has(st, c.user, "/access", "Sys.Audit") {
+	if owner, _, _ := splitToken(user); user != c.user && owner != c.user && !s.has(st, c.user, "/access", "Sys.Audit") {
 		return nil, forbidden("/access, Sys.Audit")
 	}
 	if path := c.params["path"]; truthy(path) {
-		return map[string]any{text(path): numbers(a.permissions(st, user, text(path)))}, nil
+		return map[string]any{text(path): numbers(s.permissions(st, user, text(path)))}, nil
 	}
 	res := map[string]any{}
 	for _, path := range append(aclPaths(st), "/access", "/access/groups", "/nodes", "/pool", "/sdn", "/storage", "/vms") {
-		if perms := a.permissions(st, user, path); len(perms) > 0 {
+		if perms := s.permissions(st, user, path); len(perms) > 0 {
 			res[path] = numbers(perms)
 		}
 	}
@@ -259,7 +259,7 @@ func (a *api) readPermissions(c *call) (any, error) {
 }
 
 // capabilities is PVE::RPCEnvironment::compute_api_permission: what the web interface may show.
-func (a *api) capabilities(st *State, user string) map[string]any {
+func (s *Server) capabilities(st *State, user string) map[string]any {
 	kinds := map[string][]string{
 		"vms":     {"VM.", "Permissions.Modify"},
 		"access":  {"User.", "Group.", "Permissions.Modify"},
@@ -278,7 +278,7 @@ func (a *api) capabilities(st *State, user string) map[string]any {
 		if parts := fragments(path); len(parts) > 0 {
 			top = parts[0]
 		}
-		for p := range a.permissions(st, user, path) {
+		for p := range s.permissions(st, user, path) {
 			if top == "pool" {
 				switch {
 				case strings.HasPrefix(p, "VM."):
@@ -302,12 +302,12 @@ func (a *api) capabilities(st *State, user string) map[string]any {
 	return res
 }
 
-func (a *api) listACL(c *call) (any, error) {
-	st := a.srv.view()
-	audit := a.has(st, c.user, "/access", "Sys.Audit")
+func (s *Server) listACL(c *call) (any, error) {
+	st := s.view()
+	audit := s.has(st, c.user, "/access", "Sys.Audit")
 	list := []any{}
 	for _, e := range st.ACL {
-		if !audit && a.mayModify(st, c.user, e.Path) != nil {
+		if !audit && s.mayModify(st, c.user, e.Path) != nil {
 			continue
 		}
 		list = append(list, map[string]any{"path": e.Path, "type": e.Type, "ugid": e.ID, "roleid": e.Role, "propagate": bit(e.Propagate)})
@@ -315,7 +315,7 @@ func (a *api) listACL(c *call) (any, error) {
 	return byJSON(list), nil
 }
 
-func (a *api) updateACL(c *call) (any, error) {
+func (s *Server) updateACL(c *call) (any, error) {
 	if !truthy(c.params["users"]) && !truthy(c.params["groups"]) && !truthy(c.params["tokens"]) {
 		e := "either 'users', 'groups' or 'tokens' is required."
 		return nil, badParams(map[string]string{"users": e, "groups": e, "tokens": e})
@@ -325,9 +325,9 @@ func (a *api) updateACL(c *call) (any, error) {
 		return nil, badParams(map[string]string{"path": "invalid ACL path '" + c.text("path") + "'"})
 	}
 	propagate := c.params["propagate"] == nil || truthy(c.params["propagate"])
-	return nil, a.srv.withUsers("ACL update failed", func(st *State) error {
+	return nil, s.withUsers("ACL update failed", func(st *State) error {
 		for _, role := range splitList(c.text("roles")) {
-			if _, ok := a.rolePrivs(st, role); !ok {
+			if _, ok := s.rolePrivs(st, role); !ok {
 				return dief("role '%s' does not exist", role)
 			}
 			set := func(kind, id string) {

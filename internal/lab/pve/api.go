@@ -90,29 +90,18 @@ type endpoint struct {
 	run          func(*call) (any, error)
 }
 
-// api is the tree of methods that a node of some version has.
-type api struct {
-	srv       *Server
-	version   version
-	schema    *realmSchema
-	roles     map[string]map[string]bool // built-in
-	privs     map[string]bool
-	endpoints []*endpoint
-}
-
-func newAPI(srv *Server) *api {
-	a := &api{srv: srv, version: parseVersion(srv.opts.Version)}
-	a.schema = newRealmSchema(a.version)
-	a.roles, a.privs = builtinRoles(a.version)
-
-	a.endpoints = slices.Concat(
-		a.realmEndpoints(), a.ticketEndpoints(), a.userEndpoints(), a.tokenEndpoints(), a.groupEndpoints(), a.roleEndpoints(), a.aclEndpoints(),
-		a.openIDEndpoints(), a.clusterEndpoints(), a.logEndpoints(),
+// addEndpoints makes the tree of methods that a node of the version has.
+func (s *Server) addEndpoints() {
+	s.version = parseVersion(s.opts.Version)
+	s.schema = newRealmSchema(s.version)
+	s.roles, s.privs = builtinRoles(s.version)
+	s.endpoints = slices.Concat(
+		s.realmEndpoints(), s.ticketEndpoints(), s.userEndpoints(), s.tokenEndpoints(), s.groupEndpoints(), s.roleEndpoints(), s.aclEndpoints(),
+		s.openIDEndpoints(), s.clusterEndpoints(), s.logEndpoints(),
 	)
-	for _, e := range a.endpoints {
+	for _, e := range s.endpoints {
 		e.parts = fragments(e.path)
 	}
-	return a
 }
 
 // fragments are the parts of a path that are not empty.
@@ -121,10 +110,10 @@ func fragments(path string) []string {
 }
 
 // find is the endpoint for a request and the parameters in its path, nil where there is none.
-func (a *api) find(method, path string) (*endpoint, map[string]any) {
+func (s *Server) find(method, path string) (*endpoint, map[string]any) {
 	parts := fragments(path)
 next:
-	for _, e := range a.endpoints {
+	for _, e := range s.endpoints {
 		if e.method != method || len(e.parts) != len(parts) {
 			continue
 		}
@@ -151,7 +140,7 @@ next:
 
 // prepare merges the parameters of a request into those of its path and checks
 // what the proxy checks: conflicts and privileges.
-func (a *api) prepare(e *endpoint, uri, params map[string]any, c *call) error {
+func (s *Server) prepare(e *endpoint, uri, params map[string]any, c *call) error {
 	for _, k := range slices.Sorted(maps.Keys(params)) {
 		if old, ok := uri[k]; ok && text(params[k]) != old {
 			return badParams(map[string]string{k: "duplicate parameter (already defined in URI) with conflicting values!"})
@@ -176,7 +165,7 @@ func (a *api) prepare(e *endpoint, uri, params map[string]any, c *call) error {
 }
 
 // run checks the parameters against the schema and calls the handler.
-func (a *api) run(e *endpoint, c *call) (any, error) {
+func (s *Server) run(e *endpoint, c *call) (any, error) {
 	if err := e.params.check(c.params); err != nil {
 		return nil, err
 	}

@@ -121,9 +121,9 @@ func checkToken(st *State, full string) error {
 	return nil
 }
 
-func (a *api) ticketEndpoints() []*endpoint {
+func (s *Server) ticketEndpoints() []*endpoint {
 	return []*endpoint{
-		{method: "POST", path: "/access/ticket", proxied: true, world: true, noToken: true, run: a.createTicket, params: schema{
+		{method: "POST", path: "/access/ticket", proxied: true, world: true, noToken: true, run: s.createTicket, params: schema{
 			"username":      {kind: "string", max: 64},
 			"realm":         realmParam.opt(),
 			"password":      &anyString,
@@ -137,38 +137,38 @@ func (a *api) ticketEndpoints() []*endpoint {
 // errLogin is what every failed login answers, whatever the reason.
 var errLogin = &apiError{status: 401, msg: "authentication failure\n"}
 
-func (a *api) createTicket(c *call) (any, error) {
+func (s *Server) createTicket(c *call) (any, error) {
 	user := c.text("username")
 	if r := c.params["realm"]; truthy(r) {
 		user += "@" + text(r)
 	}
-	st := a.srv.view()
-	res, err := a.logIn(st, user, c)
+	st := s.view()
+	res, err := s.logIn(st, user, c)
 	if err != nil {
-		a.report(c, "authentication failure; rhost="+c.rhost()+" user="+user+" msg="+err.Error())
+		s.report(c, "authentication failure; rhost="+c.rhost()+" user="+user+" msg="+err.Error())
 		return nil, errLogin
 	}
-	a.tell(c, "root@pam", "successful auth for user '"+user+"'")
+	s.tell(c, "root@pam", "successful auth for user '"+user+"'")
 	if st.AtTicket != nil && user == "root@pam" {
-		if err := a.srv.store.Change((*State).begin); err != nil {
+		if err := s.store.Change((*State).begin); err != nil {
 			return nil, err
 		}
 	}
 	if res["NeedTFA"] == nil {
-		res["cap"] = a.capabilities(st, user)
-		if !a.single() && a.has(st, user, "/", "Sys.Audit") {
-			res["clustername"] = a.srv.opts.Cluster
+		res["cap"] = s.capabilities(st, user)
+		if !s.single() && s.has(st, user, "/", "Sys.Audit") {
+			res["clustername"] = s.opts.Cluster
 		}
 	}
 	return res, nil
 }
 
-func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
+func (s *Server) logIn(st *State, user string, c *call) (map[string]any, error) {
 	if err := userEnabled(st, user); err != nil {
 		return nil, err
 	}
 	password, otp, challenge := c.text("password"), c.params["otp"], c.params["tfa-challenge"]
-	signer := a.srv.signer()
+	signer := s.signer()
 	renewed, err := signer.Open(password, "", standin.TicketLifetime)
 	need := false
 	switch {
@@ -183,7 +183,7 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 	case err == nil && (renewed == user || renewed == "root@pam"):
 		// A valid ticket renews itself, and root's is good for everybody.
 	default:
-		if err := a.checkPassword(st, user, password, c); err != nil {
+		if err := s.checkPassword(st, user, password, c); err != nil {
 			return nil, err
 		}
 		u := st.Users[user]
@@ -205,7 +205,7 @@ func (a *api) logIn(st *State, user string, c *call) (map[string]any, error) {
 }
 
 // checkPassword is the first factor, for realms that have one on the node.
-func (a *api) checkPassword(st *State, user, password string, c *call) error {
+func (s *Server) checkPassword(st *State, user, password string, c *call) error {
 	realm := realmOf(user)
 	r, ok := st.realm(realm)
 	if !ok {

@@ -12,33 +12,33 @@ import (
 )
 
 // clusterEndpoints are the methods that describe the nodes.
-func (a *api) clusterEndpoints() []*endpoint {
+func (s *Server) clusterEndpoints() []*endpoint {
 	node := schema{"node": &anyString}
-	audit := a.need("/", "Sys.Audit")
+	audit := s.need("/", "Sys.Audit")
 	return []*endpoint{
-		{method: "GET", path: "/version", all: true, run: a.readVersion},
-		{method: "GET", path: "/nodes", all: true, run: a.listNodes},
-		{method: "GET", path: "/nodes/{node}/version", all: true, params: node, run: a.readVersion},
-		{method: "GET", path: "/nodes/{node}/certificates/info", all: true, params: node, run: a.listCertificates},
-		{method: "GET", path: "/cluster/status", proxied: true, allowed: audit, run: a.readClusterStatus},
-		{method: "GET", path: "/cluster/config/nodes", allowed: audit, run: a.listClusterNodes},
-		{method: "GET", path: "/cluster/config/join", allowed: audit, run: a.readJoin, params: schema{"node": anyString.opt()}},
+		{method: "GET", path: "/version", all: true, run: s.readVersion},
+		{method: "GET", path: "/nodes", all: true, run: s.listNodes},
+		{method: "GET", path: "/nodes/{node}/version", all: true, params: node, run: s.readVersion},
+		{method: "GET", path: "/nodes/{node}/certificates/info", all: true, params: node, run: s.listCertificates},
+		{method: "GET", path: "/cluster/status", proxied: true, allowed: audit, run: s.readClusterStatus},
+		{method: "GET", path: "/cluster/config/nodes", allowed: audit, run: s.listClusterNodes},
+		{method: "GET", path: "/cluster/config/join", allowed: audit, run: s.readJoin, params: schema{"node": anyString.opt()}},
 	}
 }
 
-func (a *api) readVersion(*call) (any, error) { return versionData(a.srv.opts.Version), nil }
+func (s *Server) readVersion(*call) (any, error) { return versionData(s.opts.Version), nil }
 
-func (a *api) listNodes(c *call) (any, error) {
-	st := a.srv.view()
+func (s *Server) listNodes(c *call) (any, error) {
+	st := s.view()
 	list := []any{}
-	for _, n := range a.srv.nodes {
+	for _, n := range s.nodes {
 		entry := map[string]any{
 			"id": "node/" + n.Name, "node": n.Name, "type": "node", "level": "", "status": "online",
 			"ssl_fingerprint": fingerprint(n.served().Certificate[0]),
 		}
 		if !n.on() {
 			entry["status"] = "offline"
-		} else if a.has(st, c.user, "/nodes/"+n.Name, "Sys.Audit") {
+		} else if s.has(st, c.user, "/nodes/"+n.Name, "Sys.Audit") {
 			for k, v := range map[string]any{ // as the recorded nodes say
 				"cpu": 0.01, "maxcpu": 4, "mem": 2147483648, "maxmem": 8589934592, "disk": 4294967296, "maxdisk": 34359738368, "uptime": 86400,
 			} {
@@ -56,19 +56,19 @@ func fingerprint(der []byte) string {
 }
 
 // single says whether the node belongs to no cluster.
-func (a *api) single() bool { return len(a.srv.nodes) == 1 }
+func (s *Server) single() bool { return len(s.nodes) == 1 }
 
-func (a *api) readClusterStatus(c *call) (any, error) {
+func (s *Server) readClusterStatus(c *call) (any, error) {
 	list := []any{}
-	if !a.single() {
+	if !s.single() {
 		list = append(list, map[string]any{
-			"id": "cluster", "type": "cluster", "name": a.srv.opts.Cluster, "nodes": len(a.srv.nodes), "version": len(a.srv.nodes),
-			"quorate": bit(a.srv.quorate()),
+			"id": "cluster", "type": "cluster", "name": s.opts.Cluster, "nodes": len(s.nodes), "version": len(s.nodes),
+			"quorate": bit(s.quorate()),
 		})
 	}
-	for _, n := range a.srv.nodes {
+	for _, n := range s.nodes {
 		id := n.id
-		if a.single() {
+		if s.single() {
 			id = 0
 		}
 		list = append(list, map[string]any{
@@ -79,12 +79,12 @@ func (a *api) readClusterStatus(c *call) (any, error) {
 	return list, nil
 }
 
-func (a *api) listClusterNodes(*call) (any, error) {
+func (s *Server) listClusterNodes(*call) (any, error) {
 	list := []any{}
-	if a.single() {
+	if s.single() {
 		return list, nil
 	}
-	for _, n := range a.srv.nodes {
+	for _, n := range s.nodes {
 		list = append(list, map[string]any{
 			"name": n.Name, "node": n.Name, "nodeid": strconv.Itoa(n.id), "quorum_votes": "1", "ring0_addr": n.Address,
 		})
@@ -92,30 +92,30 @@ func (a *api) listClusterNodes(*call) (any, error) {
 	return list, nil
 }
 
-func (a *api) readJoin(c *call) (any, error) {
-	if a.single() {
+func (s *Server) readJoin(c *call) (any, error) {
+	if s.single() {
 		return nil, &apiError{status: 424, msg: "node is not in a cluster, no join info available!\n"}
 	}
 	list := []any{}
-	for _, n := range a.srv.nodes {
+	for _, n := range s.nodes {
 		list = append(list, map[string]any{
 			"name": n.Name, "nodeid": strconv.Itoa(n.id), "quorum_votes": "1", "ring0_addr": n.Address,
 			"pve_addr": n.Address, "pve_fp": fingerprint(n.served().Certificate[0]),
 		})
 	}
-	digest := sha1.Sum([]byte(a.srv.opts.Cluster))
+	digest := sha1.Sum([]byte(s.opts.Cluster))
 	return map[string]any{
 		"config_digest": hex.EncodeToString(digest[:]), "nodelist": list, "preferred_node": c.asked.Name,
 		"totem": map[string]any{
-			"cluster_name": a.srv.opts.Cluster, "config_version": strconv.Itoa(len(a.srv.nodes)), "interface": map[string]any{"0": map[string]any{"linknumber": "0"}},
+			"cluster_name": s.opts.Cluster, "config_version": strconv.Itoa(len(s.nodes)), "interface": map[string]any{"0": map[string]any{"linknumber": "0"}},
 			"ip_version": "ipv4-6", "link_mode": "passive", "secauth": "on", "version": "2",
 		},
 	}, nil
 }
 
 // listCertificates lists the cluster's CA, the node's certificate by it, and the node's own, if it has one.
-func (a *api) listCertificates(c *call) (any, error) {
-	ca, _ := pem.Decode(a.srv.opts.Authority.PEM())
+func (s *Server) listCertificates(c *call) (any, error) {
+	ca, _ := pem.Decode(s.opts.Authority.PEM())
 	type file struct {
 		name string
 		der  []byte

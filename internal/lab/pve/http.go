@@ -125,11 +125,11 @@ func parameters(body []byte, query string, isJSON bool) (map[string]any, error) 
 
 // dispatch lets the handler of a path answer, in the daemon where that is its place.
 func (s *Server) dispatch(c *call, method, path string, params map[string]any) *standin.Answer {
-	e, uri := s.api.find(method, path)
+	e, uri := s.find(method, path)
 	if e == nil { // so answers the real proxy, as recorded (unknown-path)
 		return s.answer(nil, &apiError{status: 501, msg: "Method '" + method + " " + path + "' not implemented"})
 	}
-	if err := s.api.prepare(e, uri, params, c); err != nil {
+	if err := s.prepare(e, uri, params, c); err != nil {
 		return s.answer(nil, err)
 	}
 	if name, ok := c.params["node"]; ok && strings.Contains(e.path, "{node}") {
@@ -141,11 +141,11 @@ func (s *Server) dispatch(c *call, method, path string, params map[string]any) *
 		}
 	}
 	if !e.proxied {
-		return s.answer(s.api.run(e, c))
+		return s.answer(s.run(e, c))
 	}
 	a := s.proxy(c.node, func(worker int) *standin.Answer {
 		c.worker = worker
-		return s.answer(s.api.run(e, c))
+		return s.answer(s.run(e, c))
 	})
 	a.Header.Set("Connection", "close")
 	if a.Status == http.StatusUnauthorized {
@@ -199,7 +199,7 @@ func (s *Server) answer(data any, err error) *standin.Answer {
 		if e.errs != nil {
 			body["errors"] = e.errs
 		}
-		if s.api.version.has(sinceMessageInBody) {
+		if s.version.has(sinceMessageInBody) {
 			body["message"] = e.msg
 		}
 	}

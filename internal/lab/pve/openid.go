@@ -10,11 +10,11 @@ import (
 	"proxmox-realm/internal/lab/openid"
 )
 
-func (a *api) openIDEndpoints() []*endpoint {
+func (s *Server) openIDEndpoints() []*endpoint {
 	redirect := schema{"redirect-url": {kind: "string", max: 255}}
 	return []*endpoint{
-		{method: "POST", path: "/access/openid/auth-url", proxied: true, world: true, params: redirect.and(schema{"realm": &realmParam}), run: a.authURL},
-		{method: "POST", path: "/access/openid/login", proxied: true, world: true, run: a.login, params: redirect.and(schema{
+		{method: "POST", path: "/access/openid/auth-url", proxied: true, world: true, params: redirect.and(schema{"realm": &realmParam}), run: s.authURL},
+		{method: "POST", path: "/access/openid/login", proxied: true, world: true, run: s.login, params: redirect.and(schema{
 			"state": {kind: "string", max: 1024},
 			"code":  {kind: "string", max: 4096},
 		})},
@@ -25,34 +25,34 @@ func (a *api) openIDEndpoints() []*endpoint {
 const stateFolder = "/var/lib/pve-manager"
 
 // provider discovers the issuer of a realm, which must be of type openid.
-func (a *api) provider(realm, redirect string) (*openid.Provider, map[string]string, error) {
-	r, ok := a.srv.view().realm(realm)
+func (s *Server) provider(realm, redirect string) (*openid.Provider, map[string]string, error) {
+	r, ok := s.view().realm(realm)
 	if !ok {
 		return nil, nil, dief("authentication domain '%s' does not exist", realm)
 	}
 	if r.Type != "openid" {
 		return nil, nil, dief("wrong realm type (%s != openid)", r.Type)
 	}
-	p, err := a.srv.library.Discover(a.srv.Context(), openid.ClientOf(r.Properties, a.algorithms()), redirect)
+	p, err := s.library.Discover(s.Context(), openid.ClientOf(r.Properties, s.algorithms()), redirect)
 	return p, r.Properties, err
 }
 
 // algorithms are those that a node of this version verifies.
-func (a *api) algorithms() []jose.SignatureAlgorithm {
-	if a.version.has(sinceEllipticCurves) {
+func (s *Server) algorithms() []jose.SignatureAlgorithm {
+	if s.version.has(sinceEllipticCurves) {
 		return openid.Algorithms()
 	}
 	return []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512, jose.HS256, jose.HS384, jose.HS512}
 }
 
-func (a *api) authURL(c *call) (any, error) {
+func (s *Server) authURL(c *call) (any, error) {
 	realm := c.text("realm")
-	p, _, err := a.provider(realm, c.text("redirect-url"))
+	p, _, err := s.provider(realm, c.text("redirect-url"))
 	if err != nil {
 		return nil, err
 	}
 	var login openid.Login
-	err = a.srv.store.Change(func(st *State) (err error) {
+	err = s.store.Change(func(st *State) (err error) {
 		login, err = st.pending(c.node).Begin(realm)
 		return err
 	})
@@ -62,51 +62,51 @@ func (a *api) authURL(c *call) (any, error) {
 	return p.AuthorizationURL(realm, login), nil
 }
 
-func (a *api) login(c *call) (any, error) {
-	res, err := a.openIDLogin(c)
+func (s *Server) login(c *call) (any, error) {
+	res, err := s.openIDLogin(c)
 	if err != nil {
-		a.report(c, "openid authentication failure; rhost="+c.rhost()+" msg="+err.Error())
+		s.report(c, "openid authentication failure; rhost="+c.rhost()+" msg="+err.Error())
 		return nil, errLogin
 	}
 	return res, nil
 }
 
-func (a *api) openIDLogin(c *call) (any, error) {
+func (s *Server) openIDLogin(c *call) (any, error) {
 	var realm string
 	var login openid.Login
-	err := a.srv.store.Change(func(st *State) (err error) {
+	err := s.store.Change(func(st *State) (err error) {
 		realm, login, err = st.pending(c.node).Take(stateFolder, c.text("state"))
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	p, props, err := a.provider(realm, c.text("redirect-url"))
+	p, props, err := s.provider(realm, c.text("redirect-url"))
 	if err != nil {
 		return nil, err
 	}
-	claims, err := p.Claims(a.srv.Context(), c.text("code"), login)
+	claims, err := p.Claims(s.Context(), c.text("code"), login)
 	if err != nil {
 		return nil, err
 	}
-	user, err := a.acceptUser(realm, props, claims)
+	user, err := s.acceptUser(realm, props, claims)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.mapGroups(c, user, realm, props, claims); err != nil {
+	if err := s.mapGroups(c, user, realm, props, claims); err != nil {
 		return nil, err
 	}
-	a.tell(c, "root@pam", "successful openid auth for user '"+user+"'")
+	s.tell(c, "root@pam", "successful openid auth for user '"+user+"'")
 	return map[string]any{
 		"username":            user,
-		"ticket":              a.srv.signer().Ticket(user, ""),
-		"CSRFPreventionToken": a.srv.signer().CSRF(user),
-		"cap":                 a.capabilities(a.srv.view(), user),
+		"ticket":              s.signer().Ticket(user, ""),
+		"CSRFPreventionToken": s.signer().CSRF(user),
+		"cap":                 s.capabilities(s.view(), user),
 	}, nil
 }
 
 // acceptUser finds or makes the user.
-func (a *api) acceptUser(realm string, props map[string]string, claims map[string]any) (string, error) {
+func (s *Server) acceptUser(realm string, props map[string]string, claims map[string]any) (string, error) {
 	claimName := props["username-claim"]
 	if claimName == "" {
 		claimName = "sub"
@@ -127,9 +127,9 @@ func (a *api) acceptUser(realm string, props map[string]string, claims map[strin
 	if err := verifyUser(user); err != nil {
 		return "", err
 	}
-	st := a.srv.view()
+	st := s.view()
 	if truthy(props["autocreate"]) && st.Users[user] == nil {
-		err := a.srv.withUsers("autocreate openid user failed", func(st *State) error {
+		err := s.withUsers("autocreate openid user failed", func(st *State) error {
 			if st.Users[user] != nil {
 				return dief("user '%s' already exists", user)
 			}
@@ -149,19 +149,19 @@ func (a *api) acceptUser(realm string, props map[string]string, claims map[strin
 }
 
 // mapGroups puts a user into the groups of the realm's groups claim.
-func (a *api) mapGroups(c *call, user, realm string, props map[string]string, claims map[string]any) error {
+func (s *Server) mapGroups(c *call, user, realm string, props map[string]string, claims map[string]any) error {
 	claim := props["groups-claim"]
 	if claim == "" {
 		return nil
 	}
 	value, ok := claims[claim]
 	if !ok {
-		a.report(c, "openid groups claim '"+claim+"' is not found in claims")
+		s.report(c, "openid groups claim '"+claim+"' is not found in claims")
 		return nil
 	}
 	list, ok := value.([]any)
 	if !ok {
-		a.report(c, "openid groups list is not an array; groups will not be updated")
+		s.report(c, "openid groups list is not an array; groups will not be updated")
 		return nil
 	}
 	var groups []string
@@ -169,36 +169,36 @@ func (a *api) mapGroups(c *call, user, realm string, props map[string]string, cl
 		if name := claimText(g); groupPattern.MatchString(name) {
 			groups = append(groups, name+"-"+realm)
 		} else {
-			a.report(c, "openid group '"+name+"' contains invalid characters")
+			s.report(c, "openid group '"+name+"' contains invalid characters")
 		}
 	}
-	return a.srv.withUsers("openid group mapping failed", func(st *State) error {
+	return s.withUsers("openid group mapping failed", func(st *State) error {
 		missing := func(g string) bool { _, ok := st.Groups[g]; return !ok }
 		if made := filter(groups, missing); len(made) > 0 && truthy(props["groups-autocreate"]) {
 			for _, g := range made {
 				st.Groups[g] = Group{Users: map[string]bool{}}
 			}
-			a.report(c, "groups created automatically from openid claim: "+strings.Join(made, ", "))
+			s.report(c, "groups created automatically from openid claim: "+strings.Join(made, ", "))
 		}
 		if truthy(props["groups-overwrite"]) {
 			leaveGroups(st, user)
-			a.report(c, "openid overwrite groups enabled; user '"+user+"' removed from all groups")
+			s.report(c, "openid overwrite groups enabled; user '"+user+"' removed from all groups")
 		}
 		groups = slices.DeleteFunc(groups, missing)
 		for _, g := range groups {
 			joinGroup(st, user, g)
 		}
 		if len(groups) > 0 {
-			a.report(c, "openid user '"+user+"' added to groups: "+strings.Join(groups, ", "))
+			s.report(c, "openid user '"+user+"' added to groups: "+strings.Join(groups, ", "))
 		}
 		return nil
 	})
 }
 
 // report logs a message of the worker that handles a request.
-func (a *api) report(c *call, message string) {
+func (s *Server) report(c *call, message string) {
 	c.node.write(c.worker, message)
-	a.srv.Logger().Info("syslog", "node", c.node.Name, "msg", message)
+	s.Logger().Info("syslog", "node", c.node.Name, "msg", message)
 }
 
 func filter(list []string, keep func(string) bool) (kept []string) {

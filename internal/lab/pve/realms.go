@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-func (a *api) realmEndpoints() []*endpoint {
+func (s *Server) realmEndpoints() []*endpoint {
 	realm := schema{"realm": &realmParam}
-	allocate := a.need("/access/realm", "Realm.Allocate")
+	allocate := s.need("/access/realm", "Realm.Allocate")
 	return []*endpoint{
-		{method: "GET", path: "/access/domains", world: true, run: a.listRealms},
-		{method: "POST", path: "/access/domains", proxied: true, allowed: allocate, params: a.schema.create, run: a.createRealm},
-		{method: "GET", path: "/access/domains/{realm}", allowed: a.need("/access/realm", "Realm.Allocate", "Sys.Audit"), params: realm, run: a.readRealm},
-		{method: "PUT", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: a.schema.update, run: a.updateRealm},
-		{method: "DELETE", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: realm, run: a.deleteRealm},
+		{method: "GET", path: "/access/domains", world: true, run: s.listRealms},
+		{method: "POST", path: "/access/domains", proxied: true, allowed: allocate, params: s.schema.create, run: s.createRealm},
+		{method: "GET", path: "/access/domains/{realm}", allowed: s.need("/access/realm", "Realm.Allocate", "Sys.Audit"), params: realm, run: s.readRealm},
+		{method: "PUT", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: s.schema.update, run: s.updateRealm},
+		{method: "DELETE", path: "/access/domains/{realm}", proxied: true, allowed: allocate, params: realm, run: s.deleteRealm},
 	}
 }
 
@@ -56,9 +56,9 @@ func (s *realmSchema) missing(kind string, props map[string]string) string {
 	return ""
 }
 
-func (a *api) listRealms(*call) (any, error) {
+func (s *Server) listRealms(*call) (any, error) {
 	list := []any{}
-	for _, r := range a.srv.view().Realms {
+	for _, r := range s.view().Realms {
 		entry := map[string]any{"realm": r.Name, "type": r.Type}
 		if c := r.Properties["comment"]; c != "" {
 			entry["comment"] = c
@@ -71,8 +71,8 @@ func (a *api) listRealms(*call) (any, error) {
 	return list, nil
 }
 
-func (a *api) readRealm(c *call) (any, error) {
-	st := a.srv.view()
+func (s *Server) readRealm(c *call) (any, error) {
+	st := s.view()
 	r, ok := st.realm(c.text("realm"))
 	if !ok {
 		return nil, dief("domain '%s' does not exist", c.text("realm"))
@@ -80,7 +80,7 @@ func (a *api) readRealm(c *call) (any, error) {
 	data := map[string]any{"type": r.Type, "digest": st.digest()}
 	for k, v := range r.Properties {
 		data[k] = v
-		if p := a.schema.all[k]; p != nil && p.kind != "string" {
+		if p := s.schema.all[k]; p != nil && p.kind != "string" {
 			data[k] = number(v)
 		}
 	}
@@ -90,9 +90,9 @@ func (a *api) readRealm(c *call) (any, error) {
 	return data, nil
 }
 
-func (a *api) createRealm(c *call) (any, error) {
+func (s *Server) createRealm(c *call) (any, error) {
 	c.take("password")
-	return nil, a.srv.withRealms("add auth server failed", func(st *State) error {
+	return nil, s.withRealms("add auth server failed", func(st *State) error {
 		name, kind := text(c.take("realm")), c.text("type")
 		switch {
 		case st.at(name) >= 0:
@@ -100,23 +100,23 @@ func (a *api) createRealm(c *call) (any, error) {
 		case kind == "pam" || kind == "pve":
 			return dief("unable to create builtin type '%s'", kind)
 		}
-		config, err := a.schema.config(kind, c.params, true)
+		config, err := s.schema.config(kind, c.params, true)
 		if err != nil {
 			return err
 		}
-		return st.put(a.schema, Realm{Name: name, Type: kind, Properties: config})
+		return st.put(s.schema, Realm{Name: name, Type: kind, Properties: config})
 	})
 }
 
-func (a *api) updateRealm(c *call) (any, error) {
+func (s *Server) updateRealm(c *call) (any, error) {
 	password := c.take("password")
-	return nil, a.srv.withRealms("update auth server failed", func(st *State) error {
+	return nil, s.withRealms("update auth server failed", func(st *State) error {
 		if want := text(c.take("digest")); truthy(want) && want != st.digest() {
 			return dief("detected modified configuration - file changed by other user? Try again.")
 		}
 		name := text(c.take("realm"))
 		r, ok := st.realm(name)
-		if !ok && !a.version.has(sinceLateTypes) {
+		if !ok && !s.version.has(sinceLateTypes) {
 			return dief("domain '%s' does not exist", name)
 		}
 		remove := c.take("delete")
@@ -128,22 +128,22 @@ func (a *api) updateRealm(c *call) (any, error) {
 		}
 		switch { // looking at its type makes a realm out of nothing
 		case ok:
-		case a.version.has(sinceUndefinedType):
+		case s.version.has(sinceUndefinedType):
 			return dief("cannot lookup undefined type! at PVE/API2/Domains.pm line N.")
 		default:
 			return dief("unknown section type ''")
 		}
-		config, err := a.schema.config(r.Type, c.params, false)
+		config, err := s.schema.config(r.Type, c.params, false)
 		if err != nil {
 			return err
 		}
 		maps.Copy(r.Properties, config)
-		return st.put(a.schema, r)
+		return st.put(s.schema, r)
 	})
 }
 
-func (a *api) deleteRealm(c *call) (any, error) {
-	return nil, a.srv.withRealms("delete auth server failed", func(st *State) error {
+func (s *Server) deleteRealm(c *call) (any, error) {
+	return nil, s.withRealms("delete auth server failed", func(st *State) error {
 		name := c.text("realm")
 		if st.at(name) < 0 {
 			return dief("authentication domain '%s' does not exist", name)

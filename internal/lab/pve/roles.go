@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-func (a *api) roleEndpoints() []*endpoint {
+func (s *Server) roleEndpoints() []*endpoint {
 	role := schema{"roleid": &roleParam}
-	data := role.and(schema{"privs": {kind: "string", format: a.verifyPriv, list: true, optional: true}})
-	modify := a.need("/access", "Sys.Modify")
+	data := role.and(schema{"privs": {kind: "string", format: s.verifyPriv, list: true, optional: true}})
+	modify := s.need("/access", "Sys.Modify")
 	return []*endpoint{
-		{method: "GET", path: "/access/roles", all: true, run: a.listRoles},
-		{method: "POST", path: "/access/roles", proxied: true, allowed: modify, params: data, run: a.createRole},
-		{method: "GET", path: "/access/roles/{roleid}", all: true, params: role, run: a.readRole},
+		{method: "GET", path: "/access/roles", all: true, run: s.listRoles},
+		{method: "POST", path: "/access/roles", proxied: true, allowed: modify, params: data, run: s.createRole},
+		{method: "GET", path: "/access/roles/{roleid}", all: true, params: role, run: s.readRole},
 		{
-			method: "PUT", path: "/access/roles/{roleid}", proxied: true, allowed: modify, run: a.updateRole,
+			method: "PUT", path: "/access/roles/{roleid}", proxied: true, allowed: modify, run: s.updateRole,
 			params: data.and(schema{"append": {kind: "boolean", optional: true, requires: "privs"}}),
 		},
-		{method: "DELETE", path: "/access/roles/{roleid}", proxied: true, allowed: modify, params: role, run: a.deleteRole},
+		{method: "DELETE", path: "/access/roles/{roleid}", proxied: true, allowed: modify, params: role, run: s.deleteRole},
 	}
 }
 
@@ -90,16 +90,16 @@ func builtinRoles(v version) (roles map[string]map[string]bool, privs map[string
 	return roles, privs
 }
 
-func (a *api) verifyPriv(p string) error {
-	if !a.privs[p] {
+func (s *Server) verifyPriv(p string) error {
+	if !s.privs[p] {
 		return dief("invalid privilege '%s'", p)
 	}
 	return nil
 }
 
 // rolePrivs are the privileges of a role, ok says whether there is one.
-func (a *api) rolePrivs(st *State, role string) (privs map[string]bool, ok bool) {
-	if p, ok := a.roles[role]; ok {
+func (s *Server) rolePrivs(st *State, role string) (privs map[string]bool, ok bool) {
+	if p, ok := s.roles[role]; ok {
 		return p, true
 	}
 	list, ok := st.Roles[role]
@@ -110,24 +110,24 @@ func (a *api) rolePrivs(st *State, role string) (privs map[string]bool, ok bool)
 	return privs, ok
 }
 
-func (a *api) listRoles(*call) (any, error) {
-	st := a.srv.view()
+func (s *Server) listRoles(*call) (any, error) {
+	st := s.view()
 	list := []any{}
 	add := func(name string, privs map[string]bool, special any) {
 		list = append(list, map[string]any{"roleid": name, "privs": strings.Join(slices.Sorted(maps.Keys(privs)), ","), "special": special})
 	}
-	for name, privs := range a.roles {
+	for name, privs := range s.roles {
 		add(name, privs, 1)
 	}
 	for name := range st.Roles {
-		privs, _ := a.rolePrivs(st, name)
+		privs, _ := s.rolePrivs(st, name)
 		add(name, privs, 0)
 	}
 	return byJSON(list), nil
 }
 
-func (a *api) readRole(c *call) (any, error) {
-	privs, ok := a.rolePrivs(a.srv.view(), c.text("roleid"))
+func (s *Server) readRole(c *call) (any, error) {
+	privs, ok := s.rolePrivs(s.view(), c.text("roleid"))
 	if !ok {
 		return nil, dief("role '%s' does not exist", c.text("roleid"))
 	}
@@ -138,13 +138,13 @@ func (a *api) readRole(c *call) (any, error) {
 	return d, nil
 }
 
-func (a *api) createRole(c *call) (any, error) {
+func (s *Server) createRole(c *call) (any, error) {
 	name := c.text("roleid")
-	if len(name) >= 3 && strings.EqualFold(name[:3], "PVE") && a.version.atLeast(8, 0) {
+	if len(name) >= 3 && strings.EqualFold(name[:3], "PVE") && s.version.atLeast(8, 0) {
 		return nil, badParams(map[string]string{"roleid": "cannot use role ID starting with the (case-insensitive) 'PVE' namespace"})
 	}
-	return nil, a.srv.withUsers("create role failed", func(st *State) error {
-		if _, ok := a.rolePrivs(st, name); ok {
+	return nil, s.withUsers("create role failed", func(st *State) error {
+		if _, ok := s.rolePrivs(st, name); ok {
 			return dief("role '%s' already exists", name)
 		}
 		st.Roles[name] = splitList(c.text("privs"))
@@ -152,12 +152,12 @@ func (a *api) createRole(c *call) (any, error) {
 	})
 }
 
-func (a *api) updateRole(c *call) (any, error) {
+func (s *Server) updateRole(c *call) (any, error) {
 	name := c.text("roleid")
-	if a.roles[name] != nil {
+	if s.roles[name] != nil {
 		return nil, dief("auto-generated role '%s' cannot be modified", name)
 	}
-	return nil, a.srv.withUsers("update role failed", func(st *State) error {
+	return nil, s.withUsers("update role failed", func(st *State) error {
 		privs, ok := st.Roles[name]
 		if !ok {
 			return dief("role '%s' does not exist", name)
@@ -170,12 +170,12 @@ func (a *api) updateRole(c *call) (any, error) {
 	})
 }
 
-func (a *api) deleteRole(c *call) (any, error) {
+func (s *Server) deleteRole(c *call) (any, error) {
 	name := c.text("roleid")
-	if a.roles[name] != nil {
+	if s.roles[name] != nil {
 		return nil, dief("auto-generated role '%s' cannot be deleted", name)
 	}
-	return nil, a.srv.withUsers("delete role failed", func(st *State) error {
+	return nil, s.withUsers("delete role failed", func(st *State) error {
 		if _, ok := st.Roles[name]; !ok {
 			return dief("role '%s' does not exist", name)
 		}

@@ -135,10 +135,15 @@ func Fail(method, path string, status int, reason string) Rule {
 type Server struct {
 	*standin.Server
 	opts    Options
-	api     *api
 	nodes   []*node
 	library *openid.Library
 	store   *standin.Store[State]
+
+	version   version
+	schema    *realmSchema
+	roles     map[string]map[string]bool // built-in
+	privs     map[string]bool
+	endpoints []*endpoint
 
 	// The two locks of the cluster file system: whoever receives the value holds the lock.
 	realmLock, userLock chan struct{}
@@ -179,7 +184,7 @@ func Start(o Options) (*Server, error) {
 	s.userLock <- struct{}{}
 	close(s.quorum)
 	s.library = openid.New(o.IssuerClient, s.Logger())
-	s.api = newAPI(s)
+	s.addEndpoints()
 	if s.store, err = standin.OpenStore(o.StateFile, (*State).clone, o.Seed); err != nil {
 		return nil, err
 	}

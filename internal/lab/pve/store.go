@@ -65,7 +65,7 @@ func (s *Server) Realms() []Realm { return s.State().Realms }
 // SetRealm stores a realm without the lock or the checks of the API, like
 // another administrator. It fails if the realm lacks a property that its type requires.
 func (s *Server) SetRealm(r Realm) error {
-	return s.store.Change(func(st *State) error { return st.put(s.api.schema, r) })
+	return s.store.Change(func(st *State) error { return st.put(s.schema, r) })
 }
 
 // SetProperty sets one property of a realm, without the lock or the checks of the API. An empty value removes it.
@@ -76,7 +76,7 @@ func (s *Server) SetProperty(realm, property, value string) error {
 			return nil
 		}
 		r.Properties[property] = value
-		return st.put(s.api.schema, r)
+		return st.put(s.schema, r)
 	})
 }
 
@@ -98,7 +98,7 @@ func (s *Server) Update(change func(*State)) error {
 		realms := slices.Concat(builtin, st.Realms)
 		st.Realms, st.sum = nil, [len(st.sum)]byte{}
 		for _, r := range realms {
-			if err := st.put(s.api.schema, r); err != nil {
+			if err := st.put(s.schema, r); err != nil {
 				return err
 			}
 		}

@@ -32,26 +32,26 @@ var (
 )
 
 // logEndpoints are the methods that read logs.
-func (a *api) logEndpoints() []*endpoint {
+func (s *Server) logEndpoints() []*endpoint {
 	node := schema{"node": &anyString}
-	syslog := a.onNode("Sys.Syslog")
+	syslog := s.onNode("Sys.Syslog")
 	return []*endpoint{
-		{method: "GET", path: "/nodes/{node}/syslog", proxied: true, allowed: syslog, run: a.readSyslog, params: node.and(schema{
+		{method: "GET", path: "/nodes/{node}/syslog", proxied: true, allowed: syslog, run: s.readSyslog, params: node.and(schema{
 			"start": &natural, "limit": &natural, "since": &syslogTime, "until": &syslogTime,
 			"service": {kind: "string", max: 128, optional: true},
 		})},
-		{method: "GET", path: "/nodes/{node}/journal", proxied: true, allowed: syslog, run: a.readJournal, params: node.and(schema{
+		{method: "GET", path: "/nodes/{node}/journal", proxied: true, allowed: syslog, run: s.readJournal, params: node.and(schema{
 			"since": &natural, "until": &natural, "lastentries": &natural,
 			"unit": {kind: "string", pattern: pattern(`[a-zA-Z0-9:_.@-]+`), optional: true},
 		})},
-		{method: "GET", path: "/nodes/{node}/time", allowed: a.onNode("Sys.Audit"), run: readTime, params: node},
-		{method: "GET", path: "/cluster/log", all: true, run: a.readClusterLog, params: schema{"max": {kind: "integer", bounded: true, lowest: 1, optional: true}}},
+		{method: "GET", path: "/nodes/{node}/time", allowed: s.onNode("Sys.Audit"), run: readTime, params: node},
+		{method: "GET", path: "/cluster/log", all: true, run: s.readClusterLog, params: schema{"max": {kind: "integer", bounded: true, lowest: 1, optional: true}}},
 	}
 }
 
 // onNode is the check [perm, /nodes/{node}, priv].
-func (a *api) onNode(priv string) func(*call) error {
-	return func(c *call) error { return a.need("/nodes/"+c.text("node"), priv)(c) }
+func (s *Server) onNode(priv string) func(*call) error {
+	return func(c *call) error { return s.need("/nodes/"+c.text("node"), priv)(c) }
 }
 
 func (c *call) number(k string) int {
@@ -60,7 +60,7 @@ func (c *call) number(k string) int {
 }
 
 // readSyslog is PVE::Tools::dump_journal: the lines that journalctl prints, counted from the oldest.
-func (a *api) readSyslog(c *call) (any, error) {
+func (s *Server) readSyslog(c *call) (any, error) {
 	since, isSince := c.node.log.Time(c.text("since"))
 	until, isUntil := c.node.log.Time(c.text("until"))
 	if !isSince || !isUntil || !since.IsZero() && !until.IsZero() && since.After(until) {
@@ -89,7 +89,7 @@ func isWord(r rune) bool {
 }
 
 // readJournal is what mini-journalreader prints. Its failures are answers too: empty, or broken off.
-func (a *api) readJournal(c *call) (any, error) {
+func (s *Server) readJournal(c *call) (any, error) {
 	last := c.number("lastentries")
 	if last > 0 && (c.params["since"] != nil || c.params["until"] != nil) {
 		return raw(""), nil
@@ -139,9 +139,8 @@ type clusterLine struct {
 }
 
 // tell logs a message about a user (PVE::Cluster::log_msg): in the node's journal and in the cluster's log.
-func (a *api) tell(c *call, user, message string) {
+func (s *Server) tell(c *call, user, message string) {
 	c.node.write(c.worker, "<"+user+"> "+message)
-	s := a.srv
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clusterLines++
@@ -150,12 +149,12 @@ func (a *api) tell(c *call, user, message string) {
 }
 
 // readClusterLog lists the newest entries first. Whoever lacks Sys.Syslog on / sees only their own.
-func (a *api) readClusterLog(c *call) (any, error) {
-	all := a.has(a.srv.view(), c.user, "/", "Sys.Syslog")
+func (s *Server) readClusterLog(c *call) (any, error) {
+	all := s.has(s.view(), c.user, "/", "Sys.Syslog")
 	limit := cmp.Or(c.number("max"), clusterLogLimit)
-	a.srv.mu.Lock()
-	entries := slices.Clone(a.srv.clusterLog)
-	a.srv.mu.Unlock()
+	s.mu.Lock()
+	entries := slices.Clone(s.clusterLog)
+	s.mu.Unlock()
 	data := []any{}
 	for _, e := range slices.Backward(entries) {
 		if len(data) < limit && (all || e.user == c.user) {

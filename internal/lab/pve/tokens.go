@@ -7,7 +7,7 @@ import (
 	"proxmox-realm/internal/lab/standin"
 )
 
-func (a *api) tokenEndpoints() []*endpoint {
+func (s *Server) tokenEndpoints() []*endpoint {
 	const path = "/access/users/{userid}/token/{tokenid}"
 	user := schema{"userid": &userParam}
 	token := user.and(schema{"tokenid": {kind: "string", pattern: pattern(realmExpr)}})
@@ -17,16 +17,16 @@ func (a *api) tokenEndpoints() []*endpoint {
 		"comment": anyString.opt(),
 	})
 	update := data
-	if a.version.has(sinceRegenerate) {
+	if s.version.has(sinceRegenerate) {
 		update = data.and(schema{"regenerate": boolean.opt()})
 	}
-	allowed := a.selfOrModify()
+	allowed := s.selfOrModify()
 	return []*endpoint{
-		{method: "GET", path: "/access/users/{userid}/token", allowed: allowed, params: user, run: a.listTokens},
-		{method: "GET", path: path, allowed: allowed, params: token, run: a.readToken},
-		{method: "POST", path: path, proxied: true, allowed: allowed, params: data, run: a.createToken},
-		{method: "PUT", path: path, proxied: true, allowed: allowed, params: update, run: a.updateToken},
-		{method: "DELETE", path: path, proxied: true, allowed: allowed, params: token, run: a.deleteToken},
+		{method: "GET", path: "/access/users/{userid}/token", allowed: allowed, params: user, run: s.listTokens},
+		{method: "GET", path: path, allowed: allowed, params: token, run: s.readToken},
+		{method: "POST", path: path, proxied: true, allowed: allowed, params: data, run: s.createToken},
+		{method: "PUT", path: path, proxied: true, allowed: allowed, params: update, run: s.updateToken},
+		{method: "DELETE", path: path, proxied: true, allowed: allowed, params: token, run: s.deleteToken},
 	}
 }
 
@@ -48,8 +48,8 @@ func (t Token) data() map[string]any {
 	return d
 }
 
-func (a *api) listTokens(c *call) (any, error) {
-	st, user := a.srv.view(), c.text("userid")
+func (s *Server) listTokens(c *call) (any, error) {
+	st, user := s.view(), c.text("userid")
 	if err := userExists(st, user); err != nil {
 		return nil, err
 	}
@@ -62,25 +62,25 @@ func (a *api) listTokens(c *call) (any, error) {
 	return byJSON(list), nil
 }
 
-func (a *api) readToken(c *call) (any, error) {
-	st := a.srv.view()
+func (s *Server) readToken(c *call) (any, error) {
+	st := s.view()
 	if err := tokenExists(st, c.text("userid"), c.text("tokenid")); err != nil {
 		return nil, err
 	}
 	return st.Users[c.text("userid")].Tokens[c.text("tokenid")].data(), nil
 }
 
-func (a *api) createToken(c *call) (any, error) {
+func (s *Server) createToken(c *call) (any, error) {
 	user, id := c.text("userid"), c.text("tokenid")
-	if err := userExists(a.srv.view(), user); err != nil {
+	if err := userExists(s.view(), user); err != nil {
 		return nil, err
 	}
-	if tokenExists(a.srv.view(), user, id) == nil {
+	if tokenExists(s.view(), user, id) == nil {
 		return nil, badParams(map[string]string{"tokenid": "Token already exists."})
 	}
 	t := Token{Secret: standin.NewUUID(), Privsep: c.params["privsep"] == nil || truthy(c.params["privsep"]), Comment: c.text("comment")}
 	t.Expire, _ = strconv.ParseInt(c.text("expire"), 10, 64)
-	err := a.srv.withUsers("generating token failed", func(st *State) error {
+	err := s.withUsers("generating token failed", func(st *State) error {
 		if err := userExists(st, user); err != nil {
 			return err
 		}
@@ -113,13 +113,13 @@ func asSent(info map[string]any, c *call) {
 	}
 }
 
-func (a *api) updateToken(c *call) (any, error) {
+func (s *Server) updateToken(c *call) (any, error) {
 	user, id := c.text("userid"), c.text("tokenid")
-	if err := tokenExists(a.srv.view(), user, id); err != nil {
+	if err := tokenExists(s.view(), user, id); err != nil {
 		return nil, err
 	}
 	var t Token
-	err := a.srv.withUsers("updating token info failed", func(st *State) error {
+	err := s.withUsers("updating token info failed", func(st *State) error {
 		if err := tokenExists(st, user, id); err != nil {
 			return err
 		}
@@ -150,12 +150,12 @@ func (a *api) updateToken(c *call) (any, error) {
 	return info, nil
 }
 
-func (a *api) deleteToken(c *call) (any, error) {
+func (s *Server) deleteToken(c *call) (any, error) {
 	user, id := c.text("userid"), c.text("tokenid")
-	if err := tokenExists(a.srv.view(), user, id); err != nil {
+	if err := tokenExists(s.view(), user, id); err != nil {
 		return nil, err
 	}
-	return nil, a.srv.withUsers("deleting token failed", func(st *State) error {
+	return nil, s.withUsers("deleting token failed", func(st *State) error {
 		if err := tokenExists(st, user, id); err != nil {
 			return err
 		}

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func (a *api) userEndpoints() []*endpoint {
+func (s *Server) userEndpoints() []*endpoint {
 	user := schema{"userid": &userParam}
 	data := user.and(schema{
 		"enable":    boolean.opt(),
@@ -21,29 +21,29 @@ func (a *api) userEndpoints() []*endpoint {
 		"groups":    {kind: "string", format: verifyGroup, list: true, optional: true},
 	})
 	made := data.and(schema{"password": {kind: "string", min: 8, max: 64, optional: true}})
-	modify := a.userGroup("User.Modify")
+	modify := s.userGroup("User.Modify")
 	return []*endpoint{
-		{method: "GET", path: "/access/users", proxied: true, all: true, run: a.listUsers, params: schema{"full": boolean.opt()}},
-		{method: "POST", path: "/access/users", proxied: true, allowed: allOf(a.allocateUser, a.need("/access/groups", "User.Modify")), params: made, run: a.createUser},
-		{method: "GET", path: "/access/users/{userid}", allowed: a.userGroup("User.Modify", "Sys.Audit"), params: user, run: a.readUser},
-		{method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: modify, params: data, run: a.updateUser},
-		{method: "DELETE", path: "/access/users/{userid}", proxied: true, allowed: allOf(a.allocateUser, modify), params: user, run: a.deleteUser},
-		{method: "POST", path: "/access/tfa/{userid}", proxied: true, noToken: true, allowed: a.selfOrModify(), run: a.addTOTP, params: user.and(schema{
+		{method: "GET", path: "/access/users", proxied: true, all: true, run: s.listUsers, params: schema{"full": boolean.opt()}},
+		{method: "POST", path: "/access/users", proxied: true, allowed: allOf(s.allocateUser, s.need("/access/groups", "User.Modify")), params: made, run: s.createUser},
+		{method: "GET", path: "/access/users/{userid}", allowed: s.userGroup("User.Modify", "Sys.Audit"), params: user, run: s.readUser},
+		{method: "PUT", path: "/access/users/{userid}", proxied: true, allowed: modify, params: data, run: s.updateUser},
+		{method: "DELETE", path: "/access/users/{userid}", proxied: true, allowed: allOf(s.allocateUser, modify), params: user, run: s.deleteUser},
+		{method: "POST", path: "/access/tfa/{userid}", proxied: true, noToken: true, allowed: s.selfOrModify(), run: s.addTOTP, params: user.and(schema{
 			"type": {kind: "string", enum: []string{"totp"}}, "description": anyString.opt(), "totp": &anyString, "value": &anyString,
 		})},
 	}
 }
 
-func (a *api) groupEndpoints() []*endpoint {
+func (s *Server) groupEndpoints() []*endpoint {
 	group := schema{"groupid": &groupParam}
 	data := group.and(schema{"comment": anyString.opt()})
-	allocate := a.need("/access/groups", "Group.Allocate")
+	allocate := s.need("/access/groups", "Group.Allocate")
 	return []*endpoint{
-		{method: "GET", path: "/access/groups", all: true, run: a.listGroups},
-		{method: "POST", path: "/access/groups", proxied: true, allowed: allocate, params: data, run: a.createGroup},
-		{method: "GET", path: "/access/groups/{groupid}", allowed: a.need("/access/groups", "Sys.Audit", "Group.Allocate"), params: group, run: a.readGroup},
-		{method: "PUT", path: "/access/groups/{groupid}", proxied: true, allowed: allocate, params: data, run: a.updateGroup},
-		{method: "DELETE", path: "/access/groups/{groupid}", proxied: true, allowed: allocate, params: group, run: a.deleteGroup},
+		{method: "GET", path: "/access/groups", all: true, run: s.listGroups},
+		{method: "POST", path: "/access/groups", proxied: true, allowed: allocate, params: data, run: s.createGroup},
+		{method: "GET", path: "/access/groups/{groupid}", allowed: s.need("/access/groups", "Sys.Audit", "Group.Allocate"), params: group, run: s.readGroup},
+		{method: "PUT", path: "/access/groups/{groupid}", proxied: true, allowed: allocate, params: data, run: s.updateGroup},
+		{method: "DELETE", path: "/access/groups/{groupid}", proxied: true, allowed: allocate, params: group, run: s.deleteGroup},
 	}
 }
 
@@ -100,13 +100,13 @@ func groupsOf(st *State, user string) []string {
 	return names
 }
 
-func (a *api) listUsers(c *call) (any, error) {
-	st := a.srv.view()
+func (s *Server) listUsers(c *call) (any, error) {
+	st := s.view()
 	privs := []string{"User.Modify", "Sys.Audit"}
-	all := a.has(st, c.user, "/access/groups", privs...)
+	all := s.has(st, c.user, "/access/groups", privs...)
 	visible := map[string]bool{c.user: true}
 	for name, g := range st.Groups {
-		if a.has(st, c.user, "/access/groups/"+name, privs...) {
+		if s.has(st, c.user, "/access/groups/"+name, privs...) {
 			maps.Copy(visible, g.Users)
 		}
 	}
@@ -140,8 +140,8 @@ func (a *api) listUsers(c *call) (any, error) {
 	return byJSON(list), nil
 }
 
-func (a *api) readUser(c *call) (any, error) {
-	st, user := a.srv.view(), c.text("userid")
+func (s *Server) readUser(c *call) (any, error) {
+	st, user := s.view(), c.text("userid")
 	if err := userExists(st, user); err != nil {
 		return nil, err
 	}
@@ -175,8 +175,8 @@ func (u *User) setPassword(st *State, realm, password string) error {
 	return nil
 }
 
-func (a *api) createUser(c *call) (any, error) {
-	return nil, a.srv.withUsers("create user failed", func(st *State) error {
+func (s *Server) createUser(c *call) (any, error) {
+	return nil, s.withUsers("create user failed", func(st *State) error {
 		user := c.text("userid")
 		if st.Users[user] != nil {
 			return dief("user '%s' already exists", user)
@@ -192,9 +192,9 @@ func (a *api) createUser(c *call) (any, error) {
 	})
 }
 
-func (a *api) updateUser(c *call) (any, error) {
+func (s *Server) updateUser(c *call) (any, error) {
 	user := c.text("userid")
-	return nil, a.srv.withUsers("update user failed", func(st *State) error {
+	return nil, s.withUsers("update user failed", func(st *State) error {
 		if err := userExists(st, user); err != nil {
 			return err
 		}
@@ -243,9 +243,9 @@ func leaveGroups(st *State, user string) {
 	}
 }
 
-func (a *api) deleteUser(c *call) (any, error) {
+func (s *Server) deleteUser(c *call) (any, error) {
 	user := c.text("userid")
-	return nil, a.srv.withUsers("delete user failed", func(st *State) error {
+	return nil, s.withUsers("delete user failed", func(st *State) error {
 		delete(st.Users, user)
 		leaveGroups(st, user)
 		st.ACL = slices.DeleteFunc(st.ACL, func(e ACL) bool {
@@ -258,11 +258,11 @@ func (a *api) deleteUser(c *call) (any, error) {
 	})
 }
 
-func (a *api) listGroups(c *call) (any, error) {
-	st := a.srv.view()
+func (s *Server) listGroups(c *call) (any, error) {
+	st := s.view()
 	list := []any{}
 	for name, g := range st.Groups {
-		if !a.has(st, c.user, "/access/groups/"+name, "User.Modify", "Sys.Audit", "Group.Allocate") {
+		if !s.has(st, c.user, "/access/groups/"+name, "User.Modify", "Sys.Audit", "Group.Allocate") {
 			continue
 		}
 		d := map[string]any{"groupid": name, "users": strings.Join(slices.Sorted(maps.Keys(g.Users)), ",")}
@@ -274,8 +274,8 @@ func (a *api) listGroups(c *call) (any, error) {
 	return byJSON(list), nil
 }
 
-func (a *api) readGroup(c *call) (any, error) {
-	g, ok := a.srv.view().Groups[c.text("groupid")]
+func (s *Server) readGroup(c *call) (any, error) {
+	g, ok := s.view().Groups[c.text("groupid")]
 	if !ok {
 		return nil, dief("group '%s' does not exist", c.text("groupid"))
 	}
@@ -290,8 +290,8 @@ func (a *api) readGroup(c *call) (any, error) {
 	return d, nil
 }
 
-func (a *api) createGroup(c *call) (any, error) {
-	return nil, a.srv.withUsers("create group failed", func(st *State) error {
+func (s *Server) createGroup(c *call) (any, error) {
+	return nil, s.withUsers("create group failed", func(st *State) error {
 		name := c.text("groupid")
 		if _, ok := st.Groups[name]; ok {
 			return dief("group '%s' already exists", name)
@@ -301,8 +301,8 @@ func (a *api) createGroup(c *call) (any, error) {
 	})
 }
 
-func (a *api) updateGroup(c *call) (any, error) {
-	return nil, a.srv.withUsers("update group failed", func(st *State) error {
+func (s *Server) updateGroup(c *call) (any, error) {
+	return nil, s.withUsers("update group failed", func(st *State) error {
 		name := c.text("groupid")
 		g, ok := st.Groups[name]
 		if !ok {
@@ -316,8 +316,8 @@ func (a *api) updateGroup(c *call) (any, error) {
 	})
 }
 
-func (a *api) deleteGroup(c *call) (any, error) {
-	return nil, a.srv.withUsers("delete group failed", func(st *State) error {
+func (s *Server) deleteGroup(c *call) (any, error) {
+	return nil, s.withUsers("delete group failed", func(st *State) error {
 		name := c.text("groupid")
 		if _, ok := st.Groups[name]; !ok {
 			return dief("group '%s' does not exist", name)
@@ -332,7 +332,7 @@ func (a *api) deleteGroup(c *call) (any, error) {
 const totpID = "a5d275e1-fb6c-601a-5fa1-c8415b88295b"
 
 // addTOTP adds a second factor, if the request proves that somebody can use it.
-func (a *api) addTOTP(c *call) (any, error) {
+func (s *Server) addTOTP(c *call) (any, error) {
 	user := c.text("userid")
 	uri, err := url.Parse(c.text("totp"))
 	if err != nil {
@@ -342,7 +342,7 @@ func (a *api) addTOTP(c *call) (any, error) {
 	if checkSecondFactor(u, "totp:"+c.text("value")) != nil {
 		return nil, dief("failed to verify TOTP challenge")
 	}
-	return map[string]any{"id": totpID}, a.srv.locked(a.srv.userLock, "file-user_cfg", func(st *State) error {
+	return map[string]any{"id": totpID}, s.locked(s.userLock, "file-user_cfg", func(st *State) error {
 		if err := userExists(st, user); err != nil {
 			return err
 		}
