@@ -120,7 +120,7 @@ func (l *Lab) signingKey() (string, error) {
 	}
 	keys := append(slices.Clone(l.keys), defaults...)
 	i := slices.IndexFunc(keys, func(k issuer.Key) bool { return k.Algorithm == "RS256" })
-	der, err := x509.MarshalPKCS8PrivateKey(keys[i].Private)
+	der, err := x509.MarshalPKCS8PrivateKey(keys[i].Key)
 	return strings.TrimSpace(string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))), err
 }
 

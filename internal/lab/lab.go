@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-jose/go-jose/v4"
+
 	"proxmox-realm/internal/lab/authority"
 	"proxmox-realm/internal/lab/issuer"
 	"proxmox-realm/internal/lab/pbs"
@@ -317,21 +319,19 @@ func (l *Lab) issuerKeys() ([]issuer.Key, error) {
 		return issuer.DefaultKeys()
 	}
 	file := filepath.Join(l.Dir, "issuer-keys.json")
+	var set jose.JSONWebKeySet
 	data, err := os.ReadFile(file)
 	if err == nil {
-		return issuer.UnmarshalKeys(data)
+		err = json.Unmarshal(data, &set)
+		return set.Keys, err
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	keys, err := issuer.DefaultKeys()
-	if err != nil {
+	if set.Keys, err = issuer.DefaultKeys(); err != nil {
 		return nil, err
 	}
-	if data, err = issuer.MarshalKeys(keys); err != nil {
-		return nil, err
-	}
-	return keys, os.WriteFile(file, data, 0o600)
+	return set.Keys, writeJSON(file, set)
 }
 
 // nodeClient returns the node's HTTP client for issuers. It trusts the system's, the lab's and the issuer's authorities.

@@ -16,7 +16,7 @@ func configuration(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(keys[0].Private)
+	der, err := x509.MarshalPKCS8PrivateKey(keys[0].Key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,27 +44,6 @@ func TestKeys(t *testing.T) {
 	if _, err := issuer.NewKey("x", "HS256"); err == nil {
 		t.Error("a key for HS256")
 	}
-
-	t.Run("kept in a file", func(t *testing.T) {
-		before, err := issuer.DefaultKeys()
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := issuer.MarshalKeys(before)
-		if err != nil {
-			t.Fatal(err)
-		}
-		after, err := issuer.UnmarshalKeys(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.SetKeys(before...)
-		published := keys()
-		s.SetKeys(after...)
-		if keys() != published {
-			t.Error("the keys came back changed")
-		}
-	})
 }
 
 func TestRateLimits(t *testing.T) {

@@ -183,7 +183,7 @@ func prepare(options Options) (*Server, error) {
 	}
 	keys := options.Keys
 	if keys == nil {
-		if keys, err = defaultKeys(); err != nil {
+		if keys, err = DefaultKeys(); err != nil {
 			return nil, err
 		}
 	}
