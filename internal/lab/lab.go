@@ -136,7 +136,7 @@ func Start(options Options) (_ *Lab, err error) {
 	}
 
 	if options.Outside != nil {
-		err = lab.useOutside(*options.Outside)
+		lab.useOutside(*options.Outside)
 	} else {
 		err = lab.startIssuer(options.Issuer, &kept)
 	}
@@ -264,7 +264,7 @@ func (l *Lab) keep() (kept, error) {
 	return k, err
 }
 
-func (l *Lab) useOutside(outside Outside) error {
+func (l *Lab) useOutside(outside Outside) {
 	l.IssuerURL, l.IssuerCAFile = outside.URL, outside.CAFile
 	l.ClientKey, l.RedirectURL = outside.ClientKey, outside.RedirectURL
 	l.Username, l.Password = outside.Username, outside.Password
@@ -272,10 +272,6 @@ func (l *Lab) useOutside(outside Outside) error {
 	if outside.ClientID != "" {
 		l.ClientID = outside.ClientID
 	}
-	if _, err := url.Parse(outside.URL); err != nil {
-		return err
-	}
-	return nil
 }
 
 func (l *Lab) startIssuer(options issuer.Options, kept *kept) error {

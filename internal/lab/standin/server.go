@@ -115,12 +115,10 @@ type Answer struct {
 
 // Listener is one address at which a server answers.
 type Listener struct {
-	// Host is the address, as in URLs.
-	Host string
-	// Idle is how long a connection stays open without a request; zero means as long as the client likes.
-	Idle time.Duration
+	Host string // as in URLs
 
 	server   *Server
+	idle     time.Duration // how long a connection stays open without a request; zero means as long as the client likes
 	listener net.Listener
 	tls      *tls.Config
 	handle   func(*http.Request) *Answer
@@ -135,7 +133,7 @@ func (s *Server) Listen(address string, idle time.Duration, certificate func() *
 	if err != nil {
 		return nil, err
 	}
-	l := &Listener{Host: listener.Addr().String(), Idle: idle, server: s, listener: listener, handle: handle, tls: &tls.Config{
+	l := &Listener{Host: listener.Addr().String(), idle: idle, server: s, listener: listener, handle: handle, tls: &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate(), nil },
 	}}
@@ -147,7 +145,7 @@ func (s *Server) Listen(address string, idle time.Duration, certificate func() *
 			if err != nil {
 				return
 			}
-			s.Go(func() { l.Serve(conn) })
+			s.Go(func() { l.serve(conn) })
 		}
 	})
 	return l, nil
@@ -159,8 +157,8 @@ func (l *Listener) Close() {
 	l.cancel()
 }
 
-// Serve handles one connection until it ends.
-func (l *Listener) Serve(conn net.Conn) {
+// serve handles one connection until it ends.
+func (l *Listener) serve(conn net.Conn) {
 	raw := conn
 	defer func() { _ = conn.Close() }() // says goodbye where it is TLS
 	defer context.AfterFunc(l.ctx, func() { _ = raw.Close() })()
@@ -185,7 +183,7 @@ func (l *Listener) Serve(conn net.Conn) {
 		conn, in, state = secure, bufio.NewReader(secure), &seen
 	}
 	for {
-		_ = conn.SetReadDeadline(deadline(l.Idle))
+		_ = conn.SetReadDeadline(deadline(l.idle))
 		r, err := http.ReadRequest(in)
 		if err != nil {
 			return
