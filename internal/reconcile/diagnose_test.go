@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -83,20 +82,17 @@ func (s *site) authentik(encrypts bool) *site {
 		"userinfo_endpoint": at + "userinfo/", "jwks_uri": at + "proxmox/jwks/",
 		"response_types_supported": []string{"code"}, "subject_types_supported": []string{"public"}, "id_token_signing_alg_values_supported": []string{"RS256"},
 	})
-	keys, _ := labissuer.DefaultKeys()
-	data, err := labissuer.MarshalKeys(keys[:1])
-	var jwks struct {
-		Keys []map[string]any `json:"keys"`
-	}
-	if err != nil || json.Unmarshal(data, &jwks) != nil {
+	all, err := labissuer.DefaultKeys()
+	if err != nil {
 		s.Fatal(err)
 	}
+	keys := []labissuer.Key{all[0].Public()}
 	if encrypts {
-		second := maps.Clone(jwks.Keys[0])
-		second["use"], second["alg"] = "enc", "RSA-OAEP-256"
-		jwks.Keys = append(jwks.Keys, second)
+		second := keys[0]
+		second.Use, second.Algorithm = "enc", "RSA-OAEP-256"
+		keys = append(keys, second)
 	}
-	data, _ = json.Marshal(jwks)
+	data, _ := json.Marshal(map[string]any{"keys": keys})
 	header := http.Header{"Content-Type": {"application/json"}}
 	s.idp.Inject("/application/o/proxmox"+documentPath, labissuer.Fault{Header: header, Body: document})
 	s.idp.Inject("/application/o/proxmox/jwks/", labissuer.Fault{Header: header, Body: data})

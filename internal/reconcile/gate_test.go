@@ -185,8 +185,10 @@ func (s *site) waiting() (reconcile.Result, time.Duration) {
 // against our address, for each endpoint.
 func (s *site) failures() int {
 	at := map[string]int{}
-	for _, f := range s.idp.Failures() {
-		at[f.Path]++
+	for _, r := range s.idp.Requests() {
+		if r.Status == http.StatusUnauthorized {
+			at[r.Path]++
+		}
 	}
 	return max(at[tokenPath], at[introspectionPath])
 }

@@ -3,14 +3,16 @@ package issuer
 import (
 	"cmp"
 	"net/http"
+	"time"
 )
 
 // Fault is a fault of the issuer at one path. The fields that are set apply, in this order.
 type Fault struct {
-	Times   int  // the number of requests that it hits; 0 means all until it is cleared
-	Hang    bool // does not answer until the client leaves or the server closes
-	Reset   bool // close the connection without an answer
-	Status  int  // answers with this status; 200 if only Header or Body is set
+	Times   int           // the number of requests that it hits; 0 means all until it is cleared
+	Delay   time.Duration // waits before all else
+	Hang    bool          // does not answer until the client leaves or the server closes
+	Reset   bool          // close the connection without an answer
+	Status  int           // answers with this status; 200 if only Header or Body is set
 	Header  http.Header
 	Body    []byte
 	Handler http.HandlerFunc // answers instead, for example with an endless or truncated body
@@ -36,6 +38,10 @@ func (s *Server) takeFault(path string) *Fault {
 
 // answer answers a request with the fault.
 func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) {
+	select {
+	case <-time.After(f.Delay):
+	case <-closing:
+	}
 	switch {
 	case f.Hang:
 		select {

@@ -339,6 +339,13 @@ func (s *Server) SetCertificate(certificate tls.Certificate) {
 	s.certificate = &certificate
 }
 
+// SetLimits changes the rate limits, and forgets what was counted.
+func (s *Server) SetLimits(limits ...Limit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits = limiter{limits: limits}
+}
+
 // Inject makes a path ("/jwks.json", say, or "" for all) misbehave, in front
 // of what was injected there before. Clear takes everything back.
 func (s *Server) Inject(path string, fault Fault) {
