@@ -120,8 +120,8 @@ func (l *Lab) startProxmox(options Options, kept *kept) (fresh bool, err error) 
 // onlyVE are properties that the other products lack.
 var onlyVE = []string{"groups-claim", "groups-autocreate", "groups-overwrite", "query-userinfo"}
 
-// seedPBS sets the realms of a Backup Server or Datacenter Manager to what the seed makes of a cluster, as far as the product
-// has it.
+// seedPBS sets the realms of another product to what the seed makes of a cluster. Properties that the product lacks are
+// left out.
 func (l *Lab) seedPBS(s seed) error {
 	cluster := pve.DefaultState()
 	s.change(cluster, l.Realm())

@@ -117,8 +117,8 @@ func (j *Journal) Time(text string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// Page returns so many lines of those that Between selects, from the line first, which counts from 0, as answers of the
-// API have them, and how many lines there are in all.
+// Page returns count of the lines that Between selects, as answers of the API have them, and how many lines there are in
+// all. first is the number of the first line to return, counted from 0.
 func (j *Journal) Page(since, until time.Time, unit string, first, count int) (page []any, total int) {
 	page = []any{}
 	show := func(e Entry) {
