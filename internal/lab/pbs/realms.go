@@ -163,21 +163,27 @@ func (c *call) createRealm() (any, error) {
 			return paramErrors{{"realm", fmt.Sprintf("realm '%s' already exists.", name)}}
 		}
 		realm := Realm{Name: name, Type: "openid", Properties: map[string]string{}}
-		for key, value := range c.params {
-			switch value := value.(type) {
-			case string:
-				realm.Properties[key] = value
-			case bool:
-				realm.Properties[key] = strconv.FormatBool(value)
-			}
-		}
-		delete(realm.Properties, "realm")
+		realm.set(c.params)
 		if c.params.flag("default") {
 			st.clearDefault()
 		}
 		st.Realms = append(st.Realms, realm)
 		return nil
 	})
+}
+
+// set stores the parameters that are properties.
+func (r *Realm) set(p params) {
+	for key, value := range p {
+		switch value := value.(type) {
+		case string:
+			r.Properties[key] = value
+		case bool:
+			r.Properties[key] = strconv.FormatBool(value)
+		}
+	}
+	delete(r.Properties, "realm")
+	delete(r.Properties, "digest")
 }
 
 // clearDefault takes the flag from whichever realm has it.
@@ -199,16 +205,7 @@ func (c *call) updateRealm(kind, name string) (any, error) {
 		for _, key := range c.params.list("delete") {
 			delete(realm.Properties, key)
 		}
-		for key, value := range c.params {
-			switch value := value.(type) {
-			case string:
-				realm.Properties[key] = value
-			case bool:
-				realm.Properties[key] = strconv.FormatBool(value)
-			}
-		}
-		delete(realm.Properties, "realm")
-		delete(realm.Properties, "digest")
+		realm.set(c.params)
 		if _, set := c.params["comment"]; set && strings.TrimSpace(c.params.text("comment")) == "" {
 			delete(realm.Properties, "comment")
 		}
