@@ -63,14 +63,6 @@ func plain(status int, text string) *standin.Answer {
 // answerTo finds the API in the path.
 func (s *Server) answerTo(c *call) *standin.Answer {
 	r := c.request
-	if r.TLS == nil {
-		a := plain(http.StatusPermanentRedirect, "")
-		if r.Method == http.MethodGet {
-			a.Status = http.StatusMovedPermanently
-		}
-		a.Header.Set("Location", "https://"+r.Host)
-		return a
-	}
 	components := strings.FieldsFunc(r.URL.Path, func(c rune) bool { return c == '/' })
 	path := "/" + strings.Join(components, "/")
 	switch {

@@ -455,19 +455,4 @@ func TestTransport(t *testing.T) {
 	if text, err := io.ReadAll(reader); err != nil || string(text) != "no such openid 'nope'" {
 		t.Error(string(text), err)
 	}
-	plain := "http" + strings.TrimPrefix(h.URL(), "https")
-	for method, status := range map[string]int{"GET": 301, "POST": 308} {
-		r, err := http.NewRequestWithContext(t.Context(), method, plain+"/api2/json/version", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res, err := h.client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		if res.StatusCode != status || res.Header.Get("Location") != h.URL() {
-			t.Errorf("%s: %s to %s", method, res.Status, res.Header.Get("Location"))
-		}
-	}
 }

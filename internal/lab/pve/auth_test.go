@@ -2,9 +2,7 @@ package pve_test
 
 import (
 	"encoding/json"
-	"maps"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,21 +27,10 @@ func (n *node) logIn(user, password string, more ...string) answer {
 func TestTicket(t *testing.T) {
 	n := newNode(t, pve.Options{})
 	admin := n.User(pve.UserAdmin)
-	a := n.logIn(admin.Username, admin.Password)
-	d := a.data(t)
-	if got := slices.Sorted(maps.Keys(d)); strings.Join(got, " ") != "CSRFPreventionToken cap ticket username" || !a.close {
-		t.Error(got, a)
-	}
-	if d.object("cap").object("access")["User.Modify"] != 1.0 {
-		t.Error(d["cap"])
-	}
+	d := n.logIn(admin.Username, admin.Password).data(t)
 	ticket, csrf := d.text("ticket"), d.text("CSRFPreventionToken")
 	in := n.ticket(ticket, csrf)
-	in.must("GET", "/access/domains/pam", "")
 	in.must("POST", "/access/domains", minimal)
-	if a := n.ticket(ticket, "").send("DELETE", "/access/domains/authelia", ""); a.status != "401 Permission denied - invalid csrf token" || a.body != "" {
-		t.Error(a)
-	}
 	if a := n.ticket(ticket, csrf[:9]+string(csrf[9]^1)+csrf[10:]).send("DELETE", "/access/domains/authelia", ""); a.status != "401 Permission denied - invalid csrf token" {
 		t.Error(a)
 	}

@@ -59,11 +59,6 @@ func plain(status int, reason, body string) *standin.Answer {
 
 // answerTo checks a request in the order in which the server does: method, credentials, length and type of the body.
 func (s *Server) answerTo(c *call, r *http.Request) *standin.Answer {
-	if r.TLS == nil {
-		a := plain(http.StatusMovedPermanently, "", "")
-		a.Header.Set("Location", "https://"+r.Host+r.RequestURI)
-		return a
-	}
 	if !slices.Contains([]string{"GET", "POST", "PUT", "DELETE"}, r.Method) {
 		return plain(501, "method '"+r.Method+"' not available", "")
 	}

@@ -2,7 +2,6 @@ package pve_test
 
 import (
 	"bufio"
-	"compress/gzip"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -130,41 +129,5 @@ func TestHeaders(t *testing.T) {
 		if got := names(head); got != x.want {
 			t.Errorf("%s: %s, want %s", x.name, got, x.want)
 		}
-	}
-}
-
-func TestPlainHTTPIsRedirected(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	addr := strings.TrimPrefix(n.URL(), "https://")
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err := io.WriteString(conn, "GET /api2/json/version?a=b HTTP/1.1\r\nHost: "+addr+"\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	head, _ := readRaw(t, conn)
-	if head[0] != "HTTP/1.1 301 Moved Permanently" || !strings.Contains(strings.Join(head, "\n"), "Location: https://"+addr+"/api2/json/version?a=b") {
-		t.Error(head)
-	}
-	if h := n.Handshakes(); h != (pve.Handshakes{}) {
-		t.Error(h)
-	}
-}
-
-func TestCompression(t *testing.T) {
-	n := newNode(t, pve.Options{})
-	head, body := raw(t, n.Server, "GET /api2/json/access/roles HTTP/1.1\r\nAccept-Encoding: gzip\r\nAuthorization: PVEAPIToken="+n.Token(pve.TokenRoot)+"\r\n\r\n")
-	if !strings.Contains(strings.Join(head, "\n"), "Content-Encoding: gzip") {
-		t.Fatal(head)
-	}
-	r, err := gzip.NewReader(strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(r)
-	if err != nil || !strings.Contains(string(b), "RigRealmAdmin") {
-		t.Error(err, string(b))
 	}
 }

@@ -127,7 +127,7 @@ type Listener struct {
 }
 
 // Listen answers requests at an address until the listener or the server closes. certificate returns what the next
-// connection sees. TLS is nil in a request that came without it.
+// connection sees.
 func (s *Server) Listen(address string, idle time.Duration, certificate func() *tls.Certificate, handle func(*http.Request) *Answer) (*Listener, error) {
 	listener, err := s.Bind(address)
 	if err != nil {
@@ -164,24 +164,19 @@ func (l *Listener) serve(conn net.Conn) {
 	defer context.AfterFunc(l.ctx, func() { _ = raw.Close() })()
 	in := bufio.NewReader(conn)
 	_ = conn.SetReadDeadline(time.Now().Add(handshakeLimit))
-	first, err := in.Peek(1)
-	if err != nil || !l.server.travel(2) {
+	if _, err := in.Peek(1); err != nil || !l.server.travel(2) {
 		return
 	}
-	var state *tls.ConnectionState
-	if first[0] == 0x16 {
-		if l.server.refusesHandshake(l.Host) {
-			_, _ = conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x28")) // alert: handshake_failure
-			return
-		}
-		secure := tls.Server(&peeked{conn, in}, l.tls)
-		if secure.HandshakeContext(l.ctx) != nil {
-			return
-		}
-		seen := secure.ConnectionState()
-		l.server.handshake(seen.DidResume)
-		conn, in, state = secure, bufio.NewReader(secure), &seen
+	if l.server.refusesHandshake(l.Host) {
+		_, _ = conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x28")) // alert: handshake_failure
+		return
 	}
+	secure := tls.Server(&peeked{conn, in}, l.tls)
+	if secure.HandshakeContext(l.ctx) != nil {
+		return
+	}
+	l.server.handshake(secure.ConnectionState().DidResume)
+	conn, in = secure, bufio.NewReader(secure)
 	for {
 		_ = conn.SetReadDeadline(deadline(l.idle))
 		r, err := http.ReadRequest(in)
@@ -189,7 +184,7 @@ func (l *Listener) serve(conn net.Conn) {
 			return
 		}
 		_ = conn.SetReadDeadline(time.Time{})
-		r.TLS, r.RemoteAddr = state, raw.RemoteAddr().String()
+		r.RemoteAddr = raw.RemoteAddr().String()
 		rest := r.Body
 		body, _ := io.ReadAll(io.LimitReader(rest, bodyLimit))
 		if !l.exchange(conn, raw, r.WithContext(l.server.ctx), body) {
