@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -23,14 +24,13 @@ type api struct {
 }
 
 var apis = map[string]api{
-	"":    {"/access/domains/", "PVEAPIToken=", false},
 	"pve": {"/access/domains/", "PVEAPIToken=", false},
 	"pbs": {"/config/access/openid/", "PBSAPIToken=", true},
 	"pdm": {"/config/access/openid/", "PDMAPIToken=", true},
 }
 
 // current is the product of the lab that runs this command.
-func current() api { return apis[os.Getenv("LAB_PRODUCT")] }
+func current() api { return apis[cmp.Or(os.Getenv("LAB_PRODUCT"), "pve")] }
 
 // show prints a realm, or the names of all, the client key masked.
 func show(arguments []string, stdout io.Writer) error {

@@ -105,24 +105,11 @@ func (e protocolError) toPortal(w http.ResponseWriter, root string) {
 
 // fromEngine puts an error of the provider library into Authelia's words.
 func fromEngine(err error) protocolError {
-	var own protocolError
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[protocolError](err); ok {
 		return own
 	}
-	var theirs *oidc.Error
-	if !errors.As(err, &theirs) {
-		return errServer
-	}
-	switch theirs.ErrorType {
-	case oidc.InvalidGrant:
+	if theirs, ok := errors.AsType[*oidc.Error](err); ok && theirs.ErrorType == oidc.InvalidGrant {
 		return errInvalidGrant
-	case oidc.InvalidClient:
-		return errInvalidClient
-	case oidc.InvalidRequest:
-		return errInvalidRequest
-	case oidc.UnauthorizedClient:
-		return errUnauthorizedClient
-	default:
-		return errServer
 	}
+	return errServer
 }
