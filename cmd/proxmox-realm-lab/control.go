@@ -44,10 +44,9 @@ func startControl(running *lab.Lab) (end func() error, err error) {
 			case "/restart-issuer":
 				err = running.RestartIssuer()
 			case "/login":
-				var session *lab.Session
 				user := cmp.Or(r.URL.Query().Get("user"), running.Username)
-				if session, err = running.LogIn(r.Context(), user, running.Password, ""); err == nil {
-					_, err = fmt.Fprintln(w, session.Username)
+				if user, err = running.LogIn(r.Context(), user, running.Password, ""); err == nil {
+					_, err = fmt.Fprintln(w, user)
 				}
 			default:
 				http.NotFound(w, r)

@@ -14,54 +14,33 @@ import (
 	"strings"
 )
 
-// Session is Proxmox's answer to a login through the issuer.
-type Session struct {
-	Username string `json:"username"` // user@realm
-	Ticket   string `json:"ticket"`
-}
-
 // LogIn logs a user of the lab's issuer in to Proxmox, as the web interface does: authorization URL, login page,
-// consent, code. The issuer sends the browser back to redirectURL; empty means l.RedirectURL.
-func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string) (*Session, error) {
+// consent, code. It returns the user id of Proxmox. The issuer sends the browser back to redirectURL; empty means
+// l.RedirectURL.
+func (l *Lab) LogIn(ctx context.Context, username, password, redirectURL string) (user string, err error) {
 	if redirectURL == "" {
 		redirectURL = l.RedirectURL
 	}
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		return nil, err
-	}
-	browser := l.browser(jar)
+	browser := l.browser(nil)
 	defer browser.CloseIdleConnections()
 	var address string
 	err = l.ask(ctx, browser, "/access/openid/auth-url", url.Values{"realm": {RealmName}, "redirect-url": {redirectURL}}, &address)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	back, err := l.Authorize(ctx, address, username, password, "accept")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if !strings.HasPrefix(back.String(), redirectURL) {
-		return nil, fmt.Errorf("the issuer sent the browser to %s", back.Redacted())
+		return "", fmt.Errorf("the issuer sent the browser to %s", back.Redacted())
 	}
-	session := &Session{}
+	var session struct{ Username string }
 	query := back.Query()
 	err = l.ask(ctx, browser, "/access/openid/login", url.Values{
 		"state": {query.Get("state")}, "code": {query.Get("code")}, "redirect-url": {redirectURL},
-	}, session)
-	if err != nil {
-		return session, err
-	}
-	origin, err := url.Parse(l.origins()[0])
-	if err != nil {
-		return session, err
-	}
-	for _, cookie := range jar.Cookies(origin) { // Datacenter Manager gives its ticket as a cookie only
-		if session.Ticket == "" && strings.HasSuffix(cookie.Name, "AuthCookie") {
-			session.Ticket = cookie.Value
-		}
-	}
-	return session, nil
+	}, &session)
+	return session.Username, err
 }
 
 // browser returns a client that trusts the lab's authority, and follows redirects to the issuer only.
@@ -78,26 +57,12 @@ func (l *Lab) browser(jar http.CookieJar) *http.Client {
 	}
 }
 
-// ask posts a form to Proxmox, without credentials.
+// ask posts a form to Proxmox, without credentials, and decodes the data of the answer.
 func (l *Lab) ask(ctx context.Context, client *http.Client, path string, form url.Values, data any) error {
 	request, err := formRequest(ctx, l.origins()[0]+"/api2/json"+path, form)
 	if err != nil {
 		return err
 	}
-	return answer(client, request, data)
-}
-
-func formRequest(ctx context.Context, target string, form url.Values) (*http.Request, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return request, nil
-}
-
-// answer sends a request to Proxmox and decodes the data of the answer.
-func answer(client *http.Client, request *http.Request, data any) error {
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -110,6 +75,15 @@ func answer(client *http.Client, request *http.Request, data any) error {
 	return json.NewDecoder(response.Body).Decode(&struct {
 		Data any `json:"data"`
 	}{data})
+}
+
+func formRequest(ctx context.Context, target string, form url.Values) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return request, nil
 }
 
 var flowID = regexp.MustCompile(`name="flow_id" value="([^"]+)"`)
