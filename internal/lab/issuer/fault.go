@@ -36,8 +36,8 @@ func (s *Server) takeFault(path string) *Fault {
 	return nil
 }
 
-// answer answers a request with the fault.
-func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) {
+// answer answers a request with the fault, and reports whether it did.
+func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan struct{}) bool {
 	select {
 	case <-time.After(f.Delay):
 	case <-closing:
@@ -53,11 +53,14 @@ func (f *Fault) answer(w http.ResponseWriter, r *http.Request, closing <-chan st
 		panic(http.ErrAbortHandler)
 	case f.Handler != nil:
 		f.Handler(w, r)
-		return
+		return true
+	case f.Status == 0 && f.Header == nil && f.Body == nil:
+		return false
 	}
 	for name, values := range f.Header {
 		w.Header()[http.CanonicalHeaderKey(name)] = values
 	}
 	w.WriteHeader(cmp.Or(f.Status, http.StatusOK))
 	_, _ = w.Write(f.Body)
+	return true
 }

@@ -60,8 +60,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case !slices.Contains(s.hosts, r.Host):
 		plain(answer, http.StatusBadRequest)
 		return
-	case fault != nil:
-		fault.answer(answer, r, s.closing)
+	case fault != nil && fault.answer(answer, r, s.closing):
 		return
 	}
 
