@@ -172,7 +172,7 @@ func (c *Client) entries(ctx context.Context) ([]realm.Entry, error) {
 	var entries []realm.Entry
 	for _, w := range answer {
 		entries = append(entries, realm.Entry{
-			Path: plainText(w.Path), Kind: cmp.Or(w.Type, w.UgidType), ID: plainText(w.ID), Role: plainText(w.Role), Propagate: realm.Truth(w.Propagate),
+			Path: plainText(w.Path), Type: cmp.Or(w.Type, w.UgidType), ID: plainText(w.ID), Role: plainText(w.Role), Propagate: realm.Truth(w.Propagate),
 		})
 	}
 	return entries, nil

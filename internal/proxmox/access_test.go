@@ -34,7 +34,7 @@ func ofGroups(t *testing.T, c *proxmox.Client) []string {
 	}
 	var out []string
 	for _, e := range current.Entries {
-		if e.Kind == "group" {
+		if e.Type == "group" {
 			out = append(out, strings.Join([]string{e.Path, e.ID, e.Role, map[bool]string{true: "propagates", false: "here"}[e.Propagate]}, " "))
 		}
 	}

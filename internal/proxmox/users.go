@@ -97,7 +97,7 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 		r.holders, r.declare = []string{"user", "group"}, "set {access} to the issuer's groups and the roles that they get"
 	}
 	for _, u := range able {
-		r.gives[realm.Entry{Kind: "user", ID: u.ID}] = true
+		r.gives[realm.Entry{Type: "user", ID: u.ID}] = true
 	}
 	var names []string
 	for _, g := range groups {
@@ -107,8 +107,8 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 		if fromIssuer = fromIssuer && name != ""; fromIssuer && r.issuers == "" {
 			r.issuers = g.ID
 		}
-		r.gives[realm.Entry{Kind: "group", ID: g.ID}] = fromIssuer && login.GroupsClaim != "" ||
-			slices.ContainsFunc(separated(g.Users), func(id string) bool { return r.gives[realm.Entry{Kind: "user", ID: id}] })
+		r.gives[realm.Entry{Type: "group", ID: g.ID}] = fromIssuer && login.GroupsClaim != "" ||
+			slices.ContainsFunc(separated(g.Users), func(id string) bool { return r.gives[realm.Entry{Type: "user", ID: id}] })
 	}
 	if login.GroupsClaim != "" && !login.GroupsAutocreate && r.issuers == "" {
 		return r.ignoredGroups(names), nil
@@ -122,7 +122,7 @@ func (c *Client) checkRights(ctx context.Context, login realm.Login, able []User
 	if err != nil {
 		return check.Check{}, err
 	}
-	if slices.ContainsFunc(entries, func(e realm.Entry) bool { return e.Role != "NoAccess" && r.gives[realm.Entry{Kind: e.Kind, ID: e.ID}] }) {
+	if slices.ContainsFunc(entries, func(e realm.Entry) bool { return e.Role != "NoAccess" && r.gives[realm.Entry{Type: e.Type, ID: e.ID}] }) {
 		return check.Passed(check.ProxmoxAccess, "a %s of realm %s has a role", strings.Join(r.holders, " or "), login.Realm), nil
 	}
 	return check.Warned(check.ProxmoxAccess, check.Hints(r.declare, r.grant()),

@@ -104,17 +104,17 @@ func (c *Client) judgeAuthURL(made AuthURL, login realm.Login, redirectURL strin
 // undiscovered is a node's refusal to begin a login.
 func (c *Client) undiscovered(failure *Error, login realm.Login, fromHere bool) check.Check {
 	summary, remedy := failure.described.Message, failure.described.Hint
-	k, document := c.dialect.product.Host(), c.cleaner.Clean(realm.DiscoveryURL(login.IssuerURL))
+	k, discovery := c.dialect.product.Host(), c.cleaner.Clean(realm.DiscoveryURL(login.IssuerURL))
 	switch failure.Kind {
 	case IssuerUnreachable:
 		if fromHere {
 			summary += ", although this machine can"
 		}
-		remedy = check.Hints(k.Run("shows the cause", "curl -v "+check.Quote(document)), remedy)
+		remedy = check.Hints(k.Run("shows the cause", "curl -v "+check.Quote(discovery)), remedy)
 	case IssuerDocument:
-		remedy = check.Hints(k.Run("must print JSON", "curl -v "+check.Quote(document)), remedy)
+		remedy = check.Hints(k.Run("must print JSON", "curl -v "+check.Quote(discovery)), remedy)
 	case IssuerHung:
-		remedy = check.Hints(k.Run("shows whether the issuer answers there", "curl -v -m 10 "+check.Quote(document)), remedy)
+		remedy = check.Hints(k.Run("shows whether the issuer answers there", "curl -v -m 10 "+check.Quote(discovery)), remedy)
 	}
 	return check.Failed(check.ProxmoxDiscovery, remedy, "%s", summary).
 		Because("%s: %d %s", failure.Path, failure.Status, failure.Reason)

@@ -41,7 +41,7 @@ type Roles map[string][]string
 // Entry is one entry of Proxmox's access control list.
 type Entry struct {
 	Path      string
-	Kind      string // "user", "group" or "token"
+	Type      string // "user", "group" or "token"
 	ID        string // of the user, group or token
 	Role      string
 	Propagate bool
@@ -261,14 +261,14 @@ func (a Access) Paths() []string {
 // has reports whether a group exists, as far as the credentials see it.
 func (c CurrentAccess) has(group string) bool {
 	return slices.Contains(c.Groups, group) ||
-		slices.ContainsFunc(c.Entries, func(e Entry) bool { return e.Kind == "group" && e.ID == group })
+		slices.ContainsFunc(c.Entries, func(e Entry) bool { return e.Type == "group" && e.ID == group })
 }
 
 // of returns the grants of a group, sorted.
 func (c CurrentAccess) of(group string) []Grant {
 	var grants []Grant
 	for _, e := range c.Entries {
-		if e.Kind == "group" && e.ID == group {
+		if e.Type == "group" && e.ID == group {
 			grants = append(grants, Grant{Path: NormalPath(e.Path), Role: e.Role, Propagate: e.Propagate})
 		}
 	}

@@ -68,7 +68,7 @@ func TestDiffAccess(t *testing.T) {
 	login := realm.Login{GroupsClaim: "groups"}
 	held := realm.CurrentAccess{
 		Groups: []string{"admins-authelia"}, Roles: someRoles, Own: everything,
-		Entries: []realm.Entry{{Path: "/", Kind: "group", ID: "admins-authelia", Role: "PVEAdmin", Propagate: true}},
+		Entries: []realm.Entry{{Path: "/", Type: "group", ID: "admins-authelia", Role: "PVEAdmin", Propagate: true}},
 	}
 	for name, tt := range map[string]struct {
 		want realm.Access
@@ -137,7 +137,7 @@ func TestReplacedGrantsAreNamed(t *testing.T) {
 		"nothing is inherited":     {realm.Access{"admins": {{Path: "/", Role: "PVEAdmin"}}, "dev": {grant("/pool/dev", "PVEAuditor")}}, nil, nil},
 		"one group":                {realm.Access{"admins": {admin, grant("/vms", "PVEAuditor")}}, nil, []string{"whoever is in admins-authelia has only PVEAuditor on /vms: a grant there replaces PVEAdmin, which admins-authelia has on /"}},
 		"there since long, so no new": {realm.Access{"dev": {grant("/pool/dev", "PVEAuditor")}, "admins": {admin}}, []realm.Entry{
-			{Path: "/", Kind: "group", ID: "admins-authelia", Role: "PVEAdmin", Propagate: true}, {Path: "/pool/dev", Kind: "group", ID: "dev-authelia", Role: "PVEAuditor", Propagate: true},
+			{Path: "/", Type: "group", ID: "admins-authelia", Role: "PVEAdmin", Propagate: true}, {Path: "/pool/dev", Type: "group", ID: "dev-authelia", Role: "PVEAuditor", Propagate: true},
 		}, nil},
 	} {
 		plan := realm.DiffAccess(tt.want, "authelia", realm.Login{GroupsClaim: "groups"}, realm.CurrentAccess{Roles: roles, Own: everything, Entries: tt.stored})
@@ -235,14 +235,14 @@ func TestAccessPlansTouchDeclaredGroupsAlone(t *testing.T) {
 		g := grant.Draw(t, "grant")
 		kind := rapid.SampledFrom([]string{"user", "group", "token"}).Draw(t, "kind")
 		id := word.Draw(t, "group") + rapid.SampledFrom([]string{"-authelia", "-other", "@authelia", "@pve!t"}).Draw(t, "of")
-		return realm.Entry{Path: g.Path, Kind: kind, ID: id, Role: g.Role, Propagate: g.Propagate}
+		return realm.Entry{Path: g.Path, Type: kind, ID: id, Role: g.Role, Propagate: g.Propagate}
 	})
-	same := func(e realm.Entry) string { return e.Kind + e.ID + e.Path + e.Role }
+	same := func(e realm.Entry) string { return e.Type + e.ID + e.Path + e.Role }
 	rapid.Check(t, func(t *rapid.T) {
 		want := realm.Access(rapid.MapOf(word, rapid.SliceOfNDistinct(grant, 0, 4, one)).Draw(t, "want"))
 		have := realm.CurrentAccess{Roles: someRoles, Own: everything, Entries: rapid.SliceOfDistinct(entry, same).Draw(t, "entries")}
 		for _, e := range have.Entries {
-			if e.Kind == "group" && !slices.Contains(have.Groups, e.ID) {
+			if e.Type == "group" && !slices.Contains(have.Groups, e.ID) {
 				have.Groups = append(have.Groups, e.ID)
 			}
 		}
@@ -261,10 +261,10 @@ func TestAccessPlansTouchDeclaredGroupsAlone(t *testing.T) {
 				continue
 			}
 			after.Entries = slices.DeleteFunc(after.Entries, func(e realm.Entry) bool {
-				return e.Kind == "group" && e.ID == c.Group && e.Path == c.Grant.Path && e.Role == c.Grant.Role
+				return e.Type == "group" && e.ID == c.Group && e.Path == c.Grant.Path && e.Role == c.Grant.Role
 			})
 			if c.Op == realm.Set {
-				after.Entries = append(after.Entries, realm.Entry{Path: c.Grant.Path, Kind: "group", ID: c.Group, Role: c.Grant.Role, Propagate: c.Grant.Propagate})
+				after.Entries = append(after.Entries, realm.Entry{Path: c.Grant.Path, Type: "group", ID: c.Group, Role: c.Grant.Role, Propagate: c.Grant.Propagate})
 			}
 		}
 		if left := realm.DiffAccess(want, "authelia", realm.Login{GroupsClaim: "groups"}, after); !left.Empty() {
@@ -272,7 +272,7 @@ func TestAccessPlansTouchDeclaredGroupsAlone(t *testing.T) {
 		}
 		for _, e := range have.Entries {
 			name, ours := strings.CutSuffix(e.ID, "-authelia")
-			if _, declared := want[name]; (e.Kind != "group" || !ours || !declared) && !slices.Contains(after.Entries, e) {
+			if _, declared := want[name]; (e.Type != "group" || !ours || !declared) && !slices.Contains(after.Entries, e) {
 				t.Fatalf("%+v was touched", e)
 			}
 		}

@@ -87,7 +87,7 @@ func (r run) staying(ctx context.Context) string {
 		stay = append(stay, group)
 	}
 	for _, e := range current.Entries {
-		if e.Kind == "user" && strings.HasSuffix(e.ID, "@"+r.Realm.Name) {
+		if e.Type == "user" && strings.HasSuffix(e.ID, "@"+r.Realm.Name) {
 			stay = append(stay, e.ID+" ("+e.Role+" on "+e.Path+")")
 		}
 	}
