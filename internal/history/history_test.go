@@ -225,6 +225,13 @@ func TestOddFilesCountAsAbsent(t *testing.T) {
 	if f := s.Target(id).Findings[check.ProxmoxUsers]; !f.Red() || f.Age(time.Now()) < 24*time.Hour {
 		t.Errorf("an answer from the future is %s old", f.Age(time.Now()))
 	}
+	for end, kept := range map[time.Duration]bool{time.Hour: true, 365 * 24 * time.Hour: false} {
+		limited := history.ClientID{Issuer: "https://auth.example.com", Client: end.String()}
+		s.KeepClient(limited, history.Client{Limited: time.Now().Add(end)})
+		if got := s.Client(limited).Limited; got.IsZero() == kept {
+			t.Errorf("an issuer that limits requests for %s is left alone until %s", end, got)
+		}
+	}
 }
 
 // Without a folder that can be used the process remembers by itself, and says once that later ones will not.

@@ -30,6 +30,7 @@ const (
 	lockEvery  = 200 * time.Millisecond // how often a waiting run tries to take a lock
 	mergeEvery = 5 * time.Millisecond   // the same for the short lock of a read and a write
 	mergeWait  = 10 * time.Second
+	maxLimited = 24 * time.Hour // a 429 that is said to hold for longer was noted before the clock was set back
 )
 
 // Store is the history of a state_dir. Without a usable folder it keeps the history in the memory of the process.
@@ -155,6 +156,9 @@ func (s *Store) client(name string) Client {
 	c, _ := load[Client](s, name)
 	now := time.Now()
 	c.Credentials.Asked = notAfter(c.Credentials.Asked, now)
+	if c.Limited.After(now.Add(maxLimited)) {
+		c.Limited = time.Time{}
+	}
 	for name, r := range c.Requests {
 		r.Begun, r.Full, r.Free, r.Redirect.Asked = notAfter(r.Begun, now), notAfter(r.Full, now), notAfter(r.Free, now), notAfter(r.Redirect.Asked, now)
 		c.Requests[name] = r
