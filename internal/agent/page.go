@@ -63,7 +63,8 @@ func (s *status) view(now time.Time) view {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := view{
-		Style: template.CSS(style), Version: s.version, Started: s.started, Last: s.ended, Success: s.success, Next: s.next, //nolint:gosec // constant
+		Style:   template.CSS(style), //nolint:gosec // constant
+		Version: s.version, Started: s.started, Last: s.ended, Success: s.success, Next: s.next,
 		ReloadError: s.reloadError, Err: s.last.Err, Fine: settled(s.last), now: now,
 	}
 	switch {
