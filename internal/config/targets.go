@@ -104,15 +104,28 @@ func (l *loader) takes(name string) bool {
 	return l.config.Shard.Holds(name)
 }
 
-// selectTargets counts the targets that the run takes, and reports doubled names and names of -t without a target. Flags and variables may say how
-// one cluster is reached only if one target is selected by its name.
+// selectTargets counts the targets that the run takes. If there are none, the file itself is the one target.
 func (l *loader) selectTargets() (selected int) {
 	alone := l.targets == nil
 	if alone {
-		only := newLayer(Position{}) // the file itself is the one target
+		only := newLayer(Position{})
 		only.taken = l.takes(defaultTarget)
 		l.targets = []layer{only}
 	}
+	for _, t := range l.targets {
+		if t.taken {
+			selected++
+		}
+	}
+	l.checkNames()
+	if !alone && (len(l.Targets) == 0 || selected != 1) {
+		l.refuseForSeveral()
+	}
+	return selected
+}
+
+// checkNames reports doubled names, and names of -t without a target.
+func (l *loader) checkNames() {
 	var names []string
 	known := map[string]Position{} // by name in lower case: names become file names, and some file systems ignore case
 	for _, t := range l.targets {
@@ -121,9 +134,6 @@ func (l *loader) selectTargets() (selected int) {
 			l.problems.addf(t.at, "", "has the name of the target in %s as well", first)
 		}
 		known[lower], names = t.at, append(names, t.name())
-		if t.taken {
-			selected++
-		}
 	}
 	unknown := check.Errorf(check.Config, "is not a target of the configuration").
 		Try(check.Hintf("choose one of its targets, such as %s", strings.Join(names[:min(len(names), 10)], ", ")))
@@ -132,9 +142,10 @@ func (l *loader) selectTargets() (selected int) {
 			l.problems.add(Position{Name: strings.TrimSpace("-t " + name)}, "", unknown)
 		}
 	}
-	if alone || len(l.Targets) > 0 && selected == 1 {
-		return selected
-	}
+}
+
+// refuseForSeveral reports flags and variables that say how one cluster is reached. -t has to select one target for them.
+func (l *loader) refuseForSeveral() {
 	for _, over := range []layer{l.variables, l.flags} {
 		for path, s := range over.settings {
 			if strings.HasPrefix(path, "proxmox.") || path == "realm.name" {
@@ -143,7 +154,6 @@ func (l *loader) selectTargets() (selected int) {
 			}
 		}
 	}
-	return selected
 }
 
 var errOneTarget = check.Errorf(check.Config,
