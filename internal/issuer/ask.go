@@ -226,12 +226,15 @@ func (a *asking) askLogin(question, redirectURL string) reply {
 
 // ask sends a request about the client, once for all callers with the same question.
 func (a *asking) ask(name, question string, send func() reply) reply {
-	r, ok := a.questions.once(a.ctx, question, send)
+	r, ok := a.questions.once(a.ctx, question, func() reply {
+		r := send()
+		a.inspector.log.Debug("issuer asked about a client", "question", name, "url", a.clean(r.where), "status", r.status, "class", string(r.Class))
+		return r
+	})
 	if !ok {
 		after, limited := a.questions.limited()
 		return reply{Mark: Mark{Class: breaks}, evidence: evidence{failure: "not asked", limited: limited, retryAfter: after}}
 	}
-	a.inspector.log.Debug("issuer asked about a client", "question", name, "url", a.clean(r.where), "status", r.status, "class", string(r.Class))
 	return r
 }
 
