@@ -8,19 +8,20 @@ import (
 
 // Host is what an administrator does on a host of a product. A command is "" if the product has none.
 type Host struct {
-	Place     string // where commands run: "a node" or "the host"
-	Noun      string // what that is
-	All       string // whose system log the log is
-	Clustered bool   // there are nodes: a login may reach another one than where it began
-	Enter     string // comes first in a session
-	Strong    string // a comment about a token that cannot be made weaker
-	Blocked   string // what a silent issuer blocks
-	Reason    string // of a failed login: a note about the journal
+	// How texts call it: "a node" or "the host" where a command runs, "node" or "host" in other places, "the nodes" or "the host" for
+	// all that have a system log.
+	Place, Noun, All string
+	Clustered        bool // a login may reach another node than the one where it began
+
+	Blocked string // what an issuer that does not answer blocks
+	Reason  string // what the journal tells of a failed login
+	Strong  string // a comment on a token that cannot be made weaker; "" if it can
+	Enter   string // the command that comes first in a session; "" if none is needed
 
 	Certificate string     // prints the SHA-256 fingerprint of the certificate
-	Status      string     // of the services
-	Journal     string     // of the services
-	Restart     string     // of the service that asks issuers
+	Status      string     // shows the state of the services
+	Journal     string     // prints the log of the services
+	Restart     string     // restarts the service that sends requests to issuers
 	Renew       string     // makes a new self-signed certificate
 	Authority   string     // the file with the certificate to trust
 	Proxy       check.Hint // how the product reaches issuers through a proxy
