@@ -23,12 +23,12 @@ func (c *Client) mistaken(ctx context.Context, endpoint config.Origin, err error
 	if !errors.As(err, &e) || !e.foreign {
 		return err
 	}
-	there, known := c.identify(ctx, endpoint)
-	if !known || there == c.dialect.product {
+	realms, _ := c.openly(ctx, endpoint)
+	there, wrong := c.otherProduct(endpoint, realms)
+	if wrong == nil {
 		return err
 	}
-	return check.Errorf(check.Config, "%s is %s, not %s", endpoint, there.Name(), c.dialect.product.Name()).At("proxmox.product").
-		Try(check.Hintf("set {proxmox.product} to %s, with a token of that product", there), checkPort(e, e.dialect.product.Host())).Because(e)
+	return wrong.Try(check.Hintf("set {proxmox.product} to %s, with a token of that product", there), checkPort(e, e.dialect.product.Host())).Because(e)
 }
 
 // refusals are the bodies of a 401 of Backup Server and Datacenter Manager. One of Proxmox VE is empty, or JSON.
@@ -43,20 +43,16 @@ func (d *dialect) foreignRefusal(res *http.Response, body []byte) bool {
 // clearedCookie is the cookie that a 401 of Backup Server clears.
 const clearedCookie = "__Host-PBSAuthCookie"
 
-// identify tells which product answers at an endpoint, by the realms that are its own. The request carries no credentials.
-func (c *Client) identify(ctx context.Context, endpoint config.Origin) (realm.Product, bool) {
-	realms, err := c.openly(ctx, endpoint)
-	if err != nil {
-		return 0, false
-	}
-	for _, p := range realm.Products() {
-		for _, r := range realms {
-			if r.Type == p.String() && p.Builtin(r.Name) {
-				return p, true
-			}
+// otherProduct returns the product whose own realms an endpoint has, and the error of it if it is not the declared one. The error is nil
+// if it is, and if no product has them.
+func (c *Client) otherProduct(endpoint config.Origin, realms []NamedRealm) (there realm.Product, wrong *check.Error) {
+	for _, there = range realm.Products() {
+		own := func(r NamedRealm) bool { return r.Type == there.String() && there.Builtin(r.Name) }
+		if there != c.dialect.product && slices.ContainsFunc(realms, own) {
+			return there, check.Errorf(check.Config, "%s is %s, not %s", endpoint, there.Name(), c.dialect.product.Name()).At("proxmox.product")
 		}
 	}
-	return 0, false
+	return there, nil
 }
 
 // NamedRealm is a realm as the login page lists it.
@@ -84,10 +80,9 @@ func Reach(ctx context.Context, p config.Proxmox, o Options) ([]NamedRealm, erro
 	if err != nil {
 		return nil, err
 	}
-	if there, known := c.identify(ctx, p.Endpoints[0]); known && there != p.Product {
-		return nil, check.Errorf(check.Config, "%s is %s, not %s", p.Endpoints[0], there.Name(), p.Product.Name()).At("proxmox.product").
-			Try(check.Hintf("set {proxmox.endpoints} to a node of %s", p.Product.Name()),
-				check.Hintf("print the lines that make a token for %s:\n    {bootstrap --product %s}", there.Name(), there))
+	if there, wrong := c.otherProduct(p.Endpoints[0], realms); wrong != nil {
+		return nil, wrong.Try(check.Hintf("set {proxmox.endpoints} to a node of %s", p.Product.Name()),
+			check.Hintf("print the lines that make a token for %s:\n    {bootstrap --product %s}", there.Name(), there))
 	}
 	return realms, nil
 }
