@@ -143,8 +143,8 @@ func TestResultsAreHandedOver(t *testing.T) {
 	}
 }
 
-// People paste secrets into the client id. What an issuer says of that client hides them, even if they are the client key of
-// another target, which does not run at the time. Nor are they remembered.
+// People paste secrets into the client id. What an issuer says of that client hides them, even if they are the key of a target
+// that does not run at the time. Nor are they remembered.
 func TestSecretsOfOtherTargetsAreHidden(t *testing.T) {
 	_, c := startLab(t, "converged", 2)
 	c.Concurrency = 1

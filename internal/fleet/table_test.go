@@ -34,14 +34,14 @@ import (
 	"proxmox-realm/internal/lab/pve"
 )
 
-// The table of `make bench` compares `proxmox-realm apply -o jsonl` with a minimal Go client that sends the same requests
-// with the same concurrency, each in a process of its own, against a lab in a third process. Nothing is pinned or repeated:
-// the table shows what grows with the targets, not percents.
+// The table of `make bench` compares `proxmox-realm apply -o jsonl` with a minimal Go client. That one sends the same requests
+// with the same concurrency. Each is a process of its own, against a lab in a third process. Nothing is pinned or repeated: the
+// table shows what grows with the targets, not percents.
 //
-// A row is one number of targets on four clusters, so that each target is a connection of its own. The issuer is either one
-// for all targets or one for each target, with a host of its own. `create` starts without the realms, `no-op` with realms
-// that are as declared. The round trip is that of the network to Proxmox and issuer: a connection costs two and each request
-// one more. The costly checks are off, because Proxmox and issuers bound how often they may be made.
+// A row is one number of targets on four clusters, so that each target is a connection of its own. The issuer is either one for
+// all targets or one for each target, with a host of its own. `create` starts without the realms, `no-op` with realms that are
+// as declared. The round trip is that of the network to Proxmox and issuer: a connection costs two and each request one more.
+// The costly checks are off, because Proxmox and issuers bound how often they may be made.
 //
 //	wall       from the start of the process to its end
 //	cpu        of the process, user and system, for each target; at one target it is the start of the process

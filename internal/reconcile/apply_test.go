@@ -168,7 +168,7 @@ func TestWritesThatMeetTrouble(t *testing.T) {
 	}
 }
 
-// A PUT that takes effect while the run is already at its next step cannot hit what it was not made for: its digest is stale.
+// A PUT that takes effect while the run is already at its next step cannot hit what it was not made for. Its digest is stale.
 func TestALatePutIsGuardedByItsDigest(t *testing.T) {
 	alone(t, func(s *site) {
 		s.put(stored()).on("update#1", late(20*time.Second)).declares(set(realm.Comment, "declared"))

@@ -253,8 +253,8 @@ func (r run) found(res Result, about string, checks ...check.Check) Result {
 	return res
 }
 
-// discover lets Proxmox discover the issuer of the stored realm, as far as that is due and cannot block a worker of the node,
-// and adds what is remembered. It returns the newest inspection.
+// discover lets Proxmox discover the issuer of the stored realm, as far as that is due and cannot block a worker of the node.
+// It adds what is remembered. It returns the newest inspection.
 func (r run) discover(ctx context.Context, res Result, plan planned, inspection *issuer.Inspection, w want) (Result, *issuer.Inspection, error) {
 	if !r.Verify.Proxmox {
 		res.known.Nodes = nil

@@ -75,8 +75,8 @@ func TestFindingsAboutTheClientStand(t *testing.T) {
 	})
 }
 
-// Realms that share a client, with other scopes, share what is known of its key and keep apart what is known of their login
-// requests: no run forgets what the other found, and neither asks anew because of the other.
+// Realms that share a client, with other scopes, share what is known of its key. What is known of their login requests is kept
+// apart: no run forgets what the other found, and neither asks anew because of the other.
 func TestRealmsThatShareAClientKeepTheirFindings(t *testing.T) {
 	alone(t, func(s *site) {
 		// The second realm asks for a scope that the client may not request.
@@ -106,7 +106,7 @@ func TestRealmsThatShareAClientKeepTheirFindings(t *testing.T) {
 	})
 }
 
-// A question that got no answer is asked again in the next run, but an issuer that limits requests is left alone until the limit
+// A question that got no answer is asked again in the next run. An issuer that limits requests is left alone until the limit
 // ends.
 func TestUnansweredIsNotAsked(t *testing.T) {
 	down := labissuer.Fault{Status: 502}
@@ -135,7 +135,7 @@ func TestUnansweredIsNotAsked(t *testing.T) {
 	}
 }
 
-// What a day of quiet runs costs issuer and node while all is well: the client for free each hour and in full once, and one discovery.
+// A day of quiet runs while all is well asks about the client for free each hour and once in full, and for one discovery.
 func TestADayOfRuns(t *testing.T) {
 	alone(t, func(s *site) {
 		s.expect(s.apply(), reconcile.Changed, realm.Create, "")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -106,35 +105,25 @@ func (r run) delete(ctx context.Context) (Result, error) {
 		return res, err
 	}
 	uninterruptible := context.WithoutCancel(ctx)
-	failure := r.Cluster.Delete(uninterruptible, r.Realm.Name, current.Digest)
-	switch {
-	case errors.Is(failure, realm.ErrLost):
-		res = res.reached(Sent)
-		return res, r.awaitAbsence(uninterruptible)
-	case failure == nil:
-		res = res.reached(Written)
+	res, err = r.remove(uninterruptible, res, current.Digest)
+	if res.Stage == Idle && errors.Is(err, realm.ErrConflict) {
+		err = check.Errorf(check.Conflict, "realm %s was not deleted, because realms changed in the meantime", r.Realm.Name).
+			Try("run again").Because(err)
+	}
+	if err != nil {
+		return res, err
+	}
+	if res.Stage == Idle { // another program deleted it at the same moment
+		res.Action, res.Changes = realm.None, nil
+		return res, nil
 	}
 	current, err = r.Cluster.Realm(uninterruptible, r.Realm.Name)
 	switch {
-	case err != nil && failure != nil:
-		return res, errors.Join(failure, err) // the file stays: the realm may be gone
 	case err != nil:
 		return res, fmt.Errorf("read back: %w", err)
-	case !current.Exists && errors.Is(failure, realm.ErrConflict): // another program deleted it at the same moment
-		res.Action, res.Changes = realm.None, nil
-		return res, nil
-	case !current.Exists:
-		return res.reached(Written), nil // whatever the answer was
-	case failure != nil:
-		if os.Remove(res.Saved) == nil {
-			res.Saved = "" // nothing was deleted: no copy of the client key stays behind
-		}
-		if errors.Is(failure, realm.ErrConflict) {
-			failure = check.Errorf(check.Conflict, "realm %s was not deleted, because realms changed in the meantime", r.Realm.Name).
-				Try("run again").Because(failure)
-		}
-		return res, failure
+	case current.Exists:
+		return res, check.Errorf(check.NotTaken, "Proxmox accepted the DELETE, but realm %s still exists", r.Realm.Name).
+			Try("look for another program that creates it again")
 	}
-	return res, check.Errorf(check.NotTaken, "Proxmox accepted the DELETE, but realm %s still exists", r.Realm.Name).
-		Try("look for another program that creates it again")
+	return res, nil
 }

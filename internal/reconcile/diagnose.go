@@ -37,9 +37,9 @@ type Diagnosis struct {
 // followEvery is the pause between two reads of logs that are followed.
 const followEvery = 5 * time.Second
 
-// Diagnose explains the logins that failed lately, from the logs of the nodes. It changes nothing. Failures before the
-// issuer's login page leave no line in a log of Proxmox VE, so it also verifies the realm as it is stored; what that finds
-// decides why an issuer refused a code.
+// Diagnose explains the logins that failed lately, from the logs of the nodes. It changes nothing. Failures before the issuer's
+// login page leave no line in a log of Proxmox VE, so it also verifies the realm as it is stored. What that finds decides why
+// an issuer refused a code.
 func Diagnose(ctx context.Context, t config.Target, d Deps, o Options, q DiagnoseOptions) Result {
 	began := time.Now()
 	g := diagnosis{target: t, deps: d, options: o, DiagnoseOptions: q}

@@ -77,9 +77,9 @@ func NewLoginReader(facts diagnose.Facts, span time.Duration) *LoginReader {
 	return &LoginReader{facts: facts, span: span, nodes: map[string]*position{}}
 }
 
-// NewLoginWatch returns a reader for a log that is read again and again, with little effort: a read sends at most two requests for
-// each node. Nodes, clocks and privileges are asked for in the first read and hourly, by reads that read no log. What happened before
-// the first read is not told, and a node whose log may not be read is left alone for an hour.
+// NewLoginWatch returns a reader for a log that is read again and again, with little effort. A read sends at most two requests
+// for each node. Nodes, clocks and privileges are asked for in the first read and hourly, by reads that read no log. What
+// happened before the first read is not told, and a node whose log may not be read is left alone for an hour.
 func NewLoginWatch(facts diagnose.Facts) *LoginReader {
 	r := NewLoginReader(facts, 0)
 	r.sparing = true

@@ -1,7 +1,7 @@
 // Package reconcile brings one realm of one Proxmox installation into its declared state and verifies that logins through it
 // work. This file holds the six steps in order: observe, plan, gate, write, read back, verify. Each step takes values and
-// returns values. gate.go holds the third step, verify.go the last one, ask.go what it asks and what it remembers,
-// replace.go the one dangerous write, and saved.go the files that make that write safe.
+// returns values. gate.go holds the third step, verify.go the last one, ask.go what it asks and what it remembers. replace.go
+// holds the one dangerous write, and saved.go the files that make it safe.
 package reconcile
 
 import (
@@ -229,8 +229,7 @@ type planned struct {
 // plan compares what Proxmox holds with what is declared. It asks Proxmox for further facts only if the comparison
 // needs them.
 func (r run) plan(ctx context.Context, current realm.Current, access realm.CurrentAccess) (planned, error) {
-	plan := realm.Diff(r.Realm, current, realm.Facts{AllowReplace: r.Replace})
-	facts := realm.Facts{AllowReplace: r.Replace}
+	plan, facts := r.left(current), realm.Facts{AllowReplace: r.Replace}
 	if plan.NeedsVersion() {
 		facts.Version = r.askVersion()
 	}

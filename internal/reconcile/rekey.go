@@ -63,9 +63,10 @@ type KeyWait struct{ asked time.Time }
 
 // Look looks once whether the issuer accepts the declared client key. The result is [Held] while it does not.
 //
-// While the issuer accepts the key that Proxmox holds, Look asks about that one, which costs nothing. The declared key is asked about
-// once a minute, because the issuer may accept both. It is asked about at once when the issuer first refuses the former one, because
-// then somebody has changed the client, and logins fail until the realms have the key. What an earlier run found out about the declared key counts if it was refused.
+// While the issuer accepts the key that Proxmox holds, Look asks about that one, which costs nothing. The declared key is asked
+// about once a minute, because the issuer may accept both. It is asked about at once when the issuer first refuses the former
+// one, because then somebody has changed the client. Logins fail until the realms have the key. What an earlier run found out
+// about the declared key counts if it was refused.
 func (w *KeyWait) Look(ctx context.Context, t config.Target, d Deps, o Options) Result {
 	r := newRun(ctx, keyOnly(t), d, o)
 	res, err := r.awaitKey(ctx, r.begin(), r.inspect(r.Look), w)

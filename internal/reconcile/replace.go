@@ -49,7 +49,10 @@ func (r run) replace(ctx context.Context, res Result, plan planned) (Result, rea
 		return res, plan.Plan, errors.Join(context.Cause(ctx), removeSaved(res.Saved))
 	}
 	res.final = true
-	if res, err = r.remove(uninterruptible, res, current.Digest); err != nil {
+	if res, err = r.remove(uninterruptible, res, current.Digest); err != nil && res.Saved != "" {
+		err = r.keep(res.Saved, err)
+	}
+	if err != nil {
 		return res, plan.Plan, err
 	}
 	if err := r.recreate(uninterruptible, plan.Params()); err != nil {
@@ -69,24 +72,27 @@ func (res Result) discard() Result {
 	return res
 }
 
-// remove sends the run's only DELETE and returns nil once the realm was seen to be gone. Whatever the answer is, it
-// reads the realm again before it removes the file, because a proxy may have answered instead of Proxmox.
+// remove sends the run's only DELETE and returns nil once the realm was seen to be gone, or Proxmox said so. Whatever an error
+// says, it reads the realm again before it removes the file: a proxy may have answered instead of Proxmox. If another program
+// deleted the realm at the same moment, the stage stays.
 func (r run) remove(ctx context.Context, res Result, digest string) (Result, error) {
 	err := r.Cluster.Delete(ctx, r.Realm.Name, digest)
 	switch {
 	case err == nil:
 		return res.reached(Written), nil
 	case errors.Is(err, realm.ErrLost):
-		return res.reached(Sent), r.keep(res.Saved, r.awaitAbsence(ctx))
+		return res.reached(Sent), r.awaitAbsence(ctx)
 	}
 	current, readErr := r.Cluster.Realm(ctx, r.Realm.Name)
 	switch {
 	case readErr != nil:
-		return res.reached(Sent), r.keep(res.Saved, errors.Join(err, readErr))
-	case !current.Exists: // the DELETE took effect, or another program deleted the realm at the same moment
-		return res.reached(Written), nil
+		return res.reached(Sent), errors.Join(err, readErr)
+	case current.Exists:
+		return res.discard(), errors.Join(err, removeSaved(res.Saved)) // no copy of the client key stays behind
+	case errors.Is(err, realm.ErrConflict):
+		return res, nil
 	}
-	return res.discard(), errors.Join(err, removeSaved(res.Saved))
+	return res.reached(Written), nil
 }
 
 // awaitAbsence watches a realm whose deletion may still be under way.

@@ -354,8 +354,8 @@ func troubles() map[string]trouble {
 	}
 }
 
-// Whatever happens at any request, and whatever else at any later one: never is there neither realm nor file, never more than one
-// DELETE, never a realm that is neither the former nor the new one; a file that is left is spoken of, and ends by restore.
+// Whatever happens at any request, and whatever else at a later one, there is always a realm or a file, and at most one DELETE.
+// The realm is the former or the new one. A file that is left is spoken of, and restore ends it.
 func TestReplaceSurvivesEveryPairOfTroubles(t *testing.T) {
 	const most = 10 // a replace has 7 requests until its read-back; troubles add some
 	runs := 0

@@ -182,8 +182,8 @@ func (r run) pending() (s Saved, found bool, err error) {
 	return Saved{}, false, nil
 }
 
-// settleSaved looks for the saved realm of an interrupted replace. It stops runs of its target, until the realm is as declared:
-// then the replace had been interrupted after its create, and the file is obsolete.
+// settleSaved looks for the saved realm of an interrupted replace. It stops runs of its target, until the realm is as declared.
+// Then the replace was interrupted after its create, and the file is obsolete.
 func (r run) settleSaved(res Result, current realm.Current, steps steps) (Result, error) {
 	s, found, err := r.pending()
 	if !found {

@@ -55,8 +55,8 @@ var requests = map[string]struct{ method, path string }{
 	version: {"GET", "/version"}, discovery: {"POST", "/access/openid/auth-url"},
 }
 
-// site is a Proxmox VE installation, an issuer, and a target that is about them: the stand-ins of the lab, with the product's own
-// clients over connections in memory. It lives in a bubble of synctest.
+// site is a Proxmox VE installation, an issuer, and a target that is about them. They are the stand-ins of the lab; the
+// product's own clients reach them over connections in memory. It lives in a bubble of synctest.
 type site struct {
 	config.Target
 	reconcile.Deps
