@@ -218,6 +218,28 @@ func TestInitGoesOnAfterAnInterruption(t *testing.T) {
 	}
 }
 
+// A token that cannot be stored is removed on both sides, and the same command makes another one.
+func TestInitGoesOnAfterATokenIsLost(t *testing.T) {
+	u := newUnprepared(t)
+	u.begin(t)
+	inTheWay := filepath.Join(u.file("etc"), "token")
+	remove := u.PVE.Inject(pve.Rule{Method: http.MethodPost, Path: "/access/users/proxmox-realm@pve/token", Count: 1, After: func() {
+		_ = os.Mkdir(inTheWay, 0o700)
+	}})
+	code, before := u.run()
+	remove()
+	if code != 1 || !strings.Contains(before, inTheWay) {
+		t.Errorf("exit code %d:\n%s", code, before)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	code, output := u.run()
+	if missing := u.complete(); code != 0 || len(missing) > 0 {
+		t.Errorf("exit code %d, %s:\n%s\n---\n%s", code, strings.Join(missing, "; "), before, output)
+	}
+}
+
 // initCase is a setup in one situation.
 type initCase struct {
 	name  string

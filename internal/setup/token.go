@@ -84,7 +84,11 @@ func (a Account) makeToken(ctx context.Context, admin *proxmox.Client, orphan bo
 		return err
 	}
 	if err := a.Place.store(token); err != nil {
-		return errors.Join(err, admin.RemoveToken(ctx, a.user(), a.id())) // nobody will ever have its secret
+		removed := admin.RemoveToken(ctx, a.user(), a.id()) // nobody will ever have its secret
+		if removed == nil {
+			_ = os.Remove(a.Place.Path(pendingFile)) // or the next setup would take what stands there for a good token
+		}
+		return errors.Join(err, removed)
 	}
 	return nil
 }
