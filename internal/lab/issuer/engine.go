@@ -89,7 +89,6 @@ func (f *flow) GetNonce() string                      { return f.nonce }
 func (f *flow) GetRedirectURI() string                { return f.redirectURI }
 func (f *flow) GetScopes() []string                   { return f.scopes }
 func (f *flow) GetSubject() string                    { return subject(f.session.user) }
-func (f *flow) Done() bool                            { return !f.granted.IsZero() }
 
 // registered is a client as the provider library sees it, as far as the library asks.
 type registered struct {

@@ -279,17 +279,6 @@ func (s *Server) capabilities(st *State, user string) map[string]any {
 			top = parts[0]
 		}
 		for p := range s.permissions(st, user, path) {
-			if top == "pool" {
-				switch {
-				case strings.HasPrefix(p, "VM."):
-					caps["vms"][p] = 1
-				case strings.HasPrefix(p, "Datastore."):
-					caps["storage"][p] = 1
-				case p == "Permissions.Modify":
-					caps["storage"][p], caps["vms"][p] = 1, 1
-				}
-				continue
-			}
 			if slices.ContainsFunc(kinds[top], func(prefix string) bool { return strings.HasPrefix(p, prefix) }) {
 				caps[top][p] = 1
 			}

@@ -218,8 +218,6 @@ func (s *Server) checkPassword(st *State, user, password string, c *call) error 
 		return nil
 	case r.Type == "openid":
 		return dief("OpenID realm does not allow password verification.")
-	case !truthy(password):
-		return dief("no password")
 	case r.Type == "pam":
 		name, _, _ := cutLast(user, "@")
 		c.node.log.Add(Line{
