@@ -185,7 +185,7 @@ func (c *call) useTOTP(user, code string) bool {
 
 // addTOTP is POST /access/tfa/{userid}, for type=totp alone.
 func (c *call) addTOTP() (any, error) {
-	if err := c.confirm("password"); err != nil {
+	if err := c.confirm(); err != nil {
 		return nil, err
 	}
 	address, err := url.Parse(c.params.text("totp"))
@@ -206,7 +206,7 @@ func (c *call) addTOTP() (any, error) {
 }
 
 func (c *call) removeTOTP() (any, error) {
-	if err := c.confirm("password"); err != nil {
+	if err := c.confirm(); err != nil {
 		return nil, err
 	}
 	id := c.params.text("id")

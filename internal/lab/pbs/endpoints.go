@@ -89,7 +89,6 @@ var (
 	node        = property{name: "node", required: true, pattern: nodeName}
 	httpOnly    = property{name: "http-only", kind: boolean}
 	ownPassword = property{name: "password", min: 1, max: 1024, pattern: oneLine}
-	newPassword = property{name: "password", min: 8, max: 64, pattern: oneLine}
 	aclAt       = property{name: "path", min: 1, max: 128, pattern: aclFormat}
 	personal    = []property{comment, enable, expire, short("firstname"), short("lastname"), short("email")}
 )
@@ -165,14 +164,12 @@ func (p *Product) endpoints(version string) []endpoint {
 		route("GET /access/users", true, anybody, (*call).listUsers, property{name: "include_tokens", kind: boolean}),
 		route("POST /access/users", true, users, (*call).createUser, append(personal, ofUser)...),
 		route("GET /access/users/{userid}", false, readUser, (*call).readUser, ofUser),
-		route("PUT /access/users/{userid}", true, editUser, (*call).updateUser, append(personal, ofUser, ownPassword, digestOf)...),
 		route("DELETE /access/users/{userid}", true, editUser, (*call).deleteUser, ofUser, digestOf),
 		route("GET /access/users/{userid}/token", false, readUser, (*call).listTokens, ofUser),
 		route("GET /access/users/{userid}/token/{token-name}", false, readUser, (*call).readToken, ofUser, tokenName),
 		route("POST /access/users/{userid}/token/{token-name}", true, editUser, (*call).createToken, token...),
 		route("PUT /access/users/{userid}/token/{token-name}", true, editUser, (*call).updateToken, append(token, property{name: "regenerate", kind: boolean})...),
 		route("DELETE /access/users/{userid}/token/{token-name}", true, editUser, (*call).deleteToken, ofUser, tokenName, digestOf),
-		route("PUT /access/password", true, anybody, (*call).setPassword, ofUser, required(newPassword), property{name: "confirmation-password", min: 1, max: 1024, pattern: oneLine}),
 		route("POST /access/tfa/{userid}", true, editUser, (*call).addTOTP, ofUser, property{name: "type", required: true, enum: []string{"totp"}},
 			required(property{name: "description", max: 255}), required(property{name: "totp"}), required(property{name: "value"}), ownPassword),
 		route("DELETE /access/tfa/{userid}/{id}", true, editUser, (*call).removeTOTP, ofUser, property{name: "id", required: true}, ownPassword),

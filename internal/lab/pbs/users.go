@@ -47,19 +47,13 @@ func (c *call) withUsers(f func(*State) error) error {
 	})
 }
 
-// stores says whether the server keeps the passwords of a realm: of pam and its own, even where domains.cfg lacks them. Every
-// other realm has to be there.
-func (c *call) stores(st *State, realm string) (bool, error) {
-	if realm == "pam" || realm == c.s.product.Name {
-		return true, nil
+// knows refuses a realm that is not there. Of pam and its own the server needs nothing in domains.cfg.
+func (c *call) knows(st *State, realm string) error {
+	if realm != "pam" && realm != c.s.product.Name && st.realm(realm) == nil {
+		return refuse("unknown realm '%s'", realm)
 	}
-	if st.realm(realm) == nil {
-		return false, refuse("unknown realm '%s'", realm)
-	}
-	return false, nil
+	return nil
 }
-
-var errNotStored = &apiError{http.StatusNotImplemented, "storing passwords is not implemented for OpenID realms"}
 
 func (c *call) listUsers() (any, error) {
 	st := c.s.store.View()
@@ -92,7 +86,7 @@ func (c *call) createUser() (any, error) {
 		if st.Users[id] != nil {
 			return refuse("user '%s' already exists.", id)
 		}
-		if _, err := c.stores(st, realm); err != nil {
+		if err := c.knows(st, realm); err != nil {
 			return err
 		}
 		user := &User{}
@@ -149,18 +143,6 @@ func (c *call) readUser() (any, error) {
 	return userData{ID: c.params.text("userid"), UserConfig: user.UserConfig}, nil
 }
 
-func (c *call) updateUser() (any, error) {
-	return nil, c.withUsers(func(st *State) error {
-		user, err := c.user(st)
-		if err != nil {
-			return err
-		}
-		user.set(c.params)
-		dropDefaults(&user.Enable, &user.Expire)
-		return nil
-	})
-}
-
 // deleteUser removes the user first. Where its realm is gone, the rest is not reached: its tokens stay. Its ACLs always do.
 func (c *call) deleteUser() (any, error) {
 	id := c.params.text("userid")
@@ -171,7 +153,7 @@ func (c *call) deleteUser() (any, error) {
 			return refuse("user '%s' does not exist.", id)
 		}
 		delete(st.Users, id)
-		_, late = c.stores(st, realm)
+		late = c.knows(st, realm)
 		for token := range st.Tokens {
 			if late == nil && ownerOf(token) == id {
 				st.deleteToken(token)
@@ -274,40 +256,11 @@ func (c *call) deleteToken() (any, error) {
 	})
 }
 
-// setPassword is PUT /access/password: for the own user, or with the privilege on / for users outside pam.
-func (c *call) setPassword() (any, error) {
-	id := c.params.text("userid")
-	realm := realmOf(id)
-	if err := c.confirm("confirmation-password"); err != nil {
-		return nil, err
-	}
-	switch may := c.holds("/", c.s.product.modify) && realm != "pam"; {
-	case isToken(c.auth):
-		return nil, errors.New("API tokens cannot access this API endpoint")
-	case id != c.auth && c.auth != "root@pam" && !may:
-		return nil, refuse("you are not authorized to change the password.")
-	}
-	return nil, c.s.store.Change(func(st *State) error {
-		stores, err := c.stores(st, realm)
-		if err == nil && !stores {
-			err = errNotStored
-		}
-		if err != nil {
-			return err
-		}
-		user, err := c.user(st)
-		if err == nil {
-			user.Password = c.params.text("password")
-		}
-		return err
-	})
-}
-
 // confirm checks the caller's own password, which all but root have to repeat, and that the user exists.
-func (c *call) confirm(parameter string) error {
+func (c *call) confirm() error {
 	st, caller := c.s.store.View(), ownerOf(c.auth)
 	if caller != "root@pam" {
-		password, given := c.params[parameter].(string)
+		password, given := c.params["password"].(string)
 		if !given {
 			return &apiError{http.StatusUnauthorized, "missing password"}
 		}

@@ -89,9 +89,6 @@ func TestOwn(t *testing.T) {
 		t.Errorf("%+v", users)
 	}
 
-	in.refused(401, "missing password", "PUT", "/access/password", "userid=plain%40pbs&password=12345678")
-	in.must("PUT", "/access/password", "userid=plain%40pbs&password=12345678&confirmation-password=plain-password")
-	h.withTicket("plain@pbs", "12345678").refused(400, "you are not authorized to change the password.", "PUT", "/access/password", "userid=admin%40pbs&password=12345678&confirmation-password=12345678")
 	old := h.Token(pbs.TokenRealmAllocate)
 	h.must("PUT", "/access/users/realmctl@pbs/token/full", "regenerate=1")
 	if old == h.Token(pbs.TokenRealmAllocate) {
