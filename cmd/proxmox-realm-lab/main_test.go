@@ -149,9 +149,3 @@ func TestHelpIsComplete(t *testing.T) {
 		}
 	}
 }
-
-func TestQuote(t *testing.T) {
-	if got := quote("it's"); got != `'it'\''s'` {
-		t.Errorf("%s", got)
-	}
-}

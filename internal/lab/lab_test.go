@@ -212,17 +212,6 @@ func TestConfiguration(t *testing.T) {
 	}
 }
 
-// A client that the caller describes is taken as it is.
-func TestOwnClient(t *testing.T) {
-	l := start(t, lab.Options{Seed: "converged", Issuer: issuer.Options{Clients: []issuer.Client{
-		{ID: "proxmox", Secret: "of my own", RedirectURIs: []string{"https://pve.example.test"}},
-	}}})
-	client, _ := l.Issuer.Client("proxmox")
-	if !strings.HasPrefix(client.Secret, "$pbkdf2-sha512$") || len(client.RedirectURIs) != 1 {
-		t.Errorf("client %v", client.RedirectURIs)
-	}
-}
-
 // With the seed bare there is an administrator and nothing else, until another seed is named.
 func TestBare(t *testing.T) {
 	l := start(t, lab.Options{Seed: "bare", TOTP: true})
