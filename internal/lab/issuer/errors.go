@@ -38,8 +38,6 @@ var (
 		"The state is missing or does not have enough characters and is therefore considered too weak.")
 	errInsufficientEntropy = worded("insufficient_entropy", http.StatusBadRequest,
 		"The request used a security parameter (e.g., anti-replay, anti-csrf) with insufficient entropy.")
-	errInvalidRequestURI = worded("invalid_request_uri", http.StatusBadRequest,
-		"The request_uri in the authorization request returns an error or contains invalid data.")
 	errLoginRequired       = worded("login_required", http.StatusBadRequest, "The Authorization Server requires End-User authentication.")
 	errConsentRequired     = worded("consent_required", http.StatusBadRequest, "The Authorization Server requires End-User consent.")
 	errAccessDenied        = worded("access_denied", http.StatusForbidden, "The resource owner or authorization server denied the request.")

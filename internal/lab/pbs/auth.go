@@ -115,7 +115,8 @@ func (c *call) grantTicket(user string, hidden bool) (any, error) {
 	ticket := c.s.signer().Ticket(user, "")
 	data := map[string]any{"username": user, "CSRFPreventionToken": c.s.signer().CSRF(user)}
 	if hidden { // what is shown has a note in place of the signature
-		data["ticket-info"] = ticket[:strings.Index(ticket, "::")] + "::ticketinfo"
+		plain, _, _ := strings.Cut(ticket, "::")
+		data["ticket-info"] = plain + "::ticketinfo"
 		c.cookie = fmt.Sprintf("__Host-%s=%s; Secure; SameSite=Lax; HttpOnly; Path=/;", c.s.product.cookie(), ticket)
 	} else {
 		data["ticket"] = ticket

@@ -66,11 +66,6 @@ func (o object) text(k string) string {
 	return s
 }
 
-func (o object) object(k string) object {
-	m, _ := o[k].(map[string]any)
-	return m
-}
-
 // data is the answer's data.
 func (a answer) data(t *testing.T) object {
 	t.Helper()
