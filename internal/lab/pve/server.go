@@ -126,9 +126,9 @@ type (
 	Line = standin.Line
 )
 
-// Fail is [standin.Fail].
+// Fail is the rule that answers every request of method below path with a status and a reason phrase.
 func Fail(method, path string, status int, reason string) Rule {
-	return standin.Fail(method, path, status, reason)
+	return Rule{Method: method, Path: path, Status: status, Reason: reason}
 }
 
 // Server is a running stand-in. Its methods may be called from any goroutine.

@@ -76,11 +76,6 @@ type Rule struct {
 	Truncate, TruncateHead bool
 }
 
-// Fail is the rule that answers every request of method below path with a status and a reason phrase.
-func Fail(method, path string, status int, reason string) Rule {
-	return Rule{Method: method, Path: path, Status: status, Reason: reason}
-}
-
 // Rules are the rules in force, the newest first. The zero value is ready for use.
 type Rules struct {
 	mu   sync.Mutex
