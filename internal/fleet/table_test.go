@@ -46,7 +46,7 @@ import (
 //	wall       from the start of the process to its end
 //	cpu        of the process, user and system, for each target; at one target it is the start of the process
 //	peak       the greatest resident memory of the process. The configuration is read before the first request; a target
-//	           needs 0.6 KiB of it. Results, and what is remembered, are in memory only while their target runs. The heap
+//	           needs 1.1 KiB of it. Results, and what is remembered, are in memory only while their target runs. The heap
 //	           may grow to twice what is in use
 //	requests   to Proxmox and to issuers, for each target. A no-op reads the realm. A create also writes it, reads it back
 //	           and asks what the token may do. An issuer is asked for its discovery document and its keys
