@@ -1,6 +1,7 @@
 package fault_test
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -56,11 +57,14 @@ func start(t *testing.T) *world {
 const limit = 16 << 20
 
 // put sends a request that Go's client never repeats, and returns the status of a complete answer, else 0.
-func (w *world) put(t *testing.T) int {
+func (w *world) put(t *testing.T) int { return w.putUntil(t.Context(), t) }
+
+// putUntil gives up when ctx ends.
+func (w *world) putUntil(ctx context.Context, t *testing.T) int {
 	t.Helper()
 	w.sent++
 	body := strings.NewReader("comment=" + w.comment())
-	request, err := http.NewRequest(http.MethodPut, w.node.URL()+"/api2/json/access/domains/authelia", body)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPut, w.node.URL()+"/api2/json/access/domains/authelia", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +90,11 @@ func (w *world) reached() bool {
 	return realm.Properties["comment"] == w.comment()
 }
 
+// hit says whether a rule has applied to a request.
+func (w *world) hit() bool {
+	return slices.ContainsFunc(w.node.Requests(), func(r fault.Request) bool { return r.Hit })
+}
+
 // TestFaults holds each fault to what it says of itself: whether the request takes effect, and what is answered.
 func TestFaults(t *testing.T) {
 	names := map[string]bool{}
@@ -107,10 +116,17 @@ func (w *world) holds(t *testing.T, f fault.Fault) {
 	if got := w.put(t); got != http.StatusOK {
 		t.Fatalf("the request before it was answered %d", got)
 	}
-	if f.Slow {
-		w.client.Timeout = 100 * time.Millisecond
+	patience, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	if f.Slow { // its client waits until the node has the request, and no longer
+		go func() {
+			for patience.Err() == nil && !w.hit() {
+				runtime.Gosched()
+			}
+			giveUp()
+		}()
 	}
-	if got := w.put(t); got != f.Answers {
+	if got := w.putUntil(patience, t); got != f.Answers {
 		t.Errorf("answered %d, want %d", got, f.Answers)
 	}
 	for f.Reaches && !w.reached() {
@@ -119,7 +135,6 @@ func (w *world) holds(t *testing.T, f fault.Fault) {
 	if w.reached() != f.Reaches {
 		t.Errorf("it reached Proxmox, want %v", f.Reaches)
 	}
-	w.client.Timeout = 10 * time.Second
 	if got := w.put(t); got != http.StatusOK || !w.reached() {
 		t.Errorf("the request after it was answered %d", got)
 	}
