@@ -348,24 +348,24 @@ func (i *initRun) keepUndo(line string) {
 	}
 }
 
-// last says what comes next, and how everything is undone.
+// last offers a login, and says what comes next and how everything is undone, whatever became of the login.
 func (i *initRun) last(ctx context.Context, outcome reconcile.Outcome) error {
+	var err error
 	if i.asks && outcome != reconcile.Unverified {
-		try, err := i.yesOrNo(ctx, "Try a login now, in a browser?", true)
-		if err == nil && try {
+		var try bool
+		if try, err = i.yesOrNo(ctx, "Try a login now, in a browser?", true); err == nil && try {
 			err = i.login(i.cmd, loginOptions{})
-		}
-		if err != nil {
-			return err
 		}
 	}
 	if i.quiet {
-		return nil
+		return err
 	}
 	text := "Done."
 	switch {
 	case outcome == reconcile.Unverified:
 		text = "Made, but logins do not work yet. After the corrections above:\n    " + i.wording.Command("verify")
+	case err != nil:
+		text = "Made, but no login was completed. To try it again:\n    " + i.wording.Command("login")
 	case !i.asks:
 		text += " To try a login in a browser:\n    " + i.wording.Command("login")
 	}
@@ -383,7 +383,10 @@ func (i *initRun) last(ctx context.Context, outcome reconcile.Outcome) error {
 		text += ", here and (pveum) on a node"
 	}
 	text += ":\n    " + undo
-	return i.printf("%s\n", text)
+	if said := i.printf("%s\n", text); err == nil {
+		err = said
+	}
+	return err
 }
 
 // schedules are the commands that keep the realm as it is declared.

@@ -298,7 +298,11 @@ func TestPrune(t *testing.T) {
 		s.KeepTarget(target, history.Target{}, history.Target{}.Record(finding(check.ProxmoxUsers, check.Fail, old)))
 	}
 	files, _ := filepath.Glob(filepath.Join(dir, "history", "*.json"))
-	for _, f := range files {
+	part := filepath.Join(dir, "history", ".target.json.1234")
+	if err := os.WriteFile(part, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(files, part) {
 		if err := os.Chtimes(f, old, old); err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +313,7 @@ func TestPrune(t *testing.T) {
 	if len(s.Target(id).Findings) != 1 || len(s.Target(gone).Findings) != 0 {
 		t.Error("the wrong one went")
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "history", "*")); !slices.Contains(left, filepath.Join(dir, "history", "key")) {
+	if left, _ := filepath.Glob(filepath.Join(dir, "history", "*")); !slices.Contains(left, filepath.Join(dir, "history", "key")) || slices.Contains(left, part) {
 		t.Errorf("the secret is gone: %v", left)
 	}
 }

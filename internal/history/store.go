@@ -316,11 +316,13 @@ func (s *Store) lock(ctx context.Context, path string, wait, every time.Duration
 	return func() { _ = file.Unlock() }, nil
 }
 
-// Prune removes files that no run has used for 90 days. Those that cannot be removed are tried again next time.
+// Prune removes files that no run has used for 90 days, and what a run that was killed had not written whole. Those that cannot be
+// removed are tried again next time.
 func (s *Store) Prune(now time.Time) {
 	entries, _ := os.ReadDir(s.folder())
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), ".json") && now.Sub(info.ModTime()) > keptUnread {
+		written := strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), ".")
+		if info, err := e.Info(); err == nil && written && now.Sub(info.ModTime()) > keptUnread {
 			_ = os.Remove(filepath.Join(s.folder(), e.Name()))
 		}
 	}
