@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,7 +67,7 @@ type site struct {
 	idp *labissuer.Server
 
 	network *standin.Memory
-	sent    int // requests to Proxmox
+	sent    atomic.Int64 // requests to Proxmox
 	// before and after the n-th request something happens in this process.
 	before, after map[int]func()
 	touched       int
@@ -153,8 +154,7 @@ func (s *site) as(token string) {
 // reconnect makes the client of Proxmox.
 func (s *site) reconnect() {
 	client, err := proxmox.New(s.Proxmox, proxmox.Options{UserAgent: agent, Cleaner: s.Cleaner, Dial: s.network.Dial, OnRequest: func() func() {
-		s.sent++
-		n := s.sent
+		n := int(s.sent.Add(1))
 		if f := s.before[n]; f != nil {
 			f()
 		}
@@ -281,7 +281,7 @@ func (s *site) writes() int { return s.count(create, update, remove, addGroup, s
 func (s *site) reset() {
 	s.pve.Reset()
 	s.idp.Reset()
-	s.sent = 0
+	s.sent.Store(0)
 }
 
 // asked returns how often this machine asked the issuer at a path, and at how many different times.
