@@ -18,7 +18,7 @@ import (
 // lookAtIssuer inspects the issuer, and takes the name that it has for itself.
 func (i *initRun) lookAtIssuer(ctx context.Context) (err error) {
 	t := &i.target
-	if t.Realm.Set.Login(t.Realm.Name).IssuerURL == "" {
+	if t.Realm.Login().IssuerURL == "" {
 		if err := i.askIssuer(ctx); err != nil {
 			return err
 		}
@@ -32,7 +32,7 @@ func (i *initRun) lookAtIssuer(ctx context.Context) (err error) {
 			i.issuer.Close()
 		}
 		i.issuer = issuer.New(issuer.Options{Roots: t.Verify.IssuerCA, UserAgent: userAgent(), Cleaner: i.secrets, Log: i.logger()})
-		stop := i.working("asking " + t.Realm.Set.Login(t.Realm.Name).IssuerURL)
+		stop := i.working("asking " + t.Realm.Login().IssuerURL)
 		i.look, err = setup.Look(ctx, i.issuer, *t, i.cluster.Version)
 		stop()
 		if err != nil || i.known {
@@ -61,7 +61,7 @@ func (i *initRun) judgeIssuer() error {
 	if err := i.look.Against(); err != nil {
 		return err
 	}
-	url, provider := i.target.Realm.Set.Login("").IssuerURL, i.look.Provider()
+	url, provider := i.target.Realm.Login().IssuerURL, i.look.Provider()
 	switch {
 	case i.look.SwitchedOff():
 		i.tell("Issuer %s: Authelia, whose OpenID Connect part is off. A complete one is printed below.", url)

@@ -63,7 +63,7 @@ func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
 	if err != nil {
 		return err
 	}
-	configured := t.Realm.Set.Login("")
+	configured := t.Realm.Login()
 	if len(args) == 0 {
 		values[realm.IssuerURL] = realm.Text(configured.IssuerURL)
 	}

@@ -97,7 +97,7 @@ type Target struct {
 // Secrets returns the target's secrets, as far as they were read.
 func (t Target) Secrets() []check.Secret {
 	p := t.Proxmox
-	return []check.Secret{t.Realm.Set.Login(t.Realm.Name).ClientKey, p.Token.Full(), p.Token.Secret, p.Password, p.OTP}
+	return []check.Secret{t.Realm.Login().ClientKey, p.Token.Full(), p.Token.Secret, p.Password, p.OTP}
 }
 
 // SameSecrets reports whether the targets of two configurations with the same [Config.Digest] have the same secrets and trust the

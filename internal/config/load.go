@@ -39,7 +39,7 @@ func Load(ctx context.Context, o Options) (*Config, error) {
 		return nil, err
 	}
 	for _, t := range l.config.Targets {
-		if key := t.Realm.Set.Login("").ClientKey; key.IsSet() && len(key.Reveal()) < safeKey {
+		if key := t.Realm.Login().ClientKey; key.IsSet() && len(key.Reveal()) < safeKey {
 			l.warn(Position{}, t.ClientKeyFrom, fmt.Sprintf("is shorter than %d characters: texts that contain it by chance cannot be told from the key", safeKey))
 		}
 	}

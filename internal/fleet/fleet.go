@@ -66,7 +66,7 @@ func New(c *config.Config, userAgent string, log *slog.Logger) *Fleet {
 	var secrets []check.Secret
 	for _, t := range c.Targets {
 		// People paste them into the client id, also of other targets. Tokens are recognised by their form.
-		secrets = append(secrets, t.Realm.Set.Login(t.Realm.Name).ClientKey, t.Proxmox.Password)
+		secrets = append(secrets, t.Realm.Login().ClientKey, t.Proxmox.Password)
 	}
 	cleaner := check.NewCleaner(append(secrets, c.Secrets...)...)
 	return &Fleet{config: c, log: log, userAgent: userAgent, cleaner: cleaner, history: history.Open(c.StateDir)}
@@ -230,7 +230,7 @@ func (f *Fleet) target(ctx context.Context, t config.Target, pool *issuerPool, o
 		unlock = sync.OnceFunc(free)
 	}
 	defer unlock()
-	cleaner := check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey)
+	cleaner := check.NewCleaner(t.Realm.Login().ClientKey)
 	client, err := f.connect(t, cleaner)
 	if err != nil {
 		return failed(err)
@@ -301,7 +301,7 @@ func (f *Fleet) lock(ctx context.Context, wait time.Duration, targets ...config.
 
 // Connect returns the client of a target for a command that needs no reconciler. The caller closes it.
 func (f *Fleet) Connect(t config.Target) (*proxmox.Client, error) {
-	return f.connect(t, check.NewCleaner(t.Realm.Set.Login(t.Realm.Name).ClientKey))
+	return f.connect(t, check.NewCleaner(t.Realm.Login().ClientKey))
 }
 
 func (f *Fleet) connect(t config.Target, cleaner *check.Cleaner) (*proxmox.Client, error) {

@@ -25,7 +25,7 @@ type issuerPool struct {
 type issuerKey struct{ caFile, url string }
 
 func keyOf(t config.Target) issuerKey {
-	return issuerKey{t.Verify.IssuerCAFile, t.Realm.Set.Login(t.Realm.Name).IssuerURL}
+	return issuerKey{t.Verify.IssuerCAFile, t.Realm.Login().IssuerURL}
 }
 
 type inspection struct {
