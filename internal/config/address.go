@@ -49,9 +49,9 @@ func ParseEndpoint(p realm.Product, text string) (Origin, error) {
 	return Origin("https://" + host + ":" + cmp.Or(given, port)), nil
 }
 
-// ParseOrigin reads an origin as browsers write it (RFC 6454 section 6.2), without the scheme's default port. Proxmox's web
+// parseOrigin reads an origin as browsers write it (RFC 6454 section 6.2), without the scheme's default port. Proxmox's web
 // interface sends it as the redirect URL. Its error completes "must …".
-func ParseOrigin(text string) (Origin, error) {
+func parseOrigin(text string) (Origin, error) {
 	scheme, host, port, err := splitURL(text)
 	switch {
 	case err != nil:

@@ -21,7 +21,7 @@ func fromEnvironment(dir string, problems *Problems) layer {
 		at := Position{Name: name, dir: dir}
 		k := index().env[name]
 		switch {
-		case !strings.HasPrefix(name, EnvPrefix) || name == envBinary:
+		case !strings.HasPrefix(name, envPrefix) || name == envBinary:
 		case name == envConfig:
 			if value == "" {
 				problems.addf(at, "", "must not be empty: unset it instead")
@@ -29,7 +29,7 @@ func fromEnvironment(dir string, problems *Problems) layer {
 		case name == envShards: // [loader.chooseShard] reads it
 		case k == nil:
 			at.Name = printable(name)
-			near := Nearest(strings.TrimPrefix(name, EnvPrefix), slices.Sorted(maps.Keys(index().path)))
+			near := Nearest(strings.TrimPrefix(name, envPrefix), slices.Sorted(maps.Keys(index().path)))
 			if k := index().path[near]; k != nil {
 				near = k.Env
 			}

@@ -63,7 +63,7 @@ func FuzzAddresses(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		endpoint := func(text string) (Origin, error) { return ParseEndpoint(realm.BackupServer, text) }
-		for name, parse := range map[string]func(string) (Origin, error){"endpoint": endpoint, "origin": ParseOrigin} {
+		for name, parse := range map[string]func(string) (Origin, error){"endpoint": endpoint, "origin": parseOrigin} {
 			once, err := parse(text)
 			if err != nil {
 				continue

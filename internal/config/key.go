@@ -136,7 +136,7 @@ var index = sync.OnceValue(func() (x struct {
 		}
 		k.Target = nested && section != "agent" && section != "notify" || k.Kind == Grants
 		if k.Kind != Command && k.Kind != Grants {
-			k.Env = EnvPrefix + strings.ToUpper(strings.ReplaceAll(k.Path, ".", "_"))
+			k.Env = envPrefix + strings.ToUpper(strings.ReplaceAll(k.Path, ".", "_"))
 			x.env[k.Env] = &k
 		}
 		base := x.path[strings.TrimSuffix(strings.TrimSuffix(k.Path, "_file"), "_command")]
@@ -148,14 +148,14 @@ var index = sync.OnceValue(func() (x struct {
 	return x
 })
 
-// EnvPrefix begins the names of this program's variables.
-const EnvPrefix = "PROXMOX_REALM_"
+// envPrefix begins the names of this program's variables.
+const envPrefix = "PROXMOX_REALM_"
 
 // Variables with the prefix that are not keys.
 const (
-	envConfig = EnvPrefix + "CONFIG" // the configuration file
-	envBinary = EnvPrefix + "BINARY" // the Ansible module reads it
-	envShards = EnvPrefix + "SHARDS" // the number of shards
+	envConfig = envPrefix + "CONFIG" // the configuration file
+	envBinary = envPrefix + "BINARY" // the Ansible module reads it
+	envShards = envPrefix + "SHARDS" // the number of shards
 )
 
 // Nearest returns the candidate that is most like what was written, or "" if none is. A missing or wrong section, and the

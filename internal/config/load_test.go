@@ -25,7 +25,7 @@ const (
 func setenv(t testing.TB, entries ...string) {
 	t.Helper()
 	for _, entry := range os.Environ() {
-		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, EnvPrefix) {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, envPrefix) {
 			_ = os.Unsetenv(name)
 		}
 	}

@@ -84,7 +84,7 @@ func realmRows() []Key {
 func verifyRows() []Key {
 	return []Key{
 		row(Key{Path: "verify.redirect_urls", Kind: List, group: redirects, Flag: "redirect-url", derived: true, Doc: "The addresses that browsers open: scheme, host and port, without a slash. The default is the origin of each endpoint; client.redirect then warns instead of failing."},
-			func(to result) field { return many(&to.Verify.RedirectURLs, ParseOrigin) }),
+			func(to result) field { return many(&to.Verify.RedirectURLs, parseOrigin) }),
 		row(Key{Path: "verify.issuer_ca_file", Kind: Path, Flag: "issuer-ca-file", Doc: "Certificate authorities (PEM) of the issuer. They replace the system's.", pool: func(t *Target) **x509.CertPool { return &t.Verify.IssuerCA }},
 			func(to result) field { return one(&to.Verify.IssuerCAFile, text) }),
 		row(Key{Path: "verify.issuer", Kind: Bool, Default: "true", Doc: "Set it to false if this machine cannot reach the issuer. Then only Proxmox checks the issuer, and no gate runs."},

@@ -235,7 +235,7 @@ func CommandContext(ctx context.Context, argv []string) *exec.Cmd {
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	cmd.WaitDelay = time.Second
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(entry string) bool {
-		return strings.HasPrefix(entry, EnvPrefix) || strings.HasPrefix(entry, "NOTIFY_SOCKET=")
+		return strings.HasPrefix(entry, envPrefix) || strings.HasPrefix(entry, "NOTIFY_SOCKET=")
 	})
 	return cmd
 }

@@ -55,7 +55,7 @@ func (i Issuer) OtherName(t config.Target) (name string, nearby bool) {
 
 // Offers tells whether the issuer has a scope for the groups claim. Authelia has it also while it is switched off.
 func (i Issuer) Offers(scope string) bool {
-	return i.inspection != nil && i.inspection.OffersScope(scope) || i.SwitchedOff() && scope == DefaultGroupsClaim
+	return i.inspection != nil && i.inspection.OffersScope(scope) || i.SwitchedOff() && scope == defaultGroupsClaim
 }
 
 // SwitchedOff tells whether Authelia answers, and its OpenID Connect part is off.

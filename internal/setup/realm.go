@@ -59,7 +59,7 @@ func Adopt(t config.Target, held realm.Current) config.Target {
 // Complete returns a target of a new realm with the defaults of what it does not declare.
 func Complete(t config.Target) config.Target {
 	values := realm.CreationDefaults()
-	values[realm.ClientID], values[realm.Autocreate] = realm.Text(DefaultClientID), realm.Bool(true)
+	values[realm.ClientID], values[realm.Autocreate] = realm.Text(defaultClientID), realm.Bool(true)
 	maps.Copy(values, t.Realm.Set)
 	t.Realm.Set = values
 	return t
@@ -67,8 +67,8 @@ func Complete(t config.Target) config.Target {
 
 // What a setup proposes.
 const (
-	DefaultClientID    = "proxmox"
-	DefaultGroupsClaim = "groups"
+	defaultClientID    = "proxmox"
+	defaultGroupsClaim = "groups"
 )
 
 // WithGroups returns a target whose realm takes groups from a claim. It requests the scope of that name if the issuer offers it: some
@@ -76,7 +76,7 @@ const (
 func WithGroups(t config.Target, offers func(scope string) bool) config.Target {
 	values := maps.Clone(t.Realm.Set)
 	if _, declared := values[realm.GroupsClaim]; !declared {
-		values[realm.GroupsClaim] = realm.Text(DefaultGroupsClaim)
+		values[realm.GroupsClaim] = realm.Text(defaultGroupsClaim)
 	}
 	login := values.Login(t.Realm.Name)
 	if offers(login.GroupsClaim) && !slices.Contains(login.Scopes, login.GroupsClaim) {
