@@ -395,7 +395,7 @@ func (r run) mayNotDiscover(ctx context.Context, plan planned, inspection *issue
 		return "not checked: there is no such realm yet"
 	case inspection == nil:
 		return ""
-	case stored.Values.Login(r.Realm.Name).IssuerURL != r.declared().IssuerURL:
+	case stored.Values.Login(r.Realm.Name).IssuerURL != r.Realm.Login().IssuerURL:
 		return "not checked: the realm names another issuer than the declared one"
 	case inspection.Wait(ctx) != nil:
 		return "not checked: interrupted"

@@ -201,11 +201,8 @@ func (r run) inspect(notBefore time.Time) *issuer.Inspection {
 	if r.Inspect == nil {
 		return nil
 	}
-	return r.Inspect(r.declared().IssuerURL, notBefore)
+	return r.Inspect(r.Realm.Login().IssuerURL, notBefore)
 }
-
-// declared returns the login that the configuration asks for.
-func (r run) declared() realm.Login { return r.Realm.Set.Login(r.Realm.Name) }
 
 // unnamed warns if a realm would get the default name, which is that of other software than the issuer's. Users have it in their
 // names for good.

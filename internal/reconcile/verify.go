@@ -103,7 +103,7 @@ func (r run) verifyIssuer(ctx context.Context, res Result, plan planned, inspect
 	if inspection.Wait(ctx) != nil {
 		return res, context.Cause(ctx)
 	}
-	login, about := r.declared(), ""
+	login, about := r.Realm.Set.Login(r.Realm.Name), "" // without a plan, what is declared alone is verified
 	if plan.made() {
 		login = plan.login()
 		about = r.about(login)
