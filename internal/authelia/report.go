@@ -1,7 +1,6 @@
 package authelia
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -66,9 +65,7 @@ func (c Comparison) summary() string {
 
 // JSON writes a comparison as one object on one line.
 func JSON(w io.Writer, c Comparison) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(struct {
+	return report.Encode(w, struct {
 		Version int               `json:"version"`
 		Command string            `json:"command"`
 		Outcome reconcile.Outcome `json:"outcome"`

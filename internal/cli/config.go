@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -108,9 +107,7 @@ func (a *app) configShow(cmd *cobra.Command) error {
 			}
 			settings = append(settings, row)
 		}
-		encoder := json.NewEncoder(a.stdout)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(struct {
+		return report.Encode(a.stdout, struct {
 			Version  int            `json:"version"`
 			Command  string         `json:"command"`
 			File     string         `json:"file"`

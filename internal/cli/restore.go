@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -71,7 +70,7 @@ func (a *app) listSaved(cmd *cobra.Command) error {
 		a.warning(check.MessageOf(err))
 	}
 	if a.output != "text" {
-		return json.NewEncoder(a.stdout).Encode(savedReport{Version: report.Version, Command: a.command, Saved: listed(saved)})
+		return report.Encode(a.stdout, savedReport{Version: report.Version, Command: a.command, Saved: listed(saved)})
 	}
 	if len(saved)+len(problems) == 0 && !a.quiet {
 		a.say("note", "no realm is saved in "+cmp.Or(dir, "state_dir, because there is none"))

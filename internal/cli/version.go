@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
 	"runtime"
@@ -69,7 +68,7 @@ func (a *app) versionCommand() *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			if a.output == "json" {
 				name, commit := build()
-				return json.NewEncoder(a.stdout).Encode(map[string]string{
+				return report.Encode(a.stdout, map[string]string{
 					"version": name, "commit": commit, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH,
 				})
 			}

@@ -2,7 +2,6 @@ package login
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -95,7 +94,5 @@ func JSON(w io.Writer, r Result) error {
 	for _, c := range r.Checks {
 		out.Checks = append(out.Checks, report.CheckOf(c))
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(out)
+	return report.Encode(w, out)
 }

@@ -27,7 +27,7 @@ func JSON(w io.Writer, run fleet.Run, by By) error {
 	for _, t := range run.Targets {
 		out.Targets = append(out.Targets, jsonTargetOf(t))
 	}
-	return encode(w, out)
+	return Encode(w, out)
 }
 
 // JSONLines writes a line for each target, as [JSONTarget] does. The last line is the report, with counts in place of
@@ -45,14 +45,14 @@ func JSONLines(w io.Writer, run fleet.Run, by By) error {
 	}
 	out := jsonRunOf(run, by)
 	out.jsonTally = &jsonTally{Counts: counts, Retries: tally.Retries, Lost: tally.Lost.Milliseconds()}
-	return encode(w, out)
+	return Encode(w, out)
 }
 
 // JSONTarget writes an element of the report's targets on one line.
-func JSONTarget(w io.Writer, t reconcile.Result) error { return encode(w, jsonTargetOf(t)) }
+func JSONTarget(w io.Writer, t reconcile.Result) error { return Encode(w, jsonTargetOf(t)) }
 
-// encode writes a value as one line of JSON.
-func encode(w io.Writer, value any) error {
+// Encode writes a value as one line of JSON. Every report for programs is written by it.
+func Encode(w io.Writer, value any) error {
 	var line bytes.Buffer
 	encoder := json.NewEncoder(&line)
 	encoder.SetEscapeHTML(false) // addresses contain &
