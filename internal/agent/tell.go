@@ -2,6 +2,7 @@ package agent
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -36,18 +37,18 @@ func (r Teller) Tell(run fleet.Run, show func(run fleet.Run, news []report.News)
 		r.keep(r.Usual, r.whole(), next)
 		return nil
 	}
-	var told []history.Told
+	var known, told []history.Told
 	var news []report.News
 	worth := false
 	run.Targets = slices.Clone(run.Targets)
 	for i, t := range run.Targets {
-		known := r.Runs.Target(t.ID).Told[r.Reader]
-		next, n := r.Patience.News(known, t, now)
-		t.Untold = slices.DeleteFunc(slices.Clone(known.Written), func(line string) bool { // this run's are in its report
+		former := r.Runs.Target(t.ID).Told[r.Reader]
+		next, n := r.Patience.News(former, t, now)
+		t.Untold = slices.DeleteFunc(slices.Clone(former.Written), func(line string) bool { // this run's are in its report
 			return slices.Contains(t.Noted, line)
 		})
 		run.Targets[i] = t
-		told, news = append(told, next), append(news, n)
+		known, told, news = append(known, former), append(told, next), append(news, n)
 		worth = worth || n.Text != ""
 	}
 	whole := r.Usual.Target(r.whole()).Told[r.Reader]
@@ -66,7 +67,9 @@ func (r Teller) Tell(run fleet.Run, show func(run fleet.Run, news []report.News)
 		}
 	}
 	for i, t := range run.Targets {
-		r.keep(r.Runs, t.ID, told[i])
+		if !reflect.DeepEqual(told[i], known[i]) {
+			r.keep(r.Runs, t.ID, told[i])
+		}
 	}
 	if len(whole.Troubles) > 0 {
 		r.keep(r.Usual, r.whole(), history.Told{})

@@ -230,6 +230,7 @@ func (a *app) prepare(cmd *cobra.Command, _ []string) error {
 	if file, ok := a.stdout.(*os.File); ok {
 		a.stdout = &reader{File: file, ctx: ctx, patience: 2 * time.Second}
 	}
+	a.wording.Command = sameRun(cmd)
 	a.ready = true
 	return nil
 }

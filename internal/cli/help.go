@@ -111,7 +111,7 @@ func exitCodesTopic() string {
 With several targets, every target is tried. The exit code is the first of these
 that occurred: ` + strings.ReplaceAll(order, " ", ", ") + `.
 
-plan returns 0 for failed checks, and for drift unless --exit-code is given.`
+plan returns 0 for drift, unless --exit-code is given.`
 }
 
 func configTopic() string {

@@ -95,16 +95,47 @@ func flagValues(cmd *cobra.Command) []config.FlagValue {
 	return values
 }
 
-// flagWording words hints for readers without a configuration file: a key that has a flag is named by it.
-func flagWording() check.Names {
-	return check.Names{Key: func(path string) string {
-		for _, k := range config.Keys() {
-			if k.Path == path && k.Flag != "" {
-				return "--" + k.Flag
-			}
+// flagKey names a key for readers without a configuration file: by its flag, if it has one.
+func flagKey(path string) string {
+	for _, k := range config.Keys() {
+		if k.Path == path && k.Flag != "" {
+			return "--" + k.Flag
 		}
-		return path
-	}}
+	}
+	return path
+}
+
+// sameRun words a command line of a hint: copied, it works on the configuration and on the targets of the command cmd.
+func sameRun(cmd *cobra.Command) func(line string) string {
+	return func(line string) string {
+		meant, _, err := cmd.Root().Find(strings.Fields(line))
+		if err != nil || slices.Contains([]string{"help", "version", "init", "probe", "config schema"}, name(meant)) {
+			return "proxmox-realm " + line
+		}
+		has := func(flag string) bool { return flag != "" && strings.Contains(" "+line+" ", " -"+flag+" ") }
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			key, isKey := f.Value.(*keyFlag)
+			switch {
+			case has("-" + f.Name), has(f.Shorthand), meant.Flag(f.Name) == nil:
+			case f.Name == "config" && f.Value.String() != "-":
+				line += " -c " + check.Quote(f.Value.String())
+			case name(meant) == "rotate": // takes all targets of the client, with the key that the configuration says
+			case f.Name == "target":
+				for _, target := range f.Value.(pflag.SliceValue).GetSlice() { //nolint:forcetypeassert,errcheck // see globalFlags
+					line += " -t " + check.Quote(target)
+				}
+			case isKey:
+				between := " "
+				if key.Kind == config.Bool {
+					between = "="
+				}
+				for _, value := range key.values {
+					line += " --" + f.Name + between + check.Quote(value)
+				}
+			}
+		})
+		return "proxmox-realm " + line
+	}
 }
 
 // repeated is the command line as it was given, with those flags only; without names with all.
@@ -149,7 +180,7 @@ func (a *app) read(cmd *cobra.Command, o config.Options) (*config.Config, error)
 		}
 	}
 	if !config.Found(o.File) && a.wording.Key == nil {
-		a.wording = flagWording()
+		a.wording.Key = flagKey
 	}
 	return config.Load(cmd.Context(), o)
 }

@@ -15,8 +15,8 @@ func (a *app) planCommand() *cobra.Command {
 		Long: `Show what "apply" would do, and whether logins would still work. Change nothing.
 
 A property that the configuration does not name is not managed: no plan has it.
-plan exits with 0 for failed checks, and for drift unless --exit-code is given.` +
-			exitHelp(exitDrift, exitRefused, exitHeld),
+plan exits with 0 for drift, unless --exit-code is given.` +
+			exitHelp(exitDrift, exitUnverified, exitRefused, exitHeld),
 		Example: "  proxmox-realm plan\n  proxmox-realm plan --exit-code || proxmox-realm apply",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {

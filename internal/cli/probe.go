@@ -54,7 +54,7 @@ The report contains no secrets: it can be pasted into a ticket.` + exitHelp(exit
 }
 
 func (a *app) probe(cmd *cobra.Command, args []string, o probeOptions) error {
-	a.wording = probeWording()
+	a.wording.Key = probeKey
 	values, err := o.values(args)
 	if err != nil {
 		return err
@@ -152,16 +152,14 @@ func (o probeOptions) values(args []string) (realm.Values, error) {
 	return values, nil
 }
 
-// probeWording words hints for probe, which has other names for some keys, and reads no other key of verify and policy.
-func probeWording() check.Names {
+// probeKey names a key for readers of probe, which has other names for some, and reads no other key of verify and policy.
+func probeKey(path string) string {
 	own := map[string]string{
 		"realm.issuer_url": "ISSUER", "realm.client_key": "--client-key-file", "realm.groups_claim": "--groups-claim",
 		"verify.issuer_ca_file": "--ca-file", "verify.redirect_urls": "--redirect-url",
 	}
-	return check.Names{Key: func(path string) string {
-		if name := own[path]; name != "" || strings.HasPrefix(path, "verify.") || strings.HasPrefix(path, "policy.") {
-			return name
-		}
-		return flagWording().Key(path)
-	}}
+	if name := own[path]; name != "" || strings.HasPrefix(path, "verify.") || strings.HasPrefix(path, "policy.") {
+		return name
+	}
+	return flagKey(path)
 }

@@ -16,9 +16,13 @@ import (
 
 // unusable tells why an answer is not a JSON document of one of the media types. The check is zero if it is one.
 func (a answer) unusable(what string, types ...string) check.Check {
-	shown, log := a.clean.Clean(a.url), check.Hint("read the log of the issuer and of the proxy in front of it")
 	media, _, _ := strings.Cut(strings.ToLower(a.header.Get("Content-Type")), ";")
 	media = cmp.Or(strings.TrimSpace(media), "without a content type")
+	accepted := slices.ContainsFunc(types, func(accepted string) bool { return strings.HasPrefix(media, accepted) })
+	if a.err == nil && a.status == http.StatusOK && accepted {
+		return check.Check{}
+	}
+	shown, log := a.clean.Clean(a.url), check.Hint("read the log of the issuer and of the proxy in front of it")
 	seen := fmt.Sprintf("%s is %s: %s", shown, a.clean.Clean(media), a.excerpt())
 	switch {
 	case errors.Is(a.err, context.Canceled):
@@ -43,10 +47,8 @@ func (a answer) unusable(what string, types ...string) check.Check {
 	case strings.Contains(media, "html"):
 		return fail("correct the path in the issuer, or in the proxy in front of it: a web page answers there", "the %s is not JSON", what).
 			Because("%s", seen)
-	case !slices.ContainsFunc(types, func(accepted string) bool { return strings.HasPrefix(media, accepted) }):
-		return fail("serve the document as application/json", "the %s is not JSON", what).Because("%s", seen)
 	}
-	return check.Check{}
+	return fail("serve the document as application/json", "the %s is not JSON", what).Because("%s", seen)
 }
 
 // reason strips what net/http puts in front of the cause of an error.
