@@ -6,9 +6,7 @@
 package authelia
 
 import (
-	"regexp"
 	"slices"
-	"sync"
 
 	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/config"
@@ -94,9 +92,4 @@ func union(words, more []string) []string {
 		}
 	}
 	return out
-}
-
-// pattern returns a regular expression that is compiled at first use: most commands read no file of Authelia.
-func pattern(text string) func() *regexp.Regexp {
-	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
 }

@@ -79,7 +79,7 @@ func (o Options) execute(name, indent string) ([]byte, error) {
 }
 
 // clientID is what Authelia accepts as a client id.
-var clientID = pattern(`^[A-Za-z0-9._~-]+$`)
+var clientID = check.Pattern(`^[A-Za-z0-9._~-]+$`)
 
 func isClientID(id string) bool { return len(id) <= 100 && clientID().MatchString(id) }
 

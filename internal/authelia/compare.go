@@ -241,7 +241,7 @@ func (c *comparer) compareList(property Property, f field, found, wanted []strin
 	}
 }
 
-var fillers = pattern(string(filler) + "+")
+var fillers = check.Pattern(string(filler) + "+")
 
 // mayMake tells whether one of the items that templates make could be a text. No item at all: lines of templates stand in
 // place of the list.
@@ -264,7 +264,7 @@ func mayMake(items []string, wanted string) bool {
 }
 
 // loopback matches redirect URIs that differ from [LoginRedirectURI] at most in their port.
-var loopback = pattern(`^http://127\.0\.0\.1(:[0-9]*)?/callback$`)
+var loopback = check.Pattern(`^http://127\.0\.0\.1(:[0-9]*)?/callback$`)
 
 // compareClaims looks for the claims in the client's claims policy, whatever that policy is called.
 func (c *comparer) compareClaims(property Property, policy string) {

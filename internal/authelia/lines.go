@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"proxmox-realm/internal/check"
 )
 
 // behind returns the line of the first node behind the list of clients, or 0.
@@ -95,8 +97,8 @@ func (l *layout) token(scalar *yaml.Node) (from, to int, err error) {
 
 // Quoted scalars at the beginning of a line.
 var (
-	singleQuoted = pattern(`^'(?:[^']|'')*'`)
-	doubleQuoted = pattern(`^"(?:\\.|[^"\\])*"`)
+	singleQuoted = check.Pattern(`^'(?:[^']|'')*'`)
+	doubleQuoted = check.Pattern(`^"(?:\\.|[^"\\])*"`)
 )
 
 // proves parses the result of a change. undo takes the change out again, and tells whether it was the one that is wanted; then the

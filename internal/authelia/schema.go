@@ -3,6 +3,8 @@ package authelia
 import (
 	"strings"
 	"sync"
+
+	"proxmox-realm/internal/check"
 )
 
 // The keys that Authelia 4.39 knows (internal/configuration/schema/keys.go), with those of former versions that it still
@@ -60,7 +62,7 @@ var formerNames = map[string]string{
 }
 
 // policyName is the form of the names that Authelia accepts for policies, lifespans and scopes.
-var policyName = pattern(`^[a-zA-Z0-9]([a-zA-Z0-9/_.:~-]*[a-zA-Z0-9])?$`)
+var policyName = check.Pattern(`^[a-zA-Z0-9]([a-zA-Z0-9/_.:~-]*[a-zA-Z0-9])?$`)
 
 // The values that Authelia 4.39 accepts, where it accepts only some (internal/configuration/validator). It compares their
 // case too. An empty value means the default.

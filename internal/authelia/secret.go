@@ -50,7 +50,7 @@ func (c *comparer) compareSecret(property Property, f field) {
 	}
 }
 
-var single = pattern(`\$[A-Za-z0-9_]`)
+var single = check.Pattern(`\$[A-Za-z0-9_]`)
 
 // undouble returns a secret as Authelia's filter `expand-env` makes it, if the file shows that it goes through the filter.
 func (c *comparer) undouble(property Property, found string) string {

@@ -165,7 +165,7 @@ func (s *source) inside(n *yaml.Node) (found []*source, err error) {
 	return found, nil
 }
 
-var configures = pattern(`(?m)^\s*(- )?(identity_providers|client_id):`)
+var configures = check.Pattern(`(?m)^\s*(- )?(identity_providers|client_id):`)
 
 // text reads a value that is itself a configuration.
 func (s *source) text(n *yaml.Node) ([]*source, error) {

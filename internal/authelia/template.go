@@ -3,6 +3,8 @@ package authelia
 import (
 	"slices"
 	"strings"
+
+	"proxmox-realm/internal/check"
 )
 
 // action is a part of a file that a template engine replaces before anybody reads the file as YAML: Authelia's filter
@@ -21,10 +23,10 @@ type action struct {
 var branches = strings.Fields("if else end range with define block template break continue for endfor endif elif macro raw")
 
 var (
-	assigns = pattern(`^\$\w+(\s*,\s*\$\w+)?\s*:?=`)
+	assigns = check.Pattern(`^\$\w+(\s*,\s*\$\w+)?\s*:?=`)
 	// byName matches an action that is only the name of a value, as Ansible and Helm have them. In Authelia's filter almost
 	// every action calls a function with an argument.
-	byName = pattern(`^(\.[A-Z]|[A-Za-z_][\w.\[\]'"]*\s*(\||$))`)
+	byName = check.Pattern(`^(\.[A-Z]|[A-Za-z_][\w.\[\]'"]*\s*(\||$))`)
 	calls  = []string{"now", "uuidv4"} // functions of Authelia's filter that need no argument
 )
 
@@ -33,7 +35,7 @@ const inQuotes = `"(?:\\[^\n]|[^"\\\n])*"|'(?:\\[^\n]|[^'\\\n])*'|` + "`[^`\\n]*
 
 // anAction matches an action. Comments and statements of Ansible may go over several lines. An expression ends in its line, at the
 // first braces that are not in quotation marks.
-var anAction = pattern(`(?s)\{#.*?#\}|\{%.*?%\}` +
+var anAction = check.Pattern(`(?s)\{#.*?#\}|\{%.*?%\}` +
 	`|\{\{[- \t\r\n]*/\*.*?\*/.*?\}\}` + // a comment of Authelia's filter or Helm
 	`|\{\{(?:[^"'` + "`" + `\n]|` + inQuotes + `)*?\}\}`)
 
@@ -64,7 +66,7 @@ func actions(text string) (found []action) {
 const filler = '\uE000'
 
 // onlyActions matches lines that hold nothing but actions, and perhaps a comment.
-var onlyActions = pattern(`(?m)^([ \t]*)` + string(filler) + `((?:[ \t]*` + string(filler) + `)*[ \t\r]*(?:#.*)?)$`)
+var onlyActions = check.Pattern(`(?m)^([ \t]*)` + string(filler) + `((?:[ \t]*` + string(filler) + `)*[ \t\r]*(?:#.*)?)$`)
 
 // mask replaces the actions, so that the rest can be read as YAML. An action in a line becomes a part of its value. Actions
 // that fill whole lines become comments.

@@ -117,7 +117,7 @@ func keep(file string, before []byte, info fs.FileInfo) (backup string, err erro
 }
 
 // secretLine matches a line with a digest in quotes.
-var secretLine = pattern(`^(.*'\$pbkdf2[^']*')\s*(.*)$`)
+var secretLine = check.Pattern(`^(.*'\$pbkdf2[^']*')\s*(.*)$`)
 
 // foreignComment splits a line behind its digest. What follows there may be a comment that tells the former secret; the
 // comment of a block is none.

@@ -96,7 +96,7 @@ var decodings = []func(text string) string{
 	func(text string) string { return percentDecoded(strings.ReplaceAll(text, "+", " ")) },
 	html.UnescapeString,
 	func(text string) string {
-		return jsonEscape.ReplaceAllStringFunc(text, func(escape string) string {
+		return jsonEscape().ReplaceAllStringFunc(text, func(escape string) string {
 			var plain string
 			if json.Unmarshal([]byte(`"`+escape+`"`), &plain) != nil {
 				return escape
@@ -107,12 +107,12 @@ var decodings = []func(text string) string{
 }
 
 var (
-	percentEscape = regexp.MustCompile(`%[0-9a-fA-F]{2}`)
-	jsonEscape    = regexp.MustCompile(`(?:\\u[0-9a-fA-F]{4})+|\\.`)
+	percentEscape = Pattern(`%[0-9a-fA-F]{2}`)
+	jsonEscape    = Pattern(`(?:\\u[0-9a-fA-F]{4})+|\\.`)
 )
 
 func percentDecoded(text string) string {
-	return percentEscape.ReplaceAllStringFunc(text, func(escape string) string {
+	return percentEscape().ReplaceAllStringFunc(text, func(escape string) string {
 		char, _ := hex.DecodeString(escape[1:]) // the expression matches nothing else
 		return string(char)
 	})
@@ -166,7 +166,7 @@ func encodings(value string) []string {
 
 // tokens matches Proxmox API tokens, user@realm!id=UUID, with a colon in Backup Server and Datacenter Manager. People paste
 // them into other fields, also those of other clusters.
-var tokens = regexp.MustCompile(`([^\s@!=]+@[^\s@!=]+![^\s@!=:]+[=:])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
+var tokens = Pattern(`([^\s@!=]+@[^\s@!=]+![^\s@!=:]+[=:])[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}`)
 
 // Invisible reports whether a character is a control character or shows as nothing: direction marks, joiners, variation
 // selectors and fillers. They steer a terminal or split a secret.
@@ -207,5 +207,5 @@ func (c *Cleaner) Hide(text string) string {
 	if !strings.Contains(text, "!") {
 		return text
 	}
-	return tokens.ReplaceAllString(text, "${1}"+Mask)
+	return tokens().ReplaceAllString(text, "${1}"+Mask)
 }

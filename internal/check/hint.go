@@ -3,7 +3,6 @@ package check
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -73,8 +72,8 @@ type Names struct {
 }
 
 var (
-	braced = regexp.MustCompile(`\\[{}]|\{[a-z-](?:[^{}\\\n]|\\.)*\}`)
-	keyed  = regexp.MustCompile(`^(((proxmox|realm|verify|policy|agent|notify)\.[a-z_]+)|access|targets|targets_from|state_dir|concurrency)$`)
+	braced = Pattern(`\\[{}]|\{[a-z-](?:[^{}\\\n]|\\.)*\}`)
+	keyed  = Pattern(`^(((proxmox|realm|verify|policy|agent|notify)\.[a-z_]+)|access|targets|targets_from|state_dir|concurrency)$`)
 	bare   = strings.NewReplacer(`\{`, "{", `\}`, "}")
 )
 
@@ -84,7 +83,7 @@ func (h Hint) For(names Names) string {
 	var steps []string
 	for _, step := range h.steps() {
 		has := true
-		worded := braced.ReplaceAllStringFunc(step, func(found string) string {
+		worded := braced().ReplaceAllStringFunc(step, func(found string) string {
 			text, known := names.word(found)
 			has = has && known
 			return text
@@ -102,10 +101,10 @@ func (n Names) word(found string) (text string, known bool) {
 	switch {
 	case found[0] == '\\':
 		return found[1:], true
-	case keyed.MatchString(name) && n.Key != nil:
+	case keyed().MatchString(name) && n.Key != nil:
 		text = n.Key(name)
 		return text, text != ""
-	case keyed.MatchString(name):
+	case keyed().MatchString(name):
 		return name, true
 	case n.Command != nil:
 		return n.Command(name), true

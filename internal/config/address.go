@@ -7,11 +7,11 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 
+	"proxmox-realm/internal/check"
 	"proxmox-realm/internal/realm"
 )
 
@@ -70,7 +70,7 @@ func parseOrigin(text string) (Origin, error) {
 func (o Origin) Browser() Origin { return Origin(strings.TrimSuffix(string(o), ":443")) }
 
 // name matches DNS names (RFC 1123 section 2.1), with the underscores that some networks have.
-var name = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.?$`)
+var name = check.Pattern(`^([a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?\.?$`)
 
 // splitURL splits a URL of scheme, host and port alone. The port is "" if none is given.
 func splitURL(text string) (scheme, host, port string, err error) {
@@ -90,7 +90,7 @@ func splitURL(text string) (scheme, host, port string, err error) {
 		host = urlHost(address)
 	case strings.ContainsFunc(host, func(r rune) bool { return r > unicode.MaxASCII }):
 		err = errors.New("must name a host in ASCII: write an international name in its xn-- form")
-	case !name.MatchString(host):
+	case !name().MatchString(host):
 		err = errors.New("must name a host, such as pve1.example.com or [2001:db8::1]")
 	}
 	if port != "" {

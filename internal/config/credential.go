@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"unicode"
 
@@ -91,7 +90,7 @@ func ParseToken(p realm.Product, text string) (Token, error) {
 		why = ": this may be the secret alone"
 	case !marked:
 		why = ": this one has no token id after the user"
-	case header.MatchString(text) || strings.IndexAny(text, `"'`) == 0:
+	case header().MatchString(text) || strings.IndexAny(text, `"'`) == 0:
 		why = ": leave out what stands before the user"
 	case err != nil:
 		why = ": the user needs its realm, such as automation@" + p.String()
@@ -106,19 +105,19 @@ func ParseToken(p realm.Product, text string) (Token, error) {
 }
 
 // header matches what stands before a token in a request.
-var header = regexp.MustCompile(`^P(VE|BS|DM)APIToken=`)
+var header = check.Pattern(`^P(VE|BS|DM)APIToken=`)
 
 func secret(text string) (check.Secret, error) { return check.NewSecret(text), nil }
 
 // digest matches how Authelia's configuration holds a client secret (its digest, or the secret after $plaintext$).
 var (
-	digest    = regexp.MustCompile(`^\$(pbkdf2|argon2|scrypt|bcrypt|5\$|6\$|2[abxy]\$|plaintext\$)`)
+	digest    = check.Pattern(`^\$(pbkdf2|argon2|scrypt|bcrypt|5\$|6\$|2[abxy]\$|plaintext\$)`)
 	errDigest = check.Errorf(check.Config, "is in the form of Authelia's configuration: Proxmox needs the client key itself").
 			Try("if nobody has the key any more, it makes a new one, and its digest for Authelia:\n    {authelia --new-key FILE}")
 )
 
 func parseClientKey(text string) (check.Secret, error) {
-	if digest.MatchString(text) {
+	if digest().MatchString(text) {
 		return check.Secret{}, errDigest
 	}
 	return check.NewSecret(text), nil
@@ -146,10 +145,10 @@ func ParseFingerprint(p realm.Product, text string) (Fingerprint, error) {
 	return Fingerprint(raw), nil
 }
 
-var otp = regexp.MustCompile(`^[0-9]{6,8}$`)
+var otp = check.Pattern(`^[0-9]{6,8}$`)
 
 func parseOTP(text string) (check.Secret, error) {
-	if !otp.MatchString(text) {
+	if !otp().MatchString(text) {
 		return check.Secret{}, errors.New("must be the 6 to 8 digits of a time-based one-time password")
 	}
 	return check.NewSecret(text), nil

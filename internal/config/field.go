@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +38,7 @@ func (f single[T]) get() any {
 	case bool, int:
 		return v
 	case time.Duration: // 5m0s is 5m
-		return noughts.ReplaceAllString(v.String(), "$1")
+		return noughts().ReplaceAllString(v.String(), "$1")
 	case float64:
 		return strconv.FormatFloat(100*v, 'g', 6, 64) + "%"
 	}
@@ -49,7 +48,7 @@ func (f single[T]) get() any {
 	return nil
 }
 
-var noughts = regexp.MustCompile(`([a-z])(0[a-z])+$`)
+var noughts = check.Pattern(`([a-z])(0[a-z])+$`)
 
 // text is a parser that takes every text.
 func text(s string) (string, error) { return s, nil }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,7 +93,7 @@ func (k *Key) mustNotBeEmpty() error {
 }
 
 // variableName matches a name that is not a part of a secret with a dollar sign.
-var variableName = regexp.MustCompile(`^[A-Z_]{3,}$`)
+var variableName = check.Pattern(`^[A-Z_]{3,}$`)
 
 // expand replaces $NAME and ${NAME}, and resolves a relative path from a folder.
 func expand(text, dir string) (string, error) {
@@ -106,7 +105,7 @@ func expand(text, dir string) (string, error) {
 		case name == "CREDENTIALS_DIRECTORY": // the packages' sample names it
 			err = errors.New("the variable $CREDENTIALS_DIRECTORY is not set: systemd sets it for services, " +
 				"elsewhere set it to the directory of these files")
-		case variableName.MatchString(name):
+		case variableName().MatchString(name):
 			err = fmt.Errorf("the variable $%s is not set", name)
 		default:
 			err = errors.New("a variable that it names is not set")
@@ -114,7 +113,7 @@ func expand(text, dir string) (string, error) {
 		return value
 	})
 	switch {
-	case digest.MatchString(text):
+	case digest().MatchString(text):
 		return "", errDigest
 	case err != nil:
 		return "", err

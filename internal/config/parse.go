@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -176,11 +175,10 @@ func (p parser) name(item *yaml.Node, at Position) string {
 	return ""
 }
 
-// targetName matches names that are safe as part of a file name on every system. Their length is checked apart: a repetition
-// of 64 makes a large pattern, which every start would compile.
-var targetName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?$`)
+// targetName matches names that are safe as part of a file name on every system. Their length is checked apart.
+var targetName = check.Pattern(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9_-])?$`)
 
-func isTargetName(name string) bool { return len(name) <= 64 && targetName.MatchString(name) }
+func isTargetName(name string) bool { return len(name) <= 64 && targetName().MatchString(name) }
 
 const nameForm = "1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit and not ending with '.'"
 
@@ -206,11 +204,11 @@ func unknown(section, name string, inTarget bool) error {
 
 const unprintable = "?"
 
-var printableName = regexp.MustCompile(`^[A-Za-z_.-]*([0-9][A-Za-z_.-]*){0,3}$`)
+var printableName = check.Pattern(`^[A-Za-z_.-]*([0-9][A-Za-z_.-]*){0,3}$`)
 
 // printable returns a name found in place of a key or variable if it looks like a name and not like a value.
 func printable(name string) string {
-	if name == "" || len(name) > 60 || !printableName.MatchString(name) {
+	if name == "" || len(name) > 60 || !printableName().MatchString(name) {
 		return unprintable
 	}
 	return name

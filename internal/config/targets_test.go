@@ -192,7 +192,7 @@ func TestShardMistakes(t *testing.T) {
 func TestEachTargetIsInOneShard(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		count := rapid.IntRange(1, 20).Draw(t, "count")
-		for _, name := range rapid.SliceOfDistinct(rapid.StringMatching(targetName.String()), rapid.ID).Draw(t, "names") {
+		for _, name := range rapid.SliceOfDistinct(rapid.StringMatching(targetName().String()), rapid.ID).Draw(t, "names") {
 			var before, after []int
 			for i := range count {
 				if (Shard{i, count}).Holds(name) {

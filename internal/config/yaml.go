@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"sort"
 	"strconv"
@@ -50,9 +49,9 @@ func decode(text []byte) (documents []*yaml.Node, err error) {
 
 var (
 	// yamlMessage matches a message of the YAML library: the line, if it names one, and the mistake.
-	yamlMessage = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+	yamlMessage = check.Pattern(`^yaml: (?:line (\d+): )?(.*)$`)
 	// unknownAnchor matches what the library says of an alias. The name may be a secret that begins with an asterisk.
-	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+	unknownAnchor = check.Pattern(`^unknown anchor '(.*)' referenced$`)
 )
 
 const (
@@ -67,7 +66,7 @@ const (
 func locate(mistake error, text []byte) *SyntaxError {
 	number, what := yamlParts(mistake)
 	lines := slices.Collect(bytes.Lines(text))
-	if anchor := unknownAnchor.FindStringSubmatch(what); anchor != nil {
+	if anchor := unknownAnchor().FindStringSubmatch(what); anchor != nil {
 		names := func(line []byte) bool { return bytes.Contains(line, []byte("*"+anchor[1])) }
 		return &SyntaxError{1 + slices.IndexFunc(lines, names), noAnchor}
 	}
@@ -85,14 +84,14 @@ func locate(mistake error, text []byte) *SyntaxError {
 	return &SyntaxError{min(found, max(len(lines), 1)), what}
 }
 
-var indentedByTab = regexp.MustCompile(`^ *\t`)
+var indentedByTab = check.Pattern(`^ *\t`)
 
 // advised returns a mistake in a configuration, with what to do about it.
 func advised(e *SyntaxError, text []byte) error {
 	lines := slices.Collect(bytes.Lines(text))
 	open := strings.HasPrefix(e.Reason, noComma) || e.Reason == unexpected
 	switch {
-	case e.Reason != noAnchor && !open && len(lines) > 0 && indentedByTab.Match(lines[e.Line-1]):
+	case e.Reason != noAnchor && !open && len(lines) > 0 && indentedByTab().Match(lines[e.Line-1]):
 		return check.Errorf(check.Config, "is indented with a tab").Try("indent with spaces")
 	case e.Reason == noAnchor, e.Reason == noToken:
 		return check.Errorf(check.Config, "%s", e.Reason).
@@ -106,7 +105,7 @@ func yamlParts(err error) (line int, what string) {
 	if err == nil {
 		return 0, ""
 	}
-	if found := yamlMessage.FindStringSubmatch(err.Error()); found != nil {
+	if found := yamlMessage().FindStringSubmatch(err.Error()); found != nil {
 		line, _ = strconv.Atoi(found[1])
 		return line, found[2]
 	}

@@ -2,7 +2,6 @@ package diagnose
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 
 	"proxmox-realm/internal/check"
@@ -128,7 +127,7 @@ func lookup(text string) (row, []string, bool) {
 	return row{}, nil, false
 }
 
-var realmName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
+var realmName = check.Pattern(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`)
 
 // Explain says why a login on a node failed, from Proxmox's own text.
 func (f Facts) Explain(node, text string) Login {
@@ -159,7 +158,7 @@ func (f Facts) explain(l Login, text string) Login {
 	if r.realm > 0 {
 		l.Realm = values[r.realm-1]
 	}
-	if !realmName.MatchString(l.Realm) {
+	if !realmName().MatchString(l.Realm) {
 		l.Realm = ""
 	}
 	if l.Summary, l.Hint = r.words(f, l, values); f.foreign(l) {

@@ -1,8 +1,9 @@
 package diagnose
 
 import (
-	"regexp"
 	"strings"
+
+	"proxmox-realm/internal/check"
 )
 
 // pattern is the fixed parts of a text, with % for what differs: "no such user ('%')". A text must begin with the first
@@ -10,7 +11,7 @@ import (
 type pattern string
 
 // ending is what may follow the last part: Perl adds the place in its source, Backup Server a full stop.
-var ending = regexp.MustCompile(`^\.?( at /\S+ line \d+\.?)?$`)
+var ending = check.Pattern(`^\.?( at /\S+ line \d+\.?)?$`)
 
 // match returns what stands in place of each %. The last part counts where it occurs last, because a name before it may
 // hold the same words.
@@ -34,5 +35,5 @@ func (p pattern) match(text string) (values []string, ok bool) {
 		values = append(values, rest[:at])
 		rest = rest[at+len(part):]
 	}
-	return values, ending.MatchString(rest)
+	return values, ending().MatchString(rest)
 }

@@ -1,7 +1,6 @@
 package diagnose
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -101,7 +100,7 @@ func (r *Reader) entry(e entry) {
 		w = &worker{since: e.time}
 	}
 	r.workers[e.pid] = w
-	if blob.MatchString(e.message) {
+	if blob().MatchString(e.message) {
 		w.blobs++
 		return
 	}
@@ -109,7 +108,7 @@ func (r *Reader) entry(e entry) {
 }
 
 // blob is what journalctl writes in place of a message that is not printable.
-var blob = regexp.MustCompile(`^\[[0-9.]+[BKMG] blob data\]$`)
+var blob = check.Pattern(`^\[[0-9.]+[BKMG] blob data\]$`)
 
 // abandon counts what belongs to no login.
 func (r *Reader) abandon(w *worker) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -78,8 +77,8 @@ func (i *Inspection) findPortal(ctx context.Context, transport *http.Transport, 
 }
 
 var (
-	documentURL = regexp.MustCompile(`https?://[^\s"'<>\\]+/\.well-known/openid-configuration`)
-	issuerForms = regexp.MustCompile(`^(.*?/realms/[^/]+|.*?/application/o/[^/]+/|.*?/oauth2/openid/[^/]+|.*?/adfs|.*?/v2\.0)`)
+	documentURL = check.Pattern(`https?://[^\s"'<>\\]+/\.well-known/openid-configuration`)
+	issuerForms = check.Pattern(`^(.*?/realms/[^/]+|.*?/application/o/[^/]+/|.*?/oauth2/openid/[^/]+|.*?/adfs|.*?/v2\.0)`)
 )
 
 // neighbours returns where the document may be, if it is not at the issuer URL.
@@ -96,12 +95,12 @@ func neighbours(issuerURL string, a answer) []string {
 			all = append(all, base)
 		}
 	}
-	for _, found := range documentURL.FindAllString(string(a.body[:min(len(a.body), maxRead)]), 2) {
+	for _, found := range documentURL().FindAllString(string(a.body[:min(len(a.body), maxRead)]), 2) {
 		if base := strings.TrimSuffix(found, "/.well-known/openid-configuration"); originOf(base) == originOf(issuerURL) {
 			all = append(all, base)
 		}
 	}
-	if form := issuerForms.FindString(path + "/"); form != "" && strings.TrimSuffix(form, "/") != path {
+	if form := issuerForms().FindString(path + "/"); form != "" && strings.TrimSuffix(form, "/") != path {
 		all = append(all, at(form))
 	}
 	if without, ok := strings.CutPrefix(path, "/auth"); ok && (without == "" || without[0] == '/') {

@@ -33,7 +33,7 @@ func loginReply(a answer, redirectURL string, settle func(string) string) reply 
 		page := visible(a.body)
 		text += " " + page
 		if r.fault.code == "" {
-			r.fault = fault{code: standardCodes.FindString(page), text: page}
+			r.fault = fault{code: standardCodes().FindString(page), text: page}
 		}
 	}
 	r.Mark = markOf(found, ending, a.status, words(settle(text)))

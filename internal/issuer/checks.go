@@ -89,7 +89,7 @@ func (i *Inspection) formHint() check.Hint {
 	const wrong = check.Hint("correct host or path of {realm.issuer_url}, or let the proxy pass on its path: no discovery document is there")
 	page := strings.ToLower(string(i.discovery.body[:min(len(i.discovery.body), maxRead)]))
 	for _, p := range providers {
-		if p.looks != nil && p.looks.MatchString(i.issuer) || p.marker != "" && strings.Contains(page, p.marker) {
+		if p.looks != nil && p.looks().MatchString(i.issuer) || p.marker != "" && strings.Contains(page, p.marker) {
 			return check.Hints(wrong, check.Hint(p.name+": its issuer URLs look like "+p.form))
 		}
 	}

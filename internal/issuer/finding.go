@@ -2,7 +2,6 @@ package issuer
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -93,13 +92,13 @@ func (a *asking) checkCredentials(j judgement) check.Check {
 }
 
 // digestForm is how a digest of a key begins, which people paste in its place.
-var digestForm = regexp.MustCompile(`^\$(?:pbkdf2|argon2|scrypt|bcrypt|2[abxy]|5|6)[-$]`)
+var digestForm = check.Pattern(`^\$(?:pbkdf2|argon2|scrypt|bcrypt|2[abxy]|5|6)[-$]`)
 
 // refusal words a refused client.
 func (a *asking) refusal(j judgement, client string) (summary string, hint check.Hint) {
 	p := a.provider()
 	key := check.Hint("set {realm.client_key_file} to a file with the key that the issuer holds, or give the issuer this key")
-	if digestForm.MatchString(a.declared.key) {
+	if digestForm().MatchString(a.declared.key) {
 		key = "set {realm.client_key_file} to a file with the key itself: this one holds a digest"
 	}
 	key = check.Hints(key, p.tell(OnKey))

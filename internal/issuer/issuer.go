@@ -269,7 +269,7 @@ func (i *Inspection) AuthorizationEndpoint() (endpoint string, ok bool) {
 func (i *Inspection) IsAuthorizationEndpoint(location string) bool {
 	<-i.done
 	named := string(i.metadata.AuthorizationEndpoint)
-	if varies := i.provider().varies; varies != nil && varies.MatchString(location) && varies.MatchString(named) {
+	if varies := i.provider().varies; varies != nil && varies().MatchString(location) && varies().MatchString(named) {
 		return originOf(location) == originOf(named)
 	}
 	return normal(location) == normal(named)

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
-	"regexp"
 	"strings"
+
+	"proxmox-realm/internal/check"
 )
 
 // MadeUp is the invalid code or token that client questions send, and a part of other made-up values. An administrator finds
@@ -30,19 +31,19 @@ func madeUp(declared values) values {
 func random() string { return rand.Text() + rand.Text() }
 
 var (
-	uuidForm   = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	numberForm = regexp.MustCompile(`^[0-9]{10,}(@.*)?$`)
+	uuidForm   = check.Pattern(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	numberForm = check.Pattern(`^[0-9]{10,}(@.*)?$`)
 )
 
 // madeUpClient returns a client id that does not exist, of the form of a declared one. Some issuers look at the form first.
 func madeUpClient(declared string) string {
 	switch {
-	case uuidForm.MatchString(declared):
+	case uuidForm().MatchString(declared):
 		b := make([]byte, 16)
 		_, _ = rand.Read(b) // never fails
 		b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
 		return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-	case numberForm.MatchString(declared):
+	case numberForm().MatchString(declared):
 		number, at, project := strings.Cut(declared, "@")
 		made := replaced(number)
 		if project {

@@ -36,10 +36,10 @@ type provider struct {
 	form string // of its issuer URLs
 	is   func(d metadata) bool
 
-	looks  *regexp.Regexp // matches an issuer URL that is meant for this provider
-	marker string         // stands in its pages, in small letters
+	looks  func() *regexp.Regexp // matches an issuer URL that is meant for this provider
+	marker string                // stands in its pages, in small letters
 
-	varies *regexp.Regexp // matches its authorization endpoints, if each caller gets another one
+	varies func() *regexp.Regexp // matches its authorization endpoints, if each caller gets another one
 
 	subject       string // what sub holds; "": a readable name or unknown
 	tokenOfSub    bool   // the ID token holds no claim of the user but sub
@@ -104,7 +104,7 @@ func at(authorization, token, keys string, userinfoAndDevice ...string) func(met
 	}
 }
 
-var tsidpEndpoint = regexp.MustCompile(`/authorize(/(funnel|localhost|[0-9]+))?$`)
+var tsidpEndpoint = check.Pattern(`/authorize(/(funnel|localhost|[0-9]+))?$`)
 
 // providers are the known ones. Each needs several signs, since paths such as /auth and /keys are nobody's own.
 var providers = []provider{
@@ -128,7 +128,7 @@ var providers = []provider{
 	},
 	{
 		name: "authentik", form: "https://HOST/application/o/SLUG/, with the slash at the end",
-		looks: regexp.MustCompile(`/application/o\b`), marker: "authentik",
+		looks: check.Pattern(`/application/o\b`), marker: "authentik",
 		is:      at("*/application/o/authorize/", "*/application/o/token/", "*/jwks/"),
 		subject: "64 hexadecimal digits by default, too long for Proxmox", tokenOfAll: true, encrypts: true,
 		advice: map[Topic]string{
@@ -146,7 +146,7 @@ var providers = []provider{
 	},
 	{
 		name: "Keycloak", form: "https://HOST/realms/NAME, or https://HOST/auth/realms/NAME before version 17",
-		looks: regexp.MustCompile(`/realms\b`), marker: "unable to find matching target resource method",
+		looks: check.Pattern(`/realms\b`), marker: "unable to find matching target resource method",
 		is:      at("*/protocol/openid-connect/auth", "*/protocol/openid-connect/token", "*/protocol/openid-connect/certs"),
 		subject: "a UUID", tokenOfAll: true, defaultScopes: true,
 		advice: map[Topic]string{
@@ -179,7 +179,7 @@ var providers = []provider{
 	},
 	{
 		name: "Kanidm", form: "https://HOST/oauth2/openid/NAME",
-		looks: regexp.MustCompile(`/oauth2/openid\b`), marker: "kanidm",
+		looks: check.Pattern(`/oauth2/openid\b`), marker: "kanidm",
 		is:      at("ORIGIN/ui/oauth2", "ORIGIN/oauth2/token", "ISSUER/public_key.jwk"),
 		subject: "a UUID", tokenOfAll: true,
 		advice: map[Topic]string{
@@ -193,7 +193,7 @@ var providers = []provider{
 	},
 	{
 		name: "Entra ID", form: "https://login.microsoftonline.com/TENANT-ID/v2.0",
-		looks:   regexp.MustCompile(`^https://login\.microsoftonline\.`),
+		looks:   check.Pattern(`^https://login\.microsoftonline\.`),
 		is:      at("*/oauth2/v2.0/authorize", "*/oauth2/v2.0/token", "*/discovery/v2.0/keys"),
 		subject: "an opaque text", tokenOfAll: true, defaultScopes: true,
 		advice: map[Topic]string{
@@ -206,7 +206,7 @@ var providers = []provider{
 	},
 	{
 		name: "Google", form: "https://accounts.google.com",
-		looks:   regexp.MustCompile(`^https://([a-z]+\.)?google(apis)?\.com\b`),
+		looks:   check.Pattern(`^https://([a-z]+\.)?google(apis)?\.com\b`),
 		is:      func(d metadata) bool { return d.Issuer == "https://accounts.google.com" },
 		subject: "a number", tokenOfAll: true,
 		advice: map[Topic]string{
@@ -218,7 +218,7 @@ var providers = []provider{
 	},
 	{
 		name: "AD FS", form: "https://HOST/adfs",
-		looks:   regexp.MustCompile(`/adfs\b`),
+		looks:   check.Pattern(`/adfs\b`),
 		is:      at("ISSUER/oauth2/authorize/", "ISSUER/oauth2/token/", "ISSUER/discovery/keys"),
 		subject: "an opaque text", tokenOfAll: true,
 		advice: map[Topic]string{
@@ -259,7 +259,7 @@ var providers = []provider{
 		is: func(d metadata) bool {
 			// A path for each caller is a sign of its own.
 			endpoint := string(d.AuthorizationEndpoint)
-			return tsidpEndpoint.MatchString(endpoint) && at("", "ISSUER/token", "ISSUER/.well-known/jwks.json")(d) &&
+			return tsidpEndpoint().MatchString(endpoint) && at("", "ISSUER/token", "ISSUER/.well-known/jwks.json")(d) &&
 				(strings.HasSuffix(originOf(string(d.Issuer)), ".ts.net") || !strings.HasSuffix(endpoint, "/authorize"))
 		},
 		varies:  tsidpEndpoint,

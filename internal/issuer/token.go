@@ -40,7 +40,7 @@ func (f fault) isAboutCode() bool {
 	if f.code == "invalid_grant" {
 		return true
 	}
-	if standardCodes.FindString(f.code) == f.code {
+	if standardCodes().FindString(f.code) == f.code {
 		return false
 	}
 	said := strings.FieldsFunc(strings.ToLower(f.code), func(r rune) bool { return !unicode.IsLetter(r) })

@@ -165,9 +165,9 @@ func TestMadeUpValues(t *testing.T) {
 	for declared, form := range map[string]func(string) bool{
 		"proxmox":                              func(s string) bool { return s == MadeUp },
 		MadeUp:                                 func(s string) bool { return s != MadeUp },
-		"0f0d8c6e-5b9e-4a53-9f5c-0123456789ab": uuidForm.MatchString,
-		"234567890123456789@project":           func(s string) bool { return numberForm.MatchString(s) && strings.HasSuffix(s, "@project") },
-		"234567890123456789":                   numberForm.MatchString,
+		"0f0d8c6e-5b9e-4a53-9f5c-0123456789ab": uuidForm().MatchString,
+		"234567890123456789@project":           func(s string) bool { return numberForm().MatchString(s) && strings.HasSuffix(s, "@project") },
+		"234567890123456789":                   numberForm().MatchString,
 	} {
 		if made := madeUpClient(declared); made == declared || !form(made) {
 			t.Errorf("%q of %q", made, declared)

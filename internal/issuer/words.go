@@ -7,13 +7,14 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"golang.org/x/net/html"
+
+	"proxmox-realm/internal/check"
 )
 
 // maxRead is how much of a page is read for its words.
@@ -130,7 +131,7 @@ func visible(body []byte) string {
 }
 
 // standardCodes are the errors of RFC 6749, OpenID Connect Core 1.0 and RFC 9126.
-var standardCodes = regexp.MustCompile(`\b(?:invalid_(?:request|client|grant|scope|redirect_uri|request_uri|request_object|target)|` +
+var standardCodes = check.Pattern(`\b(?:invalid_(?:request|client|grant|scope|redirect_uri|request_uri|request_object|target)|` +
 	`unauthorized_client|unsupported_(?:grant_type|response_type|response_mode)|access_denied|redirect_uri_mismatch|` +
 	`(?:login|interaction|consent|account_selection)_required)\b`)
 
@@ -159,7 +160,7 @@ func hostOf(address string) string {
 	return u.Hostname()
 }
 
-var addresses = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://\S*`)
+var addresses = check.Pattern(`[A-Za-z][A-Za-z0-9+.-]*://\S*`)
 
 // maxWord is the length from which on a word is taken for an identifier.
 const maxWord = 20
@@ -168,7 +169,7 @@ const maxWord = 20
 // look like identifiers: with a digit, with a capital after a small letter, or long.
 func words(text string) string {
 	var kept []string
-	for word := range strings.FieldsFuncSeq(addresses.ReplaceAllString(text, " "), func(r rune) bool {
+	for word := range strings.FieldsFuncSeq(addresses().ReplaceAllString(text, " "), func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.'’", r)
 	}) {
 		word = strings.Trim(word, "-.'’")

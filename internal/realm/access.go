@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -303,20 +302,20 @@ func NormalPath(path string) string {
 
 // aclPath matches the paths that Proxmox takes (PVE::AccessControl::check_path of Proxmox VE 9.2). Older versions know fewer of
 // them below /sdn.
-var aclPath = regexp.MustCompile(`^(/|/access|/access/(groups|realm)(/[A-Za-z0-9._-]+)?|/nodes(/[A-Za-z0-9._-]+)?|/pool(/[A-Za-z0-9._-]+){0,3}` +
+var aclPath = check.Pattern(`^(/|/access|/access/(groups|realm)(/[A-Za-z0-9._-]+)?|/nodes(/[A-Za-z0-9._-]+)?|/pool(/[A-Za-z0-9._-]+){0,3}` +
 	`|/sdn|/sdn/controllers(/[A-Za-z0-9_-]+)?|/sdn/(dns|fabrics|ipams|prefix-lists|route-maps)(/[A-Za-z0-9]+)?` +
 	`|/sdn/zones(/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+(/[1-9][0-9]{0,3})?)?)?` +
 	`|/storage(/[A-Za-z0-9._-]+)?|/vms(/[1-9][0-9]{2,})?|/mapping(/[A-Za-z0-9._-]+){0,2})$`)
 
 // groupName matches the names of groups (PVE::AccessControl::verify_groupname).
-var groupName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+var groupName = check.Pattern(`^[A-Za-z0-9._-]+$`)
 
 // ValidateGroup returns what is wrong with the name of an issuer's group. Its error completes "must …" and says how the issuer
 // can send another name.
 func ValidateGroup(name string) error {
 	const wrong = "must consist of letters, digits, '.', '_' and '-', because Proxmox ignores groups with other names"
 	switch {
-	case groupName.MatchString(name):
+	case groupName().MatchString(name):
 		return nil
 	case strings.HasPrefix(name, "/"):
 		return errors.New(wrong + ": let the issuer send the bare name of the group, without its path")
@@ -329,9 +328,9 @@ func ValidateGroup(name string) error {
 // Validate returns what is wrong with a grant. Its error completes "must …".
 func (g Grant) Validate() error {
 	switch {
-	case !aclPath.MatchString(g.Path):
+	case !aclPath().MatchString(g.Path):
 		return errors.New("must be a path of Proxmox's access control list, such as /, /vms/100, /pool/dev or /storage/local")
-	case !groupName.MatchString(g.Role):
+	case !groupName().MatchString(g.Role):
 		return errors.New("must name a role, such as PVEAuditor")
 	}
 	return nil

@@ -162,7 +162,7 @@ func (p *Plan) change(op Op, prop Property, to Value) {
 func shown(p Property, v Value) *string {
 	s := v.String()
 	if p == IssuerURL {
-		s = userinfo.ReplaceAllString(s, "${1}"+check.Mask+"@")
+		s = userinfo().ReplaceAllString(s, "${1}"+check.Mask+"@")
 	}
 	return &s
 }

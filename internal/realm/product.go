@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"proxmox-realm/internal/check"
 )
 
 // Product is one of the Proxmox products whose realms this program keeps. The zero value is Proxmox VE. What differs between
@@ -59,39 +61,39 @@ type limits struct {
 
 // pattern is what a text must not contain.
 type pattern struct {
-	wrong *regexp.Regexp
+	wrong func() *regexp.Regexp
 	must  string // completes "must …"
 }
 
 var (
-	oneWord   = &pattern{regexp.MustCompile(`[\s\p{Z}]`), "not contain white space"}
-	claimName = &pattern{regexp.MustCompile(`[^A-Za-z0-9._-]`), "consist of letters, digits, '.', '_' and '-'"}
-	latin1    = &pattern{regexp.MustCompile(`[^\x{00}-\x{ff}]`), "hold only Latin-1 characters"}
+	oneWord   = &pattern{check.Pattern(`[\s\p{Z}]`), "not contain white space"}
+	claimName = &pattern{check.Pattern(`[^A-Za-z0-9._-]`), "consist of letters, digits, '.', '_' and '-'"}
+	latin1    = &pattern{check.Pattern(`[^\x{00}-\x{ff}]`), "hold only Latin-1 characters"}
 	// Proxmox refuses a space and the delimiters of RFC 3986 appendix C in acr-values and audiences.
-	uriWords = &pattern{regexp.MustCompile(`[ <>#"]`), `not contain spaces or any of < > # "`}
+	uriWords = &pattern{check.Pattern(`[ <>#"]`), `not contain spaces or any of < > # "`}
 	// RFC 6749 section 3.3, scope-token.
-	scopeTokens = &pattern{regexp.MustCompile(`[^\x20\x21\x23-\x5B\x5D-\x7E]`), "hold printable ASCII without quotation marks and backslashes"}
+	scopeTokens = &pattern{check.Pattern(`[^\x20\x21\x23-\x5B\x5D-\x7E]`), "hold printable ASCII without quotation marks and backslashes"}
 	// No issuer calls itself by a URL with a password, and every plan and report shows the URL.
 	noUserinfo = &pattern{userinfo, "not hold credentials: remove what stands before the @"}
 	// proxmox-schema, PROXMOX_SAFE_ID_REGEX.
-	safeID  = &pattern{regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`), "consist of letters, digits, '.', '_' and '-', and not begin with '.' or '-'"}
+	safeID  = &pattern{check.Pattern(`[^A-Za-z0-9._-]|^[.-]`), "consist of letters, digits, '.', '_' and '-', and not begin with '.' or '-'"}
 	safeIDs = &pattern{
-		regexp.MustCompile(`[^A-Za-z0-9._,; -]|(^|[,; ])[.-]`),
+		check.Pattern(`[^A-Za-z0-9._,; -]|(^|[,; ])[.-]`),
 		"hold words of letters, digits, '.', '_' and '-' that do not begin with '.' or '-'",
 	}
-	words256 = &pattern{regexp.MustCompile(`[^,; ]{257}`), "hold words of at most 256 characters"}
+	words256 = &pattern{check.Pattern(`[^,; ]{257}`), "hold words of at most 256 characters"}
 	// PVE::AccessControl, token_subid_regex. Unlike a realm's name, an id has no greatest length.
-	veToken = &pattern{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]|^.?$`), "have two characters or more, a letter first, then letters, digits, '.', '_' or '-'"}
+	veToken = &pattern{check.Pattern(`^[^A-Za-z]|[^A-Za-z0-9._-]|^.?$`), "have two characters or more, a letter first, then letters, digits, '.', '_' or '-'"}
 	// PVE::Auth::Plugin, pve_verify_realm. Proxmox itself accepts a line feed at the end, which then breaks its file of realms.
-	veRealm   = &pattern{regexp.MustCompile(`^[^A-Za-z]|[^A-Za-z0-9._-]`), "be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'"}
+	veRealm   = &pattern{check.Pattern(`^[^A-Za-z]|[^A-Za-z0-9._-]`), "be 2 to 32 characters, a letter first, then letters, digits, '.', '_' or '-'"}
 	rustRealm = &pattern{
-		regexp.MustCompile(`^[^A-Za-z0-9_]|[^A-Za-z0-9._-]`),
+		check.Pattern(`^[^A-Za-z0-9_]|[^A-Za-z0-9._-]`),
 		"be 2 to 32 characters, a letter, digit or '_' first, then letters, digits, '.', '_' or '-'",
 	}
 )
 
 // userinfo matches a URL up to the end of its credentials (RFC 3986 section 3.2.1); the URL may be broken.
-var userinfo = regexp.MustCompile(`^(.*?://)?[^/?#]*@`)
+var userinfo = check.Pattern(`^(.*?://)?[^/?#]*@`)
 
 // products is the table, in the order of the constants. Limits of Proxmox VE were observed on libpve-access-control 9.1.1, those
 // of Backup Server on 4.2.3. Those of Datacenter Manager 1.1.7 are read from its source. Versions are from the changelogs.
@@ -205,7 +207,7 @@ func (p Product) TokenSeparators() string { return p.row().separators }
 
 // ValidateTokenID returns what is wrong with the id of an API token. Its error completes "must …".
 func (p Product) ValidateTokenID(id string) error {
-	if r := p.row().tokenID; id == "" || r.wrong.MatchString(id) {
+	if r := p.row().tokenID; id == "" || r.wrong().MatchString(id) {
 		return errors.New("must " + r.must)
 	}
 	return nil
@@ -263,7 +265,7 @@ func (p Product) Builtin(name string) bool { return slices.Contains(p.row().buil
 
 // ValidateName returns what is wrong with the name of a realm. Its error completes "must …".
 func (p Product) ValidateName(name string) error {
-	if r := p.row().realmName; len(name) < 2 || len(name) > 32 || r.wrong.MatchString(name) {
+	if r := p.row().realmName; len(name) < 2 || len(name) > 32 || r.wrong().MatchString(name) {
 		return fmt.Errorf("must %s", r.must)
 	}
 	return nil
@@ -287,7 +289,7 @@ func (p Product) Validate(prop Property, v Value) error {
 		return errors.New("must hold a word")
 	}
 	for _, r := range limits.patterns {
-		if r.wrong.MatchString(text) {
+		if r.wrong().MatchString(text) {
 			return fmt.Errorf("must %s", r.must)
 		}
 	}
