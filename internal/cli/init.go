@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -173,6 +175,12 @@ func (i *initRun) open(ctx context.Context) (err error) {
 	case i.wait < 0:
 		return usage("--wait takes no negative value")
 	}
+	if i.autheliaConfig != "" {
+		if _, err := os.Stat(i.autheliaConfig); errors.Is(err, fs.ErrNotExist) { // said before anything is made
+			return check.Errorf(check.Config, "--authelia-config %s: %v", i.autheliaConfig, disk.ErrAbsent).
+				Try("name the file of Authelia's configuration on this machine, or leave the flag out: the client is printed then")
+		}
+	}
 	var flags []config.FlagValue
 	i.given = map[string]bool{}
 	for _, k := range initFlags {
@@ -285,6 +293,7 @@ func (i *initRun) stopped(err error) error {
 	}
 	if len(i.made) > 0 {
 		i.note("made so far: %s", i.whatWasMade())
+		i.note("to undo it:\n%s%s", check.Command, strings.Join(i.place.Undo(), "\n"+check.Command))
 	}
 	if i.place.Has(setup.ConfigFile) && check.CodeOf(err) != check.Usage && check.CodeOf(err) != check.Config {
 		i.note("to go on:\n%s%s", check.Command, i.wording.Command(repeated(i.cmd, "authelia-config", "yes")))

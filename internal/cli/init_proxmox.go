@@ -317,8 +317,11 @@ func (i *initRun) adopt(ctx context.Context) error {
 	}
 	i.adopted, i.key = true, held.Values.Login(t.Realm.Name).ClientKey
 	i.target = setup.Adopt(*t, held)
-	login := i.target.Realm.Set.Login(t.Realm.Name)
-	i.tell("Realm %s is taken as it is: issuer %s, client %s.", t.Realm.Name, login.IssuerURL, login.ClientID)
+	there, login := held.Values.Login(t.Realm.Name), i.target.Realm.Set.Login(t.Realm.Name)
+	i.tell("Realm %s is taken as it is: issuer %s, client %s.", t.Realm.Name, i.secrets.Clean(there.IssuerURL), i.secrets.Clean(there.ClientID))
+	if there.IssuerURL != login.IssuerURL || there.ClientID != login.ClientID {
+		i.tell("The flags change that: issuer %s, client %s.", login.IssuerURL, login.ClientID)
+	}
 	if login.UsernameClaim == "sub" {
 		i.tell("Its users are named by the claim sub. That cannot be changed in place; a second realm beside it can use another one:")
 		i.tell("  %s", i.wording.Command("init --realm sso"))

@@ -148,6 +148,9 @@ func (e *Error) noteLoss() {
 }
 
 func checkPort(e *Error, _ realm.Host) check.Hint {
+	if strings.HasSuffix(string(e.Endpoint), ":"+e.dialect.product.Port()) {
+		return nodeItself
+	}
 	return check.Hintf("correct {proxmox.endpoints}: %s listens on port %s", e.dialect.product.Name(), e.dialect.product.Port())
 }
 
