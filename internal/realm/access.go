@@ -217,29 +217,36 @@ func inside(path, above string) bool {
 
 // refuseAccess returns why the declared access cannot be written.
 func refuseAccess(want Access, login Login, have CurrentAccess) *check.Error {
-	var unknown []string
-	roles := have.Roles
-	granting := false
-	for _, name := range want.Groups() {
-		for _, g := range want[name] {
-			granting = true
-			if _, ok := roles[g.Role]; !ok && roles != nil && !slices.Contains(unknown, g.Role) {
-				unknown = append(unknown, g.Role)
-			}
-		}
-	}
+	granting := slices.ContainsFunc(want.Groups(), func(name string) bool { return len(want[name]) > 0 })
+	unknown := want.UnknownRoles(have.Roles)
 	switch {
 	case !have.Product.HasGroups():
 		return check.Errorf(check.UnknownProperty, "%s has no groups: roles are given to each user there", have.Product.Name()).At("access").
 			Try("remove {access} from the configuration of this target")
-	case len(unknown) > 0:
-		return check.Errorf(check.UnknownRole, "Proxmox has no role %s", strings.Join(unknown, ", ")).At("access").
-			Try("run on a node (it lists the roles that exist):\n    pveum role list") // only Proxmox VE has groups
+	case unknown != nil:
+		return unknown
 	case granting && login.GroupsClaim == "":
 		return check.Errorf(check.NoGroupsClaim, "grants need a groups claim: without one nobody becomes a member of a group").At("access").
 			Try("set {realm.groups_claim} to groups, or to the claim that holds the user's groups")
 	}
 	return nil
+}
+
+// UnknownRoles returns an error with [check.UnknownRole] if a grant names a role that does not exist. Nil roles are not known.
+func (a Access) UnknownRoles(roles Roles) *check.Error {
+	var unknown []string
+	for _, name := range a.Groups() {
+		for _, g := range a[name] {
+			if _, ok := roles[g.Role]; !ok && roles != nil && !slices.Contains(unknown, g.Role) {
+				unknown = append(unknown, g.Role)
+			}
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	return check.Errorf(check.UnknownRole, "Proxmox has no role %s", strings.Join(unknown, ", ")).At("access").
+		Try("run on a node (it lists the roles that exist):\n    pveum role list") // only Proxmox VE has groups
 }
 
 // Groups returns the declared groups, sorted, as the issuer calls them.

@@ -27,7 +27,8 @@ func (a Account) user() string {
 
 // Missing returns what an administrator has to make in Proxmox: roles, user, token and grants, in this order. It looks for each and
 // changes nothing. It returns [check.TokenTaken] if the token is there and its secret is not here. It returns
-// [check.PermissionDenied] if the administrator may not make what is missing.
+// [check.PermissionDenied] if the administrator may not make what is missing, and [check.UnknownRole] if a declared grant has a role that
+// does not exist.
 func (a Account) Missing(ctx context.Context, admin *proxmox.Client) ([]Step, error) {
 	userExists, err := admin.UserExists(ctx, a.user())
 	if err != nil {
@@ -40,6 +41,9 @@ func (a Account) Missing(ctx context.Context, admin *proxmox.Client) ([]Step, er
 	roles, err := admin.Roles(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if unknown := a.Access.UnknownRoles(roles); unknown != nil {
+		return nil, unknown
 	}
 	grants, err := a.missingGrants(ctx, admin, userExists, roles)
 	if err != nil {
