@@ -374,6 +374,7 @@ func (i *initRun) want(ctx context.Context, question, otherwise string) (string,
 		if answer = cmp.Or(answer, otherwise); err != nil || answer != "" {
 			return answer, err
 		}
+		i.tell("An answer is needed here. Ctrl-C ends the setup.")
 	}
 }
 

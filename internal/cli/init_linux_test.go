@@ -110,7 +110,8 @@ func TestInitOnATerminal(t *testing.T) {
 		{reads: `Security keys do not work here(?s:.*)Administrator \[root@pam\]: `},
 		{reads: `Password of root@pam \(used once, not stored\): `, answer: admin.Password},
 		{reads: `One-time code: `, answer: standin.TOTP(admin.TOTPSecret, time.Now())}, // still accepted one step later
-		{reads: `2 nodes: pve, pve2\s+Realms: pam, pve. No OpenID Connect realm yet.\s+Issuer, its URL: `, answer: "https://127.0.0.1:1"},
+		{reads: `2 nodes: pve, pve2\s+Realms: pam, pve. No OpenID Connect realm yet.\s+Issuer, its URL: `},
+		{reads: `An answer is needed here. Ctrl-C ends the setup.\s+Issuer, its URL: `, answer: "https://127.0.0.1:1"},
 		{reads: `nothing was made: issuer.reach(?s:.*)Issuer, its URL: `, answer: l.IssuerURL + "/"},
 		{reads: `The nodes must trust its authority too(?s:.*)File with the authority's certificate: `, answer: l.IssuerCAFile},
 		{reads: `own name is https://[0-9.:]+: that is used(?s:.*)NAME@authelia, for good \[authelia\]: `},
