@@ -74,6 +74,9 @@ func (r run) look(ctx context.Context, res Result, plan planned, inspection *iss
 	case decision == issuer.NoVerdict && plan.Action != realm.Create:
 		res = res.warn("the issuer gave no verdict on client " + r.Cleaner.Clean(login.ClientID) + ": the change was not checked")
 	}
+	if against != nil && !res.client.fresh && len(check.Failures(res.client.checks)) > 0 {
+		against = against.Try(against.Hint, "after a correction, ask the issuer again:\n    {verify}")
+	}
 	return res, against, nil
 }
 
