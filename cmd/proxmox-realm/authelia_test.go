@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"proxmox-realm/internal/check"
 
@@ -157,7 +158,9 @@ func browse(ts *testscript.TestScript, neg bool, args []string) {
 	user := strings.Join(append(args, l.Username)[:1], "")
 	back, err := l.Authorize(context.Background(), strings.TrimSpace(l.waiting.lines.Text()), user, l.Password, "accept")
 	ts.Check(err)
-	page, err := http.Get(back.String())
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, back.String(), nil)
+	ts.Check(err)
+	page, err := (&http.Client{Timeout: time.Minute}).Do(request)
 	ts.Check(err)
 	ts.Check(page.Body.Close())
 	if at := page.Request.URL; at.Scheme != "http" || at.Path != "/callback" || page.StatusCode != http.StatusOK {

@@ -117,12 +117,12 @@ func TestTheFileIsExclusive(t *testing.T) {
 				s.Fatal(err)
 			}
 			s.put(stored()).on("read#2", pve.Rule{Before: func() {
-				make := os.WriteFile(path, []byte("theirs"), 0o600)
+				err := os.WriteFile(path, []byte("theirs"), 0o600)
 				if link {
-					make = errors.Join(os.Remove(path), os.Symlink(victim, path))
+					err = errors.Join(os.Remove(path), os.Symlink(victim, path))
 				}
-				if make != nil {
-					s.Error(make)
+				if err != nil {
+					s.Error(err)
 				}
 			}})
 			s.expect(s.apply(agreed), reconcile.Failed, realm.Replace, check.Config)
