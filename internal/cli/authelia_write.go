@@ -109,7 +109,7 @@ func (a *app) agreeToWrite(cmd *cobra.Command, o autheliaOptions) error {
 	if o.yes {
 		return nil
 	}
-	return a.agree(cmd.Context(), "Write this to "+o.write+"?", false, repeated(cmd, "config", "target", "write", "new-key", "with-login", "one-factor")+" --yes")
+	return a.agree(cmd.Context(), "Write this to "+o.write+"?", false, repeated(cmd, "write", "new-key", "with-login", "one-factor")+" --yes")
 }
 
 // store writes a new key and then the file, so that no digest of a lost key stays.

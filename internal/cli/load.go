@@ -114,24 +114,15 @@ func sameRun(cmd *cobra.Command) func(line string) string {
 		}
 		has := func(flag string) bool { return flag != "" && strings.Contains(" "+line+" ", " -"+flag+" ") }
 		cmd.Flags().Visit(func(f *pflag.Flag) {
-			key, isKey := f.Value.(*keyFlag)
+			_, isKey := f.Value.(*keyFlag)
 			switch {
 			case has("-" + f.Name), has(f.Shorthand), meant.Flag(f.Name) == nil:
-			case f.Name == "config" && f.Value.String() != "-":
-				line += " -c " + check.Quote(f.Value.String())
+			case f.Name == "config" && f.Value.String() == "-": // nobody can read it twice
+			case f.Name == "config":
+				line += given(f)
 			case name(meant) == "rotate": // takes all targets of the client, with the key that the configuration says
-			case f.Name == "target":
-				for _, target := range f.Value.(pflag.SliceValue).GetSlice() { //nolint:forcetypeassert,errcheck // see globalFlags
-					line += " -t " + check.Quote(target)
-				}
-			case isKey:
-				between := " "
-				if key.Kind == config.Bool {
-					between = "="
-				}
-				for _, value := range key.values {
-					line += " --" + f.Name + between + check.Quote(value)
-				}
+			case f.Name == "target", isKey:
+				line += given(f)
 			}
 		})
 		return "proxmox-realm " + line
@@ -145,18 +136,34 @@ func repeated(cmd *cobra.Command, flags ...string) string {
 		if len(flags) > 0 && !slices.Contains(flags, f.Name) {
 			return
 		}
-		values := []string{f.Value.String()}
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			values = list.GetSlice()
-		}
-		for _, value := range values {
-			line += " --" + f.Name
-			if f.Value.Type() != "bool" {
-				line += " " + check.Quote(value)
-			}
-		}
+		line += given(f)
 	})
 	return line
+}
+
+// given is a flag as it was given, with a space before it.
+func given(f *pflag.Flag) (text string) {
+	flag, values := " --"+f.Name, []string{f.Value.String()}
+	if f.Name == "config" || f.Name == "target" { // known by their letters
+		flag = " -" + f.Shorthand
+	}
+	switch v := f.Value.(type) {
+	case *keyFlag:
+		values = v.values
+	case pflag.SliceValue:
+		values = v.GetSlice()
+	}
+	for _, value := range values {
+		switch isBool := f.Value.Type() == "bool"; {
+		case isBool && value == "true":
+			text += flag
+		case isBool:
+			text += flag + "=" + value
+		default:
+			text += flag + " " + check.Quote(value)
+		}
+	}
+	return text
 }
 
 // load reads the configuration, with the command's flags on top.

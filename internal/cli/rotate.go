@@ -231,7 +231,7 @@ func (r rotator) goOn() check.Hint {
 
 // command is the command that goes on, or goes back.
 func (r rotator) command(abort bool) string {
-	flags := []string{"config", "target", "authelia-config"}
+	flags := []string{"target", "authelia-config"}
 	switch {
 	case abort:
 		return repeated(r.cmd, flags...) + " --abort"
