@@ -1,6 +1,6 @@
-// Package history keeps what runs remember, in the state_dir: of one target ([Target]: what was found and when, what was told
-// to whom), of one client at its issuer ([Client]: what the issuer answered), and on which nodes an issuer hung. All processes that
-// use the state_dir share it.
+// Package history keeps what runs remember, in the state_dir. A [Target] holds what was found about one target and who was told.
+// A [Client] holds what an issuer answered about one client. The store also knows on which nodes an issuer hung. All processes
+// that use the state_dir share it.
 //
 // A finding stands until something newer contradicts it: another answer about the same values. Findings about other values
 // are told apart by a keyed digest ([Store.Digest]).

@@ -55,14 +55,14 @@ func hasMember(body []byte, name string) bool {
 	return has
 }
 
-// keyRule decides whether the token endpoint accepts a client with its key. It is a function of the answers to these
-// questions with a made-up code or token, asked as far as needed:
+// keyRule decides whether the token endpoint accepts a client with its key. It is a function of answers. Each question has a
+// made-up code or token, and is asked only if the answers before it do not decide:
 //
 //	D      the declared key               I   introspection with the declared key
 //	K      a made-up key                  IK  introspection with a made-up key
 //	C      a made-up client id
 //
-// and for a person who wants to know which of several causes it is:
+// These are asked as well if a person wants to know the cause:
 //
 //	post   the declared key as client_secret_post     none   the client id without a key
 //	postK  a made-up key as client_secret_post        plain  Basic without form encoding

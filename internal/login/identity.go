@@ -19,8 +19,8 @@ type Identity struct {
 	Created    *bool               `json:"created"`    // whether Proxmox created the user in this login; nil: not visible
 	Groups     []string            `json:"groups"`     // of Proxmox, sorted; nil: not visible
 	Privileges map[string][]string `json:"privileges"` // by path, sorted; nil: not visible
-	// GroupsSet and GroupsRefused are what this login did with the issuer's groups: Proxmox's names of those that it put the user
-	// into, and the issuer's names that Proxmox does not take. nil: the log of the node was not read, or the realm has no groups.
+	// GroupsSet are the groups into which this login put the user, by their names in Proxmox. GroupsRefused are the issuer's groups
+	// whose names Proxmox does not take. nil: the log of the node was not read, or the realm has no groups.
 	GroupsSet     []string   `json:"groups_set"`
 	GroupsRefused []string   `json:"groups_refused"`
 	Trouble       string     `json:"-"` // why the login set no groups, or not all: one sentence; "": nothing is wrong

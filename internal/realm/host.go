@@ -8,8 +8,8 @@ import (
 
 // Host is what an administrator does on a host of a product. A command is "" if the product has none.
 type Host struct {
-	// How texts call it: "a node" or "the host" where a command runs, "node" or "host" in other places, "the nodes" or "the host" for
-	// all that have a system log.
+	// How texts call it. Place is "a node" or "the host", where a command runs. Noun is "node" or "host". All is "the nodes" or "the
+	// host", which have a system log.
 	Place, Noun, All string
 	Clustered        bool // a login may reach another node than the one where it began
 

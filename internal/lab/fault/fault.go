@@ -1,5 +1,5 @@
-// Package fault lists the faults of networks, load balancers and dying servers, and injects them into chosen requests to a
-// node of a Proxmox stand-in: the node closes the connection, cuts the answer, or sends another one.
+// Package fault lists the faults of networks, load balancers and dying servers. It injects them into chosen requests to a node
+// of a Proxmox stand-in. The node then closes the connection, cuts the answer, or sends another one.
 //
 // [Faults] lists the faults, so that a test can inject each of them into each request of each operation.
 package fault

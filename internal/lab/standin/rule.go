@@ -1,5 +1,5 @@
-// Package standin is what stand-ins for the Proxmox products share: an HTTP server that injects faults into chosen requests
-// and records what it got, a store for their state, tickets and one-time passwords.
+// Package standin is what stand-ins for the Proxmox products share. Its HTTP server injects faults into chosen requests and
+// records what it got. A store keeps their state. Tickets, one-time passwords and the journal are here too.
 package standin
 
 import (
